@@ -1,0 +1,1149 @@
+"""One incarnation of an actor: its mailbox, its relations, its life and its death.
+
+A cell is the `Ref` of its actor. It moves through the phases STARTING → RUNNING → STOPPING → DEAD; EXITING is an
+actor hit by an exit signal while its own code was in the middle of something. When it is dead it lets go of the
+actor, of its messages and of its context, so that a `Ref` can be kept for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Coroutine, Iterator
+from contextvars import Context, ContextVar
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from supervision import errors, events
+from supervision.call import DEFAULT_TIMEOUT, Call, ReplyTo
+from supervision.clock import seconds
+from supervision.mailbox import BoundedBox, Mailbox, MailboxStatistics
+from supervision.messages import Down, Exit, IdleTimeout, ParentExit, Request, Wake, describe
+from supervision.monitor import Monitor
+from supervision.reasons import (
+    KILL,
+    KILLED,
+    NOPROC,
+    NORMAL,
+    BadReturnValue,
+    Crashed,
+    ExitReason,
+    Normal,
+    StartTimeout,
+    as_reason,
+    crashed,
+)
+from supervision.ref import Name, Ref
+
+if TYPE_CHECKING:
+    from supervision._dispatch import Table
+    from supervision._scheduler import Scheduler
+    from supervision._worker import Worker
+    from supervision.actor import Actor
+    from supervision.runtime import Runtime
+    from supervision.timers import Timer
+
+R = TypeVar("R")
+
+STARTING, RUNNING, STOPPING, EXITING, DEAD = range(5)
+
+#: How many messages one actor handles before the next actor's turn.
+BUDGET = 64
+
+
+class _Mark:
+    """A value that is never a message."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+#: At the head of a mailbox: nothing waits, nothing runs.
+IDLE: Any = _Mark("idle")
+#: At the head of a mailbox: the actor is starting or has ended.
+SHUT: Any = _Mark("shut")
+#: What an ``init`` returns that does not want its actor to run.
+IGNORE: Any = _Mark("IGNORE")
+#: How a turn can end otherwise than with a next message: the actor waits, or has ended.
+SUSPENDED: Any = _Mark("suspended")
+GONE: Any = _Mark("gone")
+
+#: The actor in whose context the code runs.
+current: ContextVar[Cell | None] = ContextVar("supervision.current_actor", default=None)
+
+WAKE = Wake()
+KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
+
+
+class Intent:
+    """What a handler asked for, to be done when it has returned."""
+
+    __slots__ = ("call", "continuations", "reply", "stop")
+
+    def __init__(self) -> None:
+        self.stop: ExitReason | None = None
+        self.call: Call[Any] | None = None
+        self.reply: Any = None
+        self.continuations: deque[Any] = deque()
+
+
+#: The intent of an actor that is no more.
+NOTHING_MORE = Intent()
+DID_NOT_WANT_TO_START = Intent()
+
+
+class Cell(Ref):
+    """One incarnation of an actor with an unbounded mailbox."""
+
+    __slots__ = (
+        "actor",
+        "after",
+        "awaiting",
+        "body",
+        "born",
+        "box",
+        "call_in_hand",
+        "context",
+        "deferred",
+        "exit_reason",
+        "head",
+        "high",
+        "id",
+        "idle",
+        "joiners",
+        "kind",
+        "label",
+        "links",
+        "monitors",
+        "name",
+        "parent",
+        "phase",
+        "running",
+        "sched",
+        "starting",
+        "table",
+        "tied",
+        "timers",
+        "trap_exit",
+        "watching",
+        "worker",
+    )
+
+    sched: Scheduler
+    actor: Actor
+    table: Table
+    box: Any
+
+    def __init__(
+        self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: str | None, name: str | None
+    ) -> None:
+        self.sched = sched
+        self.kind = kind
+        self.id = id
+        self.parent = parent
+        self.label = label
+        self.name = name
+        self.head: Any = SHUT
+        self.box = None
+        self.table = kind.__behaviour__.table
+        self.high = kind.mailbox.high_water
+        self.trap_exit = kind.__behaviour__.trap_exit
+        self.phase = STARTING
+        self.running = False
+        self.tied = False
+        self.context: Context | None = None
+        self.after: Intent | None = None
+        self.body: Coroutine[Any, Any, Any] | None = None
+        self.awaiting: Any = None
+        self.worker: Worker | None = None
+        self.call_in_hand: Call[Any] | None = None
+        self.idle: Timer | None = None
+        self.born: float | None = None
+        self.links: set[Cell] | None = None
+        self.monitors: dict[Monitor, None] | None = None
+        self.watching: set[Monitor] | None = None
+        self.timers: set[Timer] | None = None
+        self.deferred: set[Call[Any]] | None = None
+        self.joiners: list[asyncio.Future[ExitReason]] | None = None
+        self.starting: Call[None] | None = None
+        self.exit_reason: ExitReason | None = None
+
+    # -- what everybody may ask ------------------------------------------------------------------------------------
+
+    @property
+    def runtime(self) -> Runtime:  # type: ignore[override]
+        """The runtime it lives in."""
+        return self.sched.runtime
+
+    @property
+    def alive(self) -> bool:
+        """Whether it lives."""
+        return self.phase < EXITING
+
+    @property
+    def reason(self) -> ExitReason | None:
+        """Why it ended."""
+        return self.exit_reason if self.phase == DEAD else None
+
+    @property
+    def node(self) -> str:
+        """The node it lives on."""
+        return self.sched.runtime.node
+
+    @property
+    def path(self) -> str:
+        """Its place in the tree."""
+        above = self.parent.path if self.parent is not None else ""
+        return f"{above}/{self.label or self.name or f'{self.kind.__name__}-{self.id}'}"
+
+    def __repr__(self) -> str:
+        return f"<{self.kind.__name__} {self.path}#{self.id}>"
+
+    def __reduce__(self) -> Any:
+        raise TypeError(f"{self!r} is the address of a live object; send its path, its id or a Name instead")
+
+    def mailbox_statistics(self) -> MailboxStatistics:
+        """Return how many messages wait for it."""
+        box = self.box
+        waiting = isinstance(box, BoundedBox)
+        length = (len(box) if box else 0) + self._head_waits()
+        return MailboxStatistics(length, box.capacity if waiting else None, len(box.waiting) if waiting else 0)
+
+    def _head_waits(self) -> bool:
+        head = self.head
+        busy = self.running or self.body is not None
+        return not (busy or head is IDLE or head is SHUT or head is WAKE)
+
+    def context_of(self) -> Context:
+        """Return its own context, made when first needed: a copy of the runtime's, so that every restart is alike."""
+        context = self.context
+        if context is None:
+            context = self.context = self.sched.base.copy()
+            context.run(current.set, self)
+        return context
+
+    # -- messages --------------------------------------------------------------------------------------------------
+
+    def cast(self, message: Any) -> None:
+        """Send a message and forget it."""
+        sched = self.sched
+        if sched.fenced and sched.is_fenced():
+            self.dead_letter(message, "fenced")
+        elif self.head is IDLE:
+            self.head = message
+            sched.ready.append(self)
+            if not sched.awake:
+                sched.wake()
+        else:
+            box = self.box
+            if box is None:
+                self.box = self._new_box(message)
+            else:
+                box.append(message)
+                if len(box) > self.high:
+                    self._high_water(len(box))
+
+    deliver = cast
+
+    def _new_box(self, message: Any) -> deque[Any] | None:
+        if self.phase >= EXITING:
+            self.dead_letter(message, "noproc")
+            return None
+        return deque((message,))
+
+    def _high_water(self, length: int) -> None:
+        self.high = length * 2
+        self.emit(events.HighWater, length=length)
+
+    def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
+        """Send a request; await what this returns for the answer."""
+        sched = self.sched
+        call: Call[R] = Call(loop=sched.loop)
+        call.message = request
+        call.target = self
+        if timeout is DEFAULT_TIMEOUT:
+            call.deadline = sched.now() + DEFAULT_TIMEOUT
+            if not sched.waiting:
+                sched.watch_deadlines()
+            sched.waiting[call] = None
+        else:
+            sched.set_deadline(call, timeout)
+        caller = current.get()
+        if caller is not None and not sched.inherit(call, caller):
+            return call
+        if self.head is IDLE:
+            self.head = call
+            sched.ready.append(self)
+            if not sched.awake:
+                sched.wake()
+        else:
+            self._enqueue_call(call)
+        return call
+
+    def _enqueue_call(self, call: Call[Any]) -> None:
+        box = self.box
+        if box is not None:
+            box.append(call)
+            if len(box) > self.high:
+                self._high_water(len(box))
+        elif self.phase >= EXITING:
+            self.sched.fail(call, errors.NoProcess(self, call.message, self._obituary()))
+        else:
+            self.box = deque((call,))
+
+    def _obituary(self) -> str:
+        return f"no such actor: it ended: {self.exit_reason}"
+
+    async def send(self, message: Any) -> None:
+        """Send a message; an unbounded mailbox always has room."""
+        self.cast(message)
+
+    def dead_letter(self, message: Any, why: str) -> None:
+        """Count a message that nobody will read."""
+        self.sched.count_dead_letter(why)
+        if self.sched.events.wanted[events.MessageDropped]:
+            self.emit(events.MessageDropped, message=describe(message), why=why)
+
+    def emit(self, event_class: type[events.ActorEvent], **fields: Any) -> None:
+        """Tell the event stream something about this actor."""
+        stream = self.sched.events
+        if stream.wanted[event_class]:
+            stream.emit(event_class, ref=self, path=self.path, kind=self.kind.__name__, **fields)
+
+    # -- start -----------------------------------------------------------------------------------------------------
+
+    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+        """Make the actor and run its ``init`` as far as it goes without waiting; return the error if it failed."""
+        self.emit(events.StartAttempt)
+        kind = self.kind
+        if kind.__init__ is object.__init__ and not kind.__behaviour__.has_init:
+            actor = kind.__new__(kind)
+            actor._cell = self
+            self.actor = actor
+            return self._started(None, None)
+        return self.context_of().run(self._start, args, kwargs)
+
+    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+        self.running = True
+        result: Any = None
+        try:
+            actor = self.kind.__new__(self.kind)
+            actor._cell = self
+            self.actor = actor
+            actor.__init__(*args, **kwargs)  # type: ignore[misc]
+            if self.kind.__behaviour__.has_init:
+                result = actor.init()
+        except BaseException as error:
+            self.running = False
+            return self._started(None, error)
+        self.running = False
+        if type(result) is CoroutineType:
+            if self.phase >= EXITING:
+                result.close()
+                return self._started(None, None)
+            self.body = result
+            self.starting = Call(loop=self.sched.loop)
+            self.starting.message = "init"
+            self.starting.target = self
+            self.sched.hand_over(self)
+            return None
+        return self._started(result, None)
+
+    def _started(self, value: Any, error: BaseException | None) -> BaseException | None:
+        if self.phase >= EXITING:
+            self.sched.unfence(self)
+            self.die(self.exit_reason or KILLED)
+        elif error is not None:
+            return self._start_raised(error)
+        elif self.after is not None and self.after.stop is not None:
+            self.die(self.after.stop)
+        elif value is IGNORE:
+            self.die(NORMAL, ignored=True)
+        elif value is not None:
+            self.die(BadReturnValue(value))
+        else:
+            self._run()
+        return None
+
+    def _start_raised(self, error: BaseException) -> BaseException | None:
+        self.sched.interrupt(error)
+        if isinstance(error, errors.Stop):
+            self.die(as_reason(error.reason), cause=error.__cause__)
+            return error.__cause__
+        cause = error.error if isinstance(error, errors.Refuse) else error
+        self.die(as_reason(cause), quiet=isinstance(error, (errors.Refuse, errors.SpecError)), cause=cause)
+        return cause
+
+    def _run(self) -> None:
+        sched = self.sched
+        self.phase = RUNNING
+        self.born = sched.now()
+        self.emit(events.Started, name=self.name)
+        after, box = self.after, self.box
+        if after is not None and after.continuations:
+            self.head = after.continuations.popleft()
+        elif box:
+            self.after = None
+            self.head = box.popleft()
+        else:
+            self.after = None
+            self.head = IDLE
+        if self.head is not IDLE:
+            sched.enqueue(self)
+        if self.starting is not None and not self.starting.done():
+            self.starting.set_result(None)
+        self.starting = None
+
+    # -- turns -----------------------------------------------------------------------------------------------------
+
+    def advance(self, error: BaseException | None) -> bool:
+        """Let the suspended code go on until it waits again (True) or ends (False)."""
+        body = self.body
+        assert body is not None
+        self.awaiting = None
+        while True:
+            self.running = True
+            try:
+                awaiting = body.send(None) if error is None else body.throw(error)
+            except StopIteration as end:
+                self._ended(end.value, None)
+                return False
+            except BaseException as failure:
+                self._ended(None, failure)
+                return False
+            self.running = False
+            ring = self._ring(awaiting) if isinstance(awaiting, Call) else None
+            if ring is None:
+                self.awaiting = awaiting
+                return True
+            awaiting._asyncio_future_blocking = False
+            self.sched.abandon(awaiting)
+            error = errors.CallCycle(awaiting.target, awaiting.message, ring)
+
+    def _ring(self, call: Call[Any]) -> list[Cell] | None:
+        """Return the actors that would wait for each other if this one waited for ``call``."""
+        ring: list[Cell] = [self]
+        while not call.done():
+            target = call.target
+            if target in ring[1:]:
+                return None
+            ring.append(target)
+            if target is self:
+                return ring
+            if not isinstance(target.awaiting, Call):
+                return None
+            call = target.awaiting
+        return None
+
+    def _ended(self, value: Any, error: BaseException | None) -> None:
+        self.running = False
+        self.body = None
+        self.awaiting = None
+        if self.phase == RUNNING:
+            if error is None:
+                self.returned(value)
+            else:
+                self.failed(error)
+        elif self.phase == STARTING:
+            self._started(value, error)
+        elif self.phase == STOPPING:
+            self._stopped(error)
+        else:
+            self._buried(error)
+
+    def end_of_body(self) -> None:
+        """The code of a dead actor was closed from outside."""
+        self.body = None
+        self.awaiting = None
+        self._buried(None)
+
+    def _buried(self, error: BaseException | None) -> None:
+        if error is not None:
+            self.sched.interrupt(error)
+        self.sched.unfence(self)
+        if self.phase == EXITING:
+            assert self.exit_reason is not None
+            self.die(self.exit_reason)
+        self.context = None
+
+    def returned(self, value: Any) -> None:
+        """Take what a handler returned: the answer of the request in hand, or nothing."""
+        call = self.call_in_hand
+        after = self.after
+        if call is None:
+            if value is not None and not isinstance(self.head, Request):
+                self.intend().stop = BadReturnValue(value)
+            return
+        self.call_in_hand = None
+        if after is not None and after.stop is not None:
+            after.call, after.reply = call, value
+        else:
+            self.sched.reply(call, value)
+
+    def failed(self, error: BaseException) -> None:
+        """Take an exception that a handler let through."""
+        call = self.call_in_hand
+        if self.phase >= EXITING:
+            return
+        if isinstance(error, errors.Refuse) and call is not None:
+            self.call_in_hand = None
+            self.sched.fail(call, error.error)
+        elif isinstance(error, errors.Stop):
+            self.intend().stop = as_reason(error.reason)
+        else:
+            self.intend().stop = crashed(error)
+            self.sched.interrupt(error)
+
+    def intend(self) -> Intent:
+        """Return the place where a handler notes what is to be done when it has returned."""
+        after = self.after
+        if after is None:
+            after = self.after = Intent()
+        return Intent() if self.phase >= EXITING else after
+
+    def settle(self, in_task: bool) -> Any:
+        """Do what the handler asked for.
+
+        Returns the next message to handle before the mailbox, None if there is none, SUSPENDED or GONE.
+        """
+        after = self.after
+        if self.phase >= EXITING or after is None:
+            self.running = False
+            self._buried(None)
+            return GONE
+        if after.stop is not None:
+            return self._stop(after, in_task)
+        message = after.continuations.popleft() if after.continuations else None
+        if not after.continuations:
+            self.after = None
+        return message
+
+    def _stop(self, after: Intent, in_task: bool) -> Any:
+        self.phase = STOPPING
+        actor = self.actor
+        assert after.stop is not None
+        if not self.kind.__behaviour__.has_terminate:
+            self._stopped(None)
+            return GONE
+        try:
+            self.running = True
+            result: Any = actor.terminate(after.stop)
+        except BaseException as error:
+            self.running = False
+            self._finish_stop(error)
+            return GONE
+        self.running = False
+        if type(result) is not CoroutineType:
+            self._finish_stop(None)
+            return GONE
+        if self.phase == DEAD:
+            result.close()
+            self._buried(None)
+            return GONE
+        self.body = result
+        if not in_task:
+            return SUSPENDED
+        return SUSPENDED if self.advance(None) else GONE
+
+    def _finish_stop(self, error: BaseException | None) -> None:
+        if self.phase >= EXITING:
+            self._buried(error)
+        else:
+            self._stopped(error)
+
+    def _stopped(self, error: BaseException | None) -> None:
+        after = self.after
+        assert after is not None
+        assert after.stop is not None
+        self.running = False
+        if error is not None:
+            self.sched.interrupt(error)
+            self.die(as_reason(error.reason) if isinstance(error, errors.Stop) else crashed(error))
+            return
+        if after.call is not None:
+            self.sched.reply(after.call, after.reply)
+        self.die(after.stop)
+
+    def go_on(self) -> None:
+        """After a turn that had waited: stand in the queue again if there is more to do."""
+        box = self.box
+        if box:
+            self.head = box.popleft()
+            self.sched.enqueue(self)
+        else:
+            if box is not None and type(box) is deque:
+                self.box = None
+            self.head = IDLE
+
+    # -- signals ---------------------------------------------------------------------------------------------------
+
+    def exit(self, reason: object) -> None:
+        """Send an exit signal."""
+        sender = current.get()
+        if self.sched.fenced and self.sched.is_fenced():
+            return
+        self.signal(sender, as_reason(reason), parent=sender is not None and sender is self.parent)
+
+    def signal(
+        self, sender: Cell | None, reason: ExitReason, *, linked: bool = False, parent: bool = False, patient: bool = False
+    ) -> None:
+        """Receive an exit signal: table 1.3 of the reference.
+
+        Args:
+            sender: who sent it.
+            reason: why.
+            linked: whether it came through a link.
+            parent: whether it comes from the parent, who may end its child.
+            patient: whether somebody else sees to it that the actor ends in time.
+        """
+        if self.phase >= EXITING:
+            return
+        if reason is KILL and not linked:
+            self.kill()
+        elif self.trap_exit:
+            self.deliver(ParentExit(reason) if parent else Exit(sender, reason))
+        elif type(reason) is not Normal or sender is self:
+            self._exit_at_once(reason, patient)
+
+    def _exit_at_once(self, reason: ExitReason, patient: bool) -> None:
+        if not self.running and self.body is None:
+            self.die(reason)
+            return
+        self.phase = EXITING
+        self.exit_reason = reason
+        self.after = NOTHING_MORE
+        self.sched.runtime.release_name(self)
+        self._drop_mailbox(reason)
+        if self.worker is not None:
+            self.worker.cancel()
+            if not patient:
+                self.sched.end_in_time(self)
+        elif self.body is not None:
+            self._drop_unstarted()
+
+    def _drop_unstarted(self) -> None:
+        assert self.body is not None
+        self.body.close()
+        self.body = None
+        if not self.running:
+            self._buried(None)
+
+    def kill(self) -> None:
+        """End it at once: fence first, then stop its code as far as Python can."""
+        if not (self.sched.fenced and self.sched.is_fenced()):
+            self.end_by_force(KILLED)
+
+    def end_by_force(self, reason: ExitReason) -> None:
+        """Declare the actor dead now, for ``reason``, and then try to stop its code."""
+        if self.phase == DEAD:
+            return
+        if self.body is not None and self.worker is None and not self.running:
+            self.body.close()
+            self.body = None
+        busy = self.body is not None or self.running
+        if busy:
+            self.sched.fence(self)
+            self.emit(events.FencedOff)
+        self.die(reason)
+        if busy:
+            self.sched.climb(self)
+
+    # -- death -----------------------------------------------------------------------------------------------------
+
+    def die(
+        self, reason: ExitReason, *, quiet: bool = False, ignored: bool = False, cause: BaseException | None = None
+    ) -> None:
+        """End: release what others can see, then tell links, monitors and waiters, in this order."""
+        if self.phase == DEAD:
+            return
+        sched = self.sched
+        if isinstance(reason, Crashed) and self.born is not None:
+            self._report_crash(reason)
+        self.phase = DEAD
+        self.exit_reason = reason
+        sched.runtime.forget(self)
+        if self.timers is not None or self.idle is not None:
+            self._cancel_timers()
+        if self.born is not None:
+            self.emit(events.Exited, name=self.name, reason=reason)
+        else:
+            if ignored:
+                self.emit(events.StartIgnored)
+            else:
+                self.emit(events.StartFailed, reason=reason, quiet=quiet)
+            self._fail_start(reason, ignored, cause)
+        self._drop_mailbox(reason)
+        sched.deaths.append(self)
+        if not sched.telling:
+            sched.tell_deaths()
+        self.after = DID_NOT_WANT_TO_START if ignored else NOTHING_MORE
+        self.actor = None  # type: ignore[assignment]
+        self.table = None  # type: ignore[assignment]
+        if self.body is None:
+            self.context = None
+
+    def _report_crash(self, reason: Crashed) -> None:
+        if self.sched.events.wanted[events.CrashReport]:
+            self.emit(
+                events.CrashReport,
+                name=self.name,
+                reason=reason,
+                message=self._in_hand(),
+                mailbox=len(self.box or ()),
+                links=sum(1 for _ in self.peers()),
+            )
+
+    def _in_hand(self) -> str | None:
+        head = self.head
+        if isinstance(head, _Mark):
+            return None
+        return describe(head.message if isinstance(head, Call) else head)
+
+    @property
+    def ignored(self) -> bool:
+        """Whether its ``init`` answered IGNORE."""
+        return self.after is DID_NOT_WANT_TO_START
+
+    def _fail_start(self, reason: ExitReason, ignored: bool, cause: BaseException | None) -> None:
+        if self.tied and self.parent is not None:
+            self.unlink(self.parent)
+        starting, self.starting = self.starting, None
+        if starting is not None and not starting.done():
+            starting.set_exception(self.start_error(reason, ignored, cause))
+
+    def start_error(self, reason: ExitReason, ignored: bool, cause: BaseException | None) -> errors.SupervisionError:
+        """Return the error that the starter gets: a wrong specification as it is, anything else as a StartError."""
+        if isinstance(cause, errors.SpecError):
+            return cause
+        error = (errors.StartIgnored if ignored else errors.StartError)(str(self), reason)
+        error.__cause__ = cause
+        return error
+
+    def _cancel_timers(self) -> None:
+        if self.idle is not None:
+            self.idle.cancel()
+            self.idle = None
+        timers, self.timers = self.timers, None
+        for timer in timers or ():
+            timer.cancel()
+
+    def _drop_mailbox(self, reason: ExitReason) -> None:
+        box, head = self.box, self.head
+        pending = self._head_waits()
+        self.box = None
+        self.head = SHUT
+        if self.call_in_hand is not None:
+            self._fail_call(self.call_in_hand, reason)
+            self.call_in_hand = None
+        after = self.after
+        if after is not None and after.call is not None:
+            self._fail_call(after.call, reason)
+            after.call = None
+        if self.deferred:
+            for call in list(self.deferred):
+                self._fail_call(call, reason)
+        self.deferred = None
+        if pending:
+            self._drop(head, reason)
+        for message in box.messages if isinstance(box, BoundedBox) else box or ():
+            self._drop(message, reason)
+        if isinstance(box, BoundedBox):
+            for waiting, admitted in box.waiting:
+                if admitted is not None and not admitted.done():
+                    admitted.set_result(None)
+                self._drop(waiting, reason)
+
+    def _drop(self, message: Any, reason: ExitReason) -> None:
+        if isinstance(message, Call):
+            self._fail_call(message, reason)
+        elif message is not WAKE:
+            self.dead_letter(message, "died")
+
+    def _fail_call(self, call: Call[Any], reason: ExitReason) -> None:
+        if not call.done():
+            self.sched.fail(call, errors.ActorExited(self, call.message, reason))
+
+    def tell(self) -> None:
+        """Tell links, monitors and those who wait that this actor has ended."""
+        reason = self.exit_reason
+        assert reason is not None
+        for peer in list(self.peers()):
+            self.unlink(peer)
+            peer.signal(self, reason, linked=True, parent=self is peer.parent)
+        for monitor in self.monitors or ():
+            monitor.cell = None
+            monitor.watcher.forget_monitor(monitor)
+            monitor.watcher.deliver(Down(monitor, monitor.target, reason))
+        self.monitors = None
+        for monitor in self.watching or ():
+            if monitor.cell is not None and monitor.cell.monitors is not None:
+                monitor.cell.monitors.pop(monitor, None)
+            monitor.cell = None
+        self.watching = None
+        joiners, self.joiners = self.joiners, None
+        for joiner in joiners or ():
+            if not joiner.done():
+                joiner.set_result(reason)
+
+    # -- links and monitors ----------------------------------------------------------------------------------------
+
+    def peers(self) -> Iterator[Cell]:
+        """All actors it is linked to."""
+        if self.tied and self.parent is not None:
+            yield self.parent
+        yield from self.links or ()
+
+    def linked_to(self, other: Cell) -> bool:
+        """Whether it is linked to ``other``."""
+        return (self.tied and other is self.parent) or other in (self.links or ())
+
+    def link(self, other: Cell) -> None:
+        """Link both ways. Linking twice is linking once."""
+        self._tie(other)
+        other._tie(self)
+
+    def unlink(self, other: Cell) -> None:
+        """Take the link away on both sides."""
+        self._untie(other)
+        other._untie(self)
+
+    def _tie(self, other: Cell) -> None:
+        if other is self.parent:
+            self.tied = True
+        elif self.links is None:
+            self.links = {other}
+        else:
+            self.links.add(other)
+
+    def _untie(self, other: Cell) -> None:
+        if other is self.parent:
+            self.tied = False
+        elif self.links is not None:
+            self.links.discard(other)
+
+    def link_or_tell(self, other: Ref) -> None:
+        """Link this actor to another one (OTP's ``link/1``).
+
+        Raises:
+            NoProcess: the other one has ended, and this one does not trap exits.
+        """
+        assert isinstance(other, Cell)
+        if other is self or self.phase == DEAD:
+            return
+        if other.alive:
+            self.link(other)
+        elif self.trap_exit:
+            self.deliver(Exit(other, NOPROC))
+        else:
+            raise errors.NoProcess(other, "link", other._obituary())
+
+    def monitor(self, target: Ref | Name) -> Monitor:
+        """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
+        ref = target.resolve() if isinstance(target, Name) else target
+        assert ref is None or isinstance(ref, Cell)
+        monitor = Monitor(self, target, ref)
+        if ref is None or ref.phase == DEAD:
+            monitor.cell = None
+            self.deliver(Down(monitor, target, NOPROC))
+        elif self.phase != DEAD:
+            if ref.monitors is None:
+                ref.monitors = {}
+            ref.monitors[monitor] = None
+            if self.watching is None:
+                self.watching = set()
+            self.watching.add(monitor)
+        return monitor
+
+    def forget_monitor(self, monitor: Monitor) -> None:
+        """A monitor of this actor has fired."""
+        if self.watching is not None:
+            self.watching.discard(monitor)
+
+    def demonitor(self, monitor: Monitor, flush: bool) -> bool:
+        """Stop watching; tell whether the monitor was still set. ``flush`` also removes a Down that waits."""
+        if monitor.watcher is not self:
+            raise errors.NotOwner(monitor, monitor.watcher)
+        cell = monitor.cell
+        if cell is not None:
+            if cell.monitors is not None:
+                cell.monitors.pop(monitor, None)
+            monitor.cell = None
+            self.forget_monitor(monitor)
+            return True
+        if flush and self.box:
+            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
+            for message in [m for m in box if isinstance(m, Down) and m.monitor is monitor]:
+                box.remove(message)
+        return False
+
+    # -- ends that are waited for ----------------------------------------------------------------------------------
+
+    def end_future(self) -> asyncio.Future[ExitReason]:
+        """Return a future of the exit reason."""
+        future: asyncio.Future[ExitReason] = self.sched.loop.create_future()
+        if self.phase == DEAD:
+            assert self.exit_reason is not None
+            future.set_result(self.exit_reason)
+        elif self.joiners is None:
+            self.joiners = [future]
+        else:
+            self.joiners.append(future)
+        return future
+
+    async def join(self) -> ExitReason:
+        """Wait until it has ended."""
+        return await self.end_future()
+
+    async def stop(self, reason: object = None, timeout: float | None = None) -> None:
+        """Ask it to end in order and wait until it has."""
+        wanted = NORMAL if reason is None else as_reason(reason)
+        limit = None if timeout is None else seconds("timeout", timeout)
+        if not self.alive:
+            raise errors.NoProcess(self, "stop", self._obituary())
+        self.emit(events.StopRequested, reason=wanted)
+        self.deliver(StopOrder(wanted))
+        end = self.end_future()
+        if limit is not None and not await self.sched.wait(end, limit):
+            raise errors.CallTimeout(self, "stop", limit)
+        if (actual := await end) != wanted:
+            raise errors.ActorExited(self, "stop", actual)
+
+    # -- what the actor itself asks for ----------------------------------------------------------------------------
+
+    def defer(self) -> ReplyTo[Any]:
+        """Take the request in hand out of the handler's duty."""
+        call = self.call_in_hand
+        if call is None:
+            raise errors.NotRunning("there is no request to be answered later: this handler was not called by one")
+        self.call_in_hand = None
+        if self.deferred is None:
+            self.deferred = {call}
+        else:
+            self.deferred.add(call)
+        return ReplyTo(self, call)
+
+    def deferred_done(self, call: Call[Any]) -> None:
+        """A deferred request is about to be answered."""
+        if self.deferred is not None:
+            self.deferred.discard(call)
+
+    def set_idle(self, after: float | None) -> None:
+        """Set, change or remove (None) the idle time-out."""
+        self.cancel_idle()
+        if after == 0:
+            self.intend().continuations.append(IdleTimeout())
+        elif after is not None:
+            self.idle = self.sched.timers.after(after, self._idle_over)
+
+    def cancel_idle(self) -> None:
+        """A message has come: the idle time-out is off."""
+        if self.idle is not None:
+            self.idle.cancel()
+            self.idle = None
+
+    def _idle_over(self) -> None:
+        self.idle = None
+        if self.head is IDLE:
+            self.deliver(IdleTimeout())
+
+    def own_timer(self, timer: Timer) -> None:
+        """Cancel ``timer`` when this actor ends."""
+        if self.timers is None:
+            self.timers = set()
+        self.timers.add(timer)
+        timer.on_end = self._disown_timer
+
+    def _disown_timer(self, timer: Timer) -> None:
+        if self.timers is not None:
+            self.timers.discard(timer)
+
+    def start_timed_out(self, limit: float) -> None:
+        """End a start that takes too long."""
+        if self.phase == STARTING:
+            self.end_by_force(StartTimeout(limit))
+
+
+class StopOrder(ParentExit, frozen=True):
+    """The order of `Ref.stop`, on its way through the mailbox. Never seen by handlers."""
+
+
+class BoundedCell(Cell):
+    """One incarnation of an actor with a bounded mailbox. All its messages wait in the box, so that they are counted."""
+
+    __slots__ = ()
+
+    def __init__(
+        self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: str | None, name: str | None
+    ) -> None:
+        super().__init__(sched, kind, id, parent, label, name)
+        assert kind.mailbox.capacity is not None
+        self.box = BoundedBox(kind.mailbox.capacity)
+
+    @property
+    def _policy(self) -> Mailbox:
+        return self.kind.mailbox
+
+    def cast(self, message: Any) -> None:
+        """Send a message and forget it; it is dropped if there is no room."""
+        if self.sched.fenced and self.sched.is_fenced():
+            self.dead_letter(message, "fenced")
+        elif self.box is None:
+            self.dead_letter(message, "noproc")
+        elif self._make_room():
+            self._take(message)
+        else:
+            self.dead_letter(message, "mailbox_full")
+
+    def deliver(self, message: Any) -> None:
+        """Put in a message of the kernel, whatever the capacity."""
+        if self.box is None:
+            self.dead_letter(message, "noproc")
+        else:
+            self._take(message)
+
+    def _make_room(self) -> bool:
+        box: BoundedBox = self.box
+        if not box.full():
+            return True
+        if self._policy.overflow != "drop_oldest":
+            return False
+        oldest = next((n for n, m in enumerate(box.messages) if not isinstance(m, KERNEL_MESSAGES)), None)
+        if oldest is None:
+            return False
+        message = box.messages[oldest]
+        del box.messages[oldest]
+        if isinstance(message, Call):
+            self._refuse(message)
+        else:
+            self.dead_letter(message, "dropped_oldest")
+        return True
+
+    def _take(self, message: Any) -> None:
+        self.box.append(message)
+        if len(self.box) > self.high:
+            self._high_water(len(self.box))
+        if self.head is IDLE:
+            self.head = WAKE
+            self.sched.enqueue(self)
+
+    def _refuse(self, call: Call[Any]) -> None:
+        self.sched.count_dead_letter("mailbox_full")
+        if not call.done():
+            self.sched.fail(call, errors.MailboxFull(self, call.message, self.box.capacity))
+
+    def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
+        """Send a request; await what this returns for the answer."""
+        call: Call[R] = Call(loop=self.sched.loop)
+        call.message = request
+        call.target = self
+        self.sched.set_deadline(call, timeout)
+        caller = current.get()
+        if caller is None or self.sched.inherit(call, caller):
+            self._enqueue_call(call)
+        return call
+
+    def _enqueue_call(self, call: Call[Any]) -> None:
+        if call.done():
+            return
+        if self.box is None:
+            self.sched.fail(call, errors.NoProcess(self, call.message, self._obituary()))
+        elif self._make_room():
+            self._take(call)
+        elif self._policy.overflow == "wait":
+            self.box.waiting.append((call, None))
+        else:
+            self._refuse(call)
+
+    async def send(self, message: Any) -> None:
+        """Send a message, and wait for room if the mailbox says so."""
+        if self.box is None or self._policy.overflow in ("drop_newest", "drop_oldest") or self._make_room():
+            self.cast(message)
+        elif self._policy.overflow == "refuse":
+            raise errors.MailboxFull(self, message, self.box.capacity)
+        else:
+            admitted: asyncio.Future[None] = self.sched.loop.create_future()
+            self.box.waiting.append((message, admitted))
+            await admitted
+
+
+def run_turns(cell: Cell, in_task: bool) -> bool:
+    """Handle the messages of one actor, in its own context, up to its budget.
+
+    Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is over.
+    """
+    message = cell.head
+    if message is SHUT:
+        return False
+    cell.running = True
+    budget = BUDGET
+    while True:
+        if cell.idle is not None:
+            cell.cancel_idle()
+        try:
+            result = cell.table[type(message)](cell.actor, message)
+        except BaseException as error:
+            cell.failed(error)
+        else:
+            if result is not None:
+                if type(result) is CoroutineType:
+                    if cell.phase >= EXITING:
+                        result.close()
+                    else:
+                        cell.body = result
+                        cell.sched.prefer_worker = True
+                        if not in_task:
+                            cell.running = False
+                            return True
+                        if cell.advance(None):
+                            return True
+                        cell.running = cell.phase < EXITING
+                else:
+                    cell.returned(result)
+        if cell.after is not None:
+            following = cell.settle(in_task)
+            if following is not None:
+                if following is SUSPENDED:
+                    return True
+                if following is GONE:
+                    return False
+                message = cell.head = following
+                continue
+        box = cell.box
+        if not box:
+            if box is not None and type(box) is deque:
+                cell.box = None
+            cell.head = IDLE
+            cell.running = False
+            return False
+        message = cell.head = box.popleft()
+        budget -= 1
+        if not budget:
+            cell.running = False
+            cell.sched.ready.append(cell)
+            return False
+
+
+def resume(cell: Cell, error: BaseException | None) -> bool:
+    """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
+    starting = cell.phase == STARTING
+    if cell.advance(error):
+        return True
+    if starting or cell.phase == DEAD:
+        return False
+    if cell.after is not None:
+        following = cell.settle(True)
+        if following is SUSPENDED:
+            return True
+        if following is GONE:
+            return False
+        if following is not None:
+            cell.head = following
+            cell.sched.enqueue(cell)
+            return False
+    cell.go_on()
+    return False

@@ -1,0 +1,180 @@
+"""Dispatch: which method of an actor handles which type of message, worked out once for each class."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar, overload
+
+import msgspec
+
+from supervision._cell import BoundedCell, Cell, StopOrder
+from supervision.call import Call
+from supervision.errors import BadHandler, BadMailbox
+from supervision.mailbox import Mailbox
+from supervision.messages import ParentExit, Wake
+
+if TYPE_CHECKING:
+    from supervision.actor import Actor
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+Handler = Callable[[Any, Any], Any]
+
+_MARK = "__handles__"
+
+
+@overload
+def handle(function: F, /) -> F: ...
+@overload
+def handle(*types: type) -> Callable[[F], F]: ...
+def handle(*what: Any) -> Any:
+    """Mark a method of an actor as the handler of a type of message.
+
+    Plain ``@handle`` reads the type from the annotation of the method's only parameter; a union stands for each of its
+    members. ``@handle(Add, Subtract)`` says it outright. A message of a subclass goes to the handler of the nearest
+    base that has one.
+
+    Raises:
+        BadHandler: the method does not take exactly one message, or the type cannot be worked out, or is a struct that
+            is not frozen.
+
+    >>> from supervision import Actor, Message
+    >>> class Add(Message):
+    ...     n: int
+    >>> class Counter(Actor):
+    ...     total = 0
+    ...     @handle
+    ...     def add(self, message: Add) -> None:
+    ...         self.total += message.n
+    """
+    if len(what) == 1 and inspect.isfunction(what[0]):
+        frame = sys._getframe(1)
+        return _mark(what[0], tuple(_members(_annotated(what[0], frame))))
+    return lambda function: _mark(function, what)
+
+
+def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
+    where = f"@handle {getattr(function, '__qualname__', function)}"
+    if not inspect.isfunction(function) or inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+        raise BadHandler(where, function, "mark a plain method: def or async def, without yield")
+    if len(inspect.signature(function).parameters) != 2:
+        raise BadHandler(where, str(inspect.signature(function)), "a handler takes self and one message")
+    for kind in kinds:
+        _check_kind(where, kind)
+    if not kinds:
+        raise BadHandler(where, kinds, "name at least one type of message")
+    setattr(function, _MARK, kinds)
+    return function
+
+
+def _check_kind(where: str, kind: Any) -> None:
+    if not isinstance(kind, type):
+        raise BadHandler(where, kind, "annotate the message with a class, or write @handle(TheClass)")
+    if issubclass(kind, msgspec.Struct) and not kind.__struct_config__.frozen:
+        raise BadHandler(where, kind, "messages are shared: declare the struct with frozen=True")
+
+
+def _annotated(function: Any, frame: types.FrameType) -> Any:
+    where = f"@handle {function.__qualname__}"
+    parameters = list(inspect.signature(function).parameters)
+    if len(parameters) != 2:
+        raise BadHandler(where, str(inspect.signature(function)), "a handler takes self and one message")
+    annotation = function.__annotations__.get(parameters[1])
+    if annotation is None:
+        raise BadHandler(where, parameters[1], "annotate the message with its class, or write @handle(TheClass)")
+    if not isinstance(annotation, str):
+        return annotation
+    try:
+        return eval(annotation, frame.f_globals, _names_in_sight(frame))
+    except Exception as error:
+        raise BadHandler(where, annotation, f"the annotation cannot be resolved ({error}); write @handle(TheClass)") from error
+
+
+def _names_in_sight(frame: types.FrameType | None) -> dict[str, Any]:
+    names: dict[str, Any] = {}
+    while frame is not None and frame.f_code.co_name != "<module>":
+        names = {**frame.f_locals, **names}
+        frame = frame.f_back
+    return names
+
+
+def _members(annotation: Any) -> Iterator[Any]:
+    origin = typing.get_origin(annotation)
+    if origin in (typing.Union, types.UnionType):
+        for member in typing.get_args(annotation):
+            yield from _members(member)
+    else:
+        yield origin or annotation
+
+
+class Table(dict[type, Handler]):
+    """The handlers of a class by type of message. A type that is asked for first is looked up by its bases."""
+
+    def __missing__(self, kind: type) -> Handler:
+        handler = next((self[base] for base in kind.__mro__[1:] if base in self), _unhandled)
+        self[kind] = handler
+        return handler
+
+
+class Behaviour:
+    """What a class of actors does, worked out when the class is made."""
+
+    __slots__ = ("cell", "has_init", "has_terminate", "table", "trap_exit")
+
+    def __init__(self, kind: type[Actor], base: type[Actor] | None, trap_exit: bool) -> None:
+        if not isinstance(kind.mailbox, Mailbox):
+            raise BadMailbox(f"{kind.__qualname__}.mailbox", kind.mailbox, "give a Mailbox(...)")
+        self.cell: type[Cell] = Cell if kind.mailbox.capacity is None else BoundedCell
+        self.has_init = base is not None and kind.init is not base.init
+        self.has_terminate = base is not None and kind.terminate is not base.terminate
+        self.trap_exit = trap_exit
+        self.table = _table(kind)
+
+
+def _table(kind: type[Actor]) -> Table:
+    table = Table()
+    for base in reversed(kind.__mro__):
+        claimed: dict[type, str] = {}
+        for name, attribute in vars(base).items():
+            for message in getattr(attribute, _MARK, ()):
+                if message in claimed:
+                    where = f"{base.__qualname__}.{name}"
+                    raise BadHandler(where, message, f"{claimed[message]} handles this type already")
+                claimed[message] = name
+                table[message] = getattr(kind, name)
+    table.update({Call: _answer, ParentExit: _parent_exit, StopOrder: _parent_exit, Wake: _wake})
+    return table
+
+
+def _unhandled(actor: Actor, message: Any) -> Any:
+    return actor.unhandled(message)
+
+
+def _wake(actor: Actor, message: Wake) -> None:
+    """Nothing to do: the message that woke the actor is the next in the box."""
+
+
+def _parent_exit(actor: Actor, message: ParentExit) -> None:
+    actor.stop(message.reason)
+
+
+def _answer(actor: Actor, call: Call[Any]) -> Any:
+    """Handle a request: call its handler, and answer with what it returns."""
+    cell: Cell = actor.ref  # type: ignore[assignment]
+    if call.done():
+        cell.sched.abandon(call)
+        return None
+    if call.deadline is not None and call.deadline <= cell.sched.now():
+        cell.dead_letter(call.message, "expired")
+        return None
+    message = call.message
+    cell.call_in_hand = call
+    result = cell.table[type(message)](actor, message)
+    if type(result) is types.CoroutineType:
+        return result
+    cell.returned(result)
+    return None

@@ -1,0 +1,365 @@
+"""The scheduler: a queue of actors that have something to do, and who works it off.
+
+An idle actor costs no task. A runnable one stands in the queue once; the drain takes one, lets it handle a batch of
+its messages, and puts it back if there are more. The drain runs as a plain callback of the loop as long as handlers are
+plain functions, and goes over into a task of the pool when it meets a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from contextvars import Context
+from typing import TYPE_CHECKING, Any, Protocol
+
+from supervision import errors, events
+from supervision._cell import DEAD, EXITING, Cell, current, run_turns
+from supervision._ladder import Ladder
+from supervision._worker import Worker
+from supervision.call import DEFAULT_TIMEOUT, Call
+from supervision.clock import Clock, seconds
+from supervision.timers import TimerQueue
+
+if TYPE_CHECKING:
+    from supervision.events import EventStream
+    from supervision.ref import Name
+    from supervision.runtime import Runtime
+
+#: For how many seconds the drain goes on before it lets the loop look after everything else.
+SLICE = 0.002
+#: How many idle workers are kept.
+POOL = 64
+
+
+class RunQueue(Protocol):
+    """The order in which runnable actors get their turns: first in, first out, unless a test wants another."""
+
+    def append(self, cell: Cell, /) -> None:
+        """Add a runnable actor."""
+        ...
+
+    def popleft(self) -> Cell:
+        """Take out the next one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class Scheduler:
+    """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies that are fenced off."""
+
+    __slots__ = (
+        "_idle",
+        "_workers",
+        "awake",
+        "base",
+        "clock",
+        "dead_letters",
+        "deaths",
+        "events",
+        "fenced",
+        "handed_over",
+        "ladders",
+        "loop",
+        "now",
+        "prefer_worker",
+        "ready",
+        "runtime",
+        "telling",
+        "timers",
+        "waiting",
+        "watching",
+    )
+
+    def __init__(
+        self, runtime: Runtime, loop: asyncio.AbstractEventLoop, clock: Clock, base: Context, stream: EventStream, queue: RunQueue
+    ) -> None:
+        self.runtime = runtime
+        self.loop = loop
+        self.clock = clock
+        self.now: Callable[[], float] = clock.time
+        self.base = base
+        self.events = stream
+        self.timers = TimerQueue(clock)
+        self.ready = queue
+        self.handed_over: deque[Cell] = deque()
+        self.awake = False
+        self.prefer_worker = False
+        self._idle: list[Worker] = []
+        self._workers: set[Worker] = set()
+        #: Calls with the default time-out, in the order of their deadlines.
+        self.waiting: dict[Call[Any], None] = {}
+        self.watching = False
+        self.deaths: deque[Cell] = deque()
+        self.telling = False
+        self.fenced = 0
+        self.ladders: dict[Cell, Ladder] = {}
+        self.dead_letters: Counter[str] = Counter()
+
+    # -- the drain -------------------------------------------------------------------------------------------------
+
+    def enqueue(self, cell: Cell) -> None:
+        """Put a runnable actor into the queue."""
+        self.ready.append(cell)
+        if not self.awake:
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that the queue is drained."""
+        self.awake = True
+        if self.prefer_worker:
+            self._wake_worker()
+        else:
+            self.loop.call_soon(self._drain_in_callback)
+
+    def _wake_worker(self) -> None:
+        while self._idle:
+            if self._idle.pop().wake():
+                return
+        self._workers.add(Worker(self))
+
+    def _drain_in_callback(self) -> None:
+        if not self.handed_over:
+            cell = self.drain(False)
+            if cell is not None:
+                self.handed_over.append(cell)
+        if self.handed_over:
+            self._wake_worker()
+        elif self.ready:
+            self.loop.call_soon(self._drain_in_callback)
+        else:
+            self.awake = False
+
+    def drain(self, in_task: bool) -> Cell | None:
+        """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits."""
+        ready = self.ready
+        self.prefer_worker = False
+        turns = 0
+        end = 0.0
+        while ready:
+            cell = ready.popleft()
+            context = cell.context
+            if context is None:
+                if cell.phase >= EXITING:
+                    continue
+                context = cell.context_of()
+            if context.run(run_turns, cell, in_task):
+                return cell
+            turns += 1
+            if not turns & 15:
+                now = self.now()
+                if end == 0.0:
+                    end = now + SLICE
+                elif now > end or turns > 1023:
+                    break
+        return None
+
+    def hand_over(self, cell: Cell) -> None:
+        """Have the coroutine of an actor run in a worker."""
+        self.handed_over.append(cell)
+        self.prefer_worker = True
+        if not self.awake:
+            self.wake()
+
+    def next_handed_over(self) -> Cell | None:
+        """Return an actor whose coroutine waits for a worker."""
+        while self.handed_over:
+            cell = self.handed_over.popleft()
+            if cell.body is not None:
+                return cell
+        return None
+
+    def worker_waits(self, worker: Worker) -> None:
+        """A handler waits in this worker: another one has to go on with the queue."""
+        if worker.draining:
+            worker.draining = False
+            self.awake = False
+            if self.ready or self.handed_over:
+                self.wake()
+
+    def park(self, worker: Worker) -> bool:
+        """Keep an idle worker for later, unless there are enough."""
+        if len(self._idle) >= POOL:
+            return False
+        self._idle.append(worker)
+        return True
+
+    def retire(self, worker: Worker) -> None:
+        """A worker ends."""
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if worker.draining:
+            self.awake = False
+        if (self.ready or self.handed_over) and not self.awake and not self.loop.is_closed():
+            self.wake()
+
+    async def close(self) -> None:
+        """End the idle workers, and cancel those whose code has not ended."""
+        for worker in list(self._workers):
+            worker.task.cancel()
+        tasks = [worker.task for worker in self._workers]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.runtime.kill_grace)
+        self.timers.close()
+
+    # -- calls -----------------------------------------------------------------------------------------------------
+
+    def reply(self, call: Call[Any], value: Any) -> None:
+        """Answer a call; a late answer vanishes."""
+        self.waiting.pop(call, None)
+        if call.done():
+            self.late_reply(call)
+        else:
+            call.set_result(value)
+
+    def fail(self, call: Call[Any], error: BaseException) -> None:
+        """Answer a call with an exception; a late answer vanishes."""
+        self.waiting.pop(call, None)
+        if call.done():
+            self.late_reply(call)
+        elif isinstance(error, (StopIteration, StopAsyncIteration)):
+            wrapped = RuntimeError(f"a handler answered with {type(error).__name__}")
+            wrapped.__cause__ = error
+            call.set_exception(wrapped)
+        else:
+            call.set_exception(error)
+
+    def late_reply(self, call: Call[Any]) -> None:
+        """Count an answer that nobody waits for any more."""
+        call.target.dead_letter(call.message, "late_reply")
+
+    def abandon(self, call: Call[Any]) -> None:
+        """Forget a call that nobody waits for."""
+        self.waiting.pop(call, None)
+        call.cancel()
+
+    def watch_deadlines(self) -> None:
+        """See to it that calls with the default time-out do time out."""
+        self.watching = True
+        self.timers.after(DEFAULT_TIMEOUT, self._expire)
+
+    def _expire(self) -> None:
+        self.watching = False
+        now = self.now() + 1e-9
+        while self.waiting:
+            call = next(iter(self.waiting))
+            deadline = call.deadline
+            assert deadline is not None
+            if deadline > now and not call.done():
+                self.watching = True
+                self.timers.after(deadline - now, self._expire)
+                return
+            del self.waiting[call]
+            self._time_out(call, DEFAULT_TIMEOUT, now - deadline)
+
+    def _time_out(self, call: Call[Any], limit: float, lag: float) -> None:
+        if not call.done():
+            call.set_exception(errors.CallTimeout(call.target, call.message, limit, max(0.0, lag)))
+
+    def set_deadline(self, call: Call[Any], timeout: float | None) -> None:
+        """Let a call time out after its own number of seconds; None never."""
+        call.deadline = None
+        if timeout is None:
+            return
+        limit = seconds("timeout", timeout)
+        deadline = call.deadline = self.now() + limit
+        timer = self.timers.after(limit, lambda: self._time_out(call, limit, self.now() - deadline))
+        call.add_done_callback(lambda _: timer.cancel())
+
+    def inherit(self, call: Call[Any], caller: Cell) -> bool:
+        """Let a call made on behalf of another one end with it. False if the caller may not call, being dead."""
+        if caller.phase == DEAD:
+            self.waiting.pop(call, None)
+            call.set_exception(errors.Fenced(call.target, call.message))
+            return False
+        reason = caller.call_in_hand
+        if reason is None or reason.deadline is None or (call.deadline is not None and call.deadline <= reason.deadline):
+            return True
+        self.waiting.pop(call, None)
+        self.set_deadline(call, max(0.0, reason.deadline - self.now()))
+        return True
+
+    def unanswerable(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
+        """Return a call that has failed already, as nobody holds the name."""
+        if timeout is not None:
+            seconds("timeout", timeout)
+        self.count_dead_letter("noname")
+        call: Call[Any] = Call(loop=self.loop)
+        call.message = request
+        call.set_exception(errors.NoProcess(name, request, "nobody holds this name"))
+        return call
+
+    async def wait(self, future: asyncio.Future[Any], limit: float) -> bool:
+        """Wait until a future is done, or for ``limit`` seconds of the runtime's time; tell which."""
+        gate: asyncio.Future[bool] = self.loop.create_future()
+
+        def opened(done: bool) -> None:
+            if not gate.done():
+                gate.set_result(done)
+
+        if future.done():
+            return True
+        timer = self.timers.after(limit, lambda: opened(False))
+        future.add_done_callback(lambda _: opened(True))
+        try:
+            return await gate
+        finally:
+            timer.cancel()
+
+    # -- deaths ----------------------------------------------------------------------------------------------------
+
+    def tell_deaths(self) -> None:
+        """Tell of all deaths, also those that the telling brings about, without recursion."""
+        self.telling = True
+        try:
+            while self.deaths:
+                self.deaths.popleft().tell()
+        finally:
+            self.telling = False
+
+    def is_fenced(self) -> bool:
+        """Whether the code that runs belongs to a dead actor."""
+        cell = current.get()
+        return cell is not None and cell.phase == DEAD
+
+    def fence(self, cell: Cell) -> None:
+        """From here on nothing the code of this actor does has an effect."""
+        self.fenced += 1
+        self.ladders[cell] = Ladder(self, cell)
+
+    def climb(self, cell: Cell) -> None:
+        """Begin to end the code of a fenced actor."""
+        if cell in self.ladders:
+            self.ladders[cell].climb()
+
+    def unfence(self, cell: Cell) -> None:
+        """The code of a fenced actor has ended."""
+        ladder = self.ladders.pop(cell, None)
+        if ladder is not None:
+            self.fenced -= 1
+            if ladder.given_up:
+                cell.emit(events.ZombieEnded, seconds=self.now() - ladder.since)
+
+    def end_in_time(self, cell: Cell) -> None:
+        """Declare an actor dead that takes too long to end after an exit signal."""
+
+        def too_late() -> None:
+            if cell.phase == EXITING and cell.exit_reason is not None:
+                cell.end_by_force(cell.exit_reason)
+
+        self.timers.after(self.runtime.exit_grace, too_late)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Pass a Ctrl-C that hit an actor on to the loop: the actor crashes, but the user is heard."""
+        if isinstance(error, KeyboardInterrupt):
+            self.loop.call_soon(_raise, error)
+
+    def count_dead_letter(self, why: str) -> None:
+        """Count a message that nobody will read."""
+        self.dead_letters[why] += 1
+
+
+def _raise(error: BaseException) -> None:
+    raise error

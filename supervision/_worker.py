@@ -1,0 +1,91 @@
+"""Workers: the tasks in which ``async def`` handlers run.
+
+A worker drains the run queue like the scheduler's callback does, but inside a task, so that code in a handler finds a
+current task, can be cancelled, and can use timeouts, task groups and cancel scopes. When a handler waits, its worker
+waits with it, and another one goes on with the queue.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Generator
+from typing import TYPE_CHECKING, Any
+
+from supervision._cell import Cell, resume
+
+if TYPE_CHECKING:
+    from supervision._scheduler import Scheduler
+
+
+class Worker:
+    """One task of the pool. The one that drains the queue at the moment has ``draining`` set."""
+
+    __slots__ = ("_parked", "_sched", "_spoilt", "draining", "task")
+
+    def __init__(self, sched: Scheduler) -> None:
+        self._sched = sched
+        self._parked: asyncio.Future[None] | None = None
+        self._spoilt = False
+        self.draining = True
+        self.task: asyncio.Task[None] = sched.loop.create_task(self._work(), name=f"{sched.runtime.label}-worker")
+
+    async def _work(self) -> None:
+        await self
+
+    def cancel(self) -> None:
+        """Cancel the code that runs in this worker; the worker ends with it."""
+        self._spoilt = True
+        self.task.cancel()
+
+    def wake(self) -> bool:
+        """End the pause of an idle worker, who then drains the queue. False if it is ending."""
+        if self._parked is None or self._parked.done():
+            return False
+        self.draining = True
+        self._parked.set_result(None)
+        return True
+
+    def _rest(self) -> None:
+        if self.draining:
+            self.draining = self._sched.awake = False
+
+    def __await__(self) -> Generator[Any, Any, None]:
+        sched = self._sched
+        try:
+            while not self._spoilt:
+                cell = sched.next_handed_over()
+                if cell is not None:
+                    yield from self._run(cell, started=False)
+                elif sched.ready and (self.draining or not sched.awake):
+                    self.draining = sched.awake = True
+                    cell = sched.drain(True)
+                    if cell is not None:
+                        yield from self._run(cell, started=True)
+                    elif sched.ready:
+                        yield
+                else:
+                    self._rest()
+                    if not sched.park(self):
+                        return
+                    self._parked = sched.loop.create_future()
+                    self._parked._asyncio_future_blocking = True
+                    yield self._parked
+        finally:
+            sched.retire(self)
+
+    def _run(self, cell: Cell, started: bool) -> Generator[Any, Any, None]:
+        """Run the code of one actor, as often as it waits, until it ends."""
+        context = cell.context_of()
+        cell.worker = self
+        waits = started or context.run(resume, cell, None)
+        while waits:
+            self._sched.worker_waits(self)
+            error: BaseException | None = None
+            try:
+                yield cell.awaiting
+            except BaseException as thrown:
+                error = thrown
+            waits = cell.body is not None and context.run(resume, cell, error)
+        cell.worker = None
+        if self.task.cancelling():
+            self._spoilt = True

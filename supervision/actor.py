@@ -1,0 +1,227 @@
+"""Actors: objects with a mailbox, whose methods handle one message at a time."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from supervision import events
+from supervision._cell import Cell, current
+from supervision._dispatch import Behaviour
+from supervision.clock import seconds
+from supervision.errors import NotRunning, Refuse, UnhandledMessage
+from supervision.mailbox import Mailbox
+from supervision.messages import describe
+from supervision.reasons import NORMAL, ExitReason, as_reason
+from supervision.ref import Address, Name, Ref
+
+if TYPE_CHECKING:
+    from supervision.call import ReplyTo
+    from supervision.monitor import Monitor
+    from supervision.runtime import Runtime
+    from supervision.timers import Timer
+
+
+class Actor:
+    """The base of all actors.
+
+    A subclass keeps its state in attributes, and marks the methods that handle messages with `handle`. It never calls
+    them itself: messages come one at a time, also while a handler waits. A new incarnation is a new object, made with
+    the same arguments.
+
+    Attributes:
+        trap_exit: whether exit signals arrive as `Exit` messages instead of ending the actor, and whether `terminate`
+            runs when the parent orders the end. A class attribute, and one to set on ``self`` at any time.
+        mailbox: how many messages may wait, and what happens to one too many.
+        shutdown: how long a supervisor waits for the end that it ordered before it kills: seconds, ``"brutal_kill"`` or
+            ``"infinity"``. A child specification may say otherwise.
+
+    >>> class Greet(Request[str]):
+    ...     name: str
+    >>> class Greeter(Actor):
+    ...     def __init__(self, greeting: str) -> None:
+    ...         self.greeting = greeting
+    ...
+    ...     @handle
+    ...     def greet(self, request: Greet) -> str:
+    ...         return f"{self.greeting}, {request.name}!"
+    >>> async def main() -> str:
+    ...     async with Runtime() as runtime:
+    ...         greeter = await runtime.spawn(Greeter, "Hello")
+    ...         return await greeter.call(Greet("Joe"))
+    >>> asyncio.run(main())
+    'Hello, Joe!'
+    """
+
+    __slots__ = ("_cell",)
+
+    trap_exit: bool = False
+    mailbox: ClassVar[Mailbox] = Mailbox()
+    shutdown: ClassVar[float | str] = 5.0
+    __behaviour__: ClassVar[Behaviour]
+    _cell: Cell
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        trap_exit = cls.__dict__.get("trap_exit", cls.__behaviour__.trap_exit)
+        if "trap_exit" in cls.__dict__:
+            del cls.trap_exit
+        cls.__behaviour__ = Behaviour(cls, Actor, bool(trap_exit))
+
+    # -- hooks -----------------------------------------------------------------------------------------------------
+
+    def init(self) -> Any:
+        """Start: called once, before any message; may be ``async``. Whoever started the actor waits for it.
+
+        Returns:
+            None; or `IGNORE`, if the actor does not want to run.
+
+        Raises:
+            Refuse: do not start, for the reason given, and let no crash be reported.
+            Exception: do not start; the starter gets it.
+        """
+
+    def terminate(self, reason: ExitReason) -> Any:
+        """Clean up: called once, after the last message; may be ``async``.
+
+        Called when the actor stops itself or crashes, and, only if it traps exits, when its parent ends it. Never
+        called when it is killed (OTP's rules; see ``docs/semantics.md``).
+        """
+
+    def unhandled(self, message: Any) -> Any:
+        """Take a message for which there is no handler.
+
+        Unless overridden, a request is refused with `UnhandledMessage`, and anything else is an `Unhandled` event,
+        which is logged as a warning.
+        """
+        cell = self._cell
+        if cell.call_in_hand is not None:
+            raise Refuse(UnhandledMessage(cell, message))
+        cell.emit(events.Unhandled, message=describe(message))
+
+    # -- who I am --------------------------------------------------------------------------------------------------
+
+    @property
+    def ref(self) -> Ref:
+        """The address of this incarnation."""
+        return self._cell
+
+    @property
+    def runtime(self) -> Runtime:
+        """The runtime it lives in."""
+        return self._cell.sched.runtime
+
+    # -- what a handler can ask for --------------------------------------------------------------------------------
+
+    def stop(self, reason: object = NORMAL) -> None:
+        """End this actor when the handler has returned. An answer that the handler returns goes out after `terminate`."""
+        self._cell.intend().stop = as_reason(reason)
+
+    def continue_with(self, message: Any) -> None:
+        """Handle ``message`` next, before everything that waits in the mailbox (OTP's ``continue``)."""
+        self._cell.intend().continuations.append(message)
+
+    def idle_timeout(self, after: float | None) -> None:
+        """Get an `IdleTimeout` if no message comes for ``after`` seconds. Any message cancels it for good.
+
+        Zero delivers it right after this handler, before everything that waits. None removes it.
+        """
+        self._cell.set_idle(None if after is None else seconds("idle_timeout", after))
+
+    def defer_reply(self) -> ReplyTo[Any]:
+        """Answer the request in hand later, from here or from elsewhere; the handler then returns None.
+
+        Raises:
+            NotRunning: the handler was not called by a request.
+        """
+        return self._cell.defer()
+
+    def link(self, ref: Ref) -> None:
+        """Live and die together with another actor.
+
+        Raises:
+            NoProcess: it has ended, and this actor does not trap exits (if it does, an `Exit` message comes).
+        """
+        self._cell.link_or_tell(ref)
+
+    def unlink(self, ref: Ref) -> None:
+        """Take a link away. An `Exit` message that waits already stays."""
+        assert isinstance(ref, Cell)
+        self._cell.unlink(ref)
+
+    def monitor(self, target: Ref | Name) -> Monitor:
+        """Get a `Down` message when another actor ends, at once if it is not there."""
+        return self._cell.monitor(target)
+
+    def demonitor(self, monitor: Monitor, *, flush: bool = False) -> bool:
+        """Remove a monitor; tell whether it was still set.
+
+        Args:
+            monitor: what `monitor` returned.
+            flush: also remove a `Down` that waits in the mailbox.
+
+        Raises:
+            NotOwner: another actor made it.
+        """
+        return self._cell.demonitor(monitor, flush)
+
+    async def spawn(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
+        """Start another actor that is not linked to this one. See `Runtime.spawn`."""
+        return await self.runtime.spawn(kind, *args, name=name, **kwargs)
+
+    async def spawn_link(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
+        """Start another actor as a child: linked to this one from the first moment, and ended by its exit signals."""
+        return await self.runtime.spawn_child(kind, args, kwargs, name=name)
+
+    async def spawn_monitor(
+        self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any
+    ) -> tuple[Ref, Monitor]:
+        """Start another actor and watch it."""
+        ref = await self.runtime.spawn(kind, *args, name=name, **kwargs)
+        return ref, self.monitor(ref)
+
+    def send_after(self, delay: float, message: Any, to: Address | None = None) -> Timer:
+        """Send a message in ``delay`` seconds: to this actor, or to ``to``. A `Name` is looked up at that time.
+
+        Raises:
+            BadTime: the delay is no length of time.
+        """
+        return self.runtime.send_after(self._cell if to is None else to, delay, message)
+
+    def send_interval(self, period: float, message: Any, to: Address | None = None) -> Timer:
+        """Send a message every ``period`` seconds, until the timer is cancelled or the receiver ends."""
+        return self.runtime.send_interval(self._cell if to is None else to, period, message)
+
+
+def _get_trap_exit(self: Actor) -> bool:
+    return self._cell.trap_exit
+
+
+def _set_trap_exit(self: Actor, value: bool) -> None:
+    self._cell.trap_exit = bool(value)
+
+
+# A class attribute for type checkers and subclasses, a flag of the incarnation for everybody else.
+Actor.trap_exit = property(_get_trap_exit, _set_trap_exit)  # type: ignore[assignment]
+Actor.__behaviour__ = Behaviour(Actor, None, trap_exit=False)
+
+
+def current_actor() -> Ref:
+    """Return the actor in whose handler, or whose task, this code runs.
+
+    Raises:
+        NotRunning: it runs in none.
+    """
+    cell = current.get()
+    if cell is None:
+        raise NotRunning("this code does not run in an actor")
+    return cell
+
+
+async def spawn_link(kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
+    """Start an actor as a child of the actor in which this code runs, such as a supervisor that calls a start function.
+
+    Raises:
+        NotRunning: this code does not run in an actor.
+        StartError: it did not start.
+    """
+    return await current_actor().runtime.spawn_child(kind, args, kwargs, name=name)

@@ -1,0 +1,79 @@
+"""Calls: a request on its way, and the token with which it is answered."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from supervision.errors import AlreadyReplied
+
+if TYPE_CHECKING:
+    from supervision._cell import Cell
+
+R = TypeVar("R")
+
+#: Seconds that a call waits for its answer unless it says otherwise (OTP's 5000 ms).
+DEFAULT_TIMEOUT = 5.0
+
+
+class Call(asyncio.Future[R]):
+    """A request that was sent, and the future of its answer.
+
+    ``await`` it for the answer. It may also be kept, passed to `asyncio.wait`, or cancelled: a request that nobody
+    waits for any more is not handled, and an answer that comes late vanishes.
+    """
+
+    __slots__ = ("deadline", "message", "target")
+
+    message: Any
+    target: Cell
+    deadline: float | None
+
+
+class ReplyTo(Generic[R]):
+    """The right to answer one request, once, from anywhere: it can be kept or handed to another actor."""
+
+    __slots__ = ("_call", "_cell")
+
+    def __init__(self, cell: Cell, call: Call[R]) -> None:
+        self._cell = cell
+        self._call: Call[R] | None = call
+
+    @property
+    def request(self) -> Any:
+        """The request to be answered, or None once it is."""
+        return None if self._call is None else self._call.message
+
+    @property
+    def waiting(self) -> bool:
+        """Whether somebody still waits for the answer."""
+        return self._call is not None and not self._call.done()
+
+    @property
+    def deadline(self) -> float | None:
+        """The runtime's time at which the caller gives up, or None if it never does."""
+        return None if self._call is None else self._call.deadline
+
+    def _take(self) -> Call[R]:
+        call = self._call
+        if call is None:
+            raise AlreadyReplied("this request")
+        self._call = None
+        self._cell.deferred_done(call)
+        return call
+
+    def reply(self, value: R) -> None:
+        """Answer the request. The answer vanishes if the caller has given up, or if the actor has been killed.
+
+        Raises:
+            AlreadyReplied: it has been answered already.
+        """
+        self._cell.sched.reply(self._take(), value)
+
+    def fail(self, error: BaseException) -> None:
+        """Answer the request with an exception that the caller's ``await`` raises.
+
+        Raises:
+            AlreadyReplied: it has been answered already.
+        """
+        self._cell.sched.fail(self._take(), error)

@@ -1,0 +1,188 @@
+"""Child specifications: how a supervisor starts, restarts and stops a child."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, Literal, get_args
+
+import msgspec
+
+from supervision.actor import Actor
+from supervision.clock import seconds
+from supervision.errors import BadBackoff, BadChildSpec, BadTime
+
+Restart = Literal["permanent", "transient", "temporary"]
+ChildType = Literal["worker", "supervisor"]
+AutoShutdown = Literal["never", "any_significant", "all_significant"]
+
+START = "give an Actor class, or a function that starts an actor, links it and returns its Ref"
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """A growing pause before each restart, beyond OTP: for children whose failure is somebody else's outage.
+
+    The n-th restart within the supervisor's window waits ``initial * factor ** (n - 1)`` seconds, at most ``maximum``,
+    of which the part ``jitter`` is random.
+
+    Args:
+        initial: the first pause, in seconds.
+        maximum: the longest pause, in seconds.
+        factor: by what each pause is longer than the one before; at least 1.
+        jitter: from 0 (none) to 1 (all of it).
+
+    >>> [Backoff(initial=0.1, maximum=1.0, jitter=0.0).delay(n, random.Random(1)) for n in (1, 2, 3, 9)]
+    [0.1, 0.2, 0.4, 1.0]
+    """
+
+    initial: float = 0.1
+    maximum: float = 5.0
+    factor: float = 2.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        for field in ("initial", "maximum", "factor", "jitter"):
+            try:
+                seconds(field, getattr(self, field))
+            except BadTime as error:
+                raise BadBackoff(f"Backoff.{field}", error.value, "give a finite number, 0 or more") from None
+        if self.factor < 1 or self.jitter > 1 or self.maximum < self.initial:
+            raise BadBackoff("Backoff", self, "factor is at least 1, jitter at most 1, maximum at least initial")
+
+    def delay(self, attempt: int, chance: random.Random) -> float:
+        """Return the pause before the ``attempt``-th restart (from 1), in seconds."""
+        grown = self.initial * self.factor ** min(attempt - 1, 64)
+        return min(grown, self.maximum) * (1.0 - self.jitter * chance.random())
+
+
+class ChildSpec(msgspec.Struct, frozen=True):
+    """What a supervisor knows of a child.
+
+    Args:
+        id: tells it from its siblings; anything that can be a dictionary key.
+        start: an `Actor` class; or a function, plain or ``async``, that starts and links an actor (with `spawn_link`) and
+            returns its `Ref`, or a pair of it and anything else to be kept as ``info``, or `IGNORE`.
+        args: passed to ``start``.
+        kwargs: passed to ``start``.
+        restart: ``permanent`` is always restarted, ``transient`` only after an end that is not clean, ``temporary`` never.
+        shutdown: seconds the child has to stop in order; ``"brutal_kill"``, ``"infinity"``, or None for what its class
+            says (5 s for an actor, infinity for a supervisor).
+        type: ``worker`` or ``supervisor``; None works it out from the class.
+        significant: whether its own end can end the supervisor (with ``auto_shutdown``).
+        backoff: a pause before restarts; None for none, as in OTP.
+        name: registered by the child at each start.
+
+    Raises:
+        BadChildSpec, BadBackoff: a field is wrong.
+    """
+
+    id: Any
+    start: Callable[..., Any]
+    args: tuple[Any, ...] = ()
+    kwargs: Mapping[str, Any] = {}
+    restart: Restart = "permanent"
+    shutdown: float | str | None = None
+    type: ChildType | None = None
+    significant: bool = False
+    backoff: Backoff | None = None
+    name: str | None = None
+
+    def __post_init__(self) -> None:
+        self._check("id", _hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
+        self._check("start", callable(self.start), START)
+        self._check("args", isinstance(self.args, (tuple, list)), "give a tuple")
+        self._check("kwargs", isinstance(self.kwargs, Mapping), "give a mapping")
+        self._check_choice("restart", Restart)
+        self._check("shutdown", _is_shutdown(self.shutdown), "give seconds from 0, 'brutal_kill' or 'infinity'")
+        self._check("type", self.type in (None, *get_args(ChildType)), "choose worker or supervisor")
+        self._check("significant", isinstance(self.significant, bool), "give True or False")
+        self._check("backoff", self.backoff is None or isinstance(self.backoff, Backoff), "give a Backoff(...) or None")
+        named = self.name is None or (isinstance(self.name, str) and self.name != "")
+        self._check("name", named, "give a string that is not empty, or None")
+        permanent = self.significant and self.restart == "permanent"
+        self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
+
+    def _check(self, field: str, good: bool, remedy: str) -> None:
+        if not good:
+            raise BadChildSpec(f"child {self.id!r}: {field}", getattr(self, field), remedy)
+
+    def _check_choice(self, field: str, choices: Any) -> None:
+        self._check(field, getattr(self, field) in get_args(choices), f"choose one of {', '.join(get_args(choices))}")
+
+    @property
+    def kind(self) -> type[Actor] | None:
+        """The class of the child, or None if a function starts it."""
+        return self.start if isinstance(self.start, type) and issubclass(self.start, Actor) else None
+
+    def resolved(self) -> ChildSpec:
+        """Return the specification with the defaults of its class filled in."""
+        if self.type is not None and self.shutdown is not None:
+            return self
+        supervisor = getattr(self.kind, "is_supervisor", False)
+        kind: ChildType = self.type or ("supervisor" if supervisor else "worker")
+        limit = self.kind.shutdown if self.kind is not None else 5.0
+        if self.type == "supervisor":
+            limit = "infinity"
+        shutdown = limit if self.shutdown is None else self.shutdown
+        return msgspec.structs.replace(self, type=kind, shutdown=shutdown)
+
+    @classmethod
+    def of(cls, spec: object) -> ChildSpec:
+        """Return a specification made from one, from a mapping with its fields, or from an actor class.
+
+        Unknown keys of a mapping are ignored, as in OTP.
+        """
+        if isinstance(spec, ChildSpec):
+            return spec.resolved()
+        if isinstance(spec, type) and issubclass(spec, Actor):
+            return cls(spec.__name__, spec).resolved()
+        if not isinstance(spec, Mapping):
+            raise BadChildSpec("child spec", spec, "give a ChildSpec, a mapping with its fields, or an Actor class")
+        for field in ("id", "start"):
+            if field not in spec:
+                raise BadChildSpec(f"child spec: {field}", spec, f"{field} is missing")
+        return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec}).resolved()
+
+
+def _hashable(value: object) -> bool:
+    try:
+        hash(value)
+    except TypeError:
+        return False
+    return True
+
+
+def _is_shutdown(value: object) -> bool:
+    if value is None or value in ("brutal_kill", "infinity"):
+        return True
+    try:
+        seconds("shutdown", value)
+    except BadTime:
+        return False
+    return True
+
+
+def check_child_specs(specs: Iterable[object], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:
+    """Check specifications without starting anything (OTP's ``supervisor:check_childspecs``).
+
+    Returns:
+        The specifications, with defaults filled in.
+
+    Raises:
+        BadChildSpec: one is wrong, an id stands twice, or a significant child has a supervisor that never shuts down.
+    """
+    checked = [ChildSpec.of(spec) for spec in specs]
+    seen = set()
+    for spec in checked:
+        if spec.id in seen:
+            raise BadChildSpec("child spec: id", spec.id, "this id stands twice (duplicate_child_name)")
+        seen.add(spec.id)
+        check_significant(spec, auto_shutdown)
+    return checked
+
+
+def check_significant(spec: ChildSpec, auto_shutdown: AutoShutdown) -> None:
+    """Refuse a significant child of a supervisor whose ``auto_shutdown`` is ``never``."""
+    if spec.significant and auto_shutdown == "never":
+        remedy = "a significant child needs a supervisor with auto_shutdown (bad_combination)"
+        raise BadChildSpec(f"child {spec.id!r}: significant", value=True, remedy=remedy)

@@ -1,0 +1,213 @@
+"""Dynamic supervisors: many children that come and go, each with its own specification, restarted one for one."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from supervision import events
+from supervision._cell import Cell
+from supervision._dispatch import handle
+from supervision.budget import RestartBudget
+from supervision.childspec import ChildSpec, check_significant
+from supervision.errors import BadBudget, ChildNotFound, MaxChildren, Refuse, StartIgnored
+from supervision.messages import Exit, Message
+from supervision.reasons import NORMAL, ExitReason, FailedToStartChild
+from supervision.ref import Ref
+from supervision.supervisor import (
+    ChildInfo,
+    ChildKeeper,
+    CountChildren,
+    Counts,
+    StartChild,
+    TerminateChild,
+    WhichChildren,
+    _check,
+    _checked,
+    start_reason,
+    start_refusal,
+    worth_a_restart,
+)
+
+
+class Retry(Message, frozen=True):
+    """A dynamic supervisor's note to itself: the restart of a child is due."""
+
+    last: Cell
+
+
+class Waiting:
+    """A child that waits for its restart."""
+
+    __slots__ = ("failure", "paused", "spec")
+
+    def __init__(self, spec: ChildSpec) -> None:
+        self.spec = spec
+        self.paused = False
+        self.failure: ExitReason = NORMAL
+
+
+class DynamicSupervisor(ChildKeeper):
+    """A supervisor for children that are started on demand (Elixir's ``DynamicSupervisor``).
+
+    Children are told apart by their address; ids need not differ. At its end all are stopped at once, each within its
+    own limit. When it is restarted by its own supervisor, it begins with no children.
+
+    Args:
+        max_children: how many children it may have, counting those that wait for a restart; None for any number.
+        max_restarts: how many restarts are allowed in ``max_seconds`` before it gives up.
+        max_seconds: the length of that window.
+        extra_arguments: put before the arguments of every child.
+
+    Raises:
+        BadBudget: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        max_children: int | None = None,
+        max_restarts: int = 3,
+        max_seconds: float = 5.0,
+        extra_arguments: tuple[Any, ...] = (),
+    ) -> None:
+        wrong = not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
+        if max_children is not None and wrong:
+            raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
+        self.budget = RestartBudget(max_restarts, max_seconds)
+        self.max_children = max_children
+        self.extra_arguments = tuple(extra_arguments)
+        self._running: dict[Cell, ChildSpec] = {}
+        self._restarting: dict[Cell, Waiting] = {}
+        self._restarts: dict[Cell, int] = {}
+
+    # -- orders ----------------------------------------------------------------------------------------------------
+
+    @handle
+    async def start_child(self, request: StartChild) -> Ref | None:
+        """Start a child, unless there are too many."""
+        spec = _checked(request.spec)
+        _check(lambda: check_significant(spec, "never"))
+        if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
+            raise Refuse(MaxChildren(spec.id, self.max_children))
+        try:
+            cell, _ = await self.start_one(self._with_extras(spec))
+        except Exception as error:
+            self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
+            raise start_refusal(spec, error) from None
+        if cell is None:
+            return None
+        self._running[cell] = spec
+        return cell
+
+    def _with_extras(self, spec: ChildSpec) -> ChildSpec:
+        if not self.extra_arguments:
+            return spec
+        return ChildSpec.of({**{f: getattr(spec, f) for f in spec.__struct_fields__}, "args": (*self.extra_arguments, *spec.args)})
+
+    @handle
+    async def terminate_child(self, request: TerminateChild) -> None:
+        """Stop a child for good, by its address; a restarting one by its last address."""
+        cell = request.id
+        if not isinstance(cell, Cell) or (cell not in self._running and cell not in self._restarting):
+            raise Refuse(ChildNotFound(cell))
+        self._restarting.pop(cell, None)
+        self._restarts.pop(cell, None)
+        spec = self._running.pop(cell, None)
+        if spec is not None:
+            await self.stop_one(spec, cell)
+
+    @handle
+    def which_children(self, request: WhichChildren) -> list[ChildInfo]:
+        """List the children; those that wait for a restart without an address."""
+        running = [
+            ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
+            for cell, spec in reversed(self._running.items())
+        ]
+        waiting = [
+            ChildInfo(w.spec.id, None, restarting=True, spec=w.spec, restarts=self._restarts.get(cell, 0))
+            for cell, w in self._restarting.items()
+        ]
+        return running + waiting
+
+    @handle
+    def count_children(self, request: CountChildren) -> Counts:
+        """Count the children."""
+        specs = [*self._running.values(), *(waiting.spec for waiting in self._restarting.values())]
+        supervisors = sum(spec.type == "supervisor" for spec in specs)
+        return Counts(len(specs), len(self._running), supervisors, len(specs) - supervisors)
+
+    # -- deaths and restarts ---------------------------------------------------------------------------------------
+
+    @handle
+    async def child_exited(self, message: Exit) -> None:
+        """A child has ended by itself: restart it, or forget it."""
+        cell = message.sender
+        if not isinstance(cell, Cell):
+            return
+        spec = self._running.pop(cell, None)
+        if spec is None:
+            return
+        reason = message.reason
+        restart = worth_a_restart(spec, reason)
+        if restart or not reason.clean:
+            self.tell(events.ChildTerminated, spec.id, cell, reason=reason, restart=spec.restart)
+        if restart:
+            await self._restart(cell, Waiting(spec), reason)
+        else:
+            self._restarts.pop(cell, None)
+
+    async def _restart(self, last: Cell, child: Waiting, reason: ExitReason) -> None:
+        delay = self.spend_restart(child.spec, last, reason)
+        if delay is None:
+            self._restarting.pop(last, None)
+        elif delay > 0.0:
+            child.paused = True
+            self._restarting[last] = child
+            self.send_after(delay, Retry(last))
+        else:
+            await self._start_again(last, child)
+
+    async def _start_again(self, last: Cell, child: Waiting) -> None:
+        spec = child.spec
+        try:
+            cell, _ = await self.start_one(self._with_extras(spec))
+        except Exception as error:
+            child.failure = start_reason(error)
+            self.tell(events.ChildStartFailed, spec.id, last, reason=child.failure)
+            self._restarting[last] = child
+            self.ref.cast(Retry(last))
+            return
+        self._restarting.pop(last, None)
+        restarts = self._restarts.pop(last, 0) + 1
+        if cell is not None:
+            self._running[cell] = spec
+            self._restarts[cell] = restarts
+            self.tell(events.Restarted, spec.id, cell, old=last)
+
+    @handle
+    async def retry(self, message: Retry) -> None:
+        """A restart is due: after a pause it was counted already; after a failed attempt it counts anew."""
+        child = self._restarting.get(message.last)
+        if child is None:
+            return
+        if child.paused:
+            child.paused = False
+            await self._start_again(message.last, child)
+        else:
+            await self._restart(message.last, child, FailedToStartChild(child.spec.id, child.failure))
+
+    # -- the end ---------------------------------------------------------------------------------------------------
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Stop all children at once, each within its own limit."""
+        self._restarting.clear()
+        running, self._running = self._running, {}
+        slow: list[tuple[ChildSpec, Cell]] = []
+        for cell, spec in running.items():
+            self.order_stop(spec, cell)
+            if cell.reason is None:
+                slow.append((spec, cell))
+            else:
+                self.tell_stopped(spec, cell, cell.reason)
+        await asyncio.gather(*(self.wait_stopped(spec, cell) for spec, cell in slow))

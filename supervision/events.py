@@ -1,0 +1,277 @@
+"""The event stream: everything that happens in a runtime, in order, told at the moment it happens.
+
+Logs, metrics, traces, the status page and the checkers of the test kit all read this one stream. A subscriber is a
+plain function, called synchronously with the change of state; with no subscriber nothing is built at all.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from supervision.reasons import Crashed, ExitReason
+
+if TYPE_CHECKING:
+    import asyncio
+
+    from supervision.clock import Clock
+    from supervision.ref import Ref
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """The base of all events. ``seq`` grows by one with each event; ``time`` is the runtime's monotonic time."""
+
+    seq: int
+    time: float
+
+
+class ActorEvent(Event, frozen=True, kw_only=True):
+    """Something about one actor: ``ref`` is its incarnation, ``path`` its place in the tree, ``kind`` its class."""
+
+    ref: Ref
+    path: str
+    kind: str
+
+
+class StartAttempt(ActorEvent, frozen=True, kw_only=True):
+    """An actor is about to run ``init``."""
+
+
+class Started(ActorEvent, frozen=True, kw_only=True):
+    """An actor has finished ``init`` and takes messages."""
+
+    name: str | None
+
+
+class StartFailed(ActorEvent, frozen=True, kw_only=True):
+    """An actor did not start. ``quiet`` when its ``init`` refused on purpose."""
+
+    reason: ExitReason
+    quiet: bool
+
+
+class StartIgnored(ActorEvent, frozen=True, kw_only=True):
+    """An actor's ``init`` answered IGNORE."""
+
+
+class Exited(ActorEvent, frozen=True, kw_only=True):
+    """An actor ended."""
+
+    name: str | None
+    reason: ExitReason
+
+
+class CrashReport(ActorEvent, frozen=True, kw_only=True):
+    """An actor is ending by an exception: ``message`` is what it was handling, ``mailbox`` how many messages die with it."""
+
+    name: str | None
+    reason: Crashed
+    message: str | None
+    mailbox: int
+    links: int
+
+
+class StopRequested(ActorEvent, frozen=True, kw_only=True):
+    """A supervisor, or a user, ordered an actor to end."""
+
+    reason: ExitReason
+
+
+class FencedOff(ActorEvent, frozen=True, kw_only=True):
+    """A killed actor's code still runs: from here on nothing it does has an effect."""
+
+
+class Zombie(ActorEvent, frozen=True, kw_only=True):
+    """A killed actor's code could not be stopped. ``stack`` says where it is."""
+
+    stack: str
+
+
+class ZombieEnded(ActorEvent, frozen=True, kw_only=True):
+    """The code of a killed actor has ended at last, after ``seconds``."""
+
+    seconds: float
+
+
+class Registered(ActorEvent, frozen=True, kw_only=True):
+    """An actor got a name."""
+
+    name: str
+
+
+class Unregistered(ActorEvent, frozen=True, kw_only=True):
+    """A name is free again."""
+
+    name: str
+
+
+class MessageDropped(ActorEvent, frozen=True, kw_only=True):
+    """A message became a dead letter, for ``why``: noproc, mailbox_full, dropped_oldest, expired, fenced, died, late_reply."""
+
+    message: str
+    why: str
+
+
+class HighWater(ActorEvent, frozen=True, kw_only=True):
+    """``length`` messages wait for an actor: it does not keep up."""
+
+    length: int
+
+
+class Unhandled(ActorEvent, frozen=True, kw_only=True):
+    """An actor got a message for which it has no handler."""
+
+    message: str
+
+
+class LoopBlocked(Event, frozen=True, kw_only=True):
+    """The event loop has not moved for ``seconds``. ``path`` names the actor that holds it, ``file`` and ``line`` where."""
+
+    path: str | None
+    seconds: float
+    file: str
+    line: int
+    stack: str
+
+
+class LoopUnblocked(Event, frozen=True, kw_only=True):
+    """The event loop moves again, after ``seconds``."""
+
+    seconds: float
+
+
+class SupervisorEvent(ActorEvent, frozen=True, kw_only=True):
+    """Something a supervisor did about the child ``id``; ``child`` is the child's incarnation, if there is one."""
+
+    id: Any
+    child: Ref | None
+
+
+class ChildStarted(SupervisorEvent, frozen=True, kw_only=True):
+    """A child was started (OTP's progress report)."""
+
+    restart: str
+    shutdown: float | str
+    type: str
+    significant: bool
+
+
+class ChildTerminated(SupervisorEvent, frozen=True, kw_only=True):
+    """A child ended by itself in a way worth a report (OTP's ``child_terminated``)."""
+
+    reason: ExitReason
+    restart: str
+
+
+class ChildStartFailed(SupervisorEvent, frozen=True, kw_only=True):
+    """An attempt to start or restart a child failed (OTP's ``start_error``)."""
+
+    reason: ExitReason
+
+
+class ChildShutdownFailed(SupervisorEvent, frozen=True, kw_only=True):
+    """A child did not stop as it should (OTP's ``shutdown_error``)."""
+
+    reason: ExitReason
+
+
+class RestartScheduled(SupervisorEvent, frozen=True, kw_only=True):
+    """A restart was decided: it is number ``used`` of the ``allowed`` in the window; it comes after ``delay`` seconds."""
+
+    used: int
+    allowed: int
+    delay: float
+
+
+class Restarted(SupervisorEvent, frozen=True, kw_only=True):
+    """A child runs again: ``old`` was its last incarnation."""
+
+    old: Ref | None
+
+
+class GaveUp(SupervisorEvent, frozen=True, kw_only=True):
+    """A supervisor gave up: more than ``allowed`` restarts in ``seconds`` (OTP's ``reached_max_restart_intensity``)."""
+
+    reason: ExitReason
+    allowed: int
+    seconds: float
+
+
+Listener = Callable[[Any], object]
+
+
+class Subscription:
+    """A listener on the stream; `close` ends it."""
+
+    def __init__(self, stream: EventStream, listener: Listener, kinds: tuple[type[Event], ...]) -> None:
+        self._stream = stream
+        self.listener = listener
+        self.kinds = kinds
+
+    def close(self) -> None:
+        """Stop listening. Closing twice is fine."""
+        self._stream.remove(self)
+
+
+class _Wanted(dict[type[Event], tuple[Subscription, ...]]):
+    """Who wants events of a class, worked out when first asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.subscriptions: tuple[Subscription, ...] = ()
+
+    def __missing__(self, kind: type[Event]) -> tuple[Subscription, ...]:
+        wanting = tuple(s for s in self.subscriptions if issubclass(kind, s.kinds))
+        self[kind] = wanting
+        return wanting
+
+
+class EventStream:
+    """The one ordered stream of a runtime.
+
+    An event that nobody listens to is not built, and not counted by ``seq``.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, clock: Clock) -> None:
+        self._loop = loop
+        self._clock = clock
+        self.seq = 0
+        self.wanted = _Wanted()
+
+    def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
+        """Call ``listener`` with each event from now on, synchronously. It must not block and not wait.
+
+        A listener that raises is reported to the loop's exception handler; the event goes on to the others.
+
+        Args:
+            listener: called with each event. `LoopBlocked` comes from the watchdog's thread, the others from the loop's.
+            kinds: which classes of events, with their subclasses; all if none is given.
+        """
+        subscription = Subscription(self, listener, kinds or (Event,))
+        self._set((*self.wanted.subscriptions, subscription))
+        return subscription
+
+    def remove(self, subscription: Subscription) -> None:
+        """Do not call this listener any more."""
+        self._set(tuple(s for s in self.wanted.subscriptions if s is not subscription))
+
+    def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
+        self.wanted.subscriptions = subscriptions
+        self.wanted.clear()
+
+    def emit(self, event_class: type[Event], **fields: Any) -> None:
+        """Build an event and tell it to all who want it."""
+        wanting = self.wanted[event_class]
+        if not wanting:
+            return
+        self.seq += 1
+        event = event_class(seq=self.seq, time=self._clock.time(), **fields)
+        for subscription in wanting:
+            try:
+                subscription.listener(event)
+            except Exception as error:
+                self._loop.call_exception_handler(
+                    {"message": f"a listener raised on {event_class.__name__}", "exception": error}
+                )

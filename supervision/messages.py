@@ -1,0 +1,72 @@
+"""Messages: what actors send each other, and the messages that the kernel itself sends."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+import msgspec
+
+if TYPE_CHECKING:
+    from supervision.monitor import Monitor
+    from supervision.ref import Name, Ref
+    from supervision.reasons import ExitReason
+
+R_co = TypeVar("R_co", covariant=True)
+
+
+class Message(msgspec.Struct, frozen=True):
+    """The base of a message that wants no answer. Subclasses are frozen structs, as messages are shared, not copied.
+
+    >>> class Add(Message):
+    ...     n: int
+    >>> Add(3)
+    Add(n=3)
+    """
+
+
+class Request(msgspec.Struct, Generic[R_co], frozen=True):
+    """The base of a message that wants an answer, and carries the type of it.
+
+    >>> class Get(Request[int]):
+    ...     key: str
+
+    ``await ref.call(Get("a"))`` is then an ``int`` for a type checker.
+    """
+
+
+class Exit(Message, frozen=True):
+    """A linked actor ended, or somebody sent an exit signal, and this actor traps exits (OTP's ``'EXIT'`` message)."""
+
+    sender: Ref | None
+    reason: ExitReason
+
+
+class Down(Message, frozen=True):
+    """A monitored actor ended (OTP's ``'DOWN'`` message). ``target`` is what was monitored: a `Ref` or a `Name`."""
+
+    monitor: Monitor
+    target: Ref | Name
+    reason: ExitReason
+
+
+class IdleTimeout(Message, frozen=True):
+    """Nothing arrived within the idle time-out."""
+
+
+class ParentExit(Message, frozen=True):
+    """The parent's exit signal on its way through the mailbox of a child that traps exits. Never seen by handlers."""
+
+    reason: ExitReason
+
+
+class Wake(Message, frozen=True):
+    """What stands at the head of a bounded mailbox when it goes from idle to runnable. Never seen by handlers."""
+
+
+def describe(message: Any, limit: int = 200) -> str:
+    """Return a short, safe text for a message, for errors and logs."""
+    try:
+        text = repr(message)
+    except Exception as error:
+        text = f"<{type(message).__name__} whose repr raises {type(error).__name__}>"
+    return text if len(text) <= limit else text[: limit - 1] + "…"

@@ -1,0 +1,175 @@
+"""Addresses: a `Ref` is one incarnation of an actor, a `Name` whoever holds a name at the moment."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from supervision.call import DEFAULT_TIMEOUT
+
+if TYPE_CHECKING:
+    from supervision.call import Call
+    from supervision.mailbox import MailboxStatistics
+    from supervision.messages import Request
+    from supervision.reasons import ExitReason
+    from supervision.runtime import Runtime
+
+R = TypeVar("R")
+
+
+class Address(ABC):
+    """Anything that messages can be sent to."""
+
+    __slots__ = ()
+
+    @abstractmethod
+    def cast(self, message: Any) -> None:
+        """Send a message and forget it. Never fails and never waits: to an ended actor, it is a dead letter."""
+
+    @abstractmethod
+    def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
+        """Send a request; await what this returns for the answer.
+
+        The request is on its way when this function returns. Inside a handler that itself answers a call with a
+        deadline, the shorter of the two counts.
+
+        Args:
+            request: what is asked.
+            timeout: seconds to wait for the answer; None waits as long as the actor lives.
+
+        Raises:
+            BadTime: the time-out is no length of time; raised by this function, everything else by the ``await``.
+            NoProcess: there is no such actor.
+            ActorExited: it ended before it answered.
+            CallTimeout: no answer in time; a late one vanishes.
+            CallCycle: each actor of a ring would wait for the next.
+            MailboxFull: its bounded mailbox refuses, or dropped the request.
+            UnhandledMessage: it has no handler for this type.
+        """
+
+    @abstractmethod
+    async def send(self, message: Any) -> None:
+        """Send a message, and wait for room if the mailbox is bounded and says so.
+
+        Raises:
+            NoProcess: nobody holds the name (never for a `Ref`: to an ended actor, it is a dead letter).
+            MailboxFull: the mailbox refuses.
+        """
+
+
+class Ref(Address):
+    """The address of one incarnation of an actor (OTP's pid). A restarted actor has another one.
+
+    Hashable, comparable, printable and safe to keep: it does not keep the state of an ended actor alive.
+    """
+
+    __slots__ = ()
+
+    id: int
+    runtime: Runtime
+
+    @property
+    @abstractmethod
+    def alive(self) -> bool:
+        """Whether the actor lives: it has not ended and has not been told to end at once."""
+
+    @property
+    @abstractmethod
+    def path(self) -> str:
+        """Its place in the tree, such as ``/app/workers/3``."""
+
+    @property
+    @abstractmethod
+    def reason(self) -> ExitReason | None:
+        """Why it ended, or None while it lives."""
+
+    @property
+    @abstractmethod
+    def node(self) -> str:
+        """The node it lives on."""
+
+    @abstractmethod
+    def exit(self, reason: object) -> None:
+        """Send an exit signal (OTP's ``exit/2``). An actor that traps exits gets it as an `Exit` message.
+
+        Args:
+            reason: an `ExitReason`, or anything else, which becomes `Abnormal`. `KILL` cannot be trapped.
+        """
+
+    @abstractmethod
+    def kill(self) -> None:
+        """End it at once, whatever it is doing. When this returns, nothing it does has an effect any more."""
+
+    @abstractmethod
+    async def stop(self, reason: object = None, timeout: float | None = None) -> None:
+        """Ask it to end in order, with ``terminate``, behind the messages it already has, and wait until it has.
+
+        Args:
+            reason: why; `NORMAL` if not given.
+            timeout: seconds to wait. The actor is not killed when they are over.
+
+        Raises:
+            NoProcess: it has ended before.
+            ActorExited: it ended for another reason.
+            CallTimeout: it has not ended in time.
+        """
+
+    @abstractmethod
+    async def join(self) -> ExitReason:
+        """Wait until it has ended, and return why."""
+
+    @abstractmethod
+    def mailbox_statistics(self) -> MailboxStatistics:
+        """Return how many messages wait for it."""
+
+
+class Name(Address):
+    """A stable address: whoever holds the name when it is used. It survives restarts."""
+
+    __slots__ = ("key", "runtime")
+
+    def __init__(self, runtime: Runtime, key: str) -> None:
+        self.runtime = runtime
+        self.key = key
+
+    def __repr__(self) -> str:
+        return f"<Name {self.key}>"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Name) and (other.key, other.runtime) == (self.key, self.runtime)
+
+    def __hash__(self) -> int:
+        return hash(self.key)
+
+    @property
+    def node(self) -> str:
+        """The node where the name is looked up."""
+        return self.runtime.node
+
+    def resolve(self) -> Ref | None:
+        """Return who holds the name now, or None."""
+        return self.runtime.whereis(self.key)
+
+    def cast(self, message: Any) -> None:
+        """Send a message to the holder; a dead letter if there is none."""
+        ref = self.resolve()
+        if ref is None:
+            self.runtime.scheduler.count_dead_letter("noname")
+        else:
+            ref.cast(message)
+
+    def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
+        """Send a request to the holder; the ``await`` raises NoProcess if there is none."""
+        ref = self.resolve()
+        if ref is None:
+            return self.runtime.scheduler.unanswerable(self, request, timeout)
+        return ref.call(request, timeout)
+
+    async def send(self, message: Any) -> None:
+        """Send a message to the holder, and wait for room."""
+        from supervision.errors import NoProcess
+
+        ref = self.resolve()
+        if ref is None:
+            raise NoProcess(self, message, "nobody holds this name")
+        await ref.send(message)

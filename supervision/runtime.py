@@ -1,0 +1,453 @@
+"""The runtime: actors, names, timers and events of one event loop, apart from every other runtime."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import random as _random
+from collections import deque
+from collections.abc import Iterator
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from supervision._cell import DEAD, EXITING, RUNNING, STARTING, STOPPING, Cell, current
+from supervision._scheduler import RunQueue, Scheduler
+from supervision.actor import Actor
+from supervision.call import Call
+from supervision.clock import Clock, clock_of, seconds
+from supervision.errors import AlreadyRegistered, BadName, BadOption, NotRunning, SupervisionError
+from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
+from supervision.reasons import KILLED, SHUTDOWN, ExitReason
+from supervision.ref import Address, Name, Ref
+from supervision.reports import REPORTS, Reports
+from supervision.timers import Timer
+from supervision.watchdog import Watchdog
+
+if TYPE_CHECKING:
+    from supervision._ladder import Ladder
+
+_PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITING: "exiting", DEAD: "dead"}
+
+
+class ActorInfo(msgspec.Struct, frozen=True):
+    """A live actor at this moment. ``uptime`` is in seconds; ``waits_for`` is whom its handler has called."""
+
+    ref: Ref
+    path: str
+    kind: str
+    name: str | None
+    state: str
+    uptime: float
+    mailbox: int
+    links: int
+    monitors: int
+    waits_for: str | None
+
+
+class ZombieInfo(msgspec.Struct, frozen=True):
+    """The code of a killed actor that still runs: for ``age`` seconds, ``given_up`` when nothing can end it."""
+
+    ref: Ref
+    path: str
+    reason: ExitReason | None
+    age: float
+    given_up: bool
+    stack: str
+
+
+class RuntimeStatistics(msgspec.Struct, frozen=True):
+    """A runtime at this moment. ``dead_letters`` counts by reason."""
+
+    actors: int
+    names: int
+    runnable: int
+    timers: int
+    zombies: int
+    dead_letters: dict[str, int]
+
+
+class Runtime:
+    """A world of actors on the running event loop.
+
+    ``async with Runtime() as runtime`` works inside anybody's loop: it makes none and closes none, installs no signal
+    handlers and configures no logging. When the block is left, the actors that were started from outside are stopped in
+    reverse order of their start.
+
+    Args:
+        node: the name of this node, in addresses.
+        clock: where time comes from; the loop's own if None.
+        seed: for the random numbers of the runtime (jitter); None for a different sequence each time.
+        reports: whether crashes and supervisor reports are logged, through structlog.
+        watchdog: after how many seconds a blocked event loop is reported; None for no watchdog thread.
+        kill_grace: seconds between two attempts to end the code of a killed actor.
+        exit_grace: seconds that code has to end after an exit signal before its actor is declared dead.
+        run_queue: the order of turns; first in, first out if None.
+
+    Raises:
+        BadTime, BadOption: an argument is wrong.
+    """
+
+    def __init__(
+        self,
+        *,
+        node: str = "local",
+        clock: Clock | None = None,
+        seed: int | None = None,
+        reports: bool = True,
+        watchdog: float | None = 0.5,
+        kill_grace: float = 0.1,
+        exit_grace: float = 5.0,
+        run_queue: RunQueue | None = None,
+    ) -> None:
+        if not isinstance(node, str) or not node:
+            raise BadOption("node", node, "give the node a name")
+        self.node = node
+        self.label = node
+        self.random = _random.Random(seed)
+        self.kill_grace = seconds("kill_grace", kill_grace)
+        self.exit_grace = seconds("exit_grace", exit_grace)
+        self._watchdog_limit = None if watchdog is None else seconds("watchdog", watchdog, zero=False)
+        self._clock = clock
+        self._reports = reports
+        self._queue = run_queue
+        self._scheduler: Scheduler | None = None
+        self._watchdog: Watchdog | None = None
+        self._cells: dict[int, Cell] = {}
+        self._names: dict[str, Cell] = {}
+        self._ids = 0
+        self._closing = False
+
+    # -- life ------------------------------------------------------------------------------------------------------
+
+    async def __aenter__(self) -> Runtime:
+        """Start the runtime on the running loop.
+
+        Raises:
+            NotRunning: it has been started before.
+        """
+        if self._scheduler is not None:
+            raise NotRunning("a runtime is started once; make a new one")
+        loop = asyncio.get_running_loop()
+        clock = self._clock or clock_of(loop)
+        stream = EventStream(loop, clock)
+        queue: RunQueue = deque() if self._queue is None else self._queue
+        self._scheduler = Scheduler(self, loop, clock, contextvars.copy_context(), stream, queue)
+        self._scheduler.base.run(current.set, None)
+        if self._reports:
+            stream.subscribe(Reports(), *REPORTS)
+        if self._watchdog_limit is not None:
+            self._watchdog = Watchdog(self, loop, self._watchdog_limit)
+            self._watchdog.start()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """Stop all actors, last started first, and wait for them."""
+        await self.close()
+
+    async def close(self) -> None:
+        """Stop all actors, last started first, each within its own limit; what does not end is killed."""
+        if self._closing:
+            return
+        self._closing = True
+        scheduler = self.scheduler
+        try:
+            for cell in reversed([cell for cell in self._cells.values() if cell.parent is None]):
+                await self.shut_down(cell, cell.kind.shutdown)
+        finally:
+            for cell in reversed(list(self._cells.values())):
+                cell.end_by_force(cell.exit_reason or SHUTDOWN)
+            if self._watchdog is not None:
+                self._watchdog.stop()
+            await scheduler.close()
+
+    async def shut_down(self, cell: Cell, limit: float | str) -> ExitReason:
+        """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
+        if limit == "brutal_kill":
+            cell.end_by_force(KILLED)
+        else:
+            cell.signal(cell.parent, SHUTDOWN, parent=True, patient=True)
+        end = cell.end_future()
+        if isinstance(limit, (int, float)) and not await self.scheduler.wait(end, limit):
+            cell.end_by_force(KILLED)
+        return await end
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    @property
+    def scheduler(self) -> Scheduler:
+        """The run queue.
+
+        Raises:
+            NotRunning: the runtime has not been started.
+        """
+        if self._scheduler is None:
+            raise NotRunning("the runtime is not running; use it as: async with Runtime() as runtime")
+        return self._scheduler
+
+    @property
+    def clock(self) -> Clock:
+        """The time of this runtime."""
+        return self.scheduler.clock
+
+    @property
+    def events(self) -> EventStream:
+        """Everything that happens, in order."""
+        return self.scheduler.events
+
+    def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
+        """Call ``listener`` with each `Event` from now on. The same as ``runtime.events.subscribe``."""
+        return self.events.subscribe(listener, *kinds)
+
+    async def sleep(self, delay: float) -> None:
+        """Wait for ``delay`` seconds of the runtime's time."""
+        future: asyncio.Future[None] = self.scheduler.loop.create_future()
+        timer = self.scheduler.timers.after(seconds("delay", delay), lambda: future.done() or future.set_result(None))
+        try:
+            await future
+        finally:
+            timer.cancel()
+
+    # -- starting actors -------------------------------------------------------------------------------------------
+
+    async def spawn(
+        self, kind: type[Actor], *args: Any, name: str | None = None, timeout: float | None = None, **kwargs: Any
+    ) -> Ref:
+        """Start an actor that is linked to nobody, and wait until its ``init`` is done.
+
+        Args:
+            kind: the class.
+            args: passed to it; a class whose own arguments are called ``name`` or ``timeout`` gets them by position.
+            name: under which it can be found, from before ``init``.
+            timeout: seconds that ``init`` may take; None for any time.
+            kwargs: passed to it.
+
+        Raises:
+            StartError: it did not start; the reason says why, and the original exception is the cause.
+            StartIgnored: its ``init`` answered IGNORE.
+            AlreadyRegistered: the name is taken; nothing was started.
+            BadName, BadOption, BadTime: an argument is wrong; nothing was started.
+        """
+        return await self._complete(self.begin(kind, args, kwargs, name=name), timeout)
+
+    def spawn_nowait(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
+        """Start an actor from code that cannot wait, such as a plain handler. An ``async`` init goes on by itself.
+
+        Raises:
+            The same as `spawn`, as far as it is known when ``init`` first waits.
+        """
+        return self.begin(kind, args, kwargs, name=name)
+
+    async def spawn_child(
+        self,
+        kind: type[Actor],
+        args: tuple[Any, ...] = (),
+        kwargs: dict[str, Any] | None = None,
+        *,
+        name: str | None = None,
+        label: str | None = None,
+    ) -> Ref:
+        """Start an actor as a child of the actor in which this code runs: linked, and ended by its parent's signals."""
+        parent = current.get()
+        if parent is None:
+            raise NotRunning("only an actor can have children; from outside, use spawn")
+        return await self._complete(self.begin(kind, args, kwargs or {}, name=name, parent=parent, label=label), None)
+
+    def begin(
+        self,
+        kind: type[Actor],
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+        *,
+        name: str | None = None,
+        parent: Cell | None = None,
+        label: str | None = None,
+    ) -> Cell:
+        """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one."""
+        scheduler = self.scheduler
+        if not isinstance(kind, type) or not issubclass(kind, Actor):
+            raise BadOption("spawn", kind, "give a subclass of Actor")
+        if name is not None:
+            self._check_free(name)
+        if (self._closing and parent is None) or (scheduler.fenced and scheduler.is_fenced()):
+            raise NotRunning(f"{kind.__name__} not started: the runtime, or the actor that starts it, has ended")
+        self._ids += 1
+        cell = kind.__behaviour__.cell(scheduler, kind, self._ids, parent, label, name)
+        self._cells[cell.id] = cell
+        if name is not None:
+            self._take_name(name, cell)
+        if parent is not None:
+            parent.link(cell)
+        error = cell.start(args, kwargs)
+        if cell.phase == DEAD:
+            raise self._failure(cell, error)
+        return cell
+
+    def _failure(self, cell: Cell, error: BaseException | None) -> SupervisionError:
+        reason = cell.exit_reason
+        assert reason is not None
+        return cell.start_error(reason, cell.ignored, error)
+
+    async def _complete(self, cell: Cell, timeout: float | None) -> Cell:
+        limit = None if timeout is None else seconds("timeout", timeout)
+        starting: Call[None] | None = cell.starting
+        if starting is None:
+            return cell
+        timer = self.scheduler.timers.after(limit, lambda: cell.start_timed_out(limit)) if limit is not None else None
+        try:
+            await starting
+        except asyncio.CancelledError:
+            cell.end_by_force(SHUTDOWN)
+            raise
+        finally:
+            if timer is not None:
+                timer.cancel()
+        return cell
+
+    # -- names -----------------------------------------------------------------------------------------------------
+
+    def whereis(self, name: str) -> Ref | None:
+        """Return the actor that holds a name, or None."""
+        return self._names.get(name)
+
+    def name(self, name: str) -> Name:
+        """Return a stable address: whoever holds the name when it is used."""
+        if not isinstance(name, str) or not name:
+            raise BadName("name", name, "a name is a string that is not empty")
+        return Name(self, name)
+
+    def names(self) -> dict[str, Ref]:
+        """Return all names and their holders."""
+        return dict(self._names)
+
+    def register(self, name: str, ref: Ref) -> None:
+        """Give an actor a name.
+
+        Raises:
+            AlreadyRegistered: the name is taken, or the actor has one already.
+            BadName: this cannot be a name.
+            NoProcess: the actor has ended.
+        """
+        from supervision.errors import Fenced, NoProcess
+
+        self._check_free(name)
+        assert isinstance(ref, Cell)
+        if not ref.alive:
+            raise NoProcess(ref, f"register {name}")
+        if ref.name is not None:
+            raise AlreadyRegistered(ref.name, ref, "is already the name of")
+        if self.scheduler.fenced and self.scheduler.is_fenced():
+            raise Fenced(ref, f"register {name}")
+        self._take_name(name, ref)
+
+    def unregister(self, name: str) -> None:
+        """Take a name away. It is fine if nobody holds it."""
+        cell = self._names.get(name)
+        if cell is not None:
+            self.release_name(cell)
+
+    def _check_free(self, name: object) -> None:
+        if not isinstance(name, str) or not name:
+            raise BadName("name", name, "a name is a string that is not empty")
+        holder = self._names.get(name)
+        if holder is not None:
+            raise AlreadyRegistered(name, holder)
+
+    def _take_name(self, name: str, cell: Cell) -> None:
+        cell.name = name
+        self._names[name] = cell
+        cell.emit(Registered, name=name)
+
+    def release_name(self, cell: Cell) -> None:
+        """Make the name of an actor free."""
+        name = cell.name
+        if name is not None and self._names.get(name) is cell:
+            del self._names[name]
+            cell.emit(Unregistered, name=name)
+            if cell.alive:
+                cell.name = None
+
+    def forget(self, cell: Cell) -> None:
+        """Release what an ended actor held."""
+        self._cells.pop(cell.id, None)
+        if cell.name is not None:
+            self.release_name(cell)
+
+    # -- timers ----------------------------------------------------------------------------------------------------
+
+    def send_after(self, to: Address, delay: float, message: Any) -> Timer:
+        """Send a message in ``delay`` seconds. Aimed at a `Ref`, the timer ends with the actor.
+
+        Raises:
+            BadTime: the delay is no length of time.
+        """
+        return self._timer(to, seconds("delay", delay), None, message)
+
+    def send_interval(self, to: Address, period: float, message: Any) -> Timer:
+        """Send a message every ``period`` seconds."""
+        period = seconds("period", period, zero=False)
+        return self._timer(to, period, period, message)
+
+    def _timer(self, to: Address, delay: float, period: float | None, message: Any) -> Timer:
+        timer = self.scheduler.timers.after(delay, lambda: to.cast(message), period)
+        if isinstance(to, Cell):
+            if to.alive:
+                to.own_timer(timer)
+            else:
+                timer.cancel()
+        return timer
+
+    # -- looking in ------------------------------------------------------------------------------------------------
+
+    def actors(self) -> Iterator[Ref]:
+        """Return all live actors, in order of their start."""
+        return iter(list(self._cells.values()))
+
+    def find(self, path: str) -> Ref | None:
+        """Return the live actor at a path, or None. It looks at all of them: for people, not for programs."""
+        return next((cell for cell in self._cells.values() if cell.path == path), None)
+
+    def info(self, ref: Ref) -> ActorInfo | None:
+        """Return what is known of a live actor, None for one that has ended."""
+        assert isinstance(ref, Cell)
+        if not ref.alive:
+            return None
+        uptime = 0.0 if ref.born is None else self.clock.time() - ref.born
+        waits_for = str(ref.awaiting.target) if isinstance(ref.awaiting, Call) else None
+        return ActorInfo(
+            ref,
+            ref.path,
+            ref.kind.__qualname__,
+            ref.name,
+            _PHASES[ref.phase],
+            uptime,
+            ref.mailbox_statistics().length,
+            sum(1 for _ in ref.peers()),
+            len(ref.monitors or ()),
+            waits_for,
+        )
+
+    def zombies(self) -> list[ZombieInfo]:
+        """Return the killed actors whose code still runs."""
+        return [self._zombie(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]
+
+    def _zombie(self, cell: Cell, ladder: Ladder) -> ZombieInfo:
+        from supervision._ladder import stack_of
+
+        age = self.clock.time() - ladder.since
+        return ZombieInfo(cell, cell.path, cell.exit_reason, age, ladder.given_up, stack_of(cell))
+
+    def statistics(self) -> RuntimeStatistics:
+        """Return the runtime's numbers."""
+        scheduler = self.scheduler
+        return RuntimeStatistics(
+            actors=len(self._cells),
+            names=len(self._names),
+            runnable=len(scheduler.ready),
+            timers=len(scheduler.timers),
+            zombies=len(scheduler.ladders),
+            dead_letters=dict(scheduler.dead_letters),
+        )

@@ -1,0 +1,35 @@
+"""Barriers: waiting for what has been sent to be handled, instead of sleeping and hoping."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from supervision._cell import IDLE, Cell
+
+if TYPE_CHECKING:
+    from supervision.ref import Ref
+    from supervision.runtime import Runtime
+
+
+async def barrier(ref: Ref) -> None:
+    """Wait until an actor has handled everything that was sent to it before, or has ended."""
+    assert isinstance(ref, Cell)
+    await settled(ref.runtime, ref)
+
+
+async def settled(runtime: Runtime, *refs: Ref) -> None:
+    """Wait until nothing can happen any more without a timer: no actor runnable, none in the middle of a handler that
+    is ready to go on.
+
+    Args:
+        runtime: the runtime.
+        refs: the actors that must be idle as well, or have ended; a handler that waits for a timer counts as busy.
+    """
+    scheduler = runtime.scheduler
+    quiet = 0
+    while quiet < 3:
+        await asyncio.sleep(0)
+        busy = scheduler.ready or scheduler.awake or scheduler.handed_over
+        waiting = any(isinstance(ref, Cell) and ref.alive and ref.head is not IDLE for ref in refs)
+        quiet = 0 if busy or waiting else quiet + 1

@@ -1,0 +1,89 @@
+"""An event loop whose time jumps to the next timer when nothing else can happen.
+
+Time stands still while code runs, and jumps when the loop would wait. It does not jump while real input or output, or
+the result of a thread, is awaited: then it passes as real time does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import selectors
+from collections.abc import Callable, Coroutine
+from time import monotonic
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class _JumpingSelector(selectors.DefaultSelector):
+    """A selector that does not wait for a time-out but lets its loop jump over it."""
+
+    loop: VirtualClockLoop
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if ready or timeout == 0:
+            return ready
+        if timeout is not None and not self.loop.awaits_the_world():
+            self.loop.jump(timeout)
+            return []
+        began = monotonic()
+        ready = super().select(timeout)
+        self.loop.jump(monotonic() - began)
+        return ready
+
+
+class VirtualClockLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop with virtual time, which begins at 0."""
+
+    def __init__(self) -> None:
+        selector = _JumpingSelector()
+        selector.loop = self
+        self._virtual = 0.0
+        self._threads = 0
+        super().__init__(selector)
+        self._own_files = len(selector.get_map())
+
+    def time(self) -> float:
+        """Return virtual seconds."""
+        return self._virtual
+
+    def jump(self, seconds: float) -> None:
+        """Let time pass."""
+        self._virtual += max(0.0, seconds)
+
+    def awaits_the_world(self) -> bool:
+        """Whether real input or output, or a thread, is awaited, so that time must not jump."""
+        files = self._selector.get_map()  # type: ignore[attr-defined]
+        return self._threads > 0 or len(files) > self._own_files
+
+    def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
+        """Run a function in a thread; time does not jump until it is done."""
+        future = super().run_in_executor(executor, func, *args)
+        self._threads += 1
+        future.add_done_callback(self._thread_done)
+        return future
+
+    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+        self._threads -= 1
+
+
+class VirtualClockPolicy(asyncio.DefaultEventLoopPolicy):
+    """Makes loops with virtual time, for test runners that ask the policy for loops."""
+
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
+        """Return a new loop with virtual time."""
+        return VirtualClockLoop()
+
+
+def run(main: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine on a fresh loop with virtual time, as `asyncio.run` does on a real one.
+
+    >>> async def nap() -> float:
+    ...     await asyncio.sleep(3600)
+    ...     return asyncio.get_running_loop().time()
+    >>> run(nap())
+    3600.0
+    """
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        return runner.run(main)
