@@ -36,7 +36,7 @@ from supervision.reasons import (
 from supervision.ref import Name, Ref
 
 if TYPE_CHECKING:
-    from supervision._dispatch import Table
+    from supervision._dispatch import Handler
     from supervision._scheduler import Scheduler
     from supervision._worker import Worker
     from supervision.actor import Actor
@@ -136,11 +136,11 @@ class Cell(Ref):
 
     sched: Scheduler
     actor: Actor
-    table: Table
+    table: dict[type, Handler]
     box: Any
 
     def __init__(
-        self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: str | None, name: str | None
+        self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: Any, name: str | None
     ) -> None:
         self.sched = sched
         self.kind = kind
@@ -199,7 +199,7 @@ class Cell(Ref):
     def path(self) -> str:
         """Its place in the tree."""
         above = self.parent.path if self.parent is not None else ""
-        return f"{above}/{self.label or self.name or f'{self.kind.__name__}-{self.id}'}"
+        return f"{above}/{self.label if self.label is not None else self.name or f'{self.kind.__name__}-{self.id}'}"
 
     def __repr__(self) -> str:
         return f"<{self.kind.__name__} {self.path}#{self.id}>"
@@ -248,7 +248,15 @@ class Cell(Ref):
                 if len(box) > self.high:
                     self._high_water(len(box))
 
-    deliver = cast
+    def deliver(self, message: Any) -> None:
+        """Put in a message of the kernel; nobody's fence holds it up."""
+        if self.head is IDLE:
+            self.head = message
+            self.sched.enqueue(self)
+        elif self.box is None:
+            self.box = self._new_box(message)
+        else:
+            self.box.append(message)
 
     def _new_box(self, message: Any) -> deque[Any] | None:
         if self.phase >= EXITING:
@@ -268,9 +276,11 @@ class Cell(Ref):
         call.target = self
         if timeout is DEFAULT_TIMEOUT:
             call.deadline = sched.now() + DEFAULT_TIMEOUT
-            if not sched.waiting:
+            if not sched.watching:
                 sched.watch_deadlines()
             sched.waiting[call] = None
+        elif timeout is None:
+            call.deadline = None
         else:
             sched.set_deadline(call, timeout)
         caller = current.get()
@@ -312,20 +322,27 @@ class Cell(Ref):
     def emit(self, event_class: type[events.ActorEvent], **fields: Any) -> None:
         """Tell the event stream something about this actor."""
         stream = self.sched.events
-        if stream.wanted[event_class]:
+        if stream.listening and stream.wanted[event_class]:
             stream.emit(event_class, ref=self, path=self.path, kind=self.kind.__name__, **fields)
 
     # -- start -----------------------------------------------------------------------------------------------------
 
     def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
         """Make the actor and run its ``init`` as far as it goes without waiting; return the error if it failed."""
-        self.emit(events.StartAttempt)
         kind = self.kind
-        if kind.__init__ is object.__init__ and not kind.__behaviour__.has_init:
+        listening = self.sched.events.listening
+        if listening:
+            self.emit(events.StartAttempt)
+        if not kind.__behaviour__.has_start:
             actor = kind.__new__(kind)
             actor._cell = self
             self.actor = actor
-            return self._started(None, None)
+            self.phase = RUNNING
+            self.born = self.sched.now()
+            self.head = IDLE
+            if listening:
+                self.emit(events.Started, name=self.name)
+            return None
         return self.context_of().run(self._start, args, kwargs)
 
     def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
@@ -406,24 +423,41 @@ class Cell(Ref):
         body = self.body
         assert body is not None
         self.awaiting = None
-        while True:
-            self.running = True
-            try:
-                awaiting = body.send(None) if error is None else body.throw(error)
-            except StopIteration as end:
-                self._ended(end.value, None)
-                return False
-            except BaseException as failure:
-                self._ended(None, failure)
-                return False
-            self.running = False
-            ring = self._ring(awaiting) if isinstance(awaiting, Call) else None
-            if ring is None:
-                self.awaiting = awaiting
-                return True
-            awaiting._asyncio_future_blocking = False
-            self.sched.abandon(awaiting)
-            error = errors.CallCycle(awaiting.target, awaiting.message, ring)
+        self.running = True
+        try:
+            awaiting = body.send(None) if error is None else body.throw(error)
+        except StopIteration as end:
+            self._ended(end.value, None)
+            return False
+        except BaseException as failure:
+            self._ended(None, failure)
+            return False
+        return self.suspend(awaiting)
+
+    def suspend(self, awaiting: Any) -> bool:
+        """Its code waits for ``awaiting``. If that would close a ring of calls, it gets the error instead and goes on."""
+        self.running = False
+        ring = self._ring(awaiting) if isinstance(awaiting, Call) else None
+        if ring is None:
+            self.awaiting = awaiting
+            return True
+        awaiting._asyncio_future_blocking = False
+        self.sched.abandon(awaiting)
+        return self.advance(errors.CallCycle(awaiting.target, awaiting.message, ring))
+
+    def put_aside(self, body: Coroutine[Any, Any, Any]) -> bool:
+        """Keep a coroutine for a worker to run; if the actor has just ended, throw it away."""
+        self.running = False
+        if self.phase >= EXITING:
+            body.close()
+            self._buried(None)
+            return False
+        self.body = body
+        return True
+
+    def find_handler(self, kind: type) -> Handler:
+        """Return the handler of a type of message that is met for the first time."""
+        return self.kind.__behaviour__.find(kind)
 
     def _ring(self, call: Call[Any]) -> list[Cell] | None:
         """Return the actors that would wait for each other if this one waited for ``call``."""
@@ -669,15 +703,13 @@ class Cell(Ref):
         sched.runtime.forget(self)
         if self.timers is not None or self.idle is not None:
             self._cancel_timers()
-        if self.born is not None:
+        if self.born is None:
+            self._fail_start(reason, quiet, ignored, cause)
+        elif sched.events.listening:
             self.emit(events.Exited, name=self.name, reason=reason)
-        else:
-            if ignored:
-                self.emit(events.StartIgnored)
-            else:
-                self.emit(events.StartFailed, reason=reason, quiet=quiet)
-            self._fail_start(reason, ignored, cause)
-        self._drop_mailbox(reason)
+        if self.head is not IDLE or self.box is not None or self.deferred:
+            self._drop_mailbox(reason)
+        self.head = SHUT
         sched.deaths.append(self)
         if not sched.telling:
             sched.tell_deaths()
@@ -709,7 +741,11 @@ class Cell(Ref):
         """Whether its ``init`` answered IGNORE."""
         return self.after is DID_NOT_WANT_TO_START
 
-    def _fail_start(self, reason: ExitReason, ignored: bool, cause: BaseException | None) -> None:
+    def _fail_start(self, reason: ExitReason, quiet: bool, ignored: bool, cause: BaseException | None) -> None:
+        if ignored:
+            self.emit(events.StartIgnored)
+        else:
+            self.emit(events.StartFailed, reason=reason, quiet=quiet)
         if self.tied and self.parent is not None:
             self.unlink(self.parent)
         starting, self.starting = self.starting, None
@@ -1085,25 +1121,29 @@ def run_turns(cell: Cell, in_task: bool) -> bool:
         if cell.idle is not None:
             cell.cancel_idle()
         try:
-            result = cell.table[type(message)](cell.actor, message)
+            try:
+                handler = cell.table[type(message)]
+            except KeyError:
+                handler = cell.find_handler(type(message))
+            result = handler(cell.actor, message)
+            if result is not None and type(result) is CoroutineType:
+                if not in_task:
+                    return cell.put_aside(result)
+                try:
+                    awaiting = result.send(None)
+                except StopIteration as end:
+                    result = end.value
+                else:
+                    cell.body = result
+                    if cell.suspend(awaiting):
+                        return True
+                    cell.running = cell.phase < EXITING
+                    result = None
         except BaseException as error:
             cell.failed(error)
         else:
-            if result is not None:
-                if type(result) is CoroutineType:
-                    if cell.phase >= EXITING:
-                        result.close()
-                    else:
-                        cell.body = result
-                        cell.sched.prefer_worker = True
-                        if not in_task:
-                            cell.running = False
-                            return True
-                        if cell.advance(None):
-                            return True
-                        cell.running = cell.phase < EXITING
-                else:
-                    cell.returned(result)
+            if result is not None or cell.call_in_hand is not None:
+                cell.returned(result)
         if cell.after is not None:
             following = cell.settle(in_task)
             if following is not None:
@@ -1114,8 +1154,12 @@ def run_turns(cell: Cell, in_task: bool) -> bool:
                 message = cell.head = following
                 continue
         box = cell.box
+        if box is None:
+            cell.head = IDLE
+            cell.running = False
+            return False
         if not box:
-            if box is not None and type(box) is deque:
+            if type(box) is deque:
                 cell.box = None
             cell.head = IDLE
             cell.running = False

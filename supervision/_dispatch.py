@@ -111,32 +111,31 @@ def _members(annotation: Any) -> Iterator[Any]:
         yield origin or annotation
 
 
-class Table(dict[type, Handler]):
-    """The handlers of a class by type of message. A type that is asked for first is looked up by its bases."""
-
-    def __missing__(self, kind: type) -> Handler:
-        handler = next((self[base] for base in kind.__mro__[1:] if base in self), _unhandled)
-        self[kind] = handler
-        return handler
-
-
 class Behaviour:
     """What a class of actors does, worked out when the class is made."""
 
-    __slots__ = ("cell", "has_init", "has_terminate", "table", "trap_exit")
+    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "table", "trap_exit")
 
     def __init__(self, kind: type[Actor], base: type[Actor] | None, trap_exit: bool) -> None:
         if not isinstance(kind.mailbox, Mailbox):
             raise BadMailbox(f"{kind.__qualname__}.mailbox", kind.mailbox, "give a Mailbox(...)")
         self.cell: type[Cell] = Cell if kind.mailbox.capacity is None else BoundedCell
         self.has_init = base is not None and kind.init is not base.init
+        self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
         self.table = _table(kind)
 
+    def find(self, kind: type) -> Handler:
+        """Return the handler of the nearest base of a type that has none of its own, and remember it."""
+        table = self.table
+        handler = next((table[base] for base in kind.__mro__ if base in table), _unhandled)
+        table[kind] = handler
+        return handler
 
-def _table(kind: type[Actor]) -> Table:
-    table = Table()
+
+def _table(kind: type[Actor]) -> dict[type, Handler]:
+    table: dict[type, Handler] = {}
     for base in reversed(kind.__mro__):
         claimed: dict[type, str] = {}
         for name, attribute in vars(base).items():
@@ -164,7 +163,7 @@ def _parent_exit(actor: Actor, message: ParentExit) -> None:
 
 def _answer(actor: Actor, call: Call[Any]) -> Any:
     """Handle a request: call its handler, and answer with what it returns."""
-    cell: Cell = actor.ref  # type: ignore[assignment]
+    cell = actor._cell
     if call.done():
         cell.sched.abandon(call)
         return None
@@ -173,8 +172,8 @@ def _answer(actor: Actor, call: Call[Any]) -> Any:
         return None
     message = call.message
     cell.call_in_hand = call
-    result = cell.table[type(message)](actor, message)
-    if type(result) is types.CoroutineType:
-        return result
-    cell.returned(result)
-    return None
+    try:
+        handler = cell.table[type(message)]
+    except KeyError:
+        handler = cell.find_handler(type(message))
+    return handler(actor, message)

@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 #: For how many seconds the drain goes on before it lets the loop look after everything else.
 SLICE = 0.002
+#: For how many drains a coroutine is remembered.
+LATELY = 100
 #: How many idle workers are kept.
 POOL = 64
 
@@ -85,7 +87,8 @@ class Scheduler:
         self.ready = queue
         self.handed_over: deque[Cell] = deque()
         self.awake = False
-        self.prefer_worker = False
+        #: How many of the next drains begin in a worker, as coroutines have been met lately.
+        self.prefer_worker = 0
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         #: Calls with the default time-out, in the order of their deadlines.
@@ -109,6 +112,7 @@ class Scheduler:
         """See to it that the queue is drained."""
         self.awake = True
         if self.prefer_worker:
+            self.prefer_worker -= 1
             self._wake_worker()
         else:
             self.loop.call_soon(self._drain_in_callback)
@@ -124,6 +128,7 @@ class Scheduler:
             cell = self.drain(False)
             if cell is not None:
                 self.handed_over.append(cell)
+                self.prefer_worker = LATELY
         if self.handed_over:
             self._wake_worker()
         elif self.ready:
@@ -134,7 +139,6 @@ class Scheduler:
     def drain(self, in_task: bool) -> Cell | None:
         """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits."""
         ready = self.ready
-        self.prefer_worker = False
         turns = 0
         end = 0.0
         while ready:
@@ -158,7 +162,7 @@ class Scheduler:
     def hand_over(self, cell: Cell) -> None:
         """Have the coroutine of an actor run in a worker."""
         self.handed_over.append(cell)
-        self.prefer_worker = True
+        self.prefer_worker = LATELY
         if not self.awake:
             self.wake()
 
@@ -333,6 +337,14 @@ class Scheduler:
         """Begin to end the code of a fenced actor."""
         if cell in self.ladders:
             self.ladders[cell].climb()
+
+    def end_of_line(self, cell: Cell) -> None:
+        """The code of an actor that ended itself in the middle of a step waits for something: stop it."""
+        if cell.phase == DEAD:
+            self.climb(cell)
+        elif cell.worker is not None:
+            cell.worker.cancel()
+            self.end_in_time(cell)
 
     def unfence(self, cell: Cell) -> None:
         """The code of a fenced actor has ended."""

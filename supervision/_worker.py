@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from supervision._cell import Cell, resume
+from supervision._cell import EXITING, Cell, resume
 
 if TYPE_CHECKING:
     from supervision._scheduler import Scheduler
@@ -78,6 +78,8 @@ class Worker:
         context = cell.context_of()
         cell.worker = self
         waits = started or context.run(resume, cell, None)
+        if waits and cell.phase >= EXITING:
+            self._sched.end_of_line(cell)
         while waits:
             self._sched.worker_waits(self)
             error: BaseException | None = None

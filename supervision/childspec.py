@@ -101,6 +101,16 @@ class ChildSpec(msgspec.Struct, frozen=True):
         self._check("name", named, "give a string that is not empty, or None")
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
+        self._fill_in()
+
+    def _fill_in(self) -> None:
+        kind = self.kind
+        if self.shutdown is None:
+            limit = 5.0 if kind is None else kind.shutdown
+            msgspec.structs.force_setattr(self, "shutdown", "infinity" if self.type == "supervisor" else limit)
+        if self.type is None:
+            supervisor = kind is not None and getattr(kind, "is_supervisor", False)
+            msgspec.structs.force_setattr(self, "type", "supervisor" if supervisor else "worker")
 
     def _check(self, field: str, good: bool, remedy: str) -> None:
         if not good:
@@ -114,18 +124,6 @@ class ChildSpec(msgspec.Struct, frozen=True):
         """The class of the child, or None if a function starts it."""
         return self.start if isinstance(self.start, type) and issubclass(self.start, Actor) else None
 
-    def resolved(self) -> ChildSpec:
-        """Return the specification with the defaults of its class filled in."""
-        if self.type is not None and self.shutdown is not None:
-            return self
-        supervisor = getattr(self.kind, "is_supervisor", False)
-        kind: ChildType = self.type or ("supervisor" if supervisor else "worker")
-        limit = self.kind.shutdown if self.kind is not None else 5.0
-        if self.type == "supervisor":
-            limit = "infinity"
-        shutdown = limit if self.shutdown is None else self.shutdown
-        return msgspec.structs.replace(self, type=kind, shutdown=shutdown)
-
     @classmethod
     def of(cls, spec: object) -> ChildSpec:
         """Return a specification made from one, from a mapping with its fields, or from an actor class.
@@ -133,15 +131,15 @@ class ChildSpec(msgspec.Struct, frozen=True):
         Unknown keys of a mapping are ignored, as in OTP.
         """
         if isinstance(spec, ChildSpec):
-            return spec.resolved()
+            return spec
         if isinstance(spec, type) and issubclass(spec, Actor):
-            return cls(spec.__name__, spec).resolved()
+            return cls(spec.__name__, spec)
         if not isinstance(spec, Mapping):
             raise BadChildSpec("child spec", spec, "give a ChildSpec, a mapping with its fields, or an Actor class")
         for field in ("id", "start"):
             if field not in spec:
                 raise BadChildSpec(f"child spec: {field}", spec, f"{field} is missing")
-        return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec}).resolved()
+        return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec})
 
 
 def _hashable(value: object) -> bool:

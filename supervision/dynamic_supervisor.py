@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Any
 
 from supervision import events
@@ -84,21 +85,38 @@ class DynamicSupervisor(ChildKeeper):
     # -- orders ----------------------------------------------------------------------------------------------------
 
     @handle
-    async def start_child(self, request: StartChild) -> Ref | None:
+    def start_child(self, request: StartChild) -> Any:
         """Start a child, unless there are too many."""
         spec = _checked(request.spec)
-        _check(lambda: check_significant(spec, "never"))
+        if spec.significant:
+            _check(lambda: check_significant(spec, "never"))
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:
-            cell, _ = await self.start_one(self._with_extras(spec))
-        except Exception as error:
-            self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
-            raise start_refusal(spec, error) from None
-        if cell is None:
+            begun = self.begin_one(self._with_extras(spec))
+        except StartIgnored:
             return None
-        self._running[cell] = spec
+        except Exception as error:
+            raise self._refusal(spec, error) from None
+        if not isinstance(begun, Cell):
+            return self._finish_start(spec, begun)
+        self._running[begun] = spec
+        return begun
+
+    async def _finish_start(self, spec: ChildSpec, rest: Coroutine[Any, Any, tuple[Cell | None, Any]]) -> Ref | None:
+        try:
+            cell, _ = await rest
+        except StartIgnored:
+            return None
+        except Exception as error:
+            raise self._refusal(spec, error) from None
+        if cell is not None:
+            self._running[cell] = spec
         return cell
+
+    def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
+        self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
+        return start_refusal(spec, error)
 
     def _with_extras(self, spec: ChildSpec) -> ChildSpec:
         if not self.extra_arguments:

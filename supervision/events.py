@@ -239,6 +239,8 @@ class EventStream:
         self._clock = clock
         self.seq = 0
         self.wanted = _Wanted()
+        #: Whether anybody listens to anything.
+        self.listening = False
 
     def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
         """Call ``listener`` with each event from now on, synchronously. It must not block and not wait.
@@ -260,6 +262,7 @@ class EventStream:
     def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
         self.wanted.subscriptions = subscriptions
         self.wanted.clear()
+        self.listening = bool(subscriptions)
 
     def emit(self, event_class: type[Event], **fields: Any) -> None:
         """Build an event and tell it to all who want it."""

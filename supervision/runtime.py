@@ -231,7 +231,8 @@ class Runtime:
             AlreadyRegistered: the name is taken; nothing was started.
             BadName, BadOption, BadTime: an argument is wrong; nothing was started.
         """
-        return await self._complete(self.begin(kind, args, kwargs, name=name), timeout)
+        cell = self.begin(kind, args, kwargs, name=name)
+        return cell if cell.starting is None else await self._complete(cell, timeout)
 
     def spawn_nowait(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start an actor from code that cannot wait, such as a plain handler. An ``async`` init goes on by itself.
@@ -264,19 +265,21 @@ class Runtime:
         *,
         name: str | None = None,
         parent: Cell | None = None,
-        label: str | None = None,
+        label: Any = None,
     ) -> Cell:
         """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one."""
-        scheduler = self.scheduler
-        if not isinstance(kind, type) or not issubclass(kind, Actor):
-            raise BadOption("spawn", kind, "give a subclass of Actor")
+        scheduler = self._scheduler
+        if scheduler is None or (self._closing and parent is None) or (scheduler.fenced and scheduler.is_fenced()):
+            raise NotRunning(f"{kind!r} not started: the runtime, or the actor that starts it, is not running")
+        try:
+            behaviour = kind.__behaviour__
+        except AttributeError:
+            raise BadOption("spawn", kind, "give a subclass of Actor") from None
         if name is not None:
             self._check_free(name)
-        if (self._closing and parent is None) or (scheduler.fenced and scheduler.is_fenced()):
-            raise NotRunning(f"{kind.__name__} not started: the runtime, or the actor that starts it, has ended")
-        self._ids += 1
-        cell = kind.__behaviour__.cell(scheduler, kind, self._ids, parent, label, name)
-        self._cells[cell.id] = cell
+        self._ids = number = self._ids + 1
+        cell = behaviour.cell(scheduler, kind, number, parent, label, name)
+        self._cells[number] = cell
         if name is not None:
             self._take_name(name, cell)
         if parent is not None:

@@ -8,7 +8,7 @@ mailbox, so that it answers orders in between.
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterable, Sequence
+from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
 import msgspec
@@ -177,6 +177,21 @@ class ChildKeeper(Actor):
         """Put something about a child on the event stream."""
         self._cell.emit(kind, id=id, child=child, **fields)
 
+    def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
+        """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
+
+        Raises:
+            StartError, SpecError, AlreadyRegistered: it did not start.
+        """
+        kind = spec.kind
+        if kind is None:
+            return self._start_by_call(spec)
+        cell = self.runtime.begin(kind, spec.args, spec.kwargs, name=spec.name, parent=self._cell, label=spec.id)
+        if cell.starting is not None:
+            return self._start_slowly(spec, cell.starting)
+        self.tell_started(spec, cell)
+        return cell
+
     async def start_one(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
         """Start a child; return it and its extra information, (None, None) if it ignored the start.
 
@@ -184,11 +199,25 @@ class ChildKeeper(Actor):
             StartError, SpecError, AlreadyRegistered: it did not start.
         """
         try:
-            cell, info = await self._started(spec)
+            begun = self.begin_one(spec)
+            return (begun, None) if isinstance(begun, Cell) else await begun
         except StartIgnored:
             return None, None
+
+    async def _start_slowly(self, spec: ChildSpec, starting: Call[None]) -> tuple[Cell | None, Any]:
+        await starting
+        self.tell_started(spec, starting.target)
+        return starting.target, None
+
+    async def _start_by_call(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        cell, info = await self._called(spec)
         if cell is not None:
-            cell.label = str(spec.id) if cell.label is None else cell.label
+            self.tell_started(spec, cell)
+        return cell, info
+
+    def tell_started(self, spec: ChildSpec, cell: Cell) -> None:
+        """Tell of a child that was started."""
+        if self._cell.sched.events.listening:
             self.tell(
                 events.ChildStarted,
                 spec.id,
@@ -198,20 +227,6 @@ class ChildKeeper(Actor):
                 type=spec.type,
                 significant=spec.significant,
             )
-        return cell, info
-
-    async def _started(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
-        kind = spec.kind
-        if kind is None:
-            return await self._called(spec)
-        runtime = self.runtime
-        cell = runtime.begin(
-            kind, tuple(spec.args), dict(spec.kwargs), name=spec.name, parent=self._cell, label=str(spec.id)
-        )
-        starting: Call[None] | None = cell.starting
-        if starting is not None:
-            await starting
-        return cell, None
 
     async def _called(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
         result: Any = spec.start(*spec.args, **spec.kwargs)
@@ -224,6 +239,8 @@ class ChildKeeper(Actor):
             raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(f"child {spec.id!r}: start", result, START)
         if not cell.linked_to(self._cell):
             self.link(cell)
+        if cell.label is None:
+            cell.label = spec.id
         if spec.name is not None and cell.name is None:
             self.runtime.register(spec.name, cell)
         return cell, info
@@ -550,6 +567,8 @@ def _check(check: Any) -> Any:
 
 def _checked(spec: object) -> ChildSpec:
     """Return a specification, or refuse the request if it is wrong."""
+    if isinstance(spec, ChildSpec):
+        return spec
     checked: ChildSpec = _check(lambda: ChildSpec.of(spec))
     return checked
 

@@ -1,0 +1,75 @@
+"""``python -m bench`` lists the suites; ``python -m bench SUITE`` runs one."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import importlib
+import platform
+import sys
+
+import msgspec
+
+from bench.figure import Figure
+
+SUITES = {"kernel": "messages, calls, starts, restarts, memory and names of the actor kernel"}
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run a suite and print its figures."""
+    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
+    parser.add_argument("suite", nargs="?", choices=sorted(SUITES), help="the suite to run; without it, list the suites")
+    parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
+    parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
+    options = parser.parse_args(argv)
+    if options.suite is None:
+        for name, what in SUITES.items():
+            print(f"{name:12} {what}")
+        return 0
+    figures = importlib.import_module(f"bench.{options.suite}").FIGURES
+    names = options.only.split(",") if options.only else list(figures)
+    unknown = [name for name in names if name not in figures]
+    if unknown:
+        parser.error(f"--only {unknown[0]}: no such figure; there are {', '.join(figures)}")
+    results = _run(figures, names, options.loop)
+    if options.json:
+        print(msgspec.json.encode(results).decode())
+    else:
+        _table(results, options.loop)
+    return 0
+
+
+def _run(figures: dict[str, object], names: list[str], loop: str) -> dict[str, Figure]:
+    async def measure() -> dict[str, Figure]:
+        results = {}
+        for n, name in enumerate(names, 1):
+            print(f"\r[{n}/{len(names)}] {name:<24}", end="", file=sys.stderr, flush=True)
+            results[name] = await figures[name]()  # type: ignore[operator]
+        print(f"\r{'':<40}\r", end="", file=sys.stderr)
+        return results
+
+    if loop == "uvloop":
+        import uvloop
+
+        factory = uvloop.new_event_loop
+    else:
+        factory = asyncio.new_event_loop
+    with asyncio.Runner(loop_factory=factory) as runner:
+        return runner.run(measure())
+
+
+def _table(results: dict[str, Figure], loop: str) -> None:
+    print(f"{platform.python_implementation()} {platform.python_version()}, {loop}, {platform.machine()}")
+    print(f"{'figure':<18}{'value':>14} {'unit':<12}{'raw limit':>14}{'ratio':>8}  {'to reach':<12}")
+    for name, figure in results.items():
+        sign = "≥" if figure.better == "higher" else "≤"
+        mark = "" if figure.reached else "  ← short"
+        goal = f"{sign} {figure.reach:g}"
+        print(f"{name:<18}{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}  {goal:<8}{mark}")
+        for key, value in figure.more.items():
+            print(f"    {key} = {value:.4g}")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
