@@ -7,6 +7,7 @@ import asyncio
 import importlib
 import platform
 import sys
+from collections.abc import Callable
 
 import msgspec
 
@@ -18,7 +19,9 @@ SUITES = {"kernel": "messages, calls, starts, restarts, memory and names of the 
 def main(argv: list[str] | None = None) -> int:
     """Run a suite and print its figures."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("suite", nargs="?", choices=sorted(SUITES), help="the suite to run; without it, list the suites")
+    parser.add_argument(
+        "suite", nargs="?", choices=sorted(SUITES), help="the suite to run; without it, list the suites"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
@@ -52,7 +55,7 @@ def _run(figures: dict[str, object], names: list[str], loop: str) -> dict[str, F
     if loop == "uvloop":
         import uvloop
 
-        factory = uvloop.new_event_loop
+        factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     else:
         factory = asyncio.new_event_loop
     with asyncio.Runner(loop_factory=factory) as runner:
@@ -66,7 +69,9 @@ def _table(results: dict[str, Figure], loop: str) -> None:
         sign = "≥" if figure.better == "higher" else "≤"
         mark = "" if figure.reached else "  ← short"
         goal = f"{sign} {figure.reach:g}"
-        print(f"{name:<18}{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}  {goal:<8}{mark}")
+        print(
+            f"{name:<18}{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}  {goal:<8}{mark}"
+        )
         for key, value in figure.more.items():
             print(f"    {key} = {value:.4g}")
 

@@ -60,7 +60,14 @@ async def timed(work: Callable[[], Awaitable[Any]], *, collect: bool = False) ->
 
 
 async def compare(
-    ours: Work, raw: Work, *, unit: str, reach: float, better: Better = "higher", repeats: int = 5, **more: float
+    ours: Work,
+    raw: Work,
+    *,
+    unit: str,
+    reach: float,
+    better: Better = "higher",
+    repeats: int = 5,
+    **more: float,
 ) -> Figure:
     """Measure ours and the raw limit in turn, ``repeats`` times, and return the medians.
 

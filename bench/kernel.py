@@ -511,7 +511,11 @@ async def restart() -> Figure:
             return await timed(work) / n
 
     figure = await compare(ours, raw, unit="s/restart", reach=4.0, better="lower")
-    more = {"median_s": percentile(latencies, 0.5), "p99_s": percentile(latencies, 0.99), "crashes_per_s": 1 / figure.value}
+    more = {
+        "median_s": percentile(latencies, 0.5),
+        "p99_s": percentile(latencies, 0.99),
+        "crashes_per_s": 1 / figure.value,
+    }
     return msgspec.structs.replace(figure, more=more)
 
 

@@ -27,8 +27,8 @@
 
 from supervision import errors as errors
 from supervision import events as events
-from supervision._cell import IGNORE as IGNORE
 from supervision._dispatch import handle as handle
+from supervision._marks import IGNORE as IGNORE
 from supervision.actor import Actor as Actor
 from supervision.actor import current_actor as current_actor
 from supervision.actor import spawn_link as spawn_link

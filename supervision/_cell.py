@@ -9,21 +9,38 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Coroutine, Iterator
-from contextvars import Context, ContextVar
+from collections.abc import Coroutine, Mapping
+from contextvars import Context
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervision import errors, events
+from supervision._links import Linked
+from supervision._marks import (
+    DEAD,
+    DID_NOT_WANT_TO_START,
+    EXITING,
+    GONE,
+    IDLE,
+    IGNORE,
+    NOTHING_MORE,
+    RUNNING,
+    SHUT,
+    STARTING,
+    STOPPING,
+    SUSPENDED,
+    WAKE,
+    Intent,
+    Mark,
+    current,
+)
 from supervision.call import DEFAULT_TIMEOUT, Call, ReplyTo
 from supervision.clock import seconds
-from supervision.mailbox import BoundedBox, Mailbox, MailboxStatistics
-from supervision.messages import Down, Exit, IdleTimeout, ParentExit, Request, Wake, describe
-from supervision.monitor import Monitor
+from supervision.mailbox import BoundedBox, MailboxStatistics
+from supervision.messages import Exit, IdleTimeout, ParentExit, Request, StopOrder, describe
 from supervision.reasons import (
     KILL,
     KILLED,
-    NOPROC,
     NORMAL,
     BadReturnValue,
     Crashed,
@@ -33,7 +50,6 @@ from supervision.reasons import (
     as_reason,
     crashed,
 )
-from supervision.ref import Name, Ref
 
 if TYPE_CHECKING:
     from supervision._dispatch import Handler
@@ -45,59 +61,8 @@ if TYPE_CHECKING:
 
 R = TypeVar("R")
 
-STARTING, RUNNING, STOPPING, EXITING, DEAD = range(5)
 
-#: How many messages one actor handles before the next actor's turn.
-BUDGET = 64
-
-
-class _Mark:
-    """A value that is never a message."""
-
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return f"<{self.name}>"
-
-
-#: At the head of a mailbox: nothing waits, nothing runs.
-IDLE: Any = _Mark("idle")
-#: At the head of a mailbox: the actor is starting or has ended.
-SHUT: Any = _Mark("shut")
-#: What an ``init`` returns that does not want its actor to run.
-IGNORE: Any = _Mark("IGNORE")
-#: How a turn can end otherwise than with a next message: the actor waits, or has ended.
-SUSPENDED: Any = _Mark("suspended")
-GONE: Any = _Mark("gone")
-
-#: The actor in whose context the code runs.
-current: ContextVar[Cell | None] = ContextVar("supervision.current_actor", default=None)
-
-WAKE = Wake()
-KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
-
-
-class Intent:
-    """What a handler asked for, to be done when it has returned."""
-
-    __slots__ = ("call", "continuations", "reply", "stop")
-
-    def __init__(self) -> None:
-        self.stop: ExitReason | None = None
-        self.call: Call[Any] | None = None
-        self.reply: Any = None
-        self.continuations: deque[Any] = deque()
-
-
-#: The intent of an actor that is no more.
-NOTHING_MORE = Intent()
-DID_NOT_WANT_TO_START = Intent()
-
-
-class Cell(Ref):
+class Cell(Linked):
     """One incarnation of an actor with an unbounded mailbox."""
 
     __slots__ = (
@@ -115,22 +80,16 @@ class Cell(Ref):
         "high",
         "id",
         "idle",
-        "joiners",
         "kind",
         "label",
-        "links",
-        "monitors",
         "name",
-        "parent",
         "phase",
         "running",
         "sched",
         "starting",
         "table",
-        "tied",
         "timers",
         "trap_exit",
-        "watching",
         "worker",
     )
 
@@ -164,16 +123,16 @@ class Cell(Ref):
         self.call_in_hand: Call[Any] | None = None
         self.idle: Timer | None = None
         self.born: float | None = None
-        self.links: set[Cell] | None = None
-        self.monitors: dict[Monitor, None] | None = None
-        self.watching: set[Monitor] | None = None
+        self.links = None
+        self.monitors = None
+        self.watching = None
         self.timers: set[Timer] | None = None
         self.deferred: set[Call[Any]] | None = None
-        self.joiners: list[asyncio.Future[ExitReason]] | None = None
+        self.joiners = None
         self.starting: Call[None] | None = None
         self.exit_reason: ExitReason | None = None
 
-    # -- what everybody may ask ------------------------------------------------------------------------------------
+    # -- what everybody may ask ------------------------------------------------------------------------------
 
     @property
     def runtime(self) -> Runtime:  # type: ignore[override]
@@ -227,7 +186,7 @@ class Cell(Ref):
             context.run(current.set, self)
         return context
 
-    # -- messages --------------------------------------------------------------------------------------------------
+    # -- messages --------------------------------------------------------------------------------------------
 
     def cast(self, message: Any) -> None:
         """Send a message and forget it."""
@@ -302,11 +261,12 @@ class Cell(Ref):
             if len(box) > self.high:
                 self._high_water(len(box))
         elif self.phase >= EXITING:
-            self.sched.fail(call, errors.NoProcess(self, call.message, self._obituary()))
+            self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
         else:
             self.box = deque((call,))
 
-    def _obituary(self) -> str:
+    def obituary(self) -> str:
+        """Say why it is no more."""
         return f"no such actor: it ended: {self.exit_reason}"
 
     async def send(self, message: Any) -> None:
@@ -325,9 +285,9 @@ class Cell(Ref):
         if stream.listening and stream.wanted[event_class]:
             stream.emit(event_class, ref=self, path=self.path, kind=self.kind.__name__, **fields)
 
-    # -- start -----------------------------------------------------------------------------------------------------
+    # -- start -----------------------------------------------------------------------------------------------
 
-    def start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+    def start(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
         """Make the actor and run its ``init`` as far as it goes without waiting; return the error if it failed."""
         kind = self.kind
         listening = self.sched.events.listening
@@ -345,7 +305,7 @@ class Cell(Ref):
             return None
         return self.context_of().run(self._start, args, kwargs)
 
-    def _start(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> BaseException | None:
+    def _start(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
         self.running = True
         result: Any = None
         try:
@@ -416,7 +376,7 @@ class Cell(Ref):
             self.starting.set_result(None)
         self.starting = None
 
-    # -- turns -----------------------------------------------------------------------------------------------------
+    # -- turns -----------------------------------------------------------------------------------------------
 
     def advance(self, error: BaseException | None) -> bool:
         """Let the suspended code go on until it waits again (True) or ends (False)."""
@@ -614,7 +574,7 @@ class Cell(Ref):
                 self.box = None
             self.head = IDLE
 
-    # -- signals ---------------------------------------------------------------------------------------------------
+    # -- signals ---------------------------------------------------------------------------------------------
 
     def exit(self, reason: object) -> None:
         """Send an exit signal."""
@@ -624,7 +584,13 @@ class Cell(Ref):
         self.signal(sender, as_reason(reason), parent=sender is not None and sender is self.parent)
 
     def signal(
-        self, sender: Cell | None, reason: ExitReason, *, linked: bool = False, parent: bool = False, patient: bool = False
+        self,
+        sender: Linked | None,
+        reason: ExitReason,
+        *,
+        linked: bool = False,
+        parent: bool = False,
+        patient: bool = False,
     ) -> None:
         """Receive an exit signal: table 1.3 of the reference.
 
@@ -687,10 +653,15 @@ class Cell(Ref):
         if busy:
             self.sched.climb(self)
 
-    # -- death -----------------------------------------------------------------------------------------------------
+    # -- death -----------------------------------------------------------------------------------------------
 
     def die(
-        self, reason: ExitReason, *, quiet: bool = False, ignored: bool = False, cause: BaseException | None = None
+        self,
+        reason: ExitReason,
+        *,
+        quiet: bool = False,
+        ignored: bool = False,
+        cause: BaseException | None = None,
     ) -> None:
         """End: release what others can see, then tell links, monitors and waiters, in this order."""
         if self.phase == DEAD:
@@ -732,7 +703,7 @@ class Cell(Ref):
 
     def _in_hand(self) -> str | None:
         head = self.head
-        if isinstance(head, _Mark):
+        if isinstance(head, Mark):
             return None
         return describe(head.message if isinstance(head, Call) else head)
 
@@ -804,120 +775,7 @@ class Cell(Ref):
         if not call.done():
             self.sched.fail(call, errors.ActorExited(self, call.message, reason))
 
-    def tell(self) -> None:
-        """Tell links, monitors and those who wait that this actor has ended."""
-        reason = self.exit_reason
-        assert reason is not None
-        for peer in list(self.peers()):
-            self.unlink(peer)
-            peer.signal(self, reason, linked=True, parent=self is peer.parent)
-        for monitor in self.monitors or ():
-            monitor.cell = None
-            monitor.watcher.forget_monitor(monitor)
-            monitor.watcher.deliver(Down(monitor, monitor.target, reason))
-        self.monitors = None
-        for monitor in self.watching or ():
-            if monitor.cell is not None and monitor.cell.monitors is not None:
-                monitor.cell.monitors.pop(monitor, None)
-            monitor.cell = None
-        self.watching = None
-        joiners, self.joiners = self.joiners, None
-        for joiner in joiners or ():
-            if not joiner.done():
-                joiner.set_result(reason)
-
-    # -- links and monitors ----------------------------------------------------------------------------------------
-
-    def peers(self) -> Iterator[Cell]:
-        """All actors it is linked to."""
-        if self.tied and self.parent is not None:
-            yield self.parent
-        yield from self.links or ()
-
-    def linked_to(self, other: Cell) -> bool:
-        """Whether it is linked to ``other``."""
-        return (self.tied and other is self.parent) or other in (self.links or ())
-
-    def link(self, other: Cell) -> None:
-        """Link both ways. Linking twice is linking once."""
-        self._tie(other)
-        other._tie(self)
-
-    def unlink(self, other: Cell) -> None:
-        """Take the link away on both sides."""
-        self._untie(other)
-        other._untie(self)
-
-    def _tie(self, other: Cell) -> None:
-        if other is self.parent:
-            self.tied = True
-        elif self.links is None:
-            self.links = {other}
-        else:
-            self.links.add(other)
-
-    def _untie(self, other: Cell) -> None:
-        if other is self.parent:
-            self.tied = False
-        elif self.links is not None:
-            self.links.discard(other)
-
-    def link_or_tell(self, other: Ref) -> None:
-        """Link this actor to another one (OTP's ``link/1``).
-
-        Raises:
-            NoProcess: the other one has ended, and this one does not trap exits.
-        """
-        assert isinstance(other, Cell)
-        if other is self or self.phase == DEAD:
-            return
-        if other.alive:
-            self.link(other)
-        elif self.trap_exit:
-            self.deliver(Exit(other, NOPROC))
-        else:
-            raise errors.NoProcess(other, "link", other._obituary())
-
-    def monitor(self, target: Ref | Name) -> Monitor:
-        """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
-        ref = target.resolve() if isinstance(target, Name) else target
-        assert ref is None or isinstance(ref, Cell)
-        monitor = Monitor(self, target, ref)
-        if ref is None or ref.phase == DEAD:
-            monitor.cell = None
-            self.deliver(Down(monitor, target, NOPROC))
-        elif self.phase != DEAD:
-            if ref.monitors is None:
-                ref.monitors = {}
-            ref.monitors[monitor] = None
-            if self.watching is None:
-                self.watching = set()
-            self.watching.add(monitor)
-        return monitor
-
-    def forget_monitor(self, monitor: Monitor) -> None:
-        """A monitor of this actor has fired."""
-        if self.watching is not None:
-            self.watching.discard(monitor)
-
-    def demonitor(self, monitor: Monitor, flush: bool) -> bool:
-        """Stop watching; tell whether the monitor was still set. ``flush`` also removes a Down that waits."""
-        if monitor.watcher is not self:
-            raise errors.NotOwner(monitor, monitor.watcher)
-        cell = monitor.cell
-        if cell is not None:
-            if cell.monitors is not None:
-                cell.monitors.pop(monitor, None)
-            monitor.cell = None
-            self.forget_monitor(monitor)
-            return True
-        if flush and self.box:
-            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
-            for message in [m for m in box if isinstance(m, Down) and m.monitor is monitor]:
-                box.remove(message)
-        return False
-
-    # -- ends that are waited for ----------------------------------------------------------------------------------
+    # -- ends that are waited for ----------------------------------------------------------------------------
 
     def end_future(self) -> asyncio.Future[ExitReason]:
         """Return a future of the exit reason."""
@@ -940,7 +798,7 @@ class Cell(Ref):
         wanted = NORMAL if reason is None else as_reason(reason)
         limit = None if timeout is None else seconds("timeout", timeout)
         if not self.alive:
-            raise errors.NoProcess(self, "stop", self._obituary())
+            raise errors.NoProcess(self, "stop", self.obituary())
         self.emit(events.StopRequested, reason=wanted)
         self.deliver(StopOrder(wanted))
         end = self.end_future()
@@ -949,7 +807,7 @@ class Cell(Ref):
         if (actual := await end) != wanted:
             raise errors.ActorExited(self, "stop", actual)
 
-    # -- what the actor itself asks for ----------------------------------------------------------------------------
+    # -- what the actor itself asks for ----------------------------------------------------------------------
 
     def defer(self) -> ReplyTo[Any]:
         """Take the request in hand out of the handler's duty."""
@@ -1002,192 +860,3 @@ class Cell(Ref):
         """End a start that takes too long."""
         if self.phase == STARTING:
             self.end_by_force(StartTimeout(limit))
-
-
-class StopOrder(ParentExit, frozen=True):
-    """The order of `Ref.stop`, on its way through the mailbox. Never seen by handlers."""
-
-
-class BoundedCell(Cell):
-    """One incarnation of an actor with a bounded mailbox. All its messages wait in the box, so that they are counted."""
-
-    __slots__ = ()
-
-    def __init__(
-        self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: str | None, name: str | None
-    ) -> None:
-        super().__init__(sched, kind, id, parent, label, name)
-        assert kind.mailbox.capacity is not None
-        self.box = BoundedBox(kind.mailbox.capacity)
-
-    @property
-    def _policy(self) -> Mailbox:
-        return self.kind.mailbox
-
-    def cast(self, message: Any) -> None:
-        """Send a message and forget it; it is dropped if there is no room."""
-        if self.sched.fenced and self.sched.is_fenced():
-            self.dead_letter(message, "fenced")
-        elif self.box is None:
-            self.dead_letter(message, "noproc")
-        elif self._make_room():
-            self._take(message)
-        else:
-            self.dead_letter(message, "mailbox_full")
-
-    def deliver(self, message: Any) -> None:
-        """Put in a message of the kernel, whatever the capacity."""
-        if self.box is None:
-            self.dead_letter(message, "noproc")
-        else:
-            self._take(message)
-
-    def _make_room(self) -> bool:
-        box: BoundedBox = self.box
-        if not box.full():
-            return True
-        if self._policy.overflow != "drop_oldest":
-            return False
-        oldest = next((n for n, m in enumerate(box.messages) if not isinstance(m, KERNEL_MESSAGES)), None)
-        if oldest is None:
-            return False
-        message = box.messages[oldest]
-        del box.messages[oldest]
-        if isinstance(message, Call):
-            self._refuse(message)
-        else:
-            self.dead_letter(message, "dropped_oldest")
-        return True
-
-    def _take(self, message: Any) -> None:
-        self.box.append(message)
-        if len(self.box) > self.high:
-            self._high_water(len(self.box))
-        if self.head is IDLE:
-            self.head = WAKE
-            self.sched.enqueue(self)
-
-    def _refuse(self, call: Call[Any]) -> None:
-        self.sched.count_dead_letter("mailbox_full")
-        if not call.done():
-            self.sched.fail(call, errors.MailboxFull(self, call.message, self.box.capacity))
-
-    def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
-        """Send a request; await what this returns for the answer."""
-        call: Call[R] = Call(loop=self.sched.loop)
-        call.message = request
-        call.target = self
-        self.sched.set_deadline(call, timeout)
-        caller = current.get()
-        if caller is None or self.sched.inherit(call, caller):
-            self._enqueue_call(call)
-        return call
-
-    def _enqueue_call(self, call: Call[Any]) -> None:
-        if call.done():
-            return
-        if self.box is None:
-            self.sched.fail(call, errors.NoProcess(self, call.message, self._obituary()))
-        elif self._make_room():
-            self._take(call)
-        elif self._policy.overflow == "wait":
-            self.box.waiting.append((call, None))
-        else:
-            self._refuse(call)
-
-    async def send(self, message: Any) -> None:
-        """Send a message, and wait for room if the mailbox says so."""
-        if self.box is None or self._policy.overflow in ("drop_newest", "drop_oldest") or self._make_room():
-            self.cast(message)
-        elif self._policy.overflow == "refuse":
-            raise errors.MailboxFull(self, message, self.box.capacity)
-        else:
-            admitted: asyncio.Future[None] = self.sched.loop.create_future()
-            self.box.waiting.append((message, admitted))
-            await admitted
-
-
-def run_turns(cell: Cell, in_task: bool) -> bool:
-    """Handle the messages of one actor, in its own context, up to its budget.
-
-    Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is over.
-    """
-    message = cell.head
-    if message is SHUT:
-        return False
-    cell.running = True
-    budget = BUDGET
-    while True:
-        if cell.idle is not None:
-            cell.cancel_idle()
-        try:
-            try:
-                handler = cell.table[type(message)]
-            except KeyError:
-                handler = cell.find_handler(type(message))
-            result = handler(cell.actor, message)
-            if result is not None and type(result) is CoroutineType:
-                if not in_task:
-                    return cell.put_aside(result)
-                try:
-                    awaiting = result.send(None)
-                except StopIteration as end:
-                    result = end.value
-                else:
-                    cell.body = result
-                    if cell.suspend(awaiting):
-                        return True
-                    cell.running = cell.phase < EXITING
-                    result = None
-        except BaseException as error:
-            cell.failed(error)
-        else:
-            if result is not None or cell.call_in_hand is not None:
-                cell.returned(result)
-        if cell.after is not None:
-            following = cell.settle(in_task)
-            if following is not None:
-                if following is SUSPENDED:
-                    return True
-                if following is GONE:
-                    return False
-                message = cell.head = following
-                continue
-        box = cell.box
-        if box is None:
-            cell.head = IDLE
-            cell.running = False
-            return False
-        if not box:
-            if type(box) is deque:
-                cell.box = None
-            cell.head = IDLE
-            cell.running = False
-            return False
-        message = cell.head = box.popleft()
-        budget -= 1
-        if not budget:
-            cell.running = False
-            cell.sched.ready.append(cell)
-            return False
-
-
-def resume(cell: Cell, error: BaseException | None) -> bool:
-    """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
-    starting = cell.phase == STARTING
-    if cell.advance(error):
-        return True
-    if starting or cell.phase == DEAD:
-        return False
-    if cell.after is not None:
-        following = cell.settle(True)
-        if following is SUSPENDED:
-            return True
-        if following is GONE:
-            return False
-        if following is not None:
-            cell.head = following
-            cell.sched.enqueue(cell)
-            return False
-    cell.go_on()
-    return False

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import msgspec
 
-from supervision._cell import BoundedCell, Cell, StopOrder
+from supervision._bounded import BoundedCell
+from supervision._cell import Cell
 from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox
 from supervision.mailbox import Mailbox
-from supervision.messages import ParentExit, Wake
+from supervision.messages import ParentExit, StopOrder, Wake
 
 if TYPE_CHECKING:
     from supervision.actor import Actor
@@ -59,7 +60,11 @@ def handle(*what: Any) -> Any:
 
 def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
     where = f"@handle {getattr(function, '__qualname__', function)}"
-    if not inspect.isfunction(function) or inspect.isasyncgenfunction(function) or inspect.isgeneratorfunction(function):
+    if (
+        not inspect.isfunction(function)
+        or inspect.isasyncgenfunction(function)
+        or inspect.isgeneratorfunction(function)
+    ):
         raise BadHandler(where, function, "mark a plain method: def or async def, without yield")
     if len(inspect.signature(function).parameters) != 2:
         raise BadHandler(where, str(inspect.signature(function)), "a handler takes self and one message")
@@ -91,7 +96,9 @@ def _annotated(function: Any, frame: types.FrameType) -> Any:
     try:
         return eval(annotation, frame.f_globals, _names_in_sight(frame))
     except Exception as error:
-        raise BadHandler(where, annotation, f"the annotation cannot be resolved ({error}); write @handle(TheClass)") from error
+        raise BadHandler(
+            where, annotation, f"the annotation cannot be resolved ({error}); write @handle(TheClass)"
+        ) from error
 
 
 def _names_in_sight(frame: types.FrameType | None) -> dict[str, Any]:

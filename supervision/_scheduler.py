@@ -14,8 +14,10 @@ from contextvars import Context
 from typing import TYPE_CHECKING, Any, Protocol
 
 from supervision import errors, events
-from supervision._cell import DEAD, EXITING, Cell, current, run_turns
+from supervision._cell import Cell
 from supervision._ladder import Ladder
+from supervision._marks import DEAD, EXITING, current
+from supervision._turns import run_turns
 from supervision._worker import Worker
 from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.clock import Clock, seconds
@@ -75,7 +77,13 @@ class Scheduler:
     )
 
     def __init__(
-        self, runtime: Runtime, loop: asyncio.AbstractEventLoop, clock: Clock, base: Context, stream: EventStream, queue: RunQueue
+        self,
+        runtime: Runtime,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        base: Context,
+        stream: EventStream,
+        queue: RunQueue,
     ) -> None:
         self.runtime = runtime
         self.loop = loop
@@ -100,7 +108,7 @@ class Scheduler:
         self.ladders: dict[Cell, Ladder] = {}
         self.dead_letters: Counter[str] = Counter()
 
-    # -- the drain -------------------------------------------------------------------------------------------------
+    # -- the drain -------------------------------------------------------------------------------------------
 
     def enqueue(self, cell: Cell) -> None:
         """Put a runnable actor into the queue."""
@@ -208,7 +216,7 @@ class Scheduler:
             await asyncio.wait(tasks, timeout=self.runtime.kill_grace)
         self.timers.close()
 
-    # -- calls -----------------------------------------------------------------------------------------------------
+    # -- calls -----------------------------------------------------------------------------------------------
 
     def reply(self, call: Call[Any], value: Any) -> None:
         """Answer a call; a late answer vanishes."""
@@ -279,7 +287,11 @@ class Scheduler:
             call.set_exception(errors.Fenced(call.target, call.message))
             return False
         reason = caller.call_in_hand
-        if reason is None or reason.deadline is None or (call.deadline is not None and call.deadline <= reason.deadline):
+        if (
+            reason is None
+            or reason.deadline is None
+            or (call.deadline is not None and call.deadline <= reason.deadline)
+        ):
             return True
         self.waiting.pop(call, None)
         self.set_deadline(call, max(0.0, reason.deadline - self.now()))
@@ -312,7 +324,7 @@ class Scheduler:
         finally:
             timer.cancel()
 
-    # -- deaths ----------------------------------------------------------------------------------------------------
+    # -- deaths ----------------------------------------------------------------------------------------------
 
     def tell_deaths(self) -> None:
         """Tell of all deaths, also those that the telling brings about, without recursion."""

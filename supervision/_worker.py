@@ -11,7 +11,9 @@ import asyncio
 from collections.abc import Generator
 from typing import TYPE_CHECKING, Any
 
-from supervision._cell import EXITING, Cell, resume
+from supervision._cell import Cell
+from supervision._marks import EXITING
+from supervision._turns import resume
 
 if TYPE_CHECKING:
     from supervision._scheduler import Scheduler

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from supervision import events
-from supervision._cell import Cell, current
+from supervision._cell import Cell
 from supervision._dispatch import Behaviour
+from supervision._marks import current
 from supervision.clock import seconds
 from supervision.errors import NotRunning, Refuse, UnhandledMessage
 from supervision.mailbox import Mailbox
@@ -67,7 +68,7 @@ class Actor:
             del cls.trap_exit
         cls.__behaviour__ = Behaviour(cls, Actor, bool(trap_exit))
 
-    # -- hooks -----------------------------------------------------------------------------------------------------
+    # -- hooks -----------------------------------------------------------------------------------------------
 
     def init(self) -> Any:
         """Start: called once, before any message; may be ``async``. Whoever started the actor waits for it.
@@ -98,7 +99,7 @@ class Actor:
             raise Refuse(UnhandledMessage(cell, message))
         cell.emit(events.Unhandled, message=describe(message))
 
-    # -- who I am --------------------------------------------------------------------------------------------------
+    # -- who I am --------------------------------------------------------------------------------------------
 
     @property
     def ref(self) -> Ref:
@@ -110,7 +111,7 @@ class Actor:
         """The runtime it lives in."""
         return self._cell.sched.runtime
 
-    # -- what a handler can ask for --------------------------------------------------------------------------------
+    # -- what a handler can ask for --------------------------------------------------------------------------
 
     def stop(self, reason: object = NORMAL) -> None:
         """End this actor when the handler has returned. An answer that the handler returns goes out after `terminate`."""

@@ -16,6 +16,8 @@ Restart = Literal["permanent", "transient", "temporary"]
 ChildType = Literal["worker", "supervisor"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
 
+ActorClass = type[Actor]
+
 START = "give an Actor class, or a function that starts an actor, links it and returns its Ref"
 
 
@@ -96,7 +98,11 @@ class ChildSpec(msgspec.Struct, frozen=True):
         self._check("shutdown", _is_shutdown(self.shutdown), "give seconds from 0, 'brutal_kill' or 'infinity'")
         self._check("type", self.type in (None, *get_args(ChildType)), "choose worker or supervisor")
         self._check("significant", isinstance(self.significant, bool), "give True or False")
-        self._check("backoff", self.backoff is None or isinstance(self.backoff, Backoff), "give a Backoff(...) or None")
+        self._check(
+            "backoff",
+            self.backoff is None or isinstance(self.backoff, Backoff),
+            "give a Backoff(...) or None",
+        )
         named = self.name is None or (isinstance(self.name, str) and self.name != "")
         self._check("name", named, "give a string that is not empty, or None")
         permanent = self.significant and self.restart == "permanent"
@@ -120,7 +126,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         self._check(field, getattr(self, field) in get_args(choices), f"choose one of {', '.join(get_args(choices))}")
 
     @property
-    def kind(self) -> type[Actor] | None:
+    def kind(self) -> ActorClass | None:
         """The class of the child, or None if a function starts it."""
         return self.start if isinstance(self.start, type) and issubclass(self.start, Actor) else None
 

@@ -25,7 +25,7 @@ class Clock(Protocol):
         """Return seconds since the epoch, for people; nothing is decided by it."""
         ...
 
-    def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
+    def call_at(self, when: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
         """Call ``callback`` when `time` reaches ``when``."""
         ...
 

@@ -82,7 +82,7 @@ class DynamicSupervisor(ChildKeeper):
         self._restarting: dict[Cell, Waiting] = {}
         self._restarts: dict[Cell, int] = {}
 
-    # -- orders ----------------------------------------------------------------------------------------------------
+    # -- orders ----------------------------------------------------------------------------------------------
 
     @handle
     def start_child(self, request: StartChild) -> Any:
@@ -121,7 +121,12 @@ class DynamicSupervisor(ChildKeeper):
     def _with_extras(self, spec: ChildSpec) -> ChildSpec:
         if not self.extra_arguments:
             return spec
-        return ChildSpec.of({**{f: getattr(spec, f) for f in spec.__struct_fields__}, "args": (*self.extra_arguments, *spec.args)})
+        return ChildSpec.of(
+            {
+                **{f: getattr(spec, f) for f in spec.__struct_fields__},
+                "args": (*self.extra_arguments, *spec.args),
+            }
+        )
 
     @handle
     async def terminate_child(self, request: TerminateChild) -> None:
@@ -155,7 +160,7 @@ class DynamicSupervisor(ChildKeeper):
         supervisors = sum(spec.type == "supervisor" for spec in specs)
         return Counts(len(specs), len(self._running), supervisors, len(specs) - supervisors)
 
-    # -- deaths and restarts ---------------------------------------------------------------------------------------
+    # -- deaths and restarts ---------------------------------------------------------------------------------
 
     @handle
     async def child_exited(self, message: Exit) -> None:
@@ -215,7 +220,7 @@ class DynamicSupervisor(ChildKeeper):
         else:
             await self._restart(message.last, child, FailedToStartChild(child.spec.id, child.failure))
 
-    # -- the end ---------------------------------------------------------------------------------------------------
+    # -- the end ---------------------------------------------------------------------------------------------
 
     async def terminate(self, reason: ExitReason) -> None:
         """Stop all children at once, each within its own limit."""

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
 if TYPE_CHECKING:
     from supervision.monitor import Monitor
-    from supervision.ref import Name, Ref
     from supervision.reasons import ExitReason
+    from supervision.ref import Name, Ref
 
 R_co = TypeVar("R_co", covariant=True)
 
 
-class Message(msgspec.Struct, frozen=True):
+@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+class FrozenMeta(msgspec.StructMeta):
+    """Makes type checkers see that subclasses of a frozen struct are frozen too, as they are."""
+
+
+class Message(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
     """The base of a message that wants no answer. Subclasses are frozen structs, as messages are shared, not copied.
 
     >>> class Add(Message):
@@ -24,7 +29,7 @@ class Message(msgspec.Struct, frozen=True):
     """
 
 
-class Request(msgspec.Struct, Generic[R_co], frozen=True):
+class Request(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     """The base of a message that wants an answer, and carries the type of it.
 
     >>> class Get(Request[int]):
@@ -57,6 +62,10 @@ class ParentExit(Message, frozen=True):
     """The parent's exit signal on its way through the mailbox of a child that traps exits. Never seen by handlers."""
 
     reason: ExitReason
+
+
+class StopOrder(ParentExit, frozen=True):
+    """The order of `Ref.stop`, on its way through the mailbox. Never seen by handlers."""
 
 
 class Wake(Message, frozen=True):

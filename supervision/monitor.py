@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from supervision._cell import Cell
+    from supervision._links import Linked
     from supervision.ref import Name, Ref
 
 
@@ -14,7 +14,7 @@ class Monitor:
 
     __slots__ = ("cell", "target", "watcher")
 
-    def __init__(self, watcher: Cell, target: Ref | Name, cell: Cell | None) -> None:
+    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
         self.watcher = watcher
         #: What was asked to be watched.
         self.target = target

@@ -57,7 +57,12 @@ def _unhandled(log: Any, event: events.Unhandled) -> None:
 
 def _blocked(log: Any, event: events.LoopBlocked) -> None:
     log.warning(
-        "loop_blocked", actor=event.path, seconds=round(event.seconds, 3), file=event.file, line=event.line, stack=event.stack
+        "loop_blocked",
+        actor=event.path,
+        seconds=round(event.seconds, 3),
+        file=event.file,
+        line=event.line,
+        stack=event.stack,
     )
 
 

@@ -6,13 +6,14 @@ import asyncio
 import contextvars
 import random as _random
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from supervision._cell import DEAD, EXITING, RUNNING, STARTING, STOPPING, Cell, current
+from supervision._cell import Cell
+from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
 from supervision.actor import Actor
 from supervision.call import Call
@@ -119,7 +120,7 @@ class Runtime:
         self._ids = 0
         self._closing = False
 
-    # -- life ------------------------------------------------------------------------------------------------------
+    # -- life ------------------------------------------------------------------------------------------------
 
     async def __aenter__(self) -> Runtime:
         """Start the runtime on the running loop.
@@ -175,7 +176,7 @@ class Runtime:
             cell.end_by_force(KILLED)
         return await end
 
-    # -- parts -----------------------------------------------------------------------------------------------------
+    # -- parts -----------------------------------------------------------------------------------------------
 
     @property
     def scheduler(self) -> Scheduler:
@@ -205,16 +206,26 @@ class Runtime:
     async def sleep(self, delay: float) -> None:
         """Wait for ``delay`` seconds of the runtime's time."""
         future: asyncio.Future[None] = self.scheduler.loop.create_future()
-        timer = self.scheduler.timers.after(seconds("delay", delay), lambda: future.done() or future.set_result(None))
+
+        def wake() -> None:
+            if not future.done():
+                future.set_result(None)
+
+        timer = self.scheduler.timers.after(seconds("delay", delay), wake)
         try:
             await future
         finally:
             timer.cancel()
 
-    # -- starting actors -------------------------------------------------------------------------------------------
+    # -- starting actors -------------------------------------------------------------------------------------
 
     async def spawn(
-        self, kind: type[Actor], *args: Any, name: str | None = None, timeout: float | None = None, **kwargs: Any
+        self,
+        kind: type[Actor],
+        *args: Any,
+        name: str | None = None,
+        timeout: float | None = None,
+        **kwargs: Any,
     ) -> Ref:
         """Start an actor that is linked to nobody, and wait until its ``init`` is done.
 
@@ -246,7 +257,7 @@ class Runtime:
         self,
         kind: type[Actor],
         args: tuple[Any, ...] = (),
-        kwargs: dict[str, Any] | None = None,
+        kwargs: Mapping[str, Any] | None = None,
         *,
         name: str | None = None,
         label: str | None = None,
@@ -261,7 +272,7 @@ class Runtime:
         self,
         kind: type[Actor],
         args: tuple[Any, ...],
-        kwargs: dict[str, Any],
+        kwargs: Mapping[str, Any],
         *,
         name: str | None = None,
         parent: Cell | None = None,
@@ -310,7 +321,7 @@ class Runtime:
                 timer.cancel()
         return cell
 
-    # -- names -----------------------------------------------------------------------------------------------------
+    # -- names -----------------------------------------------------------------------------------------------
 
     def whereis(self, name: str) -> Ref | None:
         """Return the actor that holds a name, or None."""
@@ -379,7 +390,7 @@ class Runtime:
         if cell.name is not None:
             self.release_name(cell)
 
-    # -- timers ----------------------------------------------------------------------------------------------------
+    # -- timers ----------------------------------------------------------------------------------------------
 
     def send_after(self, to: Address, delay: float, message: Any) -> Timer:
         """Send a message in ``delay`` seconds. Aimed at a `Ref`, the timer ends with the actor.
@@ -403,7 +414,7 @@ class Runtime:
                 timer.cancel()
         return timer
 
-    # -- looking in ------------------------------------------------------------------------------------------------
+    # -- looking in ------------------------------------------------------------------------------------------
 
     def actors(self) -> Iterator[Ref]:
         """Return all live actors, in order of their start."""

@@ -14,8 +14,9 @@ from typing import Any, ClassVar, Literal, get_args
 import msgspec
 
 from supervision import events
-from supervision._cell import IGNORE, Cell
+from supervision._cell import Cell
 from supervision._dispatch import handle
+from supervision._marks import IGNORE
 from supervision.actor import Actor
 from supervision.budget import BudgetState, RestartBudget
 from supervision.call import Call
@@ -236,7 +237,9 @@ class ChildKeeper(Actor):
             return None, None
         cell, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
         if not isinstance(cell, Cell):
-            raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(f"child {spec.id!r}: start", result, START)
+            raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(
+                f"child {spec.id!r}: start", result, START
+            )
         if not cell.linked_to(self._cell):
             self.link(cell)
         if cell.label is None:
@@ -290,9 +293,7 @@ class ChildKeeper(Actor):
         allowed = self.budget.spend(now)
         state = self.budget.state(now)
         if not allowed:
-            self.tell(
-                events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds
-            )
+            self.tell(events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
             self.stop(SHUTDOWN)
             return None
         delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
@@ -348,8 +349,8 @@ class Supervisor(ChildKeeper):
         if isinstance(children, (str, bytes)) or not isinstance(children, Iterable):
             raise BadChildSpec("children", children, "give a list of child specifications")
         self.budget = RestartBudget(max_restarts, max_seconds)
-        self.strategy = strategy
-        self.auto_shutdown = auto_shutdown
+        self.strategy: Strategy = strategy
+        self.auto_shutdown: AutoShutdown = auto_shutdown
         self._children = {spec.id: Child(spec) for spec in check_child_specs(children, auto_shutdown)}
 
     async def init(self) -> None:
@@ -370,7 +371,7 @@ class Supervisor(ChildKeeper):
     async def _stop_all(self) -> None:
         await self._stop_many(list(self._children.values()))
 
-    # -- one child -------------------------------------------------------------------------------------------------
+    # -- one child -------------------------------------------------------------------------------------------
 
     async def _start(self, child: Child) -> None:
         child.attempt = None
@@ -389,7 +390,7 @@ class Supervisor(ChildKeeper):
             if child.spec.restart == "temporary":
                 self._children.pop(child.spec.id, None)
 
-    # -- deaths and restarts ---------------------------------------------------------------------------------------
+    # -- deaths and restarts ---------------------------------------------------------------------------------
 
     @handle
     async def child_exited(self, message: Exit) -> None:
@@ -476,7 +477,7 @@ class Supervisor(ChildKeeper):
         else:
             await self._restart(child, FailedToStartChild(child.spec.id, child.failure))
 
-    # -- administration --------------------------------------------------------------------------------------------
+    # -- administration --------------------------------------------------------------------------------------
 
     def _known(self, id: Any) -> Child:
         child = self._children.get(id) if not isinstance(id, Cell) else None
@@ -584,7 +585,7 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
     return Refuse(wrapped)
 
 
-# -- orders ------------------------------------------------------------------------------------------------------------
+# -- orders ----------------------------------------------------------------------------------------------
 
 
 async def start_child(supervisor: Address, spec: object) -> Ref | None:

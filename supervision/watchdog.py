@@ -14,7 +14,8 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 from supervision import events
-from supervision._cell import Cell, resume, run_turns
+from supervision._cell import Cell
+from supervision._turns import resume, run_turns
 
 if TYPE_CHECKING:
     from supervision.runtime import Runtime

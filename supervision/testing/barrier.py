@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from supervision._cell import IDLE, Cell
+from supervision._cell import Cell
+from supervision._marks import IDLE
 
 if TYPE_CHECKING:
     from supervision.ref import Ref

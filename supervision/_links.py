@@ -1,0 +1,167 @@
+"""Links and monitors: who hears of whose end."""
+
+from __future__ import annotations
+
+import asyncio
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+from supervision import errors
+from supervision._marks import DEAD
+from supervision.mailbox import BoundedBox
+from supervision.messages import Down, Exit
+from supervision.monitor import Monitor
+from supervision.reasons import NOPROC, ExitReason
+from supervision.ref import Name, Ref
+
+
+class Linked(Ref):
+    """The relations of one incarnation. The link to its parent is a flag, as most actors have no other."""
+
+    __slots__ = ("joiners", "links", "monitors", "parent", "tied", "watching")
+
+    parent: Linked | None
+    tied: bool
+    links: set[Linked] | None
+    monitors: dict[Monitor, None] | None
+    watching: set[Monitor] | None
+    joiners: list[asyncio.Future[ExitReason]] | None
+
+    box: Any
+    phase: int
+    trap_exit: bool
+    exit_reason: ExitReason | None
+
+    @abstractmethod
+    def signal(
+        self,
+        sender: Linked | None,
+        reason: ExitReason,
+        *,
+        linked: bool = False,
+        parent: bool = False,
+        patient: bool = False,
+    ) -> None:
+        """Receive an exit signal."""
+
+    @abstractmethod
+    def deliver(self, message: Any) -> None:
+        """Put a message of the kernel into the mailbox."""
+
+    @abstractmethod
+    def obituary(self) -> str:
+        """Say why there is no such actor any more."""
+
+    def tell(self) -> None:
+        """Tell links, monitors and those who wait that this actor has ended."""
+        reason = self.exit_reason
+        assert reason is not None
+        for peer in list(self.peers()):
+            self.unlink(peer)
+            peer.signal(self, reason, linked=True, parent=self is peer.parent)
+        for monitor in self.monitors or ():
+            monitor.cell = None
+            monitor.watcher.forget_monitor(monitor)
+            monitor.watcher.deliver(Down(monitor, monitor.target, reason))
+        self.monitors = None
+        for monitor in self.watching or ():
+            if monitor.cell is not None and monitor.cell.monitors is not None:
+                monitor.cell.monitors.pop(monitor, None)
+            monitor.cell = None
+        self.watching = None
+        joiners, self.joiners = self.joiners, None
+        for joiner in joiners or ():
+            if not joiner.done():
+                joiner.set_result(reason)
+
+    def peers(self) -> Iterator[Linked]:
+        """All actors it is linked to."""
+        if self.tied and self.parent is not None:
+            yield self.parent
+        yield from self.links or ()
+
+    def linked_to(self, other: Linked) -> bool:
+        """Whether it is linked to ``other``."""
+        return (self.tied and other is self.parent) or other in (self.links or ())
+
+    def link(self, other: Linked) -> None:
+        """Link both ways. Linking twice is linking once."""
+        self.tie(other)
+        other.tie(self)
+
+    def unlink(self, other: Linked) -> None:
+        """Take the link away on both sides."""
+        self.untie(other)
+        other.untie(self)
+
+    def tie(self, other: Linked) -> None:
+        """Note the link on this side."""
+        if other is self.parent:
+            self.tied = True
+        elif self.links is None:
+            self.links = {other}
+        else:
+            self.links.add(other)
+
+    def untie(self, other: Linked) -> None:
+        """Forget the link on this side."""
+        if other is self.parent:
+            self.tied = False
+        elif self.links is not None:
+            self.links.discard(other)
+
+    def link_or_tell(self, other: Ref) -> None:
+        """Link this actor to another one (OTP's ``link/1``).
+
+        Raises:
+            NoProcess: the other one has ended, and this one does not trap exits.
+        """
+        assert isinstance(other, Linked)
+        if other is self or self.phase == DEAD:
+            return
+        if other.alive:
+            self.link(other)
+        elif self.trap_exit:
+            self.deliver(Exit(other, NOPROC))
+        else:
+            raise errors.NoProcess(other, "link", other.obituary())
+
+    def monitor(self, target: Ref | Name) -> Monitor:
+        """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
+        ref = target.resolve() if isinstance(target, Name) else target
+        assert ref is None or isinstance(ref, Linked)
+        monitor = Monitor(self, target, ref)
+        if ref is None or ref.phase == DEAD:
+            monitor.cell = None
+            self.deliver(Down(monitor, target, NOPROC))
+        elif self.phase != DEAD:
+            if ref.monitors is None:
+                ref.monitors = {}
+            ref.monitors[monitor] = None
+            if self.watching is None:
+                self.watching = set()
+            self.watching.add(monitor)
+        return monitor
+
+    def forget_monitor(self, monitor: Monitor) -> None:
+        """A monitor of this actor has fired."""
+        if self.watching is not None:
+            self.watching.discard(monitor)
+
+    def demonitor(self, monitor: Monitor, flush: bool) -> bool:
+        """Stop watching; tell whether the monitor was still set. ``flush`` also removes a Down that waits."""
+        if monitor.watcher is not self:
+            raise errors.NotOwner(monitor, monitor.watcher)
+        cell = monitor.cell
+        if cell is not None:
+            if cell.monitors is not None:
+                cell.monitors.pop(monitor, None)
+            monitor.cell = None
+            self.forget_monitor(monitor)
+            return True
+        if flush and self.box:
+            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
+            for message in [m for m in box if isinstance(m, Down) and m.monitor is monitor]:
+                box.remove(message)
+        return False

@@ -1,0 +1,62 @@
+"""The phases of an actor, the marks that stand where a message may stand, and who the code belongs to."""
+
+from __future__ import annotations
+
+from collections import deque
+from contextvars import ContextVar
+from typing import TYPE_CHECKING, Any
+
+from supervision.messages import Down, Exit, IdleTimeout, ParentExit, Wake
+
+if TYPE_CHECKING:
+    from supervision._cell import Cell
+    from supervision.call import Call
+    from supervision.reasons import ExitReason
+
+STARTING, RUNNING, STOPPING, EXITING, DEAD = range(5)
+
+
+class Mark:
+    """A value that is never a message."""
+
+    __slots__ = ("name",)
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return f"<{self.name}>"
+
+
+#: At the head of a mailbox: nothing waits, nothing runs.
+IDLE: Any = Mark("idle")
+#: At the head of a mailbox: the actor is starting or has ended.
+SHUT: Any = Mark("shut")
+#: What an ``init`` returns that does not want its actor to run.
+IGNORE: Any = Mark("IGNORE")
+#: How a turn can end otherwise than with a next message: the actor waits, or has ended.
+SUSPENDED: Any = Mark("suspended")
+GONE: Any = Mark("gone")
+
+#: The actor in whose context the code runs.
+current: ContextVar[Cell | None] = ContextVar("supervision.current_actor", default=None)
+
+WAKE = Wake()
+KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
+
+
+class Intent:
+    """What a handler asked for, to be done when it has returned."""
+
+    __slots__ = ("call", "continuations", "reply", "stop")
+
+    def __init__(self) -> None:
+        self.stop: ExitReason | None = None
+        self.call: Call[Any] | None = None
+        self.reply: Any = None
+        self.continuations: deque[Any] = deque()
+
+
+#: The intent of an actor that is no more.
+NOTHING_MORE = Intent()
+DID_NOT_WANT_TO_START = Intent()
