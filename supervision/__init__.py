@@ -109,9 +109,11 @@ from supervision.supervisor import ChildInfo as ChildInfo
 from supervision.supervisor import Counts as Counts
 from supervision.supervisor import Strategy as Strategy
 from supervision.supervisor import Supervisor as Supervisor
+from supervision.supervisor import SupervisorInfo as SupervisorInfo
 from supervision.supervisor import count_children as count_children
 from supervision.supervisor import delete_child as delete_child
 from supervision.supervisor import get_child_spec as get_child_spec
+from supervision.supervisor import look as look
 from supervision.supervisor import restart_child as restart_child
 from supervision.supervisor import start_child as start_child
 from supervision.supervisor import terminate_child as terminate_child

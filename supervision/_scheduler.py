@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 
 #: For how many seconds the drain goes on before it lets the loop look after everything else.
 SLICE = 0.002
+#: How many times sixteen turns it gives at the most before that.
+ROUNDS = 64
 #: For how many drains a coroutine is remembered.
 LATELY = 100
 #: How many idle workers are kept.
@@ -147,24 +149,24 @@ class Scheduler:
     def drain(self, in_task: bool) -> Cell | None:
         """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits."""
         ready = self.ready
-        turns = 0
         end = 0.0
-        while ready:
-            cell = ready.popleft()
-            context = cell.context
-            if context is None:
-                if cell.phase >= EXITING:
-                    continue
-                context = cell.context_of()
-            if context.run(run_turns, cell, in_task):
-                return cell
-            turns += 1
-            if not turns & 15:
-                now = self.now()
-                if end == 0.0:
-                    end = now + SLICE
-                elif now > end or turns > 1023:
-                    break
+        for _ in range(ROUNDS):
+            for _ in range(16):
+                if not ready:
+                    return None
+                cell = ready.popleft()
+                context = cell.context
+                if context is None:
+                    if cell.phase >= EXITING:
+                        continue
+                    context = cell.context_of()
+                if context.run(run_turns, cell, in_task):
+                    return cell
+            now = self.now()
+            if end == 0.0:
+                end = now + SLICE
+            elif now > end:
+                return None
         return None
 
     def hand_over(self, cell: Cell) -> None:

@@ -6,7 +6,7 @@ from collections import deque
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from supervision._marks import DEAD, EXITING, GONE, IDLE, SHUT, STARTING, SUSPENDED
+from supervision._marks import DEAD, EXITING, GONE, IDLE, STARTING, SUSPENDED
 
 if TYPE_CHECKING:
     from supervision._cell import Cell
@@ -21,8 +21,6 @@ def run_turns(cell: Cell, in_task: bool) -> bool:
     Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is over.
     """
     message = cell.head
-    if message is SHUT:
-        return False
     cell.running = True
     budget = BUDGET
     while True:

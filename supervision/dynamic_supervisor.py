@@ -143,9 +143,14 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     def which_children(self, request: WhichChildren) -> list[ChildInfo]:
         """List the children; those that wait for a restart without an address."""
+        running = [view for view in self.views() if not view.restarting]
+        return running[::-1] + [view for view in self.views() if view.restarting]
+
+    def views(self) -> list[ChildInfo]:
+        """Return what others may see of the children, first started first, those that wait for a restart last."""
         running = [
             ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
-            for cell, spec in reversed(self._running.items())
+            for cell, spec in self._running.items()
         ]
         waiting = [
             ChildInfo(w.spec.id, None, restarting=True, spec=w.spec, restarts=self._restarts.get(cell, 0))

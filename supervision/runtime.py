@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervision._cell import Cell
+from supervision._ladder import CANCELS, stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
 from supervision.actor import Actor
@@ -33,7 +34,10 @@ _PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITI
 
 
 class ActorInfo(msgspec.Struct, frozen=True):
-    """A live actor at this moment. ``uptime`` is in seconds; ``waits_for`` is whom its handler has called."""
+    """A live actor at this moment. ``uptime`` is in seconds; ``waits_for`` is whom its handler has called.
+
+    ``parent`` started it as its child; None if nobody did.
+    """
 
     ref: Ref
     path: str
@@ -45,6 +49,7 @@ class ActorInfo(msgspec.Struct, frozen=True):
     links: int
     monitors: int
     waits_for: str | None
+    parent: Ref | None = None
 
 
 class ZombieInfo(msgspec.Struct, frozen=True):
@@ -161,9 +166,18 @@ class Runtime:
         finally:
             for cell in reversed(list(self._cells.values())):
                 cell.end_by_force(cell.exit_reason or SHUTDOWN)
+            await self._climb_ladders()
             if self._watchdog is not None:
                 self._watchdog.stop()
             await scheduler.close()
+
+    async def _climb_ladders(self) -> None:
+        """Give the code of killed actors the time to end that the ladder takes."""
+        ladders = self.scheduler.ladders
+        for _ in range(CANCELS + 1):
+            if all(ladder.given_up for ladder in ladders.values()):
+                return
+            await self.sleep(self.kill_grace)
 
     async def shut_down(self, cell: Cell, limit: float | str) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
@@ -442,6 +456,7 @@ class Runtime:
             sum(1 for _ in ref.peers()),
             len(ref.monitors or ()),
             waits_for,
+            ref.parent,
         )
 
     def zombies(self) -> list[ZombieInfo]:
@@ -449,8 +464,6 @@ class Runtime:
         return [self._zombie(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]
 
     def _zombie(self, cell: Cell, ladder: Ladder) -> ZombieInfo:
-        from supervision._ladder import stack_of
-
         age = self.clock.time() - ladder.since
         return ZombieInfo(cell, cell.path, cell.exit_reason, age, ladder.given_up, stack_of(cell))
 

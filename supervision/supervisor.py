@@ -8,6 +8,7 @@ mailbox, so that it answers orders in between.
 from __future__ import annotations
 
 import inspect
+from abc import abstractmethod
 from collections.abc import Coroutine, Iterable, Sequence
 from typing import Any, ClassVar, Literal, get_args
 
@@ -78,6 +79,13 @@ class Counts(msgspec.Struct, frozen=True):
     active: int
     supervisors: int
     workers: int
+
+
+class SupervisorInfo(msgspec.Struct, frozen=True):
+    """A supervisor at this moment: its children, first started first, and its restart budget."""
+
+    children: tuple[ChildInfo, ...]
+    budget: BudgetState
 
 
 class StartChild(Request[Ref | None], frozen=True):
@@ -167,6 +175,10 @@ class ChildKeeper(Actor):
     is_supervisor: ClassVar[bool] = True
 
     budget: RestartBudget
+
+    @abstractmethod
+    def views(self) -> list[ChildInfo]:
+        """Return what others may see of the children, first started first."""
 
     def unhandled(self, message: Any) -> Any:
         """An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored."""
@@ -538,7 +550,11 @@ class Supervisor(ChildKeeper):
     @handle
     def which_children(self, request: WhichChildren) -> list[ChildInfo]:
         """List the children, last started first."""
-        return [child.view() for child in reversed(self._children.values())]
+        return self.views()[::-1]
+
+    def views(self) -> list[ChildInfo]:
+        """Return what others may see of the children, first started first."""
+        return [child.view() for child in self._children.values()]
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:
@@ -662,3 +678,13 @@ async def get_child_spec(supervisor: Address, id: object) -> ChildSpec:
         ChildNotFound: there is no such child.
     """
     return await supervisor.call(GetChildSpec(id), timeout=None)
+
+
+def look(ref: Ref) -> SupervisorInfo | None:
+    """Return what a supervisor knows at this moment, without asking it: also while it is busy. None for anybody else."""
+    assert isinstance(ref, Cell)
+    made = ref.alive and (ref.born is not None or ref.starting is not None)
+    keeper = ref.actor if made else None
+    if not isinstance(keeper, ChildKeeper):
+        return None
+    return SupervisorInfo(tuple(keeper.views()), keeper.budget.state(ref.runtime.clock.time()))
