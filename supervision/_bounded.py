@@ -108,7 +108,9 @@ class BoundedCell(Cell):
 
     async def send(self, message: Any) -> None:
         """Send a message, and wait for room if the mailbox says so."""
-        if self.box is None or self._policy.overflow in ("drop_newest", "drop_oldest") or self._make_room():
+        fenced = self.sched.fenced and self.sched.is_fenced()
+        drops = self._policy.overflow in ("drop_newest", "drop_oldest")
+        if self.box is None or fenced or drops or self._make_room():
             self.cast(message)
         elif self._policy.overflow == "refuse":
             raise errors.MailboxFull(self, message, self.box.capacity)

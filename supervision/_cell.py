@@ -39,12 +39,12 @@ from supervision.clock import seconds
 from supervision.mailbox import BoundedBox, MailboxStatistics
 from supervision.messages import Exit, IdleTimeout, ParentExit, Request, StopOrder, describe
 from supervision.reasons import (
-    KILL,
     KILLED,
     NORMAL,
     BadReturnValue,
     Crashed,
     ExitReason,
+    Kill,
     Normal,
     StartTimeout,
     as_reason,
@@ -293,7 +293,7 @@ class Cell(Linked):
         listening = self.sched.events.listening
         if listening:
             self.emit(events.StartAttempt)
-        if not kind.__behaviour__.has_start:
+        if not (kind.__behaviour__.has_start or args or kwargs):
             actor = kind.__new__(kind)
             actor._cell = self
             self.actor = actor
@@ -362,6 +362,8 @@ class Cell(Linked):
         self.born = sched.now()
         self.emit(events.Started, name=self.name)
         after, box = self.after, self.box
+        if after is not None and after.idle is not None:
+            self._begin_idle(after)
         if after is not None and after.continuations:
             self.head = after.continuations.popleft()
         elif box:
@@ -424,7 +426,7 @@ class Cell(Linked):
         ring: list[Cell] = [self]
         while not call.done():
             target = call.target
-            if target in ring[1:]:
+            if target in ring[1:] or (target.deferred and call in target.deferred):
                 return None
             ring.append(target)
             if target is self:
@@ -512,6 +514,8 @@ class Cell(Linked):
             return GONE
         if after.stop is not None:
             return self._stop(after, in_task)
+        if after.idle is not None:
+            self._begin_idle(after)
         message = after.continuations.popleft() if after.continuations else None
         if not after.continuations:
             self.after = None
@@ -601,10 +605,10 @@ class Cell(Linked):
             parent: whether it comes from the parent, who may end its child.
             patient: whether somebody else sees to it that the actor ends in time.
         """
-        if self.phase >= EXITING:
-            return
-        if reason is KILL and not linked:
+        if isinstance(reason, Kill) and not linked:
             self.kill()
+        elif self.phase >= EXITING:
+            return
         elif self.trap_exit:
             self.deliver(ParentExit(reason) if parent else Exit(sender, reason))
         elif type(reason) is not Normal or sender is self:
@@ -616,27 +620,22 @@ class Cell(Linked):
             return
         self.phase = EXITING
         self.exit_reason = reason
-        self.after = NOTHING_MORE
         self.sched.runtime.release_name(self)
         self._drop_mailbox(reason)
+        self.after = NOTHING_MORE
         if self.worker is not None:
             self.worker.cancel()
             if not patient:
                 self.sched.end_in_time(self)
-        elif self.body is not None:
-            self._drop_unstarted()
-
-    def _drop_unstarted(self) -> None:
-        assert self.body is not None
-        self.body.close()
-        self.body = None
-        if not self.running:
+        elif self.body is not None and not self.running:
+            self.body.close()
+            self.body = None
             self._buried(None)
 
     def kill(self) -> None:
-        """End it at once: fence first, then stop its code as far as Python can."""
+        """End it at once: fence first, then stop its code as far as Python can. An earlier signal gives the reason."""
         if not (self.sched.fenced and self.sched.is_fenced()):
-            self.end_by_force(KILLED)
+            self.end_by_force(self.exit_reason or KILLED)
 
     def end_by_force(self, reason: ExitReason) -> None:
         """Declare the actor dead now, for ``reason``, and then try to stop its code."""
@@ -791,7 +790,12 @@ class Cell(Linked):
 
     async def join(self) -> ExitReason:
         """Wait until it has ended."""
+        self._check_waiter("join")
         return await self.end_future()
+
+    def _check_waiter(self, what: str) -> None:
+        if self.running and current.get() is self:
+            raise errors.CallCycle(self, what, (self, self))
 
     async def stop(self, reason: object = None, timeout: float | None = None) -> None:
         """Ask it to end in order and wait until it has."""
@@ -799,6 +803,9 @@ class Cell(Linked):
         limit = None if timeout is None else seconds("timeout", timeout)
         if not self.alive:
             raise errors.NoProcess(self, "stop", self.obituary())
+        if self.sched.fenced and self.sched.is_fenced():
+            raise errors.Fenced(self, "stop")
+        self._check_waiter("stop")
         self.emit(events.StopRequested, reason=wanted)
         self.deliver(StopOrder(wanted))
         end = self.end_future()
@@ -827,12 +834,16 @@ class Cell(Linked):
             self.deferred.discard(call)
 
     def set_idle(self, after: float | None) -> None:
-        """Set, change or remove (None) the idle time-out."""
+        """Set, change or remove (None) the idle time-out, from when the handler returns."""
         self.cancel_idle()
-        if after == 0:
-            self.intend().continuations.append(IdleTimeout())
-        elif after is not None:
-            self.idle = self.sched.timers.after(after, self._idle_over)
+        self.intend().idle = after
+
+    def _begin_idle(self, after: Intent) -> None:
+        if after.idle == 0:
+            after.continuations.append(IdleTimeout())
+        elif after.idle is not None:
+            self.idle = self.sched.timers.after(after.idle, self._idle_over)
+        after.idle = None
 
     def cancel_idle(self) -> None:
         """A message has come: the idle time-out is off."""

@@ -55,6 +55,8 @@ def handle(*what: Any) -> Any:
     if len(what) == 1 and inspect.isfunction(what[0]):
         frame = sys._getframe(1)
         return _mark(what[0], tuple(_members(_annotated(what[0], frame))))
+    for kind in what:
+        _check_kind("@handle", kind)
     return lambda function: _mark(function, what)
 
 

@@ -54,7 +54,9 @@ class Ladder:
         try:
             cell.context_of().run(body.close)
         except BaseException:
-            return False
+            if getattr(body, "cr_frame", None) is not None:
+                worker.cancel()  # It waits for something else now, which its worker has to learn.
+                return False
         cell.end_of_body()
         worker.cancel()
         return True

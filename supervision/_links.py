@@ -17,13 +17,16 @@ from supervision.ref import Name, Ref
 
 
 class Linked(Ref):
-    """The relations of one incarnation. The link to its parent is a flag, as most actors have no other."""
+    """The relations of one incarnation. The link to its parent is a flag, as most actors have no other.
+
+    Links are kept in the order they were made, so that the signals of a death go out in the same order in every run.
+    """
 
     __slots__ = ("joiners", "links", "monitors", "parent", "tied", "watching")
 
     parent: Linked | None
     tied: bool
-    links: set[Linked] | None
+    links: dict[Linked, None] | None
     monitors: dict[Monitor, None] | None
     watching: set[Monitor] | None
     joiners: list[asyncio.Future[ExitReason]] | None
@@ -100,16 +103,16 @@ class Linked(Ref):
         if other is self.parent:
             self.tied = True
         elif self.links is None:
-            self.links = {other}
+            self.links = {other: None}
         else:
-            self.links.add(other)
+            self.links[other] = None
 
     def untie(self, other: Linked) -> None:
         """Forget the link on this side."""
         if other is self.parent:
             self.tied = False
         elif self.links is not None:
-            self.links.discard(other)
+            self.links.pop(other, None)
 
     def link_or_tell(self, other: Ref) -> None:
         """Link this actor to another one (OTP's ``link/1``).

@@ -48,12 +48,13 @@ KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
 class Intent:
     """What a handler asked for, to be done when it has returned."""
 
-    __slots__ = ("call", "continuations", "reply", "stop")
+    __slots__ = ("call", "continuations", "idle", "reply", "stop")
 
     def __init__(self) -> None:
         self.stop: ExitReason | None = None
         self.call: Call[Any] | None = None
         self.reply: Any = None
+        self.idle: float | None = None
         self.continuations: deque[Any] = deque()
 
 

@@ -93,7 +93,7 @@ class Scheduler:
         self.now: Callable[[], float] = clock.time
         self.base = base
         self.events = stream
-        self.timers = TimerQueue(clock)
+        self.timers = TimerQueue(clock, base.copy())
         self.ready = queue
         self.handed_over: deque[Cell] = deque()
         self.awake = False
@@ -135,7 +135,7 @@ class Scheduler:
 
     def _drain_in_callback(self) -> None:
         if not self.handed_over:
-            cell = self.drain(False)
+            cell = self.drain(None)
             if cell is not None:
                 self.handed_over.append(cell)
                 self.prefer_worker = LATELY
@@ -146,9 +146,13 @@ class Scheduler:
         else:
             self.awake = False
 
-    def drain(self, in_task: bool) -> Cell | None:
-        """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits."""
+    def drain(self, task: asyncio.Task[None] | None) -> Cell | None:
+        """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits.
+
+        A turn that leaves the task cancelled is the last one in it: the cancellation would hit the next actor.
+        """
         ready = self.ready
+        in_task = task is not None
         end = 0.0
         for _ in range(ROUNDS):
             for _ in range(16):
@@ -162,6 +166,8 @@ class Scheduler:
                     context = cell.context_of()
                 if context.run(run_turns, cell, in_task):
                     return cell
+                if task is not None and task.cancelling():
+                    return None
             now = self.now()
             if end == 0.0:
                 end = now + SLICE
@@ -211,6 +217,9 @@ class Scheduler:
 
     async def close(self) -> None:
         """End the idle workers, and cancel those whose code has not ended."""
+        self.handed_over.clear()
+        while self.ready:
+            self.ready.popleft()
         for worker in list(self._workers):
             worker.task.cancel()
         tasks = [worker.task for worker in self._workers]

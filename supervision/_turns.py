@@ -6,7 +6,7 @@ from collections import deque
 from types import CoroutineType
 from typing import TYPE_CHECKING
 
-from supervision._marks import DEAD, EXITING, GONE, IDLE, STARTING, SUSPENDED
+from supervision._marks import DEAD, GONE, IDLE, STARTING, SUSPENDED
 
 if TYPE_CHECKING:
     from supervision._cell import Cell
@@ -41,10 +41,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:
                     result = end.value
                 else:
                     cell.body = result
-                    if cell.suspend(awaiting):
-                        return True
-                    cell.running = cell.phase < EXITING
-                    result = None
+                    return cell.suspend(awaiting) or settle_body(cell)
         except BaseException as error:
             cell.failed(error)
         else:
@@ -58,7 +55,12 @@ def run_turns(cell: Cell, in_task: bool) -> bool:
                 if following is GONE:
                     return False
                 message = cell.head = following
-                continue
+                budget -= 1
+                if budget:
+                    continue
+                cell.running = False
+                cell.sched.ready.append(cell)
+                return False
         box = cell.box
         if box is None:
             cell.head = IDLE
@@ -83,7 +85,12 @@ def resume(cell: Cell, error: BaseException | None) -> bool:
     starting = cell.phase == STARTING
     if cell.advance(error):
         return True
-    if starting or cell.phase == DEAD:
+    return False if starting else settle_body(cell)
+
+
+def settle_body(cell: Cell) -> bool:
+    """After the end of a coroutine: do what it asked for, and go on. Returns True if the actor waits again."""
+    if cell.phase == DEAD:
         return False
     if cell.after is not None:
         following = cell.settle(True)

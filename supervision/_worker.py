@@ -29,7 +29,10 @@ class Worker:
         self._parked: asyncio.Future[None] | None = None
         self._spoilt = False
         self.draining = True
-        self.task: asyncio.Task[None] = sched.loop.create_task(self._work(), name=f"{sched.runtime.label}-worker")
+        # Not in a copy of the context in which the need arose: that is some actor's, which may end long before.
+        self.task: asyncio.Task[None] = sched.loop.create_task(
+            self._work(), name=f"{sched.runtime.label}-worker", context=sched.base.copy()
+        )
 
     async def _work(self) -> None:
         await self
@@ -60,9 +63,11 @@ class Worker:
                     yield from self._run(cell, started=False)
                 elif sched.ready and (self.draining or not sched.awake):
                     self.draining = sched.awake = True
-                    cell = sched.drain(True)
+                    cell = sched.drain(self.task)
                     if cell is not None:
                         yield from self._run(cell, started=True)
+                    elif self.task.cancelling():
+                        return
                     elif sched.ready:
                         yield
                 else:
@@ -80,7 +85,7 @@ class Worker:
         context = cell.context_of()
         cell.worker = self
         waits = started or context.run(resume, cell, None)
-        if waits and cell.phase >= EXITING:
+        if started and cell.phase >= EXITING:
             self._sched.end_of_line(cell)
         while waits:
             self._sched.worker_waits(self)

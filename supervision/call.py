@@ -54,10 +54,13 @@ class ReplyTo(Generic[R]):
         """The runtime's time at which the caller gives up, or None if it never does."""
         return None if self._call is None else self._call.deadline
 
-    def _take(self) -> Call[R]:
+    def _take(self) -> Call[R] | None:
         call = self._call
         if call is None:
             raise AlreadyReplied("this request")
+        if self._cell.sched.fenced and self._cell.sched.is_fenced():
+            self._cell.dead_letter(call.message, "fenced")
+            return None
         self._call = None
         self._cell.deferred_done(call)
         return call
@@ -68,7 +71,9 @@ class ReplyTo(Generic[R]):
         Raises:
             AlreadyReplied: it has been answered already.
         """
-        self._cell.sched.reply(self._take(), value)
+        call = self._take()
+        if call is not None:
+            self._cell.sched.reply(call, value)
 
     def fail(self, error: BaseException) -> None:
         """Answer the request with an exception that the caller's ``await`` raises.
@@ -76,4 +81,6 @@ class ReplyTo(Generic[R]):
         Raises:
             AlreadyReplied: it has been answered already.
         """
-        self._cell.sched.fail(self._take(), error)
+        call = self._take()
+        if call is not None:
+            self._cell.sched.fail(call, error)

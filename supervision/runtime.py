@@ -91,6 +91,9 @@ class Runtime:
         exit_grace: seconds that code has to end after an exit signal before its actor is declared dead.
         run_queue: the order of turns; first in, first out if None.
 
+    Attributes:
+        shared: what the layers above keep for this runtime, each under a key of its own. It outlives every actor.
+
     Raises:
         BadTime, BadOption: an argument is wrong.
     """
@@ -112,6 +115,7 @@ class Runtime:
         self.node = node
         self.label = node
         self.random = _random.Random(seed)
+        self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)
         self.exit_grace = seconds("exit_grace", exit_grace)
         self._watchdog_limit = None if watchdog is None else seconds("watchdog", watchdog, zero=False)
@@ -139,8 +143,9 @@ class Runtime:
         clock = self._clock or clock_of(loop)
         stream = EventStream(loop, clock)
         queue: RunQueue = deque() if self._queue is None else self._queue
-        self._scheduler = Scheduler(self, loop, clock, contextvars.copy_context(), stream, queue)
-        self._scheduler.base.run(current.set, None)
+        base = contextvars.copy_context()
+        base.run(current.set, None)
+        self._scheduler = Scheduler(self, loop, clock, base, stream, queue)
         if self._reports:
             stream.subscribe(Reports(), *REPORTS)
         if self._watchdog_limit is not None:
@@ -162,6 +167,8 @@ class Runtime:
         scheduler = self.scheduler
         try:
             for cell in reversed([cell for cell in self._cells.values() if cell.parent is None]):
+                await self.shut_down(cell, cell.kind.shutdown)
+            for cell in reversed(list(self._cells.values())):  # children of actors that are no supervisors
                 await self.shut_down(cell, cell.kind.shutdown)
         finally:
             for cell in reversed(list(self._cells.values())):
@@ -374,7 +381,7 @@ class Runtime:
     def unregister(self, name: str) -> None:
         """Take a name away. It is fine if nobody holds it."""
         cell = self._names.get(name)
-        if cell is not None:
+        if cell is not None and not (self.scheduler.fenced and self.scheduler.is_fenced()):
             self.release_name(cell)
 
     def _check_free(self, name: object) -> None:
@@ -421,7 +428,9 @@ class Runtime:
 
     def _timer(self, to: Address, delay: float, period: float | None, message: Any) -> Timer:
         timer = self.scheduler.timers.after(delay, lambda: to.cast(message), period)
-        if isinstance(to, Cell):
+        if self.scheduler.fenced and self.scheduler.is_fenced():
+            timer.cancel()
+        elif isinstance(to, Cell):
             if to.alive:
                 to.own_timer(timer)
             else:
@@ -432,11 +441,11 @@ class Runtime:
 
     def actors(self) -> Iterator[Ref]:
         """Return all live actors, in order of their start."""
-        return iter(list(self._cells.values()))
+        return iter([cell for cell in self._cells.values() if cell.alive])
 
     def find(self, path: str) -> Ref | None:
         """Return the live actor at a path, or None. It looks at all of them: for people, not for programs."""
-        return next((cell for cell in self._cells.values() if cell.path == path), None)
+        return next((cell for cell in self._cells.values() if cell.alive and cell.path == path), None)
 
     def info(self, ref: Ref) -> ActorInfo | None:
         """Return what is known of a live actor, None for one that has ended."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable
+from contextvars import Context
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -55,8 +56,9 @@ class Timer:
 class TimerQueue:
     """All timers of a runtime, in a heap by (deadline, order of setting), behind one timer of the loop."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, context: Context) -> None:
         self.clock = clock
+        self._context = context
         self.cancelled = 0
         self._heap: list[Timer] = []
         self._seq = 0
@@ -92,24 +94,30 @@ class TimerQueue:
             self._handle = None
         self._armed = self._heap[0].deadline if self._heap else float("inf")
         if self._heap:
-            self._handle = self.clock.call_at(self._armed, self._fire)
+            # Timers belong to nobody, whoever sets them: not to an actor that may be dead when they fire.
+            self._handle = self._context.run(self.clock.call_at, self._armed, self._fire)
 
     def _fire(self) -> None:
         now = max(self.clock.time(), self._armed)
         self._armed = float("-inf")
-        while self._heap and self._heap[0].deadline <= now:
-            timer = heapq.heappop(self._heap)
-            action = timer.action
-            if action is None:
-                self.cancelled -= 1
-                continue
-            if timer.period is None:
-                timer.end()
-            else:
-                timer.deadline = max(timer.deadline + timer.period, now)
-                self._push(timer)
-            action()
-        self._arm()
+        try:
+            while self._heap and self._heap[0].deadline <= now:
+                self._fire_next(now)
+        finally:
+            self._arm()
+
+    def _fire_next(self, now: float) -> None:
+        timer = heapq.heappop(self._heap)
+        action = timer.action
+        if action is None:
+            self.cancelled -= 1
+            return
+        if timer.period is None:
+            timer.end()
+        else:
+            timer.deadline = max(timer.deadline + timer.period, now)
+            self._push(timer)
+        action()
 
     def close(self) -> None:
         """Drop all timers."""

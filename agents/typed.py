@@ -1,0 +1,62 @@
+"""Values of declared types: checked, and changed field by field."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, TypeVar
+
+import msgspec
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+
+def fields_of(struct: msgspec.Struct) -> dict[str, Any]:
+    """Return the fields of a struct, but for those that are unset."""
+    items = {name: getattr(struct, name) for name in struct.__struct_fields__}
+    return {name: value for name, value in items.items() if value is not msgspec.UNSET}
+
+
+def made(kind: type[S], fields: Mapping[str, Any]) -> S:
+    """Return a struct with these fields, each checked against its declared type.
+
+    Raises:
+        msgspec.ValidationError: one does not fit.
+    """
+    names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+    return msgspec.convert({names[name]: value for name, value in fields.items()}, kind)
+
+
+def checked(kind: Any, value: Any) -> Any:
+    """Return a value of the declared type ``kind``, its fields checked too if it is a struct.
+
+    Raises:
+        msgspec.ValidationError: it does not fit.
+    """
+    if isinstance(value, msgspec.Struct):
+        value = made(type(value), fields_of(value))
+    return msgspec.convert(value, kind)
+
+
+def patched(state: S, patch: Mapping[str, Any], *, merge: bool) -> S:
+    """Return a state with some fields changed.
+
+    Args:
+        state: the state.
+        patch: new values by the name of the field.
+        merge: whether mappings are merged, at any depth, with what is there.
+
+    Raises:
+        msgspec.ValidationError: the state has no such field, or not with such a value.
+    """
+    fields = fields_of(state)
+    for name, value in patch.items():
+        if name not in type(state).__struct_fields__:
+            raise msgspec.ValidationError(f"the state has no field {name!r}")
+        fields[name] = _merged(fields.get(name), value) if merge else value
+    return made(type(state), fields)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    if not isinstance(old, Mapping) or not isinstance(new, Mapping):
+        return new
+    return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}

@@ -1,0 +1,97 @@
+"""Health: what a series of checks says about an actor.
+
+- ``healthy``: the checks succeed, in good time;
+- ``degraded``: they fail, or are slow;
+- ``unresponsive``: no answer in time, again and again;
+- ``dead``: it has ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from agents import GetView
+from supervision import Ref, UnhandledMessage
+from supervision.clock import seconds
+from supervision.errors import BadOption
+
+Health: TypeAlias = Literal["healthy", "degraded", "unresponsive", "dead"]
+
+#: A check of an actor: whether it is well. To raise is to say no.
+Check: TypeAlias = Callable[[Ref], Awaitable[bool]]
+
+
+async def answers(ref: Ref) -> bool:
+    """Check that an actor answers: an agent, or any actor that refuses requests that it does not know (as actors do).
+
+    Not for supervisors, which an unknown request crashes.
+    """
+    try:
+        await ref.call(GetView(), timeout=None)
+    except UnhandledMessage:
+        return True
+    return True
+
+
+class Thresholds(msgspec.Struct, frozen=True):
+    """How many checks say what.
+
+    Attributes:
+        degraded_after: consecutive checks that fail, are slow or get no answer, until the actor counts as degraded.
+        unresponsive_after: consecutive checks without an answer in time until it counts as unresponsive.
+        healthy_after: consecutive good checks until it counts as healthy again.
+        slow: from how many seconds on a good answer is slow; None for never.
+
+    Raises:
+        BadOption: a count is no whole number from 1.
+        BadTime: ``slow`` is no length of time.
+    """
+
+    degraded_after: int = 1
+    unresponsive_after: int = 3
+    healthy_after: int = 1
+    slow: float | None = None
+
+    def __post_init__(self) -> None:
+        for field in ("degraded_after", "unresponsive_after", "healthy_after"):
+            value = getattr(self, field)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise BadOption(f"Thresholds.{field}", value, "give a whole number from 1")
+        if self.slow is not None:
+            seconds("Thresholds.slow", self.slow, zero=False)
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """What one check said. ``why`` is empty if all is well."""
+
+    answered: bool
+    why: str = ""
+
+
+class Pulse:
+    """The checks of one actor so far, as far as they matter, and the health that follows from them."""
+
+    __slots__ = ("_bad", "_good", "_silent", "health", "thresholds")
+
+    def __init__(self, thresholds: Thresholds, health: Health) -> None:
+        self.thresholds = thresholds
+        self._good = self._bad = self._silent = 0
+        self.health: Health = health
+
+    def note(self, outcome: Outcome) -> Health:
+        """Take in one more check; return the health."""
+        well = not outcome.why
+        self._good = self._good + 1 if well else 0
+        self._bad = 0 if well else self._bad + 1
+        self._silent = 0 if outcome.answered else self._silent + 1
+        limits = self.thresholds
+        if self._silent >= limits.unresponsive_after:
+            self.health = "unresponsive"
+        elif self._bad >= limits.degraded_after:
+            self.health = "degraded"
+        elif self._good >= limits.healthy_after:
+            self.health = "healthy"
+        return self.health

@@ -1,0 +1,161 @@
+"""Monitoring: one small supervised actor for each monitored one checks it at intervals and keeps its health up to date.
+
+Because each actor has a monitor of its own, the checks run side by side, and one that hangs delays no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from contextlib import suppress
+
+from bridge.events import HealthChanged
+from bridge.health import Check, Health, Outcome, Pulse, Thresholds, answers
+from bridge.registration import AgentMetadata
+from foundation.registry import Directory, Entry, KeyNotFound
+from supervision import Actor, Address, CallError, ChildSpec, Down, Message, Ref, handle, start_child
+from supervision.clock import seconds
+from supervision.errors import BadOption
+from supervision.messages import describe
+
+
+class CheckNow(Message, frozen=True):
+    """A monitor's note to itself: the next check is due."""
+
+
+class HealthMonitor(Actor):
+    """Checks one registered actor, notes its health in the registry, and ends when the actor ends or is unregistered.
+
+    Each change of health is a `HealthChanged` event. A dead actor has no entry in the registry: of its death, the event
+    tells. When the registry does not run, the change is noted after a later check.
+
+    Args:
+        directory: of the registry.
+        key: of the actor's entry.
+        ref: the actor.
+        check: see `setup_monitoring`.
+        interval: see `setup_monitoring`.
+        limit: see `setup_monitoring`.
+        thresholds: see `setup_monitoring`.
+    """
+
+    def __init__(
+        self,
+        directory: Directory,
+        key: Hashable,
+        ref: Ref,
+        check: Check,
+        interval: float,
+        limit: float,
+        thresholds: Thresholds,
+    ) -> None:
+        self._directory = directory
+        self._key = key
+        self._ref = ref
+        self._check = check
+        self._interval = interval
+        self._limit = limit
+        entry = directory.lookup(key)
+        self._pulse = Pulse(thresholds, "healthy" if entry is None else entry.metadata.health)
+
+    def init(self) -> None:
+        """Watch the actor, and begin with a check."""
+        self.monitor(self._ref)
+        self.ref.cast(CheckNow())
+
+    @handle
+    async def check(self, message: CheckNow) -> None:
+        """Check, note what has changed, and set the time of the next check."""
+        if not self._ref.alive:
+            return
+        if self._entry() is None:
+            self.stop()
+            return
+        outcome = await self._outcome()
+        before = self._pulse.health
+        health = self._pulse.note(outcome)
+        if not self._ref.alive:
+            return
+        if health != before:
+            self._tell(before, health, outcome.why)
+        await self._note(health)
+        self.send_after(self._interval, CheckNow())
+
+    @handle
+    def ended(self, message: Down) -> None:
+        """The actor has ended, and with it the need for checks."""
+        self._tell(self._pulse.health, "dead", str(message.reason))
+        self.stop()
+
+    async def _outcome(self) -> Outcome:
+        clock = self.runtime.clock
+        began = clock.time()
+        try:
+            async with asyncio.timeout(self._limit):
+                well = await self._check(self._ref)
+        except TimeoutError:
+            return Outcome(answered=False, why=f"no answer within {self._limit:g} s")
+        except Exception as error:
+            return Outcome(answered=True, why=f"{type(error).__name__}: {error}")
+        took = clock.time() - began
+        slow = self._pulse.thresholds.slow
+        if not well:
+            return Outcome(answered=True, why=f"the check said {describe(well)}")
+        return Outcome(answered=True, why="" if slow is None or took < slow else f"slow: {took:.3g} s")
+
+    def _entry(self) -> Entry | None:
+        entry = self._directory.lookup(self._key)
+        return entry if entry is not None and entry.ref is self._ref else None
+
+    async def _note(self, health: Health) -> None:
+        """Note the health in the registry. If that cannot be, the next check sees to it."""
+        entry = self._entry()
+        if entry is not None and entry.metadata.health != health:
+            with suppress(CallError, KeyNotFound):
+                await self._directory.update(self._key, {"health": health}, self._ref)
+
+    def _tell(self, before: Health, health: Health, why: str) -> None:
+        ref = self._ref
+        self.runtime.events.emit(
+            HealthChanged, ref=ref, path=ref.path, key=self._key, before=before, health=health, why=why
+        )
+
+
+async def setup_monitoring(
+    supervisor: Address,
+    directory: Directory,
+    key: Hashable,
+    *,
+    check: Check = answers,
+    interval: float = 30.0,
+    limit: float = 5.0,
+    thresholds: Thresholds | None = None,
+) -> Ref:
+    """Start to monitor an actor that was registered with `register_agent`, and return its monitor.
+
+    Args:
+        supervisor: a `DynamicSupervisor` to start the monitor under.
+        directory: of the registry.
+        key: of the actor's entry.
+        check: an async function of the actor's ref: whether it is well. Any actor can be monitored; give one that is not
+            from ``agents`` a check that it can answer.
+        interval: seconds between the end of a check and the next.
+        limit: seconds that a check may take.
+        thresholds: how many checks say what; the defaults if None.
+
+    Raises:
+        KeyNotFound: nobody is registered under the key.
+        BadOption: it was not registered with `register_agent`.
+        BadTime: ``interval`` or ``limit`` is no length of time.
+        MaxChildren, NoProcess: the supervisor cannot start it.
+    """
+    every, at_most = seconds("interval", interval, zero=False), seconds("limit", limit, zero=False)
+    entry = directory.lookup(key)
+    if entry is None:
+        raise KeyNotFound(key)
+    if not isinstance(entry.metadata, AgentMetadata):
+        raise BadOption("setup_monitoring: key", key, "register the actor with register_agent")
+    args = (directory, key, entry.ref, check, every, at_most, thresholds or Thresholds())
+    monitor = await start_child(supervisor, ChildSpec(f"health of {key}", HealthMonitor, args, restart="transient"))
+    assert monitor is not None
+    return monitor

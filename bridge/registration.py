@@ -1,0 +1,104 @@
+"""Registration: agents, and any other actors, in the platform's registry, with what they can do."""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Iterable, Mapping
+from typing import Any
+
+import msgspec
+
+from bridge.health import Health
+from foundation.registry import Directory, Entry
+from supervision import Actor, Ref, current_actor, spawn_link
+
+_NOTHING: Mapping[str, Any] = {}
+
+
+class AgentMetadata(msgspec.Struct, frozen=True):
+    """What the registry knows of an agent.
+
+    Attributes:
+        capabilities: what it can do; the registry finds it by each.
+        health: how it is, kept up to date by `setup_monitoring`.
+        registered_at: the runtime's time of its registration, in seconds.
+        details: whatever else its owner wants known.
+    """
+
+    capabilities: frozenset[str] = frozenset()
+    health: Health = "healthy"
+    registered_at: float = 0.0
+    details: Mapping[str, Any] = {}
+
+
+async def register_agent(
+    directory: Directory,
+    ref: Ref,
+    capabilities: Iterable[str] = (),
+    *,
+    key: Hashable = None,
+    metadata: Mapping[str, Any] = _NOTHING,
+) -> Entry:
+    """Enter an agent, or any other actor, in a registry. It is removed when it ends.
+
+    One that is to be entered again after each restart is started with `start_and_register`.
+
+    Args:
+        directory: of the registry.
+        ref: the actor.
+        capabilities: what it can do.
+        key: under which it is found; None for its ref.
+        metadata: whatever else is to be known, as `AgentMetadata.details`.
+
+    Returns:
+        The entry; its metadata is an `AgentMetadata`.
+
+    Raises:
+        KeyTaken, NoProcess, BadMetadata, BadOption: see `Directory.register`.
+    """
+    known = AgentMetadata(
+        capabilities=frozenset(capabilities), registered_at=ref.runtime.clock.time(), details=metadata
+    )
+    return await directory.register(ref if key is None else key, ref, known)
+
+
+async def start_and_register(
+    kind: type[Actor],
+    args: tuple[Any, ...] = (),
+    kwargs: Mapping[str, Any] = _NOTHING,
+    *,
+    capabilities: Iterable[str] = (),
+    key: Hashable = None,
+    metadata: Mapping[str, Any] = _NOTHING,
+    registry: str = "registry",
+) -> Ref:
+    """Start an actor and register it; to be the ``start`` of a child specification.
+
+    So it is registered again whenever its supervisor starts it again. If it cannot be registered, it is not started.
+
+    Args:
+        kind: the class of the actor.
+        args: passed to it.
+        kwargs: passed to it.
+        capabilities: what it can do.
+        key: under which it is found; None for its ref.
+        metadata: whatever else is to be known.
+        registry: the name of the registry.
+
+    Raises:
+        NotRunning: this code does not run in an actor, such as a supervisor.
+        StartError: it did not start.
+        KeyTaken, NoProcess, BadMetadata, BadOption: it could not be registered.
+
+    >>> from agents import AgentServer
+    >>> from supervision import ChildSpec
+    >>> def agent_child(kind: type[Any]) -> ChildSpec:
+    ...     return ChildSpec("c1", start_and_register, (AgentServer, (kind,)), {"capabilities": ["count"]})
+    """
+    directory = Directory.of(current_actor().runtime, registry)
+    ref = await spawn_link(kind, *args, **kwargs)
+    try:
+        await register_agent(directory, ref, capabilities, key=key, metadata=metadata)
+    except BaseException:
+        ref.kill()
+        raise
+    return ref

@@ -1,0 +1,102 @@
+"""The embedded language model as an actor: it owns the process, and lives and dies with it."""
+
+from __future__ import annotations
+
+import asyncio
+from contextvars import Context
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from dspex._lifetime import on_end
+from dspex.local.address import publish
+from dspex.local.model_file import find_model
+from dspex.local.process import ProcessEnd, ServerProcess, command
+from supervision import Abnormal, Actor, Message, Request, handle
+
+if TYPE_CHECKING:
+    from supervision import ExitReason, Ref
+
+
+class Endpoint(Request[str], frozen=True):
+    """Where does the language model serve? Answered with its base URL, such as ``http://127.0.0.1:41917``."""
+
+
+class ProcessEnded(Message, frozen=True):
+    """The process has ended by itself."""
+
+    end: ProcessEnd
+
+
+class LanguageModelServer(Actor):
+    """Runs the embedded model in a process of its own, and answers `Endpoint`.
+
+    When the process ends by itself, the actor ends too, with the reason ``Abnormal(ProcessEnd(status,
+    last_words))``, so that its supervisor starts both anew; the model then serves on another port, which
+    `dspex.local.address.Locator` finds under the actor's name. When the actor ends, by whatever means, so
+    does the process.
+
+    Args:
+        model: the model's file (GGUF); the embedded one if None.
+        threads: threads that compute; more than there are idle processors makes it slower.
+        slots: requests served at the same time.
+        context: tokens of context, shared out among the slots.
+        start_timeout: seconds until the model must be ready.
+        stop_timeout: seconds that the process has to end in order.
+        arguments: the whole command instead, for another server with the contract of `dspex.local.serve`.
+
+    Raises:
+        ModelMissing: at its start, if the model is not installed.
+        NotReady: at its start, if the process failed or took too long.
+    """
+
+    trap_exit = True
+
+    def __init__(
+        self,
+        model: str | Path | None = None,
+        *,
+        threads: int = 1,
+        slots: int = 2,
+        context: int = 4096,
+        start_timeout: float = 60.0,
+        stop_timeout: float = 2.0,
+        arguments: list[str] | None = None,
+    ) -> None:
+        self._model = model
+        self._options = [f"--threads={threads}", f"--slots={slots}", f"--context={context}"]
+        self._start_timeout = start_timeout
+        self._stop_timeout = stop_timeout
+        self._arguments = arguments
+
+    async def init(self) -> None:
+        """Start the process and wait until it serves."""
+        process = self._process = await ServerProcess.start(self._arguments or self._command())
+        self._guard = on_end(self.ref, process.kill)
+        self._url = await process.ready(self._start_timeout)
+        publish(self.ref, self._url)
+        self._watch = asyncio.get_running_loop().create_task(_report(process, self.ref), context=Context())
+
+    def _command(self) -> list[str]:
+        model = find_model() if self._model is None else Path(self._model)
+        return command(model, *self._options)
+
+    @handle
+    def endpoint(self, request: Endpoint) -> str:
+        """Say where the model serves."""
+        return self._url
+
+    @handle
+    def process_ended(self, message: ProcessEnded) -> None:
+        """End for the same reason as the process."""
+        self.stop(Abnormal(message.end))
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """End the process in order."""
+        await self._process.stop(self._stop_timeout)
+
+
+async def _report(process: ServerProcess, ref: Ref) -> None:
+    """Tell an actor when its process has ended by itself."""
+    end = await process.ended()
+    if not process.stopping:
+        ref.cast(ProcessEnded(end))

@@ -1,0 +1,79 @@
+"""The live view of a tree as a page for people: no scripts, reloads itself, light or dark as the browser likes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from html import escape
+
+from foundation.tree.missing import LeftOut
+from foundation.tree.view import Degraded, Node, View
+
+#: Seconds between two looks.
+RELOAD = 2
+
+_HEAD = f"""<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><meta http-equiv="refresh" content="{RELOAD}">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>tree</title>
+<style>
+:root {{ color-scheme: light dark; font: 14px/1.5 system-ui, sans-serif }}
+body {{ margin: 2rem auto; max-width: 72rem; padding: 0 1rem }}
+table {{ border-collapse: collapse; width: 100% }}
+th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884 }}
+td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums }}
+.starting, .restarting {{ color: #b07a00 }} .stopping, .exiting, .stopped {{ color: #888 }} .running {{ color: #1a8f3c }}
+small {{ color: #888 }}
+</style></head><body>
+"""
+
+_COLUMNS = (
+    '<tr><th>actor</th><th>class</th><th>state</th><th class="n">incarnation</th><th class="n">uptime</th>'
+    '<th class="n">restarts</th><th class="n">budget left</th><th class="n">mailbox</th></tr>\n'
+)
+
+
+def page(now: View, troubles: Iterable[Degraded]) -> str:
+    """Return the page."""
+    rows = "".join(_rows(now.tree, 0))
+    letters = ", ".join(f"{escape(why)}: {count}" for why, count in now.dead_letters.items()) or "none"
+    state = ", ".join(f"{escape(t.path)} {escape(t.state)}" for t in troubles) or "ready"
+    return (
+        f"{_HEAD}<h1>{escape(now.node)}</h1>\n<p>{state}</p>\n<table>{_COLUMNS}{rows}</table>\n"
+        f"{''.join(map(_absent, now.left_out))}"
+        f"<p><small>{now.actors} actors, {now.runnable} runnable, {now.zombies} zombies; dead letters: {letters}</small></p>\n"
+        '<p><small><a href="programs">programs</a> · <a href="metrics">metrics</a> · <a href="readyz">ready?</a>'
+        "</small></p>\n</body></html>\n"
+    )
+
+
+def _rows(nodes: Iterable[Node], depth: int) -> Iterator[str]:
+    for node in nodes:
+        yield _row(node, depth)
+        yield from _rows(node.children, depth + 1)
+
+
+def _row(node: Node, depth: int) -> str:
+    left = "" if node.budget is None else f"{node.budget.left} of {node.budget.allowed}"
+    numbers = (node.incarnation or "", duration(node.uptime), node.restarts, left, node.mailbox)
+    return (
+        f'<tr><td style="padding-left:{depth * 1.5}rem" title="{escape(node.path)}">{escape(node.id)}</td>'
+        f'<td>{escape(node.kind)}</td><td class="{escape(node.state)}">{escape(node.state)}</td>'
+        + "".join(f'<td class="n">{number}</td>' for number in numbers)
+        + "</tr>\n"
+    )
+
+
+def _absent(part: LeftOut) -> str:
+    return f"<p>{escape(str(part))}</p>\n"
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time for people.
+
+    >>> [duration(s) for s in (0.2, 75, 7300, 200_000)]
+    ['0s', '1m 15s', '2h 1m', '2d 7h']
+    """
+    whole = int(seconds)
+    days, hours, minutes = whole // 86400, whole // 3600 % 24, whole // 60 % 60
+    parts = [(days, "d"), (hours, "h"), (minutes, "m"), (whole % 60, "s")]
+    first = next((n for n, (count, _) in enumerate(parts) if count), 3)
+    return " ".join(f"{count}{unit}" for count, unit in parts[first : first + 2])

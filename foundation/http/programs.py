@@ -1,0 +1,168 @@
+"""Programs over HTTP: which there are, and running one."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import Response
+
+from foundation.http.problems import Problem, json_response
+from foundation.programs import (
+    PREFIX,
+    Answer,
+    DescribeProgram,
+    Interface,
+    InvalidInputs,
+    RunProgram,
+    Unavailable,
+    program_name,
+)
+from foundation.tree.view import view
+from supervision import (
+    ActorExited,
+    Address,
+    CallError,
+    CallTimeout,
+    MailboxFull,
+    NoProcess,
+    Runtime,
+    UnhandledMessage,
+)
+
+#: The longest body of a request, in bytes.
+LONGEST_BODY = 1 << 20
+#: Seconds to wait for a program to say what it takes and gives.
+DESCRIBE_TIMEOUT = 2.0
+#: Seconds after which a program whose actor has ended is worth another try.
+RETRY_AFTER = 1.0
+
+
+def known_programs(runtime: Runtime) -> list[str]:
+    """Return the names of all programs: those that run, and those whose supervisor is about to start them."""
+    held = list(runtime.names())
+    listed = [node.name for node in view(runtime).walk() if node.name is not None and node.state == "restarting"]
+    return sorted({name.removeprefix(PREFIX) for name in (*held, *listed) if name.startswith(PREFIX)})
+
+
+class Programs:
+    """The programs of a runtime, for a web server.
+
+    Args:
+        runtime: where they run.
+        timeout: seconds that one may take to answer.
+    """
+
+    def __init__(self, runtime: Runtime, timeout: float) -> None:
+        self._runtime = runtime
+        self._timeout = timeout
+
+    async def index(self, request: Request) -> Response:
+        """List the programs, with what they take and give."""
+        programs = [await self._entry(name) for name in known_programs(self._runtime)]
+        return json_response({"programs": programs})
+
+    async def _entry(self, name: str) -> dict[str, Any]:
+        entry = {"name": name, "url": f"/programs/{name}"}
+        try:
+            return {**entry, "state": "running", **msgspec.to_builtins(await self._describe(name))}
+        except (Problem, CallError) as error:
+            return {**entry, "state": "unavailable", "detail": str(error)}
+
+    async def describe(self, request: Request) -> Response:
+        """Say what a program takes and gives."""
+        name = request.path_params["name"]
+        return json_response({"name": name, **msgspec.to_builtins(await self._describe(name))})
+
+    async def _describe(self, name: str) -> Interface:
+        return await self._ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
+
+    async def run(self, request: Request) -> Response:
+        """Run a program on the inputs in the body, and return its outputs."""
+        name = request.path_params["name"]
+        self._address(name)
+        inputs = _inputs(await _body(request))
+        answer: Answer = await self._ask(name, RunProgram(inputs), self._timeout)
+        return json_response(answer.outputs)
+
+    def _address(self, name: str) -> Address:
+        """Return where to find a program.
+
+        Raises:
+            Problem: there is no such program, or it does not run at this moment.
+        """
+        if self._runtime.whereis(program_name(name)) is not None:
+            return self._runtime.name(program_name(name))
+        known = known_programs(self._runtime)
+        if name in known:
+            raise _gone(f"program {name!r} is restarting")
+        there_are = f"there are: {', '.join(known)}" if known else "there are none"
+        raise Problem(HTTPStatus.NOT_FOUND, "unknown-program", f"no program {name!r}; {there_are}", programs=known)
+
+    async def _ask(self, name: str, request: Any, timeout: float) -> Any:
+        address = self._address(name)
+        try:
+            return await address.call(request, timeout=timeout)
+        except Exception as error:
+            raise _problem(name, request, error) from error
+
+
+def _gone(detail: str, retry_after: float = RETRY_AFTER) -> Problem:
+    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", f"{detail}; try again", retry_after=retry_after)
+
+
+def _problem(name: str, request: object, error: Exception) -> Problem:
+    """Return what to tell a caller whose request came to nothing."""
+    ours = isinstance(error, CallError) and error.request is request
+    if isinstance(error, InvalidInputs):
+        detail = f"the inputs do not fit program {name!r}: {error}"
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
+    if isinstance(error, Unavailable):
+        return _gone(f"program {name!r} cannot run now: {error}", error.retry_after)
+    if ours and isinstance(error, ActorExited):
+        return _gone(f"program {name!r} ended before it answered ({error.reason})")
+    if ours and isinstance(error, NoProcess):
+        return _gone(f"program {name!r} is not there")
+    if ours and isinstance(error, MailboxFull):
+        return _gone(f"program {name!r} has too much to do")
+    if ours and isinstance(error, CallTimeout):
+        detail = f"program {name!r} gave no answer within {error.seconds:g} s"
+        return Problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", detail)
+    if ours and isinstance(error, UnhandledMessage):
+        detail = f"the actor under the name {program_name(name)!r} does not handle {type(request).__name__}"
+        return Problem(HTTPStatus.NOT_IMPLEMENTED, "not-a-program", detail)
+    detail = f"program {name!r} failed: {type(error).__name__}: {error}"
+    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "program-failed", detail)
+
+
+def _field_errors(error: InvalidInputs) -> list[dict[str, str]]:
+    return [
+        *({"field": name, "detail": "is missing"} for name in error.missing),
+        *({"field": name, "detail": "is not an input of this program"} for name in error.unexpected),
+        *({"field": name, "detail": why} for name, why in error.wrong.items()),
+    ]
+
+
+async def _body(request: Request) -> bytes:
+    """Return the body of a request, unless it is too long."""
+    body = bytearray()
+    try:
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > LONGEST_BODY:
+                detail = f"the body is longer than {LONGEST_BODY} bytes"
+                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-long", detail)
+    except ClientDisconnect:
+        raise Problem(HTTPStatus.BAD_REQUEST, "incomplete", "the connection was closed in the middle") from None
+    return bytes(body)
+
+
+def _inputs(body: bytes) -> dict[str, Any]:
+    """Return the inputs that a body holds. Its content type does not matter, so that a bare ``curl -d`` works."""
+    try:
+        return msgspec.json.decode(body, type=dict[str, Any])
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        detail = f"""the body must be a JSON object of inputs, such as {{"text": "…"}}: {error}"""
+        raise Problem(HTTPStatus.BAD_REQUEST, "bad-json", detail) from None

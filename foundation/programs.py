@@ -1,0 +1,139 @@
+"""The messages by which a program is run, whatever makes it: the HTTP front sends them, a program's actor answers.
+
+A program is an actor that handles `RunProgram` and `DescribeProgram`. Under the name ``program:NAME`` (see
+`program_name`) it is found by whoever wants to run it; the HTTP front serves it at ``/programs/NAME``.
+
+>>> class Shout(Actor):
+...     @handle
+...     def run(self, request: RunProgram) -> Answer:
+...         return Answer({"loud": request.inputs["text"].upper()})
+...
+...     @handle
+...     def describe(self, request: DescribeProgram) -> Interface:
+...         text = Field("text", "str")
+...         return Interface("Shout", "Says it louder.", inputs=(text,), outputs=(Field("loud", "str"),))
+>>> async def main() -> Answer:
+...     async with Runtime() as runtime:
+...         await runtime.spawn(Shout, name=program_name("shout"))
+...         return await runtime.name("program:shout").call(RunProgram({"text": "hello"}))
+>>> asyncio.run(main())
+Answer(outputs={'loud': 'HELLO'}, usage={})
+"""
+
+from __future__ import annotations
+
+import contextvars
+from collections.abc import Mapping
+from contextvars import Context
+from typing import Any
+
+import msgspec
+
+from supervision import Request
+
+#: How the kernel names of programs begin.
+PREFIX = "program:"
+
+
+def program_name(name: str) -> str:
+    """Return the kernel name under which a program's actor is registered."""
+    return PREFIX + name
+
+
+class Field(msgspec.Struct, frozen=True):
+    """One field of a program.
+
+    Attributes:
+        name: under which it is given, or returned.
+        type: its type, as Python writes it.
+        description: what its author wrote about it; may be empty.
+        required: whether it has to be given. Outputs always are.
+        schema: its type as a JSON schema; empty if the type has none.
+    """
+
+    name: str
+    type: str
+    description: str = ""
+    required: bool = True
+    schema: dict[str, Any] = {}
+
+
+class Interface(msgspec.Struct, frozen=True):
+    """What a program takes and gives.
+
+    Attributes:
+        program: the name of its class.
+        description: what it does.
+        inputs: what it takes.
+        outputs: what it gives; empty if that cannot be known, as nothing declares it.
+        open: whether it takes other inputs too, as nothing declares which.
+    """
+
+    program: str
+    description: str
+    inputs: tuple[Field, ...]
+    outputs: tuple[Field, ...]
+    open: bool = False
+
+
+class Answer(msgspec.Struct, frozen=True):
+    """What a program answered.
+
+    Attributes:
+        outputs: its output fields.
+        usage: what it cost: for each language model, the counts that it reported, such as ``total_tokens``.
+    """
+
+    outputs: dict[str, Any]
+    usage: dict[str, dict[str, Any]] = {}
+
+
+class RunProgram(Request[Answer], frozen=True):
+    """Run the program on ``inputs``.
+
+    The context in which the request is made goes with it, so that log and trace bindings of the caller, and whatever
+    else is kept in context variables, can count for the program.
+
+    Answered with an `Answer`; with `InvalidInputs` if the inputs do not fit; with `Unavailable` if what the program
+    needs is not there at the moment; or with whatever the program raised.
+    """
+
+    inputs: dict[str, Any]
+    context: Context = msgspec.field(default_factory=contextvars.copy_context)
+
+
+class DescribeProgram(Request[Interface], frozen=True):
+    """What does the program take and give?"""
+
+
+class InvalidInputs(ValueError):
+    """The inputs do not fit the program.
+
+    Attributes:
+        missing: required inputs that were not given.
+        unexpected: inputs that the program does not have.
+        wrong: inputs of the wrong type, each with what is wrong about it.
+    """
+
+    def __init__(
+        self, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = (), wrong: Mapping[str, str] | None = None
+    ) -> None:
+        self.missing = missing
+        self.unexpected = unexpected
+        self.wrong = dict(wrong or {})
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
+        parts += [f"{name}: {why}" for name, why in self.wrong.items()]
+        super().__init__("; ".join(parts))
+
+
+class Unavailable(Exception):
+    """What the program needs, such as its language model, is not there at the moment. Worth another try.
+
+    Attributes:
+        retry_after: after how many seconds.
+    """
+
+    def __init__(self, why: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(why)

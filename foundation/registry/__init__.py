@@ -1,0 +1,30 @@
+"""The registry: who is there, what they can do, and how they are; written by one actor, read by everybody without it.
+
+>>> from supervision import Actor, ChildSpec, Runtime, Supervisor
+>>> class Translator(Actor):
+...     pass
+>>> async def main() -> list[str]:
+...     async with Runtime() as runtime:
+...         await runtime.spawn(Supervisor, [ChildSpec("registry", Registry)])
+...         directory = Directory.of(runtime)
+...         translator = await runtime.spawn(Translator)
+...         await directory.register("t1", translator, {"capabilities": ("translate", "spell")})
+...         return [entry.key for entry in directory.find("capabilities", "spell")]
+>>> import asyncio
+>>> asyncio.run(main())
+['t1']
+"""
+
+from foundation.registry.directory import Directory as Directory
+from foundation.registry.errors import BadMetadata as BadMetadata
+from foundation.registry.errors import KeyNotFound as KeyNotFound
+from foundation.registry.errors import KeyTaken as KeyTaken
+from foundation.registry.errors import NotIndexed as NotIndexed
+from foundation.registry.errors import RegistryError as RegistryError
+from foundation.registry.messages import Register as Register
+from foundation.registry.messages import Unregister as Unregister
+from foundation.registry.messages import Update as Update
+from foundation.registry.metadata import Metadata as Metadata
+from foundation.registry.registry import Registry as Registry
+from foundation.registry.snapshot import Entry as Entry
+from foundation.registry.snapshot import Snapshot as Snapshot

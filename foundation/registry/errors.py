@@ -1,0 +1,48 @@
+"""The errors of the registry. Each names the key or the value that is wrong, and the remedy where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from supervision import Ref
+
+
+class RegistryError(Exception):
+    """The root of all errors of the registry."""
+
+
+class KeyTaken(RegistryError):
+    """The key belongs to ``ref``, which lives. (It may be the very actor that was to be registered.)"""
+
+    def __init__(self, key: Any, ref: Ref) -> None:
+        self.key = key
+        self.ref = ref
+        super().__init__(f"key {key!r} is taken by {ref}")
+
+
+class KeyNotFound(RegistryError, LookupError):
+    """Nobody is registered under the key, or not the actor that was meant."""
+
+    def __init__(self, key: Any, ref: Ref | None = None) -> None:
+        self.key = key
+        self.ref = ref
+        super().__init__(f"nobody is registered as {key!r}" if ref is None else f"{ref} is not registered as {key!r}")
+
+
+class BadMetadata(RegistryError, ValueError):
+    """The metadata cannot be kept: ``field`` says where, ``value`` what was given."""
+
+    def __init__(self, field: str, value: object, remedy: str) -> None:
+        self.field = field
+        self.value = value
+        self.remedy = remedy
+        super().__init__(f"{field} = {value!r}: {remedy}")
+
+
+class NotIndexed(RegistryError, LookupError):
+    """The registry keeps no index of this field."""
+
+    def __init__(self, field: str, indexed: Iterable[str]) -> None:
+        self.field = field
+        super().__init__(f"{field!r} is not indexed; indexed are: {', '.join(indexed) or 'no fields'}")

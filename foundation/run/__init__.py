@@ -1,0 +1,3 @@
+"""The command: ``python -m foundation.run [TREE]`` starts a supervision tree and keeps it running."""
+
+from foundation.run.command import main as main

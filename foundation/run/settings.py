@@ -1,0 +1,171 @@
+"""What the command can be told: by arguments, and by the environment (``FOUNDATION_PORT`` for ``--port``); arguments win."""
+
+from __future__ import annotations
+
+import argparse
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NoReturn
+
+import msgspec
+
+from foundation._version import __version__
+from foundation.tree import DEFAULT
+from foundation.tree.errors import did_you_mean
+
+#: How the environment's variables begin.
+PREFIX = "FOUNDATION_"
+
+_TRUE = ("1", "true", "yes", "on")
+_FALSE = ("0", "false", "no", "off", "")
+
+
+class BadInput(Exception):
+    """The command was told something that it cannot use. The message is one line."""
+
+    def __init__(self, option: str, value: object, remedy: str) -> None:
+        self.option = option
+        self.value = value
+        self.remedy = remedy
+        super().__init__(f"{option} = {value!r}: {remedy}" if value is not None else f"{option}: {remedy}")
+
+
+class Settings(msgspec.Struct, frozen=True):
+    """What the command was told.
+
+    Attributes:
+        tree: a TOML file, or ``package.module:attribute``.
+        check: whether to check the tree and print it, and start nothing.
+        json_logs: whether logs are JSON, one object a line.
+        host: what ``${host}`` in a tree stands for.
+        port: what ``${port}`` in a tree stands for.
+        uvloop: whether to run on uvloop; None if it is installed.
+        shutdown_timeout: seconds that the tree has to stop in order.
+    """
+
+    tree: str = str(DEFAULT)
+    check: bool = False
+    json_logs: bool = False
+    host: str = "127.0.0.1"
+    port: int = 8000
+    uvloop: bool | None = None
+    shutdown_timeout: float = 30.0
+
+
+def _text(value: str) -> str:
+    if not value:
+        raise ValueError("give something that is not empty")
+    return value
+
+
+def _port(value: str) -> int:
+    if not (value.isascii() and value.isdigit() and int(value) < 65536):
+        raise ValueError("give a whole number from 0 (any free port) to 65535")
+    return int(value)
+
+
+def _seconds(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not (math.isfinite(number) and number >= 0):
+        raise ValueError("give a finite number of seconds, 0 or more")
+    return number
+
+
+def _flag(value: str) -> bool:
+    if value.lower() not in (*_TRUE, *_FALSE):
+        raise ValueError(f"choose one of {', '.join(_TRUE)}, or {', '.join(filter(None, _FALSE))}")
+    return value.lower() in _TRUE
+
+
+_READERS: dict[str, Callable[[str], Any]] = {
+    "tree": _text,
+    "json_logs": _flag,
+    "host": _text,
+    "port": _port,
+    "uvloop": _flag,
+    "shutdown_timeout": _seconds,
+}
+
+
+class _Parser(argparse.ArgumentParser):
+    """A parser whose errors are one line."""
+
+    def error(self, message: str) -> NoReturn:
+        raise BadInput("command line", None, f"{message}; --help tells more")
+
+
+def _parser() -> _Parser:
+    parser = _Parser(
+        prog="python -m foundation.run",
+        description="Start a supervision tree and keep it running until Ctrl-C or SIGTERM; a second one forces the end.",
+        epilog="Each option can be set by the environment too, as FOUNDATION_TREE, FOUNDATION_PORT, FOUNDATION_JSON_LOGS "
+        "and so on; arguments win. Exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.",
+        allow_abbrev=False,
+    )
+    either = argparse.BooleanOptionalAction
+    parser.add_argument("tree", nargs="?", metavar="TREE", help="a TOML file, or package.module:attribute (default: the default tree)")
+    parser.add_argument("--check", action="store_true", help="check the tree and print it, and start nothing")
+    parser.add_argument("--json-logs", action=either, help="logs as JSON, one object a line")
+    parser.add_argument("--host", help="where the HTTP front listens (default: 127.0.0.1)")
+    parser.add_argument("--port", help="the port of the HTTP front, 0 for any (default: 8000)")
+    parser.add_argument("--uvloop", action=either, help="whether to run on uvloop (default: if it is installed)")
+    parser.add_argument("--shutdown-timeout", metavar="SECONDS", help="how long an orderly stop may take (default: 30)")
+    parser.add_argument("--version", action="version", version=f"foundation {__version__}")
+    return parser
+
+
+def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Settings:
+    """Return what the command was told.
+
+    Args:
+        arguments: those behind the command's name.
+        environ: the environment.
+
+    Raises:
+        BadInput: an argument or a variable is wrong.
+        SystemExit: ``--help`` or ``--version`` was asked for, and answered.
+    """
+    parser = _parser()
+    given, unknown = parser.parse_known_args(list(arguments))
+    if unknown:
+        known = [option for action in parser._actions for option in action.option_strings]
+        hint = did_you_mean(unknown[0], known)
+        raise BadInput("command line", unknown[0], f"there is no such option{hint}; --help tells more")
+    told = {name: value for name, value in vars(given).items() if value is not None}
+    found = {**_from_environment(environ, told), **_read(told, lambda name: _option(name))}
+    return Settings(**found)
+
+
+def _option(name: str) -> str:
+    return "TREE" if name == "tree" else f"--{name.replace('_', '-')}"
+
+
+def _from_environment(environ: Mapping[str, str], told: Mapping[str, object]) -> dict[str, Any]:
+    """Return what the environment says and no argument does."""
+    values = {name: environ.get(_variable(name)) for name in _READERS if name not in told}
+    return _read({name: value for name, value in values.items() if value is not None}, _variable)
+
+
+def _variable(name: str) -> str:
+    return PREFIX + name.upper()
+
+
+def _read(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[str, Any]:
+    read = {}
+    for name, value in values.items():
+        try:
+            read[name] = _READERS[name](value) if isinstance(value, str) else value
+        except ValueError as error:
+            raise BadInput(called(name), value, str(error)) from None
+    return read
+
+
+def unknown_variables(environ: Mapping[str, str]) -> list[str]:
+    """Return warnings of variables that look like ours and are not, but for a slip of the pen."""
+    known = [_variable(name) for name in _READERS]
+    strange = [name for name in environ if name.startswith(PREFIX) and name not in known]
+    hints = [(name, did_you_mean(name, known)) for name in strange]
+    return [f"{name} means nothing{hint}" for name, hint in hints if hint]

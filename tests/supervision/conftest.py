@@ -1,0 +1,54 @@
+"""Fixtures of the kernel's tests: virtual time, a runtime that must be left clean, and a recorder of events."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+import uvloop
+
+from supervision import Runtime
+from supervision.testing import VirtualClockLoop
+from tests.supervision.probes import Recorder, assert_nothing_left
+
+_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "virtual": VirtualClockLoop,
+    "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
+}
+
+
+def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
+    """Virtual time, unless a test asks for other loops: ``@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])``."""
+    marker = item.get_closest_marker("asyncio")
+    named = marker.kwargs.get("loop_factories") if marker is not None else None
+    return {name: _FACTORIES[name] for name in named or ("virtual",)}
+
+
+@pytest.fixture
+async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
+    """What the loop's exception handler was told. A test that expects something takes it out of the list."""
+    told: list[dict[str, Any]] = []
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(lambda _, context: told.append(context))
+    yield told
+    loop.set_exception_handler(None)
+    assert told == []
+
+
+@pytest.fixture
+async def runtime(loop_errors: list[dict[str, Any]]) -> AsyncIterator[Runtime]:
+    """A runtime that must be empty when the test is over."""
+    async with Runtime(watchdog=None, reports=False, seed=1) as made:
+        yield made
+    assert_nothing_left(made)
+
+
+@pytest.fixture
+def events(runtime: Runtime) -> Recorder:
+    """All events of the runtime."""
+    recorder = Recorder()
+    runtime.subscribe(recorder)
+    return recorder
