@@ -96,4 +96,6 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
         Raises:
             Exception: it failed; the agent's state stays as it was, and the error policy is asked.
         """
-        raise NotImplementedError(f"{type(self).__name__} does not say what it does: give it a method run(self, context)")
+        raise NotImplementedError(
+            f"{type(self).__name__} does not say what it does: give it a method run(self, context)"
+        )

@@ -11,9 +11,7 @@
 >>> children = [
 ...     ChildSpec("registry", Registry),
 ...     ChildSpec("monitors", DynamicSupervisor, name="monitors"),
-...     ChildSpec(
-...         "t1", start_and_register, (AgentServer, (Translator,)), {"key": "t1", "capabilities": ["translate"]}
-...     ),
+...     ChildSpec("t1", start_and_register, (AgentServer, (Translator,)), {"key": "t1", "capabilities": ["translate"]}),
 ... ]
 >>> async def main() -> list[str]:
 ...     async with Runtime() as runtime:

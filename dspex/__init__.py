@@ -5,9 +5,7 @@ try:
 except ModuleNotFoundError as error:
     if error.name != "dspy":
         raise
-    raise ModuleNotFoundError(
-        "dspex needs DSPy; run: pip install 'foundation-otp[dspy]'", name="dspy"
-    ) from error
+    raise ModuleNotFoundError("dspex needs DSPy; run: pip install 'foundation-otp[dspy]'", name="dspy") from error
 
 from dspex.interface import Contract as Contract
 from dspex.interface import Field as Field

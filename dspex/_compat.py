@@ -110,9 +110,7 @@ def text_of(parts: Any) -> str:
         return parts
     for part in parts:
         if not isinstance(part, lm15.TextPart):
-            raise lm15.UnsupportedFeatureError(
-                f"a local model that chooses reads text only, not {part.type!r}"
-            )
+            raise lm15.UnsupportedFeatureError(f"a local model that chooses reads text only, not {part.type!r}")
     return "".join(part.text for part in parts)
 
 

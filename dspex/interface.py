@@ -58,9 +58,7 @@ class InvalidInputs(ValueError):
         wrong: inputs of the wrong type, each with what is wrong about it.
     """
 
-    def __init__(
-        self, missing: tuple[str, ...], unexpected: tuple[str, ...], wrong: Mapping[str, str]
-    ) -> None:
+    def __init__(self, missing: tuple[str, ...], unexpected: tuple[str, ...], wrong: Mapping[str, str]) -> None:
         self.missing = missing
         self.unexpected = unexpected
         self.wrong = dict(wrong)
@@ -93,11 +91,7 @@ class Contract:
         else:
             inputs = [] if declared is None else [_of_field(*item) for item in declared.input_fields.items()]
         self._inputs = {input.field.name: input for input in inputs}
-        outputs = (
-            ()
-            if declared is None
-            else tuple(_of_field(*item).field for item in declared.output_fields.items())
-        )
+        outputs = () if declared is None else tuple(_of_field(*item).field for item in declared.output_fields.items())
         self.interface = Interface(
             program=type(program).__name__,
             description=_description(program, declared),

@@ -48,6 +48,7 @@ def handle(*what: Any) -> Any:
     ...     n: int
     >>> class Counter(Actor):
     ...     total = 0
+    ...
     ...     @handle
     ...     def add(self, message: Add) -> None:
     ...         self.total += message.n

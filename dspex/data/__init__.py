@@ -1,2 +1,3 @@
 """Data that comes with the package. ``sentiment.csv`` was written for it and is in the public domain (CC0
-1.0)."""
+1.0).
+"""

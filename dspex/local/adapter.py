@@ -96,9 +96,7 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
             dspy.LMError: there was no answer.
         """
         adapter, options = self._plan(lm, lm_kwargs, signature)
-        answers: list[dict[str, Any]] = super(CompactAdapter, adapter).__call__(
-            lm, options, signature, demos, inputs
-        )
+        answers: list[dict[str, Any]] = super(CompactAdapter, adapter).__call__(lm, options, signature, demos, inputs)
         return answers
 
     @with_capability_planning  # type: ignore[untyped-decorator]
@@ -117,9 +115,7 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
         )
         return answers
 
-    def _plan(
-        self, lm: Any, lm_kwargs: Mapping[str, Any], signature: Any
-    ) -> tuple[CompactAdapter, dict[str, Any]]:
+    def _plan(self, lm: Any, lm_kwargs: Mapping[str, Any], signature: Any) -> tuple[CompactAdapter, dict[str, Any]]:
         """Return the adapter and the options with which to ask ``lm``."""
         wanted = response_format(signature)
         possible = wanted is not None and bool(lm.supports_response_schema)
@@ -167,11 +163,7 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
         self, signature: Any, outputs: dict[str, Any], missing_field_message: str | None = None
     ) -> str:
         """Return the outputs, a line each, as the model should have written them."""
-        absent = (
-            {}
-            if missing_field_message is None
-            else dict.fromkeys(signature.output_fields, missing_field_message)
-        )
+        absent = {} if missing_field_message is None else dict.fromkeys(signature.output_fields, missing_field_message)
         return "\n".join(_lines(signature.output_fields, {**absent, **outputs}))
 
     # -- answers ---------------------------------------------------------------------------------------------
@@ -188,9 +180,7 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
             try:
                 values[name] = parse_value(value, signature.output_fields[name].annotation)
             except ValueError as error:
-                raise self._unreadable(
-                    signature, completion, values, f"{name} = {value!r}: {error}"
-                ) from error
+                raise self._unreadable(signature, completion, values, f"{name} = {value!r}: {error}") from error
         values = apply_output_field_defaults(signature, values)
         if values.keys() != signature.output_fields.keys():
             raise self._unreadable(signature, completion, values, None)

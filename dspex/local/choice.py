@@ -100,9 +100,7 @@ def choose(request: Any, choice: Choice, chance: Random) -> Exchange[Any]:
 def _first_tokens(prompt: str, tokens: Sequence[Sequence[int]]) -> Exchange[Scores]:
     """Score candidates that begin with different tokens by these: one pass."""
     first = [sequence[0] for sequence in tokens]
-    body = _completion(
-        prompt, n_predict=1, n_probs=len(first) + 3, post_sampling_probs=True, cache_prompt=True
-    )
+    body = _completion(prompt, n_predict=1, n_probs=len(first) + 3, post_sampling_probs=True, cache_prompt=True)
     answer = yield Post("/completion", {**body, "logit_bias": [[token, BIAS] for token in first]})
     seen = {item["id"]: item["prob"] for item in answer["completion_probabilities"][0]["top_probs"]}
     logs = [_log(seen.get(token, 0.0)) for token in first]
@@ -115,9 +113,7 @@ def _whole_strings(prompt: str, tokens: Sequence[Sequence[int]]) -> Exchange[Sco
     read = judged = 0
     for sequence in tokens:
         grammar = "root ::= " + " ".join(f"<[{token}]>" for token in sequence)
-        body = _completion(
-            prompt, n_predict=len(sequence) + 1, n_probs=1, post_sampling_probs=False, cache_prompt=True
-        )
+        body = _completion(prompt, n_predict=len(sequence) + 1, n_probs=1, post_sampling_probs=False, cache_prompt=True)
         answer = yield Post("/completion", {**body, "grammar": grammar})
         steps = answer["completion_probabilities"]
         logs.append(sum(step["logprob"] for step in steps))
@@ -171,9 +167,7 @@ def _transport_errors(url: str) -> Iterator[None]:
     except httpx.TimeoutException as error:
         raise lm15.TimeoutError(f"{url}: no answer in time", provider="llama-server") from error
     except httpx.TransportError as error:
-        raise lm15.TransportError(
-            f"{url}: {error or type(error).__name__}", provider="llama-server"
-        ) from error
+        raise lm15.TransportError(f"{url}: {error or type(error).__name__}", provider="llama-server") from error
 
 
 def _answer(response: httpx.Response) -> dict[str, Any]:
@@ -204,9 +198,7 @@ class _Engine:
     supports_response_schema = True
     supported_params = ("response_format", "temperature", "max_tokens", "top_p", "stop", "seed")
 
-    def __init__(
-        self, endpoint: Callable[[], str], *, timeout: float = TIMEOUT, chance: Random | None = None
-    ) -> None:
+    def __init__(self, endpoint: Callable[[], str], *, timeout: float = TIMEOUT, chance: Random | None = None) -> None:
         self._endpoint = endpoint
         self._timeout = timeout
         self._chance = Random() if chance is None else chance

@@ -18,16 +18,15 @@ TAIL = 20
 
 class ProcessEnd(msgspec.Struct, frozen=True):
     """How a process ended: its exit status (minus the number of the signal, if it was one), and its last
-    words on standard error."""
+    words on standard error.
+    """
 
     status: int
     last_words: str = ""
 
     def __str__(self) -> str:
         how = f"signal {-self.status}" if self.status < 0 else f"exit status {self.status}"
-        return f"the language model's process ended by {how}" + (
-            f": {self.last_words}" if self.last_words else ""
-        )
+        return f"the language model's process ended by {how}" + (f": {self.last_words}" if self.last_words else "")
 
 
 class _Ready(msgspec.Struct):
@@ -106,9 +105,7 @@ class ServerProcess:
         try:
             return msgspec.json.decode(line, type=_Ready).url
         except msgspec.DecodeError as error:
-            raise NotReady(
-                f"the language model's process said {line!r} instead of where it serves: {error}"
-            ) from None
+            raise NotReady(f"the language model's process said {line!r} instead of where it serves: {error}") from None
 
     async def ended(self) -> ProcessEnd:
         """Wait for its end, and return how it ended."""

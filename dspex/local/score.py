@@ -109,17 +109,13 @@ def progress_line(stream: TextIO) -> Callable[[int, int], None]:
     return show
 
 
-def main(
-    arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None, **options: Any
-) -> int:
+def main(arguments: Sequence[str] | None = None, environ: Mapping[str, str] | None = None, **options: Any) -> int:
     """Score the program and print the result; return the exit status."""
     parser = argparse.ArgumentParser(prog="dspex.local.score", description="Score the sentiment program.")
     parser.add_argument("--data", type=Path, help="a CSV file with the columns text and sentiment")
     parser.add_argument("--at-once", type=int, default=2, help="questions asked at the same time")
     chosen = parser.parse_args(arguments)
-    specs = options.get("specs") or children(
-        os.environ if environ is None else environ, concurrency=chosen.at_once
-    )
+    specs = options.get("specs") or children(os.environ if environ is None else environ, concurrency=chosen.at_once)
     work = score(specs, read(chosen.data), at_once=chosen.at_once, progress=progress_line(sys.stderr))
     print(asyncio.run(work))
     return 0

@@ -27,16 +27,12 @@ LOOK = 1.0
 
 def options(arguments: Sequence[str] | None) -> argparse.Namespace:
     """Read the command line."""
-    parser = argparse.ArgumentParser(
-        prog="dspex.local.serve", description="Serve a language model on 127.0.0.1."
-    )
+    parser = argparse.ArgumentParser(prog="dspex.local.serve", description="Serve a language model on 127.0.0.1.")
     parser.add_argument("--model", required=True, help="the model's file (GGUF)")
     parser.add_argument("--alias", default="smollm2", help="the name of the model in answers")
     parser.add_argument("--threads", type=int, default=1, help="threads that compute")
     parser.add_argument("--slots", type=int, default=2, help="requests served at the same time")
-    parser.add_argument(
-        "--context", type=int, default=4096, help="tokens of context, shared out among the slots"
-    )
+    parser.add_argument("--context", type=int, default=4096, help="tokens of context, shared out among the slots")
     parser.add_argument("--cache-mib", type=int, default=64, help="memory for prompts seen before, in MiB")
     return parser.parse_args(arguments)
 

@@ -12,7 +12,7 @@ from foundation.registry.errors import BadMetadata, KeyNotFound, KeyTaken
 from foundation.registry.messages import Register, Unregister, Update
 from foundation.registry.metadata import changed, checked
 from foundation.registry.snapshot import Entry, Snapshot
-from supervision import Actor, Down, Monitor, NoProcess, Ref, Refuse, Request, handle
+from supervision import Actor, Down, Monitor, NoProcess, Ref, Refuse, handle
 from supervision.errors import BadOption
 
 R = TypeVar("R")

@@ -100,7 +100,7 @@ class Snapshot(msgspec.Struct, frozen=True):
         """
         if fields == tuple(self.indexes):
             return self
-        indexes = {field: _NOTHING for field in fields}
+        indexes = dict.fromkeys(fields, _NOTHING)
         for entry in self.entries.values():
             for field in fields:
                 indexes[field] = _noted(indexes[field], entry.key, (), values_at(entry.metadata, field))

@@ -31,7 +31,9 @@ def configure_logging(stream: TextIO, *, as_json: bool, colours: bool) -> None:
     common: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True) if as_json else structlog.processors.TimeStamper("%H:%M:%S"),
+        structlog.processors.TimeStamper(fmt="iso", utc=True)
+        if as_json
+        else structlog.processors.TimeStamper("%H:%M:%S"),
     ]
     if as_json:
         common.append(structlog.processors.format_exc_info)

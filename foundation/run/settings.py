@@ -106,7 +106,9 @@ def _parser() -> _Parser:
         allow_abbrev=False,
     )
     either = argparse.BooleanOptionalAction
-    parser.add_argument("tree", nargs="?", metavar="TREE", help="a TOML file, or package.module:attribute (default: the default tree)")
+    parser.add_argument(
+        "tree", nargs="?", metavar="TREE", help="a TOML file, or package.module:attribute (default: the default tree)"
+    )
     parser.add_argument("--check", action="store_true", help="check the tree and print it, and start nothing")
     parser.add_argument("--json-logs", action=either, help="logs as JSON, one object a line")
     parser.add_argument("--host", help="where the HTTP front listens (default: 127.0.0.1)")

@@ -159,7 +159,9 @@ class Builder:
         if entry.children is None and not entry.dynamic:
             raise self._error(path, "start", None, f"is missing; {REMEDIES['start']}, or children for a supervisor")
         self._refuse(entry, path, OF_WORKERS, "belongs to a start, and this child is a supervisor: remove it")
-        wrong, kind = (OF_STATIC, "not to a dynamic one") if entry.dynamic else (OF_DYNAMIC, "to one with dynamic = true")
+        wrong, kind = (
+            (OF_STATIC, "not to a dynamic one") if entry.dynamic else (OF_DYNAMIC, "to one with dynamic = true")
+        )
         self._refuse(entry, path, wrong, f"belongs to a supervisor, {kind}: remove it")
         if entry.dynamic and entry.max_children is not None and entry.max_children < 0:
             raise self._error(path, "max_children", entry.max_children, REMEDIES["max_children"])

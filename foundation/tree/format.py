@@ -130,6 +130,6 @@ REMEDIES = {
     "dynamic": "give true or false",
     "max_children": "give a whole number, 0 or more",
     "optional": "give true or false",
-    "requires": "give a list of modules or functions: [\"module\", \"package.module:function\"]",
+    "requires": 'give a list of modules or functions: ["module", "package.module:function"]',
     "install": "give the command that installs what is missing",
 }

@@ -20,7 +20,9 @@ DEFAULT = Path(__file__).parent.parent / "run" / "default.toml"
 #: What ``${host}`` and ``${port}`` in a tree stand for unless somebody says otherwise.
 VALUES: Mapping[str, object] = {"host": "127.0.0.1", "port": 8000}
 
-_KINDS = "give a Tree, a ChildSpec, a Supervisor class, a list of child specs, a mapping like a tree file, or a function"
+_KINDS = (
+    "give a Tree, a ChildSpec, a Supervisor class, a list of child specs, a mapping like a tree file, or a function"
+)
 
 
 def load_tree(

@@ -32,7 +32,9 @@ def test_all_that_match_are_found_the_most_specific_first(patterns: list[list[st
     """A router finds every route that matches, once, ordered by wildcards, then segments, then declaration."""
     router = Router((".".join(pattern), n) for n, pattern in enumerate(patterns))
     expected = [n for n, pattern in enumerate(patterns) if by_definition(pattern, parts)]
-    expected.sort(key=lambda n: (patterns[n].count("**"), patterns[n].count("*"), -sum("*" not in p for p in patterns[n])))
+    expected.sort(
+        key=lambda n: (patterns[n].count("**"), patterns[n].count("*"), -sum("*" not in p for p in patterns[n]))
+    )
     assert router.route(".".join(parts)) == tuple(expected)
 
 

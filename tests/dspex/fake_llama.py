@@ -52,9 +52,7 @@ class FakeLlama:
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> FakeLlama:
-        threading.Thread(
-            target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True
-        ).start()
+        threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
         return self
 
     def __exit__(self, *error: object) -> None:
@@ -75,9 +73,7 @@ class FakeLlama:
             turns = "".join(f"<{m['role']}>{m['content']}\n" for m in body["messages"])
             return json.dumps({"prompt": f"{turns}<assistant>"})
         if path == "/tokenize":
-            return json.dumps(
-                {"tokens": [self.token(word) for word in re.findall(r"\s*\S+", body["content"])]}
-            )
+            return json.dumps({"tokens": [self.token(word) for word in re.findall(r"\s*\S+", body["content"])]})
         if path == "/completion":
             return json.dumps(self.complete(body))
         return self.chat(body)
@@ -114,12 +110,8 @@ class FakeLlama:
             message = {"role": "assistant", "content": self.reply}
             choices = [{"index": 0, "finish_reason": "stop", "message": message}]
             return json.dumps({**head, "choices": choices, "usage": usage})
-        pieces: list[dict[str, Any]] = [
-            {"delta": {"content": piece}} for piece in re.findall(r"\s*\S+", self.reply)
-        ]
+        pieces: list[dict[str, Any]] = [{"delta": {"content": piece}} for piece in re.findall(r"\s*\S+", self.reply)]
         ends: list[dict[str, Any]] = [{"delta": {}, "finish_reason": "stop"}]
-        frames: list[dict[str, Any]] = [
-            {**head, "choices": [{"index": 0, **piece}]} for piece in pieces + ends
-        ]
+        frames: list[dict[str, Any]] = [{**head, "choices": [{"index": 0, **piece}]} for piece in pieces + ends]
         frames[-1]["usage"] = usage
         return "".join(f"data: {json.dumps(frame)}\n\n" for frame in frames) + "data: [DONE]\n\n"

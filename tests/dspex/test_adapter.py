@@ -72,9 +72,7 @@ def test_a_choice_becomes_a_schema() -> None:
     format = response_format(Mood)
     assert format is not None
     assert format["type"] == "json_schema"
-    assert format["json_schema"]["schema"]["properties"] == {
-        "mood": {"title": "Mood", "enum": ["good", "bad"]}
-    }
+    assert format["json_schema"]["schema"]["properties"] == {"mood": {"title": "Mood", "enum": ["good", "bad"]}}
     assert response_format(Facts) is None
     assert response_format(Story) is None
 

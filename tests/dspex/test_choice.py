@@ -71,9 +71,7 @@ async def test_values_with_the_same_beginning_are_scored_whole(llama: FakeLlama)
     answer = await both(llama, asked(schema))
     assert answer.message.text == '{"mood": "very bad"}'
     shares = {"very good": 0.05, "very bad": 0.2, "fine": 0.2}
-    assert answer.provider_data["choices"] == pytest.approx(
-        {key: value / 0.45 for key, value in shares.items()}
-    )
+    assert answer.provider_data["choices"] == pytest.approx({key: value / 0.45 for key, value in shares.items()})
     assert answer.usage.output_tokens == 8
     assert {body["n_predict"] for body in llama.asked("/completion")} == {2, 3}
 
@@ -98,9 +96,7 @@ async def test_a_value_without_any_probability_is_never_chosen(llama: FakeLlama)
 async def test_a_temperature_draws_from_the_seed(llama: FakeLlama) -> None:
     """Above temperature 0 the value is drawn; the same seed draws the same."""
     llama.weights = {"good": 0.5, "bad": 0.5}
-    drawn = [
-        (await both(llama, asked(LABELS, temperature=1.0, seed=seed))).message.text for seed in range(12)
-    ]
+    drawn = [(await both(llama, asked(LABELS, temperature=1.0, seed=seed))).message.text for seed in range(12)]
     assert set(drawn) == {'{"mood": "good"}', '{"mood": "bad"}'}
 
 
@@ -110,9 +106,7 @@ def test_draws_without_a_seed_follow_the_probabilities(llama: FakeLlama) -> None
     engine = ChoiceEngine(llama.endpoint, chance=Random(5))
     counts = {}
     for temperature in (0.5, 1.0):
-        texts = Counter(
-            engine.complete(asked(LABELS, temperature=temperature)).message.text for _ in range(80)
-        )
+        texts = Counter(engine.complete(asked(LABELS, temperature=temperature)).message.text for _ in range(80))
         counts[temperature] = texts['{"mood": "bad"}']
     assert 0 <= counts[0.5] < counts[1.0] < 40
 
@@ -191,9 +185,7 @@ REFUSALS = [
 
 
 @pytest.mark.parametrize(("status", "kind", "error"), REFUSALS)
-async def test_refusals_are_lm15_errors(
-    llama: FakeLlama, status: int, kind: str, error: type[Exception]
-) -> None:
+async def test_refusals_are_lm15_errors(llama: FakeLlama, status: int, kind: str, error: type[Exception]) -> None:
     """What the server refuses is an error that DSPy understands, with the server's words."""
     llama.refusal = (status, f'{{"error": {{"type": "{kind}", "message": "too much"}}}}')
     with pytest.raises(error, match="too much"):
@@ -271,9 +263,7 @@ def test_copies_are_the_engine_itself() -> None:
     assert copy.deepcopy([engine])[0] is engine
 
 
-async def test_dspy_tries_again_while_the_server_restarts(
-    llama: FakeLlama, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_dspy_tries_again_while_the_server_restarts(llama: FakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
     """A language model whose server is away for a moment answers when it is back."""
     llama.weights = {"good": 1.0}
     waited: list[float] = []

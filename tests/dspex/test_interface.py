@@ -92,9 +92,7 @@ def test_a_signature_describes_its_program() -> None:
     assert [field.name for field in interface.inputs if field.required] == ["point", "tags"]
     assert interface.inputs[0].description == "where"
     assert interface.inputs[0].schema["properties"]["x"]["type"] == "integer"
-    style = Field(
-        "style", "Literal['thin', 'thick']", "how", True, {"enum": ["thin", "thick"], "type": "string"}
-    )
+    style = Field("style", "Literal['thin', 'thick']", "how", True, {"enum": ["thin", "thick"], "type": "string"})
     assert interface.outputs == (style,)
 
 

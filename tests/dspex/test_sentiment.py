@@ -65,9 +65,7 @@ async def test_the_score_counts_what_is_right() -> None:
     ]
     seen: list[tuple[int, int]] = []
     specs = guessing("positive", "negative", "negative", "negative")
-    found = await score.score(
-        specs, examples, at_once=1, progress=lambda done, total: seen.append((done, total))
-    )
+    found = await score.score(specs, examples, at_once=1, progress=lambda done, total: seen.append((done, total)))
     assert (found.right, found.total, found.accuracy) == (3, 4, 0.75)
     assert seen == [(1, 4), (2, 4), (3, 4), (4, 4)]
 

@@ -26,9 +26,7 @@ class FakeLibrary:
 
     def CommonParams(self) -> Any:
         """Return parameters."""
-        return SimpleNamespace(
-            model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace()
-        )
+        return SimpleNamespace(model=SimpleNamespace(), cpuparams=SimpleNamespace(), cpuparams_batch=SimpleNamespace())
 
     def Server(self, params: Any) -> Any:
         """Return a server."""
@@ -82,9 +80,7 @@ def test_it_serves_until_its_input_ends(
 
 def test_the_parameters_keep_the_model_small() -> None:
     """The prompt cache is limited, the threads and slots are as chosen, and only this machine is served."""
-    chosen = serve.options(
-        ["--model", "m", "--threads", "3", "--slots", "5", "--context", "999", "--cache-mib", "7"]
-    )
+    chosen = serve.options(["--model", "m", "--threads", "3", "--slots", "5", "--context", "999", "--cache-mib", "7"])
     params = serve.parameters(FakeLibrary(), chosen)
     assert (params.n_parallel, params.n_ctx, params.cache_ram_mib) == (5, 999, 7)
     assert params.cpuparams.n_threads == params.cpuparams_batch.n_threads == 3

@@ -242,7 +242,9 @@ async def test_structs_are_frozen_at_any_depth(directory: Directory, idle: Ref) 
         ({"capabilities": [{"a": 1}]}, "hashable"),
     ],
 )
-async def test_metadata_that_cannot_be_kept_is_refused(directory: Directory, idle: Ref, metadata: Any, says: str) -> None:
+async def test_metadata_that_cannot_be_kept_is_refused(
+    directory: Directory, idle: Ref, metadata: Any, says: str
+) -> None:
     """Metadata of a wrong kind, not frozen, not as declared or not indexable is refused, and nothing is registered."""
     before = directory.root
     with pytest.raises(BadMetadata, match=says) as error:
@@ -253,7 +255,11 @@ async def test_metadata_that_cannot_be_kept_is_refused(directory: Directory, idl
 
 @pytest.mark.parametrize(
     ("changes", "says"),
-    [({"colour": "red"}, "has no such field"), ({"load": "heavy"}, "Expected `float`"), ({"notes": [1]}, "Expected `str`")],
+    [
+        ({"colour": "red"}, "has no such field"),
+        ({"load": "heavy"}, "Expected `float`"),
+        ({"notes": [1]}, "Expected `str`"),
+    ],
 )
 async def test_updates_of_a_struct_are_checked(
     directory: Directory, idle: Ref, changes: Mapping[str, Any], says: str

@@ -249,7 +249,13 @@ async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
 
         return ask
 
-    for outer, inner, end in ((2.0, None, 2.0), (2.0, 7.0, 2.0), (7.0, 2.0, 2.0), (2.0, "default", 2.0), (8.0, "default", 5.0)):
+    for outer, inner, end in (
+        (2.0, None, 2.0),
+        (2.0, 7.0, 2.0),
+        (7.0, 2.0, 2.0),
+        (2.0, "default", 2.0),
+        (8.0, "default", 5.0),
+    ):
         seen.clear()
         default = inner == "default"
         call = middle.call(Ask(ask_with(None if default else inner, default)), timeout=outer)  # type: ignore[arg-type]

@@ -151,9 +151,7 @@ async def test_S334_a_cleanup_that_waits_for_ever(runtime: Runtime, events: Reco
         async def terminate(self, reason: ExitReason) -> None:
             await asyncio.Event().wait()
 
-    supervisor = await runtime.spawn(
-        Supervisor, [ChildSpec("a", Endless, kwargs={"trap": True}, shutdown=2 * U)]
-    )
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Endless, kwargs={"trap": True}, shutdown=2 * U)])
     assert await time_of(terminate_child(supervisor, "a")) == pytest.approx(2 * U)
     (failed,) = events.of(ev.ChildShutdownFailed)
     assert failed.reason == KILLED
@@ -231,9 +229,7 @@ async def test_S337_crashes_that_look_dangerous(runtime: Runtime, events: Record
 @pytest.mark.parametrize("moved", [3600.0, -3600.0], ids=["ahead", "back"])
 async def test_S340_the_wall_clock_decides_nothing(runtime: Runtime, events: Recorder, moved: float) -> None:
     """Two crashes within the window end a supervisor that allows one, however the wall clock is set between them."""
-    supervisor = await runtime.spawn(
-        Supervisor, [ChildSpec("a", Puppet, name="a")], max_restarts=1, max_seconds=10 * U
-    )
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a")], max_restarts=1, max_seconds=10 * U)
     runtime.name("a").cast(Do(lambda actor: 1 / 0))
     await settled(runtime)
     with mock.patch("supervision.clock.time", lambda: time.time() + moved):

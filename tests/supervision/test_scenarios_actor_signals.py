@@ -87,7 +87,9 @@ async def test_table_1_3_row_1_a_removed_link_carries_nothing(runtime: Runtime, 
     for by_itself in (False, True):
         other = await runtime.spawn(Puppet)
         await do(ref, lambda actor, other=other: actor.link(other))
-        await do(ref if by_itself else other, lambda actor, other=other: actor.unlink(other if actor.ref is ref else ref))
+        await do(
+            ref if by_itself else other, lambda actor, other=other: actor.unlink(other if actor.ref is ref else ref)
+        )
         other.exit(Abnormal("x"))
         await settled(runtime)
     assert ref.alive
@@ -159,7 +161,7 @@ async def test_S220_exit_to_itself_is_no_exception(runtime: Runtime, first: bool
     def plain(actor: Puppet) -> None:
         try:
             actor.ref.exit("x")
-        except Exception:  # noqa: BLE001
+        except Exception:
             actor.log.append("caught")
 
     async def slow(actor: Puppet) -> None:

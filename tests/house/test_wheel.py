@@ -1,0 +1,124 @@
+"""What is shipped: the wheel holds what it should, installs into an empty environment, and boots there."""
+
+import importlib
+import os
+import signal
+import subprocess
+import sys
+import tomllib
+import venv
+import zipfile
+from importlib import metadata
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PACKAGES = {"supervision", "foundation", "agents", "bridge", "dspex"}
+
+TREE = """\
+[[children]]
+id = "lamp"
+start = "lamp:Lamp"
+"""
+LAMP = """\
+from supervision import Actor
+
+class Lamp(Actor):
+    def init(self) -> None:
+        print("lit", flush=True)
+"""
+
+
+def run(*command: object, cwd: Path = ROOT) -> str:
+    done = subprocess.run(
+        [str(word) for word in command], check=False, cwd=cwd, env=bare(), text=True, capture_output=True
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return done.stdout
+
+
+def bare() -> dict[str, str]:
+    """Return an environment in which nothing is measured, and the checkout is not on the path."""
+    return {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "PYTHON"))}
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    place = tmp_path_factory.mktemp("wheel")
+    run(
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--no-build-isolation",
+        "-w",
+        place,
+        ROOT,
+    )
+    (built,) = place.glob("*.whl")
+    return built
+
+
+@pytest.fixture(scope="module")
+def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return the folder of programs of a new environment that holds the wheel, and none of its extras."""
+    home = tmp_path_factory.mktemp("installed")
+    builder = venv.EnvBuilder()
+    builder.create(home)
+    place = Path(builder.ensure_directories(home).bin_path)
+    run(sys.executable, "-m", "pip", "--python", place / "python", "install", "--quiet", wheel)
+    return place
+
+
+@pytest.fixture
+def tree(tmp_path: Path) -> Path:
+    (tmp_path / "lamp.py").write_text(LAMP)
+    file = tmp_path / "tree.toml"
+    file.write_text(TREE)
+    return file
+
+
+def test_the_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None:
+    tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
+    assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
+
+
+def test_type_checkers_take_the_annotations_of_each_package(wheel: Path) -> None:
+    assert {f"{package}/py.typed" for package in PACKAGES} <= set(zipfile.ZipFile(wheel).namelist())
+
+
+def test_the_data_of_the_packages_is_in_the_wheel(wheel: Path) -> None:
+    shipped = set(zipfile.ZipFile(wheel).namelist())
+    files = (path for package in PACKAGES for path in (ROOT / package).rglob("*.*") if path.is_file())
+    assert {str(path.relative_to(ROOT)) for path in files if "__pycache__" not in path.parts} <= shipped
+
+
+@pytest.mark.parametrize("package", sorted(PACKAGES))
+def test_each_package_tells_the_version_that_pyproject_states(package: str) -> None:
+    stated = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+    assert importlib.import_module(package).__version__ == metadata.version("foundation-otp") == stated
+
+
+def test_the_installed_command_checks_a_tree(scripts: Path, tree: Path) -> None:
+    run(scripts / "foundation", "--check", tree, cwd=tree.parent)
+
+
+def test_the_installed_runner_boots_a_tree_and_ends_with_status_0_on_sigterm(scripts: Path, tree: Path) -> None:
+    log = tree.with_name("log")
+    command = [str(scripts / "python"), "-m", "foundation.run", str(tree)]
+    with (
+        log.open("w") as errors,
+        subprocess.Popen(
+            command, cwd=tree.parent, env=bare(), text=True, stdout=subprocess.PIPE, stderr=errors
+        ) as runner,
+    ):
+        assert runner.stdout is not None
+        try:
+            assert any(line == "lit\n" for line in runner.stdout), log.read_text()
+            runner.send_signal(signal.SIGTERM)
+            assert runner.wait(timeout=30) == 0, log.read_text()
+        finally:
+            runner.kill()
