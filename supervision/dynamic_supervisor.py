@@ -3,32 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any
 
 from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import handle
+from supervision._keeper import ChildKeeper, acceptable, start_reason, start_refusal, worth_a_restart
+from supervision.administration import ChildInfo, CountChildren, Counts, StartChild, TerminateChild, WhichChildren
 from supervision.budget import RestartBudget
-from supervision.childspec import ChildSpec, check_significant
-from supervision.errors import BadBudget, ChildNotFound, MaxChildren, Refuse, StartIgnored
+from supervision.childspec import ChildSpec, check_child_specs
+from supervision.errors import BadBudget, ChildNotFound, MaxChildren, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
-from supervision.reasons import NORMAL, ExitReason, FailedToStartChild
+from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Ref
-from supervision.supervisor import (
-    ChildInfo,
-    ChildKeeper,
-    CountChildren,
-    Counts,
-    StartChild,
-    TerminateChild,
-    WhichChildren,
-    _check,
-    _checked,
-    start_reason,
-    start_refusal,
-    worth_a_restart,
-)
 
 
 class Retry(Message, frozen=True):
@@ -52,20 +40,22 @@ class DynamicSupervisor(ChildKeeper):
     """A supervisor for children that are started on demand (Elixir's ``DynamicSupervisor``).
 
     Children are told apart by their address; ids need not differ. At its end all are stopped at once, each within its
-    own limit. When it is restarted by its own supervisor, it begins with no children.
+    own limit. When it is restarted by its own supervisor, it begins anew: with the children of its arguments alone.
 
     Args:
+        children: specifications of children that are started with it, in order; if one fails, it does not start.
         max_children: how many children it may have, counting those that wait for a restart; None for any number.
         max_restarts: how many restarts are allowed in ``max_seconds`` before it gives up.
         max_seconds: the length of that window.
         extra_arguments: put before the arguments of every child.
 
     Raises:
-        BadBudget: an argument is wrong.
+        BadBudget, BadChildSpec: an argument is wrong; nothing was started.
     """
 
     def __init__(
         self,
+        children: Iterable[object] = (),
         *,
         max_children: int | None = None,
         max_restarts: int = 3,
@@ -75,6 +65,9 @@ class DynamicSupervisor(ChildKeeper):
         wrong = not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
         if max_children is not None and wrong:
             raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
+        self._first = check_child_specs(children)
+        if max_children is not None and len(self._first) > max_children:
+            raise BadBudget("max_children", max_children, f"it begins with {len(self._first)} children")
         self.budget = RestartBudget(max_restarts, max_seconds)
         self.max_children = max_children
         self.extra_arguments = tuple(extra_arguments)
@@ -82,14 +75,25 @@ class DynamicSupervisor(ChildKeeper):
         self._restarting: dict[Cell, Waiting] = {}
         self._restarts: dict[Cell, int] = {}
 
+    async def init(self) -> None:
+        """Start the first children in order; if one fails, stop those that run, and fail."""
+        for spec in self._first:
+            try:
+                cell, _ = await self.start_one(self._with_extras(spec))
+            except Exception as error:
+                reason = start_reason(error)
+                self.tell(events.ChildStartFailed, spec.id, None, reason=reason)
+                await self._stop_all()
+                raise Stop(Shutdown(FailedToStartChild(spec.id, reason))) from error
+            if cell is not None:
+                self._running[cell] = spec
+
     # -- orders ----------------------------------------------------------------------------------------------
 
     @handle
     def start_child(self, request: StartChild) -> Any:
         """Start a child, unless there are too many."""
-        spec = _checked(request.spec)
-        if spec.significant:
-            _check(lambda: check_significant(spec, "never"))
+        spec = acceptable(request.spec, "never")
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:
@@ -143,8 +147,9 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     def which_children(self, request: WhichChildren) -> list[ChildInfo]:
         """List the children; those that wait for a restart without an address."""
-        running = [view for view in self.views() if not view.restarting]
-        return running[::-1] + [view for view in self.views() if view.restarting]
+        views = self.views()
+        running = len(self._running)
+        return views[:running][::-1] + views[running:]
 
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first, those that wait for a restart last."""
@@ -229,6 +234,9 @@ class DynamicSupervisor(ChildKeeper):
 
     async def terminate(self, reason: ExitReason) -> None:
         """Stop all children at once, each within its own limit."""
+        await self._stop_all()
+
+    async def _stop_all(self) -> None:
         self._restarting.clear()
         running, self._running = self._running, {}
         slow: list[tuple[ChildSpec, Cell]] = []

@@ -14,7 +14,7 @@ from foundation.events import Serving
 from foundation.http.app import PROGRAM_TIMEOUT, application
 from foundation.http.door import Door, PortTaken, door_at
 from supervision import Abnormal, Actor, CallError, Message, Refuse, handle
-from supervision.supervisor import CountChildren
+from supervision.administration import CountChildren
 
 if TYPE_CHECKING:
     import socket

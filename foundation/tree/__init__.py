@@ -7,8 +7,7 @@ from foundation.tree.load import load_tree as load_tree
 from foundation.tree.missing import LeftOut as LeftOut
 from foundation.tree.missing import leave_out as leave_out
 from foundation.tree.missing import left_out as left_out
-from foundation.tree.parts import OptionalSupervisor as OptionalSupervisor
-from foundation.tree.parts import SeededDynamicSupervisor as SeededDynamicSupervisor
+from foundation.tree.optional import OptionalSupervisor as OptionalSupervisor
 from foundation.tree.running import RunningTree as RunningTree
 from foundation.tree.running import running_tree as running_tree
 from foundation.tree.tree import Tree as Tree

@@ -12,9 +12,9 @@ from foundation.tree.errors import TreeError, did_you_mean
 from foundation.tree.format import OF_DYNAMIC, OF_STATIC, OF_SUPERVISORS, OF_WORKERS, REMEDIES, Entry, Group
 from foundation.tree.imports import BadImport, call, check_arguments, resolve
 from foundation.tree.missing import LeftOut, MissingPart, require_module
-from foundation.tree.parts import OptionalSupervisor, Presence, SeededDynamicSupervisor
+from foundation.tree.optional import OptionalSupervisor, Presence
 from foundation.tree.tree import Tree
-from supervision import Backoff, ChildSpec, RestartBudget, SpecError, Supervisor, check_child_specs
+from supervision import Backoff, ChildSpec, DynamicSupervisor, RestartBudget, SpecError, Supervisor, check_child_specs
 
 _PLACEHOLDER = re.compile(r"\$\{(\w*)\}")
 
@@ -108,7 +108,7 @@ class Builder:
     def _supervisor(self, entry: Entry, path: str) -> ChildSpec:
         options = self._options(entry, path)
         if entry.dynamic:
-            return self._entry_spec(entry, path, SeededDynamicSupervisor, (), options)
+            return self._entry_spec(entry, path, DynamicSupervisor, (), options)
         if not entry.optional:
             return self._entry_spec(entry, path, Supervisor, (), options)
         return self._entry_spec(entry, path, OptionalSupervisor, (), {**options, "presence": Presence()})

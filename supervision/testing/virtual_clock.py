@@ -76,13 +76,27 @@ class VirtualClockPolicy(asyncio.DefaultEventLoopPolicy):
         return VirtualClockLoop()
 
 
+async def advance(seconds: float) -> None:
+    """Let virtual time pass: everything that is due within ``seconds`` happens, in order, before this returns.
+
+    Args:
+        seconds: how far to go; 0 lets everything run that is ready now.
+
+    Raises:
+        RuntimeError: the loop's time is not virtual.
+    """
+    if not isinstance(asyncio.get_running_loop(), VirtualClockLoop):
+        raise RuntimeError("advance() needs a loop with virtual time: run the test with supervision.testing.run")
+    await asyncio.sleep(seconds)
+
+
 def run(main: Coroutine[Any, Any, T]) -> T:
     """Run a coroutine on a fresh loop with virtual time, as `asyncio.run` does on a real one.
 
-    >>> async def nap() -> float:
-    ...     await asyncio.sleep(3600)
+    >>> async def wait() -> float:
+    ...     await advance(3600)
     ...     return asyncio.get_running_loop().time()
-    >>> run(nap())
+    >>> run(wait())
     3600.0
     """
     with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:

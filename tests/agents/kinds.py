@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from agents import Action, AgentType, Context, Emit, Result, Schedule, Stop
 from agents.signal import Signal
 from supervision import Actor, handle
+from supervision.testing import advance
 
 
 class Counting(msgspec.Struct, frozen=True):
@@ -114,7 +114,7 @@ class Slow(Action[Counted]):
 
     async def run(self, context: Context[Counting]) -> Counted:
         """Wait, and count."""
-        await asyncio.sleep(self.seconds)
+        await advance(self.seconds)
         return Counted(context.state.count + 1, log=(*context.state.log, "slow"))
 
 

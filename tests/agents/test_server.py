@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -45,7 +44,7 @@ from supervision import (
     handle,
 )
 from supervision.errors import BadOption, BadTime
-from supervision.testing import barrier, settled
+from supervision.testing import advance, barrier, settled
 from tests.agents.kinds import Counter, Counting, Listener
 
 
@@ -104,7 +103,7 @@ async def test_s24_reads_do_not_wait_for_a_turn(runtime: Runtime) -> None:
     """While a turn waits, the state can be read as it was at the last commit, and nothing half done is ever seen."""
     counter = await start_agent(runtime, Counter)
     both = counter.call(counter.signal("counter.both", {"amount": 5}))
-    await asyncio.sleep(0.5)
+    await advance(0.5)
     assert counter.state == Counting()
     await both
     assert counter.state == Counting(6, ("slow",))
@@ -133,7 +132,7 @@ async def test_a_turn_that_nobody_waits_for_is_not_committed(runtime: Runtime) -
         await slow
     assert (await after).agent.state == Counting(1)
     cancelled = counter.call(counter.signal("counter.slow"))
-    await asyncio.sleep(0.5)
+    await advance(0.5)
     cancelled.cancel()
     assert (await counter.call(counter.signal("counter.nothing"))).agent.state == Counting(1)
 
@@ -142,11 +141,11 @@ async def test_a_killed_server_commits_nothing_more(runtime: Runtime) -> None:
     """A server that is killed while an action waits never shows what the action would have done."""
     counter = await start_agent(runtime, Counter)
     slow = counter.call(counter.signal("counter.slow"))
-    await asyncio.sleep(0.5)
+    await advance(0.5)
     server(counter).kill()
     with pytest.raises(ActorExited):
         await slow
-    await asyncio.sleep(2)
+    await advance(2)
     assert counter.state == Counting()
 
 
@@ -220,11 +219,11 @@ async def test_a_scheduled_signal_comes_when_it_is_due(runtime: Runtime) -> None
     counter.cast(counter.signal("counter.remind", {"after": 60.0, "line": "later"}))
     counter.cast(counter.signal("counter.remind", {"after": 30.0, "line": "sooner"}))
     counter.cast(counter.signal("counter.remind", {"after": 0.0, "line": "now"}))
-    await asyncio.sleep(29)
+    await advance(29)
     assert counter.state.log == ("now",)
-    await asyncio.sleep(2)
+    await advance(2)
     assert counter.state.log == ("now", "sooner")
-    await asyncio.sleep(30)
+    await advance(30)
     assert counter.state.log == ("now", "sooner", "later")
 
 
@@ -235,7 +234,7 @@ async def test_what_was_scheduled_ends_with_the_server(runtime: Runtime) -> None
     before = runtime.statistics().timers
     server(counter).kill()
     assert runtime.statistics().timers == before - 1
-    await asyncio.sleep(61)
+    await advance(61)
     assert runtime.statistics().dead_letters == {}
 
 
@@ -324,10 +323,10 @@ async def test_old_errors_do_not_count(runtime: Runtime) -> None:
     counter = await start_agent(runtime, Counter, on_error=StopAfter(2, within=10.0))
     for _ in range(5):
         await fail(counter)
-        await asyncio.sleep(10.0)
+        await advance(10.0)
     assert server(counter).alive
     await fail(counter)
-    await asyncio.sleep(9.0)
+    await advance(9.0)
     await fail(counter)
     assert not server(counter).alive
 

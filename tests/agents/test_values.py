@@ -37,6 +37,7 @@ from agents import (
 )
 from supervision import NORMAL, SpecError
 from supervision.errors import BadOption, BadTime
+from supervision.testing import advance
 from tests.agents.kinds import Add, Announce, Configure, Counted, Counter, Counting, Fail, Nothing, Record, Slow
 
 
@@ -316,7 +317,7 @@ async def test_acmd_runs_both_kinds() -> None:
 async def test_acmd_can_be_cancelled() -> None:
     """A cancelled command is no failure of its action: it is cancelled."""
     task = asyncio.ensure_future(acmd(counter(), Slow))
-    await asyncio.sleep(0)
+    await advance(0)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task

@@ -29,7 +29,7 @@ from supervision import (
     handle,
 )
 from supervision.errors import BadOption, BadTime
-from supervision.testing import settled
+from supervision.testing import advance, settled
 
 
 class Empty(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class Foreign(Actor):
     @handle
     async def nap(self, message: Nap) -> None:
         """Be busy."""
-        await asyncio.sleep(message.seconds)
+        await advance(message.seconds)
 
 
 class Patient:
@@ -69,7 +69,7 @@ class Patient:
         if isinstance(self.says, Exception):
             raise self.says
         if isinstance(self.says, float):
-            await asyncio.sleep(self.says)
+            await advance(self.says)
             return True
         return bool(await self.says() if callable(self.says) else self.says)
 
@@ -100,20 +100,20 @@ async def test_health_follows_the_checks(
     """An actor is degraded when its check fails, unresponsive when no answers come, healthy again, and dead at its end;
     the registry and the event stream say so."""
     monitor = await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0, limit=1.0)
-    await asyncio.sleep(1)
+    await advance(1)
     assert (health(directory), patient.checks, changes) == ("healthy", 1, [])
     patient.says = False
-    await asyncio.sleep(10)
+    await advance(10)
     assert health(directory) == "degraded"
     assert [entry.key for entry in directory.find("health", "degraded")] == ["f"]
     patient.says = 5.0
-    await asyncio.sleep(40)
+    await advance(40)
     assert health(directory) == "unresponsive"
     patient.says = True
-    await asyncio.sleep(12)
+    await advance(12)
     assert health(directory) == "healthy"
     patient.says = ValueError("bad pulse")
-    await asyncio.sleep(10)
+    await advance(10)
     assert health(directory) == "degraded"
     foreign.kill()
     await settled(runtime)
@@ -147,11 +147,11 @@ async def test_an_agent_needs_no_check_of_its_own(
     assert await answers(foreign)
     await register_agent(directory, foreign, key="f")
     await setup_monitoring(monitors, directory, "f", interval=10.0, limit=1.0)
-    await asyncio.sleep(1)
+    await advance(1)
     foreign.cast(Nap(60.0))
-    await asyncio.sleep(40)
+    await advance(40)
     assert health(directory) == "unresponsive"
-    await asyncio.sleep(60)
+    await advance(60)
     assert health(directory) == "healthy"
     assert [change.health for change in changes] == ["degraded", "unresponsive", "healthy"]
     foreign.kill()
@@ -173,7 +173,7 @@ async def test_a_hanging_check_delays_no_other(
         await setup_monitoring(monitors, directory, n, check=hang, limit=5.0)
     before = runtime.clock.time()
     while len(changes) < 20:
-        await asyncio.sleep(0.1)
+        await advance(0.1)
     assert runtime.clock.time() - before < 5.5
     assert len(directory.find("health", "degraded")) == 20
 
@@ -184,10 +184,10 @@ async def test_an_answer_can_be_slow(
     """A good answer that takes longer than the threshold is a bad one, and a quicker one is not."""
     patient.says = 0.4
     await setup_monitoring(monitors, directory, "f", check=patient, interval=1.0, thresholds=Thresholds(slow=0.5))
-    await asyncio.sleep(1)
+    await advance(1)
     assert health(directory) == "healthy"
     patient.says = 0.6
-    await asyncio.sleep(2)
+    await advance(2)
     assert health(directory) == "degraded"
     assert changes[0].why == "slow: 0.6 s"
 
@@ -199,7 +199,7 @@ async def test_a_timeout_of_the_check_itself_is_no_answer(
     patient.says = CallTimeout(foreign, "ping", 0.1)
     thresholds = Thresholds(unresponsive_after=1)
     await setup_monitoring(monitors, directory, "f", check=patient, thresholds=thresholds)
-    await asyncio.sleep(1)
+    await advance(1)
     assert health(directory) == "unresponsive"
 
 
@@ -208,10 +208,10 @@ async def test_who_is_unregistered_is_not_monitored(
 ) -> None:
     """A monitor ends when its actor is unregistered, or the key belongs to another one."""
     await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0)
-    await asyncio.sleep(1)
+    await advance(1)
     await directory.unregister("f")
     await register_agent(directory, await runtime.spawn(Foreign), key="f")
-    await asyncio.sleep(10)
+    await advance(10)
     assert (await count_children(monitors)).active == 0
     assert (patient.checks, changes) == (1, [])
 
@@ -222,9 +222,9 @@ async def test_unregistered_during_a_check(
     """An actor that is unregistered while its check runs is left alone, and its monitor ends with the next check."""
     patient.says = 6.0
     await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0)
-    await asyncio.sleep(1)
+    await advance(1)
     await directory.unregister("f")
-    await asyncio.sleep(20)
+    await advance(20)
     assert (await count_children(monitors)).active == 0
 
 
@@ -234,9 +234,9 @@ async def test_a_death_during_a_check(
     """An actor that ends while its check runs is dead, and nothing else is said of it."""
     patient.says = 6.0
     await setup_monitoring(monitors, directory, "f", check=patient)
-    await asyncio.sleep(1)
+    await advance(1)
     foreign.kill()
-    await asyncio.sleep(10)
+    await advance(10)
     assert [change.health for change in changes] == ["dead"]
 
 
@@ -245,7 +245,7 @@ async def test_a_death_between_checks(
 ) -> None:
     """An actor that ends at the very moment of a check is dead, not unregistered: the event tells."""
     await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0)
-    await asyncio.sleep(1)
+    await advance(1)
     monitor = runtime.find("/top/monitors/health of f")
     assert monitor is not None
     monitor.cast(CheckNow())
@@ -260,7 +260,7 @@ async def test_the_registry_may_be_away(
 ) -> None:
     """A change of health that the registry cannot take in is noted after the next check; the event comes at once."""
     await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0)
-    await asyncio.sleep(1)
+    await advance(1)
 
     registry = runtime.whereis("registry")
     assert registry is not None
@@ -270,12 +270,12 @@ async def test_the_registry_may_be_away(
         return False
 
     patient.says = lose_the_registry
-    await asyncio.sleep(10)
+    await advance(10)
     assert [change.health for change in changes] == ["degraded"]
     assert health(directory) == "healthy"
     runtime.register("registry", registry)
     patient.says = False
-    await asyncio.sleep(10)
+    await advance(10)
     assert health(directory) == "degraded"
 
 
@@ -285,10 +285,10 @@ async def test_a_restarted_monitor_goes_on(
     """A monitor that is killed is restarted, and begins with the health that the registry has."""
     patient.says = False
     monitor = await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0)
-    await asyncio.sleep(1)
+    await advance(1)
     monitor.kill()
     patient.says = True
-    await asyncio.sleep(1)
+    await advance(1)
     assert health(directory) == "healthy"
     assert [(change.before, change.health) for change in changes] == [("healthy", "degraded"), ("degraded", "healthy")]
 

@@ -1,0 +1,230 @@
+"""What all supervisors share: how one child is started and stopped, what counts against the budget, what is told."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Coroutine
+from typing import Any, ClassVar
+
+from supervision import events
+from supervision._cell import Cell
+from supervision._dispatch import handle
+from supervision._marks import IGNORE
+from supervision.actor import Actor
+from supervision.administration import ChildInfo, GetBudget, SupervisorInfo
+from supervision.budget import BudgetState, RestartBudget
+from supervision.call import Call
+from supervision.childspec import START, AutoShutdown, ChildSpec, check_significant
+from supervision.errors import (
+    AlreadyRegistered,
+    AlreadyStarted,
+    BadChildSpec,
+    NotRunning,
+    Refuse,
+    SpecError,
+    StartError,
+    StartIgnored,
+    UnhandledMessage,
+)
+from supervision.reasons import (
+    KILLED,
+    SHUTDOWN,
+    Abnormal,
+    ExitReason,
+    Killed,
+    crashed,
+)
+from supervision.ref import Ref
+
+
+class ChildKeeper(Actor):
+    """What all supervisors share: starting and stopping one child, the budget, and what is told of it."""
+
+    trap_exit = True
+    shutdown: ClassVar[float | str] = "infinity"
+    is_supervisor: ClassVar[bool] = True
+
+    budget: RestartBudget
+
+    @abstractmethod
+    def views(self) -> list[ChildInfo]:
+        """Return what others may see of the children, first started first."""
+
+    def unhandled(self, message: Any) -> Any:
+        """An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored."""
+        if self._cell.call_in_hand is not None:
+            raise UnhandledMessage(self._cell, message)
+        return super().unhandled(message)
+
+    def tell(self, kind: type[events.SupervisorEvent], id: Any, child: Ref | None, **fields: Any) -> None:
+        """Put something about a child on the event stream."""
+        self._cell.emit(kind, id=id, child=child, **fields)
+
+    def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
+        """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
+
+        Raises:
+            StartError, SpecError, AlreadyRegistered: it did not start.
+        """
+        kind = spec.kind
+        if kind is None:
+            return self._start_by_call(spec)
+        cell = self.runtime.begin(kind, spec.args, spec.kwargs, name=spec.name, parent=self._cell, label=spec.id)
+        if cell.starting is not None:
+            return self._start_slowly(spec, cell.starting)
+        self.tell_started(spec, cell)
+        return cell
+
+    async def start_one(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        """Start a child; return it and its extra information, (None, None) if it ignored the start.
+
+        Raises:
+            StartError, SpecError, AlreadyRegistered: it did not start.
+        """
+        try:
+            begun = self.begin_one(spec)
+            return (begun, None) if isinstance(begun, Cell) else await begun
+        except StartIgnored:
+            return None, None
+
+    async def _start_slowly(self, spec: ChildSpec, starting: Call[None]) -> tuple[Cell | None, Any]:
+        await starting
+        self.tell_started(spec, starting.target)
+        return starting.target, None
+
+    async def _start_by_call(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        cell, info = await self._called(spec)
+        if cell is not None:
+            self.tell_started(spec, cell)
+        return cell, info
+
+    def tell_started(self, spec: ChildSpec, cell: Cell) -> None:
+        """Tell of a child that was started."""
+        if self._cell.sched.events.listening:
+            self.tell(
+                events.ChildStarted,
+                spec.id,
+                cell,
+                restart=spec.restart,
+                shutdown=spec.shutdown,
+                type=spec.type,
+                significant=spec.significant,
+            )
+
+    async def _called(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        result: Any = spec.start(*spec.args, **spec.kwargs)
+        if inspect.isawaitable(result):
+            result = await result
+        if result is IGNORE:
+            return None, None
+        cell, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        if not isinstance(cell, Cell):
+            raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(
+                f"child {spec.id!r}: start", result, START
+            )
+        if not cell.linked_to(self._cell):
+            self.link(cell)
+        if cell.label is None:
+            cell.label = spec.id
+        if spec.name is not None and cell.name is None:
+            self.runtime.register(spec.name, cell)
+        return cell, info
+
+    async def stop_one(self, spec: ChildSpec, cell: Cell) -> None:
+        """Stop a child within its limit; tell if it did not stop as it should."""
+        self.order_stop(spec, cell)
+        await self.wait_stopped(spec, cell)
+
+    async def wait_stopped(self, spec: ChildSpec, cell: Cell) -> None:
+        """Wait for the end that was ordered, and tell if it was not as it should be."""
+        self.tell_stopped(spec, cell, await self._wait_for_end(spec, cell))
+
+    def order_stop(self, spec: ChildSpec, cell: Cell) -> None:
+        """Order a child to stop."""
+        cell.emit(events.StopRequested, reason=KILLED if spec.shutdown == "brutal_kill" else SHUTDOWN)
+        self._cell.unlink(cell)
+        if spec.shutdown == "brutal_kill":
+            cell.end_by_force(KILLED)
+        else:
+            cell.signal(self._cell, SHUTDOWN, parent=True, patient=True)
+
+    async def _wait_for_end(self, spec: ChildSpec, cell: Cell) -> ExitReason:
+        if cell.reason is not None:
+            return cell.reason
+        end = cell.end_future()
+        limit = spec.shutdown
+        if isinstance(limit, (int, float)) and not await self._cell.sched.wait(end, limit):
+            cell.end_by_force(KILLED)
+        return await end
+
+    def tell_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
+        """Tell of a child that did not stop as it should (the table of section 2.7 of the reference)."""
+        brutal = spec.shutdown == "brutal_kill"
+        if isinstance(reason, Killed):
+            fine = brutal
+        elif reason == SHUTDOWN:
+            fine = not brutal or spec.restart != "permanent"
+        else:
+            fine = reason.clean and spec.restart != "permanent"
+        if not fine:
+            self.tell(events.ChildShutdownFailed, spec.id, cell, reason=reason)
+
+    def spend_restart(self, spec: ChildSpec, last: Cell | None, reason: ExitReason) -> float | None:
+        """Count a restart; return the pause before it, or None if the supervisor gives up instead."""
+        now = self.runtime.clock.time()
+        allowed = self.budget.spend(now)
+        state = self.budget.state(now)
+        if not allowed:
+            self.tell(events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
+            self.stop(SHUTDOWN)
+            return None
+        delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
+        self.tell(events.RestartScheduled, spec.id, last, used=state.used, allowed=state.allowed, delay=delay)
+        return delay
+
+    @handle
+    def get_budget(self, request: GetBudget) -> BudgetState:
+        """Tell how much of the restart budget is used."""
+        return self.budget.state(self.runtime.clock.time())
+
+
+def worth_a_restart(spec: ChildSpec, reason: ExitReason) -> bool:
+    """Whether a child that ended for ``reason`` is to be restarted (section 2.3 of the reference)."""
+    return spec.restart == "permanent" or (spec.restart == "transient" and not reason.clean)
+
+
+def start_reason(error: BaseException) -> ExitReason:
+    """Return why a start failed, as a reason."""
+    return error.reason if isinstance(error, StartError) else crashed(error)
+
+
+def acceptable(spec: object, auto_shutdown: AutoShutdown) -> ChildSpec:
+    """Return a specification that a supervisor was asked to start, or refuse the request if it is wrong."""
+    try:
+        checked = ChildSpec.of(spec)
+        check_significant(checked, auto_shutdown)
+    except SpecError as error:
+        raise Refuse(error) from None
+    return checked
+
+
+def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
+    """Return the answer for a child that did not start: a name that is taken tells by whom, as in OTP."""
+    if isinstance(error, AlreadyRegistered):
+        return Refuse(AlreadyStarted(spec.id, error.ref))
+    if isinstance(error, (StartError, SpecError, NotRunning)):
+        return Refuse(error)
+    wrapped = StartError(f"child {spec.id!r}", crashed(error))
+    wrapped.__cause__ = error
+    return Refuse(wrapped)
+
+
+def look(ref: Ref) -> SupervisorInfo | None:
+    """Return what a supervisor knows at this moment, without asking it: also while it is busy. None for anybody else."""
+    assert isinstance(ref, Cell)
+    made = ref.alive and (ref.born is not None or ref.starting is not None)
+    keeper = ref.actor if made else None
+    if not isinstance(keeper, ChildKeeper):
+        return None
+    return SupervisorInfo(tuple(keeper.views()), keeper.budget.state(ref.runtime.clock.time()))
