@@ -27,6 +27,7 @@
 
 from supervision import errors as errors
 from supervision import events as events
+from supervision import groups as groups
 from supervision._dispatch import handle as handle
 from supervision._keeper import look as look
 from supervision._marks import IGNORE as IGNORE
@@ -78,6 +79,7 @@ from supervision.errors import ChildRestarting as ChildRestarting
 from supervision.errors import ChildRunning as ChildRunning
 from supervision.errors import MailboxFull as MailboxFull
 from supervision.errors import MaxChildren as MaxChildren
+from supervision.errors import NoPartitions as NoPartitions
 from supervision.errors import NoProcess as NoProcess
 from supervision.errors import NotOwner as NotOwner
 from supervision.errors import NotRunning as NotRunning
@@ -96,6 +98,10 @@ from supervision.messages import IdleTimeout as IdleTimeout
 from supervision.messages import Message as Message
 from supervision.messages import Request as Request
 from supervision.monitor import Monitor as Monitor
+from supervision.partition_supervisor import PartitionSupervisor as PartitionSupervisor
+from supervision.partition_supervisor import partition as partition
+from supervision.partition_supervisor import partitions as partitions
+from supervision.partition_supervisor import resize as resize
 from supervision.reasons import KILL as KILL
 from supervision.reasons import KILLED as KILLED
 from supervision.reasons import NOPROC as NOPROC

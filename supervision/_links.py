@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from supervision import errors
@@ -163,8 +163,12 @@ class Linked(Ref):
             monitor.cell = None
             self.forget_monitor(monitor)
             return True
-        if flush and self.box:
-            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
-            for message in [m for m in box if isinstance(m, Down) and m.monitor is monitor]:
-                box.remove(message)
+        if flush:
+            self.flush(lambda message: isinstance(message, Down) and message.monitor is monitor)
         return False
+
+    def flush(self, unwanted: Callable[[Any], bool]) -> None:
+        """Remove messages that wait in the mailbox."""
+        box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
+        for message in [message for message in box or () if unwanted(message)]:
+            box.remove(message)

@@ -17,7 +17,7 @@
     │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
     ├── SpecError                    a specification is wrong (also a ValueError)
     │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption
-    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning
+    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions
 """
 
 from __future__ import annotations
@@ -227,6 +227,13 @@ class NotOwner(SupervisionError):
 
     def __init__(self, monitor: object, owner: object) -> None:
         super().__init__(f"{monitor} belongs to {owner}; only it may demonitor")
+
+
+class NoPartitions(SupervisionError):
+    """A partition supervisor has been resized to nothing, so that no key leads anywhere."""
+
+    def __init__(self, supervisor: object) -> None:
+        super().__init__(f"{supervisor} has no partitions; resize it to 1 or more")
 
 
 class AlreadyReplied(SupervisionError):
