@@ -28,6 +28,7 @@
 from supervision import errors as errors
 from supervision import events as events
 from supervision import groups as groups
+from supervision import tasks as tasks
 from supervision._dispatch import handle as handle
 from supervision._keeper import look as look
 from supervision._marks import IGNORE as IGNORE
@@ -89,6 +90,8 @@ from supervision.errors import StartError as StartError
 from supervision.errors import StartIgnored as StartIgnored
 from supervision.errors import Stop as Stop
 from supervision.errors import SupervisionError as SupervisionError
+from supervision.errors import TaskExited as TaskExited
+from supervision.errors import TaskTimeout as TaskTimeout
 from supervision.errors import UnhandledMessage as UnhandledMessage
 from supervision.mailbox import Mailbox as Mailbox
 from supervision.mailbox import MailboxStatistics as MailboxStatistics

@@ -17,7 +17,7 @@
     │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
     ├── SpecError                    a specification is wrong (also a ValueError)
     │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption
-    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions
+    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, TaskExited, TaskTimeout
 """
 
 from __future__ import annotations
@@ -227,6 +227,22 @@ class NotOwner(SupervisionError):
 
     def __init__(self, monitor: object, owner: object) -> None:
         super().__init__(f"{monitor} belongs to {owner}; only it may demonitor")
+
+
+class TaskExited(SupervisionError):
+    """A task that is awaited ended without a result, for ``reason``."""
+
+    def __init__(self, reason: ExitReason) -> None:
+        self.reason = reason
+        super().__init__(f"the task ended without a result: {reason}")
+
+
+class TaskTimeout(SupervisionError, TimeoutError):
+    """A task that is awaited has not ended within ``seconds``."""
+
+    def __init__(self, what: str, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"{what}: no result within {seconds:g} s")
 
 
 class NoPartitions(SupervisionError):

@@ -113,7 +113,9 @@ def number_of(key: Any) -> int:
 
 
 def partition(supervisor: Ref | Name, key: Any) -> Ref:
-    """Return the child for a key, without waiting: for a whole number, its absolute value modulo the number of partitions.
+    """Return the child for a key, without waiting.
+
+    A whole number leads to its absolute value modulo the number of partitions, anything else to a hash modulo that.
 
     Raises:
         NoProcess: there is no such `PartitionSupervisor`.
@@ -124,7 +126,7 @@ def partition(supervisor: Ref | Name, key: Any) -> Ref:
         raise NoPartitions(supervisor)
     ref = keeper.route(key)
     if ref is None:
-        raise NoProcess(supervisor, key, "this partition has not been started yet")
+        raise NoProcess(supervisor, key, "this partition ignored its start")
     return ref
 
 

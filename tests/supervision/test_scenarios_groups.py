@@ -19,7 +19,7 @@ from supervision import (
     groups,
     handle,
 )
-from supervision.groups import GroupJoined, GroupLeft, Groups
+from supervision.groups import GroupJoined, GroupLeft, Groups, Join
 from supervision.testing import barrier
 from tests.supervision.probes import Note, Puppet, do, error_of
 
@@ -82,6 +82,8 @@ async def test_an_actor_joins_and_leaves_itself_if_nobody_is_named(runtime: Runt
     assert await do(a, lambda actor: groups.leave(scope, "g"))
     assert isinstance(await error_of(groups.join(scope, "g")), NotRunning)
     assert isinstance(await error_of(groups.join(scope, "g", "a")), BadOption)  # type: ignore[arg-type]
+    await scope.call(Join("g", ()))
+    assert groups.which_groups(scope) == ()
 
 
 async def test_S300_who_ends_has_left_all_groups(runtime: Runtime, scope: Ref) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from supervision import (
+    IGNORE,
     Actor,
     BadChildSpec,
     BadOption,
@@ -168,3 +169,16 @@ async def test_there_is_no_partition_of_what_is_not_a_partition_supervisor(runti
     for nobody in (other, top, runtime.name("nobody")):
         with pytest.raises(NoProcess):
             partition(nobody, 1)
+
+
+class Unwilling(Actor):
+    """Does not want to run."""
+
+    def init(self) -> Any:
+        return IGNORE
+
+
+async def test_a_key_whose_copy_ignored_its_start_leads_nowhere(runtime: Runtime) -> None:
+    top = await runtime.spawn(PartitionSupervisor, Unwilling, partitions=1)
+    with pytest.raises(NoProcess, match="ignored"):
+        partition(top, 1)
