@@ -71,6 +71,7 @@ from supervision.errors import BadName as BadName
 from supervision.errors import BadOption as BadOption
 from supervision.errors import BadStrategy as BadStrategy
 from supervision.errors import BadTime as BadTime
+from supervision.errors import BadTransition as BadTransition
 from supervision.errors import CallCycle as CallCycle
 from supervision.errors import CallError as CallError
 from supervision.errors import CallTimeout as CallTimeout
@@ -126,6 +127,12 @@ from supervision.runtime import ActorInfo as ActorInfo
 from supervision.runtime import Runtime as Runtime
 from supervision.runtime import RuntimeStatistics as RuntimeStatistics
 from supervision.runtime import ZombieInfo as ZombieInfo
+from supervision.state_machine import Enter as Enter
+from supervision.state_machine import EventTimeout as EventTimeout
+from supervision.state_machine import NamedTimeout as NamedTimeout
+from supervision.state_machine import StateMachine as StateMachine
+from supervision.state_machine import StateTimeout as StateTimeout
+from supervision.state_machine import state as state
 from supervision.supervisor import Strategy as Strategy
 from supervision.supervisor import Supervisor as Supervisor
 from supervision.timers import Timer as Timer

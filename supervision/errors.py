@@ -17,7 +17,8 @@
     │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
     ├── SpecError                    a specification is wrong (also a ValueError)
     │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption
-    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, TaskExited, TaskTimeout
+    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, BadTransition,
+        TaskExited, TaskTimeout
 """
 
 from __future__ import annotations
@@ -227,6 +228,15 @@ class NotOwner(SupervisionError):
 
     def __init__(self, monitor: object, owner: object) -> None:
         super().__init__(f"{monitor} belongs to {owner}; only it may demonitor")
+
+
+class BadTransition(SupervisionError):
+    """A state machine was asked for something that cannot be in its ``state``."""
+
+    def __init__(self, machine: object, state: object, why: str) -> None:
+        self.state = state
+        where = "" if state is None else f" in state {state!r}"
+        super().__init__(f"{type(machine).__name__}{where}: {why}")
 
 
 class TaskExited(SupervisionError):

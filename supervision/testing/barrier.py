@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from supervision._cell import Cell
 from supervision._marks import IDLE
+from supervision.testing.virtual_clock import VirtualClockLoop
 
 if TYPE_CHECKING:
     from supervision.ref import Ref
@@ -20,17 +21,25 @@ async def barrier(ref: Ref) -> None:
 
 
 async def settled(runtime: Runtime, *refs: Ref) -> None:
-    """Wait until nothing can happen any more without a timer: no actor runnable, none in the middle of a handler that
-    is ready to go on.
+    """Wait until nothing can happen any more without a timer: no actor runnable, no handler ready to go on.
 
     Args:
         runtime: the runtime.
-        refs: the actors that must be idle as well, or have ended; a handler that waits for a timer counts as busy.
+        refs: the actors that must be idle as well, or have ended; for a handler
+            that waits for a timer, virtual time passes.
     """
     scheduler = runtime.scheduler
     quiet = 0
+    pause = 0.0
     while quiet < 3:
-        await asyncio.sleep(0)
+        await asyncio.sleep(pause)
         busy = scheduler.ready or scheduler.awake or scheduler.handed_over
         waiting = any(isinstance(ref, Cell) and ref.alive and ref.head is not IDLE for ref in refs)
         quiet = 0 if busy or waiting else quiet + 1
+        pause = _until_next_timer() if waiting and not busy else 0.0
+
+
+def _until_next_timer() -> float:
+    """Return the seconds until the loop's next timer, so that virtual time can jump; a moment on another loop."""
+    loop = asyncio.get_running_loop()
+    return loop.until_next_timer() if isinstance(loop, VirtualClockLoop) else 0.001

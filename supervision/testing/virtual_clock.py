@@ -48,6 +48,11 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Return virtual seconds."""
         return self._virtual
 
+    def until_next_timer(self) -> float:
+        """Return the virtual seconds until the next timer is due; a moment if none is set."""
+        due = [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
+        return max(0.0, min(due) - self._virtual) if due else 0.001
+
     def jump(self, seconds: float) -> None:
         """Let time pass."""
         self._virtual += max(0.0, seconds)
