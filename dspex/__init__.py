@@ -8,9 +8,6 @@ except ModuleNotFoundError as error:
     raise ModuleNotFoundError("dspex needs DSPy; run: pip install 'foundation-otp[dspy]'", name="dspy") from error
 
 from dspex.interface import Contract as Contract
-from dspex.interface import Field as Field
-from dspex.interface import Interface as Interface
-from dspex.interface import InvalidInputs as InvalidInputs
 from dspex.lm import BadSetting as BadSetting
 from dspex.lm import Selected as Selected
 from dspex.lm import embedded as embedded
@@ -25,9 +22,6 @@ from dspex.local.model_file import ModelMissing as ModelMissing
 from dspex.local.model_file import find_model as find_model
 from dspex.local.server import Endpoint as Endpoint
 from dspex.local.server import LanguageModelServer as LanguageModelServer
-from dspex.program import Answer as Answer
 from dspex.program import BadProgram as BadProgram
-from dspex.program import Describe as Describe
-from dspex.program import Predict as Predict
 from dspex.program import ProgramActor as ProgramActor
 from dspex.program import ProgramCancelled as ProgramCancelled

@@ -11,61 +11,9 @@ import msgspec
 import pydantic
 
 from dspex._compat import annotation_allows_none, description, get_annotation_name, untyped
-
-
-class Field(msgspec.Struct, frozen=True):
-    """One field of a program.
-
-    Attributes:
-        name: under which it is given, or returned.
-        type: its type, as Python writes it.
-        description: what its author wrote about it; may be empty.
-        required: whether it has to be given. Outputs always are.
-        schema: its type as a JSON schema; empty if the type has none.
-    """
-
-    name: str
-    type: str
-    description: str = ""
-    required: bool = True
-    schema: dict[str, Any] = {}
-
-
-class Interface(msgspec.Struct, frozen=True):
-    """What a program takes and gives.
-
-    Attributes:
-        program: the name of its class.
-        description: its instructions, or the documentation of its class.
-        inputs: what it takes.
-        outputs: what it gives; empty if that cannot be known, as nothing declares it.
-        open: whether it takes other inputs too, as nothing declares which.
-    """
-
-    program: str
-    description: str
-    inputs: tuple[Field, ...]
-    outputs: tuple[Field, ...]
-    open: bool = False
-
-
-class InvalidInputs(ValueError):
-    """The inputs do not fit the program.
-
-    Attributes:
-        missing: required inputs that were not given.
-        unexpected: inputs that the program does not have.
-        wrong: inputs of the wrong type, each with what is wrong about it.
-    """
-
-    def __init__(self, missing: tuple[str, ...], unexpected: tuple[str, ...], wrong: Mapping[str, str]) -> None:
-        self.missing = missing
-        self.unexpected = unexpected
-        self.wrong = dict(wrong)
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
-        parts += [f"{name}: {why}" for name, why in wrong.items()]
-        super().__init__("; ".join(parts))
+from foundation.programs import Field as Field
+from foundation.programs import Interface as Interface
+from foundation.programs import InvalidInputs as InvalidInputs
 
 
 class _Input(NamedTuple):

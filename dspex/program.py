@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import contextvars
 import os
 from collections import deque
 from collections.abc import Callable, Mapping
@@ -15,47 +14,17 @@ from typing import Any, NamedTuple
 import anyio
 import anyio.to_thread
 import dspy
-import msgspec
 
-from dspex._compat import adopt, is_async, settings, start_in
+from dspex._compat import adopt, is_async, lm15, settings, start_in
 from dspex._lifetime import on_end
-from dspex.interface import Contract, Interface, InvalidInputs
+from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
-from supervision import Actor, Message, Refuse, ReplyTo, Request, handle
+from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
+from supervision import Actor, Message, Refuse, ReplyTo, handle
 
 #: The name of the output of a program that returns something else than fields.
 RESULT = "result"
-
-
-class Answer(msgspec.Struct, frozen=True):
-    """What a program answered.
-
-    Attributes:
-        outputs: its output fields.
-        usage: what it cost: for each language model, the counts that it reported, such as ``total_tokens``.
-    """
-
-    outputs: dict[str, Any]
-    usage: dict[str, dict[str, Any]]
-
-
-class Predict(Request[Answer], frozen=True):
-    """Run the program on ``inputs``.
-
-    The context in which the request is made goes with it, so that ``dspy.context`` around the call counts for
-    the program, and so do the caller's trace, callbacks, and log and trace bindings.
-
-    Answered with an `Answer`; with `InvalidInputs` if the inputs do not fit; or with whatever the program
-    raised.
-    """
-
-    inputs: dict[str, Any]
-    context: Context = msgspec.field(default_factory=contextvars.copy_context)
-
-
-class Describe(Request[Interface], frozen=True):
-    """What does the program take and give?"""
 
 
 class BadProgram(ValueError):
@@ -105,7 +74,10 @@ def load(source: object) -> Any:
 
 
 class ProgramActor(Actor):
-    """Runs a program for whoever asks: `Predict` runs it, `Describe` says what it takes and gives.
+    """Runs a program for whoever asks: `RunProgram` runs it, `DescribeProgram` says what it takes and gives.
+
+    The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do the
+    caller's trace, callbacks, and log and trace bindings.
 
     Up to ``concurrency`` requests run at the same time, each with its own settings; more wait in turn, and
     those whose callers have given up are left out. A program with ``aforward`` runs in a task; any other in a
@@ -171,12 +143,12 @@ class ProgramActor(Actor):
         self._guard = on_end(self.ref, partial(_cancel_all, self._tasks))
 
     @handle
-    def describe(self, request: Describe) -> Interface:
+    def describe(self, request: DescribeProgram) -> Interface:
         """Say what the program takes and gives."""
         return self._contract.interface
 
     @handle
-    def predict(self, request: Predict) -> None:
+    def run(self, request: RunProgram) -> None:
         """Run the program, as soon as it is this request's turn."""
         try:
             inputs = self._contract.check(request.inputs)
@@ -205,6 +177,10 @@ class ProgramActor(Actor):
     async def _serve(self, job: _Job) -> None:
         try:
             job.token.reply(await self._answer(job.inputs))
+        except lm15.TransportError as error:
+            job.token.fail(
+                Unavailable(f"its language model cannot be reached: {error}").with_traceback(error.__traceback__)
+            )
         except (Exception, SystemExit) as error:
             job.token.fail(error)
         except asyncio.CancelledError:

@@ -20,8 +20,8 @@ from typing import Any, TextIO
 
 import msgspec
 
-from dspex.program import Predict
 from dspex.programs.sentiment import SENTIMENT, children
+from foundation.programs import RunProgram, program_name
 from supervision import ChildSpec, Runtime, Supervisor
 
 #: Seconds that one answer may take, retries while the model restarts included.
@@ -88,7 +88,9 @@ async def score(
         async def ask() -> None:
             nonlocal right, done
             for example in waiting:
-                answer = await runtime.name(SENTIMENT).call(Predict({"text": example.text}), timeout=PATIENCE)
+                answer = await runtime.name(program_name(SENTIMENT)).call(
+                    RunProgram({"text": example.text}), timeout=PATIENCE
+                )
                 right += answer.outputs["sentiment"] == example.sentiment
                 done += 1
                 progress(done, len(examples))

@@ -12,9 +12,10 @@ from dspex.lm import uses_embedded
 from dspex.local.address import LANGUAGE_MODEL
 from dspex.local.server import LanguageModelServer
 from dspex.program import ProgramActor
+from foundation.programs import program_name
 from supervision import Backoff, ChildSpec
 
-#: Under which name the program is found in the tree.
+#: What the program is called; `program_name` makes the name under which its actor is found.
 SENTIMENT = "sentiment"
 
 
@@ -44,7 +45,7 @@ def children(environ: Mapping[str, str] | None = None, *, concurrency: int = 2) 
         ProgramActor,
         args=("dspex.programs.sentiment:sentiment",),
         kwargs={"concurrency": concurrency, "environ": found},
-        name=SENTIMENT,
+        name=program_name(SENTIMENT),
     )
     if not uses_embedded(found):
         return [program]

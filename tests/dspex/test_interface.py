@@ -10,7 +10,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspex.interface import Contract, Field, InvalidInputs
+from dspex.interface import Contract
+from foundation.programs import Field, InvalidInputs
 
 
 class Point(pydantic.BaseModel):

@@ -11,10 +11,10 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.interface import InvalidInputs
 from dspex.lm import BadSetting
 from dspex.local.adapter import CompactAdapter
-from dspex.program import RESULT, Answer, BadProgram, Describe, Predict, ProgramActor, ProgramCancelled, load
+from dspex.program import RESULT, BadProgram, ProgramActor, ProgramCancelled, load
+from foundation.programs import Answer, DescribeProgram, InvalidInputs, RunProgram
 from supervision import (
     KILLED,
     NORMAL,
@@ -52,7 +52,7 @@ async def served(runtime: Runtime, program: object, **options: Any) -> Ref:
 async def test_a_program_answers_with_its_fields_and_its_usage(runtime: Runtime) -> None:
     """The answer is the output fields as a plain mapping, and what the language model counted."""
     actor = await served(runtime, ask, lm=scripted("red"))
-    answer = await actor.call(Predict({"question": "Which colour?"}))
+    answer = await actor.call(RunProgram({"question": "Which colour?"}))
     assert answer.outputs == {"answer": "red"}
     assert answer.usage["dummy"]["total_tokens"] == 0
 
@@ -62,7 +62,7 @@ async def test_a_sync_program_runs_in_a_worker_thread(runtime: Runtime) -> None:
     program = SlowThread()
     program.open.set()
     actor = await served(runtime, program)
-    assert (await actor.call(Predict({"name": "a"}))).outputs["name"] == "a"
+    assert (await actor.call(RunProgram({"name": "a"}))).outputs["name"] == "a"
     assert program.threads == ["AnyIO worker thread"]
 
 
@@ -73,7 +73,7 @@ async def test_a_sync_program_runs_in_a_worker_thread(runtime: Runtime) -> None:
 async def test_whatever_a_program_returns(runtime: Runtime, value: object, outputs: dict[str, Any]) -> None:
     """Predictions and mappings are their fields; anything else comes under one name."""
     actor = await served(runtime, Returning(value))
-    assert await actor.call(Predict({})) == Answer(outputs, {})
+    assert await actor.call(RunProgram({})) == Answer(outputs, {})
 
 
 async def test_wrong_inputs_are_refused(runtime: Runtime) -> None:
@@ -81,9 +81,9 @@ async def test_wrong_inputs_are_refused(runtime: Runtime) -> None:
     lm = scripted("red", "blue")
     actor = await served(runtime, ask, lm=lm)
     with pytest.raises(InvalidInputs, match=r"missing: question; unexpected: query"):
-        await actor.call(Predict({"query": "x"}))
+        await actor.call(RunProgram({"query": "x"}))
     assert lm.history == []
-    assert (await actor.call(Predict({"question": "x"}))).outputs == {"answer": "red"}
+    assert (await actor.call(RunProgram({"question": "x"}))).outputs == {"answer": "red"}
 
 
 @pytest.mark.parametrize("error", [KeyError("k"), dspy.LMRateLimitError("slow down"), SystemExit(3)])
@@ -91,7 +91,7 @@ async def test_errors_of_the_program_are_the_callers(runtime: Runtime, error: Ba
     """What a program raises is raised at the call, the same object, and the actor lives on."""
     actor = await served(runtime, Raising(error))
     with pytest.raises(type(error)) as caught:
-        await actor.call(Predict({}))
+        await actor.call(RunProgram({}))
     assert caught.value is error
     assert actor.alive
 
@@ -100,26 +100,26 @@ async def test_errors_in_a_thread_are_the_callers(runtime: Runtime) -> None:
     """What a sync program raises is raised at the call."""
     actor = await served(runtime, RaisingThread())
     with pytest.raises(KeyError, match="in a thread"):
-        await actor.call(Predict({}))
+        await actor.call(RunProgram({}))
 
 
 async def test_a_program_that_cancels_itself(runtime: Runtime) -> None:
     """A program that raises a cancellation of its own leaves nobody waiting."""
     actor = await served(runtime, Raising(asyncio.CancelledError()))
     with pytest.raises(ProgramCancelled, match="Raising cancelled itself"):
-        await actor.call(Predict({}))
+        await actor.call(RunProgram({}))
 
 
 async def test_unreadable_answers_are_dspys_error(runtime: Runtime) -> None:
     """An answer that the adapter cannot read is DSPy's own error."""
     actor = await served(runtime, lambda: dspy.Predict("question: str -> answer: int"), lm=scripted("red", "blue"))
     with pytest.raises(dspy.AdapterParseError):
-        await actor.call(Predict({"question": "How many?"}, contextvars.Context()))
+        await actor.call(RunProgram({"question": "How many?"}, contextvars.Context()))
 
 
 async def test_describe(runtime: Runtime) -> None:
-    """`Describe` says what the program takes and gives."""
-    interface = await (await served(runtime, ask)).call(Describe())
+    """`DescribeProgram` says what the program takes and gives."""
+    interface = await (await served(runtime, ask)).call(DescribeProgram())
     assert [field.name for field in interface.inputs + interface.outputs] == ["question", "answer"]
 
 
@@ -155,7 +155,7 @@ async def test_the_language_model_comes_from_the_environment(runtime: Runtime, m
     """Unless one is given, the language model is the environment's, read when the actor starts."""
     monkeypatch.setenv("DSPEX_LM", "openai/some-model")
     actor = await runtime.spawn(ProgramActor, Probe)
-    assert (await actor.call(Predict({}))).outputs["lm"].model == "openai/some-model"
+    assert (await actor.call(RunProgram({}))).outputs["lm"].model == "openai/some-model"
     with pytest.raises(StartError) as caught:
         await runtime.spawn(ProgramActor, Probe, environ={"DSPEX_MAX_TOKENS": "many"})
     assert isinstance(caught.value.__cause__, BadSetting)
@@ -164,7 +164,7 @@ async def test_the_language_model_comes_from_the_environment(runtime: Runtime, m
 async def test_the_embedded_model_brings_its_adapter(runtime: Runtime) -> None:
     """With the embedded model comes the compact adapter."""
     actor = await runtime.spawn(ProgramActor, Probe, environ={})
-    outputs = (await actor.call(Predict({}))).outputs
+    outputs = (await actor.call(RunProgram({}))).outputs
     assert outputs["lm"].model == "local/smollm2"
     assert isinstance(outputs["adapter"], CompactAdapter)
 
@@ -172,11 +172,11 @@ async def test_the_embedded_model_brings_its_adapter(runtime: Runtime) -> None:
 async def test_language_model_and_adapter_by_name(runtime: Runtime) -> None:
     """Both can be named by strings, as in a configuration file; an adapter can also be given."""
     actor = await runtime.spawn(ProgramActor, Probe, lm="openai/m", adapter="dspy:JSONAdapter")
-    outputs = (await actor.call(Predict({}))).outputs
+    outputs = (await actor.call(RunProgram({}))).outputs
     assert (outputs["lm"].model, type(outputs["adapter"])) == ("openai/m", dspy.JSONAdapter)
     adapter = dspy.ChatAdapter()
     actor = await runtime.spawn(ProgramActor, Probe, lm="openai/m", adapter=adapter)
-    assert (await actor.call(Predict({}))).outputs["adapter"] is adapter
+    assert (await actor.call(RunProgram({}))).outputs["adapter"] is adapter
 
 
 # -- settings ------------------------------------------------------------------------------------------------
@@ -187,11 +187,11 @@ async def test_the_callers_overrides_win(runtime: Runtime) -> None:
     own, mine = scripted(), scripted()
     actor = await served(runtime, Probe, lm=own, settings={"max_errors": 77})
     with dspy.context(lm=mine):
-        outputs = (await actor.call(Predict({}))).outputs
+        outputs = (await actor.call(RunProgram({}))).outputs
     assert outputs["lm"] is mine
     assert outputs["errors"] == 77
     with dspy.context(max_errors=3):
-        outputs = (await actor.call(Predict({}))).outputs
+        outputs = (await actor.call(RunProgram({}))).outputs
     assert outputs["lm"] is own
     assert outputs["errors"] == 3
     assert outputs["adapter"] is None
@@ -201,7 +201,7 @@ async def test_the_context_is_that_of_the_request(runtime: Runtime) -> None:
     """Context variables are those of the request's making; but the actor at work is the actor."""
     actor = await served(runtime, Probe)
     BINDING.set("mine")
-    request = Predict({})
+    request = RunProgram({})
     BINDING.set("later")
     outputs = (await actor.call(request)).outputs
     assert outputs["binding"] == "mine"
@@ -215,7 +215,7 @@ async def test_a_thread_has_the_callers_context(runtime: Runtime) -> None:
     program.open.set()
     actor = await served(runtime, program, lm=own)
     BINDING.set("mine")
-    outputs = (await actor.call(Predict({"name": "a"}))).outputs
+    outputs = (await actor.call(RunProgram({"name": "a"}))).outputs
     assert (outputs["lm"], outputs["binding"]) == (own, "mine")
 
 
@@ -223,7 +223,7 @@ async def test_side_by_side_programs_do_not_mix_their_settings(runtime: Runtime)
     """Programs with different language models that run interleaved each keep their own."""
     models = [scripted(*(f"{n}" for _ in range(20))) for n in range(4)]
     actors = [await served(runtime, ask, lm=model) for model in models]
-    calls = [actor.call(Predict({"question": "?"})) for _ in range(5) for actor in actors]
+    calls = [actor.call(RunProgram({"question": "?"})) for _ in range(5) for actor in actors]
     answers = [(await call).outputs["answer"] for call in calls]
     assert answers == ["0", "1", "2", "3"] * 5
 
@@ -232,7 +232,7 @@ async def test_a_run_has_a_trace_of_its_own(runtime: Runtime) -> None:
     """Without a caller's trace, each run has a fresh one, and the process-wide one does not grow."""
     before = list(dspy.settings.trace)
     actor = await served(runtime, Probe)
-    first, second = [(await actor.call(Predict({}))).outputs["trace"] for _ in range(2)]
+    first, second = [(await actor.call(RunProgram({}))).outputs["trace"] for _ in range(2)]
     assert first == second == []
     assert first is not second
     assert dspy.settings.trace == before
@@ -243,7 +243,7 @@ async def test_the_callers_trace_is_filled(runtime: Runtime) -> None:
     program = ask()
     actor = await served(runtime, program, lm=scripted("red"))
     with dspy.context(trace=[]):
-        await actor.call(Predict({"question": "?"}))
+        await actor.call(RunProgram({"question": "?"}))
         ((predictor, inputs, prediction),) = dspy.settings.trace
     assert predictor is program
     assert (inputs, prediction.answer) == ({"question": "?"}, "red")
@@ -253,7 +253,7 @@ async def test_the_callers_usage_is_counted(runtime: Runtime) -> None:
     """A caller that tracks usage gets the program's, once."""
     actor = await served(runtime, ask, lm=scripted("red"))
     with dspy.track_usage() as usage:
-        answer = await actor.call(Predict({"question": "?"}))
+        answer = await actor.call(RunProgram({"question": "?"}))
     assert usage.get_total_tokens() == answer.usage
     assert len(usage.usage_data["dummy"]) == 1
 
@@ -262,7 +262,7 @@ async def test_dspy_is_never_configured(runtime: Runtime) -> None:
     """Running programs leaves DSPy's global settings, and who may set them, alone."""
     module = sys.modules["dspy.dsp.utils.settings"]
     before = (module.config_owner_thread_id, dict(module.main_thread_config))
-    await (await served(runtime, ask, lm=scripted("red"))).call(Predict({"question": "?"}))
+    await (await served(runtime, ask, lm=scripted("red"))).call(RunProgram({"question": "?"}))
     assert (module.config_owner_thread_id, dict(module.main_thread_config)) == before
 
 
@@ -273,9 +273,9 @@ async def test_up_to_concurrency_requests_run_side_by_side(runtime: Runtime) -> 
     """As many requests run as are declared; the next ones follow in their order."""
     gate = Gate()
     actor = await served(runtime, gate, concurrency=2)
-    calls = [actor.call(Predict({"name": name})) for name in "abcd"]
+    calls = [actor.call(RunProgram({"name": name})) for name in "abcd"]
     assert [await gate.arrivals.get(), await gate.arrivals.get()] == ["a", "b"]
-    await actor.call(Describe())
+    await actor.call(DescribeProgram())
     assert gate.came == ["a", "b"]
     gate.open.set()
     assert [(await call).outputs["name"] for call in calls] == ["a", "b", "c", "d"]
@@ -286,10 +286,10 @@ async def test_threads_are_limited_by_the_actor(runtime: Runtime) -> None:
     """A sync program has as many threads as its concurrency says."""
     program = SlowThread()
     actor = await served(runtime, program, concurrency=2)
-    calls = [actor.call(Predict({"name": name})) for name in "abc"]
+    calls = [actor.call(RunProgram({"name": name})) for name in "abc"]
     for _ in range(2):
         await asyncio.to_thread(program.arrived.acquire, True, 20)
-    await actor.call(Describe())
+    await actor.call(DescribeProgram())
     assert len(program.threads) == 2
     program.open.set()
     assert [(await call).outputs["name"] for call in calls] == ["a", "b", "c"]
@@ -299,11 +299,11 @@ async def test_callers_that_gave_up_are_left_out(runtime: Runtime) -> None:
     """A request whose caller has given up before its turn is not run."""
     gate = Gate()
     actor = await served(runtime, gate, concurrency=1)
-    first = actor.call(Predict({"name": "a"}))
+    first = actor.call(RunProgram({"name": "a"}))
     await gate.arrivals.get()
     with pytest.raises(CallTimeout):
-        await actor.call(Predict({"name": "b"}), timeout=0.01)
-    last = actor.call(Predict({"name": "c"}))
+        await actor.call(RunProgram({"name": "b"}), timeout=0.01)
+    last = actor.call(RunProgram({"name": "c"}))
     gate.open.set()
     await first
     await last
@@ -314,7 +314,7 @@ async def test_killing_the_actor_answers_its_callers_at_once(runtime: Runtime) -
     """When the actor is killed, callers in flight and in waiting learn it, and the tasks are cancelled."""
     gate = Gate()
     actor = await served(runtime, gate, concurrency=1)
-    calls = [actor.call(Predict({"name": name}), timeout=None) for name in "ab"]
+    calls = [actor.call(RunProgram({"name": name}), timeout=None) for name in "ab"]
     await gate.arrivals.get()
     actor.kill()
     for call in calls:
@@ -331,7 +331,7 @@ async def test_stopping_the_actor_cancels_its_tasks(runtime: Runtime) -> None:
     """When the actor is stopped in order, its tasks end too, and their callers learn why."""
     gate = Gate()
     actor = await served(runtime, gate)
-    call = actor.call(Predict({"name": "a"}))
+    call = actor.call(RunProgram({"name": "a"}))
     await gate.arrivals.get()
     await actor.stop()
     with pytest.raises(ActorExited) as caught:
@@ -345,7 +345,7 @@ async def test_a_thread_outlives_the_actor_to_no_effect(runtime: Runtime) -> Non
     """A thread goes on after the actor's death, of which the caller learns at once."""
     program = SlowThread()
     actor = await served(runtime, program)
-    call = actor.call(Predict({"name": "a"}))
+    call = actor.call(RunProgram({"name": "a"}))
     await asyncio.to_thread(program.arrived.acquire, True, 20)
     actor.kill()
     with pytest.raises(ActorExited):
@@ -360,11 +360,11 @@ async def test_a_restarted_actor_has_a_new_program_and_its_settings(runtime: Run
     spec = ChildSpec("p", ProgramActor, args=("tests.dspex.samples:ask",), kwargs={"lm": own}, name="p")
     await runtime.spawn(Supervisor, [spec])
     name = runtime.name("p")
-    assert (await name.call(Predict({"question": "?"}))).outputs == {"answer": "red"}
+    assert (await name.call(RunProgram({"question": "?"}))).outputs == {"answer": "red"}
     first = name.resolve()
     assert first is not None
     first.kill()
     await first.join()
     await asyncio.sleep(0)
     assert name.resolve() is not first
-    assert (await name.call(Predict({"question": "?"}))).outputs == {"answer": "blue"}
+    assert (await name.call(RunProgram({"question": "?"}))).outputs == {"answer": "blue"}

@@ -11,8 +11,8 @@ import pytest
 
 from dspex.lm import embedded
 from dspex.local.address import LANGUAGE_MODEL, Locator
-from dspex.program import Predict
 from dspex.programs.sentiment import SENTIMENT, children
+from foundation.programs import RunProgram, program_name
 from supervision import Runtime, Supervisor, events
 from tests.dspex.children import alive
 
@@ -33,13 +33,13 @@ async def test_the_tree_answers_and_survives_the_death_of_the_model() -> None:
         await runtime.spawn(Supervisor, children({}), max_restarts=5)
         restarted = asyncio.Event()
         runtime.subscribe(lambda event: restarted.set(), events.Restarted)
-        program = runtime.name(SENTIMENT)
-        good = await program.call(Predict({"text": "I love this place."}), timeout=PATIENCE)
+        program = runtime.name(program_name(SENTIMENT))
+        good = await program.call(RunProgram({"text": "I love this place."}), timeout=PATIENCE)
         assert good.outputs == {"sentiment": "positive"}
         assert good.usage["local/smollm2"]["completion_tokens"] == 1
         (pid,) = children_of_this_process() - before
         os.kill(pid, signal.SIGKILL)
-        bad = await program.call(Predict({"text": "What an awful, broken mess."}), timeout=PATIENCE)
+        bad = await program.call(RunProgram({"text": "What an awful, broken mess."}), timeout=PATIENCE)
         assert bad.outputs == {"sentiment": "negative"}
         await restarted.wait()
         (again,) = children_of_this_process() - before

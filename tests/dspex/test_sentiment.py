@@ -17,6 +17,7 @@ from dspex.local.score import Example, Score, progress_line, read
 from dspex.local.server import LanguageModelServer
 from dspex.program import ProgramActor
 from dspex.programs.sentiment import SENTIMENT, children, sentiment
+from foundation.programs import program_name
 from supervision import ChildSpec, check_child_specs
 from tests.dspex.samples import scripted
 
@@ -26,7 +27,7 @@ def guessing(*answers: str) -> list[ChildSpec]:
     lm = scripted()
     lm.answers = iter({"sentiment": answer} for answer in answers)
     program = "dspex.programs.sentiment:sentiment"
-    return [ChildSpec("s", ProgramActor, args=(program,), kwargs={"lm": lm}, name=SENTIMENT)]
+    return [ChildSpec("s", ProgramActor, args=(program,), kwargs={"lm": lm}, name=program_name(SENTIMENT))]
 
 
 def test_the_program_is_plain_dspy() -> None:
@@ -39,7 +40,7 @@ def test_the_children_are_the_model_and_the_program() -> None:
     model, program = children({}, concurrency=3)
     check_child_specs([model, program])
     assert (model.start, model.name, model.kwargs["slots"]) == (LanguageModelServer, LANGUAGE_MODEL, 3)
-    assert (program.start, program.name, program.kwargs["concurrency"]) == (ProgramActor, SENTIMENT, 3)
+    assert (program.start, program.name, program.kwargs["concurrency"]) == (ProgramActor, program_name(SENTIMENT), 3)
 
 
 def test_no_server_for_a_model_elsewhere(monkeypatch: pytest.MonkeyPatch) -> None:
