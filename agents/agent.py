@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typing
 from collections.abc import Mapping
-from typing import Any, ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar, cast
 
 import msgspec
 
@@ -41,8 +41,8 @@ class AgentType(Generic[S]):
 
     Attributes:
         name: of the type; the name of the class unless it says otherwise.
-        routes: for each pattern of signal types, an action or several. ``*`` stands for one segment, ``**`` for any number.
-            All routes that match are taken, the most specific first (see `Router`).
+        routes: for each pattern of signal types, an action or several. ``*`` stands for one segment, ``**`` for any
+            number. All routes that match are taken, the most specific first (see `Router`).
         state_type: the ``S`` of ``AgentType[S]``: a frozen struct.
 
     Raises:
@@ -100,7 +100,7 @@ def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:
     struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     if not struct or not kind.__struct_config__.frozen:
         raise BadAgentType(f"{cls.__name__}: state", kind, "declare it as a msgspec.Struct with frozen=True")
-    return kind
+    return cast("type[msgspec.Struct]", kind)
 
 
 def _flat(cls: type[AgentType[Any]]) -> list[tuple[str, type[Action[Any]]]]:

@@ -30,8 +30,8 @@ class Emit(Directive, frozen=True, tag="emit"):
         type: of the signal, such as ``"order.placed"``.
         data: of the signal.
         subject: of the signal.
-        to: an address, or the name of an actor; None for where the server sends what its agent emits: the ``emit_to`` with
-            which it was started, or the agent itself.
+        to: an address, or the name of an actor; None for where the server sends what its agent emits: the ``emit_to``
+            with which it was started, or the agent itself.
 
     Raises:
         BadSignal: this cannot be the type of a signal.

@@ -112,12 +112,12 @@ async def start_agent(
     return AgentHandle(server, view)
 
 
-async def connect(address: Ref | Name, kind: type[AgentType[S]]) -> AgentHandle[S]:
+async def connect(address: Ref | Name, kind: type[AgentType[S]]) -> AgentHandle[S]:  # noqa: ARG001 - types alone
     """Return a handle of an agent whose server runs.
 
     Args:
-        address: of the server. With a `Name`, signals reach the server that holds the name when they are sent; what is seen
-            is the view of the one that holds it now.
+        address: of the server. With a `Name`, signals reach the server that holds the name when they are sent; what is
+            seen is the view of the one that holds it now.
         kind: the type of the agent, for type checkers.
 
     Raises:

@@ -1,4 +1,4 @@
-"""Error policies: what an agent's server does when an action has failed. That it is told and logged goes without saying."""
+"""Error policies: what an agent's server does when an action has failed, besides telling and logging it."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """Routes: which patterns match the type of a signal, and where it goes.
 
-A type has segments with dots between them. In a pattern, ``*`` stands for one segment and ``**`` for any number of them,
-also none.
+A type has segments with dots between them. In a pattern, ``*`` stands for one segment and ``**`` for any number of
+them, also none.
 """
 
 from __future__ import annotations

@@ -54,13 +54,14 @@ class Due(Message, frozen=True):
 class AgentServer(Actor):
     """The actor that owns one agent. Cast it a `Signal`, or call it with `Ask`.
 
-    A turn: the signal is routed by its type to actions, whose parameters are the signal's data; they run as one command;
-    the new state is committed; then the directives are carried out, in order. Turns come one at a time, in the order of
-    arrival, calls and casts alike, and also while an async action waits. A call is answered after its directives.
+    A turn: the signal is routed by its type to actions, whose parameters are the signal's data; they run as one
+    command; the new state is committed; then the directives are carried out, in order. Turns come one at a time, in the
+    order of arrival, calls and casts alike, and also while an async action waits. A call is answered after its
+    directives.
 
-    A signal without a route is refused with `NoRoute` when it was sent with `Ask`, and noted as ``Unhandled`` when it was
-    cast. A failing action never ends the server by itself: that is up to ``on_error``. A call whose sender has given up
-    before the commit is not committed, though its action runs to its end.
+    A signal without a route is refused with `NoRoute` when it was sent with `Ask`, and noted as ``Unhandled`` when it
+    was cast. A failing action never ends the server by itself: that is up to ``on_error``. A call whose sender has
+    given up before the commit is not committed, though its action runs to its end.
 
     A restarted server begins with a fresh agent in its first state.
 
@@ -68,8 +69,8 @@ class AgentServer(Actor):
         kind: the type of the agent.
         id: of the agent; if None, the name under which the server is registered; if it has none, a new UUID.
         state: the agent's first state, or some of its fields.
-        emit_to: where emitted signals go that do not say so themselves: an address, or the name of an actor; None for the
-            agent itself.
+        emit_to: where emitted signals go that do not say so themselves: an address, or the name of an actor; None for
+            the agent itself.
         on_error: what to do when an action has failed.
         view: where to show the agent; None for a view of its own.
 

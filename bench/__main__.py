@@ -69,9 +69,8 @@ def _table(results: dict[str, Figure], loop: str) -> None:
         sign = "≥" if figure.better == "higher" else "≤"
         mark = "" if figure.reached else "  ← short"
         goal = f"{sign} {figure.reach:g}"
-        print(
-            f"{name:<18}{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}  {goal:<8}{mark}"
-        )
+        measured = f"{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}"
+        print(f"{name:<18}{measured}  {goal:<8}{mark}")
         for key, value in figure.more.items():
             print(f"    {key} = {value:.4g}")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import statistics
 from collections import deque
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from time import perf_counter
 from typing import Any
@@ -146,7 +146,7 @@ class Fragile(Actor):
 
 
 @asynccontextmanager
-async def quiet() -> AsyncIterator[Runtime]:
+async def quiet() -> AsyncGenerator[Runtime]:
     """A runtime with nobody listening."""
     async with Runtime(reports=False, watchdog=None) as runtime:
         yield runtime

@@ -137,8 +137,8 @@ async def setup_monitoring(
         supervisor: a `DynamicSupervisor` to start the monitor under.
         directory: of the registry.
         key: of the actor's entry.
-        check: an async function of the actor's ref: whether it is well. Any actor can be monitored; give one that is not
-            from ``agents`` a check that it can answer.
+        check: an async function of the actor's ref: whether it is well. Any actor can be monitored; give one that is
+            not from ``agents`` a check that it can answer.
         interval: seconds between the end of a check and the next.
         limit: seconds that a check may take.
         thresholds: how many checks say what; the defaults if None.

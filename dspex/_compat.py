@@ -6,7 +6,7 @@ Written against DSPy 3.4. The rest of the package uses public names (``dspy.X``)
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from typing import Any, TypeVar
@@ -42,9 +42,8 @@ def overrides() -> dict[str, Any]:
 
 
 @contextmanager
-def settings(declared: dict[str, Any]) -> Iterator[None]:
-    """Apply settings for one call: first the caller's overrides count, then ``declared``, then the global
-    ones.
+def settings(declared: dict[str, Any]) -> Generator[None]:
+    """Apply settings for one call: first the caller's overrides count, then ``declared``, then the global ones.
 
     Unless the caller keeps a trace, the call gets one of its own: DSPy's default is one list for the whole
     process.
@@ -54,8 +53,7 @@ def settings(declared: dict[str, Any]) -> Iterator[None]:
 
 
 def adopt(caller: Context, kernel: str = "supervision.") -> Context:
-    """Return the context in which to work for a caller: the caller's, but for the kernel's notes of which
-    actor works.
+    """Return the context in which to work for a caller: the caller's, but for which actor works.
 
     Args:
         caller: the caller's context.
@@ -131,7 +129,7 @@ def _context_length(error: Any) -> Any:
 
 
 @contextmanager
-def _door_errors() -> Iterator[None]:
+def _door_errors() -> Generator[None]:
     try:
         yield
     except lm15.InvalidRequestError as error:

@@ -12,8 +12,7 @@ if TYPE_CHECKING:
 
 
 def on_end(ref: Ref, action: Callable[[], object]) -> asyncio.Task[None]:
-    """Call ``action`` once the actor has ended: stopped, crashed or killed, when its own ``terminate`` does
-    not run.
+    """Call ``action`` once the actor has ended, in whatever way: also when it is killed, and its ``terminate`` not run.
 
     The task that waits for it belongs to nobody, so that what ends the actor does not end the task.
 

@@ -38,19 +38,18 @@ class Contract:
             inputs = [_of_parameter(name, *rest) for name, *rest in parameters]
         else:
             inputs = [] if declared is None else [_of_field(*item) for item in declared.input_fields.items()]
-        self._inputs = {input.field.name: input for input in inputs}
+        self._inputs = {entry.field.name: entry for entry in inputs}
         outputs = () if declared is None else tuple(_of_field(*item).field for item in declared.output_fields.items())
         self.interface = Interface(
             program=type(program).__name__,
             description=_description(program, declared),
-            inputs=tuple(input.field for input in inputs),
+            inputs=tuple(entry.field for entry in inputs),
             outputs=tuple(msgspec.structs.replace(field, required=True) for field in outputs),
             open=declared is None and parameters is None,
         )
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
-        """Return the inputs as the program's types have them: a mapping where a model is declared becomes
-        that model.
+        """Return the inputs as the program's types have them: a mapping becomes the model that is declared.
 
         Raises:
             InvalidInputs: they do not fit.

@@ -76,8 +76,8 @@ def load(source: object) -> Any:
 class ProgramActor(Actor):
     """Runs a program for whoever asks: `RunProgram` runs it, `DescribeProgram` says what it takes and gives.
 
-    The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do the
-    caller's trace, callbacks, and log and trace bindings.
+    The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do
+    the caller's trace, callbacks, and log and trace bindings.
 
     Up to ``concurrency`` requests run at the same time, each with its own settings; more wait in turn, and
     those whose callers have given up are left out. A program with ``aforward`` runs in a task; any other in a

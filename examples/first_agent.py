@@ -1,4 +1,7 @@
-"""A first agent: a till that counts what is sold, found by what it can do. Run it: ``python -m examples.first_agent``."""
+"""A first agent: a till that counts what is sold, found by what it can do.
+
+Run it: ``python -m examples.first_agent``.
+"""
 
 from __future__ import annotations
 

@@ -1,5 +1,6 @@
 """The platform: what a service of actors needs beyond the kernel, and the command that keeps a tree of them running.
 
+>>> import asyncio
 >>> from foundation import running_tree
 >>> async def main() -> str:
 ...     async with running_tree("examples.counters:TREE") as tree:

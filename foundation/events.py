@@ -12,7 +12,7 @@ class Serving(ActorEvent, frozen=True, kw_only=True):
 
 
 class HttpHandled(Event, frozen=True, kw_only=True):
-    """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path asked for."""
+    """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path."""
 
     method: str
     route: str

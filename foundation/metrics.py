@@ -1,9 +1,9 @@
 """The event stream of a runtime as Prometheus metrics.
 
-====================================================== ==================================================================
+====================================================== ==============================================================
 ``foundation_actor_starts_total``                      actors that were started, by ``kind`` (the class)
 ``foundation_actor_start_failures_total``              starts that failed, by ``kind``
-``foundation_actor_exits_total``                       actors that ended, by ``kind`` and ``reason`` (``normal``, ``crashed``, …)
+``foundation_actor_exits_total``                       actors that ended, by ``kind`` and ``reason`` (``crashed`` …)
 ``foundation_restarts_total``                          children that were restarted, by ``kind`` of their supervisor
 ``foundation_give_ups_total``                          supervisors whose restart budget was used up, by ``kind``
 ``foundation_high_water_total``                        mailboxes that grew long, by ``kind``
@@ -15,7 +15,7 @@
 ``foundation_names``, ``…_timers``, ``…_zombies``      names taken; timers set; killed actors whose code still runs
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``
-====================================================== ==================================================================
+====================================================== ==============================================================
 
 No label holds an actor's path, name or number: there can be a million of them.
 """

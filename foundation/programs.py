@@ -3,6 +3,8 @@
 A program is an actor that handles `RunProgram` and `DescribeProgram`. Under the name ``program:NAME`` (see
 `program_name`) it is found by whoever wants to run it; the HTTP front serves it at ``/programs/NAME``.
 
+>>> import asyncio
+>>> from supervision import Actor, Runtime, handle
 >>> class Shout(Actor):
 ...     @handle
 ...     def run(self, request: RunProgram) -> Answer:

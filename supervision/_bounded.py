@@ -20,7 +20,7 @@ R = TypeVar("R")
 
 
 class BoundedCell(Cell):
-    """One incarnation of an actor with a bounded mailbox. All its messages wait in the box, so that they are counted."""
+    """One incarnation of an actor with a bounded mailbox. All its messages wait in the box, to be counted."""
 
     __slots__ = ()
 

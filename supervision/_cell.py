@@ -397,7 +397,7 @@ class Cell(Linked):
         return self.suspend(awaiting)
 
     def suspend(self, awaiting: Any) -> bool:
-        """Its code waits for ``awaiting``. If that would close a ring of calls, it gets the error instead and goes on."""
+        """Its code waits for ``awaiting``. If that would close a ring of calls, it gets the error and goes on."""
         self.running = False
         ring = self._ring(awaiting) if isinstance(awaiting, Call) else None
         if ring is None:

@@ -97,7 +97,7 @@ def _annotated(function: Any, frame: types.FrameType) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, frame.f_globals, _names_in_sight(frame))
+        return eval(annotation, frame.f_globals, _names_in_sight(frame))  # noqa: S307 - the class's own source
     except Exception as error:
         raise BadHandler(
             where, annotation, f"the annotation cannot be resolved ({error}); write @handle(TheClass)"

@@ -221,7 +221,7 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
 
 
 def look(ref: Ref) -> SupervisorInfo | None:
-    """Return what a supervisor knows at this moment, without asking it: also while it is busy. None for anybody else."""
+    """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None."""
     assert isinstance(ref, Cell)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     keeper = ref.actor if made else None

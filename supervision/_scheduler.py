@@ -53,7 +53,7 @@ class RunQueue(Protocol):
 
 
 class Scheduler:
-    """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies that are fenced off."""
+    """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
 
     __slots__ = (
         "_idle",

@@ -15,10 +15,11 @@ if TYPE_CHECKING:
 BUDGET = 64
 
 
-def run_turns(cell: Cell, in_task: bool) -> bool:
+def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost loop: calls would cost
     """Handle the messages of one actor, in its own context, up to its budget.
 
-    Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is over.
+    Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is
+    over.
     """
     message = cell.head
     cell.running = True

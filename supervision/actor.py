@@ -114,7 +114,7 @@ class Actor:
     # -- what a handler can ask for --------------------------------------------------------------------------
 
     def stop(self, reason: object = NORMAL) -> None:
-        """End this actor when the handler has returned. An answer that the handler returns goes out after `terminate`."""
+        """End this actor when the handler has returned. What the handler answers goes out after `terminate`."""
         self._cell.intend().stop = as_reason(reason)
 
     def continue_with(self, message: Any) -> None:

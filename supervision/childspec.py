@@ -62,11 +62,12 @@ class ChildSpec(msgspec.Struct, frozen=True):
 
     Args:
         id: tells it from its siblings; anything that can be a dictionary key.
-        start: an `Actor` class; or a function, plain or ``async``, that starts and links an actor (with `spawn_link`) and
-            returns its `Ref`, or a pair of it and anything else to be kept as ``info``, or `IGNORE`.
+        start: an `Actor` class; or a function, plain or ``async``, that starts and links an actor (with `spawn_link`)
+            and returns its `Ref`, or a pair of it and anything else to be kept as ``info``, or `IGNORE`.
         args: passed to ``start``.
         kwargs: passed to ``start``.
-        restart: ``permanent`` is always restarted, ``transient`` only after an end that is not clean, ``temporary`` never.
+        restart: ``permanent`` is always restarted, ``transient`` only after an end that is not clean, ``temporary``
+            never.
         shutdown: seconds the child has to stop in order; ``"brutal_kill"``, ``"infinity"``, or None for what its class
             says (5 s for an actor, infinity for a supervisor).
         type: ``worker`` or ``supervisor``; None works it out from the class.

@@ -64,7 +64,7 @@ class Exited(ActorEvent, frozen=True, kw_only=True):
 
 
 class CrashReport(ActorEvent, frozen=True, kw_only=True):
-    """An actor is ending by an exception: ``message`` is what it was handling, ``mailbox`` how many messages die with it."""
+    """An actor ends by an exception: ``message`` is what it was handling, ``mailbox`` how many die with it."""
 
     name: str | None
     reason: Crashed
@@ -108,7 +108,10 @@ class Unregistered(ActorEvent, frozen=True, kw_only=True):
 
 
 class MessageDropped(ActorEvent, frozen=True, kw_only=True):
-    """A message became a dead letter, for ``why``: noproc, mailbox_full, dropped_oldest, expired, fenced, died, late_reply."""
+    """A message became a dead letter.
+
+    ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died or late_reply.
+    """
 
     message: str
     why: str
@@ -127,7 +130,7 @@ class Unhandled(ActorEvent, frozen=True, kw_only=True):
 
 
 class LoopBlocked(Event, frozen=True, kw_only=True):
-    """The event loop has not moved for ``seconds``. ``path`` names the actor that holds it, ``file`` and ``line`` where."""
+    """The event loop has not moved for ``seconds``: the actor at ``path`` holds it, in ``file`` at ``line``."""
 
     path: str | None
     seconds: float
@@ -178,7 +181,7 @@ class ChildShutdownFailed(SupervisorEvent, frozen=True, kw_only=True):
 
 
 class RestartScheduled(SupervisorEvent, frozen=True, kw_only=True):
-    """A restart was decided: it is number ``used`` of the ``allowed`` in the window; it comes after ``delay`` seconds."""
+    """A restart was decided: number ``used`` of the ``allowed`` in the window; it comes after ``delay`` seconds."""
 
     used: int
     allowed: int
@@ -248,7 +251,8 @@ class EventStream:
         A listener that raises is reported to the loop's exception handler; the event goes on to the others.
 
         Args:
-            listener: called with each event. `LoopBlocked` comes from the watchdog's thread, the others from the loop's.
+            listener: called with each event. `LoopBlocked` comes from the watchdog's thread, the others from the
+                loop's.
             kinds: which classes of events, with their subclasses; all if none is given.
         """
         subscription = Subscription(self, listener, kinds or (Event,))

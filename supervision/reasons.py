@@ -12,12 +12,13 @@ A supervisor restarts a transient child only after an end that is not clean.
 from __future__ import annotations
 
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
 import msgspec
 
-_KERNEL = os.path.dirname(__file__) + os.sep
+_KERNEL = str(Path(__file__).parent) + os.sep
 
 
 class ExitReason(msgspec.Struct, frozen=True, tag_field="reason"):
@@ -119,7 +120,7 @@ class Crashed(ExitReason, frozen=True, tag="crashed"):
     frames: tuple[Frame, ...] = ()
 
     def __str__(self) -> str:
-        where = f" at {os.path.basename(self.frames[-1].file)}:{self.frames[-1].line}" if self.frames else ""
+        where = f" at {Path(self.frames[-1].file).name}:{self.frames[-1].line}" if self.frames else ""
         return f"{self.kind}: {self.message}{where}" if self.message else f"{self.kind}{where}"
 
     def traceback(self) -> str:

@@ -8,7 +8,7 @@ import random as _random
 from collections import deque
 from collections.abc import Iterator, Mapping
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
@@ -131,7 +131,7 @@ class Runtime:
 
     # -- life ------------------------------------------------------------------------------------------------
 
-    async def __aenter__(self) -> Runtime:
+    async def __aenter__(self) -> Self:
         """Start the runtime on the running loop.
 
         Raises:
@@ -186,8 +186,10 @@ class Runtime:
                 return
             await self.sleep(self.kill_grace)
 
-    async def shut_down(self, cell: Cell, limit: float | str) -> ExitReason:
+    async def shut_down(self, ref: Ref, limit: float | str) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
+        cell = ref
+        assert isinstance(cell, Cell)
         if limit == "brutal_kill":
             cell.end_by_force(KILLED)
         else:

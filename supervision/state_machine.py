@@ -147,8 +147,8 @@ class StateMachine(Actor):
     """An actor whose messages are events, handled by the function of the state it is in.
 
     A state function is a method marked with `state`, plain or ``async``. It takes each event: a message, a request (and
-    returns its answer), a time-out, or an `Enter`. States need not be names: override `handle_event` to take the state as
-    an argument. What is to become of the state and of the event is said, while an event is handled, by `next_state`,
+    returns its answer), a time-out, or an `Enter`. States need not be names: override `handle_event` to take the state
+    as an argument. What is to become of the state and of the event is said, while an event is handled, by `next_state`,
     `postpone`, `next_event` and the functions for time-outs.
 
     What OTP says holds: only a *change* of state runs postponed events again, oldest first and before newer ones, ends

@@ -93,8 +93,8 @@ class Supervisor(ChildKeeper):
         max_restarts: how many restarts are allowed in ``max_seconds`` before the supervisor gives up: it stops its
             children and ends with `SHUTDOWN`, for its own supervisor to deal with.
         max_seconds: the length of that window.
-        auto_shutdown: whether the supervisor ends when ``any_significant`` child, or ``all_significant`` children, ended
-            by themselves.
+        auto_shutdown: whether the supervisor ends when ``any_significant`` child, or ``all_significant`` children,
+            ended by themselves.
 
     Raises:
         BadStrategy, BadBudget, BadChildSpec: an argument is wrong; nothing was started.

@@ -1,3 +1,1 @@
-"""Data that comes with the package. ``sentiment.csv`` was written for it and is in the public domain (CC0
-1.0).
-"""
+"""Data that comes with the package. ``sentiment.csv`` was written for it and is in the public domain (CC0 1.0)."""

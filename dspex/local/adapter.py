@@ -27,8 +27,7 @@ from dspex._compat import (
 
 
 def choices_of(annotation: Any) -> tuple[Any, ...]:
-    """Return the values that a type can have, as JSON has them, if they can be listed: ``Literal``, ``bool``,
-    enums.
+    """Return the values of a type, as JSON has them, if they can be listed: of a ``Literal``, a ``bool``, an enum.
 
     >>> choices_of(Literal["yes", "no"]), choices_of(bool), choices_of(str)
     (('yes', 'no'), (True, False), ())
@@ -43,11 +42,10 @@ def choices_of(annotation: Any) -> tuple[Any, ...]:
 
 
 def response_format(signature: Any) -> dict[str, Any] | None:
-    """Return the format that asks for a choice: a JSON schema with one ``enum``, for a signature with one
-    such output.
+    """Return the format that asks for a choice: a JSON schema with one ``enum``.
 
-    None for any other signature. The format is OpenAI's, so it means the same to every server that knows
-    schemas.
+    None unless the signature has one output, whose values can be listed. The format is OpenAI's, so it means the same
+    to every server that knows schemas.
     """
     outputs = signature.output_fields
     if len(outputs) != 1:
@@ -62,8 +60,7 @@ def response_format(signature: Any) -> dict[str, Any] | None:
 
 
 class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
-    """Writes short prompts, and makes a choice of a single output that is a ``Literal``, a ``bool`` or an
-    enum.
+    """Writes short prompts, and makes a choice of a single output that is a ``Literal``, a ``bool`` or an enum.
 
     The system message is the signature's instructions, and the descriptions of fields if the author gave any.
     Inputs and demonstrations are lines ``Label: value``. If the language model knows JSON schemas and the

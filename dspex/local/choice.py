@@ -64,8 +64,8 @@ class Scores(NamedTuple):
 
 def choice_of(request: Any) -> Choice | None:
     """Return the choice that a request asks for, or None if its answer is free."""
-    format = request.config.response_format or {}
-    properties = format.get("schema", {}).get("properties", {})
+    wanted = request.config.response_format or {}
+    properties = wanted.get("schema", {}).get("properties", {})
     if len(properties) != 1 or request.tools:
         return None
     ((field, schema),) = properties.items()
@@ -88,7 +88,8 @@ def choose(request: Any, choice: Choice, chance: Random) -> Exchange[Any]:
     prompt = f"{template['prompt']}{choice.title}:"
     tokens: list[list[int]] = []
     for text in texts:
-        tokens.append((yield Post("/tokenize", {"content": f" {text}"}))["tokens"])
+        answer = yield Post("/tokenize", {"content": f" {text}"})
+        tokens.append(answer["tokens"])
     distinct = len({sequence[0] for sequence in tokens}) == len(tokens)
     scores = yield from (_first_tokens if distinct else _whole_strings)(prompt, tokens)
     temperature = request.config.temperature or 0.0
@@ -160,14 +161,14 @@ def _response(request: Any, choice: Choice, picked: int, scores: Scores) -> Any:
 
 
 @contextmanager
-def _transport_errors(url: str) -> Iterator[None]:
+def _transport_errors(url: str) -> Generator[None]:
     """Turn what can happen on the way into lm15 errors, all of which DSPy tries again."""
     try:
         yield
     except httpx.TimeoutException as error:
         raise lm15.TimeoutError(f"{url}: no answer in time", provider="llama-server") from error
     except httpx.TransportError as error:
-        raise lm15.TransportError(f"{url}: {error or type(error).__name__}", provider="llama-server") from error
+        raise lm15.TransportError(f"{url}: {str(error) or type(error).__name__}", provider="llama-server") from error
 
 
 def _answer(response: httpx.Response) -> dict[str, Any]:

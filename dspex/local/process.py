@@ -17,8 +17,11 @@ TAIL = 20
 
 
 class ProcessEnd(msgspec.Struct, frozen=True):
-    """How a process ended: its exit status (minus the number of the signal, if it was one), and its last
-    words on standard error.
+    """How a process ended.
+
+    Attributes:
+        status: its exit status; minus the number of the signal, if it was one.
+        last_words: the last lines of its standard error.
     """
 
     status: int

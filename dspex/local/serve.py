@@ -60,7 +60,7 @@ def wait_for_end(stdin: int, parent: int, look: float = LOOK) -> None:
             return
 
 
-def _end(signum: int, frame: object) -> None:
+def _end(_signum: int, _frame: object) -> None:
     raise SystemExit(0)
 
 

@@ -32,8 +32,7 @@ def sentiment() -> Any:
 
 
 def children(environ: Mapping[str, str] | None = None, *, concurrency: int = 2) -> list[ChildSpec]:
-    """Return the children of a supervisor that serve the program: the embedded model, if it is used, and the
-    program.
+    """Return the children of a supervisor that serve the program: the embedded model, if it is used, and the program.
 
     Args:
         environ: the environment; that of the process if None. See `dspex.lm`.

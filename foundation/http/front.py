@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager, suppress
 from contextvars import Context
 from typing import TYPE_CHECKING
@@ -49,7 +49,7 @@ class Server(uvicorn.Server):
         self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @contextmanager
-    def capture_signals(self) -> Iterator[None]:  # type: ignore[override]
+    def capture_signals(self) -> Generator[None]:
         """Leave signals alone."""
         yield
 

@@ -20,8 +20,8 @@ body {{ margin: 2rem auto; max-width: 72rem; padding: 0 1rem }}
 table {{ border-collapse: collapse; width: 100% }}
 th, td {{ text-align: left; padding: .25rem .75rem .25rem 0; border-bottom: 1px solid #8884 }}
 td.n, th.n {{ text-align: right; font-variant-numeric: tabular-nums }}
-.starting, .restarting {{ color: #b07a00 }} .stopping, .exiting, .stopped {{ color: #888 }} .running {{ color: #1a8f3c }}
-small {{ color: #888 }}
+.starting, .restarting {{ color: #b07a00 }} .running {{ color: #1a8f3c }}
+.stopping, .exiting, .stopped, small {{ color: #888 }}
 </style></head><body>
 """
 
@@ -39,7 +39,8 @@ def page(now: View, troubles: Iterable[Degraded]) -> str:
     return (
         f"{_HEAD}<h1>{escape(now.node)}</h1>\n<p>{state}</p>\n<table>{_COLUMNS}{rows}</table>\n"
         f"{''.join(map(_absent, now.left_out))}"
-        f"<p><small>{now.actors} actors, {now.runnable} runnable, {now.zombies} zombies; dead letters: {letters}</small></p>\n"
+        f"<p><small>{now.actors} actors, {now.runnable} runnable, {now.zombies} zombies; "
+        f"dead letters: {letters}</small></p>\n"
         '<p><small><a href="programs">programs</a> · <a href="metrics">metrics</a> · <a href="readyz">ready?</a>'
         "</small></p>\n</body></html>\n"
     )

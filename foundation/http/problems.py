@@ -63,12 +63,12 @@ def json_response(
 
 
 def _as_json(value: object) -> object:
-    """Return what JSON has no form for as something that it has: a model (of pydantic) as its fields, the rest as text."""
+    """Return what JSON has no form for as something that it has: a pydantic model as its fields, the rest as text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else str(value)
 
 
-async def on_problem(request: Request, error: Exception) -> Response:
+async def on_problem(_: Request, error: Exception) -> Response:
     """Answer a request that met a `Problem`."""
     assert isinstance(error, Problem)
     return error.response()
@@ -84,7 +84,7 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     return response
 
 
-async def on_error(request: Request, error: Exception) -> Response:
+async def on_error(_: Request, error: Exception) -> Response:
     """Answer a request on which the front itself failed."""
     detail = f"{type(error).__name__}: {error}"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response()

@@ -77,7 +77,8 @@ class Programs:
         return json_response({"name": name, **msgspec.to_builtins(await self._describe(name))})
 
     async def _describe(self, name: str) -> Interface:
-        return await self._ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
+        interface: Interface = await self._ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
+        return interface
 
     async def run(self, request: Request) -> Response:
         """Run a program on the inputs in the body, and return its outputs."""

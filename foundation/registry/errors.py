@@ -13,7 +13,7 @@ class RegistryError(Exception):
 
 
 class KeyTaken(RegistryError):
-    """The key belongs to ``ref``, which lives. (It may be the very actor that was to be registered.)"""
+    """The key belongs to ``ref``, which lives; it may be the very actor that was to be registered."""
 
     def __init__(self, key: Any, ref: Ref) -> None:
         self.key = key

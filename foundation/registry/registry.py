@@ -21,14 +21,14 @@ R = TypeVar("R")
 class Registry(Actor):
     """Writes a `Directory`: enters, changes and removes entries in the order of the requests, and removes the dead.
 
-    It is found by its name, and so is its directory: ``Directory.of(runtime, name)``. Started without a name, it takes the
-    name ``registry``.
+    It is found by its name, and so is its directory: ``Directory.of(runtime, name)``. Started without a name, it takes
+    the name ``registry``.
 
     A crash heals by taking over what was published. The tables are in the directory, as one immutable value in which no
-    write is half done, so a new incarnation goes on from there: it removes those who ended in the meantime and watches the
-    others. What was acknowledged stays, readers notice nothing, and nobody has to register again. (OTP instead lets the
-    registered processes die with their registry: there, the tables are gone with their owner.) A write that was under way
-    fails with `ActorExited` and has either been published as a whole or not at all.
+    write is half done, so a new incarnation goes on from there: it removes those who ended in the meantime and watches
+    the others. What was acknowledged stays, readers notice nothing, and nobody has to register again. (OTP instead lets
+    the registered processes die with their registry: there, the tables are gone with their owner.) A write that was
+    under way fails with `ActorExited` and has either been published as a whole or not at all.
 
     Args:
         indexes: the paths of the fields of metadata by which entries can be found, such as ``"capabilities"`` or

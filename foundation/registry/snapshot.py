@@ -40,7 +40,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     """A registry at one moment.
 
     What is in it never changes, however long it is held. Because actors end at any time, every answer leaves out the
-    entries of those who do not live at the moment of asking; that is all that can make two answers of one snapshot differ.
+    entries of those who do not live at the moment of asking; that is all that can make two answers of one snapshot
+    differ.
 
     Attributes:
         version: grows by one with each change of the registry.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import util
 from pathlib import Path
@@ -75,7 +75,7 @@ def loop_factory(
 
 
 @contextmanager
-def _importable(tree: str) -> Iterator[None]:
+def _importable(tree: str) -> Generator[None]:
     """Let a tree name modules in the working directory, and beside its file."""
     before = list(sys.path)
     places = [str(Path.cwd())] if ":" in tree else [str(Path.cwd()), str(Path(tree).resolve().parent)]

@@ -61,7 +61,7 @@ class Console:
             kind = getattr(spec.start, "__qualname__", type(spec.start).__name__)
             named = {} if spec.name is None else {"name": spec.name}
             fields = {"kind": kind, "restart": spec.restart, "shutdown": spec.shutdown, **named}
-            self.say(f"{_indented(path):<{_IDS}} {kind:<{_KINDS}} {_remarks(path, spec)}", "child", path=path, **fields)
+            self.say(f"{_indented(path):<{_IDS}} {kind:<{_KINDS}} {_remarks(spec)}", "child", path=path, **fields)
         for part in tree.left_out:
             self.left_out(part)
 
@@ -141,14 +141,14 @@ def _indented(path: str) -> str:
     return "  " * (path.count("/") - 1) + path.rpartition("/")[2]
 
 
-def _remarks(path: str, spec: ChildSpec) -> str:
+def _remarks(spec: ChildSpec) -> str:
     named = "" if spec.name is None else f", name {spec.name}"
     shutdown = f"{spec.shutdown:g} s" if isinstance(spec.shutdown, (int, float)) else spec.shutdown
     return f"{spec.restart}, shutdown {shutdown}{named}"
 
 
 def curl(url: str, interface: Interface) -> str:
-    """Return a command that runs a program.
+    r"""Return a command that runs a program.
 
     >>> curl("http://127.0.0.1:8000/programs/echo", Interface("Echo", "", (Field("text", "str"),), ()))
     'curl -X POST http://127.0.0.1:8000/programs/echo -d \\'{"text": "What a lovely day."}\\''

@@ -1,4 +1,7 @@
-"""What the command can be told: by arguments, and by the environment (``FOUNDATION_PORT`` for ``--port``); arguments win."""
+"""What the command can be told: by arguments, and by the environment (``FOUNDATION_PORT`` for ``--port``).
+
+Arguments win.
+"""
 
 from __future__ import annotations
 
@@ -100,9 +103,9 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="python -m foundation.run",
-        description="Start a supervision tree and keep it running until Ctrl-C or SIGTERM; a second one forces the end.",
-        epilog="Each option can be set by the environment too, as FOUNDATION_TREE, FOUNDATION_PORT, FOUNDATION_JSON_LOGS "
-        "and so on; arguments win. Exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.",
+        description="Start a supervision tree and keep it running until Ctrl-C or SIGTERM; another one forces the end.",
+        epilog="Each option can be set by the environment too: FOUNDATION_TREE, FOUNDATION_PORT, and so on; arguments "
+        "win. Exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.",
         allow_abbrev=False,
     )
     either = argparse.BooleanOptionalAction
@@ -137,7 +140,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         hint = did_you_mean(unknown[0], known)
         raise BadInput("command line", unknown[0], f"there is no such option{hint}; --help tells more")
     told = {name: value for name, value in vars(given).items() if value is not None}
-    found = {**_from_environment(environ, told), **_read(told, lambda name: _option(name))}
+    found = {**_from_environment(environ, told), **_read(told, _option)}
     return Settings(**found)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -43,7 +43,7 @@ class StopSignals:
         (self.stop if self._heard == 1 else self.force).set()
 
     @contextmanager
-    def installed(self) -> Iterator[StopSignals]:
+    def installed(self) -> Generator[StopSignals]:
         """Handle signals within the block, and restore what was there before."""
         before = {number: signal.signal(number, self.receive) for number in HANDLED}
         try:

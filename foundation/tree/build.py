@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 
 from foundation.tree.errors import TreeError, did_you_mean
-from foundation.tree.format import OF_DYNAMIC, OF_STATIC, OF_SUPERVISORS, OF_WORKERS, REMEDIES, Entry, Group
+from foundation.tree.format import (
+    OF_DYNAMIC,
+    OF_STATIC,
+    OF_SUPERVISORS,
+    OF_WORKERS,
+    REMEDIES,
+    Entry,
+    Group,
+    Supervising,
+)
 from foundation.tree.imports import BadImport, call, check_arguments, resolve
 from foundation.tree.missing import LeftOut, MissingPart, require_module
 from foundation.tree.optional import OptionalSupervisor, Presence
@@ -54,7 +63,7 @@ class Builder:
 
     # -- children --------------------------------------------------------------------------------------------------
 
-    def _children(self, group: Group, path: str) -> list[ChildSpec]:
+    def _children(self, group: Supervising, path: str) -> list[ChildSpec]:
         if isinstance(group.children, str):
             return self._called_children(group.children, path)
         specs = [self._child(entry, f"{path}/{entry.id}".lstrip("/")) for entry in group.children or ()]
@@ -79,9 +88,10 @@ class Builder:
             self._require(entry, path)
             return self._worker(entry, path) if entry.start is not None else self._supervisor(entry, path)
         except MissingPart as missing:
-            return self._missing(entry, path, missing)
+            self._do_without(entry, path, missing)
+            return None
 
-    def _missing(self, entry: Entry, path: str, missing: MissingPart) -> None:
+    def _do_without(self, entry: Entry, path: str, missing: MissingPart) -> None:
         missing.remedy = missing.remedy or entry.install
         missing.path = missing.path or path
         if not entry.optional:
@@ -117,7 +127,7 @@ class Builder:
         self, entry: Entry, path: str, start: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]
     ) -> ChildSpec:
         pause = entry.backoff
-        return self._spec(
+        spec: ChildSpec = self._spec(
             path,
             lambda: ChildSpec(
                 entry.id,
@@ -131,10 +141,11 @@ class Builder:
                 name=entry.name,
             ),
         )
+        return spec
 
     # -- supervisors -----------------------------------------------------------------------------------------------
 
-    def _options(self, group: Group, path: str) -> dict[str, Any]:
+    def _options(self, group: Supervising, path: str) -> dict[str, Any]:
         """Return the arguments of a supervisor, checked as its class would."""
         keys = ("strategy", "max_restarts", "max_seconds", "auto_shutdown", "max_children")
         given = {key: getattr(group, key, None) for key in keys}

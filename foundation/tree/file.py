@@ -78,7 +78,9 @@ def _explain(source: str, raw: Mapping[str, Any], message: str) -> TreeError:
 
 def _walk(raw: Mapping[str, Any], where: str) -> tuple[str, list[str], Any]:
     """Follow msgspec's path; return the child it leads into, the keys behind that, and the value there."""
-    child, keys, value = "", list[str](), raw
+    child = ""
+    keys: list[str] = []
+    value: Any = raw
     for key, index in _STEP.findall(where):
         if key:
             keys.append(key)

@@ -28,8 +28,8 @@
     dynamic = true                        # children come and go; those listed here are its first
     max_children = 1000
 
-``"${port}"`` and ``"${host}"`` in ``args`` and ``kwargs`` stand for what the command line or the environment says. A part
-with ``optional = true`` is left out where something that it needs is not installed; `docs/how-to` tells more.
+``"${port}"`` and ``"${host}"`` in ``args`` and ``kwargs`` stand for what the command line or the environment says. A
+part with ``optional = true`` is left out where something that it needs is not installed; `docs/how-to` tells more.
 """
 
 from __future__ import annotations
@@ -55,10 +55,9 @@ class BackoffTable(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     jitter: float = 0.5
 
 
-class Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
+class Supervising(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     """What every supervisor in a file can say."""
 
-    id: str | None = None
     strategy: Strategy | None = None
     max_restarts: int | None = None
     max_seconds: float | None = None
@@ -66,7 +65,13 @@ class Group(msgspec.Struct, forbid_unknown_fields=True, kw_only=True):
     children: list[Entry] | str | None = None
 
 
-class Entry(Group, forbid_unknown_fields=True, kw_only=True):
+class Group(Supervising, forbid_unknown_fields=True, kw_only=True):
+    """The root of a tree: what stands at the top of a file."""
+
+    id: str | None = None
+
+
+class Entry(Supervising, forbid_unknown_fields=True, kw_only=True):
     """A child in a file: a worker, which has ``start``, or a supervisor, which has ``children`` or is ``dynamic``.
 
     Attributes:

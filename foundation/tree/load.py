@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -51,7 +50,7 @@ def load_tree(
 
 
 def _is_import_path(source: str) -> bool:
-    return ":" in source and not os.path.exists(source)
+    return ":" in source and not Path(source).exists()
 
 
 def _short(path: Path) -> str:

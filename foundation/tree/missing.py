@@ -53,8 +53,8 @@ def _line(why: str, remedy: str) -> str:
 def missing_part(error: Exception) -> MissingPart | None:
     """Return what an error says is missing; None if it is about something else.
 
-    An `ImportError` says that something is missing; and so does any exception with the attributes ``missing`` (what) and
-    ``remedy`` (the command that installs it).
+    An `ImportError` says that something is missing; and so does any exception with the attributes ``missing`` (what)
+    and ``remedy`` (the command that installs it).
     """
     if isinstance(error, MissingPart):
         return error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Collection, Mapping
+from collections.abc import AsyncGenerator, Collection, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -12,7 +12,6 @@ from foundation.tree.load import DEFAULT, load_tree
 from foundation.tree.missing import LeftOut, leave_out, left_out
 from foundation.tree.tree import Tree
 from supervision import ExitReason, Ref, Runtime, events
-from supervision._cell import Cell
 from supervision.errors import NotRunning
 
 
@@ -92,7 +91,6 @@ class RunningTree:
         root = self._root
         if root is None or root.reason is not None:
             return ()
-        assert isinstance(root, Cell)
         stopping = asyncio.ensure_future(self.runtime.shut_down(root, "infinity"))
         if await self.runtime.scheduler.wait(stopping, limit):
             return ()
@@ -114,7 +112,7 @@ async def running_tree(
     without: Collection[str] = (),
     shutdown_timeout: float = 30.0,
     **options: Any,
-) -> AsyncIterator[RunningTree]:
+) -> AsyncGenerator[RunningTree]:
     """Run a tree inside somebody's event loop: a web application's lifespan, a worker, a notebook.
 
     Nothing is installed in the process: no signal handlers, no logging, no loop.
@@ -130,7 +128,8 @@ async def running_tree(
         TreeError: something is wrong with the tree; nothing was started.
         StartError: something in it did not start.
 
-    >>> from supervision import Actor
+    >>> import asyncio
+    >>> from supervision import Actor, ChildSpec
     >>> async def main() -> bool:
     ...     async with running_tree([ChildSpec("worker", Actor)]) as tree:
     ...         return tree.runtime.find("/tree/worker").alive

@@ -90,7 +90,8 @@ async def advance(seconds: float) -> None:
     Raises:
         RuntimeError: the loop's time is not virtual.
     """
-    if not isinstance(asyncio.get_running_loop(), VirtualClockLoop):
+    loop = asyncio.get_running_loop()
+    if type(loop) is not VirtualClockLoop:
         raise RuntimeError("advance() needs a loop with virtual time: run the test with supervision.testing.run")
     await asyncio.sleep(seconds)
 

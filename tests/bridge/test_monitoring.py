@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 import pytest
@@ -320,7 +320,7 @@ async def test_wrong_arguments_monitor_nobody(
     for count in ("degraded_after", "unresponsive_after", "healthy_after"):
         for value in (0, True, 1.5):
             with pytest.raises(BadOption, match=count):
-                Thresholds(**{count: value})
+                Thresholds(**cast("Any", {count: value}))
     with pytest.raises(BadTime, match="slow"):
         Thresholds(slow=0.0)
     assert (await count_children(monitors)).active == 0

@@ -58,7 +58,8 @@ async def test_a_foreign_actor_is_registered_alike(runtime: Runtime, directory: 
 
 
 async def test_a_supervised_agent_is_registered_after_each_restart(runtime: Runtime, directory: Directory) -> None:
-    """An agent that is started and registered in one is in the registry again as soon as its supervisor has restarted it."""
+    """An agent that is started and registered in one is in the registry again as soon as its supervisor has
+    restarted it."""
     child = ChildSpec(
         "w1", start_and_register, (AgentServer, (Worker,), {"id": "w1"}), {"capabilities": ["sort"], "key": "w1"}
     )
@@ -79,8 +80,8 @@ async def test_what_cannot_be_registered_is_not_started(runtime: Runtime, direct
     exits: list[Any] = []
     runtime.subscribe(exits.append, Exited)
     before = list(runtime.actors())
+    child = ChildSpec("f", start_and_register, (Foreign, (2,), {"colour": "blue"}), {"key": "taken"})
     with pytest.raises(StartError) as error:
-        child = ChildSpec("f", start_and_register, (Foreign, (2,), {"colour": "blue"}), {"key": "taken"})
         await start_child(runtime.name("top"), child)
     assert "KeyTaken" in str(error.value)
     assert list(runtime.actors()) == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 READY = (
     "import json, os, sys\n"
@@ -29,8 +30,7 @@ def python(code: str) -> list[str]:
 def alive(pid: int) -> bool:
     """Return whether a process runs (one that has ended and waits to be noticed does not)."""
     try:
-        with open(f"/proc/{pid}/stat") as file:
-            return file.read().rpartition(")")[2].split()[0] != "Z"
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
     except OSError:
         return False
 

@@ -26,6 +26,7 @@ from supervision import (
     StartError,
     Supervisor,
 )
+from supervision.testing import settled
 from tests.dspex.samples import (
     BINDING,
     READY,
@@ -322,8 +323,7 @@ async def test_killing_the_actor_answers_its_callers_at_once(runtime: Runtime) -
             await call
         assert caught.value.reason == KILLED
     assert await actor.join() == KILLED
-    await asyncio.sleep(0)
-    await asyncio.sleep(0)
+    await settled(runtime)
     assert (gate.came, gate.cancelled) == (["a"], ["a"])
 
 
@@ -337,7 +337,7 @@ async def test_stopping_the_actor_cancels_its_tasks(runtime: Runtime) -> None:
     with pytest.raises(ActorExited) as caught:
         await call
     assert caught.value.reason == NORMAL
-    await asyncio.sleep(0)
+    await settled(runtime)
     assert gate.cancelled == ["a"]
 
 
@@ -365,6 +365,6 @@ async def test_a_restarted_actor_has_a_new_program_and_its_settings(runtime: Run
     assert first is not None
     first.kill()
     await first.join()
-    await asyncio.sleep(0)
+    await settled(runtime)
     assert name.resolve() is not first
     assert (await name.call(RunProgram({"question": "?"}))).outputs == {"answer": "blue"}

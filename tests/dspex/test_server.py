@@ -16,6 +16,7 @@ from dspex.local.model_file import ModelMissing
 from dspex.local.process import NotReady, ProcessEnd
 from dspex.local.server import Endpoint, LanguageModelServer, ProcessEnded
 from supervision import KILLED, Abnormal, ChildSpec, Ref, Runtime, StartError, Supervisor, events
+from supervision.testing import settled
 from tests.dspex.children import FAILING, GOOD, STUBBORN, alive, kill, pid_of, python
 
 ROOT = Path(__file__).parents[2]
@@ -149,7 +150,7 @@ async def test_a_wanted_end_is_not_reported(runtime: Runtime) -> None:
     runtime.subscribe(lambda event: dropped.append(event.message), events.MessageDropped)
     server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
     await server.stop()
-    await asyncio.sleep(0)
+    await settled(runtime)
     assert not [message for message in dropped if ProcessEnded.__name__ in message]
 
 

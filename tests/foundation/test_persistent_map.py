@@ -49,7 +49,8 @@ def leaves_and_depth(node: Any, depth: int = 0) -> tuple[list[tuple[int, int]], 
 
 @given(CHANGES, st.integers(0, 2**30))
 def test_it_is_a_dictionary_whose_old_versions_stay(changes: list[tuple[int, int | None]], rotate: int) -> None:
-    """After any changes it has the items of a dictionary with the same changes, and each earlier map still has its own."""
+    """After any changes it has the items of a dictionary with the same changes, and each earlier map still has its
+    own."""
     model: dict[Any, int] = {}
     made: PersistentMap[Any, int] = PersistentMap()
     history: list[tuple[PersistentMap[Any, int], dict[Any, int]]] = []
@@ -115,7 +116,8 @@ def test_a_key_that_does_not_equal_itself_can_be_removed() -> None:
 
 
 def test_what_it_refuses_and_how_it_looks() -> None:
-    """A missing key is a KeyError, an unhashable one a TypeError, an absent one discarded is the same map; it prints."""
+    """A missing key is a KeyError, an unhashable one a TypeError, an absent one discarded is the same map; it
+    prints."""
     made = PersistentMap([("a", 1)])
     with pytest.raises(KeyError):
         made["b"]

@@ -285,7 +285,7 @@ async def test_bad_arguments_are_named(runtime: Runtime, directory: Directory, i
     async with Runtime(watchdog=None, reports=False) as elsewhere:
         with pytest.raises(BadOption, match="of this runtime"):
             await directory.register("a", await elsewhere.spawn(Idle))
-    with pytest.raises(NotIndexed, match="'colour' is not indexed; indexed are: capabilities, home_place.city, load"):
+    with pytest.raises(NotIndexed, match=r"'colour' is not indexed; indexed are: capabilities, home_place.city, load"):
         directory.find("colour", "red")
     with pytest.raises(NotIndexed, match="no fields"):
         Snapshot().find("colour", "red")
@@ -449,7 +449,8 @@ async def test_versions_go_on_after_a_restart(runtime: Runtime, directory: Direc
 
 
 async def test_a_write_meets_no_registry(runtime: Runtime, directory: Directory, idle: Ref) -> None:
-    """A write that was waiting when the registry was killed fails with ActorExited, one sent later with NoProcess; neither
+    """A write that was waiting when the registry was killed fails with ActorExited, one sent later with NoProcess;
+    neither
     has happened."""
     waiting = directory.register("a", idle)
     registry(runtime).kill()

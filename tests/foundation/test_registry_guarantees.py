@@ -1,4 +1,5 @@
-"""What a directory guarantees, checked on histories of concurrent writers, deaths and restarts against a plain model."""
+"""What a directory guarantees, checked on histories of concurrent writers, deaths and restarts against a plain
+model."""
 
 from __future__ import annotations
 
@@ -170,7 +171,8 @@ ORDERS = st.lists(
 
 @given(ORDERS)
 def test_histories_of_writers_readers_deaths_and_crashes(orders: list[tuple[Any, ...]]) -> None:
-    """Whatever writers, deaths and restarts do, the directory is what a sequential model says, and each snapshot whole."""
+    """Whatever writers, deaths and restarts do, the directory is what a sequential model says, and each snapshot
+    whole."""
 
     async def main() -> None:
         async with Runtime(watchdog=None, reports=False, seed=1) as runtime:

@@ -21,7 +21,8 @@ _FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 
 
 def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
-    """Virtual time, unless a test asks for other loops: ``@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])``."""
+    """Virtual time, unless a test asks for other loops: ``@pytest.mark.asyncio(loop_factories=["asyncio",
+    "uvloop"])``."""
     marker = item.get_closest_marker("asyncio")
     named = marker.kwargs.get("loop_factories") if marker is not None else None
     return {name: _FACTORIES[name] for name in named or ("virtual",)}

@@ -23,7 +23,7 @@ from supervision import (
     SupervisionError,
 )
 from supervision import events as ev
-from supervision.testing import VirtualClockLoop, barrier, settled
+from supervision.testing import VirtualClockLoop, advance, barrier, settled
 from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, time_of
 
 
@@ -320,7 +320,7 @@ async def test_a_ring_of_callers_is_named(runtime: Runtime, length: int, warm: b
     """A call that would close a ring of actors waiting for each other fails at once, and names them in order."""
     ring = [await runtime.spawn(Puppet) for _ in range(length)]
     if warm:
-        await do(ring[0], lambda actor: asyncio.sleep(0))
+        await do(ring[0], lambda actor: advance(0))
     found: list[Any] = []
     assert await do(ring[0], ask_next(ring, found)) == "a ring"
     (error,) = found
@@ -338,7 +338,7 @@ async def test_a_ring_that_nobody_catches(runtime: Runtime, warm: bool) -> None:
     """An actor that lets `CallCycle` through crashes; its callers get the reason, not an answer."""
     ring = [await runtime.spawn(Puppet) for _ in range(2)]
     if warm:
-        await do(ring[0], lambda actor: asyncio.sleep(0))
+        await do(ring[0], lambda actor: advance(0))
     found: list[BaseException] = []
     error = await error_of(do(ring[0], ask_next(ring, found, catch=False)))
     assert isinstance(error, ActorExited)
@@ -350,7 +350,7 @@ async def test_an_actor_that_calls_itself_and_lets_it_through(runtime: Runtime, 
     """An actor that calls itself crashes with the name of the ring, and its caller hears of the crash."""
     ref = await runtime.spawn(Puppet)
     if warm:
-        await do(ref, lambda actor: asyncio.sleep(0))
+        await do(ref, lambda actor: advance(0))
 
     async def ask_itself(actor: Puppet) -> Any:
         return await do(actor.ref, lambda other: 1)

@@ -21,7 +21,7 @@ from supervision import (
     Supervisor,
 )
 from supervision import events as ev
-from supervision.testing import barrier, settled
+from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, nothing
 
 
@@ -77,7 +77,8 @@ async def test_a_kill_is_done_when_it_returns(runtime: Runtime, events: Recorder
 
 
 async def test_code_that_does_not_swallow_ends_at_once(runtime: Runtime, events: Recorder) -> None:
-    """A killed handler that lets the cancellation through runs its ``finally`` and is gone at the next step of the loop."""
+    """A killed handler that lets the cancellation through runs its ``finally`` and is gone at the next step of the
+    loop."""
     log: list[str] = []
 
     async def wait(actor: Puppet) -> None:
@@ -129,7 +130,8 @@ async def test_close_gets_past_what_swallows_cancellation(runtime: Runtime, even
 
 
 async def test_what_swallows_everything_is_a_zombie(runtime: Runtime, events: Recorder) -> None:
-    """Code that swallows even ``GeneratorExit`` is listed as a zombie, told of once, and leaves the list when it ends."""
+    """Code that swallows even ``GeneratorExit`` is listed as a zombie, told of once, and leaves the list when it
+    ends."""
     swallower = Swallower(BaseException)
     ref = await runtime.spawn(Puppet)
     await kill_in(ref, swallower)
@@ -156,7 +158,7 @@ async def test_a_zombie_that_awaits_a_generator_shows_where(runtime: Runtime) ->
 
     class Odd:
         def __await__(self) -> Any:
-            yield from asyncio.sleep(100.0).__await__()
+            yield from advance(100.0).__await__()
 
     async def wait(actor: Puppet) -> None:
         await Odd()
@@ -222,7 +224,7 @@ async def test_an_async_handler_that_ends_its_own_actor(
 
     async def suicide(actor: Puppet) -> None:
         for _ in range(step):
-            await asyncio.sleep(0)
+            await advance(0)
         if order == "kill":
             actor.ref.kill()
         else:
@@ -237,7 +239,7 @@ async def test_an_async_handler_that_ends_its_own_actor(
     if warm:
         # A first coroutine makes a worker drain the queue, so that the next handler begins inside it.
         first = await runtime.spawn(Puppet)
-        await do(first, lambda actor: asyncio.sleep(0))
+        await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Puppet)
     ref.cast(Do(suicide))
     assert await ref.join() == (KILLED if order == "kill" else Abnormal("x"))
@@ -253,7 +255,7 @@ async def test_a_zombie_by_its_own_hand_is_told_of_once(runtime: Runtime, events
     swallower = Swallower(BaseException, first=lambda actor: actor.ref.kill())
     if warm:
         first = await runtime.spawn(Puppet)
-        await do(first, lambda actor: asyncio.sleep(0))
+        await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Puppet)
     ref.cast(Do(swallower))
     await runtime.sleep(2.5 * runtime.kill_grace)
@@ -276,7 +278,7 @@ async def test_kill_before_the_coroutine_began(runtime: Runtime, events: Recorde
 
     ref = await runtime.spawn(Puppet)
     ref.cast(Do(never))
-    await asyncio.sleep(0)
+    await advance(0)
     if order == "kill":
         ref.kill()
     else:
@@ -290,7 +292,8 @@ async def test_kill_before_the_coroutine_began(runtime: Runtime, events: Recorde
 
 @pytest.mark.parametrize("how", ["kill", "exit", "kill itself", "exit itself"])
 async def test_the_end_in_the_middle_of_a_start(runtime: Runtime, how: str) -> None:
-    """An actor that ends, or is ended, while its `init` runs: the starter hears the reason, and no code of it goes on."""
+    """An actor that ends, or is ended, while its `init` runs: the starter hears the reason, and no code of it goes
+    on."""
     log: list[str] = []
 
     class Slow(Puppet):
@@ -342,7 +345,8 @@ async def test_the_end_in_the_middle_of_a_plain_init(runtime: Runtime, how: str,
 
 
 async def test_an_exit_signal_waits_for_a_slow_finally(runtime: Runtime) -> None:
-    """An exit signal to a waiting handler: the name is free and callers are answered at once; links hear when it ends."""
+    """An exit signal to a waiting handler: the name is free and callers are answered at once; links hear when it
+    ends."""
     log: list[Any] = []
     watcher = await runtime.spawn(Puppet, log, trap=True)
     ref = await runtime.spawn(Puppet, name="n")
@@ -432,7 +436,7 @@ async def test_an_exit_signal_during_terminate(runtime: Runtime, trap: bool, war
     log: list[Any] = []
     if warm:
         first = await runtime.spawn(Puppet)
-        await do(first, lambda actor: asyncio.sleep(0))
+        await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(SlowEnd, log, trap=trap)
 
     def bye(actor: Puppet) -> str:
@@ -482,7 +486,7 @@ async def test_a_terminate_that_ends_its_own_actor(runtime: Runtime, how: str, k
 
     if warm:
         first = await runtime.spawn(Puppet)
-        await do(first, lambda actor: asyncio.sleep(0))
+        await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Odd)
     call = ref.call(Ask(lambda actor: actor.stop("own")), timeout=None)
     assert await ref.join() == (KILLED if how == "kill" else Abnormal("x"))
@@ -500,7 +504,7 @@ async def test_a_cycle_error_caught_by_an_actor_that_then_exits(runtime: Runtime
         await actor.runtime.sleep(100.0)
 
     first = await runtime.spawn(Puppet)
-    await do(first, lambda actor: asyncio.sleep(0))
+    await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Puppet)
     ref.cast(Do(call_itself))
     assert await ref.join() == Abnormal("x")
@@ -515,7 +519,7 @@ async def test_a_task_of_a_killed_actor_is_fenced_as_long_as_its_handler_lives(r
     other = await runtime.spawn(Puppet, log)
 
     async def background() -> None:
-        await asyncio.sleep(1.0)
+        await advance(1.0)
         other.cast(Note("from the dead"))
 
     tasks: list[asyncio.Task[None]] = []
@@ -638,7 +642,7 @@ async def test_closing_ends_what_swallows_cancellation(closing: Runtime) -> None
     async def swallow(actor: Puppet) -> None:
         while True:
             try:
-                await asyncio.sleep(100.0)
+                await advance(100.0)
             except asyncio.CancelledError:
                 log.append("swallowed")
 
@@ -664,7 +668,7 @@ async def test_closing_gives_up_on_what_cannot_be_ended(closing: Runtime) -> Non
     assert [zombie.given_up for zombie in closing.zombies()] == [True]
     assert len(seen.of(ev.Zombie)) == 1
     swallower.release.set()
-    await asyncio.sleep(1.0)
+    await advance(1.0)
     assert closing.zombies() == []
 
 
@@ -675,7 +679,7 @@ async def test_closing_stops_linked_children_in_order(closing: Runtime) -> None:
     child = await do(parent, lambda actor: actor.spawn_link(SlowEnd, log, trap=True))
     plain = await do(parent, lambda actor: actor.spawn_link(Puppet, log))
     closing_task = asyncio.ensure_future(closing.close())
-    await asyncio.sleep(0.5)
+    await advance(0.5)
     assert log == ["begun"]
     await closing_task
     assert log == ["begun", "over"]

@@ -30,7 +30,7 @@ from supervision import (
     Stop,
 )
 from supervision import events as ev
-from supervision.testing import barrier, settled
+from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Do, Note, Puppet, Recorder, Tidy, do, error_of, nothing, time_of
 
 
@@ -213,7 +213,8 @@ CLEAN_ENDS = [
 
 @pytest.mark.parametrize(("what", "reason"), [row[1:] for row in CLEAN_ENDS], ids=[row[0] for row in CLEAN_ENDS])
 async def test_S164_clean_ends_are_silent(runtime: Runtime, events: Recorder, what: Any, reason: ExitReason) -> None:
-    """After an end in order the caller without an answer and a linked starter get the reason, and nothing is reported."""
+    """After an end in order the caller without an answer and a linked starter get the reason, and nothing is
+    reported."""
     log: list[Any] = []
     starter = await runtime.spawn(Puppet, log, trap=True)
     ref = await do(starter, lambda actor: actor.spawn_link(Puppet))
@@ -231,7 +232,8 @@ async def test_S164_clean_ends_are_silent(runtime: Runtime, events: Recorder, wh
 
 
 async def test_S164_a_crash_is_reported_once(runtime: Runtime, events: Recorder) -> None:
-    """A handler that raises makes one crash report: the name, the message in hand, what waits, and where it was raised."""
+    """A handler that raises makes one crash report: the name, the message in hand, what waits, and where it was
+    raised."""
     ref = await runtime.spawn(Puppet, name="fragile")
     message = Do(raises(OSError("broken")))
     ref.cast(message)
@@ -287,7 +289,7 @@ async def test_S167_a_crash_in_init_reaches_the_starter(runtime: Runtime, linked
     boom = OSError("boom")
 
     async def wait_then_fail(actor: Actor) -> None:
-        await asyncio.sleep(0)
+        await advance(0)
         raise boom
 
     what = wait_then_fail if slow else raises(boom)
@@ -326,7 +328,8 @@ TERMINATE_TABLE = [
 async def test_S169_when_terminate_runs(
     runtime: Runtime, who: str, reason: Any, trap: bool, logged: list[Any], end: Any
 ) -> None:
-    """`terminate` runs when the actor stops itself, crashes, or is ended by its parent while it traps; never on kill."""
+    """`terminate` runs when the actor stops itself, crashes, or is ended by its parent while it traps; never on
+    kill."""
 
     class Junk(Tidy):
         def note(self, message: Note) -> Any:

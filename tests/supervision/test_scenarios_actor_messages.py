@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import time
+import sys
 from typing import Any
 
 import pytest
@@ -162,7 +162,8 @@ async def test_S179_the_reply_of_a_stop_comes_after_terminate(runtime: Runtime) 
 
 
 async def test_S180_a_stop_without_reply(runtime: Runtime) -> None:
-    """A handler that stops without an answer: `terminate` runs, the caller gets the reason, and finds the actor dead."""
+    """A handler that stops without an answer: `terminate` runs, the caller gets the reason, and finds the actor
+    dead."""
     log: list[Any] = []
     ref = await runtime.spawn(Tidy, log)
     seen: list[Any] = []
@@ -203,13 +204,14 @@ async def test_S184_messages_of_unknown_shape(runtime: Runtime, events: Recorder
     class Question(Request[int]):
         pass
 
-    with pytest.raises(UnhandledMessage, match="no handler for .*Question"):
+    with pytest.raises(UnhandledMessage, match=r"no handler for .*Question"):
         await ref.call(Question())
     assert ref.alive
 
 
 async def test_S185_what_init_continues_with_comes_first(runtime: Runtime) -> None:
-    """What `init` continues with is handled before a message that was sent earlier, and after the starter is released."""
+    """What `init` continues with is handled before a message that was sent earlier, and after the starter is
+    released."""
     log: list[Any] = []
 
     class Early(Puppet):
@@ -297,7 +299,8 @@ async def test_S187_the_idle_time_out_comes_once(runtime: Runtime) -> None:
 
 
 async def test_S187_the_idle_time_out_runs_from_the_end_of_the_handler(runtime: Runtime) -> None:
-    """A handler that sets the time-out and then waits longer than it: the time-out comes after the handler, not never."""
+    """A handler that sets the time-out and then waits longer than it: the time-out comes after the handler, not
+    never."""
     log: list[Any] = []
     ref = await runtime.spawn(Puppet, log)
 
@@ -392,15 +395,25 @@ async def test_S194_a_call_sees_all_casts_before_it(runtime: Runtime) -> None:
 
 
 async def test_S195_a_long_mailbox_does_not_slow_down_calls(runtime: Runtime) -> None:
-    """Calls of an actor with 100 000 messages in its own mailbox take less than ten times as long."""
+    """Calls of an actor with 100 000 messages in its own mailbox take no more steps than with an empty one."""
     ref = await runtime.spawn(Puppet)
     client = await runtime.spawn(Puppet)
 
-    async def ask_often(actor: Puppet) -> float:
-        began = time.perf_counter()
-        for _ in range(300):
-            await do(ref, lambda other: 1)
-        return time.perf_counter() - began
+    async def ask_often(actor: Puppet) -> int:
+        steps = 0
+
+        def step(*_: Any) -> None:
+            nonlocal steps
+            steps += 1
+
+        before = sys.getprofile()
+        sys.setprofile(step)
+        try:
+            for _ in range(300):
+                await do(ref, lambda other: 1)
+        finally:
+            sys.setprofile(before)
+        return steps
 
     await do(client, ask_often)
     empty = await do(client, ask_often)
@@ -408,11 +421,12 @@ async def test_S195_a_long_mailbox_does_not_slow_down_calls(runtime: Runtime) ->
     for _ in range(100_000):
         client.cast(Unknown())
     full = await call
-    assert full < 10 * empty + 0.05
+    assert full < 1.1 * empty
 
 
 async def test_S197_many_calls_with_one_limit(runtime: Runtime) -> None:
-    """Calls of a quick actor, a missing one and a slow one with one limit: one answer, two errors, nothing comes later."""
+    """Calls of a quick actor, a missing one and a slow one with one limit: one answer, two errors, nothing comes
+    later."""
     log: list[Any] = []
     client = await runtime.spawn(Puppet, log, trap=True)
     await runtime.spawn(Puppet, name="quick")

@@ -119,7 +119,8 @@ async def test_the_order_to_kill_counts_by_value(runtime: Runtime) -> None:
 
 
 async def test_the_first_of_two_signals_decides(runtime: Runtime) -> None:
-    """Of two exit signals in a row the first gives the reason, whether the actor is idle or in the middle of something."""
+    """Of two exit signals in a row the first gives the reason, whether the actor is idle or in the middle of
+    something."""
     idle = await runtime.spawn(Puppet)
     busy = await runtime.spawn(Puppet)
     busy.cast(Do(lambda actor: actor.runtime.sleep(10.0)))
@@ -431,7 +432,8 @@ async def test_S242_the_watcher_dies_first(runtime: Runtime) -> None:
 
 
 async def test_S244_a_reply_token_is_good_for_one_answer(runtime: Runtime) -> None:
-    """OTP's reply alias: the first answer arrives, the second is an error at the sender; a `Down` still comes after it."""
+    """OTP's reply alias: the first answer arrives, the second is an error at the sender; a `Down` still comes after
+    it."""
     log: list[Any] = []
     ref = await runtime.spawn(Puppet)
     client = await runtime.spawn(Puppet, log)
