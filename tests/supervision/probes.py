@@ -11,6 +11,7 @@ import pytest
 
 from supervision import (
     Actor,
+    ChildSpec,
     Down,
     Exit,
     ExitReason,
@@ -21,8 +22,10 @@ from supervision import (
     Runtime,
     current_actor,
     handle,
+    which_children,
 )
 from supervision.events import ActorEvent, Event
+from supervision.testing import barrier
 
 E = TypeVar("E", bound=Event)
 
@@ -102,6 +105,58 @@ class Tidy(Puppet):
     def terminate(self, reason: ExitReason) -> None:
         """Write down the reason."""
         self.log.append(("terminate", reason))
+
+
+class Rec(Puppet):
+    """The recorder child of the reference (section 4.0).
+
+    It writes ``+id`` when it has started, ``!id`` when an attempt failed, and ``-id(reason)`` when it cleans up, which
+    takes ``slow_stop`` seconds. Its n-th start does what the n-th entry of ``plan`` says: "ok", a value that ``init``
+    returns, or an exception that it raises. The last entry stays.
+    """
+
+    def __init__(self, log: list[Any], id: Any, plan: list[Any], slow_stop: float, trap: bool) -> None:
+        super().__init__(log, trap)
+        self.id = id
+        self.slow_stop = slow_stop
+        self.step = plan.pop(0) if len(plan) > 1 else plan[0]
+
+    def init(self) -> Any:
+        """Follow the plan."""
+        if self.step == "ok":
+            self.log.append(f"+{self.id}")
+            return None
+        self.log.append(f"!{self.id}")
+        if isinstance(self.step, BaseException):
+            raise self.step
+        return self.step
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Take the time that was said, and write down the reason."""
+        if self.slow_stop:
+            await self.runtime.sleep(self.slow_stop)
+        self.log.append(f"-{self.id}({reason})")
+
+
+def rec(log: list[Any], id: Any, *plan: Any, slow_stop: float = 0.0, trap: bool = True, **fields: Any) -> ChildSpec:
+    """Return the specification of a recorder child; ``fields`` are those of a `ChildSpec`."""
+    return ChildSpec(id, Rec, (log, id, list(plan or ("ok",)), slow_stop, trap), **fields)
+
+
+async def refs(supervisor: Ref) -> dict[Any, Ref | None]:
+    """Return the children of a supervisor by id, first started first."""
+    return {info.id: info.ref for info in reversed(await which_children(supervisor))}
+
+
+async def die(ref: Ref | None, reason: object) -> None:
+    """Let a child end by itself, and wait until its supervisor has done what there is to do without a pause."""
+    assert ref is not None
+    info = ref.runtime.info(ref)
+    assert info is not None
+    ref.cast(Do(lambda actor: actor.stop(reason)))
+    await ref.join()
+    if info.parent is not None:
+        await barrier(info.parent)
 
 
 class Recorder:
