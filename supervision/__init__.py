@@ -1,5 +1,6 @@
 """Actors for asyncio, with the supervision contract of Erlang/OTP.
 
+>>> import asyncio
 >>> class Add(Message):
 ...     n: int
 >>> class Total(Request[int]):

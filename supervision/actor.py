@@ -36,6 +36,8 @@ class Actor:
         shutdown: how long a supervisor waits for the end that it ordered before it kills: seconds, ``"brutal_kill"`` or
             ``"infinity"``. A child specification may say otherwise.
 
+    >>> import asyncio
+    >>> from supervision import Actor, Request, Runtime, handle
     >>> class Greet(Request[str]):
     ...     name: str
     >>> class Greeter(Actor):

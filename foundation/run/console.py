@@ -151,7 +151,7 @@ def curl(url: str, interface: Interface) -> str:
     r"""Return a command that runs a program.
 
     >>> curl("http://127.0.0.1:8000/programs/echo", Interface("Echo", "", (Field("text", "str"),), ()))
-    'curl -X POST http://127.0.0.1:8000/programs/echo -d \\'{"text": "What a lovely day."}\\''
+    'curl -X POST http://127.0.0.1:8000/programs/echo -d \'{"text": "What a lovely day."}\''
     """
     inputs = {field.name: _sample(field) for field in interface.inputs if field.required}
     body = ", ".join(f'"{name}": {value}' for name, value in inputs.items())

@@ -114,7 +114,7 @@ async def test_the_default_time_out(runtime: Runtime) -> None:
     assert isinstance(error, CallTimeout)
     assert isinstance(error, TimeoutError)
     assert isinstance(error, CallError)
-    assert (error.target, error.seconds, error.lag) == (ref, 5.0, pytest.approx(0.0))
+    assert (error.target, error.seconds, error.lag) == (ref, 5.0, pytest.approx(0.0, abs=1e-6))
     assert "no answer within 5 s" in str(error)
     assert "blocked" not in str(error)
 

@@ -202,7 +202,7 @@ async def test_S335_a_blocked_loop(loop_errors: list[Any]) -> None:
             await runtime.sleep(0.01)
     blocked = seen.of(ev.LoopBlocked)
     assert [event.path for event in blocked] == ["/blocker"]
-    assert blocked[0].file == __file__
+    assert blocked[0].file == threading.__file__
     assert blocked[0].seconds >= 0.05
     assert "noticed.wait(30)" in blocked[0].stack
     assert len(seen.of(ev.LoopUnblocked)) == 1
