@@ -128,7 +128,11 @@ class ChildKeeper(Actor):
         if cell.label is None:
             cell.label = spec.id
         if spec.name is not None and cell.name is None:
-            self.runtime.register(spec.name, cell)
+            try:
+                self.runtime.register(spec.name, cell)
+            except AlreadyRegistered:
+                await self.stop_one(spec, cell)
+                raise
         return cell, info
 
     async def stop_one(self, spec: ChildSpec, cell: Cell) -> None:

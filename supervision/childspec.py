@@ -53,7 +53,10 @@ class Backoff(msgspec.Struct, frozen=True):
 
     def delay(self, attempt: int, chance: random.Random) -> float:
         """Return the pause before the ``attempt``-th restart (from 1), in seconds."""
-        grown = self.initial * self.factor ** min(attempt - 1, 64)
+        try:
+            grown = self.initial * float(self.factor) ** (attempt - 1)
+        except OverflowError:
+            grown = self.maximum if self.initial else 0.0
         return min(grown, self.maximum) * (1.0 - self.jitter * chance.random())
 
 
@@ -91,7 +94,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     name: str | None = None
 
     def __post_init__(self) -> None:
-        self._check("id", _hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
+        self._check("id", hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
         self._check("start", callable(self.start), START)
         self._check("args", isinstance(self.args, (tuple, list)), "give a tuple")
         self._check("kwargs", isinstance(self.kwargs, Mapping), "give a mapping")
@@ -149,7 +152,8 @@ class ChildSpec(msgspec.Struct, frozen=True):
         return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec})
 
 
-def _hashable(value: object) -> bool:
+def hashable(value: object) -> bool:
+    """Whether a value can be the id of a child."""
     try:
         hash(value)
     except TypeError:
@@ -174,8 +178,11 @@ def check_child_specs(specs: Iterable[object], auto_shutdown: AutoShutdown = "ne
         The specifications, with defaults filled in.
 
     Raises:
-        BadChildSpec: one is wrong, an id stands twice, or a significant child has a supervisor that never shuts down.
+        BadChildSpec: one is wrong, an id stands twice, a significant child has a supervisor that never shuts down, or
+            ``specs`` is no list.
     """
+    if isinstance(specs, (str, bytes, Mapping)) or not isinstance(specs, Iterable):
+        raise BadChildSpec("children", specs, "give a list of child specifications")
     checked = [ChildSpec.of(spec) for spec in specs]
     seen = set()
     for spec in checked:

@@ -27,11 +27,10 @@ from supervision.administration import (
     WhichChildren,
 )
 from supervision.budget import RestartBudget
-from supervision.childspec import AutoShutdown, ChildSpec, check_child_specs
+from supervision.childspec import AutoShutdown, ChildSpec, check_child_specs, hashable
 from supervision.errors import (
     AlreadyPresent,
     AlreadyStarted,
-    BadChildSpec,
     BadStrategy,
     ChildNotFound,
     ChildRestarting,
@@ -78,6 +77,11 @@ class Child:
         self.info: Any = None
         self.restarts = 0
 
+    def not_due(self) -> None:
+        """No restart is due any more."""
+        self.attempt = None
+        self.paused = False
+
     def view(self) -> ChildInfo:
         """Return what others may see."""
         return ChildInfo(self.spec.id, self.ref, self.attempt is not None, self.spec, self.info, self.restarts)
@@ -113,8 +117,6 @@ class Supervisor(ChildKeeper):
             raise BadStrategy("strategy", strategy, f"choose one of {', '.join(get_args(Strategy))}")
         if auto_shutdown not in get_args(AutoShutdown):
             raise BadStrategy("auto_shutdown", auto_shutdown, f"choose one of {', '.join(get_args(AutoShutdown))}")
-        if isinstance(children, (str, bytes)) or not isinstance(children, Iterable):
-            raise BadChildSpec("children", children, "give a list of child specifications")
         self.budget = RestartBudget(max_restarts, max_seconds)
         self.strategy: Strategy = strategy
         self.auto_shutdown: AutoShutdown = auto_shutdown
@@ -141,7 +143,7 @@ class Supervisor(ChildKeeper):
     # -- one child -------------------------------------------------------------------------------------------
 
     async def _start(self, child: Child) -> None:
-        child.attempt = None
+        child.not_due()
         child.ref, child.info = await self.start_one(child.spec)
         child.last = child.ref
         if child.ref is None and child.spec.restart == "temporary":
@@ -150,7 +152,7 @@ class Supervisor(ChildKeeper):
     async def _stop_many(self, children: Sequence[Child]) -> None:
         """Stop children in reverse order; drop temporary ones."""
         for child in reversed(children):
-            child.attempt = None
+            child.not_due()
             if child.ref is not None:
                 await self.stop_one(child.spec, child.ref)
                 child.ref = None
@@ -238,8 +240,9 @@ class Supervisor(ChildKeeper):
         child = message.child
         if child.attempt is not message.attempt or self._children.get(child.spec.id) is not child:
             return
-        if child.paused:
-            child.paused = False
+        counted = child.paused
+        child.not_due()
+        if counted:
             await self._start_group(child)
         else:
             await self._restart(child, FailedToStartChild(child.spec.id, child.failure))
@@ -247,7 +250,7 @@ class Supervisor(ChildKeeper):
     # -- administration --------------------------------------------------------------------------------------
 
     def _known(self, id: Any) -> Child:
-        child = self._children.get(id) if not isinstance(id, Cell) else None
+        child = self._children.get(id) if hashable(id) else None
         if child is None:
             raise Refuse(ChildNotFound(id))
         return child
