@@ -66,7 +66,7 @@ async def compare(
     unit: str,
     reach: float,
     better: Better = "higher",
-    repeats: int = 5,
+    repeats: int = 15,
     **more: float,
 ) -> Figure:
     """Measure ours and the raw limit in turn, ``repeats`` times, and return the medians.

@@ -13,6 +13,7 @@ import msgspec
 
 from supervision._bounded import BoundedCell
 from supervision._cell import Cell
+from supervision._turns import note_silent
 from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox
 from supervision.mailbox import Mailbox
@@ -75,6 +76,7 @@ def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
         _check_kind(where, kind)
     if not kinds:
         raise BadHandler(where, kinds, "name at least one type of message")
+    note_silent(function)
     setattr(function, _MARK, kinds)
     return function
 

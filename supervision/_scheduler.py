@@ -56,7 +56,9 @@ class Scheduler:
     """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
 
     __slots__ = (
+        "_drain_next",
         "_idle",
+        "_soon",
         "_workers",
         "awake",
         "base",
@@ -99,6 +101,8 @@ class Scheduler:
         self.awake = False
         #: How many of the next drains begin in a worker, as coroutines have been met lately.
         self.prefer_worker = 0
+        self._soon = loop.call_soon
+        self._drain_next = self._drain_in_callback
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         #: Calls with the default time-out, in the order of their deadlines.
@@ -125,7 +129,7 @@ class Scheduler:
             self.prefer_worker -= 1
             self._wake_worker()
         else:
-            self.loop.call_soon(self._drain_in_callback)
+            self._soon(self._drain_next)
 
     def _wake_worker(self) -> None:
         while self._idle:
@@ -134,6 +138,19 @@ class Scheduler:
         self._workers.add(Worker(self))
 
     def _drain_in_callback(self) -> None:
+        ready = self.ready
+        if len(ready) == 1 and not self.handed_over:
+            # A lone message, such as a call from outside: the short way.
+            lone = ready.popleft()
+            context = lone.context
+            if context is None or lone.phase >= EXITING:
+                ready.append(lone)
+            elif context.run(run_turns, lone, False):
+                self.handed_over.append(lone)
+                self.prefer_worker = LATELY
+            if not ready and not self.handed_over:
+                self.awake = False
+                return
         if not self.handed_over:
             cell = self.drain(None)
             if cell is not None:
@@ -153,6 +170,7 @@ class Scheduler:
         """
         ready = self.ready
         in_task = task is not None
+        cancelling = None if task is None else task.cancelling
         end = 0.0
         for _ in range(ROUNDS):
             for _ in range(16):
@@ -166,7 +184,7 @@ class Scheduler:
                     context = cell.context_of()
                 if context.run(run_turns, cell, in_task):
                     return cell
-                if task is not None and task.cancelling():
+                if cancelling is not None and cancelling():
                     return None
             now = self.now()
             if end == 0.0:

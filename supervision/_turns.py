@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dis
 from collections import deque
-from types import CoroutineType
+from inspect import CO_COROUTINE
+from types import CodeType, CoroutineType, FunctionType
 from typing import TYPE_CHECKING
 
 from supervision._marks import DEAD, GONE, IDLE, STARTING, SUSPENDED
@@ -14,6 +16,26 @@ if TYPE_CHECKING:
 #: How many messages one actor handles before the next actor's turn.
 BUDGET = 64
 
+#: The code of ``async def`` handlers that cannot return anything but None. Their first step is taken with `next`, which
+#: then need not make an exception for the result: a tenth of the time of a message.
+SILENT: set[CodeType] = set()
+
+
+def note_silent(function: FunctionType) -> None:
+    """Note an ``async def`` whose every ``return`` returns None, as can be seen in its code."""
+    code = function.__code__
+    if not code.co_flags & CO_COROUTINE:
+        return
+    before = None
+    for step in dis.get_instructions(code):
+        if step.opname == "RETURN_CONST" and step.argval is not None:
+            return
+        none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
+        if step.opname == "RETURN_VALUE" and (step.is_jump_target or not none):
+            return
+        before = step
+    SILENT.add(code)
+
 
 def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost loop: calls would cost
     """Handle the messages of one actor, in its own context, up to its budget.
@@ -22,32 +44,51 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
     over.
     """
     message = cell.head
+    table, actor = cell.table, cell.actor
     cell.running = True
     budget = BUDGET
+    if cell.idle is not None:
+        cell.cancel_idle()
     while True:
-        if cell.idle is not None:
-            cell.cancel_idle()
         try:
             try:
-                handler = cell.table[type(message)]
+                handler = table[type(message)]
             except KeyError:
                 handler = cell.find_handler(type(message))
-            result = handler(cell.actor, message)
+            result = handler(actor, message)
             if result is not None and type(result) is CoroutineType:
                 if not in_task:
                     return cell.put_aside(result)
-                try:
-                    awaiting = result.send(None)
-                except StopIteration as end:
-                    result = end.value
+                if result.cr_code in SILENT:
+                    awaiting = next(result.__await__(), GONE)
+                    if awaiting is not GONE:
+                        cell.body = result
+                        return cell.suspend(awaiting) or settle_body(cell)
+                    result = None
                 else:
-                    cell.body = result
-                    return cell.suspend(awaiting) or settle_body(cell)
+                    try:
+                        awaiting = result.send(None)
+                    except StopIteration as end:
+                        result = end.value
+                    else:
+                        cell.body = result
+                        return cell.suspend(awaiting) or settle_body(cell)
         except BaseException as error:
             cell.failed(error)
         else:
-            if result is not None or cell.call_in_hand is not None:
+            call = cell.call_in_hand
+            if call is None:
+                if result is not None:
+                    cell.returned(result)
+            elif cell.after is not None:
                 cell.returned(result)
+            else:
+                cell.call_in_hand = None
+                cell.sched.waiting.pop(call, None)
+                if call.done():
+                    cell.sched.late_reply(call)
+                else:
+                    call.set_result(result)
         if cell.after is not None:
             following = cell.settle(in_task)
             if following is not None:
@@ -55,6 +96,8 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                     return True
                 if following is GONE:
                     return False
+                if cell.idle is not None:
+                    cell.cancel_idle()
                 message = cell.head = following
                 budget -= 1
                 if budget:
@@ -62,13 +105,11 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                 cell.running = False
                 cell.sched.ready.append(cell)
                 return False
+            if cell.idle is not None and cell.box:
+                cell.cancel_idle()
         box = cell.box
-        if box is None:
-            cell.head = IDLE
-            cell.running = False
-            return False
         if not box:
-            if type(box) is deque:
+            if box is not None and type(box) is deque:
                 cell.box = None
             cell.head = IDLE
             cell.running = False
