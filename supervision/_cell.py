@@ -668,6 +668,8 @@ class Cell(Linked):
         sched = self.sched
         if isinstance(reason, Crashed) and self.born is not None:
             self._report_crash(reason)
+        if self.phase == STOPPING:
+            self.head = SHUT  # the message in hand was handled
         self.phase = DEAD
         self.exit_reason = reason
         sched.runtime.forget(self)
