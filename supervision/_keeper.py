@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from abc import abstractmethod
 from collections.abc import Coroutine
@@ -112,10 +113,18 @@ class ChildKeeper(Actor):
                 significant=spec.significant,
             )
 
+    async def _call(self, spec: ChildSpec) -> Any:
+        try:
+            result: Any = spec.start(*spec.args, **spec.kwargs)
+            return await result if inspect.isawaitable(result) else result
+        except asyncio.CancelledError as error:
+            task = asyncio.current_task()
+            if task is not None and task.cancelling():  # it is the supervisor's own code that is to end
+                raise
+            raise StartError(f"child {spec.id!r}", crashed(error)) from error
+
     async def _called(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
-        result: Any = spec.start(*spec.args, **spec.kwargs)
-        if inspect.isawaitable(result):
-            result = await result
+        result = await self._call(spec)
         if result is IGNORE:
             return None, None
         cell, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)

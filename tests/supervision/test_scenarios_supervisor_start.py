@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from supervision import (
     SHUTDOWN,
     Abnormal,
     Actor,
+    ActorExited,
     AlreadyStarted,
     BadChildSpec,
     BadStrategy,
@@ -641,6 +643,36 @@ async def test_a_start_function_that_gives_an_ended_actor(runtime: Runtime, even
     assert await sup.join() == SHUTDOWN
     assert len(events.of(ev.GaveUp)) == 1
     assert len(events.of(ev.Restarted)) == 2
+
+
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+async def test_a_start_function_that_awaits_something_cancelled(runtime: Runtime, kind: type[Actor]) -> None:
+    """It is the start that fails, not the supervisor; only who kills the supervisor cancels what it awaits."""
+    future: asyncio.Future[Ref] = asyncio.get_running_loop().create_future()
+
+    async def wait() -> Ref:
+        return await future
+
+    log: list[Any] = []
+    sup = await runtime.spawn(kind, [rec(log, "a")])
+    starting = asyncio.ensure_future(start_child(sup, ChildSpec("c", wait)))
+    await settled(runtime)
+    future.cancel()
+    error = await error_of(starting)
+    assert isinstance(error, StartError)
+    assert "CancelledError" in str(error)
+    assert list(await refs(sup)) == ["a"]
+
+    future = asyncio.get_running_loop().create_future()
+    starting = asyncio.ensure_future(start_child(sup, ChildSpec("c", wait)))
+    await settled(runtime)
+    sup.kill()
+    error = await error_of(starting)
+    assert isinstance(error, ActorExited)
+    assert error.reason == KILLED
+    await settled(runtime)
+    assert future.cancelled()
+    assert list(runtime.actors()) == []
 
 
 async def test_a_start_function_runs_in_the_supervisor(runtime: Runtime) -> None:
