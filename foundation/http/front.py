@@ -128,6 +128,8 @@ async def _serve(server: Server, listening: socket.socket, owner: Ref) -> None:
         why = f"{type(error).__name__}: {error}"
         if not server.ready.done():
             server.ready.set_exception(error)
+    finally:
+        listening.close()
     if not server.should_exit:
         owner.cast(ServerEnded(why))
 

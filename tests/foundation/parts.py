@@ -1,0 +1,103 @@
+"""Actors and functions that the trees of these tests are made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from foundation.tree import Tree
+from supervision import IGNORE, Actor, ChildSpec, Message, Supervisor, handle
+
+
+class Worker(Actor):
+    """Keeps its arguments."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self.args = args
+        self.kwargs = kwargs
+
+
+class Picky(Actor):
+    """Takes two arguments."""
+
+    def __init__(self, first: int, second: int = 2) -> None:
+        self.sum = first + second
+
+
+class Do(Message, frozen=True):
+    """A function to be run in the actor."""
+
+    what: Any
+
+
+class Puppet(Actor):
+    """Does what it is told."""
+
+    @handle
+    def do(self, message: Do) -> None:
+        """Do it."""
+        message.what(self)
+
+
+class Failing(Actor):
+    """Does not start."""
+
+    def init(self) -> None:
+        """Fail."""
+        raise ValueError("no luck")
+
+
+class Unwilling(Actor):
+    """Does not want to run."""
+
+    def init(self) -> Any:
+        """Ignore the start."""
+        return IGNORE
+
+
+class Absent(Exception):
+    """Says that something is missing, and what to do about it."""
+
+    missing = "the moon"
+    remedy = "wait for night"
+
+
+def moon() -> None:
+    """Is missing."""
+    raise Absent("there is no moon")
+
+
+def sun() -> None:
+    """Is there."""
+
+
+def burning() -> None:
+    """Raises."""
+    raise ValueError("it burns")
+
+
+def two() -> list[Any]:
+    """Return two children."""
+    return [ChildSpec("a", Worker), Worker]
+
+
+def seven() -> int:
+    """Return what is no list."""
+    return 7
+
+
+def twice() -> list[Any]:
+    """Return children with the same id."""
+    return [Worker, Worker]
+
+
+class Nested:
+    """Has something inside."""
+
+    CHILDREN = two()
+
+
+ROOT = ChildSpec("root", Supervisor, args=([Worker],))
+READY = Tree("ready", ROOT)
+MAPPING = {"id": "m", "children": [{"id": "w", "start": "tests.foundation.parts:Worker"}]}
+NUMBER = 7
+CUSTOM = Supervisor

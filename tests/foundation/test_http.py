@@ -1,0 +1,363 @@
+"""The pages of the HTTP front: health, readiness, metrics, the tree, and programs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+import httpx
+import pytest
+from prometheus_client import CollectorRegistry
+
+from foundation.events import HttpHandled
+from foundation.http import application
+from foundation.http.page import duration
+from foundation.http.programs import LONGEST_BODY
+from foundation.metrics import Metrics
+from foundation.programs import (
+    Answer,
+    DescribeProgram,
+    Field,
+    Interface,
+    InvalidInputs,
+    RunProgram,
+    Unavailable,
+    program_name,
+)
+from foundation.tree.missing import LeftOut, leave_out
+from supervision import Actor, Backoff, ChildSpec, Mailbox, Refuse, Runtime, Supervisor, handle
+from supervision.testing import advance, settled
+
+
+class Echo(Actor):
+    """A program: says what it was told, or does worse."""
+
+    @handle
+    def describe(self, request: DescribeProgram) -> Interface:
+        """Say what it takes."""
+        text = Field("text", "str", schema={"type": "string"})
+        return Interface("Echo", "Says it again.", (text,), (Field("said", "str"),))
+
+    @handle
+    async def run(self, request: RunProgram) -> Answer:
+        """Say it."""
+        match request.inputs.get("text"):
+            case None:
+                raise Refuse(InvalidInputs(missing=("text",), unexpected=("txet",), wrong={"n": "not int"}))
+            case "busy":
+                raise Refuse(Unavailable("the model is loading", 2.6))
+            case "wrong":
+                raise Refuse(LookupError("no such word"))
+            case "crash":
+                raise ValueError("crash")
+            case "slow":
+                await advance(100)
+            case text:
+                return Answer({"said": text, "as": Shown()})
+        return Answer({})
+
+
+class Shown:
+    """Something that JSON has no form for."""
+
+    def __str__(self) -> str:
+        return "shown"
+
+
+class Model:
+    """Something like a pydantic model."""
+
+    def model_dump(self, *, mode: str) -> dict[str, str]:
+        return {"mode": mode}
+
+
+class Mute(Actor):
+    """No program."""
+
+
+class Full(Echo):
+    """A program with room for one request."""
+
+    mailbox = Mailbox(capacity=1, overflow="refuse")
+
+
+@asynccontextmanager
+async def client_of(runtime: Runtime, **options: Any) -> AsyncIterator[httpx.AsyncClient]:
+    transport = httpx.ASGITransport(application(runtime, **options), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url="http://front") as client:
+        yield client
+
+
+@pytest.fixture
+async def runtime() -> AsyncIterator[Runtime]:
+    """A runtime with a program that is restarted after three seconds."""
+    async with Runtime(watchdog=None, reports=False) as made:
+        echo = ChildSpec("echo", Echo, name=program_name("echo"), backoff=Backoff(initial=3.0, jitter=0.0))
+        await made.spawn(Supervisor, [echo], name="top")
+        yield made
+
+
+@pytest.fixture
+async def client(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
+    async with client_of(runtime, program_timeout=5.0) as made:
+        yield made
+
+
+async def run(client: httpx.AsyncClient, text: str, program: str = "echo") -> httpx.Response:
+    return await client.post(f"/programs/{program}", json={"text": text})
+
+
+async def test_a_process_that_answers_is_healthy(client: httpx.AsyncClient) -> None:
+    response = await client.get("/healthz")
+    assert (response.status_code, response.json()) == (200, {"status": "ok"})
+    assert response.headers["cache-control"] == "no-store"
+
+
+async def test_readiness_is_503_with_what_is_degraded_while_something_restarts(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    assert (await client.get("/readyz")).json() == {"status": "ready", "degraded": []}
+    ref = runtime.whereis(program_name("echo"))
+    assert ref is not None
+    ref.kill()
+    await settled(runtime)
+    response = await client.get("/readyz")
+    assert response.status_code == 503
+    assert response.json() == {"status": "degraded", "degraded": [{"path": "/top/echo", "state": "restarting"}]}
+    await advance(4)
+    assert (await client.get("/readyz")).status_code == 200
+
+
+async def test_the_tree_is_json_for_programs_and_a_page_for_browsers(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    leave_out(runtime, LeftOut("/top/<moon>", "there is none"))
+    response = await client.get("/tree")
+    (top,) = response.json()["tree"]
+    assert (top["path"], top["budget"]["left"]) == ("/top", 3)
+    assert set(top) >= {"incarnation", "state", "uptime", "restarts", "budget", "mailbox"}
+    assert response.json()["left_out"] == [{"path": "/top/<moon>", "why": "there is none", "remedy": ""}]
+    page = await client.get("/tree", headers={"accept": "text/html"})
+    assert "3 of 3" in page.text
+    assert "echo" in page.text
+    assert "/top/&lt;moon&gt; is left out" in page.text
+    assert "ready" in page.text
+    start = await client.get("/")
+    assert (start.status_code, start.headers["location"]) == (307, "/tree")
+
+
+async def test_the_page_tells_what_is_degraded_and_how_many_messages_were_lost(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    ref = runtime.whereis(program_name("echo"))
+    assert ref is not None
+    ref.kill()
+    ref.cast("too late")
+    await settled(runtime)
+    page = (await client.get("/tree", headers={"accept": "text/html"})).text
+    assert "/top/echo restarting" in page
+    assert "dead letters: noproc: 1" in page
+
+
+def test_a_length_of_time_has_at_most_two_parts() -> None:
+    assert duration(59.9) == "59s"
+    assert duration(3600) == "1h 0m"
+
+
+async def test_metrics_are_those_of_the_given_registry(runtime: Runtime) -> None:
+    registry = CollectorRegistry()
+    metrics = await runtime.spawn(Metrics, registry, name="metrics")
+    async with client_of(runtime, registry=registry) as client:
+        await client.get("/healthz")
+        await client.get("/nothing/here")
+        text = (await client.get("/metrics")).text
+    assert 'foundation_http_requests_total{method="GET",route="/healthz",status="200"} 1.0' in text
+    assert 'foundation_http_requests_total{method="GET",route="none",status="404"} 1.0' in text
+    assert "foundation_actors 3.0" in text
+    await metrics.stop()
+
+
+async def test_a_strange_method_and_path_are_problems_too(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    seen: list[HttpHandled] = []
+    runtime.subscribe(seen.append, HttpHandled)  # type: ignore[arg-type]
+    response = await client.request("BREW", "/tree")
+    assert response.status_code == 405
+    assert response.headers["content-type"] == "application/problem+json"
+    assert response.headers["allow"] in ("GET, HEAD", "HEAD, GET")
+    assert response.json()["detail"] == "BREW /tree: Method Not Allowed"
+    assert [event.method for event in seen] == ["other"]
+
+
+# -- programs --------------------------------------------------------------------------------------------
+
+
+async def test_a_program_answers_with_its_outputs(client: httpx.AsyncClient) -> None:
+    response = await run(client, "hello")
+    assert (response.status_code, response.json()) == (200, {"said": "hello", "as": "shown"})
+
+
+async def test_programs_are_listed_with_what_they_take_and_give(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    await runtime.spawn(Mute, name=program_name("mute"))
+    echo, mute = (await client.get("/programs")).json()["programs"]
+    assert (echo["name"], echo["url"], echo["state"]) == ("echo", "/programs/echo", "running")
+    assert echo["inputs"][0]["name"] == "text"
+    assert mute["state"] == "unavailable"
+    assert (await client.get("/programs/echo")).json()["program"] == "Echo"
+
+
+async def test_an_unknown_program_is_404_with_those_there_are(client: httpx.AsyncClient) -> None:
+    response = await run(client, "x", "ehco")
+    assert response.status_code == 404
+    assert response.json()["programs"] == ["echo"]
+    assert response.json()["detail"] == "no program 'ehco'; there are: echo"
+    async with Runtime(watchdog=None, reports=False) as empty, client_of(empty) as other:
+        assert (await run(other, "x")).json()["detail"] == "no program 'echo'; there are none"
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "detail"),
+    [
+        (b"nonsense", 400, "the body must be a JSON object of inputs"),
+        (b"[1]", 400, "the body must be a JSON object of inputs"),
+        (b"\xff", 400, "the body must be a JSON object of inputs"),
+        (b"{}", 422, "missing: text; unexpected: txet; n: not int"),
+        (b" " * (LONGEST_BODY + 1), 413, "the body is longer than 1048576 bytes"),
+    ],
+)
+async def test_a_body_that_is_wrong_is_named(client: httpx.AsyncClient, body: bytes, status: int, detail: str) -> None:
+    response = await client.post("/programs/echo", content=body)
+    assert response.status_code == status
+    assert detail in response.json()["detail"]
+    if status == 422:
+        assert response.json()["errors"] == [
+            {"field": "text", "detail": "is missing"},
+            {"field": "txet", "detail": "is not an input of this program"},
+            {"field": "n", "detail": "not int"},
+        ]
+
+
+async def test_what_a_program_raises_is_500_and_the_program_lives(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    before = runtime.whereis(program_name("echo"))
+    response = await run(client, "wrong")
+    assert response.status_code == 500
+    assert response.json()["detail"] == "program 'echo' failed: LookupError: no such word"
+    assert runtime.whereis(program_name("echo")) is before
+
+
+async def test_a_program_that_needs_what_is_not_there_is_503_and_says_when_to_try_again(
+    client: httpx.AsyncClient,
+) -> None:
+    response = await run(client, "busy")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "3")
+    assert "the model is loading" in response.json()["detail"]
+
+
+async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_then_serves_again(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    response = await run(client, "crash")
+    assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+    assert "ended before it answered (ValueError: crash" in response.json()["detail"]
+    await settled(runtime)
+    restarting = await run(client, "hello")
+    assert restarting.status_code == 503
+    assert restarting.json()["detail"] == "program 'echo' is restarting; try again"
+    await advance(4)
+    assert (await run(client, "hello")).status_code == 200
+
+
+async def test_a_program_that_is_killed_while_requests_run_answers_503_at_once(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    waiting = [asyncio.ensure_future(run(client, "slow")) for _ in range(3)]
+    await advance(1)
+    ref = runtime.whereis(program_name("echo"))
+    assert ref is not None
+    ref.kill()
+    assert [(await response).status_code for response in waiting] == [503, 503, 503]
+    assert asyncio.get_running_loop().time() == pytest.approx(1)
+
+
+async def test_no_answer_in_time_is_504(client: httpx.AsyncClient) -> None:
+    response = await run(client, "slow")
+    assert response.status_code == 504
+    assert response.json()["detail"] == "program 'echo' gave no answer within 5 s"
+    assert asyncio.get_running_loop().time() == pytest.approx(5)
+
+
+async def test_a_program_with_too_much_to_do_is_503(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    ref = await runtime.spawn(Full, name=program_name("full"))
+    waiting = [asyncio.ensure_future(run(client, "slow", "full")) for _ in range(3)]
+    await advance(1)
+    assert [response.result().json()["detail"] for response in waiting if response.done()] == [
+        "program 'full' has too much to do; try again"
+    ] * 2
+    ref.kill()
+    await asyncio.gather(*waiting)
+
+
+async def test_an_actor_that_is_no_program_is_501(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    await runtime.spawn(Mute, name=program_name("mute"))
+    response = await run(client, "x", "mute")
+    assert response.status_code == 501
+    assert "does not handle RunProgram" in response.json()["detail"]
+
+
+async def test_a_program_that_has_gone_when_it_is_called_is_503(
+    runtime: Runtime, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the look and the call it can end."""
+    monkeypatch.setattr(Runtime, "whereis", lambda self, name: "somebody" if name.startswith("program:") else None)
+    monkeypatch.setattr("supervision.ref.Name.resolve", lambda self: None)
+    response = await run(client, "x")
+    assert response.status_code == 503
+    assert "is not there" in response.json()["detail"]
+
+
+async def test_a_connection_that_ends_in_the_middle_of_a_body_is_no_error_of_the_front(runtime: Runtime) -> None:
+    sent: list[dict[str, Any]] = []
+    parts = iter([{"type": "http.request", "body": b'{"text"', "more_body": True}, {"type": "http.disconnect"}])
+
+    async def receive() -> dict[str, Any]:
+        return next(parts)
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": "/programs/echo", "headers": [], "query_string": b""}
+    await application(runtime)(scope, receive, send)  # type: ignore[arg-type]
+    assert sent[0]["status"] == 400
+
+
+async def test_an_error_of_the_front_itself_is_500(client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foundation.http.app.degraded", lambda now: 1 / 0)
+    response = await client.get("/readyz")
+    assert response.status_code == 500
+    assert response.json()["detail"] == "ZeroDivisionError: division by zero"
+
+
+async def test_what_json_has_no_form_for_is_shown_as_well_as_can_be(
+    client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("foundation.http.app.degraded", lambda now: [Model()])
+    assert (await client.get("/readyz")).json()["degraded"] == [{"mode": "json"}]
+
+
+async def test_other_protocols_than_http_are_not_counted(runtime: Runtime) -> None:
+    seen: list[Any] = []
+    runtime.subscribe(seen.append, HttpHandled)
+    app = application(runtime)
+    parts = iter([{"type": "lifespan.startup"}, {"type": "lifespan.shutdown"}])
+    sent: list[str] = []
+
+    async def receive() -> Any:
+        return next(parts)
+
+    async def send(message: Any) -> None:
+        sent.append(message["type"])
+
+    await app({"type": "lifespan"}, receive, send)
+    assert sent == ["lifespan.startup.complete", "lifespan.shutdown.complete"]
+    assert seen == []
