@@ -170,7 +170,7 @@ def _read(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[str, 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
     """Return warnings of variables that look like ours and are not, but for a slip of the pen."""
-    known = [_variable(name) for name in _READERS]
-    strange = [name for name in environ if name.startswith(PREFIX) and name not in known]
-    hints = [(name, did_you_mean(name, known)) for name in strange]
-    return [f"{name} means nothing{hint}" for name, hint in hints if hint]
+    known = [name.upper() for name in _READERS]
+    ours = [name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)]
+    hints = [(name, did_you_mean(name, known)) for name in ours if name not in known]
+    return [f"{PREFIX}{name} means nothing" + hint.replace("'", "'" + PREFIX, 1) for name, hint in hints if hint]

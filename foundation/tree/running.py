@@ -11,7 +11,7 @@ from foundation.events import Serving
 from foundation.tree.load import DEFAULT, load_tree
 from foundation.tree.missing import LeftOut, leave_out, left_out
 from foundation.tree.tree import Tree
-from supervision import ExitReason, Ref, Runtime, events
+from supervision import SHUTDOWN, ExitReason, Ref, Runtime, events, look
 from supervision.errors import NotRunning
 
 
@@ -91,10 +91,18 @@ class RunningTree:
         root = self._root
         if root is None or root.reason is not None:
             return ()
+        self._give_up_starting()
         stopping = asyncio.ensure_future(self.runtime.shut_down(root, "infinity"))
         if await self.runtime.scheduler.wait(stopping, limit):
             return ()
         return self.force()
+
+    def _give_up_starting(self) -> None:
+        """End what still starts: its supervisors cannot be told to stop before, and then stop the rest in order."""
+        for ref in self.runtime.actors():
+            info = self.runtime.info(ref)
+            if info is not None and info.state == "starting" and look(ref) is None:
+                ref.exit(SHUTDOWN)
 
     def force(self) -> tuple[str, ...]:
         """End all actors at once, and return their paths."""

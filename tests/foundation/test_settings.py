@@ -1,0 +1,68 @@
+"""What the command can be told, by arguments and by the environment."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
+from foundation.tree import DEFAULT
+
+
+def test_without_arguments_the_default_tree_runs_at_loopback() -> None:
+    assert read_settings([], {}) == Settings(
+        tree=str(DEFAULT), check=False, json_logs=False, host="127.0.0.1", port=8000, uvloop=None, shutdown_timeout=30.0
+    )
+
+
+def test_all_can_be_said_by_arguments() -> None:
+    arguments = ["t.toml", "--check", "--json-logs", "--host", "::", "--port", "0", "--no-uvloop"]
+    assert read_settings([*arguments, "--shutdown-timeout", "2.5"], {}) == Settings(
+        "t.toml", True, True, "::", 0, False, 2.5
+    )
+
+
+def test_all_can_be_said_by_the_environment_and_arguments_win() -> None:
+    environ = {
+        "FOUNDATION_TREE": "t.toml",
+        "FOUNDATION_JSON_LOGS": "yes",
+        "FOUNDATION_HOST": "h",
+        "FOUNDATION_PORT": "1",
+        "FOUNDATION_UVLOOP": "off",
+        "FOUNDATION_SHUTDOWN_TIMEOUT": "3",
+    }
+    assert read_settings([], environ) == Settings("t.toml", False, True, "h", 1, False, 3.0)
+    told = read_settings(["u.toml", "--no-json-logs", "--port", "2", "--uvloop"], environ)
+    assert told == Settings("u.toml", False, False, "h", 2, True, 3.0)
+
+
+def test_a_variable_that_is_wrong_does_not_matter_if_an_argument_wins() -> None:
+    assert read_settings(["--port", "2"], {"FOUNDATION_PORT": "many"}).port == 2
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environ", "line"),
+    [
+        (["--port", "many"], {}, "--port = 'many': give a whole number from 0 (any free port) to 65535"),
+        (["--port", "65536"], {}, "--port = '65536': give a whole number"),
+        (["--port", "-1"], {}, "--port = '-1': give a whole number"),
+        (["--host", ""], {}, "--host = '': give something that is not empty"),
+        (["--shutdown-timeout", "soon"], {}, "--shutdown-timeout = 'soon': give a finite number of seconds"),
+        (["--shutdown-timeout", "inf"], {}, "--shutdown-timeout = 'inf': give a finite number of seconds"),
+        ([], {"FOUNDATION_PORT": "many"}, "FOUNDATION_PORT = 'many': give a whole number"),
+        ([], {"FOUNDATION_UVLOOP": "maybe"}, "FOUNDATION_UVLOOP = 'maybe': choose one of 1, true, yes, on, or 0, fa"),
+        ([], {"FOUNDATION_TREE": ""}, "FOUNDATION_TREE = '': give something"),
+        (["--prot", "1"], {}, "command line = '--prot': there is no such option (did you mean '--port'?); --help"),
+        (["a", "b"], {}, "command line = 'b': there is no such option; --help tells more"),
+        (["--port"], {}, "command line: argument --port: expected one argument; --help tells more"),
+    ],
+)
+def test_what_is_wrong_is_named_in_one_line(arguments: list[str], environ: dict[str, str], line: str) -> None:
+    with pytest.raises(BadInput, match="^" + re.escape(line)):
+        read_settings(arguments, environ)
+
+
+def test_a_variable_with_a_slip_of_the_pen_is_noticed() -> None:
+    environ = {"FOUNDATION_PROT": "1", "FOUNDATION_PORT": "1", "FOUNDATION_QQQ": "1", "PATH": ""}
+    assert unknown_variables(environ) == ["FOUNDATION_PROT means nothing (did you mean 'FOUNDATION_PORT'?)"]
