@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
@@ -72,10 +73,15 @@ class Wake(Message, frozen=True):
     """What stands at the head of a bounded mailbox when it goes from idle to runnable. Never seen by handlers."""
 
 
-def describe(message: Any, limit: int = 200) -> str:
-    """Return a short, safe text for a message, for errors and logs."""
+def describe(message: Any, limit: int = 200, form: Callable[[Any], str] = repr) -> str:
+    """Return a short, safe text for a message, for errors and logs; ``form`` is `repr` or `str`."""
     try:
-        text = repr(message)
+        text = form(message)
     except Exception as error:
-        text = f"<{type(message).__name__} whose repr raises {type(error).__name__}>"
+        text = f"<{type(message).__name__} whose {form.__name__} raises {type(error).__name__}>"
+    return cut(text, limit)
+
+
+def cut(text: str, limit: int) -> str:
+    """Return a text of at most ``limit`` characters."""
     return text if len(text) <= limit else text[: limit - 1] + "…"

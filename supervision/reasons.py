@@ -18,6 +18,11 @@ from typing import Any, ClassVar
 
 import msgspec
 
+from supervision.messages import describe
+
+#: How many characters of a value are shown in the text of a reason. The reason itself has it whole.
+LONG = 1000
+
 _KERNEL = str(Path(__file__).parent) + os.sep
 
 
@@ -43,7 +48,7 @@ class Shutdown(ExitReason, frozen=True, tag="shutdown"):
     note: Any = None
 
     def __str__(self) -> str:
-        return "shutdown" if self.note is None else f"shutdown ({self.note})"
+        return "shutdown" if self.note is None else f"shutdown ({describe(self.note, LONG, str)})"
 
 
 class Kill(ExitReason, frozen=True, tag="kill"):
@@ -82,7 +87,7 @@ class Abnormal(ExitReason, frozen=True, tag="abnormal"):
     term: Any
 
     def __str__(self) -> str:
-        return repr(self.term)
+        return describe(self.term, LONG)
 
 
 class BadReturnValue(ExitReason, frozen=True, tag="bad_return_value"):
@@ -91,7 +96,7 @@ class BadReturnValue(ExitReason, frozen=True, tag="bad_return_value"):
     value: Any
 
     def __str__(self) -> str:
-        return f"bad return value {self.value!r}"
+        return f"bad return value {describe(self.value, LONG)}"
 
 
 class FailedToStartChild(ExitReason, frozen=True, tag="failed_to_start_child"):
@@ -101,7 +106,7 @@ class FailedToStartChild(ExitReason, frozen=True, tag="failed_to_start_child"):
     cause: ExitReason
 
     def __str__(self) -> str:
-        return f"failed to start child {self.id!r}: {self.cause}"
+        return f"failed to start child {describe(self.id)}: {self.cause}"
 
 
 class Frame(msgspec.Struct, frozen=True, array_like=True):

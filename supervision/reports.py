@@ -1,14 +1,20 @@
-"""Reports: the event stream as log lines, with OTP's labels and fields. A clean end is silent."""
+"""Reports: the event stream as log lines, with OTP's labels and fields. A clean end is silent.
+
+A reason takes one line, and of a huge value only the beginning is shown.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import Any
 
+import msgspec
 import structlog
 
 from supervision import events
 from supervision.events import Event
+from supervision.messages import cut
+from supervision.reasons import LONG, Crashed, ExitReason
 
 
 class Reports:
@@ -24,23 +30,31 @@ class Reports:
             report(self._log, event)
 
 
+def _line(reason: ExitReason) -> str:
+    return cut(str(reason).replace("\n", "\\n"), LONG)
+
+
+def _short(reason: Crashed) -> Crashed:
+    return msgspec.structs.replace(reason, message=cut(reason.message, LONG))
+
+
 def _crashed(log: Any, event: events.CrashReport) -> None:
     log.error(
         "crash_report",
         actor=event.path,
         kind=event.kind,
         name=event.name,
-        reason=str(event.reason),
+        reason=_line(event.reason),
         last_message=event.message,
         mailbox=event.mailbox,
         links=event.links,
-        traceback=event.reason.traceback(),
+        traceback=_short(event.reason).traceback(),
     )
 
 
 def _start_failed(log: Any, event: events.StartFailed) -> None:
     if not event.quiet and not event.reason.clean:
-        log.error("start_failed", actor=event.path, kind=event.kind, reason=str(event.reason))
+        log.error("start_failed", actor=event.path, kind=event.kind, reason=_line(event.reason))
 
 
 def _zombie(log: Any, event: events.Zombie) -> None:
@@ -73,7 +87,7 @@ def _child(label: str) -> Callable[[Any, Any], None]:
             supervisor=event.path,
             id=event.id,
             child=None if event.child is None else event.child.path,
-            reason=str(event.reason),
+            reason=_line(event.reason),
         )
 
     return report
@@ -85,7 +99,7 @@ def _gave_up(log: Any, event: events.GaveUp) -> None:
         supervisor=event.path,
         reason="reached_max_restart_intensity",
         id=event.id,
-        last_reason=str(event.reason),
+        last_reason=_line(event.reason),
         max_restarts=event.allowed,
         max_seconds=event.seconds,
     )
