@@ -116,7 +116,8 @@ async def test_any_value_may_be_asked_for(runtime: Runtime) -> None:
     """An id that could not be that of a child, such as a list, is not found; the supervisor is not harmed."""
     sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Puppet)])
     before = await refs(sup)
-    for id in ([1], {}, None, ("c1",)):
+    strange: list[Any] = [[1], {}, None, ("c1",)]
+    for id in strange:
         for order in (terminate_child, restart_child, delete_child, which_child, get_child_spec):
             await refused(order(sup, id), ChildNotFound, id)
     assert await refs(sup) == before
@@ -203,7 +204,7 @@ async def test_S050_counts_of_children_that_are_supervisors(runtime: Runtime) ->
     assert [info.type for info in await which_children(static)] == ["worker", "supervisor", "supervisor", "supervisor"]
 
 
-ENDS = {
+ENDS: dict[str, Callable[[Ref, Ref], Any]] = {
     "kill": lambda sup, ref: ref.kill(),
     "normal": lambda sup, ref: ref.cast(Do(lambda actor: actor.stop(NORMAL))),
     "abnormal": lambda sup, ref: ref.cast(Do(lambda actor: actor.stop("x"))),

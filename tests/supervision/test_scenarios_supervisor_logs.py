@@ -57,17 +57,21 @@ class Stubborn(Actor):
             raise Stop(self.reason)
 
 
-@pytest.fixture
-async def logged(runtime: Runtime) -> list[Entry]:
-    """What the reports of the runtime log, kept as the entries themselves."""
-    entries: list[Entry] = []
+def reports_into(entries: list[Entry]) -> Reports:
+    """Return reports whose log keeps the entries themselves."""
 
     def keep(logger: Any, method: str, entry: Entry) -> Any:
         entries.append({**entry, "level": method})
         raise structlog.DropEvent
 
-    log = structlog.wrap_logger(logging.getLogger("unused"), processors=[keep])
-    runtime.subscribe(Reports(log), *REPORTS)
+    return Reports(structlog.wrap_logger(logging.getLogger("unused"), processors=[keep]))
+
+
+@pytest.fixture
+async def logged(runtime: Runtime) -> list[Entry]:
+    """What the reports of the runtime log."""
+    entries: list[Entry] = []
+    runtime.subscribe(reports_into(entries), *REPORTS)
     return entries
 
 
@@ -241,6 +245,33 @@ async def test_what_else_is_in_the_log(runtime: Runtime, logged: list[Entry]) ->
         ("mailbox_high_water", "warning", "/slow"),
         ("unhandled_message", "warning", "/slow"),
     ]
+
+
+async def test_code_that_does_not_end_and_a_loop_that_does_not_move(runtime: Runtime, logged: list[Entry]) -> None:
+    """A zombie is an error with its stack, a blocked loop a warning with its place; an event of no concern is nothing.
+
+    A listener that is told of all events logs the same.
+    """
+    ref = await runtime.spawn(Puppet, name="p")
+    about: dict[str, Any] = {"seq": 1, "time": 0.0, "ref": ref, "path": ref.path, "kind": "Puppet"}
+    blocked = ev.LoopBlocked(seq=2, time=0.0, path="/p", seconds=0.50049, file="f.py", line=3, stack="there")
+    entries: list[Entry] = []
+    report = reports_into(entries)
+    for event in (ev.Zombie(**about, stack="here"), blocked, ev.StartAttempt(**about)):
+        report(event)
+    assert entries == [
+        {"event": "zombie", "level": "error", "actor": "/p", "kind": "Puppet", "stack": "here"},
+        {
+            "event": "loop_blocked",
+            "level": "warning",
+            "actor": "/p",
+            "seconds": 0.5,
+            "file": "f.py",
+            "line": 3,
+            "stack": "there",
+        },
+    ]
+    assert logged == []
 
 
 async def test_reports_are_on_unless_one_says_otherwise(loop_errors: list[Any]) -> None:

@@ -93,6 +93,34 @@ async def test_table_2_3_what_the_end_of_a_child_leads_to(
     assert sup.alive
 
 
+@pytest.mark.parametrize("mode", ["any_significant", "all_significant"])
+@pytest.mark.parametrize("restart", ["transient", "temporary"])
+@pytest.mark.parametrize("reason", [NORMAL, SHUTDOWN, INFO, BOOM], ids=str)
+async def test_table_2_3_which_end_of_a_significant_child_ends_the_supervisor(
+    runtime: Runtime, mode: Any, restart: Any, reason: ExitReason
+) -> None:
+    """The last column of table 2.3: an end of its own that leads to no restart, of any or of the last such child."""
+    log: list[Any] = []
+    specs = [rec(log, id, restart=restart, significant=id in "bc") for id in "abcd"]
+    sup = await runtime.spawn(Supervisor, specs, auto_shutdown=mode)
+    children = await refs(sup)
+    await die(children["a"], reason)
+    assert sup.alive
+    if restart == "transient" and not reason.clean:
+        await die(children["b"], reason)
+        await die(children["c"], reason)
+        assert sup.alive
+        return
+    if mode == "all_significant":
+        await die(children["b"], reason)
+        assert sup.alive
+    del log[:]
+    await die(children["c"], reason)
+    assert sup.reason == SHUTDOWN
+    left = ["-d(shutdown)", "-b(shutdown)"] if mode == "any_significant" else ["-d(shutdown)"]
+    assert log == [f"-c({reason})", *left]
+
+
 async def test_the_events_of_one_restart_come_in_order(runtime: Runtime, events: Recorder) -> None:
     """Crash report, end, what the supervisor saw and decided, the new start, and last that the child runs again."""
     sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Puppet, name="c1")])

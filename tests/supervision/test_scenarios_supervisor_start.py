@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from typing import Any
 
 import pytest
@@ -14,16 +13,11 @@ from supervision import (
     SHUTDOWN,
     Abnormal,
     Actor,
-    ActorExited,
-    AlreadyStarted,
     BadChildSpec,
-    BadStrategy,
-    ChildNotFound,
     ChildSpec,
     Counts,
     Crashed,
     DynamicSupervisor,
-    Exit,
     Ref,
     Runtime,
     Shutdown,
@@ -32,14 +26,9 @@ from supervision import (
     StartTimeout,
     Stop,
     Supervisor,
-    check_child_specs,
     count_children,
-    get_child_spec,
-    handle,
     restart_child,
-    spawn_link,
     start_child,
-    terminate_child,
     which_child,
     which_children,
 )
@@ -47,7 +36,7 @@ from supervision import events as ev
 from supervision.administration import GetBudget
 from supervision.reasons import BadReturnValue, ExitReason, FailedToStartChild
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Puppet, Recorder, die, do, error_of, rec, refs, time_of
+from tests.supervision.probes import Puppet, Recorder, do, error_of, rec, refs, time_of
 
 
 def failed(id: Any, cause: ExitReason) -> Shutdown:
@@ -398,308 +387,3 @@ async def test_S014_a_failure_in_the_depth_rolls_all_layers_back(runtime: Runtim
     assert log == ["+a", "+b", "-b(shutdown)", "-a(shutdown)"]
     assert list(runtime.actors()) == []
     assert [(e.path, e.id) for e in events.of(ev.ChildStartFailed)] == [("/top/inner", "worker"), ("/top", "inner")]
-
-
-# -- specifications ----------------------------------------------------------------------------------------------------
-
-
-async def test_S015_defaults_are_filled_in(runtime: Runtime) -> None:
-    """`get_child_spec` shows all fields: permanent, 5 seconds, worker; infinity for supervisors."""
-    sup = await runtime.spawn(
-        Supervisor,
-        [
-            {"id": 1, "start": Puppet},
-            {"id": 2, "start": Puppet, "shutdown": "brutal_kill"},
-            {"id": 3, "start": Puppet, "type": "supervisor"},
-            {"id": 4, "start": Supervisor},
-            {"id": 5, "start": Supervisor, "shutdown": 1.0, "type": "worker"},
-            Puppet,
-        ],
-    )
-    plain = await get_child_spec(sup, 1)
-    assert (plain.restart, plain.shutdown, plain.type, plain.significant) == ("permanent", 5.0, "worker", False)
-    assert (plain.args, plain.kwargs, plain.backoff, plain.name) == ((), {}, None, None)
-    found = [await get_child_spec(sup, id) for id in (2, 3, 4, 5, "Puppet")]
-    assert [(spec.shutdown, spec.type) for spec in found] == [
-        ("brutal_kill", "worker"),
-        ("infinity", "supervisor"),
-        ("infinity", "supervisor"),
-        (1.0, "worker"),
-        (5.0, "worker"),
-    ]
-    error = await error_of(get_child_spec(sup, 6))
-    assert isinstance(error, ChildNotFound)
-    assert error.id == 6
-
-
-FAULTY = [
-    ("no id", {"start": Puppet}, "child spec: id", "id is missing"),
-    ("no start", {"id": "a"}, "child spec: start", "start is missing"),
-    ("no mapping", "a", "child spec", "give a ChildSpec"),
-    ("not an actor", int, "child spec", "give a ChildSpec"),
-    ("bad restart", {"id": "a", "start": Puppet, "restart": "maybe"}, "child 'a': restart", "permanent, transient"),
-    ("bad shutdown", {"id": "a", "start": Puppet, "shutdown": -1}, "child 'a': shutdown", "brutal_kill"),
-]
-
-
-@pytest.mark.parametrize(("spec", "field", "remedy"), [row[1:] for row in FAULTY], ids=[row[0] for row in FAULTY])
-async def test_S017_faulty_specifications(runtime: Runtime, spec: Any, field: str, remedy: str) -> None:
-    """A wrong specification fails the start before any child is started; in `start_child` it changes nothing."""
-    log: list[Any] = []
-    good = rec(log, "good")
-    error = await error_of(runtime.spawn(Supervisor, [good, spec]))
-    assert log == []
-    sup = await runtime.spawn(Supervisor, [good])
-    for found in (error, await error_of(start_child(sup, spec))):
-        assert isinstance(found, BadChildSpec)
-        assert found.field == field
-        assert remedy in found.remedy
-        assert field in str(found)
-    assert list(await refs(sup)) == ["good"]
-    assert log == ["+good"]
-
-
-async def test_S017_unknown_keys_are_ignored(runtime: Runtime) -> None:
-    """A mapping may hold more than a specification needs."""
-    sup = await runtime.spawn(Supervisor, [{"id": "a", "start": Puppet, "colour": "red"}])
-    assert list(await refs(sup)) == ["a"]
-
-
-@pytest.mark.parametrize("children", ["ab", b"ab", 5, {"id": "a", "start": Puppet}, None, Puppet])
-@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
-async def test_children_are_a_list(runtime: Runtime, kind: type[Actor], children: Any) -> None:
-    """Anything else is refused by name, before anything starts."""
-    error = await error_of(runtime.spawn(kind, children))
-    assert isinstance(error, BadChildSpec)
-    assert (error.field, error.value) == ("children", children)
-    assert list(runtime.actors()) == []
-
-
-@pytest.mark.parametrize("field", ["strategy", "auto_shutdown"])
-@pytest.mark.parametrize("value", ["one_for_some", "", None, 3, ["never"]])
-async def test_wrong_flags_fail_the_start_before_any_child(runtime: Runtime, field: str, value: Any) -> None:
-    """The error names the flag, the value and the choices; no child was started."""
-    log: list[Any] = []
-    error = await error_of(runtime.spawn(Supervisor, [rec(log, "a")], **{field: value}))
-    assert isinstance(error, BadStrategy)
-    assert (error.field, error.value) == (field, value)
-    assert "choose one of" in error.remedy
-    assert log == []
-
-
-async def test_S019_one_id_twice(runtime: Runtime) -> None:
-    """Two children with one id are refused as the pure check refuses them, and neither starts."""
-    log: list[Any] = []
-    children = [rec(log, "a"), rec(log, "b"), rec(log, "a")]
-    for error in (await error_of(runtime.spawn(Supervisor, children)), error_from(children)):
-        assert isinstance(error, BadChildSpec)
-        assert (error.field, error.value) == ("child spec: id", "a")
-        assert "duplicate_child_name" in error.remedy
-    assert log == []
-
-
-def error_from(children: Any, *more: Any) -> BaseException:
-    """Return what the pure check raises."""
-    with pytest.raises(BadChildSpec) as caught:
-        check_child_specs(children, *more)
-    return caught.value
-
-
-async def test_S022_significant_children_need_a_supervisor_that_shuts_down(runtime: Runtime) -> None:
-    """With `never` a significant child is refused, at the start and by `start_child`; with the others it is taken."""
-    log: list[Any] = []
-    spec = rec(log, "a", restart="transient", significant=True)
-    sup = await runtime.spawn(Supervisor)
-    for error in (
-        await error_of(runtime.spawn(Supervisor, [spec])),
-        await error_of(start_child(sup, spec)),
-        await error_of(start_child(await runtime.spawn(DynamicSupervisor), spec)),
-        error_from([spec]),
-    ):
-        assert isinstance(error, BadChildSpec)
-        assert (error.field, error.value) == ("child 'a': significant", True)
-        assert "bad_combination" in error.remedy
-    assert await which_children(sup) == []
-    assert log == []
-    for mode in ("any_significant", "all_significant"):
-        other = await runtime.spawn(Supervisor, [spec], auto_shutdown=mode)
-        assert await start_child(other, rec(log, "b", restart="temporary", significant=True)) is not None
-
-
-async def test_S022_a_permanent_child_cannot_be_significant(runtime: Runtime) -> None:
-    """Whatever the supervisor's mode."""
-    sup = await runtime.spawn(Supervisor, auto_shutdown="any_significant")
-    for value in (True, 3, None):
-        error = await error_of(start_child(sup, {"id": "a", "start": Puppet, "significant": value}))
-        assert isinstance(error, BadChildSpec)
-        assert (error.field, error.value) == ("child 'a': significant", value)
-    assert await which_children(sup) == []
-
-
-# -- names -------------------------------------------------------------------------------------------------------------
-
-
-async def started_by_function() -> Ref:
-    """Start a child that takes the name n."""
-    return await spawn_link(Puppet, name="n")
-
-
-@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
-async def test_S024_a_name_that_is_taken_by_somebody_else(runtime: Runtime, kind: type[Actor]) -> None:
-    """`start_child` tells who holds the name; neither the holder nor the supervisor is touched, nothing else runs."""
-    foreign = await runtime.spawn(Puppet, name="n")
-    sup = await runtime.spawn(kind)
-    before = list(runtime.actors())
-
-    async def named_afterwards() -> Ref:
-        return await spawn_link(Puppet)
-
-    for spec in (
-        ChildSpec("c", Puppet, name="n"),
-        ChildSpec("c", started_by_function),
-        ChildSpec("c", named_afterwards, name="n"),
-    ):
-        error = await error_of(start_child(sup, spec))
-        assert type(error) is AlreadyStarted
-        assert (error.id, error.ref) == ("c", foreign)
-        await settled(runtime)
-        assert await which_children(sup) == []
-        assert list(runtime.actors()) == before
-    assert runtime.whereis("n") is foreign
-
-
-async def test_a_named_child_has_its_name_again_after_a_restart(runtime: Runtime) -> None:
-    """A class or a function starts it: the name leads to the new incarnation, and to no other."""
-
-    async def unnamed() -> Ref:
-        return await spawn_link(Puppet)
-
-    sup = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a"), ChildSpec("b", unnamed, name="b")])
-    for name in ("a", "b"):
-        old = runtime.whereis(name)
-        assert (await refs(sup))[name] is old
-        await die(old, "x")
-        new = runtime.whereis(name)
-        assert new is not None
-        assert new is not old
-        assert (await refs(sup))[name] is new
-
-
-# -- start functions ---------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize("slow", [False, True], ids=["plain", "async"])
-async def test_S025_what_a_start_function_tells_besides_is_kept(runtime: Runtime, slow: bool) -> None:
-    """A pair of an address and a value: the value stands in the child's entry, and is renewed at each start."""
-    count = iter(range(1, 9))
-
-    def plain(*args: Any, **kwargs: Any) -> Any:
-        return runtime.spawn_nowait(Puppet), ("port", next(count), args, kwargs)
-
-    async def later(*args: Any, **kwargs: Any) -> Any:
-        return await spawn_link(Puppet), ("port", next(count), args, kwargs)
-
-    sup = await runtime.spawn(Supervisor)
-    seen = []
-    spec = ChildSpec("c", later if slow else plain, (7,), {"k": 8})
-    first = await start_child(sup, spec)
-    assert first is not None
-    seen.append((await which_child(sup, "c")).info)
-    await die_and_settle(sup, first)
-    second = (await which_child(sup, "c")).ref
-    assert second not in (None, first)
-    seen.append((await which_child(sup, "c")).info)
-    await terminate_child(sup, "c")
-    third = await restart_child(sup, "c")
-    assert third not in (None, first, second)
-    entry = await which_child(sup, "c")
-    assert entry.ref is third
-    seen.append(entry.info)
-    assert seen == [("port", n, (7,), {"k": 8}) for n in (1, 2, 3)]
-
-
-async def die_and_settle(sup: Ref, ref: Ref) -> None:
-    """Let a child that may have no parent crash, and wait for its supervisor."""
-    ref.exit("abnormal")
-    await ref.join()
-    await barrier(sup)
-
-
-async def test_a_start_function_need_not_link(runtime: Runtime, events: Recorder) -> None:
-    """The supervisor links what it is given, calls it by its id, and stops it as any child."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", lambda: runtime.spawn_nowait(Puppet))], name="sup")
-    child = (await refs(sup))["c"]
-    assert child is not None
-    assert child.path == "/c"
-    await runtime.shut_down(sup, 1.0)
-    assert child.reason == SHUTDOWN
-
-
-async def test_a_start_function_that_gives_an_ended_actor(runtime: Runtime, events: Recorder) -> None:
-    """Its end is seen as any end: a permanent child is started again, until the budget is used up."""
-    dead = await runtime.spawn(Puppet)
-    await dead.stop()
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", lambda: dead)], max_restarts=2)
-    assert await sup.join() == SHUTDOWN
-    assert len(events.of(ev.GaveUp)) == 1
-    assert len(events.of(ev.Restarted)) == 2
-
-
-@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
-async def test_a_start_function_that_awaits_something_cancelled(runtime: Runtime, kind: type[Actor]) -> None:
-    """It is the start that fails, not the supervisor; only who kills the supervisor cancels what it awaits."""
-    future: asyncio.Future[Ref] = asyncio.get_running_loop().create_future()
-
-    async def wait() -> Ref:
-        return await future
-
-    log: list[Any] = []
-    sup = await runtime.spawn(kind, [rec(log, "a")])
-    starting = asyncio.ensure_future(start_child(sup, ChildSpec("c", wait)))
-    await settled(runtime)
-    future.cancel()
-    error = await error_of(starting)
-    assert isinstance(error, StartError)
-    assert "CancelledError" in str(error)
-    assert list(await refs(sup)) == ["a"]
-
-    future = asyncio.get_running_loop().create_future()
-    starting = asyncio.ensure_future(start_child(sup, ChildSpec("c", wait)))
-    await settled(runtime)
-    sup.kill()
-    error = await error_of(starting)
-    assert isinstance(error, ActorExited)
-    assert error.reason == KILLED
-    await settled(runtime)
-    assert future.cancelled()
-    assert list(runtime.actors()) == []
-
-
-async def test_a_start_function_runs_in_the_supervisor(runtime: Runtime) -> None:
-    """So it can spawn children of the supervisor with any class, such as a state machine of one's own."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", started_by_function)], name="sup")
-    child = (await refs(sup))["c"]
-    assert child is not None
-    info = runtime.info(child)
-    assert info is not None
-    assert info.parent is sup
-    assert info.name == "n"
-    await runtime.shut_down(sup, 1.0)
-    assert child.reason == SHUTDOWN
-
-
-async def test_a_child_knows_its_address_in_its_constructor(runtime: Runtime) -> None:
-    """A child may use its own address, its name and its runtime before `init`."""
-    seen: list[Any] = []
-
-    class Curious(Actor):
-        def __init__(self) -> None:
-            seen.append((self.ref, self.ref.path, self.runtime.whereis("c")))
-
-        @handle
-        def exited(self, message: Exit) -> None:
-            """Never called."""
-
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", Curious, name="c")], name="sup")
-    child = (await refs(sup))["c"]
-    assert seen == [(child, "/sup/c", child)]
