@@ -263,7 +263,7 @@ async def test_S067_a_child_that_was_stopped_by_order_comes_back_with_its_group(
 ) -> None:
     """A restart of the group starts all that are kept; a restart of one child leaves it down."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, id) for id in "abd"], strategy=strategy)
+    sup = await runtime.spawn(Supervisor, [rec(log, id) for id in ("a", "b", "d")], strategy=strategy)
     await terminate_child(sup, "d")
     del log[:]
     await die((await refs(sup))["a"], BOOM)
