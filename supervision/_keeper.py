@@ -21,7 +21,6 @@ from supervision.errors import (
     AlreadyRegistered,
     AlreadyStarted,
     BadChildSpec,
-    NotRunning,
     Refuse,
     SpecError,
     StartError,
@@ -226,7 +225,7 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
     """Return the answer for a child that did not start: a name that is taken tells by whom, as in OTP."""
     if isinstance(error, AlreadyRegistered):
         return Refuse(AlreadyStarted(spec.id, error.ref))
-    if isinstance(error, (StartError, SpecError, NotRunning)):
+    if isinstance(error, (StartError, SpecError)):
         return Refuse(error)
     wrapped = StartError(f"child {spec.id!r}", crashed(error))
     wrapped.__cause__ = error

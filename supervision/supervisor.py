@@ -238,7 +238,7 @@ class Supervisor(ChildKeeper):
     async def try_again(self, message: TryAgain) -> None:
         """A restart is due: after a pause it was counted already; after a failed attempt it counts anew."""
         child = message.child
-        if child.attempt is not message.attempt or self._children.get(child.spec.id) is not child:
+        if child.attempt is not message.attempt:
             return
         counted = child.paused
         child.not_due()

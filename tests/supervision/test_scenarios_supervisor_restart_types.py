@@ -16,6 +16,8 @@ from supervision import (
     Abnormal,
     AlreadyPresent,
     Backoff,
+    Call,
+    ChildInfo,
     ChildNotFound,
     ChildSpec,
     Counts,
@@ -33,6 +35,7 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
+from supervision.administration import WhichChildren
 from supervision.testing import advance, run, settled
 from tests.supervision.probes import Puppet, Recorder, die, error_of, rec, refs
 
@@ -282,6 +285,26 @@ async def test_an_end_that_leads_to_no_restart_leaves_the_group_alone(runtime: R
     await die(before["b"], INFO)
     assert await refs(sup) == {"b": None, "c": before["c"]}
     assert log == ["+a", "+b", "+c", "-a('boom')", "-b(shutdown (info))"]
+
+
+@pytest.mark.parametrize(("strategy", "runs"), [("one_for_all", False), ("rest_for_one", True)])
+async def test_what_a_failed_restart_of_a_group_leaves_running(runtime: Runtime, strategy: Any, runs: bool) -> None:
+    """Of [a, b, c] a died, and b does not start again: one_for_all has stopped a when orders are served, rest_for_one
+    goes on from b."""
+    log: list[Any] = []
+    specs = [rec(log, "a"), rec(log, "b", "ok", OSError("b"), "ok"), rec(log, "c")]
+    sup = await runtime.spawn(Supervisor, specs, strategy=strategy)
+    calls: list[Call[list[ChildInfo]]] = []
+    runtime.subscribe(lambda event: calls.append(sup.call(WhichChildren(), timeout=None)), ev.ChildStartFailed)
+    await die((await refs(sup))["a"], BOOM)
+    (between,) = [await call for call in calls]
+    assert [(info.id, info.ref is not None, info.restarting) for info in reversed(between)] == [
+        ("a", runs, False),
+        ("b", False, True),
+        ("c", False, False),
+    ]
+    again = ["-a(shutdown)", "+a"] if strategy == "one_for_all" else []
+    assert log[3:] == ["-a('boom')", "-c(shutdown)", "-b(shutdown)", "+a", "!b", *again, "+b", "+c"]
 
 
 async def test_a_restart_that_is_due_goes_under_in_that_of_its_group(runtime: Runtime, events: Recorder) -> None:

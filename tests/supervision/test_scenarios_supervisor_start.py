@@ -308,6 +308,16 @@ async def test_S010_an_init_that_fails_gives_its_own_error(runtime: Runtime) -> 
     assert await which_children(sup) == []
 
 
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+async def test_a_wrong_specification_in_the_depth_is_told_as_it_is(runtime: Runtime, kind: type[Actor]) -> None:
+    """A supervisor that cannot be a child, as its own children are wrong, is refused with that very error."""
+    sup = await runtime.spawn(kind)
+    error = await error_of(start_child(sup, ChildSpec("inner", Supervisor, ([{"id": "deep"}],))))
+    assert isinstance(error, BadChildSpec)
+    assert (error.field, error.value) == ("child spec: start", {"id": "deep"})
+    assert await which_children(sup) == []
+
+
 async def test_a_failed_start_stops_the_others_in_reverse_and_touches_no_later_one(
     runtime: Runtime, events: Recorder
 ) -> None:

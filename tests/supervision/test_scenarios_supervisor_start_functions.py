@@ -142,8 +142,10 @@ async def test_a_start_function_that_gives_an_ended_actor(runtime: Runtime, even
 
 
 @pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
-async def test_a_start_function_that_awaits_something_cancelled(runtime: Runtime, kind: type[Actor]) -> None:
-    """It is the start that fails, not the supervisor; only who kills the supervisor cancels what it awaits."""
+async def test_a_start_function_that_awaits_something_cancelled(
+    runtime: Runtime, events: Recorder, kind: type[Actor]
+) -> None:
+    """It is the start that fails, not the supervisor; if the supervisor is killed, that is no failed start."""
     future: asyncio.Future[Ref] = asyncio.get_running_loop().create_future()
 
     async def wait() -> Ref:
@@ -169,6 +171,7 @@ async def test_a_start_function_that_awaits_something_cancelled(runtime: Runtime
     await settled(runtime)
     assert future.cancelled()
     assert list(runtime.actors()) == []
+    assert len(events.of(ev.ChildStartFailed)) == 1
 
 
 async def test_a_start_function_runs_in_the_supervisor(runtime: Runtime) -> None:

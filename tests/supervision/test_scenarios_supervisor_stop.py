@@ -161,6 +161,27 @@ async def test_a_child_that_hangs_in_a_handler_is_given_its_limit(runtime: Runti
     assert [entry for entry in log if entry[0] == "finally"] == [("finally", 0.0), ("finally", 3.0)]
 
 
+async def test_a_child_that_cleans_up_in_a_handler_has_its_own_limit_for_it(runtime: Runtime) -> None:
+    """The limit of the specification counts, longer or shorter than the grace that the runtime gives to others."""
+    log: list[Any] = []
+
+    async def tidy_up(actor: Puppet) -> None:
+        try:
+            await actor.runtime.sleep(1000.0)
+        finally:
+            await actor.runtime.sleep(10.0)
+
+    assert runtime.exit_grace == 5.0
+    for limit, seconds, reason in ((20.0, 10.0, SHUTDOWN), ("infinity", 10.0, SHUTDOWN), (2.0, 2.0, KILLED)):
+        sup = await runtime.spawn(Supervisor, [rec(log, "c", trap=False, shutdown=limit)])
+        child = (await refs(sup))["c"]
+        assert child is not None
+        child.cast(Do(tidy_up))
+        await settled(runtime)
+        assert await time_of(runtime.shut_down(sup, "infinity")) == pytest.approx(seconds)
+        assert await ended(child) == reason
+
+
 async def test_S030_the_limit_counts_under_a_dynamic_supervisor_too(runtime: Runtime) -> None:
     """Of two temporary children one hangs: the supervisor ends with `shutdown` after that one's limit."""
     log: list[Any] = []
