@@ -5,7 +5,8 @@ try:
     from foundation.http.door import PortTaken as PortTaken
     from foundation.http.front import Front as Front
 except ModuleNotFoundError as error:
-    if error.name not in ("prometheus_client", "starlette", "uvicorn"):
+    needed = str(error.name).partition(".")[0]
+    if needed not in ("prometheus_client", "starlette", "uvicorn"):
         raise
     remedy = "pip install 'foundation-otp[web]'"
-    raise ModuleNotFoundError(f"the HTTP front needs {error.name}; run: {remedy}", name=error.name) from error
+    raise ModuleNotFoundError(f"the HTTP front needs {needed}; run: {remedy}", name=needed) from error

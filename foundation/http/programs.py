@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from http import HTTPStatus
 from typing import Any
 
@@ -61,7 +62,7 @@ class Programs:
 
     async def index(self, request: Request) -> Response:
         """List the programs, with what they take and give."""
-        programs = [await self._entry(name) for name in known_programs(self._runtime)]
+        programs = await asyncio.gather(*map(self._entry, known_programs(self._runtime)))
         return json_response({"programs": programs})
 
     async def _entry(self, name: str) -> dict[str, Any]:

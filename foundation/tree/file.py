@@ -15,8 +15,8 @@ from foundation.tree.format import CHOICES, REMEDIES, BackoffTable, Entry, Group
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*?)`")
 _MISSING = re.compile(r"Object missing required field `(.*?)`")
-_PLACE = re.compile(r"(.*?)(?: - at `\$(.*)`)?", re.DOTALL)
-_STEP = re.compile(r"\.(\w+)|\[(\d+)\]|\[\.\.\.\]")
+_PLACE = re.compile(r"(.*?)(?: - at (?:`key` in )?`\$(.*)`)?", re.DOTALL)
+_STEP = re.compile(r"\.(\w+)|\[(\d+)\]")
 
 
 def read_file(path: Path) -> dict[str, Any]:
@@ -85,10 +85,10 @@ def _walk(raw: Mapping[str, Any], where: str) -> tuple[str, list[str], Any]:
         if key:
             keys.append(key)
             value = value[key]
-        elif index and keys == ["children"]:
+        elif keys == ["children"]:
             value = value[int(index)]
             child, keys = place(child, value, int(index)), []
-        elif index:
+        else:
             value = value[int(index)]
     return child, keys, value
 

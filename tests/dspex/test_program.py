@@ -13,8 +13,9 @@ import pytest
 
 from dspex.lm import BadSetting
 from dspex.local.adapter import CompactAdapter
+from dspex.local.address import NotServing
 from dspex.program import RESULT, BadProgram, ProgramActor, ProgramCancelled, load
-from foundation.programs import Answer, DescribeProgram, InvalidInputs, RunProgram
+from foundation.programs import Answer, DescribeProgram, InvalidInputs, RunProgram, Unavailable
 from supervision import (
     KILLED,
     NORMAL,
@@ -368,3 +369,10 @@ async def test_a_restarted_actor_has_a_new_program_and_its_settings(runtime: Run
     await settled(runtime)
     assert name.resolve() is not first
     assert (await name.call(RunProgram({"question": "?"}))).outputs == {"answer": "blue"}
+
+
+async def test_a_language_model_that_cannot_be_reached_makes_the_program_unavailable(runtime: Runtime) -> None:
+    """It may be restarting: that is worth another try, and no fault of the program."""
+    actor = await served(runtime, Raising(NotServing("language-model")))
+    with pytest.raises(Unavailable, match="its language model cannot be reached: no language model serves under"):
+        await actor.call(RunProgram({}))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 from foundation.tree import Tree
@@ -33,9 +34,10 @@ class Puppet(Actor):
     """Does what it is told."""
 
     @handle
-    def do(self, message: Do) -> None:
-        """Do it."""
-        message.what(self)
+    def do(self, message: Do) -> Any:
+        """Do it, and wait for it if it is a coroutine function."""
+        result = message.what(self)
+        return result if inspect.iscoroutine(result) else None
 
 
 class Failing(Actor):

@@ -7,6 +7,7 @@ import io
 import json
 import logging
 import os
+import runpy
 import signal
 import sys
 import threading
@@ -22,9 +23,11 @@ from foundation.run import main
 from foundation.run.command import loop_factory
 from foundation.run.console import curl
 from foundation.run.logs import wants_colours
+from foundation.run.serve import Outcome
 from foundation.run.settings import BadInput
 from foundation.run.signals import StopSignals
 from supervision import Actor
+from tests.foundation.parts import Worker
 
 TREE = """
 id = "shop"
@@ -60,7 +63,7 @@ class Stopping(Actor):
 
     signals: tuple[int, ...] = (signal.SIGTERM,)
 
-    def init(self) -> None:
+    def init(self) -> Any:
         """Send it soon."""
         when_up(lambda: stop_by(*self.signals))
 
@@ -323,6 +326,38 @@ def when_nearly_up(what: Callable[[], object]) -> None:
         loop.call_soon(look, times - 1) if times else what()
 
     look()
+
+
+def test_actors_outside_of_the_tree_are_not_shown(run: Run) -> None:
+    status, out, _ = run("Stopping", more='[[children]]\nid = "b"\nstart = "tests.foundation.test_command:Parent"')
+    assert status == 0
+    assert "Worker" not in out
+
+
+class Parent(Actor):
+    """Starts an actor that is not linked to it."""
+
+    def init(self) -> None:
+        """Start it."""
+        self.runtime.spawn_nowait(Worker)
+
+
+def test_when_code_had_to_be_ended_by_force_the_process_ends_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def forced(*_: object) -> Outcome:
+        return Outcome(3, "ended by force", forced=True)
+
+    monkeypatch.setattr("foundation.run.command._serve", forced)
+    status, _, errors = run("Stopping")
+    assert status == 3
+    assert errors.splitlines()[0] == "foundation: ended by force"
+
+
+def test_it_is_a_module_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "argv", ["x", "--version"])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("foundation.run", run_name="__main__")
+    assert ended.value.code == 0
+    runpy.run_module("foundation.run.__main__", run_name="not main")
 
 
 # -- checking, and asking ---------------------------------------------------------------------------------

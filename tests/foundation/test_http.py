@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -318,7 +318,9 @@ async def test_a_program_that_has_gone_when_it_is_called_is_503(
 
 async def test_a_connection_that_ends_in_the_middle_of_a_body_is_no_error_of_the_front(runtime: Runtime) -> None:
     sent: list[dict[str, Any]] = []
-    parts = iter([{"type": "http.request", "body": b'{"text"', "more_body": True}, {"type": "http.disconnect"}])
+    parts: Iterator[dict[str, Any]] = iter(
+        [{"type": "http.request", "body": b'{"text"', "more_body": True}, {"type": "http.disconnect"}]
+    )
 
     async def receive() -> dict[str, Any]:
         return next(parts)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from prometheus_client import CollectorRegistry
 
 from foundation.events import HttpHandled
@@ -72,7 +74,7 @@ async def test_what_happens_is_counted() -> None:
 
 async def test_two_counters_in_one_runtime_count_once_and_two_runtimes_are_added_up() -> None:
     registry = CollectorRegistry()
-    options = {"watchdog": None, "reports": False}
+    options: dict[str, Any] = {"watchdog": None, "reports": False}
     async with Runtime(**options) as one, Runtime(**options) as two:
         first, _ = await one.spawn(Metrics, registry), await one.spawn(Metrics, registry)
         await two.spawn(Metrics, registry)

@@ -112,7 +112,7 @@ def test_equal_hashes_share_one_leaf() -> None:
 def test_a_key_that_does_not_equal_itself_can_be_removed() -> None:
     """A key is found by identity before equality, as in a dictionary, so that NaN is no trap."""
     nan = float("nan")
-    assert len(PersistentMap([(nan, 1)]).set("a", 2).discard(nan)) == 1
+    assert len(PersistentMap[Any, int]([(nan, 1)]).set("a", 2).discard(nan)) == 1
 
 
 def test_what_it_refuses_and_how_it_looks() -> None:

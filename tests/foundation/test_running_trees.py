@@ -24,7 +24,6 @@ from supervision import (
     Shutdown,
     StartError,
     Supervisor,
-    handle,
     start_child,
     terminate_child,
 )
@@ -50,15 +49,6 @@ class Slow(Actor):
     async def terminate(self, reason: object) -> None:
         """Take ten."""
         await advance(10)
-
-
-class Busy(Puppet):
-    """Does what it is told, also if that takes time."""
-
-    @handle
-    async def do(self, message: Do) -> None:
-        """Do it."""
-        await message.what(self)
 
 
 def states(now: View) -> dict[str, str]:
@@ -132,6 +122,18 @@ async def test_a_supervisor_below_that_gives_up_is_not_the_root() -> None:
         await tree.stop(1)
 
 
+class Quick(Supervisor):
+    """Has no children, and starts without waiting."""
+
+    def init(self) -> None:  # type: ignore[override]
+        """Do nothing."""
+
+
+async def test_a_root_that_need_not_be_waited_for_runs_at_once() -> None:
+    async with running_tree(Quick, reports=False) as tree:
+        assert tree.root.path == "/Quick"
+
+
 # -- optional groups -------------------------------------------------------------------------------------
 
 
@@ -196,7 +198,7 @@ async def test_an_optional_group_that_cannot_be_started_again_is_a_failure(
 
 
 async def test_the_view_shows_each_actor_with_all_there_is_to_know() -> None:
-    specs = [ChildSpec("d", DynamicSupervisor, name="d"), ChildSpec("b", Busy, name="b")]
+    specs = [ChildSpec("d", DynamicSupervisor, name="d"), ChildSpec("b", Puppet, name="b")]
     async with running_tree(specs, reports=False, watchdog=None, node="n1") as tree:
         runtime = tree.runtime
         await start_child(runtime.name("d"), ChildSpec("x", Worker, restart="temporary"))
@@ -269,7 +271,7 @@ async def test_what_starts_restarts_or_stops_is_degraded_and_what_was_stopped_on
 
 
 async def test_actors_that_no_supervisor_lists_are_shown_too() -> None:
-    async with running_tree([ChildSpec("b", Busy, name="b")], reports=False, watchdog=None) as tree:
+    async with running_tree([ChildSpec("b", Puppet, name="b")], reports=False, watchdog=None) as tree:
 
         async def have_a_child(actor: Actor) -> None:
             await actor.spawn_link(Worker)
@@ -279,7 +281,7 @@ async def test_actors_that_no_supervisor_lists_are_shown_too() -> None:
         await settled(tree.runtime)
         now = view(tree.runtime)
         assert [root.path for root in now.tree] == ["/tree", "/alone"]
-        assert [node.kind for node in now.walk()] == ["Supervisor", "Busy", "Worker", "Worker"]
+        assert [node.kind for node in now.walk()] == ["Supervisor", "Puppet", "Worker", "Worker"]
         alone.kill()
 
 

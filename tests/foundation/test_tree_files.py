@@ -312,6 +312,11 @@ def test_an_import_path_that_leads_to_no_tree_is_named(source: Any, problem: str
     assert problem in str(caught.value)
 
 
+def test_a_mapping_with_a_key_that_is_no_string_is_named() -> None:
+    with pytest.raises(TreeError, match=r"child a: kwargs = \{1: 2\}: give a table"):
+        load_tree({"children": [{"id": "a", "start": "x:y", "kwargs": {1: 2}}]})
+
+
 def test_only_parts_of_a_file_can_be_done_without() -> None:
     with pytest.raises(TreeError, match="only parts of a tree file"):
         load_tree(parts.two(), without=["a"])

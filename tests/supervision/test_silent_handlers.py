@@ -41,7 +41,7 @@ async def given(self: Any, message: Go) -> Any:
 
 async def either(self: Any, message: Go) -> Any:
     """Return one thing or another."""
-    return message.value if message.value else None
+    return message.value or "" if message.value else None
 
 
 async def constant(self: Any, message: Go) -> Any:
