@@ -7,6 +7,7 @@ import contextlib
 import sys
 from collections import deque
 from collections.abc import Sequence
+from contextvars import Context
 from pathlib import Path
 
 import msgspec
@@ -47,6 +48,13 @@ def command(model: Path, *options: str) -> list[str]:
     return [sys.executable, "-P", str(SERVE), "--model", str(model), *options]
 
 
+def _kill_late(starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
+    """End a process that has been started for somebody who does not want it any more."""
+    if not starting.cancelled() and starting.exception() is None:
+        with contextlib.suppress(ProcessLookupError):
+            starting.result().kill()
+
+
 class ServerProcess:
     """One process that serves a model.
 
@@ -73,10 +81,15 @@ class ServerProcess:
         """
         pipe = asyncio.subprocess.PIPE
         # A session of its own: a Ctrl-C in the terminal is for its owner, who then stops it in order.
-        process = await asyncio.create_subprocess_exec(
-            *arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True
+        starting = asyncio.get_running_loop().create_task(
+            asyncio.create_subprocess_exec(*arguments, stdin=pipe, stdout=pipe, stderr=pipe, start_new_session=True),
+            context=Context(),
         )
-        return cls(process)
+        try:
+            return cls(await asyncio.shield(starting))
+        except asyncio.CancelledError:
+            starting.add_done_callback(_kill_late)
+            raise
 
     @property
     def pid(self) -> int:

@@ -3,6 +3,7 @@ loop."""
 
 from __future__ import annotations
 
+import asyncio
 import os
 import tempfile
 
@@ -10,6 +11,7 @@ import tempfile
 os.environ["DSPY_CACHEDIR"] = tempfile.mkdtemp(prefix="dspex-tests-")
 
 from collections.abc import AsyncIterator, Iterator
+from typing import Any
 
 import pytest
 
@@ -25,7 +27,31 @@ def llama() -> Iterator[FakeLlama]:
 
 
 @pytest.fixture
-async def runtime() -> AsyncIterator[Runtime]:
+async def processes(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[None]:
+    """When the test is over all processes that were started in it must end; they have been told to."""
+    start = asyncio.create_subprocess_exec
+    begun: list[asyncio.Future[asyncio.subprocess.Process | None]] = []
+
+    async def recorded(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        begun.append(asyncio.get_running_loop().create_future())
+        mine = begun[-1]
+        try:
+            process = await start(*arguments, **options)
+        except OSError:
+            mine.set_result(None)
+            raise
+        mine.set_result(process)
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", recorded)
+    yield
+    for starting in begun:
+        if (process := await starting) is not None:
+            await process.wait()
+
+
+@pytest.fixture
+async def runtime(processes: None) -> AsyncIterator[Runtime]:
     """A runtime that must have ended all its actors when the test is over."""
     async with Runtime(watchdog=None, reports=False, seed=1) as made:
         yield made

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+from typing import Any
 
 import pytest
 
@@ -75,3 +77,48 @@ async def test_the_end_by_a_signal_is_told() -> None:
     end = await process.ended()
     assert end == ProcessEnd(-9, "")
     assert str(end) == "the language model's process ended by signal 9"
+
+
+async def test_a_process_that_nobody_wants_any_more_when_it_has_started_is_killed(
+    processes: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is cancelled in the middle of a start leaves no process behind, also if the start cannot be cut short."""
+    loop = asyncio.get_running_loop()
+    started: asyncio.Future[asyncio.subprocess.Process] = loop.create_future()
+    go_on = asyncio.Event()
+    start = asyncio.create_subprocess_exec
+
+    async def slow(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        process = await start(*arguments, **options)
+        started.set_result(process)
+        await go_on.wait()
+        return process
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", slow)
+    starting = asyncio.ensure_future(ServerProcess.start(python("import sys; sys.stdin.read()")))
+    process = await started
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    go_on.set()
+    assert await process.wait() == -9
+
+
+async def test_a_start_that_nobody_wants_any_more_may_fail(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Then there is nothing to be killed."""
+    begun, go_on = asyncio.Event(), asyncio.Event()
+
+    async def failing(*arguments: Any, **options: Any) -> asyncio.subprocess.Process:
+        begun.set()
+        await go_on.wait()
+        raise OSError("no more processes")
+
+    monkeypatch.setattr(asyncio, "create_subprocess_exec", failing)
+    starting = asyncio.ensure_future(ServerProcess.start(["x"]))
+    await begun.wait()
+    starting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await starting
+    go_on.set()
+    (left,) = asyncio.all_tasks() - {asyncio.current_task()}
+    await asyncio.wait([left])
