@@ -12,7 +12,6 @@ from supervision.errors import BadMailbox
 if TYPE_CHECKING:
     import asyncio
 
-    from supervision._cell import Cell
 
 Overflow = Literal["wait", "drop_newest", "drop_oldest", "refuse"]
 
@@ -86,19 +85,3 @@ class BoundedBox:
     def full(self) -> bool:
         """Tell whether a message more would be one too many."""
         return len(self.messages) >= self.capacity
-
-
-class DeadBox:
-    """Where messages to an ended actor go: counted as dead letters, then forgotten."""
-
-    __slots__ = ("cell",)
-
-    def __init__(self, cell: Cell) -> None:
-        self.cell = cell
-
-    def __len__(self) -> int:
-        return 0
-
-    def append(self, message: Any) -> None:
-        """Count a message as a dead letter."""
-        self.cell.dead_letter(message, "noproc")
