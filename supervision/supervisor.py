@@ -82,6 +82,10 @@ class Child:
         self.attempt = None
         self.paused = False
 
+    def runs_or_will(self) -> bool:
+        """Whether it runs, or is to be tried again."""
+        return self.ref is not None or self.attempt is not None
+
     def view(self) -> ChildInfo:
         """Return what others may see."""
         return ChildInfo(self.spec.id, self.ref, self.attempt is not None, self.spec, self.info, self.restarts)
@@ -184,7 +188,7 @@ class Supervisor(ChildKeeper):
         return next((child for child in self._children.values() if child.ref is ref), None) if ref is not None else None
 
     def _shut_down_if_done(self) -> None:
-        others = any(child.spec.significant and child.ref is not None for child in self._children.values())
+        others = any(child.spec.significant and child.runs_or_will() for child in self._children.values())
         if self.auto_shutdown == "any_significant" or (self.auto_shutdown == "all_significant" and not others):
             self.stop(SHUTDOWN)
 
@@ -193,8 +197,7 @@ class Supervisor(ChildKeeper):
         if delay is None:
             self._children.pop(child.spec.id, None)
             return
-        group = self._group(child)
-        await self._stop_many([other for other in group if other is not child])
+        await self._stop_others(child)
         if delay > 0.0:
             child.paused = True
             self._try_again(child, delay)
@@ -207,6 +210,9 @@ class Supervisor(ChildKeeper):
         if self.strategy == "one_for_one":
             return [child]
         return children if self.strategy == "one_for_all" else children[children.index(child) :]
+
+    async def _stop_others(self, child: Child) -> None:
+        await self._stop_many([other for other in self._group(child) if other is not child])
 
     async def _start_group(self, child: Child) -> None:
         started: list[Child] = []
@@ -243,6 +249,7 @@ class Supervisor(ChildKeeper):
         counted = child.paused
         child.not_due()
         if counted:
+            await self._stop_others(child)  # those that were started by order during the pause
             await self._start_group(child)
         else:
             await self._restart(child, FailedToStartChild(child.spec.id, child.failure))

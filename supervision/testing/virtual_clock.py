@@ -49,7 +49,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     def until_next_timer(self) -> float:
-        """Return the virtual seconds until the next timer is due; a moment if none is set."""
+        """Return the virtual seconds until the next timer: 0 if something can run now, a moment if none is set."""
+        if self._ready:  # type: ignore[attr-defined]
+            return 0.0
         due = [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
         return max(0.0, min(due) - self._virtual) if due else 0.001
 
