@@ -22,6 +22,7 @@ from supervision import (
     Runtime,
     current_actor,
     handle,
+    look,
     which_children,
 )
 from supervision.events import ActorEvent, Event
@@ -157,6 +158,23 @@ async def die(ref: Ref | None, reason: object) -> None:
     await ref.join()
     if info.parent is not None:
         await barrier(info.parent)
+
+
+async def kill(supervisor: Ref, *ids: Any) -> None:
+    """Kill children in the same instant, in this order, and wait until their supervisor has dealt with it."""
+    children = await refs(supervisor)
+    for id in ids:
+        ref = children[id]
+        assert ref is not None
+        ref.kill()
+    await barrier(supervisor)
+
+
+def restarts_used(supervisor: Ref) -> int:
+    """Return how many restarts are in the window of a supervisor."""
+    seen = look(supervisor)
+    assert seen is not None
+    return seen.budget.used
 
 
 class Recorder:

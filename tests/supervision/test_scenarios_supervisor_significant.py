@@ -28,7 +28,7 @@ from supervision import (
 from supervision import events as ev
 from supervision.childspec import Backoff
 from supervision.testing import advance, barrier
-from tests.supervision.probes import Recorder, die, error_of, rec, refs
+from tests.supervision.probes import Recorder, die, error_of, kill, rec, refs
 
 MODES = ["any_significant", "all_significant"]
 CLEAN = [NORMAL, SHUTDOWN, Shutdown("x")]
@@ -43,14 +43,6 @@ async def three(runtime: Runtime, log: list[Any], mode: Any, restart: Any, **mor
         rec(log, "c3"),
     ]
     return await runtime.spawn(Supervisor, specs, auto_shutdown=mode, max_restarts=1000, **more)
-
-
-async def kill(sup: Ref, id: str) -> None:
-    """Kill a child and wait until the supervisor has noticed."""
-    ref = (await refs(sup))[id]
-    assert ref is not None
-    ref.kill()
-    await barrier(sup)
 
 
 # -- children that are not significant ---------------------------------------------------------------------------------
