@@ -95,8 +95,6 @@ class BoundedCell(Cell):
         return call
 
     def _enqueue_call(self, call: Call[Any]) -> None:
-        if call.done():
-            return
         if self.box is None:
             self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
         elif self._make_room():

@@ -363,7 +363,7 @@ class Cell(Linked):
         self.emit(events.Started, name=self.name)
         after, box = self.after, self.box
         if after is not None and after.idle is not None:
-            self._begin_idle(after)
+            self._begin_idle(after, after.idle)
         if after is not None and after.continuations:
             self.head = after.continuations.popleft()
         elif box:
@@ -515,7 +515,7 @@ class Cell(Linked):
         if after.stop is not None:
             return self._stop(after, in_task)
         if after.idle is not None:
-            self._begin_idle(after)
+            self._begin_idle(after, after.idle)
         message = after.continuations.popleft() if after.continuations else None
         if not after.continuations:
             self.after = None
@@ -769,7 +769,7 @@ class Cell(Linked):
     def _drop(self, message: Any, reason: ExitReason) -> None:
         if isinstance(message, Call):
             self._fail_call(message, reason)
-        elif message is not WAKE:
+        else:
             self.dead_letter(message, "died")
 
     def _fail_call(self, call: Call[Any], reason: ExitReason) -> None:
@@ -840,12 +840,12 @@ class Cell(Linked):
         self.cancel_idle()
         self.intend().idle = after
 
-    def _begin_idle(self, after: Intent) -> None:
-        if after.idle == 0:
-            after.continuations.append(IdleTimeout())
-        elif after.idle is not None:
-            self.idle = self.sched.timers.after(after.idle, self._idle_over)
+    def _begin_idle(self, after: Intent, delay: float) -> None:
         after.idle = None
+        if delay == 0:
+            after.continuations.append(IdleTimeout())
+        else:
+            self.idle = self.sched.timers.after(delay, self._idle_over)
 
     def cancel_idle(self) -> None:
         """A message has come: the idle time-out is off."""

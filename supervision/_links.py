@@ -68,10 +68,8 @@ class Linked(Ref):
             monitor.watcher.forget_monitor(monitor)
             monitor.watcher.deliver(Down(monitor, monitor.target, reason))
         self.monitors = None
-        for monitor in self.watching or ():
-            if monitor.cell is not None and monitor.cell.monitors is not None:
-                monitor.cell.monitors.pop(monitor, None)
-            monitor.cell = None
+        for monitor in list(self.watching or ()):
+            self._unset(monitor)
         self.watching = None
         joiners, self.joiners = self.joiners, None
         for joiner in joiners or ():
@@ -148,20 +146,24 @@ class Linked(Ref):
         return monitor
 
     def forget_monitor(self, monitor: Monitor) -> None:
-        """A monitor of this actor has fired."""
-        if self.watching is not None:
-            self.watching.discard(monitor)
+        """A monitor of this actor has fired, or was removed."""
+        assert self.watching is not None
+        self.watching.discard(monitor)
+
+    def _unset(self, monitor: Monitor) -> None:
+        """Take away a monitor of this actor that is set."""
+        watched, monitor.cell = monitor.cell, None
+        assert watched is not None
+        assert watched.monitors is not None
+        del watched.monitors[monitor]
+        self.forget_monitor(monitor)
 
     def demonitor(self, monitor: Monitor, flush: bool) -> bool:
         """Stop watching; tell whether the monitor was still set. ``flush`` also removes a Down that waits."""
         if monitor.watcher is not self:
             raise errors.NotOwner(monitor, monitor.watcher)
-        cell = monitor.cell
-        if cell is not None:
-            if cell.monitors is not None:
-                cell.monitors.pop(monitor, None)
-            monitor.cell = None
-            self.forget_monitor(monitor)
+        if monitor.cell is not None:
+            self._unset(monitor)
             return True
         if flush:
             self.flush(lambda message: isinstance(message, Down) and message.monitor is monitor)

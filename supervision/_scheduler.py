@@ -376,14 +376,14 @@ class Scheduler:
 
     def climb(self, cell: Cell) -> None:
         """Begin to end the code of a fenced actor."""
-        if cell in self.ladders:
-            self.ladders[cell].climb()
+        self.ladders[cell].climb()
 
     def end_of_line(self, cell: Cell) -> None:
         """The code of an actor that ended itself in the middle of a step waits for something: stop it."""
+        assert cell.worker is not None
         if cell.phase == DEAD:
             self.climb(cell)
-        elif cell.worker is not None:
+        else:
             cell.worker.cancel()
             self.end_in_time(cell)
 

@@ -28,10 +28,9 @@ def note_silent(function: FunctionType) -> None:
         return
     before = None
     for step in dis.get_instructions(code):
-        if step.opname == "RETURN_CONST" and step.argval is not None:
-            return
         none = before is not None and before.opname == "LOAD_CONST" and before.argval is None
-        if step.opname == "RETURN_VALUE" and (step.is_jump_target or not none):
+        loud = step.opname == "RETURN_VALUE" and (step.is_jump_target or not none)
+        if loud or (step.opname == "RETURN_CONST" and step.argval is not None):
             return
         before = step
     SILENT.add(code)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from supervision._cell import Cell
-from supervision._ladder import CANCELS, stack_of
+from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
 from supervision.actor import Actor
@@ -181,9 +181,7 @@ class Runtime:
     async def _climb_ladders(self) -> None:
         """Give the code of killed actors the time to end that the ladder takes."""
         ladders = self.scheduler.ladders
-        for _ in range(CANCELS + 1):
-            if all(ladder.given_up for ladder in ladders.values()):
-                return
+        while not all(ladder.given_up for ladder in ladders.values()):
             await self.sleep(self.kill_grace)
 
     async def shut_down(self, ref: Ref, limit: float | str) -> ExitReason:

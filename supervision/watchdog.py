@@ -55,7 +55,7 @@ class Watchdog:
             asked = self._runtime.clock.time()
             if self._alive.wait(self._limit):
                 self._closed.wait(self._limit / 10)
-            elif not self._closed.is_set():
+            else:
                 self._report(asked)
 
     def _report(self, asked: float) -> None:

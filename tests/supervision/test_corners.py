@@ -1,0 +1,336 @@
+"""Corners: what happens at the same instant, in the middle of an end, or to those who end themselves."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from supervision import (
+    IGNORE,
+    KILLED,
+    NOPROC,
+    Abnormal,
+    Actor,
+    BadBudget,
+    BadChildSpec,
+    Call,
+    ChildSpec,
+    Counts,
+    Crashed,
+    DynamicSupervisor,
+    ExitReason,
+    FailedToStartChild,
+    Mailbox,
+    MailboxFull,
+    NotOwner,
+    RestartBudget,
+    Runtime,
+    Shutdown,
+    StartError,
+    Supervisor,
+    count_children,
+    start_child,
+    which_children,
+)
+from supervision import events as ev
+from supervision._cell import Cell
+from supervision.testing import advance, barrier, settled
+from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of
+
+
+class Small(Puppet):
+    """Has room for one message."""
+
+    mailbox = Mailbox(1, "drop_oldest")
+
+
+async def test_what_reaches_an_actor_in_the_middle_of_its_end_is_lost(runtime: Runtime) -> None:
+    """Its monitors fire until it has ended; what they say is a dead letter then."""
+
+    async def end_slowly(actor: Puppet) -> None:
+        try:
+            await advance(100)
+        finally:
+            await advance(1)
+
+    other = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Small)
+    await do(ref, lambda actor: actor.monitor(other))
+    ref.cast(Do(end_slowly))
+    await settled(runtime)
+    ref.exit("x")
+    other.kill()
+    assert await ref.join() == Abnormal("x")
+    assert runtime.statistics().dead_letters == {"noproc": 1}
+
+
+async def test_a_request_that_nobody_waits_for_is_dropped_without_an_answer(runtime: Runtime) -> None:
+    gate = asyncio.Event()
+    ref = await runtime.spawn(Small)
+
+    async def hold(actor: Puppet) -> None:
+        await gate.wait()
+
+    ref.cast(Do(hold))
+    await settled(runtime)
+    call = ref.call(Ask(str), timeout=None)
+    call.cancel()
+    other = ref.call(Ask(lambda actor: "answer"), timeout=None)
+    gate.set()
+    assert await other == "answer"
+    full = ref.call(Ask(str), timeout=None)
+    ref.cast(Note(1))
+    assert isinstance(await error_of(full), MailboxFull)
+
+
+async def test_a_handler_that_kills_its_actor_and_then_waits_does_not_run_on(runtime: Runtime) -> None:
+    ran: list[str] = []
+
+    async def never() -> None:
+        ran.append("ran")
+
+    def kill_and_wait(actor: Puppet) -> Any:
+        actor.ref.kill()
+        return never()
+
+    ref = await runtime.spawn(Puppet)
+    ref.cast(Do(kill_and_wait))
+    assert await ref.join() == KILLED
+    await settled(runtime)
+    assert ran == []
+
+
+async def test_a_handler_that_kills_its_actor_and_then_raises_was_killed(runtime: Runtime) -> None:
+    def kill_and_raise(actor: Puppet) -> None:
+        actor.ref.kill()
+        raise ValueError("too late")
+
+    ref = await runtime.spawn(Puppet)
+    ref.cast(Do(kill_and_raise))
+    assert await ref.join() == KILLED
+
+
+async def test_a_chain_of_calls_whose_end_is_answered_already_is_no_ring(runtime: Runtime) -> None:
+    """A calls B, which waits for C, which has just answered."""
+    a, b, c = [await runtime.spawn(Puppet) for _ in range(3)]
+    got: list[Any] = []
+
+    async def a_calls_b(actor: Puppet) -> None:
+        got.append(await b.call(Ask(lambda other: "b")))
+
+    def c_answers(actor: Puppet) -> str:
+        a.cast(Do(a_calls_b))
+        return "c"
+
+    async def b_calls_c(actor: Puppet) -> None:
+        got.append(await c.call(Ask(c_answers)))
+
+    b.cast(Do(b_calls_c))
+    await settled(runtime)
+    assert got == ["c", "b"]
+
+
+async def test_an_exception_that_is_sent_as_a_reason_is_reported_as_a_crash_of_an_idle_actor(
+    runtime: Runtime, events: Recorder
+) -> None:
+    ref = await runtime.spawn(Actor)
+    ref.exit(ValueError("from outside"))
+    reason = await ref.join()
+    assert isinstance(reason, Crashed)
+    (report,) = events.of(ev.CrashReport)
+    assert report.message is None
+
+
+async def test_a_message_that_comes_at_the_same_instant_cancels_the_idle_time_out(runtime: Runtime) -> None:
+    ref = await runtime.spawn(Puppet)
+    runtime.send_after(ref, 5, Note("message"))
+    ref.cast(Do(lambda actor: actor.idle_timeout(5)))
+    await advance(9)
+    assert await do(ref, lambda actor: actor.log) == ["message"]
+
+
+async def test_a_start_time_out_that_fires_when_the_actor_runs_is_void(runtime: Runtime) -> None:
+    ref = await runtime.spawn(Actor)
+    assert isinstance(ref, Cell)
+    ref.start_timed_out(1.0)
+    assert ref.alive
+
+
+async def test_only_the_watcher_may_remove_a_monitor(runtime: Runtime) -> None:
+    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    monitor = await do(a, lambda actor: actor.monitor(b))
+    ref = await runtime.spawn(Puppet)
+
+    def steal(actor: Puppet) -> None:
+        with pytest.raises(NotOwner):
+            actor.demonitor(monitor)
+
+    await do(ref, steal)
+    assert await do(a, lambda actor: actor.demonitor(monitor)) is True
+    assert await do(a, lambda actor: actor.demonitor(monitor)) is False
+
+
+async def test_an_answer_that_the_handler_itself_has_made_unwanted_is_a_late_reply(runtime: Runtime) -> None:
+    calls: list[Call[Any]] = []
+    ref = await runtime.spawn(Puppet)
+
+    def cancel(actor: Puppet) -> str:
+        calls[0].cancel()
+        return "too late"
+
+    calls.append(ref.call(Ask(cancel)))
+    await settled(runtime)
+    assert runtime.statistics().dead_letters == {"late_reply": 1}
+
+
+async def test_an_async_handler_that_stops_its_actor_waits_for_an_async_terminate(runtime: Runtime) -> None:
+    log: list[str] = []
+
+    class Slow(Puppet):
+        async def terminate(self, reason: ExitReason) -> None:
+            await advance(5)
+            log.append("over")
+
+    async def stop(actor: Puppet) -> None:
+        await advance(1)
+        actor.stop("done")
+
+    ref = await runtime.spawn(Slow)
+    ref.cast(Do(stop))
+    assert await ref.join() == Abnormal("done")
+    assert asyncio.get_running_loop().time() == pytest.approx(6)
+    assert log == ["over"]
+
+
+async def test_whether_it_traps_exits_can_be_asked_and_changed_at_any_time(runtime: Runtime) -> None:
+    ref = await runtime.spawn(Puppet)
+    assert await do(ref, lambda actor: actor.trap_exit) is False
+
+    def trap(actor: Puppet) -> bool:
+        actor.trap_exit = True
+        return actor.trap_exit
+
+    assert await do(ref, trap) is True
+    ref.exit("x")
+    assert await do(ref, lambda actor: actor.log) == [("exit", None, Abnormal("x"))]
+
+
+async def test_an_event_that_nobody_wants_is_not_made(runtime: Runtime) -> None:
+    before = runtime.events.seq
+    runtime.events.emit(ev.LoopUnblocked, seconds=1.0)
+    assert runtime.events.seq == before
+    assert (str(NOPROC), repr(IGNORE)) == ("no such actor", "<IGNORE>")
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_the_wall_clock_is_the_worlds() -> None:
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        assert runtime.clock.wall_time() > 1.7e9
+
+
+async def test_a_sleep_that_is_cancelled_at_the_instant_it_ends_is_cancelled(runtime: Runtime) -> None:
+    sleeping = asyncio.ensure_future(runtime.sleep(10))
+    asyncio.get_running_loop().call_later(10, sleeping.cancel)
+    await asyncio.wait([sleeping])
+    assert sleeping.cancelled()
+
+
+async def test_what_is_started_while_a_runtime_closes_is_ended_by_force() -> None:
+    class Child(Puppet):
+        async def terminate(self, reason: ExitReason) -> None:
+            started.append(await self.spawn_link(Late, trap=True))
+
+    class Late(Puppet):
+        async def terminate(self, reason: ExitReason) -> None:
+            await advance(1000)
+
+    started: list[Any] = []
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        parent = await runtime.spawn(Puppet)
+        await do(parent, lambda actor: actor.spawn_link(Child, trap=True))
+    assert started[0].reason is not None
+    assert asyncio.get_running_loop().time() < 100
+
+
+def test_the_watchdog_of_a_loop_that_has_gone_ends() -> None:
+    loop = asyncio.new_event_loop()
+    runtime = Runtime(watchdog=0.001, reports=False)
+    loop.run_until_complete(runtime.__aenter__())
+    loop.close()
+    assert runtime._watchdog is not None
+    runtime._watchdog._thread.join(30)
+    assert not runtime._watchdog._thread.is_alive()
+
+
+@pytest.mark.parametrize("wrong", [-1, 1.5, True, None, "3"])
+def test_a_number_of_restarts_must_be_whole_and_not_negative(wrong: Any) -> None:
+    with pytest.raises(BadBudget, match="max_restarts"):
+        RestartBudget(wrong, 5.0)
+
+
+@pytest.mark.parametrize("wrong", [0, -1.0, True, None, "5", float("inf"), float("nan")])
+def test_a_window_must_be_a_length_of_time(wrong: Any) -> None:
+    with pytest.raises(BadBudget, match="max_seconds"):
+        RestartBudget(3, wrong)
+
+
+# -- dynamic supervisors that begin with children ------------------------------------------------
+
+
+class Failing(Actor):
+    """Does not start."""
+
+    def init(self) -> None:
+        """Fail."""
+        raise ValueError("no luck")
+
+
+class Unwilling(Actor):
+    """Does not want to run."""
+
+    def init(self) -> Any:
+        """Ignore the start."""
+        return IGNORE
+
+
+async def test_a_dynamic_supervisor_begins_with_its_first_children_and_again_when_it_is_restarted(
+    runtime: Runtime,
+) -> None:
+    first = [ChildSpec("a", Puppet, name="a"), ChildSpec("u", Unwilling), ChildSpec("b", Puppet, name="b")]
+    top = await runtime.spawn(Supervisor, [ChildSpec("d", DynamicSupervisor, (first,), name="d")])
+    supervisor = runtime.whereis("d")
+    assert supervisor is not None
+    assert await count_children(supervisor) == Counts(2, 2, 0, 2)
+    await start_child(supervisor, ChildSpec("c", Puppet, name="c"))
+    supervisor.kill()
+    await barrier(top)
+    again = runtime.whereis("d")
+    assert again is not None
+    assert again is not supervisor
+    assert [child.id for child in await which_children(again)] == ["b", "a"]
+    assert runtime.whereis("c") is None
+
+
+async def test_a_dynamic_supervisor_whose_first_children_do_not_start_does_not_either(
+    runtime: Runtime, events: Recorder
+) -> None:
+    first = [ChildSpec("a", Puppet, name="a"), ChildSpec("f", Failing), ChildSpec("b", Puppet)]
+    error = await error_of(runtime.spawn(DynamicSupervisor, first))
+    assert isinstance(error, StartError)
+    assert isinstance(error.reason, Shutdown)
+    assert isinstance(error.reason.note, FailedToStartChild)
+    assert error.reason.note.id == "f"
+    assert list(runtime.actors()) == []
+    assert [event.id for event in events.of(ev.ChildStartFailed)] == ["f"]
+
+
+async def test_the_first_children_must_fit(runtime: Runtime) -> None:
+    specs = [ChildSpec(n, Actor) for n in range(3)]
+    assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, specs, max_children=2)), BadBudget)
+    assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, [specs[0]] * 2)), BadChildSpec)
+    for wrong in (-1, 1.5, True, "3"):
+        error = await error_of(runtime.spawn(DynamicSupervisor, max_children=wrong))
+        assert isinstance(error, BadBudget)
+        assert repr(wrong) in str(error)
