@@ -13,7 +13,7 @@ import msgspec
 
 from supervision._bounded import BoundedCell
 from supervision._cell import Cell
-from supervision._turns import note_silent
+from supervision._silent import returns_nothing
 from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox
 from supervision.mailbox import Mailbox
@@ -76,7 +76,6 @@ def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
         _check_kind(where, kind)
     if not kinds:
         raise BadHandler(where, kinds, "name at least one type of message")
-    note_silent(function)
     setattr(function, _MARK, kinds)
     return function
 
@@ -126,7 +125,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 class Behaviour:
     """What a class of actors does, worked out when the class is made."""
 
-    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "table", "trap_exit")
+    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "silent", "table", "trap_exit")
 
     def __init__(self, kind: type[Actor], base: type[Actor] | None, trap_exit: bool) -> None:
         if not isinstance(kind.mailbox, Mailbox):
@@ -137,6 +136,7 @@ class Behaviour:
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
         self.table = _table(kind)
+        self.silent = frozenset(filter(returns_nothing, self.table.values()))
 
     def find(self, kind: type) -> Handler:
         """Return the handler of the nearest base of a type that has none of its own, and remember it."""
