@@ -10,6 +10,7 @@ import io
 from typing import TYPE_CHECKING
 
 from supervision import events
+from supervision._death import end_of_body
 
 if TYPE_CHECKING:
     from supervision._cell import Cell
@@ -57,7 +58,7 @@ class Ladder:
             if getattr(body, "cr_frame", None) is not None:
                 worker.cancel()  # It waits for something else now, which its worker has to learn.
                 return False
-        cell.end_of_body()
+        end_of_body(cell)
         worker.cancel()
         return True
 

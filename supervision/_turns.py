@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Coroutine
 from types import CoroutineType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from supervision._marks import DEAD, GONE, IDLE, STARTING, SUSPENDED
+from supervision import errors
+from supervision._death import buried, die
+from supervision._marks import DEAD, EXITING, GONE, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
+from supervision._start import started
+from supervision.call import Call
+from supervision.messages import Request
+from supervision.reasons import BadReturnValue, as_reason, crashed
 
 if TYPE_CHECKING:
     from supervision._cell import Cell
+    from supervision._marks import Intent
 
 #: How many messages one actor handles before the next actor's turn.
 BUDGET = 64
@@ -36,13 +44,13 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
             result = handler(actor, message)
             if result is not None and type(result) is CoroutineType:
                 if not in_task:
-                    return cell.put_aside(result)
+                    return put_aside(cell, result)
                 if handler in cell.kind.__behaviour__.silent:
                     # `next` makes no exception of a result that is None: a tenth of the time of a message.
                     awaiting = next(result.__await__(), GONE)
                     if awaiting is not GONE:
                         cell.body = result
-                        return cell.suspend(awaiting) or settle_body(cell)
+                        return suspend(cell, awaiting) or settle_body(cell)
                     result = None
                 else:
                     try:
@@ -51,16 +59,16 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                         result = end.value
                     else:
                         cell.body = result
-                        return cell.suspend(awaiting) or settle_body(cell)
+                        return suspend(cell, awaiting) or settle_body(cell)
         except BaseException as error:
-            cell.failed(error)
+            failed(cell, error)
         else:
             call = cell.call_in_hand
             if call is None:
                 if result is not None:
-                    cell.returned(result)
+                    returned(cell, result)
             elif cell.after is not None:
-                cell.returned(result)
+                returned(cell, result)
             else:
                 cell.call_in_hand = None
                 cell.sched.waiting.pop(call, None)
@@ -69,7 +77,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                 else:
                     call.set_result(result)
         if cell.after is not None:
-            following = cell.settle(in_task)
+            following = settle(cell, in_task)
             if following is not None:
                 if following is SUSPENDED:
                     return True
@@ -104,7 +112,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
 def resume(cell: Cell, error: BaseException | None) -> bool:
     """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
     starting = cell.phase == STARTING
-    if cell.advance(error):
+    if advance(cell, error):
         return True
     return False if starting else settle_body(cell)
 
@@ -114,7 +122,7 @@ def settle_body(cell: Cell) -> bool:
     if cell.phase == DEAD:
         return False
     if cell.after is not None:
-        following = cell.settle(True)
+        following = settle(cell, True)
         if following is SUSPENDED:
             return True
         if following is GONE:
@@ -123,5 +131,189 @@ def settle_body(cell: Cell) -> bool:
             cell.head = following
             cell.sched.enqueue(cell)
             return False
-    cell.go_on()
+    go_on(cell)
     return False
+
+
+def advance(cell: Cell, error: BaseException | None) -> bool:
+    """Let the suspended code go on until it waits again (True) or ends (False)."""
+    body = cell.body
+    assert body is not None
+    cell.awaiting = None
+    cell.running = True
+    try:
+        awaiting = body.send(None) if error is None else body.throw(error)
+    except StopIteration as end:
+        body_ended(cell, end.value, None)
+        return False
+    except BaseException as failure:
+        body_ended(cell, None, failure)
+        return False
+    return suspend(cell, awaiting)
+
+
+def suspend(cell: Cell, awaiting: Any) -> bool:
+    """Its code waits for ``awaiting``. If that would close a ring of calls, it gets the error and goes on."""
+    cell.running = False
+    ring = ring_of(cell, awaiting) if isinstance(awaiting, Call) else None
+    if ring is None:
+        cell.awaiting = awaiting
+        return True
+    awaiting._asyncio_future_blocking = False
+    cell.sched.abandon(awaiting)
+    return advance(cell, errors.CallCycle(awaiting.target, awaiting.message, ring))
+
+
+def put_aside(cell: Cell, body: Coroutine[Any, Any, Any]) -> bool:
+    """Keep a coroutine for a worker to run; if the actor has just ended, throw it away."""
+    cell.running = False
+    if cell.phase >= EXITING:
+        body.close()
+        buried(cell, None)
+        return False
+    cell.body = body
+    return True
+
+
+def ring_of(cell: Cell, call: Call[Any]) -> list[Cell] | None:
+    """Return the actors that would wait for each other if this one waited for ``call``."""
+    ring: list[Cell] = [cell]
+    while not call.done():
+        target = call.target
+        if target in ring[1:] or (target.deferred and call in target.deferred):
+            return None
+        ring.append(target)
+        if target is cell:
+            return ring
+        if not isinstance(target.awaiting, Call):
+            return None
+        call = target.awaiting
+    return None
+
+
+def body_ended(cell: Cell, value: Any, error: BaseException | None) -> None:
+    cell.running = False
+    cell.body = None
+    cell.awaiting = None
+    if cell.phase == RUNNING:
+        if error is None:
+            returned(cell, value)
+        else:
+            failed(cell, error)
+    elif cell.phase == STARTING:
+        started(cell, value, error)
+    elif cell.phase == STOPPING:
+        stopped(cell, error)
+    else:
+        buried(cell, error)
+
+
+def returned(cell: Cell, value: Any) -> None:
+    """Take what a handler returned: the answer of the request in hand, or nothing."""
+    call = cell.call_in_hand
+    after = cell.after
+    if call is None:
+        if value is not None and not isinstance(cell.head, Request):
+            cell.intend().stop = BadReturnValue(value)
+        return
+    cell.call_in_hand = None
+    if after is not None and after.stop is not None:
+        after.call, after.reply = call, value
+    else:
+        cell.sched.reply(call, value)
+
+
+def failed(cell: Cell, error: BaseException) -> None:
+    """Take an exception that a handler let through."""
+    call = cell.call_in_hand
+    if cell.phase >= EXITING:
+        return
+    if isinstance(error, errors.Refuse) and call is not None:
+        cell.call_in_hand = None
+        cell.sched.fail(call, error.error)
+    elif isinstance(error, errors.Stop):
+        cell.intend().stop = as_reason(error.reason)
+    else:
+        cell.intend().stop = crashed(error)
+        cell.sched.interrupt(error)
+
+
+def settle(cell: Cell, in_task: bool) -> Any:
+    """Do what the handler asked for.
+
+    Returns the next message to handle before the mailbox, None if there is none, SUSPENDED or GONE.
+    """
+    after = cell.after
+    if cell.phase >= EXITING or after is None:
+        cell.running = False
+        buried(cell, None)
+        return GONE
+    if after.stop is not None:
+        return carry_out_stop(cell, after, in_task)
+    if after.idle is not None:
+        cell.begin_idle(after, after.idle)
+    message = after.continuations.popleft() if after.continuations else None
+    if not after.continuations:
+        cell.after = None
+    return message
+
+
+def carry_out_stop(cell: Cell, after: Intent, in_task: bool) -> Any:
+    cell.phase = STOPPING
+    actor = cell.actor
+    assert after.stop is not None
+    if not cell.kind.__behaviour__.has_terminate:
+        stopped(cell, None)
+        return GONE
+    try:
+        cell.running = True
+        result: Any = actor.terminate(after.stop)
+    except BaseException as error:
+        cell.running = False
+        finish_stop(cell, error)
+        return GONE
+    cell.running = False
+    if type(result) is not CoroutineType:
+        finish_stop(cell, None)
+        return GONE
+    if cell.phase == DEAD:
+        result.close()
+        buried(cell, None)
+        return GONE
+    cell.body = result
+    if not in_task:
+        return SUSPENDED
+    return SUSPENDED if advance(cell, None) else GONE
+
+
+def finish_stop(cell: Cell, error: BaseException | None) -> None:
+    if cell.phase >= EXITING:
+        buried(cell, error)
+    else:
+        stopped(cell, error)
+
+
+def stopped(cell: Cell, error: BaseException | None) -> None:
+    after = cell.after
+    assert after is not None
+    assert after.stop is not None
+    cell.running = False
+    if error is not None:
+        cell.sched.interrupt(error)
+        die(cell, as_reason(error.reason) if isinstance(error, errors.Stop) else crashed(error))
+        return
+    if after.call is not None:
+        cell.sched.reply(after.call, after.reply)
+    die(cell, after.stop)
+
+
+def go_on(cell: Cell) -> None:
+    """After a turn that had waited: stand in the queue again if there is more to do."""
+    box = cell.box
+    if box:
+        cell.head = box.popleft()
+        cell.sched.enqueue(cell)
+    else:
+        if box is not None and type(box) is deque:
+            cell.box = None
+        cell.head = IDLE

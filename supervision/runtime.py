@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 
 from supervision._cell import Cell
+from supervision._death import start_error
 from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
+from supervision._start import start
 from supervision.actor import Actor
 from supervision.call import Call
 from supervision.clock import Clock, clock_of, seconds
@@ -316,7 +318,7 @@ class Runtime:
             self._take_name(name, cell)
         if parent is not None:
             parent.link(cell)
-        error = cell.start(args, kwargs)
+        error = start(cell, args, kwargs)
         if cell.phase == DEAD:
             raise self._failure(cell, error)
         return cell
@@ -324,7 +326,7 @@ class Runtime:
     def _failure(self, cell: Cell, error: BaseException | None) -> SupervisionError:
         reason = cell.exit_reason
         assert reason is not None
-        return cell.start_error(reason, cell.ignored, error)
+        return start_error(cell, reason, cell.ignored, error)
 
     async def _complete(self, cell: Cell, timeout: float | None) -> Cell:
         limit = None if timeout is None else seconds("timeout", timeout)

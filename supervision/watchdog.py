@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING
 
 from supervision import events
 from supervision._cell import Cell
+from supervision._start import start
 from supervision._turns import resume, run_turns
 
 if TYPE_CHECKING:
     from supervision.runtime import Runtime
 
-_CODES = (run_turns.__code__, resume.__code__, Cell.start.__code__)
+_CODES = (run_turns.__code__, resume.__code__, start.__code__)
 
 
 class Watchdog:
@@ -80,7 +81,7 @@ def _describe(frame: FrameType | None) -> dict[str, object]:
     path = None
     while culprit is not None:
         if culprit.f_code in _CODES:
-            cell = culprit.f_locals.get("cell") or culprit.f_locals.get("self")
+            cell = culprit.f_locals.get("cell")
             path = cell.path if isinstance(cell, Cell) else None
             break
         culprit = culprit.f_back

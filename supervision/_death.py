@@ -1,0 +1,158 @@
+"""The death of an actor: what it releases, in which order, and who is told what."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from supervision import errors, events
+from supervision._marks import DEAD, DID_NOT_WANT_TO_START, EXITING, IDLE, NOTHING_MORE, SHUT, STOPPING, Mark
+from supervision.call import Call
+from supervision.mailbox import BoundedBox
+from supervision.messages import describe
+from supervision.reasons import Crashed, ExitReason
+
+if TYPE_CHECKING:
+    from supervision._cell import Cell
+
+
+def end_of_body(cell: Cell) -> None:
+    """The code of a dead actor was closed from outside."""
+    cell.body = None
+    cell.awaiting = None
+    buried(cell, None)
+
+
+def buried(cell: Cell, error: BaseException | None) -> None:
+    if error is not None:
+        cell.sched.interrupt(error)
+    cell.sched.unfence(cell)
+    if cell.phase == EXITING:
+        assert cell.exit_reason is not None
+        die(cell, cell.exit_reason)
+    cell.context = None
+
+
+def die(
+    cell: Cell,
+    reason: ExitReason,
+    *,
+    quiet: bool = False,
+    ignored: bool = False,
+    cause: BaseException | None = None,
+) -> None:
+    """End: release what others can see, then tell links, monitors and waiters, in this order."""
+    if cell.phase == DEAD:
+        return
+    sched = cell.sched
+    if isinstance(reason, Crashed) and cell.born is not None:
+        report_crash(cell, reason)
+    if cell.phase == STOPPING:
+        cell.head = SHUT  # the message in hand was handled
+    cell.phase = DEAD
+    cell.exit_reason = reason
+    sched.runtime.forget(cell)
+    if cell.timers is not None or cell.idle is not None:
+        cancel_timers(cell)
+    if cell.born is None:
+        fail_start(cell, reason, quiet, ignored, cause)
+    elif sched.events.listening:
+        cell.emit(events.Exited, name=cell.name, reason=reason)
+    if cell.head is not IDLE or cell.box is not None or cell.deferred:
+        drop_mailbox(cell, reason)
+    cell.head = SHUT
+    sched.deaths.append(cell)
+    if not sched.telling:
+        sched.tell_deaths()
+    cell.after = DID_NOT_WANT_TO_START if ignored else NOTHING_MORE
+    cell.actor = None  # type: ignore[assignment]
+    cell.table = None  # type: ignore[assignment]
+    if cell.body is None:
+        cell.context = None
+
+
+def report_crash(cell: Cell, reason: Crashed) -> None:
+    if cell.sched.events.wanted[events.CrashReport]:
+        cell.emit(
+            events.CrashReport,
+            name=cell.name,
+            reason=reason,
+            message=in_hand(cell),
+            mailbox=len(cell.box or ()),
+            links=sum(1 for _ in cell.peers()),
+        )
+
+
+def in_hand(cell: Cell) -> str | None:
+    head = cell.head
+    if isinstance(head, Mark):
+        return None
+    return describe(head.message if isinstance(head, Call) else head)
+
+
+def fail_start(cell: Cell, reason: ExitReason, quiet: bool, ignored: bool, cause: BaseException | None) -> None:
+    if ignored:
+        cell.emit(events.StartIgnored)
+    else:
+        cell.emit(events.StartFailed, reason=reason, quiet=quiet)
+    if cell.tied and cell.parent is not None:
+        cell.unlink(cell.parent)
+    starting, cell.starting = cell.starting, None
+    if starting is not None and not starting.done():
+        starting.set_exception(start_error(cell, reason, ignored, cause))
+
+
+def start_error(cell: Cell, reason: ExitReason, ignored: bool, cause: BaseException | None) -> errors.SupervisionError:
+    """Return the error that the starter gets: a wrong specification as it is, anything else as a StartError."""
+    if isinstance(cause, errors.SpecError):
+        return cause
+    error = (errors.StartIgnored if ignored else errors.StartError)(str(cell), reason)
+    error.__cause__ = cause
+    return error
+
+
+def cancel_timers(cell: Cell) -> None:
+    if cell.idle is not None:
+        cell.idle.cancel()
+        cell.idle = None
+    timers, cell.timers = cell.timers, None
+    for timer in timers or ():
+        timer.cancel()
+
+
+def drop_mailbox(cell: Cell, reason: ExitReason) -> None:
+    box, head = cell.box, cell.head
+    pending = cell.head_waits()
+    cell.box = None
+    cell.head = SHUT
+    if cell.call_in_hand is not None:
+        fail_call(cell, cell.call_in_hand, reason)
+        cell.call_in_hand = None
+    after = cell.after
+    if after is not None and after.call is not None:
+        fail_call(cell, after.call, reason)
+        after.call = None
+    if cell.deferred:
+        for call in list(cell.deferred):
+            fail_call(cell, call, reason)
+    cell.deferred = None
+    if pending:
+        drop(cell, head, reason)
+    for message in box.messages if isinstance(box, BoundedBox) else box or ():
+        drop(cell, message, reason)
+    if isinstance(box, BoundedBox):
+        for waiting, admitted in box.waiting:
+            if admitted is not None and not admitted.done():
+                admitted.set_result(None)
+            drop(cell, waiting, reason)
+
+
+def drop(cell: Cell, message: Any, reason: ExitReason) -> None:
+    if isinstance(message, Call):
+        fail_call(cell, message, reason)
+    else:
+        cell.dead_letter(message, "died")
+
+
+def fail_call(cell: Cell, call: Call[Any], reason: ExitReason) -> None:
+    if not call.done():
+        cell.sched.fail(call, errors.ActorExited(cell, call.message, reason))
