@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Iterable
 from typing import Any, ClassVar
 
 from supervision import events
@@ -50,6 +50,10 @@ class ChildKeeper(Actor):
     @abstractmethod
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first."""
+
+    def coming(self) -> Iterable[Any]:
+        """Return the ids of the children that do not run but are about to be restarted."""
+        return [child.id for child in self.views() if child.restarting]
 
     def unhandled(self, message: Any) -> Any:
         """An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored."""
@@ -239,4 +243,6 @@ def look(ref: Ref) -> SupervisorInfo | None:
     keeper = ref.actor if made else None
     if not isinstance(keeper, ChildKeeper):
         return None
-    return SupervisorInfo(tuple(keeper.views()), keeper.budget.state(ref.runtime.clock.time()))
+    children = tuple(keeper.views())
+    coming = (child.id for child in children if child.ref is None) if ref.born is None else keeper.coming()
+    return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), frozenset(coming))

@@ -41,10 +41,15 @@ class Counts(msgspec.Struct, frozen=True):
 
 
 class SupervisorInfo(msgspec.Struct, frozen=True):
-    """A supervisor at this moment: its children, first started first, and its restart budget."""
+    """A supervisor at this moment: its children, first started first, and its restart budget.
+
+    ``coming`` has the ids of those that do not run but will: the supervisor itself is starting, or about to restart
+    them, alone or with others.
+    """
 
     children: tuple[ChildInfo, ...]
     budget: BudgetState
+    coming: frozenset[Any] = frozenset()
 
 
 class StartChild(Request[Ref | None], frozen=True):

@@ -125,6 +125,8 @@ class Supervisor(ChildKeeper):
         self.strategy: Strategy = strategy
         self.auto_shutdown: AutoShutdown = auto_shutdown
         self._children = {spec.id: Child(spec) for spec in check_child_specs(children, auto_shutdown)}
+        #: The child that is being restarted, with those that go with it.
+        self._reviving: Child | None = None
 
     async def init(self) -> None:
         """Start the children in order; if one fails, stop those that run, in reverse, and fail."""
@@ -197,12 +199,14 @@ class Supervisor(ChildKeeper):
         if delay is None:
             self._children.pop(child.spec.id, None)
             return
+        self._reviving = child
         await self._stop_others(child)
         if delay > 0.0:
             child.paused = True
             self._try_again(child, delay)
         else:
             await self._start_group(child)
+        self._reviving = None
 
     def _group(self, child: Child) -> list[Child]:
         """Return the children that are restarted with this one."""
@@ -249,8 +253,10 @@ class Supervisor(ChildKeeper):
         counted = child.paused
         child.not_due()
         if counted:
+            self._reviving = child
             await self._stop_others(child)  # those that were started by order during the pause
             await self._start_group(child)
+            self._reviving = None
         else:
             await self._restart(child, FailedToStartChild(child.spec.id, child.failure))
 
@@ -319,6 +325,11 @@ class Supervisor(ChildKeeper):
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first."""
         return [child.view() for child in self._children.values()]
+
+    def coming(self) -> list[Any]:
+        """Return the ids of the children that do not run but are about to be restarted, alone or with others."""
+        due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]
+        return [member.spec.id for child in due for member in self._group(child) if member.ref is None]
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:

@@ -21,7 +21,7 @@ from foundation.programs import (
     Unavailable,
     program_name,
 )
-from foundation.tree.view import view
+from foundation.tree.view import degraded, view
 from supervision import (
     ActorExited,
     Address,
@@ -35,6 +35,8 @@ from supervision import (
 
 #: The longest body of a request, in bytes.
 LONGEST_BODY = 1 << 20
+#: The states of a program that does not run but will.
+COMING = ("starting", "restarting")
 #: Seconds to wait for a program to say what it takes and gives.
 DESCRIBE_TIMEOUT = 2.0
 #: Seconds after which a program whose actor has ended is worth another try.
@@ -44,7 +46,7 @@ RETRY_AFTER = 1.0
 def known_programs(runtime: Runtime) -> list[str]:
     """Return the names of all programs: those that run, and those whose supervisor is about to start them."""
     held = list(runtime.names())
-    listed = [node.name for node in view(runtime).walk() if node.name is not None and node.state == "restarting"]
+    listed = [node.name for node in view(runtime).walk() if node.name is not None and node.state in COMING]
     return sorted({name.removeprefix(PREFIX) for name in (*held, *listed) if name.startswith(PREFIX)})
 
 
@@ -100,6 +102,8 @@ class Programs:
         known = known_programs(self._runtime)
         if name in known:
             raise _gone(f"program {name!r} is restarting")
+        if degraded(view(self._runtime)):
+            raise _gone(f"there is no program {name!r} at this moment, while parts of the tree start")
         there_are = f"there are: {', '.join(known)}" if known else "there are none"
         raise Problem(HTTPStatus.NOT_FOUND, "unknown-program", f"no program {name!r}; {there_are}", programs=known)
 

@@ -29,7 +29,8 @@ class Node(msgspec.Struct, frozen=True):
         path: its place.
         id: what its supervisor calls it.
         kind: its class.
-        state: ``starting``, ``running``, ``stopping``, ``exiting``; or ``restarting``, ``stopped`` without an actor.
+        state: ``starting``, ``running``, ``stopping``, ``exiting``; without an actor ``stopped``, or, if there will be
+            one, ``starting`` or ``restarting``.
         incarnation: the number of its actor in the runtime; None without one.
         name: under which it is registered.
         restart: its restart type, if it has a supervisor.
@@ -143,24 +144,28 @@ class _Looker:
     def _children(self, info: ActorInfo, keeper: SupervisorInfo | None) -> Iterator[Node]:
         """Return what a supervisor lists, in its order, and then other actors under it."""
         under = {below.ref: below for below in self._under.get(info.ref, ())}
-        listed = () if keeper is None else keeper.children
+        listed, coming = ((), frozenset()) if keeper is None else (keeper.children, keeper.coming)
         known = {child.ref for child in listed}
         starting = {below.path: below for below in under.values() if below.ref not in known}
         for child in listed:
             path = f"{info.path}/{child.id}"
             actor = under.get(child.ref) if child.ref is not None else starting.pop(path, None)
-            yield _absent(path, child) if actor is None else self._node(actor, child)
+            if actor is None:
+                will = "starting" if info.state == "starting" else "restarting"
+                yield _absent(path, child, will if child.id in coming else "stopped")
+            else:
+                yield self._node(actor, child)
         for below in starting.values():
             yield self._node(below, None)
 
 
-def _absent(path: str, child: ChildInfo) -> Node:
+def _absent(path: str, child: ChildInfo, state: str) -> Node:
     spec = child.spec
     return Node(
         path=path,
         id=str(child.id),
         kind=getattr(spec.start, "__qualname__", type(spec.start).__name__),
-        state="restarting" if child.restarting else "stopped",
+        state=state,
         name=spec.name,
         restart=spec.restart,
         restarts=child.restarts,

@@ -27,7 +27,7 @@ from foundation.programs import (
     program_name,
 )
 from foundation.tree.missing import LeftOut, leave_out
-from supervision import Actor, Backoff, ChildSpec, Mailbox, Refuse, Runtime, Supervisor, handle
+from supervision import Actor, Backoff, ChildSpec, Mailbox, Message, Refuse, Runtime, Supervisor, handle
 from supervision.testing import advance, settled
 
 
@@ -75,6 +75,21 @@ class Model:
 
 class Mute(Actor):
     """No program."""
+
+
+class Die(Message):
+    """An order to end."""
+
+
+class Slow(Actor):
+    """Something that takes two seconds to start."""
+
+    async def init(self) -> None:
+        await self.runtime.sleep(2)
+
+    @handle
+    def die(self, message: Die) -> None:
+        self.stop("over")
 
 
 class Full(Echo):
@@ -213,7 +228,37 @@ async def test_an_unknown_program_is_404_with_those_there_are(client: httpx.Asyn
     assert response.json()["programs"] == ["echo"]
     assert response.json()["detail"] == "no program 'ehco'; there are: echo"
     async with Runtime(watchdog=None, reports=False) as empty, client_of(empty) as other:
+        await empty.spawn(Mute)
         assert (await run(other, "x")).json()["detail"] == "no program 'echo'; there are none"
+
+
+async def test_a_program_that_waits_for_what_it_needs_to_be_restarted_is_503(runtime: Runtime) -> None:
+    slow = ChildSpec("slow", Slow, name="slow")
+    echo = ChildSpec("echo", Echo, name=program_name("other"))
+    starting = asyncio.ensure_future(runtime.spawn(Supervisor, [slow, echo], strategy="rest_for_one", name="group"))
+    async with client_of(runtime) as client:
+        await advance(1)
+        assert (await run(client, "x", "other")).json()["detail"] == "program 'other' is restarting; try again"
+        await starting
+        assert (await run(client, "x", "other")).status_code == 200
+        runtime.name("slow").cast(Die())
+        await advance(1)
+        response = await run(client, "x", "other")
+        assert (response.status_code, response.headers["retry-after"]) == (503, "1")
+        assert response.json()["detail"] == "program 'other' is restarting; try again"
+        await advance(2)
+        assert (await run(client, "x", "other")).status_code == 200
+
+
+async def test_what_is_not_known_while_parts_start_is_503_as_it_may_come(runtime: Runtime) -> None:
+    starting = asyncio.ensure_future(runtime.spawn(Slow))
+    async with client_of(runtime) as client:
+        await advance(1)
+        response = await run(client, "x", "unheard")
+        assert response.status_code == 503
+        assert "no program 'unheard' at this moment, while parts of the tree start" in response.json()["detail"]
+        await starting
+        assert (await run(client, "x", "unheard")).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -251,10 +251,10 @@ async def test_what_starts_restarts_or_stops_is_degraded_and_what_was_stopped_on
         assert states(view(runtime)) == {
             "/tree": "starting",
             "/tree/slow": "starting",
-            "/tree/w": "stopped",
-            "/tree/u": "stopped",
+            "/tree/w": "starting",
+            "/tree/u": "starting",
         }
-        assert [trouble.path for trouble in degraded(view(runtime))] == ["/tree", "/tree/slow"]
+        assert [trouble.path for trouble in degraded(view(runtime))] == ["/tree", "/tree/slow", "/tree/w", "/tree/u"]
         await starting
         assert degraded(view(runtime)) == []
         runtime.name("w").cast(Do(lambda actor: 1 / 0))
