@@ -73,6 +73,7 @@ from supervision.errors import BadOption as BadOption
 from supervision.errors import BadStrategy as BadStrategy
 from supervision.errors import BadTime as BadTime
 from supervision.errors import BadTransition as BadTransition
+from supervision.errors import CallbackFailed as CallbackFailed
 from supervision.errors import CallCycle as CallCycle
 from supervision.errors import CallError as CallError
 from supervision.errors import CallTimeout as CallTimeout

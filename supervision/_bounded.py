@@ -10,7 +10,7 @@ from supervision._cell import Cell
 from supervision._marks import IDLE, KERNEL_MESSAGES, WAKE, current
 from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.mailbox import BoundedBox, Mailbox
-from supervision.messages import Request
+from supervision.messages import ParentExit, Request, SystemRequest
 
 if TYPE_CHECKING:
     from supervision._scheduler import Scheduler
@@ -50,6 +50,8 @@ class BoundedCell(Cell):
         """Put in a message of the kernel, whatever the capacity."""
         if self.box is None:
             self.dead_letter(message, "noproc")
+        elif self.suspended and isinstance(message, ParentExit):
+            self.hand_in(message)
         else:
             self._take(message)
 
@@ -97,6 +99,8 @@ class BoundedCell(Cell):
     def _enqueue_call(self, call: Call[Any]) -> None:
         if self.box is None:
             self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
+        elif isinstance(call.message, SystemRequest):
+            self.hand_in(call) if self.suspended else self._take(call)
         elif self._make_room():
             self._take(call)
         elif self._policy.overflow == "wait":

@@ -15,23 +15,27 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from supervision import errors, events
 from supervision._death import buried, die, drop_mailbox
+from supervision._interpose import Interposed
 from supervision._links import Linked
 from supervision._marks import (
     DEAD,
     DID_NOT_WANT_TO_START,
     EXITING,
+    HELD,
     IDLE,
     NOTHING_MORE,
     SHUT,
     STARTING,
     WAKE,
     Intent,
+    Mark,
     current,
 )
+from supervision._observers import tell_late_reply
 from supervision.call import DEFAULT_TIMEOUT, Call, ReplyTo
 from supervision.clock import seconds
 from supervision.mailbox import BoundedBox, MailboxStatistics
-from supervision.messages import Exit, IdleTimeout, ParentExit, Request, StopOrder, describe
+from supervision.messages import Exit, IdleTimeout, ParentExit, Request, StopOrder, SystemRequest, describe
 from supervision.reasons import (
     KILLED,
     NORMAL,
@@ -78,6 +82,7 @@ class Cell(Linked):
         "running",
         "sched",
         "starting",
+        "stashed",
         "table",
         "timers",
         "trap_exit",
@@ -119,6 +124,7 @@ class Cell(Linked):
         self.watching = None
         self.timers: set[Timer] | None = None
         self.deferred: set[Call[Any]] | None = None
+        self.stashed: deque[Any] | None = None
         self.joiners = None
         self.starting: Call[None] | None = None
         self.exit_reason: ExitReason | None = None
@@ -167,7 +173,7 @@ class Cell(Linked):
     def head_waits(self) -> bool:
         head = self.head
         busy = self.running or self.body is not None
-        return not (busy or head is IDLE or head is SHUT or head is WAKE)
+        return not (busy or head is WAKE or isinstance(head, Mark))
 
     def context_of(self) -> Context:
         """Return its own context, made when first needed: a copy of the runtime's, so that every restart is alike."""
@@ -203,6 +209,8 @@ class Cell(Linked):
         if self.head is IDLE:
             self.head = message
             self.sched.enqueue(self)
+        elif self.suspended and isinstance(message, ParentExit):
+            self.hand_in(message)
         elif self.box is None:
             self.box = self._new_box(message)
         else:
@@ -247,7 +255,9 @@ class Cell(Linked):
 
     def _enqueue_call(self, call: Call[Any]) -> None:
         box = self.box
-        if box is not None:
+        if self.suspended and isinstance(call.message, SystemRequest):
+            self.hand_in(call)
+        elif box is not None:
             box.append(call)
             if len(box) > self.high:
                 self._high_water(len(box))
@@ -255,6 +265,54 @@ class Cell(Linked):
             self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
         else:
             self.box = deque((call,))
+
+    @property
+    def suspended(self) -> bool:
+        """Whether it handles nothing but system requests and orders to end."""
+        return self.after is not None and self.after.held is not None
+
+    def hand_in(self, message: Any) -> None:
+        """Have a suspended actor handle a message all the same."""
+        assert self.after is not None
+        assert self.after.held is not None
+        self.after.held.append(message)
+        if self.head is HELD:
+            self.head = WAKE
+            self.sched.enqueue(self)
+
+    def hold(self) -> None:
+        """Suspend it when the message in hand is done; what may pass all the same is taken out of the mailbox."""
+        intent = self.intend()
+        if intent.held is None:
+            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
+            intent.held = deque(message for message in box or () if _passes(message))
+            for message in intent.held:
+                box.remove(message)
+
+    def release(self) -> None:
+        """Let it handle all messages again."""
+        intent = self.intend()
+        if intent.held is not None:
+            intent.continuations.extendleft(reversed(intent.held))
+            intent.held = None
+
+    def stash(self) -> None:
+        """Put the message in hand aside."""
+        call = self.call_in_hand
+        self.call_in_hand = None
+        if self.stashed is None:
+            self.stashed = deque()
+        self.stashed.append(self.head if call is None else call)
+
+    def unstash_all(self) -> None:
+        """Put what was put aside back, before everything that waits in the mailbox."""
+        stashed, self.stashed = self.stashed, None
+        if stashed:
+            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
+            if box is None:
+                self.box = stashed
+            else:
+                box.extendleft(reversed(stashed))
 
     def obituary(self) -> str:
         """Say why it is no more."""
@@ -404,10 +462,29 @@ class Cell(Linked):
             self.deferred.add(call)
         return ReplyTo(self, call)
 
-    def deferred_done(self, call: Call[Any]) -> None:
+    def deferred_done(self, call: Call[Any], outcome: Any) -> None:
         """A deferred request is about to be answered."""
         if self.deferred is not None:
             self.deferred.discard(call)
+            if isinstance(self.table, Interposed):
+                tell_late_reply(self, call.message, outcome)
+
+    def become(self, when: str | None) -> None:
+        """Have the handlers of ``when`` from the next message on."""
+        tables = self.kind.__behaviour__.tables
+        if when not in tables:
+            known = ", ".join(repr(name) for name in tables if name is not None)
+            remedy = f"this class knows {known}" if known else "mark handlers with @handle(when=...)"
+            raise errors.BadOption("become", when, remedy)
+        self.intend()  # for the turn to look at the table again
+        table = self.table
+        self.table = table.over(tables[when]) if isinstance(table, Interposed) else tables[when]
+
+    @property
+    def behaviour(self) -> str | None:
+        """What it has become."""
+        table = self.table.base if isinstance(self.table, Interposed) else self.table
+        return next(when for when, handlers in self.kind.__behaviour__.tables.items() if handlers is table)
 
     def set_idle(self, after: float | None) -> None:
         """Set, change or remove (None) the idle time-out, from when the handler returns."""
@@ -450,7 +527,7 @@ class Cell(Linked):
 
     def find_handler(self, kind: type) -> Handler:
         """Return the handler of a type of message that is met for the first time."""
-        return self.kind.__behaviour__.find(kind)
+        return self.kind.__behaviour__.find(self.table, kind)
 
     def intend(self) -> Intent:
         """Return the place where a handler notes what is to be done when it has returned."""
@@ -463,3 +540,8 @@ class Cell(Linked):
     def ignored(self) -> bool:
         """Whether its ``init`` answered IGNORE."""
         return self.after is DID_NOT_WANT_TO_START
+
+
+def _passes(message: Any) -> bool:
+    """Whether a message gets through to a suspended actor."""
+    return isinstance(message, ParentExit) or (isinstance(message, Call) and isinstance(message.message, SystemRequest))

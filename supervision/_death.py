@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from supervision import errors, events
 from supervision._marks import DEAD, DID_NOT_WANT_TO_START, EXITING, IDLE, NOTHING_MORE, SHUT, STOPPING, Mark
+from supervision._observers import kept_events
+from supervision._state import shown_state
 from supervision.call import Call
 from supervision.mailbox import BoundedBox
 from supervision.messages import describe
 from supervision.reasons import Crashed, ExitReason
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from supervision._cell import Cell
+    from supervision._links import Linked
+
+#: How many neighbours that die with an actor, and how many messages that waited for it, its crash report names.
+NEIGHBOURS = 15
+WAITING = 10
 
 
 def end_of_body(cell: Cell) -> None:
@@ -57,7 +67,7 @@ def die(
         fail_start(cell, reason, quiet, ignored, cause)
     elif sched.events.listening:
         cell.emit(events.Exited, name=cell.name, reason=reason)
-    if cell.head is not IDLE or cell.box is not None or cell.deferred:
+    if cell.head is not IDLE or cell.box is not None or cell.deferred or cell.stashed:
         drop_mailbox(cell, reason)
     cell.head = SHUT
     sched.deaths.append(cell)
@@ -72,6 +82,7 @@ def die(
 
 def report_crash(cell: Cell, reason: Crashed) -> None:
     if cell.sched.events.wanted[events.CrashReport]:
+        box = cell.box
         cell.emit(
             events.CrashReport,
             name=cell.name,
@@ -79,14 +90,45 @@ def report_crash(cell: Cell, reason: Crashed) -> None:
             message=in_hand(cell),
             mailbox=len(cell.box or ()),
             links=sum(1 for _ in cell.peers()),
+            trap_exit=cell.trap_exit,
+            ancestors=tuple(ancestors(cell)),
+            neighbours=tuple(str(peer) for peer in islice(doomed(cell), NEIGHBOURS)),
+            waiting=tuple(map(in_brief, islice(box.messages if isinstance(box, BoundedBox) else box or (), WAITING))),
+            client=client(cell),
+            state=shown_state(cell.actor),
+            log=tuple(describe(event) for event in kept_events(cell)),
         )
+
+
+def client(cell: Cell) -> str | None:
+    """Return the actor whose request is in hand, if an actor sent it."""
+    caller = getattr(cell.head, "caller", None)
+    return None if caller is None else str(caller)
+
+
+def ancestors(cell: Cell) -> Iterator[str]:
+    """Return who started it, who started that one, and so on."""
+    above = cell.parent
+    while above is not None:
+        yield str(above)
+        above = above.parent
+
+
+def doomed(cell: Cell) -> Iterator[Linked]:
+    """Return the actors that will die with it."""
+    return (peer for peer in cell.peers() if not peer.trap_exit)
+
+
+def in_brief(message: Any) -> str:
+    """Return a short text for a message or a request."""
+    return describe(message.message if isinstance(message, Call) else message)
 
 
 def in_hand(cell: Cell) -> str | None:
     head = cell.head
     if isinstance(head, Mark):
         return None
-    return describe(head.message if isinstance(head, Call) else head)
+    return in_brief(head)
 
 
 def fail_start(cell: Cell, reason: ExitReason, quiet: bool, ignored: bool, cause: BaseException | None) -> None:
@@ -131,12 +173,18 @@ def drop_mailbox(cell: Cell, reason: ExitReason) -> None:
     if after is not None and after.call is not None:
         fail_call(cell, after.call, reason)
         after.call = None
+    if after is not None and after.held:
+        for message in after.held:
+            drop(cell, message, reason)
     if cell.deferred:
         for call in list(cell.deferred):
             fail_call(cell, call, reason)
     cell.deferred = None
     if pending:
         drop(cell, head, reason)
+    stashed, cell.stashed = cell.stashed, None
+    for message in stashed or ():
+        drop(cell, message, reason)
     for message in box.messages if isinstance(box, BoundedBox) else box or ():
         drop(cell, message, reason)
     if isinstance(box, BoundedBox):

@@ -17,7 +17,7 @@ from supervision._silent import returns_nothing
 from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox
 from supervision.mailbox import Mailbox
-from supervision.messages import ParentExit, StopOrder, Wake
+from supervision.messages import ParentExit, StopOrder, SystemRequest, Wake
 
 if TYPE_CHECKING:
     from supervision.actor import Actor
@@ -27,18 +27,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 Handler = Callable[[Any, Any], Any]
 
 _MARK = "__handles__"
+_WHEN = "__when__"
 
 
 @overload
 def handle(function: F, /) -> F: ...
 @overload
-def handle(*types: type) -> Callable[[F], F]: ...
-def handle(*what: Any) -> Any:
+def handle(*types: type, when: str | None = None) -> Callable[[F], F]: ...
+def handle(*what: Any, when: str | None = None) -> Any:
     """Mark a method of an actor as the handler of a type of message.
 
     Plain ``@handle`` reads the type from the annotation of the method's only parameter; a union stands for each of its
     members. ``@handle(Add, Subtract)`` says it outright. A message of a subclass goes to the handler of the nearest
     base that has one.
+
+    ``@handle(when="open")`` holds only while the actor has become ``"open"`` (see `Actor.become`), and comes before
+    a handler without ``when`` for the same type then.
 
     Raises:
         BadHandler: the method does not take exactly one message, or the type cannot be worked out, or is a struct that
@@ -54,15 +58,22 @@ def handle(*what: Any) -> Any:
     ...     def add(self, message: Add) -> None:
     ...         self.total += message.n
     """
+    frame = sys._getframe(1)
     if len(what) == 1 and inspect.isfunction(what[0]):
-        frame = sys._getframe(1)
-        return _mark(what[0], tuple(_members(_annotated(what[0], frame))))
+        return _mark(what[0], tuple(_members(_annotated(what[0], frame))), None)
     for kind in what:
         _check_kind("@handle", kind)
-    return lambda function: _mark(function, what)
+    if when is not None and (not isinstance(when, str) or not when):
+        raise BadHandler("@handle: when", when, "give the name of what the actor becomes, as a string")
+
+    def mark(function: Any) -> Any:
+        annotated = when is not None and not what and inspect.isfunction(function)
+        return _mark(function, tuple(_members(_annotated(function, frame))) if annotated else what, when)
+
+    return mark
 
 
-def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
+def _mark(function: Any, kinds: tuple[Any, ...], when: str | None) -> Any:
     where = f"@handle {getattr(function, '__qualname__', function)}"
     if (
         not inspect.isfunction(function)
@@ -77,6 +88,7 @@ def _mark(function: Any, kinds: tuple[Any, ...]) -> Any:
     if not kinds:
         raise BadHandler(where, kinds, "name at least one type of message")
     setattr(function, _MARK, kinds)
+    setattr(function, _WHEN, when)
     return function
 
 
@@ -125,7 +137,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 class Behaviour:
     """What a class of actors does, worked out when the class is made."""
 
-    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "silent", "table", "trap_exit")
+    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "silent", "table", "tables", "trap_exit")
 
     def __init__(self, kind: type[Actor], base: type[Actor] | None, trap_exit: bool) -> None:
         if not isinstance(kind.mailbox, Mailbox):
@@ -135,30 +147,44 @@ class Behaviour:
         self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
-        self.table = _table(kind)
-        self.silent = frozenset(filter(returns_nothing, self.table.values()))
+        #: The handlers for each thing that the actor can become; for None those that hold at the beginning.
+        self.tables = {when: _table(kind, when) for when in (None, *_whens(kind))}
+        self.table = self.tables[None]
+        self.silent = frozenset(f for table in self.tables.values() for f in table.values() if returns_nothing(f))
 
-    def find(self, kind: type) -> Handler:
+    @staticmethod
+    def find(table: dict[type, Handler], kind: type) -> Handler:
         """Return the handler of the nearest base of a type that has none of its own, and remember it."""
-        table = self.table
         handler = next((table[base] for base in kind.__mro__ if base in table), _unhandled)
         table[kind] = handler
         return handler
 
 
-def _table(kind: type[Actor]) -> dict[type, Handler]:
+def _whens(kind: type[Actor]) -> list[str]:
+    """Return all that actors of this class can become."""
+    marked = (getattr(attribute, _WHEN, None) for base in kind.__mro__ for attribute in vars(base).values())
+    return sorted({when for when in marked if when is not None})
+
+
+def _table(kind: type[Actor], when: str | None) -> dict[type, Handler]:
     table: dict[type, Handler] = {}
-    for base in reversed(kind.__mro__):
-        claimed: dict[type, str] = {}
-        for name, attribute in vars(base).items():
-            for message in getattr(attribute, _MARK, ()):
-                if message in claimed:
-                    where = f"{base.__qualname__}.{name}"
-                    raise BadHandler(where, message, f"{claimed[message]} handles this type already")
-                claimed[message] = name
-                table[message] = getattr(kind, name)
-    table.update({Call: _answer, ParentExit: _parent_exit, StopOrder: _parent_exit, Wake: _wake})
+    for wanted in (None, when) if when is not None else (None,):
+        for base in reversed(kind.__mro__):
+            table.update(_claims(kind, base, wanted))
+    table.update(KERNEL)
     return table
+
+
+def _claims(kind: type[Actor], base: type, when: str | None) -> dict[type, Handler]:
+    """Return the handlers that one class in the line of ``kind`` defines for ``when``."""
+    claimed: dict[type, str] = {}
+    for name, attribute in vars(base).items():
+        for message in getattr(attribute, _MARK, ()) if getattr(attribute, _WHEN, None) == when else ():
+            if message in claimed:
+                where = f"{base.__qualname__}.{name}"
+                raise BadHandler(where, message, f"{claimed[message]} handles this type already")
+            claimed[message] = name
+    return {message: getattr(kind, name) for message, name in claimed.items()}
 
 
 def _unhandled(actor: Actor, message: Any) -> Any:
@@ -189,3 +215,17 @@ def _answer(actor: Actor, call: Call[Any]) -> Any:
     except KeyError:
         handler = cell.find_handler(type(message))
     return handler(actor, message)
+
+
+def _system(actor: Actor, request: SystemRequest[Any]) -> Any:
+    return request.carry_out(actor)
+
+
+#: What every actor handles, whatever else it does.
+KERNEL: dict[type, Handler] = {
+    Call: _answer,
+    ParentExit: _parent_exit,
+    StopOrder: _parent_exit,
+    SystemRequest: _system,
+    Wake: _wake,
+}

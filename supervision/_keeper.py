@@ -13,7 +13,15 @@ from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision._marks import IGNORE
 from supervision.actor import Actor
-from supervision.administration import ChildInfo, GetBudget, SupervisorInfo
+from supervision.administration import (
+    ChildInfo,
+    CountChildren,
+    Counts,
+    GetBudget,
+    GetStatistics,
+    SupervisorInfo,
+    SupervisorStatistics,
+)
 from supervision.budget import BudgetState, RestartBudget
 from supervision.call import Call
 from supervision.childspec import START, AutoShutdown, ChildSpec, check_significant
@@ -198,6 +206,20 @@ class ChildKeeper(Actor):
         delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
         self.tell(events.RestartScheduled, spec.id, last, used=state.used, allowed=state.allowed, delay=delay)
         return delay
+
+    @handle
+    def count_children(self, request: CountChildren) -> Counts:
+        """Count the children."""
+        children = self.views()
+        supervisors = sum(child.type == "supervisor" for child in children)
+        active = sum(child.ref is not None for child in children)
+        return Counts(len(children), active, supervisors, len(children) - supervisors)
+
+    @handle
+    def statistics(self, request: GetStatistics) -> SupervisorStatistics:
+        """Tell of the supervisor in numbers."""
+        restarts = sum(child.restarts for child in self.views())
+        return SupervisorStatistics(self.count_children(CountChildren()), self.get_budget(GetBudget()), restarts)
 
     @handle
     def get_budget(self, request: GetBudget) -> BudgetState:

@@ -32,6 +32,8 @@ class Mark:
 IDLE: Any = Mark("idle")
 #: At the head of a mailbox: the actor is starting or has ended.
 SHUT: Any = Mark("shut")
+#: At the head of a mailbox: the actor is suspended; what comes waits.
+HELD: Any = Mark("held")
 #: What an ``init`` returns that does not want its actor to run.
 IGNORE: Any = Mark("IGNORE")
 #: How a turn can end otherwise than with a next message: the actor waits, or has ended.
@@ -48,7 +50,7 @@ KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
 class Intent:
     """What a handler asked for, to be done when it has returned."""
 
-    __slots__ = ("call", "continuations", "idle", "reply", "stop")
+    __slots__ = ("call", "continuations", "held", "idle", "reply", "stop")
 
     def __init__(self) -> None:
         self.stop: ExitReason | None = None
@@ -56,6 +58,8 @@ class Intent:
         self.reply: Any = None
         self.idle: float | None = None
         self.continuations: deque[Any] = deque()
+        #: While the actor is suspended: the messages that it handles all the same.
+        self.held: deque[Any] | None = None
 
 
 #: The intent of an actor that is no more.

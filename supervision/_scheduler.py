@@ -315,6 +315,7 @@ class Scheduler:
             self.waiting.pop(call, None)
             call.set_exception(errors.Fenced(call.target, call.message))
             return False
+        call.caller = caller
         reason = caller.call_in_hand
         if (
             reason is None

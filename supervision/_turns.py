@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervision import errors
 from supervision._death import buried, die
-from supervision._marks import DEAD, EXITING, GONE, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
+from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
 from supervision._start import started
 from supervision.call import Call
 from supervision.messages import Request
@@ -85,6 +85,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                     return False
                 if cell.idle is not None:
                     cell.cancel_idle()
+                table = cell.table
                 message = cell.head = following
                 budget -= 1
                 if budget:
@@ -94,6 +95,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                 return False
             if cell.idle is not None and cell.box:
                 cell.cancel_idle()
+            table = cell.table
         box = cell.box
         if not box:
             if box is not None and type(box) is deque:
@@ -252,10 +254,21 @@ def settle(cell: Cell, in_task: bool) -> Any:
         return carry_out_stop(cell, after, in_task)
     if after.idle is not None:
         cell.begin_idle(after, after.idle)
+    if after.held is not None:
+        return next_held(cell, after.held)
     message = after.continuations.popleft() if after.continuations else None
     if not after.continuations:
         cell.after = None
     return message
+
+
+def next_held(cell: Cell, held: deque[Any]) -> Any:
+    """Return what a suspended actor has to handle all the same; if there is nothing, its turn is over."""
+    if held:
+        return held.popleft()
+    cell.head = HELD
+    cell.running = False
+    return GONE
 
 
 def carry_out_stop(cell: Cell, after: Intent, in_task: bool) -> Any:

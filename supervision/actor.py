@@ -8,6 +8,7 @@ from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import Behaviour
 from supervision._marks import current
+from supervision._state import attributes
 from supervision.clock import seconds
 from supervision.errors import NotRunning, Refuse, UnhandledMessage
 from supervision.mailbox import Mailbox
@@ -101,6 +102,13 @@ class Actor:
             raise Refuse(UnhandledMessage(cell, message))
         cell.emit(events.Unhandled, message=describe(message))
 
+    def format_status(self) -> Any:
+        """Return what others may see of the state, in `system.get_status` and in crash reports: all attributes.
+
+        Override it to hide secrets, or to leave out what is huge.
+        """
+        return attributes(self)
+
     # -- who I am --------------------------------------------------------------------------------------------
 
     @property
@@ -122,6 +130,30 @@ class Actor:
     def continue_with(self, message: Any) -> None:
         """Handle ``message`` next, before everything that waits in the mailbox (OTP's ``continue``)."""
         self._cell.intend().continuations.append(message)
+
+    def become(self, when: str | None) -> None:
+        """Handle messages with the handlers marked ``@handle(when=...)`` from the next message on.
+
+        Handlers without ``when`` stay valid for types that none of those handles. A restarted actor begins anew.
+
+        Args:
+            when: what to become; None for what it was at the beginning.
+
+        Raises:
+            BadOption: no handler of this class is marked with it.
+        """
+        self._cell.become(when)
+
+    def stash(self) -> None:
+        """Put the message in hand aside, until `unstash_all`. A request is answered then; its deadline stays."""
+        self._cell.stash()
+
+    def unstash_all(self) -> None:
+        """Handle all that was put aside next, in the order in which it came, before what waits in the mailbox.
+
+        What is still put aside when the actor ends is lost with its mailbox: requests fail, messages are dead letters.
+        """
+        self._cell.unstash_all()
 
     def idle_timeout(self, after: float | None) -> None:
         """Get an `IdleTimeout` if no message comes for ``after`` seconds. Any message cancels it for good.

@@ -52,6 +52,14 @@ class SupervisorInfo(msgspec.Struct, frozen=True):
     coming: frozenset[Any] = frozenset()
 
 
+class SupervisorStatistics(msgspec.Struct, frozen=True):
+    """A supervisor in numbers: its children, its budget, and how many restarts of present children it has made."""
+
+    counts: Counts
+    budget: BudgetState
+    restarts: int
+
+
 class StartChild(Request[Ref | None], frozen=True):
     """Start a child. The answer is its address, or None if it ignored the start."""
 
@@ -94,6 +102,10 @@ class GetChildSpec(Request[ChildSpec], frozen=True):
     """Return the specification of a child, with all defaults filled in."""
 
     id: Any
+
+
+class GetStatistics(Request[SupervisorStatistics], frozen=True):
+    """Tell of the supervisor in numbers."""
 
 
 class GetBudget(Request[BudgetState], frozen=True):
@@ -165,6 +177,11 @@ async def which_child(supervisor: Address, id: object) -> ChildInfo:
 async def count_children(supervisor: Address) -> Counts:
     """Count the children of a supervisor."""
     return await supervisor.call(CountChildren(), timeout=None)
+
+
+async def statistics(supervisor: Address) -> SupervisorStatistics:
+    """Return a supervisor in numbers."""
+    return await supervisor.call(GetStatistics(), timeout=None)
 
 
 async def get_child_spec(supervisor: Address, id: object) -> ChildSpec:

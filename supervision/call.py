@@ -23,8 +23,10 @@ class Call(asyncio.Future[R]):
     waits for any more is not handled, and an answer that comes late vanishes.
     """
 
-    __slots__ = ("deadline", "message", "target")
+    __slots__ = ("caller", "deadline", "message", "target")
 
+    #: The actor in whose handler the call was made. Not set if it was made elsewhere.
+    caller: Cell
     message: Any
     target: Cell
     deadline: float | None
@@ -54,7 +56,7 @@ class ReplyTo(Generic[R]):
         """The runtime's time at which the caller gives up, or None if it never does."""
         return None if self._call is None else self._call.deadline
 
-    def _take(self) -> Call[R] | None:
+    def _take(self, outcome: Any) -> Call[R] | None:
         call = self._call
         if call is None:
             raise AlreadyReplied("this request")
@@ -62,7 +64,7 @@ class ReplyTo(Generic[R]):
             self._cell.dead_letter(call.message, "fenced")
             return None
         self._call = None
-        self._cell.deferred_done(call)
+        self._cell.deferred_done(call, outcome)
         return call
 
     def reply(self, value: R) -> None:
@@ -71,7 +73,7 @@ class ReplyTo(Generic[R]):
         Raises:
             AlreadyReplied: it has been answered already.
         """
-        call = self._take()
+        call = self._take(value)
         if call is not None:
             self._cell.sched.reply(call, value)
 
@@ -81,6 +83,6 @@ class ReplyTo(Generic[R]):
         Raises:
             AlreadyReplied: it has been answered already.
         """
-        call = self._take()
+        call = self._take(error)
         if call is not None:
             self._cell.sched.fail(call, error)

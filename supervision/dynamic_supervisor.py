@@ -10,7 +10,7 @@ from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision._keeper import ChildKeeper, acceptable, start_reason, start_refusal, worth_a_restart
-from supervision.administration import ChildInfo, CountChildren, Counts, StartChild, TerminateChild, WhichChildren
+from supervision.administration import ChildInfo, StartChild, TerminateChild, WhichChildren
 from supervision.budget import RestartBudget
 from supervision.childspec import ChildSpec, check_child_specs
 from supervision.errors import BadBudget, ChildNotFound, MaxChildren, Refuse, StartIgnored, Stop
@@ -162,13 +162,6 @@ class DynamicSupervisor(ChildKeeper):
             for cell, w in self._restarting.items()
         ]
         return running + waiting
-
-    @handle
-    def count_children(self, request: CountChildren) -> Counts:
-        """Count the children."""
-        specs = [*self._running.values(), *(waiting.spec for waiting in self._restarting.values())]
-        supervisors = sum(spec.type == "supervisor" for spec in specs)
-        return Counts(len(specs), len(self._running), supervisors, len(specs) - supervisors)
 
     # -- deaths and restarts ---------------------------------------------------------------------------------
 

@@ -17,7 +17,7 @@
     │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
     ├── SpecError                    a specification is wrong (also a ValueError)
     │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption
-    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, BadTransition,
+    ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, BadTransition, CallbackFailed,
         TaskExited, TaskTimeout
 """
 
@@ -237,6 +237,14 @@ class BadTransition(SupervisionError):
         self.state = state
         where = "" if state is None else f" in state {state!r}"
         super().__init__(f"{type(machine).__name__}{where}: {why}")
+
+
+class CallbackFailed(SupervisionError):
+    """A function that was sent to an actor, to run there, raised ``error``; nothing has changed."""
+
+    def __init__(self, function: object, error: BaseException) -> None:
+        self.error = error
+        super().__init__(f"{describe(function)} raised {type(error).__name__}: {error}")
 
 
 class TaskExited(SupervisionError):

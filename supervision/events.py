@@ -64,13 +64,35 @@ class Exited(ActorEvent, frozen=True, kw_only=True):
 
 
 class CrashReport(ActorEvent, frozen=True, kw_only=True):
-    """An actor ends by an exception: ``message`` is what it was handling, ``mailbox`` how many die with it."""
+    """An actor ends by an exception (OTP's crash report).
+
+    Attributes:
+        name: under which it was registered.
+        reason: the exception.
+        message: what it was handling.
+        mailbox: how many messages die with it.
+        links: how many links it had.
+        trap_exit: whether it trapped exits.
+        ancestors: who started it, who started that one, and so on.
+        neighbours: the linked actors that die with it, the first 15.
+        waiting: the first 10 of the messages that waited.
+        client: the actor whose request it was handling.
+        state: what its `Actor.format_status` showed, shortened.
+        log: its last events, if `system.log` was asked for.
+    """
 
     name: str | None
     reason: Crashed
     message: str | None
     mailbox: int
     links: int
+    trap_exit: bool = False
+    ancestors: tuple[str, ...] = ()
+    neighbours: tuple[str, ...] = ()
+    waiting: tuple[str, ...] = ()
+    client: str | None = None
+    state: str | None = None
+    log: tuple[str, ...] = ()
 
 
 class StopRequested(ActorEvent, frozen=True, kw_only=True):

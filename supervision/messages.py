@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
 if TYPE_CHECKING:
+    from supervision.actor import Actor
     from supervision.monitor import Monitor
     from supervision.reasons import ExitReason
     from supervision.ref import Name, Ref
@@ -38,6 +40,14 @@ class Request(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
 
     ``await ref.call(Get("a"))`` is then an ``int`` for a type checker.
     """
+
+
+class SystemRequest(Request[R_co], frozen=True):
+    """A request to any actor, whatever it handles itself: see `supervision.system`."""
+
+    @abstractmethod
+    def carry_out(self, actor: Actor) -> R_co:
+        """Do what was asked, between two messages of the actor."""
 
 
 class Exit(Message, frozen=True):

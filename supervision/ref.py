@@ -22,6 +22,8 @@ class Address(ABC):
 
     __slots__ = ()
 
+    runtime: Runtime
+
     @abstractmethod
     def cast(self, message: Any) -> None:
         """Send a message and forget it. Never fails and never waits: to an ended actor, it is a dead letter."""
@@ -66,7 +68,6 @@ class Ref(Address):
     __slots__ = ()
 
     id: int
-    runtime: Runtime
 
     @property
     @abstractmethod

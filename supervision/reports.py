@@ -5,6 +5,7 @@ A reason takes one line, and of a huge value only the beginning is shown.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -16,18 +17,60 @@ from supervision.events import Event
 from supervision.messages import cut
 from supervision.reasons import LONG, Crashed, ExitReason
 
+#: Seconds in which the reports of a kind are counted.
+WINDOW = 1.0
+
 
 class Reports:
-    """A listener that logs what a person on duty wants to know: crashes, restarts, give-ups, blocked loops."""
+    """A listener that logs what a person on duty wants to know: crashes, restarts, give-ups, blocked loops.
 
-    def __init__(self, logger: Any = None) -> None:
+    A storm of crashes cannot flood the log: of each kind of report at most ``limit`` a second are written. What was
+    left out is counted in one ``reports_left_out`` line, when the second is over.
+
+    Args:
+        logger: a structlog logger; the one called ``supervision`` if None.
+        limit: how many reports of a kind are written in a second.
+        after: calls a function after some seconds; without it, the count is written before the next report.
+    """
+
+    def __init__(
+        self,
+        logger: Any = None,
+        *,
+        limit: int = 20,
+        after: Callable[[float, Callable[[], None]], object] | None = None,
+    ) -> None:
         self._log: Any = structlog.get_logger("supervision") if logger is None else logger
+        self._limit = limit
+        self._after = after
+        self._since = -WINDOW
+        self._seen: Counter[type[Event]] = Counter()
 
     def __call__(self, event: Event) -> None:
         """Log an event, if it is one for the log."""
         report = REPORTS.get(type(event))
-        if report is not None:
+        if report is not None and (type(event) in ALWAYS or self._has_room(event)):
             report(self._log, event)
+
+    def _has_room(self, event: Event) -> bool:
+        if event.time - self._since >= WINDOW:
+            self.flush()
+            self._since = event.time
+        self._seen[type(event)] += 1
+        first_left_out = self._seen[type(event)] == self._limit + 1
+        if first_left_out and self._after is not None and self._left_out() == {type(event): 1}:
+            self._after(max(0.0, self._since + WINDOW - event.time), self.flush)
+        return self._seen[type(event)] <= self._limit
+
+    def _left_out(self) -> dict[type[Event], int]:
+        return {kind: seen - self._limit for kind, seen in self._seen.items() if seen > self._limit}
+
+    def flush(self) -> None:
+        """Write how many reports were left out, if any were, and begin to count anew."""
+        left_out = {kind.__name__: number for kind, number in self._left_out().items()}
+        self._seen.clear()
+        if left_out:
+            self._log.warning("reports_left_out", reports=sum(left_out.values()), **left_out)
 
 
 def _line(reason: ExitReason) -> str:
@@ -48,6 +91,13 @@ def _crashed(log: Any, event: events.CrashReport) -> None:
         last_message=event.message,
         mailbox=event.mailbox,
         links=event.links,
+        trap_exit=event.trap_exit,
+        ancestors=list(event.ancestors),
+        neighbours=list(event.neighbours),
+        messages=list(event.waiting),
+        client=event.client,
+        state=event.state,
+        last_events=list(event.log),
         traceback=_short(event.reason).traceback(),
     )
 
@@ -105,6 +155,8 @@ def _gave_up(log: Any, event: events.GaveUp) -> None:
     )
 
 
+#: The reports that are never left out. They are rare, and the watchdog's comes from a thread of its own.
+ALWAYS = (events.LoopBlocked, events.Zombie)
 #: The events that are logged, and how.
 REPORTS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.CrashReport: _crashed,

@@ -126,6 +126,7 @@ class Runtime:
         self._queue = run_queue
         self._scheduler: Scheduler | None = None
         self._watchdog: Watchdog | None = None
+        self._log: Reports | None = None
         self._cells: dict[int, Cell] = {}
         self._names: dict[str, Cell] = {}
         self._ids = 0
@@ -149,7 +150,8 @@ class Runtime:
         base.run(current.set, None)
         self._scheduler = Scheduler(self, loop, clock, base, stream, queue)
         if self._reports:
-            stream.subscribe(Reports(), *REPORTS)
+            self._log = Reports(after=self._scheduler.timers.after)
+            stream.subscribe(self._log, *REPORTS)
         if self._watchdog_limit is not None:
             self._watchdog = Watchdog(self, loop, self._watchdog_limit)
             self._watchdog.start()
@@ -178,6 +180,8 @@ class Runtime:
             await self._climb_ladders()
             if self._watchdog is not None:
                 self._watchdog.stop()
+            if self._log is not None:
+                self._log.flush()
             await scheduler.close()
 
     async def _climb_ladders(self) -> None:
@@ -461,7 +465,7 @@ class Runtime:
             ref.path,
             ref.kind.__qualname__,
             ref.name,
-            _PHASES[ref.phase],
+            "suspended" if ref.suspended else _PHASES[ref.phase],
             uptime,
             ref.mailbox_statistics().length,
             sum(1 for _ in ref.peers()),

@@ -16,8 +16,6 @@ from supervision._dispatch import handle
 from supervision._keeper import ChildKeeper, acceptable, start_reason, start_refusal, worth_a_restart
 from supervision.administration import (
     ChildInfo,
-    CountChildren,
-    Counts,
     DeleteChild,
     GetChildSpec,
     RestartChild,
@@ -340,11 +338,3 @@ class Supervisor(ChildKeeper):
     def get_child_spec(self, request: GetChildSpec) -> ChildSpec:
         """Return the specification of a child."""
         return self._known(request.id).spec
-
-    @handle
-    def count_children(self, request: CountChildren) -> Counts:
-        """Count the children."""
-        children = list(self._children.values())
-        supervisors = sum(child.spec.type == "supervisor" for child in children)
-        active = sum(child.ref is not None for child in children)
-        return Counts(len(children), active, supervisors, len(children) - supervisors)

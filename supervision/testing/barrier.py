@@ -6,7 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from supervision._cell import Cell
-from supervision._marks import IDLE
+from supervision._marks import HELD, IDLE
 from supervision.testing.virtual_clock import VirtualClockLoop
 
 if TYPE_CHECKING:
@@ -34,7 +34,7 @@ async def settled(runtime: Runtime, *refs: Ref) -> None:
     while quiet < 3:
         await asyncio.sleep(pause)
         busy = scheduler.ready or scheduler.awake or scheduler.handed_over
-        waiting = any(isinstance(ref, Cell) and ref.alive and ref.head is not IDLE for ref in refs)
+        waiting = any(isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD) for ref in refs)
         quiet = 0 if busy or waiting else quiet + 1
         pause = _until_next_timer() if waiting and not busy else 0.0
 

@@ -32,6 +32,7 @@ from supervision import (
     Runtime,
     StartError,
     Supervisor,
+    administration,
     count_children,
     delete_child,
     get_child_spec,
@@ -507,3 +508,16 @@ async def test_a_child_told_of_is_a_value(runtime: Runtime) -> None:
     after = await which_child(sup, "a")
     assert (before.restarts, after.restarts) == (0, 1)
     assert before.ref is not after.ref
+
+
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+async def test_a_supervisor_tells_of_itself_in_numbers(runtime: Runtime, kind: type[Supervisor]) -> None:
+    log: list[Any] = []
+    sup = await runtime.spawn(kind, [rec(log, "a"), rec(log, "b")])
+    ref = (await which_children(sup))[0].ref
+    assert ref is not None
+    ref.kill()
+    await settled(runtime)
+    numbers = await administration.statistics(sup)
+    assert (numbers.counts, numbers.restarts) == (Counts(2, 2, 0, 2), 1)
+    assert (numbers.budget.used, numbers.budget.allowed) == (1, 3)

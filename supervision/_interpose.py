@@ -1,0 +1,81 @@
+"""Something between the messages of one actor and its handlers: observers, or the faults of a chaos test.
+
+An actor that nobody looks into has its class's own table of handlers and pays nothing for this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from supervision.call import Call
+from supervision.messages import SystemRequest, Wake
+
+if TYPE_CHECKING:
+    from supervision._cell import Cell
+    from supervision._dispatch import Handler
+    from supervision.actor import Actor
+
+#: Gets an actor, a message, and the handler to go on with; returns what the handler returns, maybe a coroutine.
+Layer = Callable[[Any, Any, "Handler"], Any]
+
+
+class Interposed(dict[type, "Handler"]):
+    """A table of handlers with layers before each of them; the layer that was put in last comes first."""
+
+    def __init__(self, base: dict[type, Handler]) -> None:
+        super().__init__()
+        self.base = base
+        self.layers: list[Layer] = []
+
+    def __missing__(self, kind: type) -> Handler:
+        """Return the handler for a type, behind the layers."""
+        from supervision._dispatch import Behaviour
+
+        handler = self.base.get(kind) or Behaviour.find(self.base, kind)
+        if kind in (Call, Wake) or issubclass(kind, SystemRequest):
+            self[kind] = handler
+            return handler
+
+        def behind_the_layers(actor: Actor, message: Any) -> Any:
+            return self._pass(len(self.layers), handler, actor, message)
+
+        self[kind] = behind_the_layers
+        return behind_the_layers
+
+    def _pass(self, depth: int, handler: Handler, actor: Actor, message: Any) -> Any:
+        if depth == 0:
+            return handler(actor, message)
+        layer = self.layers[min(depth, len(self.layers)) - 1]
+        return layer(actor, message, lambda actor, message: self._pass(depth - 1, handler, actor, message))
+
+    def over(self, base: dict[type, Handler]) -> Interposed:
+        """Return the same layers over other handlers."""
+        other = Interposed(base)
+        other.layers = self.layers
+        return other
+
+
+def interpose(cell: Cell, layer: Layer) -> None:
+    """Put a layer before the handlers of one incarnation."""
+    table = cell.table
+    _look_again(cell)
+    if not isinstance(table, Interposed):
+        table = cell.table = Interposed(table)
+    table.layers.append(layer)
+
+
+def withdraw(cell: Cell, layer: Layer) -> None:
+    """Take a layer away."""
+    table = cell.table
+    assert isinstance(table, Interposed)
+    table.layers.remove(layer)
+    if not table.layers:
+        cell.table = table.base
+        _look_again(cell)
+
+
+def _look_again(cell: Cell) -> None:
+    """Have the turn that runs, if one does, look at the table of handlers again."""
+    if cell.running:
+        cell.intend()
