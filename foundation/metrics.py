@@ -165,6 +165,7 @@ class Metrics(Actor):
     """
 
     trap_exit = True
+    infrastructure = True
 
     def __init__(self, registry: CollectorRegistry | None = None) -> None:
         self._instruments = instruments(REGISTRY if registry is None else registry)

@@ -36,6 +36,7 @@ from supervision._marks import IGNORE as IGNORE
 from supervision.actor import Actor as Actor
 from supervision.actor import current_actor as current_actor
 from supervision.actor import spawn_link as spawn_link
+from supervision.actor import trace_point as trace_point
 from supervision.administration import ChildInfo as ChildInfo
 from supervision.administration import Counts as Counts
 from supervision.administration import SupervisorInfo as SupervisorInfo

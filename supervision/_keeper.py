@@ -52,12 +52,17 @@ class ChildKeeper(Actor):
     trap_exit = True
     shutdown: ClassVar[float | str] = "infinity"
     is_supervisor: ClassVar[bool] = True
+    infrastructure: ClassVar[bool] = True
 
     budget: RestartBudget
 
     @abstractmethod
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first."""
+
+    @abstractmethod
+    def spec_of(self, ref: Ref) -> ChildSpec | None:
+        """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
 
     def coming(self) -> Iterable[Any]:
         """Return the ids of the children that do not run but are about to be restarted."""
@@ -204,7 +209,8 @@ class ChildKeeper(Actor):
             self.stop(SHUTDOWN)
             return None
         delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
-        self.tell(events.RestartScheduled, spec.id, last, used=state.used, allowed=state.allowed, delay=delay)
+        window = {"used": state.used, "allowed": state.allowed, "seconds": state.seconds}
+        self.tell(events.RestartScheduled, spec.id, last, delay=delay, **window)
         return delay
 
     @handle

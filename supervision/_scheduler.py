@@ -28,6 +28,10 @@ if TYPE_CHECKING:
     from supervision.ref import Name
     from supervision.runtime import Runtime
 
+#: How many messages one actor handles before the next actor's turn.
+BUDGET = 64
+#: Gets the ``init`` of an actor, and returns what an ``init`` returns.
+Prelude = Callable[[Callable[[], Any]], Any]
 #: For how many seconds the drain goes on before it lets the loop look after everything else.
 SLICE = 0.002
 #: How many times sixteen turns it gives at the most before that.
@@ -52,6 +56,17 @@ class RunQueue(Protocol):
     def __len__(self) -> int: ...
 
 
+class Schedule(RunQueue, Protocol):
+    """A run queue that also says when actors have to let others go on: for tests that want unusual orders."""
+
+    #: How many messages an actor handles in one turn.
+    budget: int
+
+    def pause(self) -> bool:
+        """Whether the loop gets to run before the next turn."""
+        ...
+
+
 class Scheduler:
     """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
 
@@ -62,6 +77,7 @@ class Scheduler:
         "_workers",
         "awake",
         "base",
+        "budget",
         "clock",
         "dead_letters",
         "deaths",
@@ -71,7 +87,9 @@ class Scheduler:
         "ladders",
         "loop",
         "now",
+        "pause",
         "prefer_worker",
+        "prelude",
         "ready",
         "runtime",
         "telling",
@@ -97,6 +115,10 @@ class Scheduler:
         self.events = stream
         self.timers = TimerQueue(clock, base.copy())
         self.ready = queue
+        self.budget: int = getattr(queue, "budget", BUDGET)
+        self.pause: Callable[[], bool] | None = getattr(queue, "pause", None)
+        #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
+        self.prelude: Callable[[Cell], Prelude | None] | None = None
         self.handed_over: deque[Cell] = deque()
         self.awake = False
         #: How many of the next drains begin in a worker, as coroutines have been met lately.
@@ -170,6 +192,7 @@ class Scheduler:
         """
         ready = self.ready
         in_task = task is not None
+        pause = self.pause
         cancelling = None if task is None else task.cancelling
         end = 0.0
         for _ in range(ROUNDS):
@@ -184,7 +207,7 @@ class Scheduler:
                     context = cell.context_of()
                 if context.run(run_turns, cell, in_task):
                     return cell
-                if cancelling is not None and cancelling():
+                if (cancelling is not None and cancelling()) or (pause is not None and pause()):
                     return None
             now = self.now()
             if end == 0.0:

@@ -22,7 +22,7 @@ def start(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseE
     listening = cell.sched.events.listening
     if listening:
         cell.emit(events.StartAttempt)
-    if not (kind.__behaviour__.has_start or args or kwargs):
+    if not (kind.__behaviour__.has_start or args or kwargs or cell.sched.prelude):
         actor = kind.__new__(kind)
         actor._cell = cell
         cell.actor = actor
@@ -43,7 +43,10 @@ def construct(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> B
         actor._cell = cell
         cell.actor = actor
         actor.__init__(*args, **kwargs)  # type: ignore[misc]
-        if cell.kind.__behaviour__.has_init:
+        prelude = None if cell.sched.prelude is None else cell.sched.prelude(cell)
+        if prelude is not None:
+            result = prelude(actor.init)
+        elif cell.kind.__behaviour__.has_init:
             result = actor.init()
     except BaseException as error:
         cell.running = False

@@ -19,9 +19,6 @@ if TYPE_CHECKING:
     from supervision._cell import Cell
     from supervision._marks import Intent
 
-#: How many messages one actor handles before the next actor's turn.
-BUDGET = 64
-
 
 def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost loop: calls would cost
     """Handle the messages of one actor, in its own context, up to its budget.
@@ -32,7 +29,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
     message = cell.head
     table, actor = cell.table, cell.actor
     cell.running = True
-    budget = BUDGET
+    budget = cell.sched.budget
     if cell.idle is not None:
         cell.cancel_idle()
     while True:

@@ -58,9 +58,12 @@ class Actor:
 
     __slots__ = ("_cell",)
 
+    #: Whether exit signals come as `Exit` messages. Can also be set on the actor.
     trap_exit: bool = False
     mailbox: ClassVar[Mailbox] = Mailbox()
     shutdown: ClassVar[float | str] = 5.0
+    #: Whether others depend on it as they do on a supervisor or a registry: chaos leaves it alone by default.
+    infrastructure: ClassVar[bool] = False
     __behaviour__: ClassVar[Behaviour]
     _cell: Cell
 
@@ -250,6 +253,20 @@ def current_actor() -> Ref:
     if cell is None:
         raise NotRunning("this code does not run in an actor")
     return cell
+
+
+def trace_point(name: str, **fields: Any) -> None:
+    """Say that the code of an actor has come to a point worth a name: for the event log, and for faults to strike at.
+
+    It costs next to nothing while nobody listens. Outside of actors it does nothing.
+
+    Args:
+        name: of the point, such as ``"order:paid"``.
+        fields: what is worth knowing there.
+    """
+    cell = current.get()
+    if cell is not None:
+        cell.emit(events.TracePoint, name=name, fields=fields)
 
 
 async def spawn_link(kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:

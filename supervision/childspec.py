@@ -77,6 +77,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         significant: whether its own end can end the supervisor (with ``auto_shutdown``).
         backoff: a pause before restarts; None for none, as in OTP.
         name: registered by the child at each start.
+        tags: words to find it by, such as those that let chaos in.
 
     Raises:
         BadChildSpec, BadBackoff: a field is wrong.
@@ -92,6 +93,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     significant: bool = False
     backoff: Backoff | None = None
     name: str | None = None
+    tags: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         self._check("id", hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
@@ -109,6 +111,8 @@ class ChildSpec(msgspec.Struct, frozen=True):
         )
         named = self.name is None or (isinstance(self.name, str) and self.name != "")
         self._check("name", named, "give a string that is not empty, or None")
+        words = isinstance(self.tags, (tuple, list)) and all(isinstance(tag, str) for tag in self.tags)
+        self._check("tags", words, "give a tuple of strings")
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
         self._fill_in()

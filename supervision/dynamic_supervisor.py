@@ -151,6 +151,10 @@ class DynamicSupervisor(ChildKeeper):
         running = len(self._running)
         return views[:running][::-1] + views[running:]
 
+    def spec_of(self, ref: Ref) -> ChildSpec | None:
+        """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
+        return self._running.get(ref) if isinstance(ref, Cell) else None
+
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first, those that wait for a restart last."""
         running = [

@@ -161,6 +161,13 @@ class LoopBlocked(Event, frozen=True, kw_only=True):
     stack: str
 
 
+class TracePoint(ActorEvent, frozen=True, kw_only=True):
+    """The code of an actor has come to a point that it names: see `trace_point`."""
+
+    name: str
+    fields: dict[str, Any]
+
+
 class LoopUnblocked(Event, frozen=True, kw_only=True):
     """The event loop moves again, after ``seconds``."""
 
@@ -203,10 +210,11 @@ class ChildShutdownFailed(SupervisorEvent, frozen=True, kw_only=True):
 
 
 class RestartScheduled(SupervisorEvent, frozen=True, kw_only=True):
-    """A restart was decided: number ``used`` of the ``allowed`` in the window; it comes after ``delay`` seconds."""
+    """A restart was decided: the ``used``-th of ``allowed`` in ``seconds``; it comes after a ``delay`` in seconds."""
 
     used: int
     allowed: int
+    seconds: float
     delay: float
 
 

@@ -102,6 +102,8 @@ class Unwatch(Request[bool], frozen=True):
 class Groups(Actor):
     """A scope: groups of actors, apart from those of any other scope."""
 
+    infrastructure = True
+
     def __init__(self) -> None:
         #: Replaced group by group, never changed in place: readers look at it while it lives.
         self.groups: dict[Any, tuple[Ref, ...]] = {}

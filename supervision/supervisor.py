@@ -324,6 +324,11 @@ class Supervisor(ChildKeeper):
         """Return what others may see of the children, first started first."""
         return [child.view() for child in self._children.values()]
 
+    def spec_of(self, ref: Ref) -> ChildSpec | None:
+        """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
+        child = self._by_ref(ref)
+        return None if child is None else child.spec
+
     def coming(self) -> list[Any]:
         """Return the ids of the children that do not run but are about to be restarted, alone or with others."""
         due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]

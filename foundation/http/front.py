@@ -77,6 +77,7 @@ class Front(Actor):
     """
 
     trap_exit = True
+    infrastructure = True
     shutdown = 10.0
 
     def __init__(

@@ -38,6 +38,8 @@ class Registry(Actor):
         BadOption: an index is not the path of a field.
     """
 
+    infrastructure = True
+
     def __init__(self, indexes: Iterable[str] = ("capabilities",)) -> None:
         self._indexes = tuple(dict.fromkeys(indexes if not isinstance(indexes, str) else (indexes,)))
         for path in self._indexes:

@@ -139,6 +139,7 @@ class Builder:
                 significant=entry.significant,
                 backoff=None if pause is None else Backoff(**msgspec.structs.asdict(pause)),
                 name=entry.name,
+                tags=tuple(entry.tags),
             ),
         )
         return spec

@@ -77,6 +77,7 @@ class Entry(Supervising, forbid_unknown_fields=True, kw_only=True):
     Attributes:
         children: the children of a supervisor; or the import path of a function that returns their specifications.
         optional: whether it is left out where it cannot run.
+        tags: words to find it by, such as those that let chaos in.
         requires: what must be there for it to run: modules, or functions (``package.module:function``) that raise if
             something is missing.
         install: the command that installs what is missing.
@@ -94,6 +95,7 @@ class Entry(Supervising, forbid_unknown_fields=True, kw_only=True):
     dynamic: bool = False
     max_children: int | None = None
     optional: bool = False
+    tags: list[str] = []
     requires: list[str] = []
     install: str = ""
 
@@ -136,5 +138,6 @@ REMEDIES = {
     "max_children": "give a whole number, 0 or more",
     "optional": "give true or false",
     "requires": 'give a list of modules or functions: ["module", "package.module:function"]',
+    "tags": 'give a list of words: ["chaos"]',
     "install": "give the command that installs what is missing",
 }

@@ -1,0 +1,201 @@
+"""Faults: what can go wrong with an actor, as data that can be written into a plan.
+
+Each is inflicted on one incarnation, at one moment. Some last until something happens, such as the next message; all of
+those can be healed before. What each is good for is said in ``docs/chaos-testing.md``.
+"""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+
+class Fault(msgspec.Struct, frozen=True, tag_field="fault", omit_defaults=True, forbid_unknown_fields=True):
+    """The base of all faults."""
+
+
+class Kill(Fault, frozen=True, tag="kill"):
+    """Kill it, whatever it is doing: no cleanup, and what its code still does has no effect."""
+
+
+class Exit(Fault, frozen=True, tag="exit"):
+    """Send it an exit signal. One that traps exits gets a message; ``normal`` has no effect on others.
+
+    Args:
+        reason: ``normal``, ``shutdown``, ``kill``, or anything else, which becomes an abnormal reason.
+    """
+
+    reason: str = "chaos"
+
+
+class Crash(Fault, frozen=True, tag="crash"):
+    """Let its handler raise an exception.
+
+    Args:
+        message: the text of the `ChaosCrash`.
+        skip: how many messages are handled before.
+        only: the name of a class of messages; others do not count.
+    """
+
+    message: str = "chaos"
+    skip: int = 0
+    only: str | None = None
+
+
+class KillDuring(Fault, frozen=True, tag="kill_during"):
+    """Kill it at a bad moment.
+
+    Args:
+        phase: ``init`` of its next start; the next ``handler``, in which it has a message in hand; ``terminate``, when
+            it is told to end; the next ``restart``, when its replacement starts.
+    """
+
+    phase: Literal["init", "handler", "terminate", "restart"] = "handler"
+
+
+class FailStart(Fault, frozen=True, tag="fail_start"):
+    """Let its next starts fail.
+
+    Args:
+        times: how many.
+        how: ``raise`` an exception, ``refuse`` without a crash report, ``ignore`` the start, ``hang`` until it is
+            stopped, or be ``slow``: start well, but ``seconds`` later.
+        seconds: for ``slow``.
+        pattern: which of the next starts, such as ``"x.x"`` for the first and the third; instead of ``times``.
+    """
+
+    times: int = 1
+    how: Literal["raise", "refuse", "ignore", "hang", "slow"] = "raise"
+    seconds: float = 1.0
+    pattern: str = ""
+
+    def hits(self, start: int) -> bool:
+        """Whether the start with this number, from 0, is to fail."""
+        return self.pattern[start : start + 1] == "x" if self.pattern else start < self.times
+
+    def lasts(self, start: int) -> bool:
+        """Whether any start from this number on is to fail."""
+        return "x" in self.pattern[start:] if self.pattern else start < self.times
+
+
+class SlowStop(Fault, frozen=True, tag="slow_stop"):
+    """Let it take ``seconds`` more to end when it is told to."""
+
+    seconds: float = 1.0
+
+
+class RefuseStop(Fault, frozen=True, tag="refuse_stop"):
+    """Let it ignore the order to end, so that it has to be killed.
+
+    Args:
+        swallow: whether it also catches its cancellation, so that its code lives on as a zombie for a while.
+    """
+
+    swallow: bool = False
+
+
+class Hang(Fault, frozen=True, tag="hang"):
+    """Let it wait ``seconds`` before it handles its next message; the others wait behind that."""
+
+    seconds: float = 1.0
+
+
+class BlockLoop(Fault, frozen=True, tag="block_loop"):
+    """Let its next handler block the whole event loop for ``seconds`` of real time."""
+
+    seconds: float = 1.0
+
+
+class SwallowCancel(Fault, frozen=True, tag="swallow_cancel"):
+    """Let its next handler wait, and catch its cancellation ``times`` times, before it handles the message."""
+
+    times: int = 1
+
+
+class Drop(Fault, frozen=True, tag="drop"):
+    """Lose messages to it on the way.
+
+    Args:
+        share: which share of them, from 0 to 1.
+        only: the name of a class of messages; others arrive.
+    """
+
+    share: float = 1.0
+    only: str | None = None
+
+
+class Delay(Fault, frozen=True, tag="delay"):
+    """Let messages to it arrive ``seconds`` late; their order stays.
+
+    Args:
+        seconds: how late.
+        only: the name of a class of messages; others are not late, unless they stand behind one that is.
+    """
+
+    seconds: float = 1.0
+    only: str | None = None
+
+
+class Duplicate(Fault, frozen=True, tag="duplicate"):
+    """Let messages to it arrive twice. The answer to the second of two requests vanishes.
+
+    Args:
+        share: which share of them, from 0 to 1.
+        only: the name of a class of messages; others arrive once.
+    """
+
+    share: float = 1.0
+    only: str | None = None
+
+
+class LateReply(Fault, frozen=True, tag="late_reply"):
+    """Let it answer its next request ``seconds`` late, when the caller may have given up."""
+
+    seconds: float = 10.0
+
+
+class Suspend(Fault, frozen=True, tag="suspend"):
+    """Hold it for ``seconds``: messages wait, and calls time out."""
+
+    seconds: float = 1.0
+
+
+class Exhaust(Fault, frozen=True, tag="exhaust"):
+    """Use up something for ``seconds``.
+
+    Args:
+        what: the room in its ``mailbox``, filled with messages that nobody handles; the process's ``files``; its
+            ``threads``; or ``tasks`` of the loop.
+        amount: how many.
+        seconds: for how long, except for the mailbox.
+    """
+
+    what: Literal["mailbox", "files", "threads", "tasks"] = "mailbox"
+    amount: int = 100
+    seconds: float = 1.0
+
+
+#: All of them, for plans.
+AnyFault = (
+    Kill
+    | Exit
+    | Crash
+    | KillDuring
+    | FailStart
+    | SlowStop
+    | RefuseStop
+    | Hang
+    | BlockLoop
+    | SwallowCancel
+    | Drop
+    | Delay
+    | Duplicate
+    | LateReply
+    | Suspend
+    | Exhaust
+)
+
+
+class ChaosCrash(Exception):
+    """What an actor raises when the fault `Crash` hits it."""

@@ -1,0 +1,210 @@
+"""Faults in the handling of a message: what stands between an actor's messages and its handlers while they last."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+from functools import singledispatch
+from types import CoroutineType
+from typing import TYPE_CHECKING, Any
+
+from supervision._cell import Cell
+from supervision._interpose import Layer, interpose, withdraw
+from supervision.messages import ParentExit
+from supervision.testing.faults import (
+    BlockLoop,
+    ChaosCrash,
+    Crash,
+    Fault,
+    Hang,
+    KillDuring,
+    LateReply,
+    RefuseStop,
+    SlowStop,
+    SwallowCancel,
+)
+
+if TYPE_CHECKING:
+    from supervision._dispatch import Handler
+
+#: Goes on with the message as if nothing had happened.
+Proceed = Callable[[], Any]
+
+
+class Hit:
+    """A layer of one actor that acts on one message and is gone; `heal` takes it away before."""
+
+    def __init__(self, cell: Cell, act: Callable[[Proceed], Any], wanted: Callable[[Any], bool]) -> None:
+        self.cell = cell
+        self.healed: asyncio.Future[None] = cell.sched.loop.create_future()
+        self._act = act
+        self._wanted = wanted
+        self._layer: Layer | None = self._meet
+        interpose(cell, self._meet)
+
+    def _meet(self, actor: Any, message: Any, proceed: Handler) -> Any:
+        if not self._wanted(message):
+            return proceed(actor, message)
+        self._withdraw()
+        return self._act(lambda: proceed(actor, message))
+
+    def _withdraw(self) -> None:
+        layer, self._layer = self._layer, None
+        if layer is not None and self.cell.table is not None:
+            withdraw(self.cell, layer)
+
+    def heal(self) -> None:
+        """Take it away; what it holds up goes on."""
+        self._withdraw()
+        if not self.healed.done():
+            self.healed.set_result(None)
+
+    async def wait(self, seconds: float) -> None:
+        """Wait, at the most until it is healed."""
+        await self.cell.sched.wait(asyncio.shield(self.healed), seconds)
+
+
+def ordinary(message: Any) -> bool:
+    """Whether a message is not an order to end."""
+    return not isinstance(message, ParentExit)
+
+
+def order_to_end(message: Any) -> bool:
+    """Whether a message is an order to end."""
+    return isinstance(message, ParentExit)
+
+
+async def finish(result: Any) -> Any:
+    """Wait for what a handler returned, if it has to be waited for."""
+    return await result if type(result) is CoroutineType else result
+
+
+@singledispatch
+def strike(fault: Fault, cell: Cell) -> Hit:
+    """Let a fault hit the handling of a message; return what heals it."""
+    raise TypeError(f"{fault!r} on {cell!r} is no fault in the handling of a message")
+
+
+@strike.register
+def crash(fault: Crash, cell: Cell) -> Hit:
+    """Raise an exception, after as many messages as were to be let through."""
+    left = fault.skip
+
+    def wanted(message: Any) -> bool:
+        nonlocal left
+        if not ordinary(message) or fault.only not in (None, type(message).__name__):
+            return False
+        left -= 1
+        return left < 0
+
+    def act(_: Proceed) -> Any:
+        raise ChaosCrash(fault.message)
+
+    return Hit(cell, act, wanted)
+
+
+@strike.register
+def kill_during(fault: KillDuring, cell: Cell) -> Hit:
+    """Kill it with a message in hand."""
+
+    def act(proceed: Proceed) -> Any:
+        cell.kill()
+        return proceed()
+
+    return Hit(cell, act, ordinary if fault.phase == "handler" else order_to_end)
+
+
+@strike.register
+def hang(fault: Hang, cell: Cell) -> Hit:
+    """Wait before a message."""
+
+    async def act(proceed: Proceed) -> Any:
+        await hit.wait(fault.seconds)
+        return await finish(proceed())
+
+    hit = Hit(cell, act, ordinary)
+    return hit
+
+
+@strike.register
+def late_reply(fault: LateReply, cell: Cell) -> Hit:
+    """Wait before an answer."""
+
+    async def act(proceed: Proceed) -> Any:
+        result = await finish(proceed())
+        await hit.wait(fault.seconds)
+        return result
+
+    hit = Hit(cell, act, lambda message: cell.call_in_hand is not None)
+    return hit
+
+
+@strike.register
+def block_loop(fault: BlockLoop, cell: Cell) -> Hit:
+    """Block the loop."""
+
+    def act(proceed: Proceed) -> Any:
+        time.sleep(fault.seconds)
+        return proceed()
+
+    return Hit(cell, act, ordinary)
+
+
+@strike.register
+def swallow_cancel(fault: SwallowCancel, cell: Cell) -> Hit:
+    """Wait, and catch the first cancellations."""
+
+    async def act(proceed: Proceed) -> Any:
+        for _ in range(fault.times):
+            try:
+                await asyncio.shield(hit.healed)
+            except asyncio.CancelledError:
+                continue
+            break
+        return await finish(proceed())
+
+    hit = Hit(cell, act, ordinary)
+    return hit
+
+
+class _OnTheWayOut(Hit):
+    """A hit at the order to end: for its time, the actor traps exits, so that the order comes as a message."""
+
+    def __init__(self, cell: Cell, act: Callable[[Proceed], Any]) -> None:
+        self._trapped = cell.trap_exit
+        cell.trap_exit = True
+        super().__init__(cell, act, order_to_end)
+
+    def heal(self) -> None:
+        """Take it away."""
+        self.cell.trap_exit = self._trapped
+        super().heal()
+
+
+@strike.register
+def slow_stop(fault: SlowStop, cell: Cell) -> Hit:
+    """Wait before the end."""
+
+    async def act(proceed: Proceed) -> Any:
+        await hit.wait(fault.seconds)
+        return await finish(proceed())
+
+    hit = _OnTheWayOut(cell, act)
+    return hit
+
+
+@strike.register
+def refuse_stop(fault: RefuseStop, cell: Cell) -> Hit:
+    """Do not end."""
+
+    async def act(_: Proceed) -> Any:
+        while not hit.healed.done():
+            try:
+                await asyncio.shield(hit.healed)
+            except asyncio.CancelledError:
+                if not fault.swallow:
+                    raise
+
+    hit = _OnTheWayOut(cell, act)
+    return hit

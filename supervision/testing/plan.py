@@ -1,0 +1,157 @@
+"""Plans: which faults happen when, to whom. A plan is data: it is printed, saved, shrunk, and run again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from random import Random
+from typing import Literal
+
+import msgspec
+
+from supervision._keeper import look
+from supervision.errors import SpecError
+from supervision.runtime import Runtime
+from supervision.testing.faults import AnyFault, Kill
+from supervision.testing.victims import Victims
+
+Mode = Literal["within_budget", "edge", "unlimited"]
+
+
+class BadPlan(SpecError):
+    """A plan of a chaos test is wrong."""
+
+
+class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """One fault of a plan.
+
+    Args:
+        at: seconds after the beginning.
+        fault: what happens.
+        path: to whom: the place of an actor in the tree; a pattern hits all that match.
+        on: the name of an `Event`; the fault waits, from ``at`` on, for the next such event about ``path``.
+        until: seconds after the beginning at which what lasts is healed; None for the end of the run.
+    """
+
+    at: float
+    fault: AnyFault
+    path: str
+    on: str | None = None
+    until: float | None = None
+
+
+class Plan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):
+    """Faults in the order of their times.
+
+    Args:
+        steps: the faults.
+        seed: what the plan was drawn from, and decides what chance is left in its faults, such as which messages are
+            dropped.
+        mode: ``within_budget`` leaves out a fault that would make a supervisor give up, counting what the supervisor
+            counts; ``unlimited`` does as it is told, and so does ``edge``, which is what `Plan.edge` makes.
+
+    >>> plan = Plan((Step(1.0, Kill(), "/app/worker"),), seed=7)
+    >>> print(plan)
+    {"steps":[{"at":1.0,"fault":{"fault":"kill"},"path":"/app/worker"}],"seed":7}
+    >>> Plan.of(str(plan)) == plan
+    True
+    """
+
+    steps: tuple[Step, ...] = ()
+    seed: int = 0
+    mode: Mode = "within_budget"
+
+    def __str__(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+    @property
+    def duration(self) -> float:
+        """Seconds until the last fault, and the healing of what lasts, if it is to be healed."""
+        return max((max(step.at, step.until or 0.0) for step in self.steps), default=0.0)
+
+    @classmethod
+    def of(cls, text: str) -> Plan:
+        """Return the plan that `str` made this text of.
+
+        Raises:
+            BadPlan: it is not one.
+        """
+        try:
+            return msgspec.json.decode(text, type=cls)
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise BadPlan("plan", text, f"this is no plan: {error}") from None
+
+    @classmethod
+    def load(cls, path: str | Path) -> Plan:
+        """Read a plan from a file.
+
+        Raises:
+            BadPlan: there is none in it.
+        """
+        try:
+            text = Path(path).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise BadPlan("plan", str(path), f"cannot be read: {error}") from None
+        return cls.of(text)
+
+    def save(self, path: str | Path) -> None:
+        """Write the plan into a file."""
+        Path(path).write_text(f"{self}\n", encoding="utf-8")
+
+    @classmethod
+    def random(
+        cls,
+        runtime: Runtime,
+        seed: int,
+        *,
+        faults: Sequence[AnyFault] = (Kill(),),
+        steps: int = 50,
+        seconds: float = 60.0,
+        victims: Victims | None = None,
+        mode: Mode = "within_budget",
+    ) -> Plan:
+        """Draw a plan for the actors that run at this moment. One tree and one seed give one plan.
+
+        Args:
+            runtime: where the victims are.
+            seed: what it is drawn from.
+            faults: what can happen; each step takes any of them.
+            steps: how many.
+            seconds: in which time they happen.
+            victims: to whom; by default to any supervised actor that is not infrastructure.
+            mode: see `Plan`.
+
+        Raises:
+            BadPlan: there are no victims, or no faults.
+        """
+        chosen = victims or Victims()
+        paths = [cell.path for cell in chosen.among(runtime)]
+        if steps and not paths:
+            raise BadPlan("victims", chosen, "no supervised actor of this runtime is one of them")
+        if steps and not faults:
+            raise BadPlan("faults", faults, "name at least one")
+        chance = Random(seed)
+        times = sorted(round(chance.uniform(0, seconds), 6) for _ in range(steps))
+        drawn = tuple(Step(at, chance.choice(faults), chance.choice(paths)) for at in times)
+        return cls(drawn, seed, mode)
+
+    @classmethod
+    def edge(cls, runtime: Runtime, path: str, *, beyond: bool = False) -> Plan:
+        """Return a plan that brings a supervisor to the last restart that it is allowed at this moment.
+
+        Args:
+            runtime: where it is.
+            path: its place. Its first permanent child is killed again and again, in as many instants.
+            beyond: whether it is killed once more, so that the supervisor has to give up.
+
+        Raises:
+            BadPlan: there is no such supervisor, or it has no permanent child that runs.
+        """
+        supervisor = next((ref for ref in runtime.actors() if ref.path == path), None)
+        seen = None if supervisor is None else look(supervisor)
+        children = () if seen is None else seen.children
+        child = next((each.ref for each in children if each.ref and each.spec.restart == "permanent"), None)
+        if seen is None or child is None:
+            raise BadPlan("edge", path, "is no supervisor with a permanent child that runs")
+        kills = seen.budget.allowed - seen.budget.used + int(beyond)
+        return cls(tuple(Step(number * 1e-6, Kill(), child.path) for number in range(kills)), mode="edge")

@@ -1,0 +1,190 @@
+"""What a chaos run did: as an object, as JSON, as one table."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import msgspec
+
+from supervision import events
+from supervision._cell import Cell
+from supervision.events import Event
+from supervision.ref import Ref
+from supervision.runtime import Runtime, ZombieInfo
+from supervision.testing.checks import Violation
+from supervision.testing.client import Requests
+from supervision.testing.plan import Plan
+
+
+class Recovery(msgspec.Struct, frozen=True):
+    """Seconds from the end of an actor to the start of its replacement."""
+
+    number: int
+    median: float
+    p95: float
+    p99: float
+    maximum: float
+
+    @classmethod
+    def of(cls, times: Iterable[float]) -> Recovery:
+        """Sum up some times."""
+        found = sorted(times)
+        ordered = found or [0.0]
+
+        def at(share: float) -> float:
+            return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+        return cls(len(found), at(0.5), at(0.95), at(0.99), ordered[-1])
+
+    def __str__(self) -> str:
+        return f"median {self.median:.6f} s, p95 {self.p95:.6f} s, p99 {self.p99:.6f} s, max {self.maximum:.6f} s"
+
+
+class GiveUp(msgspec.Struct, frozen=True):
+    """A supervisor that gave up: too many restarts, the last one for ``reason``."""
+
+    path: str
+    time: float
+    reason: str
+
+
+class Report(msgspec.Struct, frozen=True):
+    """A chaos run.
+
+    Attributes:
+        plan: what was to happen.
+        complete: whether it was carried out to its end.
+        planned: how many faults the plan has; those with a pattern for a path count for each actor they met.
+        done: how many were inflicted.
+        missed: how many found nobody at their path.
+        held_back: how many were left out, as they would have made a supervisor give up.
+        kills: how many actors were ended by a fault.
+        replacements: how many actors supervisors started again.
+        cascades: how many of those had not been hit themselves.
+        gave_up: the supervisors that gave up.
+        lost: the paths of actors that were ended by a fault and have no replacement.
+        recovery: how long replacements took.
+        requests: what became of the requests of the clients that took part.
+        zombies: killed actors whose code still runs.
+        blocked: seconds for which the loop was blocked, by the actor that did it.
+        violations: what the checks found.
+        digest: the hash of the event log.
+    """
+
+    plan: Plan
+    complete: bool
+    planned: int
+    done: int
+    missed: int
+    held_back: int
+    kills: int
+    replacements: int
+    cascades: int
+    gave_up: tuple[GiveUp, ...]
+    lost: tuple[str, ...]
+    recovery: Recovery
+    requests: Requests
+    zombies: tuple[str, ...]
+    blocked: dict[str, float]
+    violations: tuple[Violation, ...]
+    digest: str
+
+    def json(self) -> str:
+        """Return it as one line of JSON."""
+        return msgspec.json.encode(self).decode()
+
+    def table(self) -> str:
+        """Return it as a table for a terminal."""
+        rows = [
+            ("faults", f"{self.planned} planned, {self.done} done, {self.missed} missed, {self.held_back} held back"),
+            ("kills", f"{self.kills}"),
+            ("replacements", f"{self.replacements}, of which cascades {self.cascades}"),
+            ("gave up", ", ".join(each.path for each in self.gave_up) or "none"),
+            ("lost for good", ", ".join(self.lost) or "none"),
+            ("recovery", str(self.recovery)),
+            ("requests", str(self.requests)),
+            ("zombies", ", ".join(self.zombies) or "none"),
+            ("loop blocked", ", ".join(f"{who} {s:.3f} s" for who, s in self.blocked.items()) or "never"),
+            ("violations", "; ".join(f"{v.check}: {v.what}" for v in self.violations) or "none"),
+            ("seed, mode", f"{self.plan.seed}, {self.plan.mode}{'' if self.complete else ' (incomplete)'}"),
+            ("digest", self.digest),
+        ]
+        width = max(len(title) for title, _ in rows)
+        return "\n".join(f"{title:<{width}}  {text}" for title, text in rows)
+
+
+class Tally:
+    """Counts, while a plan is carried out, what the report tells."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self.planned = self.done = self.missed = self.held_back = 0
+        self.kills = self.replacements = self.cascades = 0
+        self.gave_up: list[GiveUp] = []
+        self.blocked: defaultdict[str, float] = defaultdict(float)
+        self.recovery: list[float] = []
+        self._hit: set[Ref] = set()
+        self._since: dict[str, float] = {}
+        self._lost: dict[str, None] = {}
+        kinds = (events.Exited, events.Started, events.Restarted, events.GaveUp, events.LoopBlocked)
+        self._subscription = runtime.subscribe(self._count, *kinds)
+
+    def hit(self, cell: Cell) -> None:
+        """A fault is about to be inflicted on an actor."""
+        self._hit.add(cell)
+
+    def _count(self, event: Event) -> None:
+        match event:
+            case events.Exited():
+                self._exited(event)
+            case events.Started():
+                self._lost.pop(event.path, None)
+                since = self._since.pop(event.path, None)
+                if since is not None:
+                    self.recovery.append(event.time - since)
+            case events.Restarted():
+                self.replacements += 1
+                if event.old in self._hit:
+                    self._hit.discard(event.old)
+                else:
+                    self.cascades += 1
+            case events.GaveUp():
+                self.gave_up.append(GiveUp(event.path, event.time, str(event.reason)))
+            case events.LoopBlocked():
+                self.blocked[event.path or "?"] += event.seconds
+            case _:
+                raise AssertionError(event)
+
+    def _exited(self, event: events.Exited) -> None:
+        if event.ref in self._hit:
+            self.kills += 1
+            self._since[event.path] = event.time
+            self._lost[event.path] = None
+
+    def report(self, plan: Plan, requests: Requests, violations: Iterable[Violation], digest: str) -> Report:
+        """Return the report."""
+        zombies: list[ZombieInfo] = self._runtime.zombies()
+        return Report(
+            plan,
+            self.done + self.missed + self.held_back >= len(plan.steps),
+            self.planned,
+            self.done,
+            self.missed,
+            self.held_back,
+            self.kills,
+            self.replacements,
+            self.cascades,
+            tuple(self.gave_up),
+            tuple(self._lost),
+            Recovery.of(self.recovery),
+            requests,
+            tuple(zombie.path for zombie in zombies),
+            dict(self.blocked),
+            tuple(violations),
+            digest,
+        )
+
+    def close(self) -> None:
+        """Stop counting."""
+        self._subscription.close()
