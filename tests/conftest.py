@@ -6,3 +6,5 @@ settings.register_profile(
     "project", deadline=None, derandomize=True, max_examples=60, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("project")
+
+pytest_plugins = ["pytester"]

@@ -29,7 +29,7 @@ from supervision.reasons import KILLED
 from supervision.ref import Ref
 from supervision.runtime import Runtime
 from supervision.testing.barrier import settled
-from supervision.testing.checks import Check, check_all
+from supervision.testing.checks import ALWAYS, Judge, NewCheck
 from supervision.testing.client import Client, together
 from supervision.testing.event_log import EventLog
 from supervision.testing.faults import Crash, Exit, FailStart, Fault, Kill, KillDuring
@@ -52,7 +52,7 @@ class Chaos:
         dry: whether nothing is done but to tell, by `before`, what would be.
         before: called with each step and the actor it is about to hit.
         clients: whose requests are in the report.
-        checks: what the event log is judged by; None for all that always hold.
+        checks: what the run is judged by, from the moment the block is entered.
     """
 
     def __init__(
@@ -64,7 +64,7 @@ class Chaos:
         dry: bool = False,
         before: Callable[[Step, Ref], object] | None = None,
         clients: Iterable[Client] = (),
-        checks: Iterable[Check] | None = None,
+        checks: Iterable[NewCheck] = ALWAYS,
     ) -> None:
         self._runtime = runtime
         self._log = log
@@ -72,7 +72,7 @@ class Chaos:
         self._dry = dry
         self._before = before
         self._clients = list(clients)
-        self._checks = checks
+        self._judge = Judge(checks)
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -88,8 +88,7 @@ class Chaos:
         self._triggers: list[tuple[Step, Injector]] = []
         self._injectors: list[Injector] = []
         self._plan = Plan()
-        kinds = (ActorEvent,)
-        self._subscription = runtime.subscribe(self._watch, *kinds)
+        self._subscriptions = [runtime.subscribe(self._judge), runtime.subscribe(self._watch, ActorEvent)]
         return self
 
     async def __aexit__(
@@ -110,7 +109,8 @@ class Chaos:
         for injector in self._injectors:
             injector.close()
         self._injectors.clear()
-        self._subscription.close()
+        for subscription in self._subscriptions:
+            subscription.close()
         self._tally.close()
 
     # -- a plan ----------------------------------------------------------------------------------------------
@@ -183,8 +183,7 @@ class Chaos:
 
     def report(self) -> Report:
         """Return what has happened so far."""
-        violations = check_all(self.log, self._checks)
-        return self._tally.report(self._plan, together(self._clients), violations, self.log.digest())
+        return self._tally.report(self._plan, together(self._clients), self._judge.end(), self.log.digest())
 
     # -- the budget ------------------------------------------------------------------------------------------
 

@@ -1,18 +1,23 @@
 """Checks: what must hold in every run, judged from its event log; and orders that a test expects.
 
-A check is a function from the event log to what violates it. Those in `ALWAYS` hold whatever happens. The others are
-made for one test: `exact_order`, `partial_order`.
+A check looks at one event after the other. Those in `ALWAYS` hold whatever happens. The others are made for one test:
+`exact_order`, `partial_order`.
 """
 
 from __future__ import annotations
 
+import re
+from abc import ABC, abstractmethod
 from collections import defaultdict, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from fnmatch import fnmatchcase
 
 import msgspec
 
 from supervision import events
+from supervision._cell import Cell
+from supervision.childspec import hashable
+from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.events import ActorEvent, Event
 from supervision.ref import Ref
 from supervision.testing.event_log import line_of
@@ -26,65 +31,107 @@ class Violation(msgspec.Struct, frozen=True):
     event: str = ""
 
 
-#: Gets the events of a run, in order; returns what violates it.
-Check = Callable[[Iterable[Event]], Iterable[Violation]]
+class Check(ABC):
+    """Judges a run, event by event. What it remembers does not grow with the length of the run."""
+
+    @abstractmethod
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Take the next event; return what is wrong with it."""
+
+    def end(self) -> Iterator[Violation]:
+        """Return what is wrong when there are no more events."""
+        yield from ()
+
+    def wrong(self, what: str, event: Event | None) -> Violation:
+        """Return a violation of this check."""
+        return Violation(_name(type(self)), what, "" if event is None else line_of(event))
 
 
-def _violation(check: str, what: str, event: Event | None) -> Violation:
-    return Violation(check, what, "" if event is None else line_of(event))
+def _name(kind: type) -> str:
+    return re.sub("(?<!^)(?=[A-Z])", "_", kind.__name__).lower()
+
+
+#: Makes a check for one run: a class, or what `exact_order` and `partial_order` return.
+NewCheck = Callable[[], Check]
 
 
 # -- what always holds -----------------------------------------------------------------------------------------------
 
 
-def pairing(log: Iterable[Event]) -> Iterator[Violation]:
-    """What has started ends at most once, and nothing ends that has not started."""
-    alive: set[Ref] = set()
-    ended: set[Ref] = set()
-    for event in log:
-        if isinstance(event, events.Started):
-            if event.ref in alive or event.ref in ended:
-                yield _violation("pairing", f"{event.ref} started twice", event)
-            alive.add(event.ref)
-        elif isinstance(event, events.Exited):
-            if event.ref in ended:
-                yield _violation("pairing", f"{event.ref} ended twice", event)
-            alive.discard(event.ref)
-            ended.add(event.ref)
+class _OfActors(Check):
+    """Knows which actors live. Of those that were there before it began to look, it knows nothing."""
+
+    def __init__(self) -> None:
+        #: The id of the first actor that it has seen from its beginning. Ids grow.
+        self._first: int | None = None
+        self._newest = 0
+        #: The ids of the actors that are starting, and of those that run.
+        self.starting: set[int] = set()
+        self.alive: set[int] = set()
+
+    def knows(self, event: ActorEvent) -> bool:
+        """Whether it has seen this actor from its beginning."""
+        if self._first is None and isinstance(event, events.StartAttempt):
+            self._first = event.ref.id
+        return self._first is not None and event.ref.id >= self._first
+
+    def follow(self, event: ActorEvent) -> None:
+        """Note what the event says about who lives."""
+        if isinstance(event, (events.StartAttempt, events.Registered)) and event.ref.id > self._newest:
+            self._newest = event.ref.id
+            self.starting.add(event.ref.id)
+        elif isinstance(event, events.Started):
+            self.starting.discard(event.ref.id)
+            self.alive.add(event.ref.id)
+        elif isinstance(event, (events.Exited, events.StartFailed, events.StartIgnored)):
+            self.starting.discard(event.ref.id)
+            self.alive.discard(event.ref.id)
 
 
-def single_incarnation(log: Iterable[Event]) -> Iterator[Violation]:
+class Pairing(_OfActors):
+    """What has started ends once, and nothing ends that has not started."""
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at starts and ends."""
+        if not isinstance(event, ActorEvent):
+            return
+        known = self.knows(event)
+        if isinstance(event, events.Started) and event.ref.id in self.alive:
+            yield self.wrong(f"{event.ref} started twice", event)
+        elif isinstance(event, events.Exited) and known and event.ref.id not in self.alive:
+            yield self.wrong(f"{event.ref} ended, and had ended or not started before", event)
+        self.follow(event)
+
+
+class SingleIncarnation(Check):
     """A name belongs to one actor at a time, and a supervisor has one incarnation of a child at a time."""
-    holders: dict[str, Ref] = {}
-    children: dict[tuple[Ref, object], Ref] = {}
-    running: dict[Ref, tuple[Ref, object]] = {}
-    for event in log:
+
+    def __init__(self) -> None:
+        self._holders: dict[str, Ref] = {}
+        self._children: dict[tuple[Ref, object], Ref] = {}
+        self._running: dict[Ref, tuple[Ref, object]] = {}
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at names, and at the children of supervisors."""
         if isinstance(event, events.Registered):
-            holder = holders.get(event.name)
+            holder = self._holders.get(event.name)
             if holder is not None and holder is not event.ref:
-                yield _violation("single_incarnation", f"{event.name!r} is held by {holder} and {event.ref}", event)
-            holders[event.name] = event.ref
+                yield self.wrong(f"{event.name!r} is held by {holder} and {event.ref}", event)
+            self._holders[event.name] = event.ref
         elif isinstance(event, events.Unregistered):
-            holders.pop(event.name, None)
+            self._holders.pop(event.name, None)
         elif isinstance(event, events.ChildStarted) and event.child is not None:
-            key = (event.ref, _key(event.id))
-            other = children.get(key)
-            if other is not None and other is not event.child:
-                yield _violation("single_incarnation", f"child {event.id!r} runs as {other} and {event.child}", event)
-            children[key] = event.child
-            running[event.child] = key
+            key = (event.ref, event.id if hashable(event.id) else repr(event.id))
+            other = self._children.get(key)
+            dynamic = issubclass(_class_of(event.ref), DynamicSupervisor)
+            if other is not None and other is not event.child and not dynamic:
+                yield self.wrong(f"child {event.id!r} runs as {other} and {event.child}", event)
+            self._children[key] = event.child
+            self._running[event.child] = key
         elif isinstance(event, (events.Exited, events.FencedOff)):
-            gone = running.pop(event.ref, None)
-            if gone is not None and children.get(gone) is event.ref:
-                del children[gone]
-
-
-def _key(id: object) -> object:
-    try:
-        hash(id)
-    except TypeError:
-        return repr(id)
-    return id
+            gone = self._running.pop(event.ref, None)
+            if gone is not None and self._children.get(gone) is event.ref:
+                del self._children[gone]
 
 
 #: What may be told of an actor that has ended: about its code, its mailbox, and by its supervisor.
@@ -100,65 +147,94 @@ _POSTHUMOUS = (
 )
 
 
-def fence(log: Iterable[Event]) -> Iterator[Violation]:
+class Fence(_OfActors):
     """Nothing an actor does after its end has an effect."""
-    ended: set[Ref] = set()
-    for event in log:
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at what is told of actors that have ended."""
         if not isinstance(event, ActorEvent):
-            continue
-        if event.ref in ended and not isinstance(event, _POSTHUMOUS):
-            yield _violation("fence", f"{event.ref} did something after its end", event)
-        if isinstance(event, events.Exited):
-            ended.add(event.ref)
+            return
+        known = self.knows(event)
+        self.follow(event)
+        there = event.ref.id in self.alive or event.ref.id in self.starting
+        posthumous = isinstance(event, (*_POSTHUMOUS, events.StartFailed, events.StartIgnored))
+        if known and not there and not posthumous:
+            yield self.wrong(f"{event.ref} did something after its end", event)
 
 
-def budget(log: Iterable[Event]) -> Iterator[Violation]:
+class Budget(Check):
     """Supervisors count their restarts right, and give up when, and only when, there are too many."""
-    windows: dict[Ref, deque[float]] = defaultdict(deque)
-    for event in log:
+
+    def __init__(self) -> None:
+        self._windows: dict[Ref, deque[float]] = defaultdict(deque)
+        self._since: float | None = None
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at restarts, and at supervisors that give up."""
+        if self._since is None:
+            self._since = float("-inf") if event.seq == 1 else event.time
+        if isinstance(event, events.Exited):
+            self._windows.pop(event.ref, None)
         if not isinstance(event, (events.RestartScheduled, events.GaveUp)):
-            continue
-        window = windows[event.ref]
+            return
+        window = self._windows[event.ref]
         window.append(event.time)
         while window[0] < event.time - event.seconds - 1e-9:
             window.popleft()
-        if isinstance(event, events.GaveUp) and len(window) <= event.allowed:
-            yield _violation("budget", f"gave up at {len(window)} of {event.allowed} restarts", event)
-        elif isinstance(event, events.RestartScheduled) and len(window) > event.allowed:
-            yield _violation("budget", f"did not give up at {len(window)} of {event.allowed} restarts", event)
-        elif isinstance(event, events.RestartScheduled) and len(window) != event.used:
-            yield _violation("budget", f"counts {event.used} restarts where there were {len(window)}", event)
+        if event.time - event.seconds <= self._since:
+            return  # restarts that were not seen may count
+        counted = len(window)
+        if isinstance(event, events.GaveUp):
+            if counted <= event.allowed:
+                yield self.wrong(f"gave up at {counted} of {event.allowed} restarts", event)
+        elif counted > event.allowed:
+            yield self.wrong(f"did not give up at {counted} of {event.allowed} restarts", event)
+        elif counted != event.used:
+            yield self.wrong(f"counts {event.used} restarts where there were {counted}", event)
 
 
-def stop_order(log: Iterable[Event]) -> Iterator[Violation]:
+class StopOrder(Check):
     """A supervisor that ends stops its children in the reverse order of their start; a dynamic one, all at once."""
-    order: dict[Ref, dict[Ref, None]] = defaultdict(dict)
-    parent: dict[Ref, Ref] = {}
-    ending: set[Ref] = set()
-    for event in log:
+
+    def __init__(self) -> None:
+        self._order: dict[Ref, dict[Ref, None]] = {}
+        self._parent: dict[Ref, Ref] = {}
+        self._ending: set[Ref] = set()
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at orders to end."""
         if isinstance(event, events.ChildStarted) and event.child is not None:
-            order[event.ref][event.child] = None
-            parent[event.child] = event.ref
+            self._order.setdefault(event.ref, {})[event.child] = None
+            self._parent[event.child] = event.ref
         elif isinstance(event, events.GaveUp):
-            ending.add(event.ref)
+            self._ending.add(event.ref)
         elif isinstance(event, events.StopRequested):
-            above = parent.get(event.ref)
-            if above in ending and event.ref in order[above] and "DynamicSupervisor" not in _kind(above):
-                last = next(reversed(order[above]))
+            above = self._parent.get(event.ref)
+            if above in self._ending and not issubclass(_class_of(above), DynamicSupervisor):
+                last = next(reversed(self._order[above]))
                 if last is not event.ref:
-                    yield _violation("stop_order", f"{event.ref} was told to end before {last}", event)
-                order[above].pop(event.ref)
-            ending.add(event.ref)
-        elif isinstance(event, events.Exited) and event.ref in parent:
-            order[parent.pop(event.ref)].pop(event.ref, None)
+                    yield self.wrong(f"{event.ref} was told to end before {last}", event)
+                self._forget(event.ref)
+            if event.ref in self._order:
+                self._ending.add(event.ref)
+        elif isinstance(event, events.Exited):
+            self._forget(event.ref)
+            self._order.pop(event.ref, None)
+            self._ending.discard(event.ref)
+
+    def _forget(self, child: Ref) -> None:
+        above = self._parent.pop(child, None)
+        if above in self._order:
+            self._order[above].pop(child, None)
 
 
-def _kind(ref: Ref) -> str:
-    return " ".join(base.__name__ for base in ref.kind.__mro__)  # type: ignore[attr-defined]
+def _class_of(ref: Ref | None) -> type:
+    assert isinstance(ref, Cell)
+    return ref.kind
 
 
 #: The checks that hold in every run.
-ALWAYS: tuple[Check, ...] = (pairing, single_incarnation, fence, budget, stop_order)
+ALWAYS: tuple[NewCheck, ...] = (Pairing, SingleIncarnation, Fence, Budget, StopOrder)
 
 
 # -- what a test expects ---------------------------------------------------------------------------------------------
@@ -178,49 +254,102 @@ class Expected(msgspec.Struct, frozen=True):
         return f"{self.kind.__name__} {self.path}"
 
 
-def exact_order(*expected: Expected) -> Check:
+class ExactOrder(Check):
+    """These events come in this order, with none of the same classes and paths between them."""
+
+    def __init__(self, expected: tuple[Expected, ...]) -> None:
+        self._expected = expected
+        self._left = deque(expected)
+        self._broken = False
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look whether it is the next, or none of them."""
+        if self._left and self._left[0].matches(event):
+            self._left.popleft()
+        elif not self._broken and any(each.matches(event) for each in self._expected):
+            self._broken = True
+            wanted = f"instead of {self._left[0]}" if self._left else "after the last one that was expected"
+            yield self.wrong(f"{type(event).__name__} came {wanted}", event)
+
+    def end(self) -> Iterator[Violation]:
+        """Look whether all have come."""
+        if self._left and not self._broken:
+            yield self.wrong(f"{self._left[0]} did not come", None)
+
+
+class PartialOrder(Check):
+    """For each pair, the first of the first kind comes before any of the second."""
+
+    def __init__(self, pairs: tuple[tuple[Expected, Expected], ...]) -> None:
+        self._waiting = dict.fromkeys(pairs)
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look whether the second of a pair comes while the first is still waited for."""
+        for pair in list(self._waiting):
+            first, second = pair
+            if first.matches(event):
+                del self._waiting[pair]
+            elif second.matches(event):
+                del self._waiting[pair]
+                yield self.wrong(f"{second} came before {first}", event)
+
+
+def exact_order(*expected: Expected) -> NewCheck:
     """Return a check that these events come in this order, with none of the same classes and paths between them."""
-
-    def check(log: Iterable[Event]) -> Iterator[Violation]:
-        left = deque(expected)
-        for event in log:
-            if left and left[0].matches(event):
-                left.popleft()
-            elif any(each.matches(event) for each in expected):
-                wanted = f"instead of {left[0]}" if left else "after the last one that was expected"
-                yield _violation("exact_order", f"{type(event).__name__} came {wanted}", event)
-                return
-        if left:
-            yield _violation("exact_order", f"{left[0]} did not come", None)
-
-    return check
+    return lambda: ExactOrder(expected)
 
 
-def partial_order(*pairs: tuple[Expected, Expected]) -> Check:
+def partial_order(*pairs: tuple[Expected, Expected]) -> NewCheck:
     """Return a check that, for each pair, the first of the first kind comes before any of the second."""
-
-    def check(log: Iterable[Event]) -> Iterator[Violation]:
-        seen: set[Expected] = set()
-        reported: set[tuple[Expected, Expected]] = set()
-        for event in log:
-            for pair in pairs:
-                first, second = pair
-                if first.matches(event):
-                    seen.add(first)
-                elif second.matches(event) and first not in seen and pair not in reported:
-                    reported.add(pair)
-                    yield _violation("partial_order", f"{second} came before {first}", event)
-
-    return check
+    return lambda: PartialOrder(pairs)
 
 
-def check_all(log: Iterable[Event], checks: Iterable[Check] | None = None) -> list[Violation]:
-    """Return what violates any of some checks; of `ALWAYS` if None."""
-    return [violation for check in (ALWAYS if checks is None else checks) for violation in check(log)]
+class Judge:
+    """Judges a run by some checks, while it goes on; keeps the first violations.
+
+    Args:
+        checks: what makes the checks.
+        keep: how many violations are kept. All are counted.
+    """
+
+    def __init__(self, checks: Iterable[NewCheck] = ALWAYS, keep: int = 100) -> None:
+        self._checks = [new() for new in checks]
+        self._keep = keep
+        self.violations: list[Violation] = []
+        self.number = 0
+
+    def __call__(self, event: Event) -> None:
+        """Take the next event."""
+        for check in self._checks:
+            self._note(check.see(event))
+
+    def end(self) -> list[Violation]:
+        """Return the violations, when there are no more events."""
+        for check in self._checks:
+            self._note(check.end())
+        return self.violations
+
+    def _note(self, found: Iterator[Violation]) -> None:
+        for violation in found:
+            self.number += 1
+            if self.number <= self._keep:
+                self.violations.append(violation)
 
 
-def must_hold(log: Sequence[Event], *checks: Check) -> None:
-    """Raise an `AssertionError` that shows the first violation, if there is one."""
-    for check in checks or ALWAYS:
-        for violation in check(log):
-            raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
+def check_all(log: Iterable[Event], checks: Iterable[NewCheck] = ALWAYS) -> list[Violation]:
+    """Return what violates any of some checks in a whole log."""
+    judge = Judge(checks)
+    for event in log:
+        judge(event)
+    return judge.end()
+
+
+def must_hold(log: Iterable[Event], *checks: NewCheck) -> None:
+    """Raise an `AssertionError` that shows the first violation, if there is one.
+
+    Args:
+        log: the events of a run.
+        checks: what must hold; all that always holds if there are none.
+    """
+    for violation in check_all(log, checks or ALWAYS):
+        raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")

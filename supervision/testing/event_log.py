@@ -39,6 +39,7 @@ class EventLog:
     """
 
     def __init__(self, runtime: Runtime, *kinds: type[Event], keep: int | None = None) -> None:
+        self.runtime = runtime
         self._hash = hashlib.sha256()
         self._events: deque[Event] = deque(maxlen=keep)
         self._subscription: Subscription = runtime.subscribe(self._record, *kinds)

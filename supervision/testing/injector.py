@@ -9,7 +9,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from functools import singledispatchmethod
 from random import Random
-from typing import Any
+from typing import Any, TypeVar
 
 from supervision import events, system
 from supervision._cell import Cell
@@ -35,6 +35,7 @@ from supervision.testing.faults import (
 from supervision.testing.layers import finish, strike
 from supervision.testing.wire import spoil
 
+T = TypeVar("T")
 Heal = Callable[[], None]
 Init = Callable[[], Any]
 
@@ -70,13 +71,13 @@ class Injector:
         Returns:
             A function that heals it, as far as it can be; calling it twice is fine.
         """
-        heal = self._inflict(fault, cell)
+        heal = self._as_nobody(self._inflict, fault, cell)
         key = object()
 
         def once() -> None:
             mend = self._lasting.pop(key, None)
             if mend is not None:
-                mend()
+                self._as_nobody(mend)
 
         if heal is not None:
             self._lasting[key] = heal
@@ -86,12 +87,16 @@ class Injector:
         """Heal all that lasts, newest first."""
         while self._lasting:
             _, mend = self._lasting.popitem()
-            mend()
+            self._as_nobody(mend)
 
     def close(self) -> None:
         """Heal all that lasts, and let the runtime alone from now on."""
         self.heal()
         self._subscription.close()
+
+    def _as_nobody(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function outside of all actors: whoever lets chaos in may have died."""
+        return self._runtime.scheduler.base.copy().run(function, *args)
 
     # -- one fault -------------------------------------------------------------------------------------------
 

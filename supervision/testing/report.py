@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from collections.abc import Iterable
 
@@ -123,7 +124,7 @@ class Tally:
         self.kills = self.replacements = self.cascades = 0
         self.gave_up: list[GiveUp] = []
         self.blocked: defaultdict[str, float] = defaultdict(float)
-        self.recovery: list[float] = []
+        self.recovery = array("d")
         self._hit: set[Ref] = set()
         self._since: dict[str, float] = {}
         self._lost: dict[str, None] = {}
