@@ -13,7 +13,10 @@ import msgspec
 
 from bench.figure import Figure
 
-SUITES = {"kernel": "messages, calls, starts, restarts, memory and names of the actor kernel"}
+SUITES = {
+    "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
+    "kernel": "messages, calls, starts, restarts, memory and names of the actor kernel",
+}
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -24,12 +27,18 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos suite")
+    parser.add_argument("--kills", type=int, default=100_000, help="how many kills the chaos suite does")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
     options = parser.parse_args(argv)
     if options.suite is None:
         for name, what in SUITES.items():
             print(f"{name:12} {what}")
         return 0
+    if options.suite == "chaos":
+        from bench import chaos
+
+        return chaos.main(options.seed, options.kills, as_json=options.json)
     figures = importlib.import_module(f"bench.{options.suite}").FIGURES
     names = options.only.split(",") if options.only else list(figures)
     unknown = [name for name in names if name not in figures]

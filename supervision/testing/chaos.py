@@ -121,20 +121,15 @@ class Chaos:
         injector = Injector(self._runtime, plan.seed)
         self._injectors.append(injector)
         began = self._runtime.clock.time()
-        for at, act in self._agenda(plan, injector):
-            await self._until(began + at)
-            act()
+        for step in sorted(plan.steps, key=lambda step: step.at):
+            await self._until(began + step.at)
+            self._take(step, injector)
         await self._until(began + plan.duration)
         self._triggers.clear()
+        self._injectors.remove(injector)
         injector.close()
         await settled(self._runtime)
         return self.report()
-
-    def _agenda(self, plan: Plan, injector: Injector) -> list[tuple[float, Callable[[], None]]]:
-        return [
-            (step.at, lambda step=step: self._take(step, injector))  # type: ignore[misc]
-            for step in sorted(plan.steps, key=lambda step: step.at)
-        ]
 
     async def _until(self, time: float) -> None:
         now = self._runtime.clock.time()

@@ -249,8 +249,7 @@ def _take_tasks(amount: int) -> Heal:
     tasks = {loop.create_task(_wait(over)) for _ in range(amount)}
 
     def give_back() -> None:
-        if not over.done():
-            over.set_result(None)
+        over.set_result(None)
         tasks.clear()
 
     return give_back

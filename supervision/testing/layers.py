@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from functools import singledispatch
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
@@ -156,12 +157,11 @@ def swallow_cancel(fault: SwallowCancel, cell: Cell) -> Hit:
     """Wait, and catch the first cancellations."""
 
     async def act(proceed: Proceed) -> Any:
-        for _ in range(fault.times):
-            try:
+        left = fault.times
+        while left and not hit.healed.done():
+            left -= 1
+            with suppress(asyncio.CancelledError):
                 await asyncio.shield(hit.healed)
-            except asyncio.CancelledError:
-                continue
-            break
         return await finish(proceed())
 
     hit = Hit(cell, act, ordinary)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from array import array
 from collections import defaultdict
 from collections.abc import Iterable
+from random import Random
 
 import msgspec
 
@@ -40,6 +41,34 @@ class Recovery(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         return f"median {self.median:.6f} s, p95 {self.p95:.6f} s, p99 {self.p99:.6f} s, max {self.maximum:.6f} s"
+
+
+class Sample:
+    """Some times out of many, each with the same chance to be among them (Vitter's algorithm R); the longest always.
+
+    Args:
+        size: how many are kept. As long as there are no more, all are.
+    """
+
+    def __init__(self, size: int = 10_000) -> None:
+        self._kept = array("d")
+        self._size = size
+        self._number = 0
+        self._longest = 0.0
+        self._chance = Random(0)
+
+    def add(self, time: float) -> None:
+        """Take a time."""
+        self._number += 1
+        self._longest = max(self._longest, time)
+        if len(self._kept) < self._size:
+            self._kept.append(time)
+        elif (place := self._chance.randrange(self._number)) < self._size:
+            self._kept[place] = time
+
+    def recovery(self) -> Recovery:
+        """Sum them up."""
+        return msgspec.structs.replace(Recovery.of(self._kept), number=self._number, maximum=self._longest)
 
 
 class GiveUp(msgspec.Struct, frozen=True):
@@ -124,7 +153,7 @@ class Tally:
         self.kills = self.replacements = self.cascades = 0
         self.gave_up: list[GiveUp] = []
         self.blocked: defaultdict[str, float] = defaultdict(float)
-        self.recovery = array("d")
+        self.recovery = Sample()
         self._hit: set[Ref] = set()
         self._since: dict[str, float] = {}
         self._lost: dict[str, None] = {}
@@ -143,7 +172,7 @@ class Tally:
                 self._lost.pop(event.path, None)
                 since = self._since.pop(event.path, None)
                 if since is not None:
-                    self.recovery.append(event.time - since)
+                    self.recovery.add(event.time - since)
             case events.Restarted():
                 self.replacements += 1
                 if event.old in self._hit:
@@ -152,10 +181,9 @@ class Tally:
                     self.cascades += 1
             case events.GaveUp():
                 self.gave_up.append(GiveUp(event.path, event.time, str(event.reason)))
-            case events.LoopBlocked():
-                self.blocked[event.path or "?"] += event.seconds
             case _:
-                raise AssertionError(event)
+                assert isinstance(event, events.LoopBlocked)
+                self.blocked[event.path or "?"] += event.seconds
 
     def _exited(self, event: events.Exited) -> None:
         if event.ref in self._hit:
@@ -178,7 +206,7 @@ class Tally:
             self.cascades,
             tuple(self.gave_up),
             tuple(self._lost),
-            Recovery.of(self.recovery),
+            self.recovery.recovery(),
             requests,
             tuple(zombie.path for zombie in zombies),
             dict(self.blocked),

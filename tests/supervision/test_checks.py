@@ -142,6 +142,16 @@ async def test_children_that_are_stopped_in_the_wrong_order_are_found(runtime: R
     assert forged.found(checks.StopOrder) == [f"{refs['/top/b']} was told to end before {refs['/top/c']}"]
 
 
+async def test_only_the_first_violations_are_kept_but_all_are_counted(forged: Forged) -> None:
+    judge = checks.Judge([checks.Pairing], keep=2)
+    forged.add(ev.StartAttempt, forged.a)
+    for _ in range(5):
+        forged.add(ev.Exited, forged.a, name=None, reason=KILLED)
+    for event in forged.events:
+        judge(event)
+    assert (len(judge.end()), judge.number) == (2, 5)
+
+
 async def test_an_exact_order_has_nothing_of_the_kind_in_between(runtime: Runtime) -> None:
     log = EventLog(runtime)
     sup = await runtime.spawn(Supervisor, [rec([], "a"), rec([], "b")], strategy="one_for_all", name="top")

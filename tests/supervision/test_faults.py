@@ -547,3 +547,22 @@ async def test_a_fault_strikes_at_a_point_that_the_code_names(runtime: Runtime, 
     assert log == ["charged"]
     assert report.kills == 1
     assert [(event.name, event.fields) for event in events.of(TracePoint)] == [("till:charged", {"amount": 5})]
+
+
+async def test_starts_of_two_can_fail_and_one_be_healed(runtime: Runtime, injector: Injector) -> None:
+    refs = [await runtime.spawn(Puppet, name=name) for name in "pq"]
+    heals = [inflict(injector, ref, FailStart()) for ref in refs]
+    for ref in refs:
+        await ref.stop()
+    heals[0]()
+    await (await runtime.spawn(Puppet, name="p")).stop()
+    with pytest.raises(StartError):
+        await runtime.spawn(Puppet, name="q")
+
+
+async def test_an_answer_that_was_put_off_gets_through_a_fault(runtime: Runtime, injector: Injector) -> None:
+    puppet = await runtime.spawn(Puppet)
+    inflict(injector, puppet, Crash(only="Echo"))
+    call = puppet.call(Ask(lambda actor: setattr(actor, "state", actor.defer_reply())))
+    puppet.cast(Do(lambda actor: actor.state.reply("by and by")))
+    assert await call == "by and by"

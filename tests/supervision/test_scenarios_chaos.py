@@ -10,6 +10,7 @@ import pytest
 from supervision import (
     Actor,
     ChildSpec,
+    DynamicSupervisor,
     Message,
     Name,
     Request,
@@ -21,6 +22,7 @@ from supervision import (
     start_child,
     terminate_child,
 )
+from supervision.events import LoopBlocked
 from supervision.testing import (
     BadPlan,
     Chaos,
@@ -348,6 +350,28 @@ async def test_a_report_is_an_object_json_and_a_table(runtime: Runtime) -> None:
     assert table.endswith(report.digest)
     await terminate_child(top, 0)
     await start_child(top, rec([], "late"))
+
+
+async def test_children_of_dynamic_supervisors_are_victims_too_also_with_one_id(runtime: Runtime) -> None:
+    top = await runtime.spawn(DynamicSupervisor, name="top", max_restarts=9)
+    first = await start_child(top, ChildSpec("same", Puppet))
+    assert first is not None
+    await start_child(top, ChildSpec("same", Puppet))
+    steps = (Step(0, Kill(), "/top/same"), Step(1, Kill(), "/top/*"), Step(2, Kill(), "/top/same"))
+    async with Chaos(runtime) as chaos:
+        report = await chaos.run(Plan(steps))
+        first.kill()
+    assert (report.kills, report.replacements, report.violations) == (3, 3, ())
+    assert (await count_children(top)).active == 2
+
+
+async def test_a_blocked_loop_is_in_the_report(runtime: Runtime) -> None:
+    async with Chaos(runtime) as chaos:
+        for path in ("/a", None):
+            runtime.events.emit(LoopBlocked, path=path, seconds=1.5, file="f", line=1, stack="")
+    report = chaos.report()
+    assert report.blocked == {"/a": 1.5, "?": 1.5}
+    assert "loop blocked   /a 1.500 s, ? 1.500 s\n" in report.table()
 
 
 # -- clients -----------------------------------------------------------------------------------------------------------
