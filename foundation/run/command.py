@@ -124,4 +124,4 @@ def _run(
 async def _serve(tree: Tree, settings: Settings, console: Console, gone: Callable[[Outcome], NoReturn]) -> Outcome:
     signals = StopSignals(lambda: gone(Outcome(1, "forced: the event loop is blocked")))
     with signals.installed():
-        return await Service(tree, console, signals, settings.shutdown_timeout).run()
+        return await Service(tree, console, signals, settings.shutdown_timeout, settings.chaos).run()

@@ -8,10 +8,11 @@ from typing import Any
 
 import msgspec
 
+from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
 from foundation.run.signals import StopSignals
 from foundation.tree import RunningTree, Tree, explain
-from supervision import Runtime, StartError
+from supervision import ChildSpec, Runtime, StartError, Supervisor
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -36,13 +37,22 @@ class Service:
         console: where to tell of it.
         signals: what asks for its end.
         shutdown_timeout: seconds that the tree has to stop in order.
+        chaos: faults to be let in when the tree is up; None for none.
     """
 
-    def __init__(self, tree: Tree, console: Console, signals: StopSignals, shutdown_timeout: float) -> None:
+    def __init__(
+        self,
+        tree: Tree,
+        console: Console,
+        signals: StopSignals,
+        shutdown_timeout: float,
+        chaos: ChaosSettings | None = None,
+    ) -> None:
         self._tree = tree
         self._console = console
         self._signals = signals
         self._limit = shutdown_timeout
+        self._chaos = chaos
 
     async def run(self) -> Outcome:
         """Start the tree, keep it running, and return how it ended."""
@@ -59,6 +69,8 @@ class Service:
             if not self._signals.stop.is_set():
                 await self._tell_up(running, runtime.clock.time() - began)
             boot.done()
+            if self._chaos is not None:
+                await self._let_chaos_in(runtime, self._chaos)
             return await self._until_down(running, boot)
 
     async def _until_up(self, starting: asyncio.Future[None]) -> Outcome | None:
@@ -78,6 +90,16 @@ class Service:
         self._console.say(line, "up", seconds=round(seconds, 3), actors=actors)
         await self._console.where_to_look(running)
         self._console.say("", "ready")
+
+    async def _let_chaos_in(self, runtime: Runtime, chaos: ChaosSettings) -> None:
+        victims = opted_in(runtime, chaos.tag)
+        if victims:
+            what = f"on {len(victims)} actors that opted in{', dry' if chaos.dry else ''}; it is logged"
+        else:
+            what = f"nobody opted in so far; write tags = [{chaos.tag!r}] for a child"
+        self._console.say(f"chaos: {what}", "chaos", victims=victims, dry=chaos.dry)
+        child = ChildSpec("live", LiveChaos, (chaos,), restart="temporary")
+        await runtime.spawn(Supervisor, [child], name="chaos")
 
     async def _until_down(self, running: RunningTree, boot: Boot) -> Outcome:
         """Wait until the tree has ended, by itself or because it is to stop."""

@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 import msgspec
 
 from foundation._version import __version__
+from foundation.run.chaos import ChaosSettings
 from foundation.tree import DEFAULT
 from foundation.tree.errors import did_you_mean
 
@@ -44,6 +45,7 @@ class Settings(msgspec.Struct, frozen=True):
         port: what ``${port}`` in a tree stands for.
         uvloop: whether to run on uvloop; None if it is installed.
         shutdown_timeout: seconds that the tree has to stop in order.
+        chaos: faults to be let in; None for none.
     """
 
     tree: str = str(DEFAULT)
@@ -53,6 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
     port: int = 8000
     uvloop: bool | None = None
     shutdown_timeout: float = 30.0
+    chaos: ChaosSettings | None = None
 
 
 def _text(value: str) -> str:
@@ -90,6 +93,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "port": _port,
     "uvloop": _flag,
     "shutdown_timeout": _seconds,
+    "chaos": ChaosSettings.of,
 }
 
 
@@ -118,6 +122,13 @@ def _parser() -> _Parser:
     parser.add_argument("--port", help="the port of the HTTP front, 0 for any (default: 8000)")
     parser.add_argument("--uvloop", action=either, help="whether to run on uvloop (default: if it is installed)")
     parser.add_argument("--shutdown-timeout", metavar="SECONDS", help="how long an orderly stop may take (default: 30)")
+    parser.add_argument(
+        "--chaos",
+        metavar="PLAN|seed=...,rate=...",
+        help="let faults happen to the children with the tag 'chaos': those of the file PLAN, or random ones. "
+        "seed, rate (a minute, default 6), for (seconds), max (in any minute, default 10), "
+        "faults (kill+exit+crash+hang+late_reply+suspend), tag, mode (within_budget, unlimited), dry (true, false)",
+    )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser
 

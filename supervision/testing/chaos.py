@@ -119,6 +119,7 @@ class Chaos:
         """Carry a plan out, heal what lasts, wait until all is quiet, and report."""
         self._plan = plan
         injector = Injector(self._runtime, plan.seed)
+        self._injectors = [each for each in self._injectors if not each.closed]
         self._injectors.append(injector)
         began = self._runtime.clock.time()
         for step in sorted(plan.steps, key=lambda step: step.at):
@@ -126,7 +127,6 @@ class Chaos:
             self._take(step, injector)
         await self._until(began + plan.duration)
         self._triggers.clear()
-        self._injectors.remove(injector)
         injector.close()
         await settled(self._runtime)
         return self.report()

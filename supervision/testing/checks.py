@@ -163,7 +163,7 @@ class Fence(_OfActors):
             yield self.wrong(f"{event.ref} did something after its end", event)
 
 
-#: Seconds by which a restart may be told later than it was counted. So close to the edge of the window, either is right.
+#: Seconds by which a restart may be told later than it was counted. So close to the window's edge, either is right.
 CLOSE = 1e-3
 
 

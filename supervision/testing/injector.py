@@ -57,6 +57,7 @@ class Injector:
     def __init__(self, runtime: Runtime, seed: int = 0) -> None:
         self._runtime = runtime
         self._chance = Random(seed)
+        self.closed = False
         #: How to heal what lasts, newest last.
         self._lasting: dict[object, Heal] = {}
         #: By path: the starts that are to fail, and how many there have been.
@@ -92,6 +93,7 @@ class Injector:
     def close(self) -> None:
         """Heal all that lasts, and let the runtime alone from now on."""
         self.heal()
+        self.closed = True
         self._subscription.close()
 
     def _as_nobody(self, function: Callable[..., T], *args: Any) -> T:

@@ -23,7 +23,7 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
     Args:
         path: a pattern for the place in the tree, such as ``/app/workers/*``; ``*`` stands for anything.
         kind: the name of a class.
-        tag: a word in the ``tags`` of the child specification.
+        tag: a word in the ``tags`` of its child specification, or of a supervisor's above it.
         restart: a restart type.
         depth: how far from the root, which is 1.
         infrastructure: whether supervisors and the like are meant as well.
@@ -56,7 +56,7 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         return (
             (self.infrastructure or not cell.kind.infrastructure)
             and (self.kind is None or cell.kind.__name__ == self.kind)
-            and (self.tag is None or self.tag in spec.tags)
+            and (self.tag is None or self.tag in spec.tags or self.tag in _tags_above(cell))
             and (self.restart is None or spec.restart == self.restart)
             and (self.depth is None or path.count("/") == self.depth)
             and fnmatchcase(path, self.path)
@@ -74,3 +74,14 @@ def spec_of(cell: Cell) -> ChildSpec | None:
     """Return the specification of an actor that is a child of a living supervisor."""
     keeper = supervisor_of(cell)
     return None if keeper is None else keeper.spec_of(cell)
+
+
+def _tags_above(cell: Cell) -> set[str]:
+    """Return the tags of the supervisors above an actor."""
+    tags: set[str] = set()
+    above: Any = cell.parent
+    while above is not None:
+        spec = spec_of(above)
+        tags.update(() if spec is None else spec.tags)
+        above = above.parent
+    return tags
