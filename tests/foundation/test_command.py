@@ -443,3 +443,10 @@ def test_the_command_that_is_shown_has_a_sample_for_each_type() -> None:
     assert sample(type="array") == "'{\"x\": []}'"
     assert sample(type=["string", "null"]) == '\'{"x": "What a lovely day."}\''
     assert sample() == '\'{"x": "What a lovely day."}\''
+
+
+def test_chaos_says_whom_it_can_hit_when_the_tree_is_up(run: Run) -> None:
+    _, out, _ = run("Stopping", "--chaos", "rate=1")
+    assert "chaos: nobody opted in so far; write tags = ['chaos'] for a child\n" in out
+    _, out, _ = run("Stopping", "--chaos", "rate=1,dry=true", more='tags = ["chaos"]')
+    assert "chaos: on 1 actors that opted in, dry; it is logged\n" in out
