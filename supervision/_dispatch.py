@@ -7,15 +7,17 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 
 import msgspec
 
 from supervision._bounded import BoundedCell
 from supervision._cell import Cell
+from supervision._isolated import Isolation
 from supervision._silent import returns_nothing
+from supervision._threads import in_thread
 from supervision.call import Call
-from supervision.errors import BadHandler, BadMailbox
+from supervision.errors import BadHandler, BadMailbox, BadOption
 from supervision.mailbox import Mailbox
 from supervision.messages import ParentExit, StopOrder, SystemRequest, Wake
 
@@ -137,7 +139,17 @@ def _members(annotation: Any) -> Iterator[Any]:
 class Behaviour:
     """What a class of actors does, worked out when the class is made."""
 
-    __slots__ = ("cell", "has_init", "has_start", "has_terminate", "silent", "table", "tables", "trap_exit")
+    __slots__ = (
+        "cell",
+        "has_init",
+        "has_start",
+        "has_terminate",
+        "isolation",
+        "silent",
+        "table",
+        "tables",
+        "trap_exit",
+    )
 
     def __init__(self, kind: type[Actor], base: type[Actor] | None, trap_exit: bool) -> None:
         if not isinstance(kind.mailbox, Mailbox):
@@ -147,8 +159,14 @@ class Behaviour:
         self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
+        self.isolation: Isolation = kind.isolation
+        if self.isolation not in get_args(Isolation):
+            where = f"{kind.__qualname__}.isolation"
+            raise BadOption(where, self.isolation, f"choose one of {', '.join(get_args(Isolation))}")
         #: The handlers for each thing that the actor can become; for None those that hold at the beginning.
         self.tables = {when: _table(kind, when) for when in (None, *_whens(kind))}
+        if self.isolation == "thread":
+            self.tables = {when: _in_threads(table) for when, table in self.tables.items()}
         self.table = self.tables[None]
         self.silent = frozenset(f for table in self.tables.values() for f in table.values() if returns_nothing(f))
 
@@ -158,6 +176,14 @@ class Behaviour:
         handler = next((table[base] for base in kind.__mro__ if base in table), _unhandled)
         table[kind] = handler
         return handler
+
+
+def _in_threads(table: dict[type, Handler]) -> dict[type, Handler]:
+    """Return the same handlers, but with those of the class itself that are plain functions in threads."""
+    return {
+        kind: handler if kind in KERNEL or inspect.iscoroutinefunction(handler) else in_thread(handler)
+        for kind, handler in table.items()
+    }
 
 
 def _whens(kind: type[Actor]) -> list[str]:

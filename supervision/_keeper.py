@@ -87,7 +87,8 @@ class ChildKeeper(Actor):
         kind = spec.kind
         if kind is None:
             return self._start_by_call(spec)
-        cell = self.runtime.begin(kind, spec.args, spec.kwargs, name=spec.name, parent=self._cell, label=spec.id)
+        named = {"name": spec.name, "parent": self._cell, "label": spec.id}
+        cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
         if cell.starting is not None:
             return self._start_slowly(spec, cell.starting)
         self.tell_started(spec, cell)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import Behaviour
+from supervision._isolated import Isolation
 from supervision._marks import current
 from supervision._state import attributes
 from supervision.clock import seconds
@@ -64,6 +65,8 @@ class Actor:
     shutdown: ClassVar[float | str] = 5.0
     #: Whether others depend on it as they do on a supervisor or a registry: chaos leaves it alone by default.
     infrastructure: ClassVar[bool] = False
+    #: Where its handlers run: ``none`` for the loop, ``thread``, or ``process``. See `supervision.isolation`.
+    isolation: ClassVar[Isolation] = "none"
     __behaviour__: ClassVar[Behaviour]
     _cell: Cell
 

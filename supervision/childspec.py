@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 import msgspec
 
+from supervision._isolated import Isolation
 from supervision.actor import Actor
 from supervision.clock import seconds
 from supervision.errors import BadBackoff, BadChildSpec, BadTime
@@ -77,6 +78,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         significant: whether its own end can end the supervisor (with ``auto_shutdown``).
         backoff: a pause before restarts; None for none, as in OTP.
         name: registered by the child at each start.
+        isolation: where its handlers run: ``none``, ``thread`` or ``process``; None for what its class says.
         tags: words to find it by, such as those that let chaos in.
 
     Raises:
@@ -94,6 +96,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     backoff: Backoff | None = None
     name: str | None = None
     tags: tuple[str, ...] = ()
+    isolation: Isolation | None = None
 
     def __post_init__(self) -> None:
         self._check("id", hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
@@ -113,6 +116,8 @@ class ChildSpec(msgspec.Struct, frozen=True):
         self._check("name", named, "give a string that is not empty, or None")
         words = isinstance(self.tags, (tuple, list)) and all(isinstance(tag, str) for tag in self.tags)
         self._check("tags", words, "give a tuple of strings")
+        known = self.isolation in (None, *get_args(Isolation)) and (self.isolation is None or self.kind is not None)
+        self._check("isolation", known, f"choose one of {', '.join(get_args(Isolation))}, for an Actor class")
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
         self._fill_in()

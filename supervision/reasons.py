@@ -59,6 +59,17 @@ class Killed(ExitReason, frozen=True, tag="killed"):
     """The actor was killed: it ran no cleanup code that could be seen from outside."""
 
 
+class ProcessExited(ExitReason, frozen=True, tag="process_exited"):
+    """The process of an isolated actor ended without a goodbye: with ``status``, or by ``signal``."""
+
+    status: int
+    signal: str = ""
+
+    def __str__(self) -> str:
+        how = f"was ended by {self.signal}" if self.signal else f"ended with status {self.status}"
+        return f"its process {how}"
+
+
 class NoProc(ExitReason, frozen=True, tag="noproc"):
     """There was no such actor."""
 

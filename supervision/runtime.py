@@ -14,10 +14,12 @@ import msgspec
 
 from supervision._cell import Cell
 from supervision._death import start_error
+from supervision._isolated import Isolation, isolated
 from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
 from supervision._start import start
+from supervision._threads import ThreadPool
 from supervision.actor import Actor
 from supervision.call import Call
 from supervision.clock import Clock, clock_of, seconds
@@ -31,6 +33,7 @@ from supervision.watchdog import Watchdog
 
 if TYPE_CHECKING:
     from supervision._ladder import Ladder
+    from supervision.isolation.process import ChildProcess
 
 _PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITING: "exiting", DEAD: "dead"}
 
@@ -66,7 +69,10 @@ class ZombieInfo(msgspec.Struct, frozen=True):
 
 
 class RuntimeStatistics(msgspec.Struct, frozen=True):
-    """A runtime at this moment. ``dead_letters`` counts by reason."""
+    """A runtime at this moment.
+
+    ``dead_letters`` counts by reason. ``leaked_threads`` still run a handler of an actor that was killed.
+    """
 
     actors: int
     names: int
@@ -74,6 +80,8 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
     timers: int
     zombies: int
     dead_letters: dict[str, int]
+    processes: int = 0
+    leaked_threads: int = 0
 
 
 class Runtime:
@@ -92,6 +100,7 @@ class Runtime:
         kill_grace: seconds between two attempts to end the code of a killed actor.
         exit_grace: seconds that code has to end after an exit signal before its actor is declared dead.
         run_queue: the order of turns; first in, first out if None.
+        threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
 
     Attributes:
         shared: what the layers above keep for this runtime, each under a key of its own. It outlives every actor.
@@ -111,7 +120,10 @@ class Runtime:
         kill_grace: float = 0.1,
         exit_grace: float = 5.0,
         run_queue: RunQueue | None = None,
+        threads: int = 40,
     ) -> None:
+        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+            raise BadOption("threads", threads, "give a whole number from 1")
         if not isinstance(node, str) or not node:
             raise BadOption("node", node, "give the node a name")
         self.node = node
@@ -131,6 +143,10 @@ class Runtime:
         self._names: dict[str, Cell] = {}
         self._ids = 0
         self._closing = False
+        self.threads = ThreadPool(threads)
+        #: The processes of isolated actors.
+        self.processes: dict[Cell, ChildProcess] = {}
+        self._reaping: set[ChildProcess] = set()
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -178,6 +194,8 @@ class Runtime:
             for cell in reversed(list(self._cells.values())):
                 cell.end_by_force(cell.exit_reason or SHUTDOWN)
             await self._climb_ladders()
+            if self._reaping:
+                await asyncio.wait([process.exited for process in self._reaping])
             if self._watchdog is not None:
                 self._watchdog.stop()
             if self._log is not None:
@@ -304,6 +322,7 @@ class Runtime:
         name: str | None = None,
         parent: Cell | None = None,
         label: Any = None,
+        isolation: Isolation | None = None,
     ) -> Cell:
         """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one."""
         scheduler = self._scheduler
@@ -313,6 +332,9 @@ class Runtime:
             behaviour = kind.__behaviour__
         except AttributeError:
             raise BadOption("spawn", kind, "give a subclass of Actor") from None
+        if behaviour.isolation != "none" or isolation is not None:
+            kind, args, kwargs = isolated(kind, isolation or behaviour.isolation, args, kwargs)
+            behaviour = kind.__behaviour__
         if name is not None:
             self._check_free(name)
         self._ids = number = self._ids + 1
@@ -402,6 +424,12 @@ class Runtime:
         self._names[name] = cell
         cell.emit(Registered, name=name)
 
+    def adopt(self, cell: Cell, process: ChildProcess) -> None:
+        """Note in which process an isolated actor lives; it ends with the actor."""
+        self.processes[cell] = process
+        if cell.phase == DEAD:
+            self.forget(cell)
+
     def release_name(self, cell: Cell) -> None:
         """Make the name of an actor free."""
         name = cell.name
@@ -414,6 +442,11 @@ class Runtime:
     def forget(self, cell: Cell) -> None:
         """Release what an ended actor held."""
         self._cells.pop(cell.id, None)
+        if self.processes:
+            process = self.processes.pop(cell, None)
+            if process is not None:
+                process.close()
+                self._reaping = {process, *(each for each in self._reaping if not each.exited.done())}
         if cell.name is not None:
             self.release_name(cell)
 
@@ -492,4 +525,6 @@ class Runtime:
             timers=len(scheduler.timers),
             zombies=len(scheduler.ladders),
             dead_letters=dict(scheduler.dead_letters),
+            processes=len(self.processes),
+            leaked_threads=self.threads.leaked,
         )

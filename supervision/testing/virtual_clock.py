@@ -67,11 +67,16 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run a function in a thread; time does not jump until it is done."""
         future = super().run_in_executor(executor, func, *args)
-        self._threads += 1
-        future.add_done_callback(self._thread_done)
+        self.hold()
+        future.add_done_callback(lambda _: self.release())
         return future
 
-    def _thread_done(self, future: asyncio.Future[Any]) -> None:
+    def hold(self) -> None:
+        """Let time not jump until `release`: something outside of the loop is awaited."""
+        self._threads += 1
+
+    def release(self) -> None:
+        """Let time jump again, as far as this is concerned."""
         self._threads -= 1
 
 
