@@ -59,6 +59,11 @@ class Odd(Exception):
         super().__init__(f"{a} and {b}")
 
 
+async def never() -> None:
+    """Wait for ever."""
+    await asyncio.get_running_loop().create_future()
+
+
 class Isolated(Actor):
     """Does what it is told, somewhere else."""
 
@@ -83,7 +88,7 @@ class Isolated(Actor):
             case "die":
                 os._exit(7)
             case "hang":
-                return asyncio.get_running_loop().create_future()
+                return never()
             case "slow":
                 return self.runtime.sleep(0)
         return None

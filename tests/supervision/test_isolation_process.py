@@ -6,10 +6,7 @@ import asyncio
 import contextlib
 import os
 import signal
-import subprocess
 import sys
-import textwrap
-import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -23,12 +20,9 @@ from supervision import (
     Abnormal,
     Actor,
     ActorExited,
-    BadChildSpec,
-    BadOption,
     CallTimeout,
     ChildSpec,
     Crashed,
-    Message,
     Request,
     Runtime,
     StartError,
@@ -42,7 +36,6 @@ from supervision import (
 )
 from supervision.events import CrashReport, Restarted
 from supervision.isolation import NotTransferable, RemoteError, pid_of
-from supervision.isolation.frames import answer_type, pack
 from supervision.reasons import ProcessExited
 from supervision.testing import Client
 from tests.supervision.isolated import Cast, Do, Echo, Isolated, Pid, Point, Points, Strange, Trapping
@@ -346,15 +339,6 @@ async def test_a_process_that_cannot_be_made_is_a_failed_start(world: Runtime, m
         await world.spawn(Isolated)
 
 
-def test_isolation_has_three_levels() -> None:
-    with pytest.raises(BadOption, match="none, thread, process"):
-        type("Bad", (Actor,), {"isolation": "planet"})
-    with pytest.raises(BadChildSpec, match="none, thread, process"):
-        ChildSpec("a", Actor, isolation="planet")  # type: ignore[arg-type]
-    with pytest.raises(BadChildSpec, match="for an Actor class"):
-        ChildSpec("a", lambda: None, isolation="process")
-
-
 async def test_a_specification_can_isolate_an_ordinary_class_and_the_other_way_round(world: Runtime) -> None:
     far = ChildSpec("far", Plain, name="far", isolation="process")
     near = ChildSpec("near", Isolated, name="near", isolation="none")
@@ -399,63 +383,3 @@ async def test_a_crash_in_c_code_costs_one_restart_and_nothing_else(world: Runti
     assert await Client(world).call(world.name("far"), Echo(1)) == 1
     assert world.whereis("near") is before
     assert (await count_children(top)).active == 2
-
-
-ORPHANS = """
-import asyncio, sys
-from supervision import Runtime
-from tests.supervision.isolated import Cast, Isolated, Pid
-
-async def main():
-    async with Runtime() as runtime:
-        quick, stuck = [await runtime.spawn(Isolated) for _ in range(2)]
-        print(await quick.call(Pid()), await stuck.call(Pid()), flush=True)
-        stuck.cast(Cast("hang"))
-        await asyncio.Event().wait()
-
-asyncio.run(main())
-"""
-
-
-def test_no_process_is_left_behind_when_the_parent_is_killed() -> None:
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
-    parent = subprocess.Popen(
-        [sys.executable, "-c", textwrap.dedent(ORPHANS)], stdout=subprocess.PIPE, env=environment, text=True
-    )
-    assert parent.stdout is not None
-    pids = [int(pid) for pid in parent.stdout.readline().split()]
-    assert len(pids) == 2
-    parent.kill()
-    parent.wait()
-    # Its children have the same standard output: it ends when the last of them has.
-    assert parent.stdout.read() == ""
-    parent.stdout.close()
-
-
-# -- frames ------------------------------------------------------------------------------------------------------------
-
-
-class Kept(Request[threading.Lock], frozen=True):  # type: ignore[type-var]
-    """A request for what msgspec knows nothing of."""
-
-
-class Inherited(Points, frozen=True):
-    """A request that inherits the type of its answer."""
-
-
-def test_the_type_of_an_answer_is_what_the_request_says() -> None:
-    assert answer_type(Points(1)) == list[Point]
-    assert answer_type(Inherited(1)) == list[Point]
-    assert answer_type(Kept()) is Any
-    assert answer_type(Point(1)) is Any
-
-
-def test_what_cannot_be_packed_says_why() -> None:
-    with pytest.raises(NotTransferable, match="integer"):
-        pack(2**100)
-
-    class Inner(Message, frozen=True):
-        pass
-
-    with pytest.raises(NotTransferable, match="Inner was made in a function; put it at the top level"):
-        pack(Inner())
