@@ -76,14 +76,11 @@ class Stopwatch:
 
     def __call__(self, event: Event) -> None:
         """Take the time."""
-        match event:
-            case Exited():
-                self._since[event.path] = perf_counter()
-            case Started():
-                since = self._since.pop(event.path, None)
-                if since is not None:
-                    self._times[self._number] = perf_counter() - since
-                    self._number += 1
+        if isinstance(event, Exited):
+            self._since[event.path] = perf_counter()
+        elif isinstance(event, Started) and (since := self._since.pop(event.path, None)) is not None:
+            self._times[self._number] = perf_counter() - since
+            self._number += 1
 
 
 class Acknowledged:
@@ -124,6 +121,7 @@ class Soak:
     async def _part(self, runtime: Runtime, chaos: Chaos, part: int) -> Report:
         """Carry out a part of the kills, a plan for each second."""
         kills = self._kills // PARTS
+        report = chaos.report()
         for second, begun in enumerate(range(0, kills, int(RATE))):
             steps = min(int(RATE), kills - begun)
             seed = (self._seed * PARTS + part) * 10_000 + second

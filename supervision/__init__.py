@@ -26,6 +26,7 @@
 5
 """
 
+from supervision import applications as applications
 from supervision import errors as errors
 from supervision import events as events
 from supervision import groups as groups
@@ -48,6 +49,9 @@ from supervision.administration import start_child as start_child
 from supervision.administration import terminate_child as terminate_child
 from supervision.administration import which_child as which_child
 from supervision.administration import which_children as which_children
+from supervision.applications import Application as Application
+from supervision.applications import ApplicationInfo as ApplicationInfo
+from supervision.applications import Applications as Applications
 from supervision.budget import BudgetState as BudgetState
 from supervision.budget import RestartBudget as RestartBudget
 from supervision.call import Call as Call
@@ -64,6 +68,11 @@ from supervision.errors import AlreadyPresent as AlreadyPresent
 from supervision.errors import AlreadyRegistered as AlreadyRegistered
 from supervision.errors import AlreadyReplied as AlreadyReplied
 from supervision.errors import AlreadyStarted as AlreadyStarted
+from supervision.errors import ApplicationAlreadyStarted as ApplicationAlreadyStarted
+from supervision.errors import ApplicationError as ApplicationError
+from supervision.errors import ApplicationFailed as ApplicationFailed
+from supervision.errors import ApplicationNotStarted as ApplicationNotStarted
+from supervision.errors import BadApplication as BadApplication
 from supervision.errors import BadBackoff as BadBackoff
 from supervision.errors import BadBudget as BadBudget
 from supervision.errors import BadChildSpec as BadChildSpec
@@ -97,6 +106,7 @@ from supervision.errors import SupervisionError as SupervisionError
 from supervision.errors import TaskExited as TaskExited
 from supervision.errors import TaskTimeout as TaskTimeout
 from supervision.errors import UnhandledMessage as UnhandledMessage
+from supervision.errors import UnknownApplication as UnknownApplication
 from supervision.mailbox import Mailbox as Mailbox
 from supervision.mailbox import MailboxStatistics as MailboxStatistics
 from supervision.messages import Down as Down
@@ -115,11 +125,14 @@ from supervision.reasons import NOPROC as NOPROC
 from supervision.reasons import NORMAL as NORMAL
 from supervision.reasons import SHUTDOWN as SHUTDOWN
 from supervision.reasons import Abnormal as Abnormal
+from supervision.reasons import ApplicationEnded as ApplicationEnded
 from supervision.reasons import BadReturnValue as BadReturnValue
 from supervision.reasons import Crashed as Crashed
 from supervision.reasons import ExitReason as ExitReason
+from supervision.reasons import FailedCallback as FailedCallback
 from supervision.reasons import FailedToStartChild as FailedToStartChild
 from supervision.reasons import Killed as Killed
+from supervision.reasons import ProcessExited as ProcessExited
 from supervision.reasons import Shutdown as Shutdown
 from supervision.reasons import StartTimeout as StartTimeout
 from supervision.ref import Address as Address

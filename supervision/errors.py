@@ -16,7 +16,10 @@
     ├── ChildError                   a supervisor refused an order
     │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
     ├── SpecError                    a specification is wrong (also a ValueError)
-    │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption
+    │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption,
+    │       BadApplication
+    ├── ApplicationError             a controller refused an order
+    │   ├── UnknownApplication, ApplicationAlreadyStarted, ApplicationNotStarted, ApplicationFailed
     ├── AlreadyRegistered, NotOwner, AlreadyReplied, NotRunning, NoPartitions, BadTransition, CallbackFailed,
         TaskExited, TaskTimeout
 """
@@ -245,6 +248,38 @@ class CallbackFailed(SupervisionError):
     def __init__(self, function: object, error: BaseException) -> None:
         self.error = error
         super().__init__(f"{describe(function)} raised {type(error).__name__}: {error}")
+
+
+class BadApplication(SpecError):
+    """The applications that a controller was given do not fit together."""
+
+
+class ApplicationError(SupervisionError):
+    """A controller of applications refused an order about the application ``name``."""
+
+    def __init__(self, name: str, why: str) -> None:
+        self.name = name
+        super().__init__(f"application {name!r}: {why}")
+
+
+class UnknownApplication(ApplicationError):
+    """The controller has no such application."""
+
+
+class ApplicationAlreadyStarted(ApplicationError):
+    """The application runs, or is starting."""
+
+
+class ApplicationNotStarted(ApplicationError):
+    """The application does not run, or one that it requires does not."""
+
+
+class ApplicationFailed(ApplicationError):
+    """The application did not start, for ``reason``."""
+
+    def __init__(self, name: str, reason: ExitReason) -> None:
+        self.reason = reason
+        super().__init__(name, f"did not start: {reason}")
 
 
 class TaskExited(SupervisionError):

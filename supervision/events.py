@@ -161,6 +161,28 @@ class LoopBlocked(Event, frozen=True, kw_only=True):
     stack: str
 
 
+class ApplicationStarted(ActorEvent, frozen=True, kw_only=True):
+    """An application runs, with all its start phases behind it."""
+
+    application: str
+
+
+class ApplicationStopped(ActorEvent, frozen=True, kw_only=True):
+    """An application has ended; ``leftovers`` are the paths of actors outside of its tree that had to be killed."""
+
+    application: str
+    reason: ExitReason
+    leftovers: tuple[str, ...]
+
+
+class ApplicationHookFailed(ActorEvent, frozen=True, kw_only=True):
+    """A callback of an application that stops raised; the stop goes on."""
+
+    application: str
+    callback: str
+    reason: ExitReason
+
+
 class TracePoint(ActorEvent, frozen=True, kw_only=True):
     """The code of an actor has come to a point that it names: see `trace_point`."""
 

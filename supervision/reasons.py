@@ -120,6 +120,26 @@ class FailedToStartChild(ExitReason, frozen=True, tag="failed_to_start_child"):
         return f"failed to start child {describe(self.id)}: {self.cause}"
 
 
+class ApplicationEnded(ExitReason, frozen=True, tag="application_ended"):
+    """A permanent or transient application ended, so that all others were stopped."""
+
+    name: str
+    cause: ExitReason
+
+    def __str__(self) -> str:
+        return f"application {self.name!r} ended: {self.cause}"
+
+
+class FailedCallback(ExitReason, frozen=True, tag="failed_callback"):
+    """A callback of an application failed, or returned what means nothing there."""
+
+    callback: str
+    cause: ExitReason
+
+    def __str__(self) -> str:
+        return f"{self.callback}: {self.cause}"
+
+
 class Frame(msgspec.Struct, frozen=True, array_like=True):
     """One line of a traceback."""
 

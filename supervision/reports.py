@@ -143,6 +143,19 @@ def _child(label: str) -> Callable[[Any, Any], None]:
     return report
 
 
+def _application_stopped(log: Any, event: events.ApplicationStopped) -> None:
+    if event.reason.clean and not event.leftovers:
+        return
+    leftovers = list(event.leftovers)
+    log.error("application_stopped", application=event.application, reason=_line(event.reason), leftovers=leftovers)
+
+
+def _hook_failed(log: Any, event: events.ApplicationHookFailed) -> None:
+    log.error(
+        "application_hook_failed", application=event.application, callback=event.callback, reason=_line(event.reason)
+    )
+
+
 def _gave_up(log: Any, event: events.GaveUp) -> None:
     log.error(
         "shutdown",
@@ -169,4 +182,6 @@ REPORTS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.ChildStartFailed: _child("start_error"),
     events.ChildShutdownFailed: _child("shutdown_error"),
     events.GaveUp: _gave_up,
+    events.ApplicationStopped: _application_stopped,
+    events.ApplicationHookFailed: _hook_failed,
 }

@@ -147,6 +147,8 @@ class Runtime:
         #: The processes of isolated actors.
         self.processes: dict[Cell, ChildProcess] = {}
         self._reaping: set[ChildProcess] = set()
+        #: Of which application an actor is a part: what an actor starts is part of the same one. By its master.
+        self.belongs: dict[Cell | None, Cell] = {}
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -344,6 +346,10 @@ class Runtime:
             self._take_name(name, cell)
         if parent is not None:
             parent.link(cell)
+        if self.belongs:
+            owner = self.belongs.get(parent or current.get())
+            if owner is not None:
+                self.belongs[cell] = owner
         error = start(cell, args, kwargs)
         if cell.phase == DEAD:
             raise self._failure(cell, error)
@@ -427,8 +433,6 @@ class Runtime:
     def adopt(self, cell: Cell, process: ChildProcess) -> None:
         """Note in which process an isolated actor lives; it ends with the actor."""
         self.processes[cell] = process
-        if cell.phase == DEAD:
-            self.forget(cell)
 
     def release_name(self, cell: Cell) -> None:
         """Make the name of an actor free."""
@@ -442,6 +446,8 @@ class Runtime:
     def forget(self, cell: Cell) -> None:
         """Release what an ended actor held."""
         self._cells.pop(cell.id, None)
+        if self.belongs:
+            self.belongs.pop(cell, None)
         if self.processes:
             process = self.processes.pop(cell, None)
             if process is not None:

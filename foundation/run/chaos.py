@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from itertools import count
 from typing import Any, get_args
 
 import msgspec
@@ -166,15 +165,16 @@ class LiveChaos(Actor):
 
     async def _go_on(self, chaos: Chaos) -> Report:
         asked, begun = self._settings, self.runtime.clock.time()
-        for minute in count():
+        minute = 0
+        while True:
             over = begun + minute * MINUTE
             left = MINUTE if asked.seconds is None else min(MINUTE, asked.seconds - minute * MINUTE)
             if left <= 0:
-                break
+                return chaos.report()
             if opted_in(self.runtime, asked.tag):
                 await chaos.run(self._plan(asked.seed + minute, left))
             await self.runtime.sleep(max(0.0, over + left - self.runtime.clock.time()))
-        return chaos.report()
+            minute += 1
 
     def _plan(self, seed: int, seconds: float) -> Plan:
         asked = self._settings

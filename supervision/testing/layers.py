@@ -58,8 +58,7 @@ class Hit:
     def heal(self) -> None:
         """Take it away; what it holds up goes on."""
         self._withdraw()
-        if not self.healed.done():
-            self.healed.set_result(None)
+        self.healed.set_result(None)
 
     async def wait(self, seconds: float) -> None:
         """Wait, at the most until it is healed."""

@@ -42,6 +42,12 @@ class Do(Request[Any], frozen=True):
     what: str
 
 
+class Slowly(Request[Any], frozen=True):
+    """The same, after a while."""
+
+    what: str
+
+
 class Cast(Message, frozen=True):
     """The same, without an answer."""
 
@@ -108,12 +114,23 @@ class Isolated(Actor):
     async def points(self, request: Points) -> list[Point]:
         """Make points."""
         await self.runtime.sleep(0)
+        if request.n < 0:
+            return "no points"  # type: ignore[return-value]
         return [Point(n) for n in range(request.n)]
 
     @handle
     def pid(self, request: Pid) -> int:
         """Say it."""
         return os.getpid()
+
+    @handle
+    async def slowly(self, request: Slowly) -> Any:
+        """Refuse, or stop, after a while."""
+        await self.runtime.sleep(0)
+        if request.what == "refuse":
+            raise Refuse(KeyError("later"))
+        self.stop()
+        return "stopped"
 
     @handle
     def do(self, request: Do) -> Any:

@@ -41,6 +41,7 @@ from supervision.testing import (
     shrink,
 )
 from supervision.testing.checks import NewCheck, check_all
+from supervision.testing.report import Sample
 from tests.supervision.probes import Do, Puppet, rec
 
 
@@ -318,3 +319,13 @@ async def test_a_child_spec_takes_words_as_tags() -> None:
     assert ChildSpec("a", Leaky, tags=("chaos",)).tags == ("chaos",)
     with pytest.raises(Exception, match="tuple of strings"):
         ChildSpec("a", Leaky, tags="chaos")  # type: ignore[arg-type]
+
+
+def test_of_many_times_some_are_kept_and_the_longest_always() -> None:
+    sample = Sample(size=10)
+    for n in range(1000):
+        sample.add(float(n if n != 500 else 5000))
+    summed = sample.recovery()
+    assert (summed.number, summed.maximum) == (1000, 5000.0)
+    assert 50 < summed.median < 950
+    assert Sample().recovery().number == 0

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
+import socket
 import subprocess
 import sys
 import textwrap
 import threading
+import typing
 from typing import Any
 
 import pytest
 
 from supervision import Actor, BadChildSpec, BadOption, ChildSpec, Message, Request
-from supervision.isolation import NotTransferable
+from supervision.isolation import NotTransferable, child
 from supervision.isolation.frames import answer_type, pack
 from tests.supervision.isolated import Point, Points
 
@@ -57,8 +60,15 @@ def test_no_process_is_left_behind_when_the_parent_is_killed() -> None:
     parent.stdout.close()
 
 
+T = typing.TypeVar("T")
+
+
 class Kept(Request[threading.Lock], frozen=True):  # type: ignore[type-var]
     """A request for what msgspec knows nothing of."""
+
+
+class Generic(Request[T], typing.Generic[T], frozen=True):
+    """A request of any type."""
 
 
 class Inherited(Points, frozen=True):
@@ -69,6 +79,7 @@ def test_the_type_of_an_answer_is_what_the_request_says() -> None:
     assert answer_type(Points(1)) == list[Point]
     assert answer_type(Inherited(1)) == list[Point]
     assert answer_type(Kept()) is Any
+    assert answer_type(Generic()) is Any
     assert answer_type(Point(1)) is Any
 
 
@@ -81,3 +92,20 @@ def test_what_cannot_be_packed_says_why() -> None:
 
     with pytest.raises(NotTransferable, match="Inner was made in a function; put it at the top level"):
         pack(Inner())
+
+
+async def test_the_child_notices_that_its_parent_is_gone() -> None:
+    ours, theirs = socket.socketpair()
+    gone = threading.Event()
+    with theirs:
+        child.Connection(theirs, gone.set)
+        ours.sendall(b"\x00\x00")
+        ours.close()
+        assert await asyncio.get_running_loop().run_in_executor(None, gone.wait, 10)
+
+
+def test_a_child_without_a_parent_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    ended: list[int] = []
+    monkeypatch.setattr(os, "_exit", ended.append)
+    child.orphaned()
+    assert ended == [child.ORPHANED]

@@ -38,7 +38,7 @@ from supervision.events import CrashReport, Restarted
 from supervision.isolation import NotTransferable, RemoteError, pid_of
 from supervision.reasons import ProcessExited
 from supervision.testing import Client
-from tests.supervision.isolated import Cast, Do, Echo, Isolated, Pid, Point, Points, Strange, Trapping
+from tests.supervision.isolated import Cast, Do, Echo, Isolated, Pid, Point, Points, Slowly, Strange, Trapping
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
 real = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
@@ -49,6 +49,9 @@ async def world() -> AsyncIterator[Runtime]:
     """A runtime that leaves no process behind."""
     async with Runtime(watchdog=None, reports=False) as made:
         yield made
+        for ref in list(made.processes):
+            if ref.parent is None:
+                await ref.stop()
     assert children() == []
     assert made.processes == {}
 
@@ -86,6 +89,25 @@ async def test_handlers_see_messages_in_order_also_when_many_wait(world: Runtime
     for _ in range(20):
         ref.cast(Point(1))
     assert await ref.call(Do("seen")) == ["Point"] * 20 + [None]
+
+
+async def test_an_answer_of_another_type_than_promised_is_an_error_of_the_caller(world: Runtime) -> None:
+    ref = await world.spawn(Isolated)
+    with pytest.raises(NotTransferable, match="Expected `array`"):
+        await ref.call(Points(-1))
+    assert await ref.call(Echo(1)) == 1
+
+
+async def test_what_waits_when_the_process_has_ended_is_not_handled(world: Runtime) -> None:
+    ref = await world.spawn(Isolated)
+    pid = pid_of(ref)
+    assert pid is not None
+    await system.suspend(ref)
+    ref.cast(Point(1))
+    os.kill(pid, signal.SIGTERM)
+    await next(iter(world.processes.values())).exited
+    await system.resume(ref)
+    assert await ref.join() == ProcessExited(-signal.SIGTERM, "SIGTERM")
 
 
 async def test_what_cannot_travel_is_refused_and_harms_nobody(world: Runtime) -> None:
@@ -129,6 +151,8 @@ async def test_a_message_of_a_class_that_the_child_cannot_import_is_an_error_of_
         with pytest.raises(NotTransferable, match="No module named 'only_here'"):
             await ref.call(OnlyHere())
         assert await ref.call(Echo(1)) == 1
+        with pytest.raises(StartError, match="No module named 'only_here'"):
+            await world.spawn(Isolated, point=OnlyHere())
         ref.cast(OnlyHere())
         assert "No module named 'only_here'" in str(await ref.join())
     finally:
@@ -150,6 +174,14 @@ async def test_errors_that_are_answers_come_back_as_they_were_if_they_can_be_reb
     with pytest.raises((UnhandledMessage, RemoteError), match="no handler for Strange"):
         await ref.call(Strange())
     assert await ref.call(Echo(1)) == 1
+
+
+async def test_what_an_async_handler_refuses_or_stops_is_the_same(world: Runtime) -> None:
+    ref = await world.spawn(Isolated)
+    with pytest.raises(KeyError, match="later"):
+        await ref.call(Slowly("refuse"))
+    assert await ref.call(Slowly("stop")) == "stopped"
+    assert await ref.join() == NORMAL
 
 
 async def test_an_answer_can_come_later(world: Runtime) -> None:
