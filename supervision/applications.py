@@ -23,7 +23,7 @@ it, wherever they start it; when the application has stopped, none of it is left
 ...         print([ref.path for ref in runtime.actors() if "till" in ref.path])
 >>> asyncio.run(main())
 ['ledger', 'shop']
-['/applications/shop/Supervisor-6/till']
+['/applications/shop/top/till']
 """
 
 from __future__ import annotations
@@ -154,7 +154,7 @@ class Master(Actor):
         if not many and not one:
             raise StartError(f"application {self._application.name!r}", BadReturnValue(what))
         if many:
-            begun = self.runtime.begin(Supervisor, (what,), {}, parent=self._cell)
+            begun = self.runtime.begin(Supervisor, (what,), {}, parent=self._cell, label="top")
         else:
             spec = ChildSpec.of(what)
             if spec.kind is None:
@@ -178,8 +178,7 @@ class Master(Actor):
     async def terminate(self, reason: ExitReason) -> None:
         """Stop the tree, and what is left outside of it."""
         top = self._top
-        if top is None:
-            return
+        assert top is not None
         await self._hook("prep_stop")
         await self.runtime.shut_down(top, "infinity")
         await self._hook("stop")
@@ -310,17 +309,10 @@ class Applications(Actor):
         missing = [each for each in application.requires if each not in self._running]
         if missing:
             raise Refuse(ApplicationNotStarted(name, f"requires {_listed(missing)}; start that first"))
-        try:
-            master = self.runtime.begin(
-                Master, (application, request.type, self.ref), {}, parent=self._cell, label=name
-            )
-        except StartError as error:
-            raise Refuse(ApplicationFailed(name, error.reason)) from error
+        master = self.runtime.begin(Master, (application, request.type, self.ref), {}, parent=self._cell, label=name)
         self._starting[name] = ApplicationInfo(name, request.type, master), self.defer_reply()
-        if master.starting is None:
-            self.continue_with(Begun(name, None))
-        else:
-            master.starting.add_done_callback(lambda done: self.ref.cast(Begun(name, done.exception())))
+        assert master.starting is not None
+        master.starting.add_done_callback(lambda done: self.ref.cast(Begun(name, done.exception())))
 
     @handle
     def begun(self, message: Begun) -> None:
