@@ -10,11 +10,9 @@ import msgspec
 import structlog
 
 from supervision import Actor, Message, Ref, Runtime, handle
-from supervision._cell import Cell
 from supervision.testing import BadPlan, Chaos, Kill, Plan, Report, Step, Victims
 from supervision.testing.faults import AnyFault, Crash, Exit, Hang, LateReply, Suspend
 from supervision.testing.plan import Mode
-from supervision.testing.victims import spec_of
 
 #: The faults that can be named on the command line. All can be in a plan.
 FAULTS: dict[str, AnyFault] = {
@@ -192,11 +190,8 @@ class LiveChaos(Actor):
         now = self.runtime.clock.time()
         while self._times and self._times[0] <= now - MINUTE:
             self._times.popleft()
-        assert isinstance(ref, Cell)
-        spec = spec_of(ref)
-        if len(self._times) >= self._settings.most or spec is None:
-            return False
-        if not Victims(tag=self._settings.tag, infrastructure=True).include(ref, spec):
+        opted_in = Victims(tag=self._settings.tag, infrastructure=True).includes(ref)
+        if not opted_in or len(self._times) >= self._settings.most:
             return False
         self._times.append(now)
         return True

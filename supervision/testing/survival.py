@@ -135,8 +135,9 @@ class _Trial:
                     report = chaos.report()
                     for violation in report.violations:
                         raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
-                finally:
+                except Exception:
                     self._tail = chaos.log.tail(20)
+                    raise
         return report
 
     async def _together(self, *parts: Awaitable[Any]) -> None:

@@ -11,6 +11,7 @@ import msgspec
 from supervision._cell import Cell
 from supervision._keeper import ChildKeeper
 from supervision.childspec import ChildSpec
+from supervision.ref import Ref
 from supervision.runtime import Runtime
 
 
@@ -43,15 +44,19 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         """Return those that may be hit at this moment, in the order of their paths."""
         return sorted(self._chosen(runtime), key=lambda cell: cell.path)
 
+    def includes(self, ref: Ref) -> bool:
+        """Whether an actor may be hit at this moment."""
+        assert isinstance(ref, Cell)
+        spec = spec_of(ref)
+        return spec is not None and self._fits(ref, spec)
+
     def _chosen(self, runtime: Runtime) -> Iterator[Cell]:
         for cell in runtime.actors():
             assert isinstance(cell, Cell)
-            spec = spec_of(cell)
-            if spec is not None and self.include(cell, spec):
+            if self.includes(cell):
                 yield cell
 
-    def include(self, cell: Cell, spec: ChildSpec) -> bool:
-        """Whether a supervised actor is one of them."""
+    def _fits(self, cell: Cell, spec: ChildSpec) -> bool:
         path = cell.path
         return (
             (self.infrastructure or not cell.kind.infrastructure)
