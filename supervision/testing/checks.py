@@ -122,7 +122,7 @@ class SingleIncarnation(Check):
         elif isinstance(event, events.Unregistered):
             self._holders.pop(event.name, None)
         elif isinstance(event, events.ChildStarted) and event.child is not None:
-            key = (event.ref, event.id if hashable(event.id) else repr(event.id))
+            key = (event.ref, _key(event.id))
             other = self._children.get(key)
             dynamic = issubclass(_class_of(event.ref), DynamicSupervisor)
             if other is not None and other is not event.child and not dynamic:
@@ -201,38 +201,68 @@ class Budget(Check):
 
 
 class StopOrder(Check):
-    """A supervisor that ends stops its children in the reverse order of their start; a dynamic one, all at once."""
+    """A supervisor that ends stops its children in the reverse of their order; a dynamic one, all at once.
+
+    A child that is restarted keeps its place. One that was started again by an order may have another one, and is left
+    out.
+    """
 
     def __init__(self) -> None:
-        self._order: dict[Ref, dict[Ref, None]] = {}
-        self._parent: dict[Ref, Ref] = {}
+        #: The ids of each supervisor's children, in order.
+        self._order: dict[Ref, dict[object, None]] = {}
+        self._alive: dict[tuple[Ref, object], Ref] = {}
+        self._place: dict[Ref, tuple[Ref, object]] = {}
+        self._unsure: set[tuple[Ref, object]] = set()
         self._ending: set[Ref] = set()
 
     def see(self, event: Event) -> Iterator[Violation]:
-        """Look at orders to end."""
+        """Look at starts, and at orders to end."""
         if isinstance(event, events.ChildStarted) and event.child is not None:
-            self._order.setdefault(event.ref, {})[event.child] = None
-            self._parent[event.child] = event.ref
+            self._started(event.ref, _key(event.id), event.child)
+        elif isinstance(event, events.Restarted):
+            self._unsure.discard((event.ref, _key(event.id)))
         elif isinstance(event, events.GaveUp):
             self._ending.add(event.ref)
         elif isinstance(event, events.StopRequested):
-            above = self._parent.get(event.ref)
-            if above in self._ending and not issubclass(_class_of(above), DynamicSupervisor):
-                last = next(reversed(self._order[above]))
-                if last is not event.ref:
-                    yield self.wrong(f"{event.ref} was told to end before {last}", event)
-                self._forget(event.ref)
-            if event.ref in self._order:
-                self._ending.add(event.ref)
+            yield from self._stopped(event)
         elif isinstance(event, events.Exited):
-            self._forget(event.ref)
-            self._order.pop(event.ref, None)
-            self._ending.discard(event.ref)
+            self._gone(event.ref)
 
-    def _forget(self, child: Ref) -> None:
-        above = self._parent.pop(child, None)
-        if above in self._order:
-            self._order[above].pop(child, None)
+    def _started(self, above: Ref, id: object, child: Ref) -> None:
+        order = self._order.setdefault(above, {})
+        if id in order:
+            self._unsure.add((above, id))
+        order[id] = None
+        self._alive[above, id] = child
+        self._place[child] = above, id
+
+    def _stopped(self, event: events.StopRequested) -> Iterator[Violation]:
+        place = self._place.get(event.ref)
+        if place is not None and place[0] in self._ending and place not in self._unsure:
+            above = place[0]
+            dynamic = issubclass(_class_of(above), DynamicSupervisor)
+            last = next(id for id in reversed(self._order[above]) if self._sure_to_live(above, id))
+            if last != place[1] and not dynamic:
+                yield self.wrong(f"{event.ref} was told to end before {self._alive[above, last]}", event)
+        if place is not None:
+            self._alive.pop(place, None)
+        if event.ref in self._order:
+            self._ending.add(event.ref)
+
+    def _sure_to_live(self, above: Ref, id: object) -> bool:
+        return (above, id) in self._alive and (above, id) not in self._unsure
+
+    def _gone(self, ref: Ref) -> None:
+        place = self._place.pop(ref, None)
+        if place is not None and self._alive.get(place) is ref:
+            del self._alive[place]
+        self._ending.discard(ref)
+        for id in self._order.pop(ref, ()):
+            self._unsure.discard((ref, id))
+
+
+def _key(id: object) -> object:
+    return id if hashable(id) else repr(id)
 
 
 def _class_of(ref: Ref | None) -> type:
