@@ -360,7 +360,8 @@ async def test_children_of_dynamic_supervisors_are_victims_too_also_with_one_id(
     steps = (Step(0, Kill(), "/top/same"), Step(1, Kill(), "/top/*"), Step(2, Kill(), "/top/same"))
     async with Chaos(runtime) as chaos:
         report = await chaos.run(Plan(steps))
-        first.kill()
+        await first.stop()
+        await settled(runtime)
     assert (report.kills, report.replacements, report.violations) == (3, 3, ())
     assert (await count_children(top)).active == 2
 
