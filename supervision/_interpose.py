@@ -27,6 +27,8 @@ class Interposed(dict[type, "Handler"]):
         super().__init__()
         self.base = base
         self.layers: list[Layer] = []
+        #: Those that come before all others, whenever the others were put in.
+        self.outer: list[Layer] = []
 
     def __missing__(self, kind: type) -> Handler:
         """Return the handler for a type, behind the layers."""
@@ -38,39 +40,38 @@ class Interposed(dict[type, "Handler"]):
             return handler
 
         def behind_the_layers(actor: Actor, message: Any) -> Any:
-            return self._pass(len(self.layers), handler, actor, message)
+            return self._pass([*self.layers, *self.outer], handler, actor, message)
 
         self[kind] = behind_the_layers
         return behind_the_layers
 
-    def _pass(self, depth: int, handler: Handler, actor: Actor, message: Any) -> Any:
-        if depth == 0:
+    def _pass(self, layers: list[Layer], handler: Handler, actor: Actor, message: Any) -> Any:
+        if not layers:
             return handler(actor, message)
-        layer = self.layers[min(depth, len(self.layers)) - 1]
-        return layer(actor, message, lambda actor, message: self._pass(depth - 1, handler, actor, message))
+        return layers[-1](actor, message, lambda actor, message: self._pass(layers[:-1], handler, actor, message))
 
     def over(self, base: dict[type, Handler]) -> Interposed:
         """Return the same layers over other handlers."""
         other = Interposed(base)
-        other.layers = self.layers
+        other.layers, other.outer = self.layers, self.outer
         return other
 
 
-def interpose(cell: Cell, layer: Layer) -> None:
-    """Put a layer before the handlers of one incarnation."""
+def interpose(cell: Cell, layer: Layer, *, outer: bool = False) -> None:
+    """Put a layer before the handlers of one incarnation; an outer one comes before all that are not."""
     table = cell.table
     _look_again(cell)
     if not isinstance(table, Interposed):
         table = cell.table = Interposed(table)
-    table.layers.append(layer)
+    (table.outer if outer else table.layers).append(layer)
 
 
 def withdraw(cell: Cell, layer: Layer) -> None:
     """Take a layer away."""
     table = cell.table
     assert isinstance(table, Interposed)
-    table.layers.remove(layer)
-    if not table.layers:
+    (table.outer if layer in table.outer else table.layers).remove(layer)
+    if not table.layers and not table.outer:
         cell.table = table.base
         _look_again(cell)
 

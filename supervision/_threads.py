@@ -34,13 +34,14 @@ class ThreadPool:
         if self._limiter is None:
             self._limiter = CapacityLimiter(self.limit)
         loop = cell.sched.loop
-        hold, release = getattr(loop, "hold", _nothing), getattr(loop, "release", _nothing)
+        hold = getattr(loop, "hold", None)
+        release = None if hold is None else hold("a thread")
         work = _Work(function, lambda: loop.call_soon_threadsafe(self._unleak))
-        hold()
         try:
             return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
         finally:
-            release()
+            if release is not None:
+                release()
             if work.abandon():
                 self.leaked += 1
 
@@ -75,10 +76,6 @@ class _Work:
         with self._lock:
             self._abandoned = self._runs
             return self._runs
-
-
-def _nothing() -> None:
-    """Nothing holds up the time of an ordinary loop."""
 
 
 def in_thread(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:

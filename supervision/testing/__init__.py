@@ -31,10 +31,12 @@ from supervision.testing.faults import Kill as Kill
 from supervision.testing.faults import KillDuring as KillDuring
 from supervision.testing.faults import LateReply as LateReply
 from supervision.testing.faults import RefuseStop as RefuseStop
+from supervision.testing.faults import Sigkill as Sigkill
 from supervision.testing.faults import SlowStop as SlowStop
 from supervision.testing.faults import Suspend as Suspend
 from supervision.testing.faults import SwallowCancel as SwallowCancel
 from supervision.testing.injector import Injector as Injector
+from supervision.testing.ledger import Ledger as Ledger
 from supervision.testing.plan import BadPlan as BadPlan
 from supervision.testing.plan import Plan as Plan
 from supervision.testing.plan import Step as Step

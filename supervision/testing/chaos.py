@@ -32,14 +32,14 @@ from supervision.testing.barrier import settled
 from supervision.testing.checks import ALWAYS, Judge, NewCheck
 from supervision.testing.client import Client, together
 from supervision.testing.event_log import EventLog
-from supervision.testing.faults import Crash, Exit, FailStart, Fault, Kill, KillDuring
+from supervision.testing.faults import Crash, Exit, FailStart, Fault, Kill, KillDuring, Sigkill
 from supervision.testing.injector import Heal, Injector
 from supervision.testing.plan import Plan, Step
 from supervision.testing.report import Report, Tally
 from supervision.testing.victims import spec_of
 
 #: The faults that end an actor.
-DEADLY = (Kill, Exit, Crash, KillDuring)
+DEADLY = (Kill, Exit, Crash, KillDuring, Sigkill)
 
 
 class Chaos:
@@ -206,8 +206,7 @@ class Chaos:
                 assert isinstance(event.ref, Cell)
                 self._paths[event.path] = event.ref
             case events.Exited() | events.StartFailed() | events.StartIgnored():
-                if self._paths.get(event.path) is event.ref:
-                    del self._paths[event.path]
+                self._forget(event)
             case events.RestartScheduled() if event.child is not None:
                 self._pending.pop(event.child, None)
             case events.StopRequested() | events.GaveUp():
@@ -216,6 +215,10 @@ class Chaos:
                 pass
         if self._triggers:
             self._trigger(event)
+
+    def _forget(self, event: ActorEvent) -> None:
+        if self._paths.get(event.path) is event.ref:
+            del self._paths[event.path]
 
     def _trigger(self, event: ActorEvent) -> None:
         name = event.name if isinstance(event, events.TracePoint) else type(event).__name__

@@ -176,6 +176,10 @@ class Exhaust(Fault, frozen=True, tag="exhaust"):
     seconds: float = 1.0
 
 
+class Sigkill(Fault, frozen=True, tag="sigkill"):
+    """Send SIGKILL to the process in which an isolated actor lives. Nothing happens to one that has none."""
+
+
 #: All of them, for plans.
 AnyFault = (
     Kill
@@ -194,6 +198,7 @@ AnyFault = (
     | LateReply
     | Suspend
     | Exhaust
+    | Sigkill
 )
 
 

@@ -30,6 +30,7 @@ from supervision.testing.faults import (
     Fault,
     Kill,
     KillDuring,
+    Sigkill,
     Suspend,
 )
 from supervision.testing.layers import finish, strike
@@ -109,6 +110,13 @@ class Injector:
     @_inflict.register
     def _kill(self, fault: Kill, cell: Cell) -> Heal | None:
         cell.kill()
+        return None
+
+    @_inflict.register
+    def _sigkill(self, fault: Sigkill, cell: Cell) -> Heal | None:
+        process = self._runtime.processes.get(cell)
+        if process is not None:
+            process.kill()
         return None
 
     @_inflict.register

@@ -12,7 +12,16 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 
+import structlog
+
+from supervision._marks import current
+
 T = TypeVar("T")
+
+#: Real seconds after which a loop that waits for the world says for what.
+PATIENCE = 5.0
+
+_log: Any = structlog.get_logger("supervision.testing")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -28,7 +37,11 @@ class _JumpingSelector(selectors.DefaultSelector):
             self.loop.jump(timeout)
             return []
         began = monotonic()
-        ready = super().select(timeout)
+        first = PATIENCE if timeout is None else min(timeout, PATIENCE)
+        ready = super().select(first)
+        if not ready and first == PATIENCE:
+            _log.warning("virtual_time_stands_still", held_up_by=self.loop.held_up_by())
+            ready = super().select(None if timeout is None else timeout - first)
         self.loop.jump(monotonic() - began)
         return ready
 
@@ -40,7 +53,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.loop = self
         self._virtual = 0.0
-        self._threads = 0
+        #: What is awaited outside of the loop, and for whom.
+        self._held: dict[object, str] = {}
+        #: By the number of a file: for whom it is watched.
+        self._owners: dict[int, str] = {}
         super().__init__(selector)
         self._own_files = len(selector.get_map())
 
@@ -62,22 +78,46 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def awaits_the_world(self) -> bool:
         """Whether real input or output, or a thread, is awaited, so that time must not jump."""
         files = self._selector.get_map()  # type: ignore[attr-defined]
-        return self._threads > 0 or len(files) > self._own_files
+        return bool(self._held) or len(files) > self._own_files
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run a function in a thread; time does not jump until it is done."""
         future = super().run_in_executor(executor, func, *args)
-        self.hold()
-        future.add_done_callback(lambda _: self.release())
+        release = self.hold("a thread")
+        future.add_done_callback(lambda _: release())
         return future
 
-    def hold(self) -> None:
-        """Let time not jump until `release`: something outside of the loop is awaited."""
-        self._threads += 1
+    def hold(self, what: str) -> Callable[[], None]:
+        """Let time not jump until what is returned is called: something outside of the loop is awaited."""
+        key = object()
+        self._held[key] = f"{what} of {_who()}"
 
-    def release(self) -> None:
-        """Let time jump again, as far as this is concerned."""
-        self._threads -= 1
+        def release() -> None:
+            self._held.pop(key, None)
+
+        return release
+
+    def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
+        self._owners[_number(fd)] = _who()
+        return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
+
+    def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
+        self._owners[_number(fd)] = _who()
+        return super()._add_writer(fd, callback, *args)  # type: ignore[misc]
+
+    def held_up_by(self) -> list[str]:
+        """Return what prevents time from jumping, and which actors wait for it."""
+        files = list(self._selector.get_map())[self._own_files :]  # type: ignore[attr-defined]
+        return [*self._held.values(), *(f"file {fd} of {self._owners.get(fd, 'no actor')}" for fd in files)]
+
+
+def _who() -> str:
+    cell = current.get()
+    return "no actor" if cell is None else cell.path
+
+
+def _number(fd: Any) -> int:
+    return fd if isinstance(fd, int) else int(fd.fileno())
 
 
 class VirtualClockPolicy(asyncio.DefaultEventLoopPolicy):

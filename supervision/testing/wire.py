@@ -10,11 +10,13 @@ from supervision._bounded import BoundedCell
 from supervision._cell import Cell
 from supervision._marks import DEAD, IDLE, current
 from supervision.call import DEFAULT_TIMEOUT, Call
+from supervision.mailbox import BoundedBox
 from supervision.messages import Request, SystemRequest
 from supervision.testing.faults import Delay, Drop, Duplicate
 
 R = TypeVar("R")
 WireFault = Drop | Delay | Duplicate
+Tap = Callable[[Any, int], object]
 
 _WIRES = "supervision.testing.wires"
 
@@ -26,6 +28,8 @@ class Wire:
         self._cell = cell
         self._free = 0.0
         self.faults: list[tuple[WireFault, Random]] = []
+        #: Told of each message that arrives, and how many times it does: -1 takes one back.
+        self.taps: list[Tap] = []
         self.plain: type[Cell] = type(cell)
 
     def carry(self, message: Any, arrive: Callable[[], None]) -> None:
@@ -39,18 +43,33 @@ class Wire:
             elif chance.random() < fault.share:
                 copies = 0 if isinstance(fault, Drop) else copies * 2
         for _ in range(copies):
-            self._arrive(delay, arrive)
+            self._arrive(delay, message, arrive)
         if not copies:
             self._cell.dead_letter(message, "chaos")
 
-    def _arrive(self, delay: float, arrive: Callable[[], None]) -> None:
+    def _arrive(self, delay: float, message: Any, arrive: Callable[[], None]) -> None:
+        def there() -> None:
+            self.tell(message, 1)
+            arrive()
+
         sched = self._cell.sched
         now = sched.now()
         self._free = max(self._free, now + delay)
         if self._free > now:
-            sched.timers.after(self._free - now, arrive)
+            sched.timers.after(self._free - now, there)
         else:
-            arrive()
+            there()
+
+    def tell(self, message: Any, number: int) -> None:
+        """Tell those who count messages."""
+        for tap in self.taps:
+            tap(message, number)
+
+    def drop_if_idle(self) -> None:
+        """Go back to the plain way if nothing happens on this one."""
+        if not self.faults and not self.taps:
+            del wires(self._cell)[self._cell]
+            _turn_into(self._cell, self.plain)
 
 
 def wires(cell: Cell) -> dict[Cell, Wire]:
@@ -61,21 +80,35 @@ def wires(cell: Cell) -> dict[Cell, Wire]:
 
 def spoil(cell: Cell, fault: WireFault, chance: Random) -> Callable[[], None]:
     """Let a fault happen on the way to an actor; return what mends it."""
-    known = wires(cell)
-    wire = known.get(cell)
-    if wire is None:
-        wire = known[cell] = Wire(cell)
-        _turn_into(cell, _WiredBounded if isinstance(cell, BoundedCell) else _Wired)
+    wire = _wire(cell)
     entry = (fault, chance)
     wire.faults.append(entry)
 
     def mend() -> None:
         wire.faults.remove(entry)
-        if not wire.faults:
-            del known[cell]
-            _turn_into(cell, wire.plain)
+        wire.drop_if_idle()
 
     return mend
+
+
+def listen(cell: Cell, tap: Tap) -> Callable[[], None]:
+    """Have a function told of each message that arrives at an actor; return what ends that."""
+    wire = _wire(cell)
+    wire.taps.append(tap)
+
+    def end() -> None:
+        wire.taps.remove(tap)
+        wire.drop_if_idle()
+
+    return end
+
+
+def _wire(cell: Cell) -> Wire:
+    known = wires(cell)
+    if cell not in known:
+        known[cell] = Wire(cell)
+        _turn_into(cell, _WiredBounded if isinstance(cell, BoundedCell) else _Wired)
+    return known[cell]
 
 
 def _turn_into(cell: Any, kind: type[Cell]) -> None:
@@ -109,7 +142,17 @@ class _OnWire(Cell):
         return call
 
     async def send(self, message: Any) -> None:
-        self.cast(message)
+        wire = wires(self)[self]
+        full = isinstance(self.box, BoundedBox) and self.box.full() and self.kind.mailbox.overflow in ("wait", "refuse")
+        if wire.faults or not full:
+            self.cast(message)
+            return
+        wire.tell(message, 1)
+        try:
+            await super().send(message)
+        except BaseException:
+            wire.tell(message, -1)
+            raise
 
     def _take_call(self, call: Call[Any]) -> None:
         if self.head is IDLE and not isinstance(self, BoundedCell):

@@ -54,6 +54,7 @@ from supervision.testing import (
     LateReply,
     Plan,
     RefuseStop,
+    Sigkill,
     SlowStop,
     Step,
     Suspend,
@@ -566,3 +567,11 @@ async def test_an_answer_that_was_put_off_gets_through_a_fault(runtime: Runtime,
     call = puppet.call(Ask(lambda actor: setattr(actor, "state", actor.defer_reply())))
     puppet.cast(Do(lambda actor: actor.state.reply("by and by")))
     assert await call == "by and by"
+
+
+async def test_sigkill_does_nothing_to_an_actor_that_has_no_process_of_its_own(
+    runtime: Runtime, injector: Injector
+) -> None:
+    puppet = await runtime.spawn(Puppet)
+    inflict(injector, puppet, Sigkill())
+    assert await puppet.call(Ask(lambda actor: 1)) == 1

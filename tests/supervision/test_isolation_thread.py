@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import threading
 from typing import Any
 
 import anyio.from_thread
 import pytest
+from structlog.testing import capture_logs
 
 from supervision import (
     KILLED,
@@ -25,7 +27,7 @@ from supervision import (
     current_actor,
     handle,
 )
-from supervision.testing import barrier, settled
+from supervision.testing import barrier, settled, virtual_clock
 from tests.supervision.probes import Note, Puppet
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop", "virtual"])
@@ -213,3 +215,26 @@ async def test_a_specification_can_put_an_ordinary_class_into_threads(runtime: R
 async def test_there_is_at_least_one_thread(threads: Any) -> None:
     with pytest.raises(BadOption, match="from 1"):
         Runtime(threads=threads)
+
+
+@pytest.mark.asyncio(loop_factories=["virtual"])
+async def test_time_that_stands_still_says_for_whom(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(virtual_clock, "PATIENCE", 0.01)
+    ref = await runtime.spawn(Threaded, name="busy")
+    gate = threading.Event()
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, virtual_clock.VirtualClockLoop)
+    call = ref.call(Do(lambda actor: gate.wait()), timeout=None)
+    ours, theirs = socket.socketpair()
+    with ours, theirs, capture_logs() as entries:
+        ours.setblocking(False)
+        reading = asyncio.ensure_future(loop.sock_recv(ours, 1))
+        await settled(runtime)
+        assert loop.held_up_by() == ["a thread of /busy", f"file {ours.fileno()} of no actor"]
+        threading.Timer(0.05, theirs.send, (b"x",)).start()
+        assert await reading == b"x"
+        gate.set()
+        assert await call
+    assert loop.held_up_by() == []
+    held = [entry["held_up_by"] for entry in entries if entry["event"] == "virtual_time_stands_still"]
+    assert "a thread of /busy" in held[0]
