@@ -2,23 +2,44 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
-from collections.abc import Callable, Coroutine
+from collections.abc import Awaitable, Callable, Coroutine
+from contextlib import suppress
+from contextvars import copy_context
 from functools import wraps
-from typing import TYPE_CHECKING, Any
+from inspect import isawaitable
+from queue import SimpleQueue
+from typing import TYPE_CHECKING, Any, TypeVar
 
-import anyio.to_thread
 from anyio import CapacityLimiter
 
+from supervision.errors import Fenced, NotRunning
+
 if TYPE_CHECKING:
+    from asyncio import AbstractEventLoop, Future
+
     from supervision._cell import Cell
+
+T = TypeVar("T")
+#: What a function returned, and what it raised.
+Outcome = tuple[Any, BaseException | None]
+
+
+class _Here(threading.local):
+    """For whom a thread of a pool works."""
+
+    cell: Cell | None = None
+
+
+_here = _Here()
 
 
 class ThreadPool:
     """The threads in which the handlers of a runtime's actors run: at most so many at once.
 
     A thread cannot be ended by force. One whose actor was killed goes on until its handler returns; it is counted in
-    ``leaked`` until then, and takes no place of the others.
+    ``leaked`` until then, takes no place of the others, and does not keep the interpreter from ending.
 
     Args:
         limit: how many at once.
@@ -28,6 +49,8 @@ class ThreadPool:
         self.limit = limit
         self.leaked = 0
         self._limiter: CapacityLimiter | None = None
+        self._idle: list[_Worker] = []
+        self._closed = False
 
     async def run(self, cell: Cell, function: Callable[[], Any]) -> Any:
         """Run a function in a thread, in the context of the actor, and return what it returns."""
@@ -35,47 +58,75 @@ class ThreadPool:
             self._limiter = CapacityLimiter(self.limit)
         loop = cell.sched.loop
         hold = getattr(loop, "hold", None)
-        release = None if hold is None else hold("a thread")
-        work = _Work(function, lambda: loop.call_soon_threadsafe(self._unleak))
+        async with self._limiter:
+            worker = self._idle.pop() if self._idle else _Worker(loop)
+            release = None if hold is None else hold("a thread")
+            over: Future[Outcome] = loop.create_future()
+            worker.take(cell, function, lambda outcome: self._over(worker, over, outcome))
+            try:
+                result, error = await over
+            finally:
+                if release is not None:
+                    release()
+                if not over.done() or over.cancelled():
+                    over.cancel()
+                    self.leaked += 1
+        if error is not None:
+            try:
+                raise error
+            finally:
+                del error  # it knows this frame
+        return result
+
+    def _over(self, worker: _Worker, over: Future[Outcome], outcome: Outcome) -> None:
+        if over.cancelled():
+            self.leaked -= 1
+        else:
+            over.set_result(outcome)
+        if self._closed:
+            worker.end()
+        else:
+            self._idle.append(worker)
+
+    def close(self) -> None:
+        """Let the threads end; those that still run a handler, after it."""
+        self._closed = True
+        while self._idle:
+            self._idle.pop().end()
+
+
+class _Worker:
+    """A thread that does one thing after the other, and tells the loop how each ended."""
+
+    def __init__(self, loop: AbstractEventLoop) -> None:
+        self._loop = loop
+        self._work: SimpleQueue[Callable[[], bool] | None] = SimpleQueue()
+        threading.Thread(target=self._run, name="actor-thread", daemon=True).start()
+
+    def take(self, cell: Cell, function: Callable[[], Any], over: Callable[[Outcome], object]) -> None:
+        """Run a function for an actor, in the caller's context, and have the loop call another with its outcome."""
+        context = copy_context()
+        self._work.put(lambda: self._do(cell, lambda: context.run(function), over))
+
+    def end(self) -> None:
+        """Do nothing more."""
+        self._work.put(None)
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None and work():
+            del work
+
+    def _do(self, cell: Cell, function: Callable[[], Any], over: Callable[[Outcome], object]) -> bool:
+        _here.cell = cell
+        outcome: Outcome
         try:
-            return await anyio.to_thread.run_sync(work, abandon_on_cancel=True, limiter=self._limiter)
-        finally:
-            if release is not None:
-                release()
-            if work.abandon():
-                self.leaked += 1
-
-    def _unleak(self) -> None:
-        self.leaked -= 1
-
-
-class _Work:
-    """A function that runs in a thread, or has run; or is left to itself there."""
-
-    def __init__(self, function: Callable[[], Any], when_over: Callable[[], object]) -> None:
-        self._function = function
-        self._when_over = when_over
-        self._lock = threading.Lock()
-        self._runs = False
-        self._abandoned = False
-
-    def __call__(self) -> Any:
-        with self._lock:
-            self._runs = True
-        try:
-            return self._function()
-        finally:
-            with self._lock:
-                self._runs = False
-                abandoned = self._abandoned
-            if abandoned:
-                self._when_over()
-
-    def abandon(self) -> bool:
-        """Leave it to itself; tell whether it still runs."""
-        with self._lock:
-            self._abandoned = self._runs
-            return self._runs
+            outcome = function(), None
+        except BaseException as error:
+            outcome = None, error
+        with suppress(RuntimeError):  # the loop is closed
+            self._loop.call_soon_threadsafe(over, outcome)
+            return True
+        return False
 
 
 def in_thread(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
@@ -87,3 +138,33 @@ def in_thread(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Corout
         return await cell.sched.runtime.threads.run(cell, lambda: handler(actor, message))
 
     return offloaded
+
+
+def run_in_loop(function: Callable[..., Awaitable[T] | T], /, *args: Any, **kwargs: Any) -> T:
+    """From a handler in a thread: have the loop call a function, as this actor, and wait for what it returns.
+
+    Only the loop may send, call, spawn, link, watch and register: ``run_in_loop(ref.cast, message)``.
+
+    Args:
+        function: plain or ``async``. What it returns is awaited if it can be, so ``run_in_loop(ref.call, Get())`` is
+            the answer.
+        args: passed to it.
+        kwargs: passed to it.
+
+    Raises:
+        NotRunning: this code does not run in such a thread.
+        Fenced: the actor has been killed in the meantime.
+        Exception: what the function raised.
+    """
+    cell = _here.cell
+    if cell is None:
+        raise NotRunning("run_in_loop is for handlers of actors with isolation = 'thread'; in the loop, just call it")
+
+    async def called() -> Any:
+        if not cell.alive:
+            raise Fenced(cell, function)
+        result = function(*args, **kwargs)
+        return await result if isawaitable(result) else result
+
+    outcome: T = asyncio.run_coroutine_threadsafe(called(), cell.sched.loop).result()
+    return outcome

@@ -196,6 +196,7 @@ class Runtime:
             for cell in reversed(list(self._cells.values())):
                 cell.end_by_force(cell.exit_reason or SHUTDOWN)
             await self._climb_ladders()
+            self.threads.close()
             if self._reaping:
                 await asyncio.wait([process.exited for process in self._reaping])
             if self._watchdog is not None:

@@ -7,7 +7,6 @@ import socket
 import threading
 from typing import Any
 
-import anyio.from_thread
 import pytest
 from structlog.testing import capture_logs
 
@@ -20,6 +19,7 @@ from supervision import (
     ChildSpec,
     Crashed,
     Message,
+    NotRunning,
     Refuse,
     Request,
     Runtime,
@@ -27,8 +27,10 @@ from supervision import (
     current_actor,
     handle,
 )
+from supervision.errors import Fenced
+from supervision.isolation import run_in_loop
 from supervision.testing import barrier, settled, virtual_clock
-from tests.supervision.probes import Note, Puppet
+from tests.supervision.probes import Ask, Note, Puppet, nothing
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop", "virtual"])
 
@@ -130,16 +132,45 @@ async def test_a_thread_casts_and_calls_through_the_loop(runtime: Runtime) -> No
     other = await runtime.spawn(Puppet, log)
     ref, server = await runtime.spawn(Threaded), await runtime.spawn(Threaded)
 
-    async def ask() -> Any:
-        return await server.call(Do(lambda actor: "asked"))
-
     def work(actor: Any) -> Any:
-        anyio.from_thread.run_sync(other.cast, Note("from a thread"))
-        return anyio.from_thread.run(ask)
+        run_in_loop(other.cast, Note("from a thread"))
+        with pytest.raises(KeyError):
+            run_in_loop({}.__getitem__, "missing")
+        return run_in_loop(server.call, Do(lambda actor: "asked"), timeout=None)
 
     assert await ref.call(Do(work)) == "asked"
     await barrier(other)
     assert log == ["from a thread"]
+    with pytest.raises(NotRunning, match="isolation = 'thread'"):
+        run_in_loop(other.cast, Note("from the loop"))
+
+
+async def test_the_thread_of_a_dead_actor_has_no_effect_through_the_loop(runtime: Runtime) -> None:
+    log: list[Any] = []
+    refused: list[BaseException] = []
+    gate, in_hand, over = threading.Event(), asyncio.Event(), asyncio.Event()
+    other = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Threaded)
+    loop = asyncio.get_running_loop()
+
+    def work(actor: Any) -> None:
+        loop.call_soon_threadsafe(in_hand.set)
+        gate.wait()
+        for what in (lambda: other.cast(Note("from the dead")), lambda: other.call(Ask(nothing))):
+            try:
+                run_in_loop(what)
+            except Fenced as error:
+                refused.append(error)
+        loop.call_soon_threadsafe(over.set)
+
+    ref.cast(Tell(work))
+    await in_hand.wait()
+    ref.kill()
+    gate.set()
+    await over.wait()
+    await barrier(other)
+    assert log == []
+    assert len(refused) == 2
 
 
 async def test_a_killed_actor_leaves_its_thread_behind_counted_and_in_nobodys_place(runtime: Runtime) -> None:
