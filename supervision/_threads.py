@@ -65,12 +65,12 @@ class ThreadPool:
             worker.take(cell, function, lambda outcome: self._over(worker, over, outcome))
             try:
                 result, error = await over
+            except BaseException:  # the actor is killed, or ends
+                self.leaked += over.cancelled() or over.cancel()
+                raise
             finally:
                 if release is not None:
                     release()
-                if not over.done() or over.cancelled():
-                    over.cancel()
-                    self.leaked += 1
         if error is not None:
             try:
                 raise error
