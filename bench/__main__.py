@@ -15,6 +15,7 @@ from bench.figure import Figure
 
 SUITES = {
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
+    "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "kernel": "messages, calls, starts, restarts, memory and names of the actor kernel",
 }
 

@@ -63,6 +63,7 @@ class Cell(Linked):
     __slots__ = (
         "actor",
         "after",
+        "alive",
         "awaiting",
         "body",
         "born",
@@ -109,6 +110,7 @@ class Cell(Linked):
         self.high = kind.mailbox.high_water
         self.trap_exit = kind.__behaviour__.trap_exit
         self.phase = STARTING
+        self.alive = True
         self.running = False
         self.tied = False
         self.context: Context | None = None
@@ -135,11 +137,6 @@ class Cell(Linked):
     def runtime(self) -> Runtime:  # type: ignore[override]
         """The runtime it lives in."""
         return self.sched.runtime
-
-    @property
-    def alive(self) -> bool:
-        """Whether it lives."""
-        return self.phase < EXITING
 
     @property
     def reason(self) -> ExitReason | None:
@@ -375,6 +372,7 @@ class Cell(Linked):
             die(self, reason)
             return
         self.phase = EXITING
+        self.alive = False
         self.exit_reason = reason
         self.sched.runtime.release_name(self)
         drop_mailbox(self, reason)

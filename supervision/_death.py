@@ -59,6 +59,7 @@ def die(
     if cell.phase == STOPPING:
         cell.head = SHUT  # the message in hand was handled
     cell.phase = DEAD
+    cell.alive = False
     cell.exit_reason = reason
     sched.runtime.forget(cell)
     if cell.timers is not None or cell.idle is not None:

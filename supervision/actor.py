@@ -127,6 +127,10 @@ class Actor:
         """The runtime it lives in."""
         return self._cell.sched.runtime
 
+    def has_waiting(self) -> bool:
+        """Tell, in a handler, whether messages wait behind the one in hand: to do what they ask for in one go, say."""
+        return bool(self._cell.box)
+
     # -- what a handler can ask for --------------------------------------------------------------------------
 
     def stop(self, reason: object = NORMAL) -> None:

@@ -68,11 +68,8 @@ class Ref(Address):
     __slots__ = ()
 
     id: int
-
-    @property
-    @abstractmethod
-    def alive(self) -> bool:
-        """Whether the actor lives: it has not ended and has not been told to end at once."""
+    #: Whether the actor lives: it has not ended and has not been told to end at once.
+    alive: bool
 
     @property
     @abstractmethod

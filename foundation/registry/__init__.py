@@ -17,14 +17,24 @@
 
 from foundation.registry.directory import Directory as Directory
 from foundation.registry.errors import BadMetadata as BadMetadata
+from foundation.registry.errors import BadQuery as BadQuery
+from foundation.registry.errors import BatchFailed as BatchFailed
 from foundation.registry.errors import KeyNotFound as KeyNotFound
 from foundation.registry.errors import KeyTaken as KeyTaken
 from foundation.registry.errors import NotIndexed as NotIndexed
 from foundation.registry.errors import RegistryError as RegistryError
+from foundation.registry.errors import RegistryFull as RegistryFull
 from foundation.registry.messages import Register as Register
+from foundation.registry.messages import Registered as Registered
 from foundation.registry.messages import Unregister as Unregister
+from foundation.registry.messages import Unregistered as Unregistered
 from foundation.registry.messages import Update as Update
+from foundation.registry.messages import Updated as Updated
 from foundation.registry.metadata import Metadata as Metadata
+from foundation.registry.plan import Plan as Plan
+from foundation.registry.query import Criterion as Criterion
+from foundation.registry.query import Field as Field
+from foundation.registry.query import Query as Query
 from foundation.registry.registry import Registry as Registry
-from foundation.registry.snapshot import Entry as Entry
 from foundation.registry.snapshot import Snapshot as Snapshot
+from foundation.registry.tables import Entry as Entry

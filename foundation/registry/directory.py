@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from typing import Any
 
-from foundation.registry.messages import Register, Unregister, Update
+from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
 from foundation.registry.metadata import Metadata
-from foundation.registry.snapshot import Entry, Snapshot
+from foundation.registry.plan import Plan
+from foundation.registry.query import Where
+from foundation.registry.snapshot import Snapshot
+from foundation.registry.tables import Entry, Tables
 from supervision import Call, Name, Ref, Runtime
 
 _NOTHING: Mapping[str, Any] = {}
@@ -36,7 +39,8 @@ class Directory:
 
     def __init__(self, address: Name) -> None:
         self.address = address
-        self.root = Snapshot()
+        tables = Tables()
+        self.root = tables.root = Snapshot(tables)
 
     @classmethod
     def of(cls, runtime: Runtime, name: str = "registry") -> Directory:
@@ -59,7 +63,15 @@ class Directory:
 
     def lookup(self, key: Hashable) -> Entry | None:
         """Return who is registered under a key now, or None. See `Snapshot.lookup`."""
-        return self.root.lookup(key)
+        root = self.root
+        entry = root.current.get(key)
+        if root.kept is None and root.unique:
+            return entry if entry is not None and entry.ref.alive else None
+        return root.lookup(key)  # a write is under way, or keys are not unique
+
+    def lookup_all(self, key: Hashable) -> list[Entry]:
+        """Return all entries of a key, first registered first."""
+        return self.root.lookup_all(key)
 
     def find(self, field: str, value: Hashable) -> list[Entry]:
         """Return those whose ``field`` is, or has in it, ``value``, first registered first. See `Snapshot.find`."""
@@ -68,6 +80,31 @@ class Directory:
     def of_ref(self, ref: Ref) -> list[Entry]:
         """Return the entries of one actor, first registered first."""
         return self.root.of_ref(ref)
+
+    def select(
+        self,
+        where: Where = (),
+        *,
+        order_by: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """Return the entries whose metadata is as is asked, ordered, at most so many. See `Snapshot.select`."""
+        return self.root.select(where, order_by=order_by, descending=descending, limit=limit)
+
+    def count(self, where: Where = ()) -> int:
+        """Return how many entries are as is asked."""
+        return self.root.count(where)
+
+    def explain(
+        self, where: Where = (), *, order_by: str | None = None, descending: bool = False, limit: int | None = None
+    ) -> Plan:
+        """Return how `select` would answer."""
+        return self.root.explain(where, order_by=order_by, descending=descending, limit=limit)
+
+    def meta(self, name: Hashable, default: Any = None) -> Any:
+        """Return a value of the registry's own, put there by `put_meta`."""
+        return self.root.meta.get(name, default)
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
@@ -83,8 +120,9 @@ class Directory:
                 lists have become tuples, sets frozen sets and mappings read-only, at any depth.
 
         Raises:
-            KeyTaken: a living actor has the key.
+            KeyTaken: a living actor has the key, and keys are unique.
             NoProcess: the actor has ended; or no registry runs, because it is being restarted.
+            RegistryFull: a limit is reached.
             BadMetadata, BadOption: an argument is wrong.
         """
         return self.address.call(Register(key, ref, metadata))
@@ -95,9 +133,9 @@ class Directory:
         The registry reads and writes in one step, so that of two updates neither undoes the other.
 
         Args:
-            key: of the entry.
+            key: of the entry. If several have it, each is changed, and the first is returned.
             changes: new values by the name of the field.
-            ref: change only the entry of this actor, not that of another one that has the key by now.
+            ref: change only what this actor has, not that of another one that has the key by now.
 
         Raises:
             KeyNotFound: there is no such entry.
@@ -110,10 +148,37 @@ class Directory:
         """Remove an entry. Await the result: whether there was one.
 
         Args:
-            key: of the entry.
-            ref: remove only the entry of this actor.
+            key: of the entry, or of all entries that have it.
+            ref: remove only what this actor has.
 
         Raises:
             NoProcess: no registry runs.
         """
         return self.address.call(Unregister(key, ref))
+
+    def batch(self, writes: Iterable[Register | Update | Unregister], *, partial: bool = False) -> Call[list[Any]]:
+        """Do several writes in one step, which readers see at once. Await the result: the answer of each, in order.
+
+        Args:
+            writes: `Register`, `Update` and `Unregister`.
+            partial: do those that can be done, although others cannot; in the place of an answer there is an error
+                then. Otherwise all are done, or none.
+
+        Raises:
+            BatchFailed: one of them cannot be done, and so none was.
+            NoProcess: no registry runs.
+        """
+        return self.address.call(Batch(tuple(writes), partial))
+
+    def put_meta(self, name: Hashable, value: Any) -> Call[None]:
+        """Keep a value of the registry's own, which is part of every snapshot. Await the result.
+
+        Args:
+            name: of the value.
+            value: it must not be changed afterwards.
+        """
+        return self.address.call(PutMeta(name, value))
+
+    def set_limits(self, max_entries: int | None = None, max_bytes: int | None = None) -> Call[None]:
+        """Change how much the registry may hold, until it is restarted. Await the result. What is there stays."""
+        return self.address.call(SetLimits(max_entries, max_bytes))

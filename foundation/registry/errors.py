@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from supervision import Ref
@@ -46,3 +46,32 @@ class NotIndexed(RegistryError, LookupError):
     def __init__(self, field: str, indexed: Iterable[str]) -> None:
         self.field = field
         super().__init__(f"{field!r} is not indexed; indexed are: {', '.join(indexed) or 'no fields'}")
+
+
+class BadQuery(RegistryError, ValueError):
+    """What was asked makes no sense: ``what`` says which part, ``value`` what was given."""
+
+    def __init__(self, what: str, value: object, remedy: str) -> None:
+        self.what = what
+        self.value = value
+        self.remedy = remedy
+        super().__init__(f"{what} = {value!r}: {remedy}")
+
+
+class RegistryFull(RegistryError):
+    """A limit of the registry is reached: ``limit`` is its name, ``most`` its value. Nothing was changed."""
+
+    def __init__(self, limit: str, most: int) -> None:
+        self.limit = limit
+        self.most = most
+        super().__init__(f"the registry is full: {limit} = {most}; unregister entries, or raise the limit")
+
+
+class BatchFailed(RegistryError):
+    """A batch was refused as a whole, and nothing was changed: ``errors`` says why, by the place in the batch."""
+
+    def __init__(self, errors: Mapping[int, Exception]) -> None:
+        self.errors = dict(errors)
+        place, error = next(iter(self.errors.items()))
+        more = f", and {len(self.errors) - 1} more" if len(self.errors) > 1 else ""
+        super().__init__(f"nothing was changed: item {place}: {error}{more}")

@@ -1,12 +1,12 @@
-"""The requests by which a registry is changed. `Directory` sends them; so may anybody."""
+"""The requests by which a registry is changed, which `Directory` sends, and what it tells its listeners."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from foundation.registry.snapshot import Entry
-from supervision import Ref, Request
+from foundation.registry.tables import Entry
+from supervision import Message, Ref, Request
 
 
 class Register(Request[Entry], frozen=True):
@@ -30,3 +30,55 @@ class Unregister(Request[bool], frozen=True):
 
     key: Any
     ref: Ref | None = None
+
+
+class Batch(Request[list[Any]], frozen=True):
+    """Do several writes, which are published at once.
+
+    Attributes:
+        writes: `Register`, `Update` and `Unregister`, in order.
+        partial: whether those that can be done are done, although others cannot.
+    """
+
+    writes: Sequence[Register | Update | Unregister]
+    partial: bool = False
+
+
+class PutMeta(Request[None], frozen=True):
+    """Keep a value of the registry's own."""
+
+    name: Any
+    value: Any
+
+
+class SetLimits(Request[None], frozen=True):
+    """Change how much a registry may hold; None is no limit."""
+
+    max_entries: int | None
+    max_bytes: int | None
+
+
+class Registered(Message, frozen=True):
+    """To listeners: an actor was entered."""
+
+    registry: str
+    entry: Entry
+
+
+class Updated(Message, frozen=True):
+    """To listeners: the metadata of an entry has changed."""
+
+    registry: str
+    entry: Entry
+    before: Entry
+
+
+class Unregistered(Message, frozen=True):
+    """To listeners: an entry was removed, by request or because its actor has ended (``entry.ref.reason`` says why)."""
+
+    registry: str
+    entry: Entry
+
+
+class Publish(Message, frozen=True):
+    """To itself: publish what was written since the last snapshot, behind all writes that wait already."""

@@ -6,9 +6,10 @@ frozen sets and mappings read-only views, at any depth.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Mapping
-from types import MappingProxyType
-from typing import Any, TypeAlias
+from collections.abc import Callable, Collection, Hashable, Mapping
+from operator import attrgetter
+from types import MappingProxyType, UnionType
+from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
@@ -16,23 +17,59 @@ from foundation.registry.errors import BadMetadata
 
 Metadata: TypeAlias = msgspec.Struct | Mapping[str, Any]
 
-_ABSENT = object()
+#: What nothing can change, and holds nothing else.
+_PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-def checked(metadata: object) -> Any:
+def checked(metadata: Any) -> Any:
     """Return metadata as it is kept.
 
     Raises:
         BadMetadata: it is neither a mapping with text keys nor a frozen struct, or a field is not of its declared type.
     """
-    if isinstance(metadata, Mapping):
-        if not all(isinstance(name, str) for name in metadata):
-            raise BadMetadata("metadata", metadata, "the keys of a mapping are strings")
-        return frozen("metadata", metadata)
-    if not isinstance(metadata, msgspec.Struct):
-        raise BadMetadata("metadata", metadata, "give a frozen msgspec.Struct or a mapping")
+    kind = type(metadata)
+    plain = _plain.get(kind)
+    if plain is None:
+        if isinstance(metadata, Mapping):
+            if not all(isinstance(name, str) for name in metadata):
+                raise BadMetadata("metadata", metadata, "the keys of a mapping are strings")
+            return frozen("metadata", metadata)
+        if not isinstance(metadata, msgspec.Struct):
+            raise BadMetadata("metadata", metadata, "give a frozen msgspec.Struct or a mapping")
+        plain = _plain[kind] = _Plain(kind)
+    if tuple(map(type, plain.values(metadata))) in plain.seen:
+        return metadata
+    if not kind.__struct_config__.frozen:
+        raise BadMetadata("metadata", metadata, f"readers share it: declare {kind.__name__} with frozen=True")
     frozen("metadata", metadata)
-    return frozen("metadata", _converted(_fields(metadata), type(metadata)))
+    kept = frozen("metadata", _converted(_fields(metadata), kind))
+    plain.learn(metadata, kept)
+    return kept
+
+
+class _Plain:
+    """With values of which types a struct has been seen to be as it should be, when nothing else is to be checked."""
+
+    def __init__(self, kind: type[msgspec.Struct]) -> None:
+        fields = kind.__struct_fields__
+        self.values: Callable[[Any], Any] = attrgetter(*fields) if len(fields) > 1 else lambda struct: fields
+        self.seen: set[tuple[type, ...]] = set()
+        hints = get_type_hints(kind, include_extras=True)
+        self._simple = len(fields) > 1 and all(_simple(hints[name]) for name in fields)
+
+    def learn(self, given: msgspec.Struct, kept: msgspec.Struct) -> None:
+        """Remember the types of values, if a struct is kept as it was given whenever its values are of these types."""
+        types = tuple(map(type, self.values(given)))
+        if self._simple and _PLAIN.issuperset(types) and types == tuple(map(type, self.values(kept))):
+            self.seen.add(types)
+
+
+_plain: dict[type, _Plain] = {}
+
+
+def _simple(hint: Any) -> bool:
+    """Tell whether values of a field are right if they are of the right type: no limits, patterns or literals."""
+    return hint in _PLAIN or (get_origin(hint) in (Union, UnionType) and all(map(_simple, get_args(hint))))
 
 
 def changed(metadata: Any, changes: Mapping[str, Any]) -> Any:
@@ -51,25 +88,42 @@ def changed(metadata: Any, changes: Mapping[str, Any]) -> Any:
     return frozen("metadata", _converted(fields, type(metadata)))
 
 
-def values_at(metadata: Any, path: str) -> tuple[Hashable, ...]:
-    """Return what an index notes of metadata: the members of a collection, or the value itself; nothing if it has none.
+def values_at(metadata: Any, path: tuple[str, ...]) -> Collection[Any]:
+    """Return what is at a path: the members of a collection, or the value itself; nothing if it is None or not there.
 
     Args:
         metadata: as it is kept.
-        path: the name of a field; dots lead into nested structs and mappings.
+        path: the names that lead there, through nested structs and mappings.
+    """
+    for name in path:
+        if isinstance(metadata, msgspec.Struct):
+            metadata = getattr(metadata, name, None)
+        elif isinstance(metadata, Mapping):
+            metadata = metadata.get(name)
+        else:
+            return ()
+    if metadata is None:
+        return ()
+    return metadata if isinstance(metadata, (tuple, frozenset)) else (metadata,)
+
+
+def indexed_values(metadata: Any, path: tuple[str, ...]) -> tuple[Hashable, ...]:
+    """Return what an index notes of metadata: the values at a path, each once.
 
     Raises:
         BadMetadata: a value cannot be in an index.
     """
-    for name in path.split("."):
-        metadata = metadata.get(name, _ABSENT) if isinstance(metadata, Mapping) else getattr(metadata, name, _ABSENT)
-        if metadata is _ABSENT or metadata is None:
-            return ()
-    values = metadata if isinstance(metadata, (tuple, frozenset)) else (metadata,)
+    if len(path) == 1 and isinstance(metadata, msgspec.Struct):
+        value = getattr(metadata, path[0], None)
+        if type(value) is str:  # which is what most are
+            return (value,)
+    values = values_at(metadata, path)
     try:
-        return tuple(dict.fromkeys(values))
+        hash(values)  # of a tuple: all its members'
+        return tuple(dict.fromkeys(values)) if len(values) > 1 else tuple(values)
     except TypeError:
-        raise BadMetadata(f"metadata.{path}", metadata, "the values of an indexed field must be hashable") from None
+        where = f"metadata.{'.'.join(path)}"
+        raise BadMetadata(where, values, "the values of an indexed field must be hashable") from None
 
 
 def frozen(where: str, value: Any) -> Any:
@@ -78,6 +132,8 @@ def frozen(where: str, value: Any) -> Any:
     Raises:
         BadMetadata: there is a struct in it that is not frozen.
     """
+    if type(value) in _PLAIN:
+        return value
     if isinstance(value, Mapping):
         return MappingProxyType({name: frozen(f"{where}.{name}", item) for name, item in value.items()})
     if isinstance(value, (list, tuple)):

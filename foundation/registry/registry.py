@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
 from foundation.registry.directory import Directory
-from foundation.registry.errors import BadMetadata, KeyNotFound, KeyTaken
-from foundation.registry.messages import Register, Unregister, Update
+from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
+from foundation.registry.indexes import KINDS, IndexKind
+from foundation.registry.messages import (
+    Batch,
+    Publish,
+    PutMeta,
+    Register,
+    Registered,
+    SetLimits,
+    Unregister,
+    Unregistered,
+    Update,
+    Updated,
+)
 from foundation.registry.metadata import changed, checked
-from foundation.registry.snapshot import Entry, Snapshot
-from supervision import Actor, Down, Monitor, NoProcess, Ref, Refuse, handle
-from supervision.errors import BadOption
+from foundation.registry.size import size_of
+from foundation.registry.snapshot import Snapshot
+from foundation.registry.tables import Entry, Tables
+from supervision import Actor, Address, Down, Message, Monitor, NoProcess, NotRunning, Ref, Refuse, ReplyTo, handle
+from supervision.errors import BadName, BadOption
 
 R = TypeVar("R")
+KeyKind: TypeAlias = Literal["unique", "duplicate"]
+
+_REFUSALS = (BadMetadata, BadOption, BatchFailed, KeyNotFound, KeyTaken, NoProcess, RegistryFull)
 
 
 class Registry(Actor):
@@ -24,6 +43,8 @@ class Registry(Actor):
     It is found by its name, and so is its directory: ``Directory.of(runtime, name)``. Started without a name, it takes
     the name ``registry``.
 
+    Writes that wait together are published together, and each is answered when it can be read.
+
     A crash heals by taking over what was published. The tables are in the directory, as one immutable value in which no
     write is half done, so a new incarnation goes on from there: it removes those who ended in the meantime and watches
     the others. What was acknowledged stays, readers notice nothing, and nobody has to register again. (OTP instead lets
@@ -31,31 +52,82 @@ class Registry(Actor):
     under way fails with `ActorExited` and has either been published as a whole or not at all.
 
     Args:
-        indexes: the paths of the fields of metadata by which entries can be found, such as ``"capabilities"`` or
-            ``"resources.gpu"``. If the value is a collection, by each of its members.
+        indexes: the paths of the fields of metadata that are indexed, such as ``"capabilities"`` or
+            ``"resources.gpu"``: a hash index of each; or a mapping from path to ``"hash"`` or ``"ordered"`` (for ranges
+            and order). If the value is a collection, each of its members is in the index.
+        keys: whether a key has one entry (``unique``) or any number (``duplicate``).
+        metadata: the struct that all metadata has to be; None for any.
+        max_entries: how many entries there may be; None for any number.
+        max_bytes: how much memory keys, metadata and their places in the tables may take, as estimated; None for any.
+        listeners: who is told of each change, after it was published, with `Registered`, `Updated` and `Unregistered`:
+            names or addresses.
 
     Raises:
-        BadOption: an index is not the path of a field.
+        BadOption: an argument is wrong.
     """
 
     infrastructure = True
 
-    def __init__(self, indexes: Iterable[str] = ("capabilities",)) -> None:
-        self._indexes = tuple(dict.fromkeys(indexes if not isinstance(indexes, str) else (indexes,)))
-        for path in self._indexes:
-            if not isinstance(path, str) or not all(path.split(".")):
-                raise BadOption("Registry: indexes", path, "give the path of a field, such as 'resources.memory'")
+    def __init__(
+        self,
+        indexes: Iterable[str] | Mapping[str, IndexKind] = ("capabilities",),
+        *,
+        keys: KeyKind = "unique",
+        metadata: type[msgspec.Struct] | None = None,
+        max_entries: int | None = None,
+        max_bytes: int | None = None,
+        listeners: Iterable[str | Address] = (),
+    ) -> None:
+        self._kinds = _index_kinds(indexes)
+        if keys not in ("unique", "duplicate"):
+            raise BadOption("Registry: keys", keys, "give 'unique' or 'duplicate'")
+        if metadata is not None and not (isinstance(metadata, type) and issubclass(metadata, msgspec.Struct)):
+            raise BadOption("Registry: metadata", metadata, "give a frozen msgspec.Struct class")
+        self._unique = keys == "unique"
+        self._metadata = metadata
+        self._set_limits(SetLimits(_most("max_entries", max_entries), _most("max_bytes", max_bytes)))
+        self._listener_names = (listeners,) if isinstance(listeners, (str, Address)) else tuple(listeners)
+        self._listeners: list[Address] = []
         self._watched: dict[Ref, Monitor] = {}
+        self._unanswered: list[tuple[ReplyTo[Any], Any]] = []
+        self._news: list[Message] = []
+        self._publishing = False
+        self._writes: dict[type, Callable[[Any], Any]] = {
+            Register: self._registered,
+            Update: self._updated,
+            Unregister: self._unregistered,
+        }
 
     def init(self) -> None:
         """Take over what was published before."""
-        self._directory = Directory.of(self.runtime, self._name())
-        root = self._directory.root.indexed_by(self._indexes)
-        refs = list(root.by_ref)
-        self._publish(root.without([entry.key for entry in root.entries.values() if not entry.ref.alive]))
-        for ref in refs:
-            if ref.alive:
-                self._watch(ref)
+        for listener in self._listener_names:
+            try:
+                self._listeners.append(self.runtime.name(listener) if isinstance(listener, str) else listener)
+            except BadName as error:
+                raise BadOption("Registry: listeners", listener, "give names or addresses of actors") from error
+        self._here = self.runtime
+        self._called = self._name()
+        self._directory = Directory.of(self.runtime, self._called)
+        self._meta = self._directory.root.meta
+        self._tables = self._taken_over(self._directory.root)
+        for entry in list(self._tables.entries.values()):
+            if not entry.ref.alive:
+                self._remove(entry)
+            elif entry.ref not in self._watched:
+                self._watched[entry.ref] = self.monitor(entry.ref)
+        self._publish()
+
+    def _taken_over(self, root: Snapshot) -> Tables:
+        """Return tables with what was published: the same ones, if they are as they should be."""
+        tables = root.tables
+        as_asked = (tables.unique, tables.kinds, tables.measure) == (self._unique, self._kinds, self._measured)
+        if as_asked and root.kept is None:
+            return tables
+        fresh = Tables(self._unique, self._kinds, measure=self._measured)
+        fresh.root = Snapshot(fresh)
+        fresh.fill(root.entries(), root.version)
+        self._directory.root = fresh.root = Snapshot(fresh, root.meta)
+        return fresh
 
     def _name(self) -> str:
         info = self.runtime.info(self.ref)
@@ -69,48 +141,38 @@ class Registry(Actor):
     @handle
     def register(self, request: Register) -> Entry:
         """Enter an actor."""
-        key, ref = _usable(request.key), request.ref
-        if not isinstance(ref, Ref) or ref.runtime is not self.runtime:
-            raise Refuse(BadOption("register: ref", ref, "give the Ref of an actor of this runtime"))
-        if not ref.alive:
-            raise Refuse(NoProcess(ref, request, f"it has ended: {ref.reason}"))
-        root = self._directory.root
-        holder = root.lookup(key)
-        if holder is not None:
-            raise Refuse(KeyTaken(key, holder.ref))
-        try:
-            entry = Entry(key, ref, checked(request.metadata), root.version + 1)
-            self._publish(root.with_entry(entry))
-        except BadMetadata as error:
-            raise Refuse(error) from error
-        self._watch(ref)
-        return entry
+        return self._written(self._registered, request)  # type: ignore[no-any-return]
 
     @handle
     def update(self, request: Update) -> Entry:
-        """Change the metadata of an entry."""
-        root = self._directory.root
-        old = self._entry(request.key, request.ref)
-        if old is None:
-            raise Refuse(KeyNotFound(request.key, request.ref))
-        try:
-            entry = msgspec.structs.replace(old, metadata=changed(old.metadata, request.changes))
-            self._publish(root.with_entry(entry))
-        except BadMetadata as error:
-            raise Refuse(error) from error
-        return entry
+        """Change the metadata of an entry, or of all that have the key and belong to the actor."""
+        return self._written(self._updated, request)  # type: ignore[no-any-return]
 
     @handle
     def unregister(self, request: Unregister) -> bool:
-        """Remove an entry."""
-        entry = self._entry(request.key, request.ref)
-        if entry is None:
-            return False
-        root = self._directory.root.without([entry.key])
-        self._publish(root)
-        if entry.ref not in root.by_ref:
-            self.demonitor(self._watched.pop(entry.ref), flush=True)
-        return True
+        """Remove an entry, or all that have the key and belong to the actor."""
+        return self._written(self._unregistered, request)  # type: ignore[no-any-return]
+
+    @handle
+    def batch(self, request: Batch) -> list[Any]:
+        """Do several writes."""
+        return self._written(self._batched, request)  # type: ignore[no-any-return]
+
+    @handle
+    def put_meta(self, request: PutMeta) -> None:
+        """Keep a value of the registry's own."""
+        self._written(self._put_meta, request)
+
+    @handle
+    def set_limits(self, request: SetLimits) -> None:
+        """Change how much it may hold. What is there stays, also if it is more."""
+        try:
+            limits = SetLimits(_most("max_entries", request.max_entries), _most("max_bytes", request.max_bytes))
+        except BadOption as error:
+            raise Refuse(error) from error
+        self._publish()
+        self._set_limits(limits)
+        self._tables = self._taken_over(self._directory.root)
 
     @handle
     def ended(self, message: Down) -> None:
@@ -118,28 +180,190 @@ class Registry(Actor):
         ref = message.target
         assert isinstance(ref, Ref)
         del self._watched[ref]
-        root = self._directory.root
-        keys = root.by_ref.get(ref)
-        if keys is not None:
-            self._publish(root.without(keys))
+        for entry in self._tables.of_ref(ref):
+            self._remove(entry)
+        if self.has_waiting():
+            self._publish_soon()
+        elif not self._publishing:
+            self._publish()
+
+    @handle
+    def publish(self, message: Publish) -> None:
+        """Publish what was written."""
+        self._publishing = False
+        self._publish()
+
+    # -- the writes themselves -------------------------------------------------------------------------------------
+
+    def _registered(self, request: Register) -> Entry:
+        key, ref = _usable(request.key), request.ref
+        if not isinstance(ref, Ref) or ref.runtime is not self._here:
+            raise BadOption("register: ref", ref, "give the Ref of an actor of this runtime")
+        if not ref.alive:
+            raise NoProcess(ref, request, f"it has ended: {ref.reason}")
+        metadata = checked(request.metadata)
+        if self._metadata is not None and type(metadata) is not self._metadata:
+            raise BadMetadata("metadata", metadata, f"this registry takes {self._metadata.__name__}")
+        tables = self._tables
+        holder = tables.entries.get(key) if self._unique else None
+        if holder is not None and holder.ref.alive:
+            raise KeyTaken(key, holder.ref)
+        entry = Entry(key, ref, metadata, tables.version + 2)
+        if self._limited:
+            self._make_sure_of_room(entry, holder)
+        if holder is not None:
+            self._remove(holder)
+        tables.put(None, entry)
+        if ref not in self._watched:
+            self._watched[ref] = self.monitor(ref)
+        if self._listeners:
+            self._news.append(Registered(self._called, entry))
+        return entry
+
+    def _updated(self, request: Update) -> Entry:
+        held = self._held(request)
+        if not held:
+            raise KeyNotFound(request.key, request.ref)
+        news = [msgspec.structs.replace(old, metadata=changed(old.metadata, request.changes)) for old in held]
+        for old, new in zip(held, news, strict=True):
+            self._tables.put(old, new)
+            self._tell(Updated, new, old)
+        return news[0]
+
+    def _unregistered(self, request: Unregister) -> bool:
+        held = self._held(request)
+        for entry in held:
+            self._remove(entry)
+        return bool(held)
+
+    def _batched(self, request: Batch) -> list[Any]:
+        news = len(self._news)
+        results: list[Any] = []
+        errors: dict[int, Exception] = {}
+        self._tables.begin()
+        for place, write in enumerate(request.writes):
+            try:
+                one = self._writes.get(type(write))
+                if one is None:
+                    raise BadOption("batch: write", write, "give Register, Update and Unregister")
+                results.append(one(write))
+            except _REFUSALS as error:
+                errors[place] = error
+                results.append(error)
+                if not request.partial:
+                    break
+        failed = bool(errors) and not request.partial
+        self._tables.end(undo=failed)
+        if failed:
+            del self._news[news:]
+            for write in request.writes:
+                if isinstance(write, Register):
+                    self._unwatch(write.ref)
+            raise BatchFailed(errors)
+        return results
+
+    def _put_meta(self, request: PutMeta) -> None:
+        self._meta = MappingProxyType({**self._meta, _usable(request.name): request.value})
+        self._tables.version += 1
+
+    def _remove(self, entry: Entry) -> None:
+        self._tables.put(entry, None)
+        self._tell(Unregistered, entry)
+        self._unwatch(entry.ref)
 
     # -- parts -----------------------------------------------------------------------------------------------------
 
-    def _entry(self, key: Any, ref: Ref | None) -> Entry | None:
-        entry = self._directory.root.lookup(_usable(key))
-        return entry if entry is not None and (ref is None or entry.ref is ref) else None
+    def _written(self, write: Callable[[R], Any], request: R) -> Any:
+        """Do a write, and see to it that it is published, and then answered."""
+        try:
+            answer = write(request)
+        except _REFUSALS as error:
+            raise Refuse(error) from error
+        if not self._publishing and not self.has_waiting():
+            self._publish()
+            return answer
+        with suppress(NotRunning):  # it was cast, and nobody waits for an answer
+            self._unanswered.append((self.defer_reply(), answer))
+        self._publish_soon()
+        return None
 
-    def _publish(self, root: Snapshot) -> None:
-        self._directory.root = root
+    def _set_limits(self, limits: SetLimits) -> None:
+        self._limits = limits
+        self._measured = limits.max_bytes is not None
+        self._limited = self._measured or limits.max_entries is not None
 
-    def _watch(self, ref: Ref) -> None:
-        if ref not in self._watched:
-            self._watched[ref] = self.monitor(ref)
+    def _publish_soon(self) -> None:
+        if not self._publishing:
+            self._publishing = True
+            self.ref.cast(Publish())
+
+    def _publish(self) -> None:
+        last = self._directory.root
+        if self._tables.version != last.version or last.kept is not None:
+            del last  # or it would be held
+            self._directory.root = root = Snapshot(self._tables, self._meta)
+            self._tables.publish(root)
+        if self._unanswered:
+            unanswered, self._unanswered = self._unanswered, []
+            for reply, answer in unanswered:
+                reply.reply(answer)
+        if self._news:
+            news, self._news = self._news, []
+            for listener in self._listeners:
+                for message in news:
+                    listener.cast(message)
+
+    def _tell(self, kind: Callable[..., Message], *what: Entry) -> None:
+        if self._listeners:
+            self._news.append(kind(self._called, *what))
+
+    def _held(self, request: Update | Unregister) -> list[Entry]:
+        """Return the entries that are meant, whose actors live."""
+        held = self._tables.held(_usable(request.key))
+        return [entry for entry in held if entry.ref.alive and request.ref in (None, entry.ref)]
+
+    def _make_sure_of_room(self, entry: Entry, holder: Entry | None) -> None:
+        """Make sure that there is room for an entry, in the place of another one if there is one.
+
+        Raises:
+            RegistryFull: there is none.
+        """
+        most, most_bytes = self._limits.max_entries, self._limits.max_bytes
+        if most is not None and holder is None and len(self._tables.entries) >= most:
+            raise RegistryFull("max_entries", most)
+        if most_bytes is not None:
+            freed = 0 if holder is None else size_of(holder)
+            if self._tables.size_bytes - freed + size_of(entry) > most_bytes:
+                raise RegistryFull("max_bytes", most_bytes)
+
+    def _unwatch(self, ref: Ref) -> None:
+        if ref in self._watched and not self._tables.of_ref(ref):
+            self.demonitor(self._watched.pop(ref), flush=True)
 
 
 def _usable(key: Any) -> Any:
     try:
         hash(key)
     except TypeError:
-        raise Refuse(BadOption("registry: key", key, "give something that can be a dictionary key")) from None
+        raise BadOption("registry: key", key, "give something that can be a dictionary key") from None
     return key
+
+
+def _index_kinds(indexes: object) -> dict[str, IndexKind]:
+    if isinstance(indexes, str):
+        indexes = (indexes,)
+    if not isinstance(indexes, Iterable):
+        raise BadOption("Registry: indexes", indexes, "give the paths of fields")
+    kinds: dict[str, IndexKind] = dict(indexes) if isinstance(indexes, Mapping) else dict.fromkeys(indexes, "hash")
+    for path, kind in kinds.items():
+        if not isinstance(path, str) or not all(path.split(".")):
+            raise BadOption("Registry: indexes", path, "give the path of a field, such as 'resources.memory'")
+        if kind not in KINDS:
+            raise BadOption(f"Registry: indexes[{path!r}]", kind, "an index is 'hash' or 'ordered'")
+    return kinds
+
+
+def _most(name: str, most: object) -> int | None:
+    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
+        raise BadOption(f"Registry: {name}", most, "give a whole number from 0, or None for no limit")
+    return most

@@ -1,64 +1,73 @@
-"""Snapshots: all tables and indexes of a registry at one moment, as one immutable value."""
+"""Snapshots: all tables and indexes of a registry at one moment."""
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Callable, Hashable, Iterable, Iterator, Mapping
+from heapq import nlargest, nsmallest
+from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-import msgspec
-
-from foundation.persistent_map import PersistentMap
 from foundation.registry.errors import NotIndexed
+from foundation.registry.indexes import OrderedIndex, comparable, family
 from foundation.registry.metadata import values_at
+from foundation.registry.plan import Plan, Source, source, walks
+from foundation.registry.query import Query, Where, asked
+from foundation.registry.tables import Entry, Tables
 from supervision import Ref
 
-Keys = PersistentMap[Any, None]
-Postings = PersistentMap[Any, Keys]
 
-_NOBODY: Keys = PersistentMap()
-_NOTHING: Postings = PersistentMap()
-
-
-class Entry(msgspec.Struct, frozen=True):
-    """A registered actor.
-
-    Attributes:
-        key: under which it is found; anything that can be a dictionary key.
-        ref: the actor: one incarnation.
-        metadata: what is known of it: a frozen struct, or a read-only mapping.
-        order: grows with each registration; answers of many entries come in this order.
-    """
-
-    key: Any
-    ref: Ref
-    metadata: Any
-    order: int
-
-
-class Snapshot(msgspec.Struct, frozen=True):
+class Snapshot:
     """A registry at one moment.
 
-    What is in it never changes, however long it is held. Because actors end at any time, every answer leaves out the
-    entries of those who do not live at the moment of asking; that is all that can make two answers of one snapshot
-    differ.
+    What is in it never changes, however long it is held: what is overwritten in the tables afterwards, it keeps.
+    Because actors end at any time, every answer leaves out the entries of those who do not live at the moment of
+    asking; that is all that can make two answers of one snapshot differ.
 
     Attributes:
         version: grows by one with each change of the registry.
-        entries: all entries by key, also those whose actor has just ended.
-        by_ref: for each actor, its keys.
-        indexes: for each indexed field, the keys by value.
+        meta: what was put with `Directory.put_meta`.
+        size_bytes: about how much memory keys and metadata take; 0 unless the registry limits it.
+        kept: what was overwritten since, by identity: an entry, or None if there was none. None if nothing was.
+        next: the next snapshot that is held too, and has the copies of what was overwritten since it.
     """
 
-    version: int = 0
-    entries: PersistentMap[Any, Entry] = PersistentMap()
-    by_ref: Postings = _NOTHING
-    indexes: Mapping[str, Postings] = MappingProxyType({})
+    __slots__ = ("__weakref__", "_size", "current", "kept", "meta", "next", "size_bytes", "tables", "unique", "version")
+
+    def __init__(self, tables: Tables, meta: Mapping[Any, Any] = MappingProxyType({})) -> None:
+        self.tables = tables
+        self.current = tables.entries
+        self.unique = tables.unique
+        self.version = tables.version
+        self.meta = meta
+        self.size_bytes = tables.size_bytes
+        self.kept: dict[Any, Entry | None] | None = None
+        self.next: Snapshot | None = None
+        self._size = len(tables.entries)
+
+    def __repr__(self) -> str:
+        return f"<Snapshot {self.version} with {self._size} entries>"
+
+    # -- one key, one actor, one value -----------------------------------------------------------------------------
 
     def lookup(self, key: Hashable) -> Entry | None:
-        """Return who is registered under a key, or None. Never an actor that has ended."""
-        entry = self.entries.get(key)
-        return entry if entry is not None and entry.ref.alive else None
+        """Return who is registered under a key, or None. Never an actor that has ended.
+
+        Of several entries of one key it is the first registered.
+        """
+        if self.unique:
+            entry = self._entry(key)
+            return entry if entry is not None and entry.ref.alive else None
+        return next(iter(self.lookup_all(key)), None)
+
+    def lookup_all(self, key: Hashable) -> list[Entry]:
+        """Return all entries of a key, first registered first."""
+        ids: Iterable[Any] = (key,) if self.unique else self.tables.by_key.get(key, ())
+        return self._living(ids, lambda entry: entry.key == key)
+
+    def of_ref(self, ref: Ref) -> list[Entry]:
+        """Return the entries of one actor, first registered first; none if it has ended."""
+        return self._living(self.tables.by_ref.get(ref, ()), lambda entry: entry.ref is ref)
 
     def find(self, field: str, value: Hashable) -> list[Entry]:
         """Return those whose ``field`` is ``value``, or is a collection that has it in it, first registered first.
@@ -70,87 +79,176 @@ class Snapshot(msgspec.Struct, frozen=True):
         Raises:
             NotIndexed: the registry keeps no index of this field.
         """
-        postings = self.indexes.get(field)
-        if postings is None:
-            raise NotIndexed(field, self.indexes)
-        return self._living(postings.get(value, _NOBODY))
-
-    def of_ref(self, ref: Ref) -> list[Entry]:
-        """Return the entries of one actor, first registered first; none if it has ended."""
-        return self._living(self.by_ref.get(ref, _NOBODY))
+        index = self.tables.indexes.get(field)
+        if index is None:
+            raise NotIndexed(field, self.tables.indexes)
+        path = tuple(field.split("."))
+        return self._living(index.having(value), lambda entry: value in values_at(entry.metadata, path))
 
     def all(self) -> list[Entry]:
         """Return everybody, first registered first."""
-        return self._living(self.entries)
+        return self._living(self.current, lambda entry: True)
+
+    def entries(self) -> list[Entry]:
+        """Return all entries, also of actors that have just ended, in no order."""
+        return list(self._of(self.current))
 
     def __len__(self) -> int:
         """How many entries there are, with those whose actor ended so recently that they are not removed yet."""
-        return len(self.entries)
+        return self._size
 
-    def _living(self, keys: PersistentMap[Any, Any]) -> list[Entry]:
-        entries = self.entries
-        return sorted((entry for key in keys if (entry := entries[key]).ref.alive), key=_order)
+    # -- queries ---------------------------------------------------------------------------------------------------
 
-    # -- the next snapshot -----------------------------------------------------------------------------------------
+    def select(
+        self,
+        where: Where = (),
+        *,
+        order_by: str | None = None,
+        descending: bool = False,
+        limit: int | None = None,
+    ) -> list[Entry]:
+        """Return the entries whose metadata is as is asked. Indexes are used where there are any; see `explain`.
 
-    def indexed_by(self, fields: tuple[str, ...]) -> Snapshot:
-        """Return a snapshot with the same entries and indexes of other fields.
-
-        Raises:
-            BadMetadata: a value cannot be in an index.
-        """
-        if fields == tuple(self.indexes):
-            return self
-        indexes = dict.fromkeys(fields, _NOTHING)
-        for entry in self.entries.values():
-            for field in fields:
-                indexes[field] = _noted(indexes[field], entry.key, (), values_at(entry.metadata, field))
-        return msgspec.structs.replace(self, version=self.version + 1, indexes=MappingProxyType(indexes))
-
-    def with_entry(self, entry: Entry) -> Snapshot:
-        """Return a snapshot with an entry, which takes the place of the one with the same key.
+        Args:
+            where: made with `Field`; or ``(path, value, operator)``; or several of these, all of which have to hold.
+            order_by: the path of a field by which the answer is ordered: by its smallest value if it has several, or
+                its largest if ``descending``. Entries without a value come last. Without it, and among equal values,
+                first registered is first.
+            descending: the other way round, but for those without a value.
+            limit: at most so many.
 
         Raises:
-            BadMetadata: a value cannot be in an index.
+            BadQuery: the question makes no sense.
         """
-        old = self.entries.get(entry.key)
-        return Snapshot(
-            self.version + 1,
-            self.entries.set(entry.key, entry),
-            _noted(self.by_ref, entry.key, () if old is None else (old.ref,), (entry.ref,)),
-            self._reindexed(entry.key, old, entry),
-        )
+        query = asked(where)
+        found, walk = self._best(query, order_by, limit)
+        path = None if order_by is None else tuple(order_by.split("."))
+        if walk is not None and path is not None:
+            rows = (self.current[row[2]] for row in walk.walk(reverse=descending))
+            walked = list(islice(self._holding(query, _once(rows)), limit))
+            if limit is not None and len(walked) < limit:
+                valueless = (entry for entry in self._candidates(found) if not _sortable(entry, path))
+                walked += sorted(self._holding(query, valueless), key=_order)[: limit - len(walked)]
+            return walked
+        holding = self._holding(query, self._candidates(found))
+        if path is None:
+            return _sorted([(entry.order, entry) for entry in holding], descending, limit)
+        rows_of = [(_sortable(entry, path), entry) for entry in holding]
+        extreme = max if descending else min
+        first = _sorted([((extreme(own), e.order), e) for own, e in rows_of if own], descending, limit)
+        last = sorted((entry for own, entry in rows_of if not own), key=_order)
+        return [*first, *last][:limit]
 
-    def without(self, keys: Iterable[Any]) -> Snapshot:
-        """Return a snapshot without the entries of these keys, all of which it has."""
-        entries, by_ref, indexes = self.entries, self.by_ref, dict(self.indexes)
-        for key in keys:
-            old = entries[key]
-            entries = entries.discard(key)
-            by_ref = _noted(by_ref, key, (old.ref,), ())
-            for field, postings in indexes.items():
-                indexes[field] = _noted(postings, key, values_at(old.metadata, field), ())
-        return Snapshot(self.version + 1, entries, by_ref, MappingProxyType(indexes))
+    def count(self, where: Where = ()) -> int:
+        """Return how many entries are as is asked. See `select`."""
+        query = asked(where)
+        return sum(1 for _ in self._holding(query, self._candidates(source(query, self.tables.indexes))))
 
-    def _reindexed(self, key: Any, old: Entry | None, new: Entry) -> Mapping[str, Postings]:
-        indexes: dict[str, Postings] = {}
-        for field, postings in self.indexes.items():
-            before = () if old is None else values_at(old.metadata, field)
-            indexes[field] = _noted(postings, key, before, values_at(new.metadata, field))
-        return MappingProxyType(indexes)
+    def counts(self, field: str) -> dict[Any, int]:
+        """Return for each value of a field how many entries have it; an entry counts once for each of its values."""
+        path = tuple(field.split("."))
+        totals: dict[Any, int] = {}
+        for entry in self.all():
+            for value in dict.fromkeys(values_at(entry.metadata, path)):
+                totals[value] = totals.get(value, 0) + 1
+        return totals
+
+    def explain(
+        self, where: Where = (), *, order_by: str | None = None, descending: bool = False, limit: int | None = None
+    ) -> Plan:
+        """Return how `select` would answer, without doing it. ``print`` it to read it."""
+        query = asked(where)
+        found, walk = self._best(query, order_by, limit)
+        total = self._size
+        lines = [f"of {total} entries, look at {total if found is None else found.count}: "]
+        if walk is not None and order_by is not None and limit is not None:
+            expected = total if found is None else found.count
+            looks = min(total, limit * total // max(1, expected))
+            lines = [f"walk through the ordered index of {order_by}, until {limit} match: about {looks} of {total}"]
+            return Plan("walk", (order_by,), looks, total, False, (*lines, f"keep those with {query!r}"))
+        lines[0] += "scan" if found is None else found.text
+        keep = (*lines, f"keep those with {query!r}", f"sort by {order_by or 'order of registration'}")
+        if found is None:
+            return Plan("scan", (), total, total, True, keep)
+        return Plan(found.access, found.fields, found.count, total, True, keep)
+
+    # -- parts -----------------------------------------------------------------------------------------------------
+
+    def _best(self, query: Query, order_by: str | None, limit: int | None) -> tuple[Source | None, OrderedIndex | None]:
+        indexes = self.tables.indexes
+        found = source(query, indexes)
+        index = None if order_by is None or self._kept() else indexes.get(order_by)
+        return found, walks(found, index, self._size, limit)
+
+    def _entry(self, id: Any) -> Entry | None:
+        """Return an entry as it is in this snapshot."""
+        entry = self.current.get(id)  # before the copies are looked at: so it is right whoever writes in between
+        for kept in self._copies():
+            if id in kept:
+                return kept[id]
+        return entry
+
+    def _copies(self) -> Iterator[dict[Any, Entry | None]]:
+        """Return what was kept of what was overwritten since, earliest first."""
+        snapshot: Snapshot | None = self
+        while snapshot is not None:
+            if snapshot.kept:
+                yield snapshot.kept
+            root = self.tables.root
+            snapshot = snapshot.next or (None if snapshot is root else root)
+
+    def _kept(self) -> dict[Any, Entry | None]:
+        """Return all that differs from the tables."""
+        every: dict[Any, Entry | None] = {}
+        for kept in reversed(list(self._copies())):
+            every.update(kept)
+        return every
+
+    def _of(self, ids: Iterable[Any]) -> Iterator[Entry]:
+        """Return those entries that the tables have under these identities, and all that differ from the tables."""
+        candidates = [(id, self.current.get(id)) for id in list(ids)]
+        kept = self._kept()
+        for id, entry in candidates:
+            if entry is not None and id not in kept:
+                yield entry
+        for entry in kept.values():
+            if entry is not None:
+                yield entry
+
+    def _candidates(self, found: Source | None) -> Iterator[Entry]:
+        return self._of(self.current if found is None else found.ids())
+
+    def _holding(self, query: Query, candidates: Iterable[Entry]) -> Iterator[Entry]:
+        return (entry for entry in candidates if entry.ref.alive and query.holds(entry.metadata))
+
+    def _living(self, ids: Iterable[Any], meant: Callable[[Entry], bool]) -> list[Entry]:
+        return sorted((entry for entry in self._of(ids) if entry.ref.alive and meant(entry)), key=_order)
 
 
 def _order(entry: Entry) -> int:
     return entry.order
 
 
-def _noted(postings: Postings, key: Any, old: tuple[Any, ...], new: tuple[Any, ...]) -> Postings:
-    """Return an index in which ``key`` stands under the values ``new`` instead of ``old``."""
-    if old == new:
-        return postings
-    for value in old:
-        keys = postings[value].discard(key)
-        postings = postings.set(value, keys) if keys else postings.discard(value)
-    for value in new:
-        postings = postings.set(value, postings.get(value, _NOBODY).set(key, None))
-    return postings
+def _first(pair: tuple[Any, Entry]) -> Any:
+    return pair[0]
+
+
+def _sorted(pairs: list[tuple[Any, Entry]], descending: bool, limit: int | None) -> list[Entry]:
+    if limit is None:
+        chosen = sorted(pairs, key=_first, reverse=descending)
+    else:
+        chosen = (nlargest if descending else nsmallest)(limit, pairs, key=_first)
+    return [entry for _, entry in chosen]
+
+
+def _once(entries: Iterable[Entry]) -> Iterator[Entry]:
+    seen: set[int] = set()
+    for entry in entries:
+        if entry.order not in seen:
+            seen.add(entry.order)
+            yield entry
+
+
+def _sortable(entry: Entry, path: tuple[str, ...]) -> list[tuple[str, Any]]:
+    """Return the values at a path that can be compared with their like."""
+    return [(family(value), value) for value in values_at(entry.metadata, path) if comparable(value)]

@@ -52,7 +52,7 @@ async def test_S259_when_holders_are_killed_all_tables_are_empty(runtime: Runtim
         ref.kill()
     await settled(runtime)
     root = directory.root
-    assert (len(root.entries), len(root.by_ref)) == (0, 0)
+    assert (len(root.entries()), len(root.tables.by_ref)) == (0, 0)
     assert directory.find("capabilities", "x") == []
 
 
@@ -60,7 +60,7 @@ async def test_S260_what_one_has_registered_can_be_counted_and_listed(runtime: R
     ref, other = await idle(runtime), await idle(runtime)
     await directory.register("k1", ref, {"v": 1})
     await directory.register("k2", ref, {"v": 2})
-    assert len(directory.root.entries) == 2
+    assert len(directory.root.entries()) == 2
     assert [entry.key for entry in directory.of_ref(ref)] == ["k1", "k2"]
     assert directory.of_ref(other) == []
 
@@ -85,7 +85,7 @@ async def test_S264_unregistering_removes_ones_own_entry_and_twice_is_fine(
     assert not await directory.unregister("k", ref)
     assert not await directory.unregister("unknown")
     assert not await directory.unregister("k4", ref)
-    assert {entry.key for entry in directory.root.entries.values()} == {"k2", "k4"}
+    assert {entry.key for entry in directory.root.entries()} == {"k2", "k4"}
 
 
 async def test_S270_refused_registrations_leave_nothing_behind(runtime: Runtime, directory: Directory) -> None:
