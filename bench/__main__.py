@@ -8,6 +8,7 @@ import importlib
 import platform
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import msgspec
 
@@ -27,6 +28,7 @@ def main(argv: list[str] | None = None) -> int:
         "suite", nargs="?", choices=sorted(SUITES), help="the suite to run; without it, list the suites"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
+    parser.add_argument("--write", metavar="FILE", help="put the table between the marks for it in a document, too")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos suite")
     parser.add_argument("--kills", type=int, default=100_000, help="how many kills the chaos suite does")
@@ -46,11 +48,18 @@ def main(argv: list[str] | None = None) -> int:
     if unknown:
         parser.error(f"--only {unknown[0]}: no such figure; there are {', '.join(figures)}")
     results = _run(figures, names, options.loop)
-    if options.json:
-        print(msgspec.json.encode(results).decode())
-    else:
-        _table(results, options.loop)
+    table = _table(results, options.loop)
+    print(msgspec.json.encode(results).decode() if options.json else table)
+    if options.write:
+        _write(Path(options.write), options.suite, table)
     return 0
+
+
+def _write(document: Path, suite: str, table: str) -> None:
+    begin, end = f"<!-- figures: python -m bench {suite} -->\n", "<!-- end of figures -->"
+    before, rest = document.read_text().split(begin, 1)
+    _, after = rest.split(end, 1)
+    document.write_text(f"{before}{begin}```text\n{table}\n```\n\nTwo shared cores of a virtual machine.\n{end}{after}")
 
 
 def _run(figures: dict[str, object], names: list[str], loop: str) -> dict[str, Figure]:
@@ -72,17 +81,19 @@ def _run(figures: dict[str, object], names: list[str], loop: str) -> dict[str, F
         return runner.run(measure())
 
 
-def _table(results: dict[str, Figure], loop: str) -> None:
-    print(f"{platform.python_implementation()} {platform.python_version()}, {loop}, {platform.machine()}")
-    print(f"{'figure':<18}{'value':>14} {'unit':<12}{'raw limit':>14}{'ratio':>8}  {'to reach':<12}")
+def _table(results: dict[str, Figure], loop: str) -> str:
+    lines = [
+        f"{platform.python_implementation()} {platform.python_version()}, {loop}, {platform.machine()}",
+        f"{'figure':<18}{'value':>14} {'unit':<13}{'raw limit':>14}{'ratio':>9}  {'to reach'}",
+    ]
     for name, figure in results.items():
         sign = "≥" if figure.better == "higher" else "≤"
         mark = "" if figure.reached else "  ← short"
-        goal = f"{sign} {figure.reach:g}"
-        measured = f"{figure.value:>14,.6g} {figure.unit:<12}{figure.limit:>14,.6g}{figure.ratio:>8.3f}"
-        print(f"{name:<18}{measured}  {goal:<8}{mark}")
-        for key, value in figure.more.items():
-            print(f"    {key} = {value:.4g}")
+        measured = f"{figure.value:>14,.6g} {figure.unit:<13}{figure.limit:>14,.6g}{figure.ratio:>9.3f}"
+        lines.append(f"{name:<18}{measured}  {sign} {figure.reach:g}{mark}")
+        if figure.more:
+            lines.append("    " + ", ".join(f"{key} = {value:.4g}" for key, value in figure.more.items()))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

@@ -13,12 +13,13 @@ from typing import Any
 
 import msgspec
 
-from bench.figure import Figure, compare, timed
+from bench.figure import Figure, compare, percentile, timed
 from foundation.registry import Directory, Field, Register, Registry
 from supervision import Actor, Ref, Request, Runtime, handle
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
-SHARES = (0.0, 0.01, 0.1)
+#: Percent of the operations that are writes.
+WRITES = (0, 1, 10)
 #: So many different keys are read in turn, spread over the whole registry, whatever its size.
 WORKING_SET = 100
 
@@ -278,6 +279,134 @@ async def memory_entry() -> Figure:
     return Figure(value=value, unit="bytes/entry", limit=limit, ratio=value / limit, reach=3.0, better="lower")
 
 
+def mix(size: int, percent: int) -> Callable[[], Awaitable[Figure]]:
+    """Return what measures both patterns on the same work: reads with so many writes among them."""
+
+    async def measure() -> Figure:
+        async with Runtime(watchdog=None, reports=False) as runtime:
+            directory, refs = await filled(runtime, size)
+            owner = await runtime.spawn(Owner)
+            for entry in directory.root.entries():
+                owner.cast(Register(entry.key, entry.ref, entry.metadata))
+            keys = working_set(size)
+            fresh = iter(range(10_000_000, 100_000_000))
+            draw = random.Random(1)
+            writes = [draw.random() * 100 < percent for _ in range(5000)]
+
+            async def by_snapshot(n: int) -> None:
+                if writes[n]:
+                    await directory.register(next(fresh), refs[n % 1000], card(n))
+                else:
+                    directory.lookup(keys[n % len(keys)])
+
+            async def by_mailbox(n: int) -> None:
+                if writes[n]:
+                    await owner.call(Register(next(fresh), refs[n % 1000], card(n)))
+                else:
+                    await owner.call(Read(keys[n % len(keys)]))
+
+            def throughput(operation: Callable[[int], Awaitable[None]]) -> Callable[[], Awaitable[float]]:
+                async def all_of_them() -> None:
+                    for n in range(len(writes)):
+                        await operation(n)
+
+                async def work() -> float:
+                    return len(writes) / await timed(all_of_them)
+
+                return work
+
+            async def percentiles(operation: Callable[[int], Awaitable[None]]) -> list[float]:
+                taken: list[float] = []
+
+                async def all_of_them() -> None:
+                    for n in range(len(writes)):
+                        began = perf_counter()
+                        await operation(n)
+                        taken.append((perf_counter() - began) * 1e6)
+
+                await timed(all_of_them)
+                return [percentile(taken, 0.5), percentile(taken, 0.99)]
+
+            (p50, p99), (mailbox_p50, mailbox_p99) = await percentiles(by_snapshot), await percentiles(by_mailbox)
+            more = {"p50_us": p50, "p99_us": p99, "mailbox_p50_us": mailbox_p50, "mailbox_p99_us": mailbox_p99}
+            figure = await compare(
+                throughput(by_snapshot), throughput(by_mailbox), unit="operations/s", reach=1.0, repeats=5
+            )
+            return msgspec.structs.replace(figure, more=more)
+
+    return measure
+
+
+class Chunks:
+    """A persistent map of dictionaries: a change copies one of them, and the list of all."""
+
+    def __init__(self, chunks: tuple[dict[Any, Any], ...]) -> None:
+        self.chunks = chunks
+
+    def get(self, key: Any) -> Any:
+        """Return the value of a key."""
+        return self.chunks[hash(key) & 1023].get(key)
+
+    def set(self, key: Any, value: Any) -> Chunks:
+        """Return a map with a change."""
+        at = hash(key) & 1023
+        return Chunks((*self.chunks[:at], {**self.chunks[at], key: value}, *self.chunks[at + 1 :]))
+
+
+def persistent_map(make: Callable[[dict[Any, Any]], Any]) -> Callable[[], Awaitable[Figure]]:
+    """Return what measures a change of a map with 100,000 text keys, against that of a dictionary."""
+
+    async def measure() -> Figure:
+        content = {f"key {n}": n for n in range(100_000)}
+        draw = random.Random(1)
+        keys = draw.sample(list(content), 20_000)
+        made = make(content)
+        change = made.insert if hasattr(made, "insert") else made.set
+
+        async def changes() -> None:
+            for key in keys:
+                change(key, 0)
+
+        async def plain_changes() -> None:
+            for key in keys:
+                content[key] = 0
+
+        async def looks() -> None:
+            for key in keys:
+                made.get(key)
+
+        async def ours() -> float:
+            return await timed(changes) / len(keys) * 1e9
+
+        async def raw() -> float:
+            return await timed(plain_changes) / len(keys) * 1e9
+
+        look = await timed(looks) / len(keys) * 1e9
+        figure = await compare(ours, raw, unit="ns/change", reach=1000.0, better="lower", repeats=5)
+        return msgspec.structs.replace(figure, more={"look_ns": look})
+
+    return measure
+
+
+def _immutables(content: dict[Any, Any]) -> Any:
+    from immutables import Map
+
+    return Map(content)
+
+
+def _rpds(content: dict[Any, Any]) -> Any:
+    from rpds import HashTrieMap
+
+    return HashTrieMap(content)
+
+
+def _chunks(content: dict[Any, Any]) -> Any:
+    chunks: list[dict[Any, Any]] = [{} for _ in range(1024)]
+    for key, value in content.items():
+        chunks[hash(key) & 1023][key] = value
+    return Chunks(tuple(chunks))
+
+
 FIGURES = {
     "lookup": lookup,
     "lookup_vs_mailbox": lookup_vs_mailbox,
@@ -286,4 +415,8 @@ FIGURES = {
     "query_indexed": query_indexed,
     "read_under_writes": read_under_writes,
     "memory_entry": memory_entry,
+    "map_immutables": persistent_map(_immutables),
+    "map_rpds": persistent_map(_rpds),
+    "map_chunks": persistent_map(_chunks),
+    **{f"mix_{size}_{percent}%": mix(size, percent) for size in SIZES for percent in WRITES},
 }

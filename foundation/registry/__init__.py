@@ -16,6 +16,8 @@
 """
 
 from foundation.registry.directory import Directory as Directory
+from foundation.registry.discovery import DISCOVERY_INDEXES as DISCOVERY_INDEXES
+from foundation.registry.discovery import Discovery as Discovery
 from foundation.registry.errors import BadMetadata as BadMetadata
 from foundation.registry.errors import BadQuery as BadQuery
 from foundation.registry.errors import BatchFailed as BatchFailed
@@ -31,6 +33,8 @@ from foundation.registry.messages import Unregistered as Unregistered
 from foundation.registry.messages import Update as Update
 from foundation.registry.messages import Updated as Updated
 from foundation.registry.metadata import Metadata as Metadata
+from foundation.registry.partitions import PartitionedDirectory as PartitionedDirectory
+from foundation.registry.partitions import PartitionedRegistry as PartitionedRegistry
 from foundation.registry.plan import Plan as Plan
 from foundation.registry.query import Criterion as Criterion
 from foundation.registry.query import Field as Field

@@ -155,7 +155,7 @@ def comparable(value: Any) -> bool:
     """Tell whether a value has a place in the order of its like: what is not a number, or has no order, has none."""
     try:
         return bool(value == value and not value < value)
-    except TypeError:
+    except (TypeError, ArithmeticError):
         return False
 
 

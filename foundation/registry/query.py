@@ -52,10 +52,10 @@ class Query:
         """
         raise NotImplementedError
 
-    def __and__(self, other: Query) -> Query:
+    def __and__(self, other: Query | tuple[str, Any, Operator]) -> Query:
         return All((*_parts(self, All), *_parts(_query(other), All)))
 
-    def __or__(self, other: Query) -> Query:
+    def __or__(self, other: Query | tuple[str, Any, Operator]) -> Query:
         return OneOf((*_parts(self, OneOf), *_parts(_query(other), OneOf)))
 
     def __invert__(self) -> Query:
@@ -261,5 +261,5 @@ def _test(operator: Operator, value: Any) -> Callable[[Collection[Any]], bool]:
 def _true(compare: Callable[[Any, Any], bool], left: Any, right: Any) -> bool:
     try:
         return bool(compare(left, right))
-    except TypeError:
+    except (TypeError, ArithmeticError):  # no order; or one is a Decimal, and the other not a number
         return False

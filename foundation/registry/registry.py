@@ -184,7 +184,7 @@ class Registry(Actor):
             self._remove(entry)
         if self.has_waiting():
             self._publish_soon()
-        elif not self._publishing:
+        else:
             self._publish()
 
     @handle
@@ -279,7 +279,7 @@ class Registry(Actor):
             answer = write(request)
         except _REFUSALS as error:
             raise Refuse(error) from error
-        if not self._publishing and not self.has_waiting():
+        if not self.has_waiting():
             self._publish()
             return answer
         with suppress(NotRunning):  # it was cast, and nobody waits for an answer

@@ -122,8 +122,8 @@ class Snapshot:
         """
         query = asked(where)
         found, walk = self._best(query, order_by, limit)
-        path = None if order_by is None else tuple(order_by.split("."))
-        if walk is not None and path is not None:
+        if walk is not None and order_by is not None:
+            path = tuple(order_by.split("."))
             rows = (self.current[row[2]] for row in walk.walk(reverse=descending))
             walked = list(islice(self._holding(query, _once(rows)), limit))
             if limit is not None and len(walked) < limit:
@@ -131,13 +131,9 @@ class Snapshot:
                 walked += sorted(self._holding(query, valueless), key=_order)[: limit - len(walked)]
             return walked
         holding = self._holding(query, self._candidates(found))
-        if path is None:
+        if order_by is None:
             return _sorted([(entry.order, entry) for entry in holding], descending, limit)
-        rows_of = [(_sortable(entry, path), entry) for entry in holding]
-        extreme = max if descending else min
-        first = _sorted([((extreme(own), e.order), e) for own, e in rows_of if own], descending, limit)
-        last = sorted((entry for own, entry in rows_of if not own), key=_order)
-        return [*first, *last][:limit]
+        return in_order(holding, order_by, descending, limit)
 
     def count(self, where: Where = ()) -> int:
         """Return how many entries are as is asked. See `select`."""
@@ -223,6 +219,21 @@ class Snapshot:
 
     def _living(self, ids: Iterable[Any], meant: Callable[[Entry], bool]) -> list[Entry]:
         return sorted((entry for entry in self._of(ids) if entry.ref.alive and meant(entry)), key=_order)
+
+
+def in_order(entries: Iterable[Entry], field: str, descending: bool, limit: int | None) -> list[Entry]:
+    """Return entries in the order of a field, at most so many; those without a value come last."""
+    path = tuple(field.split("."))
+    extreme = max if descending else min
+    valued: list[tuple[Any, Entry]] = []
+    last: list[Entry] = []
+    for entry in entries:
+        values = _sortable(entry, path)
+        if values:
+            valued.append(((extreme(values), entry.order), entry))
+        else:
+            last.append(entry)
+    return [*_sorted(valued, descending, limit), *sorted(last, key=_order)][:limit]
 
 
 def _order(entry: Entry) -> int:

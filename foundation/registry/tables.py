@@ -184,7 +184,8 @@ class Tables:
                 if old is not None:
                     self.put(None, old)
             kept = self.root.kept
-            if kept is not None and kept[id] is old:
+            assert kept is not None
+            if kept[id] is old:
                 del kept[id]
         self.root.kept = self.root.kept or None
         self.version = self._begun
