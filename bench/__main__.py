@@ -17,6 +17,7 @@ from bench.figure import Figure
 SUITES = {
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
+    "crash": "a process that commits transactions is killed at random, thousands of times",
     "kernel": "messages, calls, starts, restarts, memory and names of the actor kernel",
 }
 
@@ -30,8 +31,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--write", metavar="FILE", help="put the table between the marks for it in a document, too")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
-    parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos suite")
-    parser.add_argument("--kills", type=int, default=100_000, help="how many kills the chaos suite does")
+    parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos and the crash suite")
+    parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
+    parser.add_argument("--sync", choices=("full", "normal", "off"), default="full", help="for the crash suite")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
     options = parser.parse_args(argv)
     if options.suite is None:
@@ -41,7 +43,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.suite == "chaos":
         from bench import chaos
 
-        return chaos.main(options.seed, options.kills, as_json=options.json)
+        return chaos.main(options.seed, options.kills or 100_000, as_json=options.json)
+    if options.suite == "crash":
+        from bench import crash
+
+        return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync)
     figures = importlib.import_module(f"bench.{options.suite}").FIGURES
     names = options.only.split(",") if options.only else list(figures)
     unknown = [name for name in names if name not in figures]

@@ -11,6 +11,27 @@ class Serving(ActorEvent, frozen=True, kw_only=True):
     url: str
 
 
+class StoreOpened(ActorEvent, frozen=True, kw_only=True):
+    """A store has read its file.
+
+    Attributes:
+        file: its path.
+        version: how many transactions are in it.
+        replayed: how many of them were in the journal.
+        unfinished_frames: pages of a write that was not finished when the process or the machine died. Nobody was told
+            that it was done, and it is left out.
+        torn_bytes: the same, of a page that is not whole or does not check.
+        cut: how many damaged transactions were left out, because ``damaged="cut"`` said so. They had been acknowledged.
+    """
+
+    file: str
+    version: int
+    replayed: int
+    unfinished_frames: int
+    torn_bytes: int
+    cut: int
+
+
 class HttpHandled(Event, frozen=True, kw_only=True):
     """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path."""
 

@@ -89,10 +89,13 @@ class ThreadPool:
             self._idle.append(worker)
 
     def close(self) -> None:
-        """Let the threads end; those that still run a handler, after it."""
+        """End the threads; those that still run a handler, after it."""
         self._closed = True
-        while self._idle:
-            self._idle.pop().end()
+        idle, self._idle = self._idle, []
+        for worker in idle:
+            worker.end()
+        for worker in idle:
+            worker.thread.join()
 
 
 class _Worker:
@@ -101,7 +104,8 @@ class _Worker:
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
         self._work: SimpleQueue[Callable[[], bool] | None] = SimpleQueue()
-        threading.Thread(target=self._run, name="actor-thread", daemon=True).start()
+        self.thread = threading.Thread(target=self._run, name="actor-thread", daemon=True)
+        self.thread.start()
 
     def take(self, cell: Cell, function: Callable[[], Any], over: Callable[[Outcome], object]) -> None:
         """Run a function for an actor, in the caller's context, and have the loop call another with its outcome."""

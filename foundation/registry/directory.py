@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
 from foundation.registry.metadata import Metadata
@@ -12,6 +12,9 @@ from foundation.registry.query import Where
 from foundation.registry.snapshot import Snapshot
 from foundation.registry.tables import Entry, Tables
 from supervision import Call, Name, Ref, Runtime
+
+if TYPE_CHECKING:
+    from foundation.registry.prepared import Prepared
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -33,12 +36,14 @@ class Directory:
     Attributes:
         address: of the actor that writes.
         root: the last snapshot. Reading this attribute is all that a read costs.
+        prepared: writes that wait for the decision on a transaction, or None.
     """
 
-    __slots__ = ("address", "root")
+    __slots__ = ("address", "prepared", "root")
 
     def __init__(self, address: Name) -> None:
         self.address = address
+        self.prepared: Prepared | None = None
         tables = Tables()
         self.root = tables.root = Snapshot(tables)
 

@@ -44,6 +44,25 @@ class Batch(Request[list[Any]], frozen=True):
     partial: bool = False
 
 
+class Prepare(Request[Any], frozen=True):
+    """Do several writes, all or none, and show them to nobody until it is decided whether they count.
+
+    The answer is a `Prepared`.
+    """
+
+    writes: Sequence[Register | Update | Unregister]
+
+
+class Decided(Message, frozen=True):
+    """What was prepared is published, or undone."""
+
+
+class InDoubt(Message, frozen=True):
+    """To itself: nobody has decided for too long."""
+
+    prepared: Any
+
+
 class PutMeta(Request[None], frozen=True):
     """Keep a value of the registry's own."""
 

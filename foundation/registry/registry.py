@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, TypeVar
@@ -14,6 +14,9 @@ from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, Ke
 from foundation.registry.indexes import KINDS, IndexKind
 from foundation.registry.messages import (
     Batch,
+    Decided,
+    InDoubt,
+    Prepare,
     Publish,
     PutMeta,
     Register,
@@ -25,6 +28,7 @@ from foundation.registry.messages import (
     Updated,
 )
 from foundation.registry.metadata import changed, checked
+from foundation.registry.prepared import Prepared
 from foundation.registry.size import size_of
 from foundation.registry.snapshot import Snapshot
 from foundation.registry.tables import Entry, Tables
@@ -59,6 +63,8 @@ class Registry(Actor):
         metadata: the struct that all metadata has to be; None for any.
         max_entries: how many entries there may be; None for any number.
         max_bytes: how much memory keys, metadata and their places in the tables may take, as estimated; None for any.
+        in_doubt: for how many seconds writes that were prepared for a transaction wait for the decision on it, before
+            they are undone.
         listeners: who is told of each change, after it was published, with `Registered`, `Updated` and `Unregistered`:
             names or addresses.
 
@@ -77,6 +83,7 @@ class Registry(Actor):
         max_entries: int | None = None,
         max_bytes: int | None = None,
         listeners: Iterable[str | Address] = (),
+        in_doubt: float = 30.0,
     ) -> None:
         self._kinds = _index_kinds(indexes)
         if keys not in ("unique", "duplicate"):
@@ -88,10 +95,12 @@ class Registry(Actor):
         self._set_limits(SetLimits(_most("max_entries", max_entries), _most("max_bytes", max_bytes)))
         self._listener_names = (listeners,) if isinstance(listeners, (str, Address)) else tuple(listeners)
         self._listeners: list[Address] = []
+        self._in_doubt = in_doubt
         self._watched: dict[Ref, Monitor] = {}
         self._unanswered: list[tuple[ReplyTo[Any], Any]] = []
         self._news: list[Message] = []
         self._publishing = False
+        self._prepared: Prepared | None = None
         self._writes: dict[type, Callable[[Any], Any]] = {
             Register: self._registered,
             Update: self._updated,
@@ -109,13 +118,15 @@ class Registry(Actor):
         self._called = self._name()
         self._directory = Directory.of(self.runtime, self._called)
         self._meta = self._directory.root.meta
-        self._tables = self._taken_over(self._directory.root)
+        prepared = self._directory.prepared
+        self._tables = self._taken_over(self._directory.root) if prepared is None else prepared.tables
         for entry in list(self._tables.entries.values()):
-            if not entry.ref.alive:
-                self._remove(entry)
-            elif entry.ref not in self._watched:
+            if entry.ref not in self._watched:
                 self._watched[entry.ref] = self.monitor(entry.ref)
-        self._publish()
+        if prepared is None:
+            self._publish()
+        else:
+            self._wait_for_decision(prepared)
 
     def _taken_over(self, root: Snapshot) -> Tables:
         """Return tables with what was published: the same ones, if they are as they should be."""
@@ -157,6 +168,51 @@ class Registry(Actor):
     def batch(self, request: Batch) -> list[Any]:
         """Do several writes."""
         return self._written(self._batched, request)  # type: ignore[no-any-return]
+
+    @handle
+    def prepare(self, request: Prepare) -> Prepared:
+        """Do the writes of a transaction, and wait for the decision on it."""
+        self._publish()
+        self._tables.begin()
+        _, errors = self._tried(request.writes, False)
+        if errors:
+            self._tables.end(undo=True)
+            self._take_back(request.writes, 0)
+            raise Refuse(BatchFailed(errors))
+        prepared = Prepared(self._directory, self._tables, self._meta, request.writes)
+        self._wait_for_decision(prepared)
+        return prepared
+
+    def _wait_for_decision(self, prepared: Prepared) -> None:
+        self._directory.prepared = self._prepared = prepared
+        self.become("prepared")
+        self.send_after(self._in_doubt, InDoubt(prepared))
+
+    @handle(when="prepared")
+    def later(
+        self, message: Register | Update | Unregister | Batch | Prepare | PutMeta | SetLimits | Down | Publish
+    ) -> None:
+        """Let everything wait for the decision."""
+        self.stash()
+
+    @handle
+    def decided(self, message: Decided) -> None:
+        """Go on, if what was prepared is published or undone."""
+        prepared = self._prepared
+        if prepared is None or prepared.state == "open":
+            return
+        self._prepared = None
+        if prepared.state == "undone":
+            self._take_back(prepared.writes, 0)
+        self._publish()
+        self.become(None)
+        self.unstash_all()
+
+    @handle
+    def undecided(self, message: InDoubt) -> None:
+        """Undo what nobody has decided on."""
+        message.prepared.undo()
+        self.decided(Decided())
 
     @handle
     def put_meta(self, request: PutMeta) -> None:
@@ -238,29 +294,35 @@ class Registry(Actor):
 
     def _batched(self, request: Batch) -> list[Any]:
         news = len(self._news)
-        results: list[Any] = []
-        errors: dict[int, Exception] = {}
         self._tables.begin()
-        for place, write in enumerate(request.writes):
+        results, errors = self._tried(request.writes, request.partial)
+        self._tables.end(undo=bool(errors))
+        if errors:
+            self._take_back(request.writes, news)
+            raise BatchFailed(errors)
+        return results
+
+    def _tried(self, writes: Sequence[Any], partial: bool) -> tuple[list[Any], dict[int, Exception]]:
+        """Do writes, and return the answers, and the error for which to take them back."""
+        results: list[Any] = []
+        for place, write in enumerate(writes):
             try:
                 one = self._writes.get(type(write))
                 if one is None:
                     raise BadOption("batch: write", write, "give Register, Update and Unregister")
                 results.append(one(write))
             except _REFUSALS as error:
-                errors[place] = error
+                if not partial:
+                    return results, {place: error}
                 results.append(error)
-                if not request.partial:
-                    break
-        failed = bool(errors) and not request.partial
-        self._tables.end(undo=failed)
-        if failed:
-            del self._news[news:]
-            for write in request.writes:
-                if isinstance(write, Register):
-                    self._unwatch(write.ref)
-            raise BatchFailed(errors)
-        return results
+        return results, {}
+
+    def _take_back(self, writes: Sequence[Any], news: int) -> None:
+        """Forget what was noted beside the tables of writes that were undone."""
+        del self._news[news:]
+        for write in writes:
+            if isinstance(write, Register):
+                self._unwatch(write.ref)
 
     def _put_meta(self, request: PutMeta) -> None:
         self._meta = MappingProxyType({**self._meta, _usable(request.name): request.value})

@@ -1,0 +1,21 @@
+"""The store: tables that outlive the process, transactions over them and over registries, and a journal behind them.
+
+Readers take ``Database.of(runtime).root``, an immutable snapshot of all tables. Writers use
+``async with database.transaction() as tx``; see `Transaction`. The file is SQLite's, written by an actor of its own.
+"""
+
+from foundation.store.database import Database as Database
+from foundation.store.errors import BadValue as BadValue
+from foundation.store.errors import Conflict as Conflict
+from foundation.store.errors import JournalDamaged as JournalDamaged
+from foundation.store.errors import NoTable as NoTable
+from foundation.store.errors import NotWritten as NotWritten
+from foundation.store.errors import RollbackFailed as RollbackFailed
+from foundation.store.errors import StoreError as StoreError
+from foundation.store.errors import StoreLocked as StoreLocked
+from foundation.store.errors import TransactionEnded as TransactionEnded
+from foundation.store.snapshot import Row as Row
+from foundation.store.snapshot import StoreSnapshot as StoreSnapshot
+from foundation.store.snapshot import Table as Table
+from foundation.store.store import Store as Store
+from foundation.store.transaction import Transaction as Transaction

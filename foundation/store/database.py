@@ -1,0 +1,129 @@
+"""The database: a store as its users see it."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from foundation.registry.prepared import Prepared
+from foundation.store.errors import Conflict
+from foundation.store.file import Change, StoreFile
+from foundation.store.messages import BackUp, Flush, Written
+from foundation.store.snapshot import StoreSnapshot, Table
+from foundation.store.transaction import Transaction
+from supervision import Name, ReplyTo, Runtime
+
+T = TypeVar("T")
+
+
+class InFlight:
+    """A transaction that is committed, and not on the disk yet."""
+
+    __slots__ = ("number", "prepared", "reply", "root", "writes")
+
+    def __init__(
+        self,
+        number: int,
+        writes: Mapping[tuple[str, Any], Written],
+        prepared: list[Prepared],
+        root: StoreSnapshot,
+        reply: ReplyTo[int],
+    ) -> None:
+        self.number = number
+        self.writes = writes
+        self.prepared = prepared
+        self.root = root
+        self.reply = reply
+
+    def changes(self) -> Iterator[Change]:
+        """Return what the journal notes of it."""
+        return ((name, written.key, written.body) for (name, _), written in self.writes.items())
+
+
+class Database:
+    """What a store has published, and the way to change it.
+
+    There is one for each name of a store in a runtime. It belongs to the runtime and not to the store's actor, so that
+    readers keep it, and what it shows, while the actor is restarted.
+
+    Attributes:
+        address: of the actor that writes.
+        root: the last snapshot: all tables, as they are on the disk. Reading this attribute is all that a read costs.
+        types: the types of the values, by table.
+        in_flight: transactions that are committed, and not on the disk yet.
+        opened: the file, while it is open.
+    """
+
+    def __init__(self, runtime: Runtime, address: Name) -> None:
+        self.runtime = runtime
+        self.address = address
+        self.root = StoreSnapshot()
+        self.types: Mapping[str, Any] = {}
+        self.in_flight: list[InFlight] = []
+        self.opened: list[StoreFile] = []
+
+    @classmethod
+    def of(cls, runtime: Runtime, name: str = "store") -> Database:
+        """Return the database of a store, which need not run yet.
+
+        Args:
+            runtime: where the store runs.
+            name: the name of the store's actor.
+        """
+        key = (Database, name)
+        database: Database | None = runtime.shared.get(key)
+        if database is None:
+            database = runtime.shared[key] = cls(runtime, runtime.name(name))
+        return database
+
+    def table(self, name: str) -> Table:
+        """Return a table as it is now. It never changes; ask again for what comes later.
+
+        Raises:
+            NoTable: there is none of this name.
+        """
+        return self.root.table(name)
+
+    def transaction(self, timeout: float | None = 5.0) -> Transaction:
+        """Begin a transaction: ``async with database.transaction() as tx: ...``.
+
+        It is committed at the end of the block, or rolled back if the block raises. See `Transaction`.
+
+        Args:
+            timeout: seconds until the block is cancelled, rolled back, and raises TimeoutError.
+        """
+        return Transaction(self, timeout)
+
+    async def transact(
+        self, work: Callable[[Transaction], Awaitable[T]], *, attempts: int = 10, timeout: float | None = 5.0
+    ) -> T:
+        """Do a transaction, and again if another one was in the way.
+
+        Args:
+            work: gets the transaction; what it returns is the result. It may be called several times.
+            attempts: so often at most.
+            timeout: seconds for each attempt.
+
+        Raises:
+            Conflict: there was another one in the way each time.
+            Exception: what the work raised; nothing was done.
+        """
+        for _ in range(attempts - 1):
+            try:
+                return await self._once(work, timeout)
+            except Conflict:
+                await self.address.call(Flush(), timeout=None)  # so that the next one sees what was in the way
+        return await self._once(work, timeout)
+
+    async def _once(self, work: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
+        async with self.transaction(timeout) as transaction:
+            return await work(transaction)
+
+    async def back_up(self, path: str | Path) -> None:
+        """Write a copy of the whole store to a file, while it goes on being used.
+
+        Raises:
+            NotWritten: it could not be written.
+        """
+        await self.address.call(BackUp(Path(path)), timeout=None)

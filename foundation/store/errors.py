@@ -1,0 +1,80 @@
+"""The errors of the store. Each says what was wrong, and the remedy where there is one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+
+class StoreError(Exception):
+    """The root of all errors of the store."""
+
+
+class NoTable(StoreError, LookupError):
+    """The store has no such table."""
+
+    def __init__(self, table: str, tables: Sequence[str]) -> None:
+        self.table = table
+        super().__init__(f"no table {table!r}; there are: {', '.join(tables) or 'none'}")
+
+
+class BadValue(StoreError, ValueError):
+    """A key or a value cannot be kept."""
+
+    def __init__(self, table: str, key: object, value: object, remedy: str) -> None:
+        self.table = table
+        self.key = key
+        self.value = value
+        super().__init__(f"{table}[{key!r}] = {value!r}: {remedy}")
+
+
+class Conflict(StoreError):
+    """Something that the transaction has read was changed before it was committed. Nothing was done; try it again."""
+
+    def __init__(self, table: str, key: Any) -> None:
+        self.table = table
+        self.key = key
+        what = f"{table}[{key!r}]" if key is not None else f"the table {table}"
+        super().__init__(f"{what} was changed by another transaction meanwhile; nothing was done: try it again")
+
+
+class TransactionEnded(StoreError):
+    """The transaction was committed or rolled back before, or has run out of time, and can do nothing more."""
+
+
+class RollbackFailed(StoreError):
+    """A compensation failed while a transaction was rolled back: ``errors`` says how. The others were done."""
+
+    def __init__(self, errors: Sequence[Exception]) -> None:
+        self.errors = tuple(errors)
+        super().__init__(f"rolled back, but {len(self.errors)} compensations failed: {self.errors[0]!r}")
+
+
+class JournalDamaged(StoreError):
+    """What is on disk is not what was written. Nothing was changed, and nothing of it is used.
+
+    Attributes:
+        path: of the file.
+        sequence: of the first record that is damaged, if it is known.
+    """
+
+    def __init__(self, path: Path, sequence: int | None, why: str) -> None:
+        self.path = path
+        self.sequence = sequence
+        where = "" if sequence is None else f", record {sequence}"
+        super().__init__(
+            f"{path}{where}: {why}; restore a backup, or start with damaged='cut' to go on without the rest"
+        )
+
+
+class NotWritten(StoreError):
+    """The journal could not be written. The transaction was not done."""
+
+
+class StoreLocked(StoreError):
+    """Another process, or another store, has the file open."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        super().__init__(f"{path} is open elsewhere: one store at a time has a file")

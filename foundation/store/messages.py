@@ -1,0 +1,60 @@
+"""The requests of a store. `Database` and `Transaction` send them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from foundation.store.file import Change, Content
+from supervision import Message, Request
+
+
+class Commit(Request[int], frozen=True):
+    """Do the writes of a transaction, all or none. The answer is its number.
+
+    Attributes:
+        reads: the version of each row that was read, by table and key; 0 for one that was not there.
+        scans: the version of each table that was read as a whole.
+        writes: new values by table and key, as `Written`.
+        registries: writes of registries, by the name of the registry.
+    """
+
+    reads: Mapping[tuple[str, Any], int]
+    scans: Mapping[str, int]
+    writes: Mapping[tuple[str, Any], Any]
+    registries: Mapping[str, tuple[Any, ...]]
+
+
+class Written(Message, frozen=True):
+    """A value to be written, and as it is encoded; None for both if the row goes."""
+
+    key: bytes
+    body: bytes | None
+    value: Any
+
+
+class Flush(Request[None], frozen=True):
+    """Answer when all that is on its way to the disk is there, and shown."""
+
+
+class BackUp(Request[None], frozen=True):
+    """Write a copy of the store's file."""
+
+    path: Path
+
+
+class Open(Request[Content], frozen=True):
+    """To the writer: open the file, and say what is in it."""
+
+
+class Append(Request[None], frozen=True):
+    """To the writer: write transactions."""
+
+    transactions: tuple[tuple[Change, ...], ...]
+
+
+class Appended(Message, frozen=True):
+    """To the store: transactions were written, or not."""
+
+    error: BaseException | None

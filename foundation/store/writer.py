@@ -1,0 +1,73 @@
+"""The writer: the actor that has the file of a store, and waits for the disk in a thread."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+from typing import Literal
+
+from foundation.store.errors import JournalDamaged, NotWritten, StoreLocked
+from foundation.store.file import Content, StoreFile, Sync
+from foundation.store.messages import Append, BackUp, Open
+from supervision import Actor, ExitReason, Refuse, handle
+
+
+class Writer(Actor):
+    """Has the file of a store. Its handlers run in a thread, so that the loop does not wait for the disk.
+
+    Args:
+        opened: the file, as long as it is open: it outlives the actor, if that is killed.
+        path: of the file.
+        sync: when a commit is safe.
+        fold_after: so many records in the journal are folded into rows.
+        damaged: what to do with a journal that is damaged.
+    """
+
+    isolation = "thread"
+    infrastructure = True
+    trap_exit = True
+
+    def __init__(
+        self, opened: list[StoreFile], path: Path, sync: Sync, fold_after: int, damaged: Literal["refuse", "cut"]
+    ) -> None:
+        self._opened = opened
+        self._path = path
+        self._sync: Sync = sync
+        self._fold_after = fold_after
+        self._damaged: Literal["refuse", "cut"] = damaged
+        self._file: StoreFile | None = None
+
+    @handle
+    def open(self, request: Open) -> Content:
+        """Open the file, and close it where an incarnation that was killed has left it open."""
+        while self._opened:
+            self._opened.pop().close()
+        try:
+            self._file = StoreFile(self._path, self._sync, self._fold_after, self._damaged)
+        except (JournalDamaged, StoreLocked) as error:
+            raise Refuse(error) from error
+        self._opened.append(self._file)
+        return self._file.content
+
+    @handle
+    def append(self, request: Append) -> None:
+        """Write transactions."""
+        assert self._file is not None
+        try:
+            self._file.append(request.transactions)
+        except sqlite3.Error as error:
+            raise Refuse(NotWritten(f"{self._path}: {error}")) from error
+
+    @handle
+    def back_up(self, request: BackUp) -> None:
+        """Write a copy of the file."""
+        assert self._file is not None
+        try:
+            self._file.back_up(request.path)
+        except sqlite3.Error as error:
+            raise Refuse(NotWritten(f"{request.path}: {error}")) from error
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Close the file."""
+        if self._file is not None:
+            self._file.close()
