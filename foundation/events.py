@@ -32,6 +32,14 @@ class StoreOpened(ActorEvent, frozen=True, kw_only=True):
     cut: int
 
 
+class BreakerChanged(Event, frozen=True, kw_only=True):
+    """A circuit breaker is ``closed``, ``open`` or ``half_open`` from now on."""
+
+    name: str
+    before: str
+    after: str
+
+
 class HttpHandled(Event, frozen=True, kw_only=True):
     """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path."""
 

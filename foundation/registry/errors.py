@@ -5,11 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from foundation.errors import Category, FoundationError, Severity
 from supervision import Ref
 
 
-class RegistryError(Exception):
+class RegistryError(FoundationError):
     """The root of all errors of the registry."""
+
+    category = Category.DATA
+    severity = Severity.LOW
 
 
 class KeyTaken(RegistryError):
@@ -60,6 +64,11 @@ class BadQuery(RegistryError, ValueError):
 
 class RegistryFull(RegistryError):
     """A limit of the registry is reached: ``limit`` is its name, ``most`` its value. Nothing was changed."""
+
+    category = Category.RESOURCE
+    severity = Severity.HIGH
+    retryable = True
+    remedy = "unregister entries, or raise the limit"
 
     def __init__(self, limit: str, most: int) -> None:
         self.limit = limit

@@ -6,9 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from foundation.errors import Category, FoundationError, Severity
 
-class StoreError(Exception):
+
+class StoreError(FoundationError):
     """The root of all errors of the store."""
+
+    category = Category.DATA
 
 
 class NoTable(StoreError, LookupError):
@@ -32,6 +36,11 @@ class BadValue(StoreError, ValueError):
 class Conflict(StoreError):
     """Something that the transaction has read was changed before it was committed. Nothing was done; try it again."""
 
+    category = Category.TRANSIENT
+    severity = Severity.LOW
+    retryable = True
+    remedy = "try the transaction again, as Database.transact does"
+
     def __init__(self, table: str, key: Any) -> None:
         self.table = table
         self.key = key
@@ -46,6 +55,10 @@ class TransactionEnded(StoreError):
 class RollbackFailed(StoreError):
     """A compensation failed while a transaction was rolled back: ``errors`` says how. The others were done."""
 
+    category = Category.SYSTEM
+    severity = Severity.CRITICAL
+    remedy = "make good by hand what the compensation was for"
+
     def __init__(self, errors: Sequence[Exception]) -> None:
         self.errors = tuple(errors)
         super().__init__(f"rolled back, but {len(self.errors)} compensations failed: {self.errors[0]!r}")
@@ -59,6 +72,10 @@ class JournalDamaged(StoreError):
         sequence: of the first record that is damaged, if it is known.
     """
 
+    category = Category.SYSTEM
+    severity = Severity.CRITICAL
+    remedy = "restore a backup, or start with damaged='cut' to go on without the rest"
+
     def __init__(self, path: Path, sequence: int | None, why: str) -> None:
         self.path = path
         self.sequence = sequence
@@ -71,9 +88,18 @@ class JournalDamaged(StoreError):
 class NotWritten(StoreError):
     """The journal could not be written. The transaction was not done."""
 
+    category = Category.RESOURCE
+    severity = Severity.CRITICAL
+    retryable = True
+    remedy = "make room on the disk"
+
 
 class StoreLocked(StoreError):
     """Another process, or another store, has the file open."""
+
+    category = Category.CONFIG
+    severity = Severity.HIGH
+    remedy = "stop the other one, or give each store a file of its own"
 
     def __init__(self, path: Path) -> None:
         self.path = path

@@ -1,0 +1,154 @@
+"""Again: after a failure, or beside an attempt that takes long."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import TypeVar
+
+import stamina
+
+from foundation.errors import describe
+from foundation.protection.guard import Attempt, Guard
+from foundation.protection.limits import positive
+from supervision.errors import BadOption
+
+T = TypeVar("T")
+
+
+def is_retryable(error: Exception) -> bool:
+    """Tell whether the same may succeed a moment later. See `foundation.errors.describe`."""
+    return describe(error).retryable
+
+
+class RetryBudget:
+    """How many retries there may be, beside the calls: what keeps them from making an overload worse.
+
+    Args:
+        share: retries may be so large a part of the calls of the last ``window`` seconds.
+        least: so many are allowed at any rate.
+        window: in seconds.
+    """
+
+    def __init__(self, share: float = 0.1, least: int = 10, window: float = 10.0) -> None:
+        positive("RetryBudget", "window", window)
+        if share < 0 or least < 0:
+            raise BadOption("RetryBudget: share, least", (share, least), "give numbers from 0")
+        self._share = share
+        self._least = least
+        self._window = window
+        self._calls: deque[float] = deque()
+        self._retries: deque[float] = deque()
+
+    def call(self) -> None:
+        """Note a call."""
+        self._note(self._calls)
+
+    def spend(self) -> bool:
+        """Take a retry out of the budget; tell whether there was one left."""
+        now = self._recent(self._calls)
+        self._recent(self._retries)
+        if len(self._retries) >= max(self._least, self._share * len(self._calls)):
+            return False
+        self._retries.append(now)
+        return True
+
+    def _note(self, times: deque[float]) -> None:
+        times.append(self._recent(times))
+
+    def _recent(self, times: deque[float]) -> float:
+        now = asyncio.get_running_loop().time()
+        while times and times[0] <= now - self._window:
+            times.popleft()
+        return now
+
+
+class Retry(Guard):
+    """Tries again what failed and may succeed a moment later, with growing pauses (stamina).
+
+    Args:
+        attempts: how often, at most.
+        on: which errors are worth it.
+        wait: seconds before the second attempt; doubled each time.
+        wait_max: seconds between two attempts at most.
+        jitter: up to so many seconds more, at random, so that not all come back at once.
+        budget: how many retries there may be, beside the calls. It may be shared.
+
+    Raises:
+        BadOption: a number makes no sense.
+    """
+
+    def __init__(
+        self,
+        attempts: int = 3,
+        *,
+        on: Callable[[Exception], bool] = is_retryable,
+        wait: float = 0.1,
+        wait_max: float = 5.0,
+        jitter: float = 0.1,
+        budget: RetryBudget | None = None,
+    ) -> None:
+        positive("Retry", "attempts", attempts)
+        if wait < 0 or wait_max < 0 or jitter < 0:
+            raise BadOption("Retry: wait, wait_max, jitter", (wait, wait_max, jitter), "give numbers from 0")
+        self._on = on
+        self._budget = budget
+        self._caller = stamina.AsyncRetryingCaller(
+            attempts=attempts, timeout=None, wait_initial=wait, wait_max=wait_max, wait_jitter=jitter
+        )
+
+    async def run(self, attempt: Attempt[T]) -> T:
+        """Do something, until it succeeds, or is not worth another attempt."""
+        if self._budget is not None:
+            self._budget.call()
+        return await self._caller(self._worth_it, attempt)
+
+    def _worth_it(self, error: Exception) -> bool:
+        return self._on(error) and (self._budget is None or self._budget.spend())
+
+
+class Hedge(Guard):
+    """Makes a second attempt beside one that takes long, and takes the first result.
+
+    For what can be done twice without harm. (Dean and Barroso, "The Tail at Scale", 2013.)
+
+    Args:
+        after: seconds after which another attempt is made.
+        most: how many attempts at most.
+
+    Raises:
+        BadOption: a number makes no sense.
+    """
+
+    def __init__(self, after: float, most: int = 2) -> None:
+        positive("Hedge", "after", after)
+        positive("Hedge", "most", most)
+        self._after = after
+        self._most = most
+
+    async def run(self, attempt: Attempt[T]) -> T:
+        """Do something, and again beside it if it takes long. An attempt that fails is not waited for.
+
+        Raises:
+            Exception: that of the last attempt, if all fail.
+        """
+        running: set[asyncio.Future[T]] = set()
+        made = 0
+        try:
+            while True:
+                if made < self._most:
+                    running.add(asyncio.ensure_future(attempt()))
+                    made += 1
+                patience = self._after if made < self._most else None
+                done, running = await asyncio.wait(running, timeout=patience, return_when=asyncio.FIRST_COMPLETED)
+                succeeded = [one for one in done if not one.cancelled() and one.exception() is None]
+                if succeeded:
+                    return succeeded[0].result()
+                if done and not running and made >= self._most:
+                    return done.pop().result()
+        finally:
+            for one in running:
+                one.cancel()
+            if running:
+                await asyncio.wait(running)
