@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from supervision import Ref
 from supervision.events import ActorEvent, Event
 
 
@@ -38,6 +39,22 @@ class BreakerChanged(Event, frozen=True, kw_only=True):
     name: str
     before: str
     after: str
+
+
+class LockExpired(Event, frozen=True, kw_only=True):
+    """The lease of a lock was over before its holder gave it back: it is free."""
+
+    name: str
+    fence: int
+    holder: Ref | None
+
+
+class LeaderElected(Event, frozen=True, kw_only=True):
+    """An election has a new leader, or none any more."""
+
+    election: str
+    term: int
+    leader: Ref | None
 
 
 class HttpHandled(Event, frozen=True, kw_only=True):
