@@ -19,10 +19,10 @@ CHECK := $(TEST),check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help run test check bench docs format model clean
+.PHONY: help run test check bench bench-check docs format model clean
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 	@echo '  ARGS="..." goes to the program, the tests or the benchmark; PYTHON=... chooses the interpreter.'
 
 run: $(RUN) model ## boot a supervision tree (ARGS="TREE ...") and keep it running
@@ -48,6 +48,9 @@ check: $(CHECK) ## check format, lint, types, layers and spelling
 
 bench: $(BENCH) model ## run a benchmark (ARGS="SUITE ..."), or list them
 	@exec $(BIN)/python -m bench $(ARGS)
+
+bench-check: $(BENCH) ## see whether anything became slower than the baseline (ARGS=--update makes it anew)
+	@exec $(BIN)/python -m bench check $(ARGS)
 
 docs: $(TEST) ## run the examples in code and documents, and follow the links
 	$(BIN)/python -m pytest tests/house/test_docs.py $(PACKAGES)

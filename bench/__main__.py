@@ -18,6 +18,8 @@ SUITES = {
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "crash": "a process that commits transactions is killed at random, thousands of times",
+    "platform": "operations of all services at 100,000 entries, while others are going on",
+    "check": "whether anything became slower than the baseline, by more than it varies anyway",
     "kernel": "messages, calls, starts, restarts, memory and names of the actor kernel",
 }
 
@@ -30,6 +32,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.add_argument("--write", metavar="FILE", help="put the table between the marks for it in a document, too")
+    parser.add_argument("--update", action="store_true", help="make the baseline of the check anew")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos and the crash suite")
     parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
@@ -48,6 +51,10 @@ def main(argv: list[str] | None = None) -> int:
         from bench import crash
 
         return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync)
+    if options.suite == "check":
+        from bench import check
+
+        return check.main(lambda suite, without: _measured(suite, without, options.loop), update=options.update)
     figures = importlib.import_module(f"bench.{options.suite}").FIGURES
     names = options.only.split(",") if options.only else list(figures)
     unknown = [name for name in names if name not in figures]
@@ -59,6 +66,11 @@ def main(argv: list[str] | None = None) -> int:
     if options.write:
         _write(Path(options.write), options.suite, table)
     return 0
+
+
+def _measured(suite: str, without: tuple[str, ...], loop: str) -> dict[str, Figure]:
+    figures = importlib.import_module(f"bench.{suite}").FIGURES
+    return _run(figures, [name for name in figures if not name.startswith(without)], loop)
 
 
 def _write(document: Path, suite: str, table: str) -> None:

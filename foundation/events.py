@@ -57,6 +57,25 @@ class LeaderElected(Event, frozen=True, kw_only=True):
     leader: Ref | None
 
 
+class PressureChanged(Event, frozen=True, kw_only=True):
+    """The use of a resource has come near its limit, or has gone back: ``normal``, ``moderate`` or ``severe``."""
+
+    resource: str
+    before: str
+    after: str
+    used: float
+    most: float
+
+
+class LetterGivenUp(Event, frozen=True, kw_only=True):
+    """A dead letter will not be delivered: it was tried too often, is too old, or cannot be read any more."""
+
+    number: int
+    to: str
+    reason: str
+    attempts: int
+
+
 class HttpHandled(Event, frozen=True, kw_only=True):
     """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path."""
 

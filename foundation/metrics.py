@@ -13,6 +13,18 @@
 ``foundation_loop_blocked_seconds_total``              for how long
 ``foundation_actors``, ``…_runnable_actors``           actors alive; those with messages to handle
 ``foundation_names``, ``…_timers``, ``…_zombies``      names taken; timers set; killed actors whose code still runs
+``foundation_registry_entries``                        entries, by ``registry``
+``foundation_store_rows``                              rows, by ``store`` and ``table``
+``foundation_store_transactions_total``                transactions that were committed, by ``store``
+``foundation_cache_requests_total``                    values asked of caches, by ``cache`` and ``result`` (hit, miss)
+``foundation_cache_failures_total``                    loads that failed, by ``cache``
+``foundation_cache_entries``                           values in caches, by ``cache``
+``foundation_resource_used``, ``…_limit``              how much of a resource is used, and may be, by ``resource``
+``foundation_resource_pressure``                       0 normal, 1 moderate, 2 severe, by ``resource``
+``foundation_dead_letters_kept``                       letters in the queue on disk, by ``state``
+``foundation_breaker_changes_total``                   changes of circuit breakers, by ``breaker`` and ``state``
+``foundation_lock_expirations_total``                  leases that were over before their locks were given back
+``foundation_leader_changes_total``                    changes of leaders, by ``election``
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``
 ====================================================== ==============================================================
@@ -31,7 +43,8 @@ from prometheus_client import REGISTRY, CollectorRegistry, Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from foundation.events import HttpHandled
+from foundation.events import BreakerChanged, HttpHandled, LeaderElected, LockExpired
+from foundation.readings import readings_of
 from supervision import Actor, ExitReason, Ref, Runtime, RuntimeStatistics, events
 from supervision.events import Event, Subscription
 
@@ -75,6 +88,9 @@ class Instruments(Collector):
         self.unhandled = counter("unhandled_messages", "Messages without a handler.", "kind")
         self.loop_blocks = counter("loop_blocks", "Times that the event loop did not move.")
         self.loop_blocked = counter("loop_blocked_seconds", "Seconds that the event loop did not move.")
+        self.breakers = counter("breaker_changes", "Changes of circuit breakers.", "breaker", "state")
+        self.leases = counter("lock_expirations", "Locks whose lease was over before they were given back.")
+        self.leaders = counter("leader_changes", "Changes of leaders.", "election")
         self.requests = counter("http_requests", "HTTP requests.", "method", "route", "status")
         self.durations = Histogram(
             "foundation_http_request_duration_seconds",
@@ -93,6 +109,9 @@ class Instruments(Collector):
             events.LoopBlocked: lambda event: self.loop_blocks.inc(),
             events.LoopUnblocked: lambda event: self.loop_blocked.inc(event.seconds),
             HttpHandled: self._request,
+            BreakerChanged: lambda event: self.breakers.labels(event.name, event.after).inc(),
+            LockExpired: lambda event: self.leases.inc(),
+            LeaderElected: lambda event: self.leaders.labels(event.election).inc(),
         }
         registry.register(self)
 
@@ -137,6 +156,18 @@ class Instruments(Collector):
         for reason, count in sum((Tally(n.dead_letters) for n in statistics), self._past_dead_letters).items():
             letters.add_metric([reason], count)
         yield letters
+        yield from self._of_services()
+
+    def _of_services(self) -> Iterator[Metric]:
+        families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
+        for reading in (reading for runtime in self._attached for reading in readings_of(runtime)):
+            family = families.get(reading.name)
+            if family is None:
+                kind = GaugeMetricFamily if reading.kind == "gauge" else CounterMetricFamily
+                names = [name for name, _ in reading.labels]
+                family = families[reading.name] = kind(f"foundation_{reading.name}", reading.text, labels=names)
+            family.add_metric([value for _, value in reading.labels], reading.value)
+        yield from families.values()
 
 
 def reason_label(reason: ExitReason) -> str:

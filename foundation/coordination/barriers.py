@@ -19,6 +19,7 @@ import msgspec
 from foundation.coordination.errors import BadRule, BarrierBroken
 from foundation.coordination.kept import kept
 from foundation.coordination.locks import current_holder, whole
+from foundation.naming import own_name
 from supervision import Actor, Down, Monitor, Ref, Refuse, ReplyTo, Request, Runtime, handle
 
 
@@ -53,7 +54,7 @@ class Barriers(Actor):
 
     def init(self) -> None:
         """Take over how often they had all arrived."""
-        self._generations: dict[str, int] = kept(self, "barriers")
+        self._generations: dict[str, int] = kept(self.runtime, own_name(self, "barriers"))
 
     @handle
     def arrive(self, request: Arrive) -> Passage | None:

@@ -31,6 +31,7 @@ from typing import Any, Literal
 import msgspec
 
 from foundation.coordination.errors import BadRule
+from foundation.naming import own_name
 from supervision import Actor, Address, Call, Message, Refuse, ReplyTo, Request, Runtime, handle
 
 
@@ -200,10 +201,7 @@ class Consensus(Actor):
 
     def init(self) -> None:
         """Take the name."""
-        info = self.runtime.info(self.ref)
-        assert info is not None
-        if info.name is None:
-            self.runtime.register("consensus", self.ref)
+        own_name(self, "consensus")
 
     @handle
     def propose(self, request: Propose) -> Decision | None:

@@ -24,6 +24,7 @@ import msgspec
 
 from foundation.coordination.kept import kept
 from foundation.events import LeaderElected
+from foundation.naming import own_name
 from supervision import (
     Actor,
     Address,
@@ -111,16 +112,12 @@ class Elections(Actor):
 
     def init(self) -> None:
         """Take over who stands and who leads."""
-        self._contests: dict[str, Contest] = kept(self, "elections")
-        self._followers: dict[str, list[Address]] = kept(self.runtime, f"{self._named()} followers")
+        name = own_name(self, "elections")
+        self._contests: dict[str, Contest] = kept(self.runtime, name)
+        self._followers: dict[str, list[Address]] = kept(self.runtime, f"{name} followers")
         for contest in self._contests.values():
             for candidate in contest.candidates:
                 self._watch(candidate)
-
-    def _named(self) -> str:
-        info = self.runtime.info(self.ref)
-        assert info is not None
-        return str(info.name)
 
     @handle
     def stand(self, request: Stand) -> Leader:

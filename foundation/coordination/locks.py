@@ -21,7 +21,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,6 +30,7 @@ import msgspec
 from foundation.coordination.errors import BadRule, NotHeld
 from foundation.coordination.kept import kept
 from foundation.events import LockExpired
+from foundation.naming import own_name
 from supervision import (
     Actor,
     Down,
@@ -120,7 +121,7 @@ class Locks(Actor):
 
     def init(self) -> None:
         """Take over who holds what."""
-        self._locks: dict[str, LockState] = kept(self, "locks")
+        self._locks: dict[str, LockState] = kept(self.runtime, own_name(self, "locks"))
         for lock in self._locks.values():
             for grant in lock.grants.values():
                 self._attend(grant)
@@ -301,7 +302,7 @@ class Lock:
     @asynccontextmanager
     async def held(
         self, amount: int = 1, *, lease: float | None = None, timeout: float | None = None, holder: Ref | None = None
-    ) -> AsyncIterator[Grant]:
+    ) -> AsyncGenerator[Grant]:
         """Hold it for the time of a block: ``async with lock.held() as grant: ...``. See `acquire`."""
         grant = await self.acquire(amount, lease=lease, timeout=timeout, holder=holder)
         try:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -21,6 +22,7 @@ from foundation.programs import (
     Unavailable,
     program_name,
 )
+from foundation.resources import Resource, ResourceError
 from foundation.tree.view import degraded, view
 from supervision import (
     ActorExited,
@@ -37,6 +39,8 @@ from supervision import (
 LONGEST_BODY = 1 << 20
 #: The states of a program that does not run but will.
 COMING = ("starting", "restarting")
+#: The resource of which each run of a program takes one, if there is a limit.
+WORK = "work"
 #: Seconds to wait for a program to say what it takes and gives.
 DESCRIBE_TIMEOUT = 2.0
 #: Seconds after which a program whose actor has ended is worth another try.
@@ -88,8 +92,22 @@ class Programs:
         name = request.path_params["name"]
         self._address(name)
         inputs = _inputs(await _body(request))
-        answer: Answer = await self._ask(name, RunProgram(inputs), self._timeout)
+        answer: Answer = await self._admitted(lambda: self._ask(name, RunProgram(inputs), self._timeout))
         return json_response(answer.outputs)
+
+    async def _admitted(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+        """Do something with a token of the resource ``work``, if the runtime limits that.
+
+        Raises:
+            Problem: there is too much to do already.
+        """
+        resource = Resource(self._runtime, WORK)
+        if not resource.limited:
+            return await work()
+        try:
+            return await resource.run(work)
+        except ResourceError as error:
+            raise _gone(f"there is too much to do ({error})") from error
 
     def _address(self, name: str) -> Address:
         """Return where to find a program.

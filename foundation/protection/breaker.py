@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 import msgspec
 
 from foundation.events import BreakerChanged
+from foundation.naming import own_name
 from foundation.protection.errors import CircuitOpen
 from foundation.protection.guard import Attempt, Guard
 from supervision import Actor, CallError, Message, Request, Runtime, handle
@@ -85,11 +86,7 @@ class Breakers(Actor):
 
     def init(self) -> None:
         """Take over what there is."""
-        info = self.runtime.info(self.ref)
-        assert info is not None
-        if info.name is None:
-            self.runtime.register("breakers", self.ref)
-        self._known = known_breakers(self.runtime, info.name or "breakers")
+        self._known = known_breakers(self.runtime, own_name(self, "breakers"))
         for breaker in self._known.values():
             breaker.probing = 0
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
+from foundation.readings import Reading
 from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
 from foundation.registry.metadata import Metadata
 from foundation.registry.plan import Plan
@@ -110,6 +111,11 @@ class Directory:
     def meta(self, name: Hashable, default: Any = None) -> Any:
         """Return a value of the registry's own, put there by `put_meta`."""
         return self.root.meta.get(name, default)
+
+    def readings(self) -> Iterator[Reading]:
+        """Return its numbers, for the metrics."""
+        labels = (("registry", self.address.key),)
+        yield Reading("registry_entries", "Entries of registries.", "gauge", labels, len(self.root))
 
     # -- writes ----------------------------------------------------------------------------------------------------
 

@@ -17,6 +17,7 @@ Values of different families (a number and a text) are never equal and never in 
 from __future__ import annotations
 
 import operator as op
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -39,18 +40,18 @@ _SIGNS = {
 }
 
 
-class Query:
+class Query(ABC):
     """What is asked: a criterion, or several joined with ``&``, ``|`` and ``~``."""
 
     __slots__ = ()
 
+    @abstractmethod
     def holds(self, metadata: Any) -> bool:
         """Tell whether metadata is as is asked.
 
         Args:
             metadata: a struct or a mapping.
         """
-        raise NotImplementedError
 
     def __and__(self, other: Query | tuple[str, Any, Operator]) -> Query:
         return All((*_parts(self, All), *_parts(_query(other), All)))
@@ -204,12 +205,12 @@ def asked(where: Where) -> Query:
     if isinstance(where, Query):
         return where
     if isinstance(where, tuple) and len(where) == 3 and isinstance(where[0], str):
-        path, value, operator = where
-        return Criterion(path, operator, value)
+        parts: tuple[Any, Any, Any] = where
+        return Criterion(parts[0], parts[2], parts[1])
     if isinstance(where, str) or not isinstance(where, Iterable):
         raise BadQuery("where", where, "compare a field, as in Field('load') < 0.5, or give (path, value, operator)")
-    parts = tuple(map(_query, where))
-    return parts[0] if len(parts) == 1 else All(parts)
+    queries = tuple(map(_query, where))
+    return queries[0] if len(queries) == 1 else All(queries)
 
 
 def _query(part: Any) -> Query:

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from foundation.naming import own_name
 from foundation.registry.directory import Directory
 from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
 from foundation.registry.indexes import KINDS, IndexKind
@@ -115,7 +116,7 @@ class Registry(Actor):
             except BadName as error:
                 raise BadOption("Registry: listeners", listener, "give names or addresses of actors") from error
         self._here = self.runtime
-        self._called = self._name()
+        self._called = own_name(self, "registry")
         self._directory = Directory.of(self.runtime, self._called)
         self._meta = self._directory.root.meta
         prepared = self._directory.prepared
@@ -139,13 +140,6 @@ class Registry(Actor):
         fresh.fill(root.entries(), root.version)
         self._directory.root = fresh.root = Snapshot(fresh, root.meta)
         return fresh
-
-    def _name(self) -> str:
-        info = self.runtime.info(self.ref)
-        assert info is not None
-        if info.name is None:
-            self.runtime.register("registry", self.ref)
-        return info.name or "registry"
 
     # -- writes ----------------------------------------------------------------------------------------------------
 

@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
+from foundation.readings import Reading
 from foundation.registry.prepared import Prepared
 from foundation.store.errors import Conflict
 from foundation.store.file import Change, StoreFile
@@ -119,6 +120,15 @@ class Database:
     async def _once(self, work: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
         async with self.transaction(timeout) as transaction:
             return await work(transaction)
+
+    def readings(self) -> Iterator[Reading]:
+        """Return its numbers, for the metrics."""
+        store = ("store", self.address.key)
+        root = self.root
+        for name, table in root.tables.items():
+            yield Reading("store_rows", "Rows of stores.", "gauge", (store, ("table", name)), len(table))
+        text = "Transactions that stores have committed."
+        yield Reading("store_transactions", text, "counter", (store,), root.version)
 
     async def back_up(self, path: str | Path) -> None:
         """Write a copy of the whole store to a file, while it goes on being used.

@@ -11,6 +11,7 @@ import msgspec
 from immutables import Map
 
 from foundation.events import StoreOpened
+from foundation.naming import own_name
 from foundation.registry.directory import Directory
 from foundation.registry.messages import Decided, Prepare
 from foundation.registry.prepared import Prepared
@@ -81,7 +82,7 @@ class Store(Actor):
 
     async def init(self) -> None:
         """Read the file."""
-        self._database = Database.of(self.runtime, self._name())
+        self._database = Database.of(self.runtime, own_name(self, "store"))
         self._writer: Ref = await self.spawn_link(Writer, self._database.opened, *self._options)
         try:
             content = await self._writer.call(Open(), timeout=None)
@@ -103,13 +104,6 @@ class Store(Actor):
             torn_bytes=content.tail.torn_bytes,
             cut=content.cut,
         )
-
-    def _name(self) -> str:
-        info = self.runtime.info(self.ref)
-        assert info is not None
-        if info.name is None:
-            self.runtime.register("store", self.ref)
-        return info.name or "store"
 
     def _read(self, content: Content) -> StoreSnapshot:
         tables: dict[str, Table] = {}

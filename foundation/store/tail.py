@@ -53,10 +53,11 @@ def tail_of(database: Path) -> Tail:
     valid = committed = 0
     while len(content) - at >= frame:
         _, size, *salts, one, two = _FRAME.unpack_from(content, at)
-        if salts != [salt1, salt2]:
-            return Tail(committed, valid - committed, 0)  # what is left of an earlier, longer log
         sum_ = _checksum(sum_, content[at : at + 8] + content[at + _FRAME.size : at + frame], order)
-        if sum_ != (one, two):
+        ours, checks = salts == [salt1, salt2], sum_ == (one, two)
+        if not ours and not checks:
+            return Tail(committed, valid - committed, 0)  # what is left of an earlier, longer log
+        if not ours or not checks:
             break
         at += frame
         valid += 1

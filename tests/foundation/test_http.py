@@ -26,6 +26,7 @@ from foundation.programs import (
     Unavailable,
     program_name,
 )
+from foundation.resources import Resource, Resources
 from foundation.tree.missing import LeftOut, leave_out
 from supervision import Actor, Backoff, ChildSpec, Mailbox, Message, Refuse, Runtime, Supervisor, handle
 from supervision.testing import advance, settled
@@ -341,6 +342,22 @@ async def test_a_program_with_too_much_to_do_is_503(runtime: Runtime, client: ht
     ] * 2
     ref.kill()
     await asyncio.gather(*waiting)
+
+
+async def test_beyond_the_limit_of_work_a_run_is_503_and_below_it_is_served(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    resources = await runtime.spawn(Resources, {"work": 1})
+    answer = await client.post("/programs/echo", content=b'{"text": "hello"}')
+    assert answer.status_code == 200
+    token = await Resource(runtime, "work", priority="high").acquire()
+    answer = await client.post("/programs/echo", content=b'{"text": "hello"}')
+    assert answer.status_code == 503
+    assert answer.json()["detail"] == "there is too much to do (work: 1 asked for, 1 of 1 are taken); try again"
+    assert await Resource(runtime, "work").release(token)
+    await resources.stop()
+    answer = await client.post("/programs/echo", content=b'{"text": "hello"}')
+    assert answer.status_code == 200
 
 
 async def test_an_actor_that_is_no_program_is_501(runtime: Runtime, client: httpx.AsyncClient) -> None:

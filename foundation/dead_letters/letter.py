@@ -1,0 +1,66 @@
+"""Letters: messages whose receiver is not there."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import msgspec
+
+from foundation.errors import Category, FoundationError
+from supervision import Message, Request
+from supervision.isolation import NotTransferable
+from supervision.isolation.frames import Packed, pack, unpack
+
+
+class Letter(msgspec.Struct, frozen=True):
+    """A message that is kept.
+
+    Attributes:
+        to: the name of the receiver.
+        kind: the import path of the class of the message.
+        body: the message, encoded.
+        reason: why it could not be delivered the last time.
+        attempts: how often that was tried.
+        kept_at: when it was kept, in seconds since the epoch.
+        state: ``waiting`` for a receiver, or ``given up``.
+    """
+
+    to: str
+    kind: str
+    body: bytes
+    reason: str
+    attempts: int
+    kept_at: float
+    state: Literal["waiting", "given up"] = "waiting"
+
+    @property
+    def message(self) -> Any:
+        """The message itself.
+
+        Raises:
+            Exception: its class cannot be imported any more, or has changed.
+        """
+        return unpack(Packed(msgspec.Raw(self.body), self.kind))
+
+
+class NotKept(FoundationError, ValueError):
+    """A message cannot be kept, as it could not be read again. Nothing was done."""
+
+    category = Category.DATA
+    remedy = "send frozen structs of plain values, of classes at the top level of a module"
+
+
+def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
+    """Return a letter with a message.
+
+    Raises:
+        NotKept: it is no message, or cannot be encoded.
+    """
+    if not isinstance(message, (Message, Request)):
+        raise NotKept(f"{message!r} is no Message and no Request")
+    try:
+        packed = pack(message)
+    except NotTransferable as error:
+        raise NotKept(str(error)) from None
+    assert packed.kind is not None
+    return Letter(to, packed.kind, bytes(packed.data), reason, 1, kept_at)
