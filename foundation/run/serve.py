@@ -10,6 +10,7 @@ import msgspec
 
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
+from foundation.run.notify import notify
 from foundation.run.signals import StopSignals
 from foundation.tree import RunningTree, Tree, explain
 from supervision import ChildSpec, Runtime, StartError, Supervisor
@@ -90,6 +91,7 @@ class Service:
         self._console.say(line, "up", seconds=round(seconds, 3), actors=actors)
         await self._console.where_to_look(running)
         self._console.say("", "ready")
+        notify("READY=1")
 
     async def _let_chaos_in(self, runtime: Runtime, chaos: ChaosSettings) -> None:
         victims = opted_in(runtime, chaos.tag)
@@ -106,6 +108,7 @@ class Service:
         await _first(running.join(), self._signals.stop.wait())
         if not self._signals.stop.is_set():
             return await self._ended(running)
+        notify("STOPPING=1")
         boot.stopping()
         line = f"\n{self._signals.name}: stopping, within {self._limit:g} s; once more forces it"
         self._console.say(line, "stopping", signal=self._signals.name, limit=self._limit)
