@@ -12,7 +12,7 @@ from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
 from foundation.events import LetterGivenUp
 from foundation.readings import readings_of
 from foundation.store import Store
-from supervision import Actor, ChildSpec, Message, Refuse, Request, Runtime, Supervisor, handle, system
+from supervision import Actor, ChildSpec, Message, Refuse, Request, Runtime, Supervisor, handle
 from supervision.errors import BadOption, UnhandledMessage
 from supervision.testing import EventLog, advance
 
@@ -162,17 +162,20 @@ async def test_a_letter_is_given_up_when_it_is_too_old(runtime: Runtime, queue: 
     assert queue.waiting() == {}
 
 
-async def test_what_waits_is_tried_now_and_then(runtime: Runtime, queue: DeadLetterQueue) -> None:
-    log: list[str] = []
-    await queue.send("shop", Order("a"))
-    dead_letters = runtime.whereis("dead_letters")
-    assert dead_letters is not None
-    await system.suspend(dead_letters)
-    await runtime.spawn(Shop, log, name="shop")
-    await system.resume(dead_letters)
-    await advance(11.0)
-    await until(lambda: queue.waiting() == {})
-    assert log == ["a"]
+async def test_what_waits_is_tried_now_and_then_while_its_receiver_is_there(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    await runtime.spawn(Shop, [], name="shop")
+    await queue.send("shop", Order("a", "slow"), timeout=1.0)
+    for attempts in (2, 3):
+        before = queue.waiting()[1].attempts
+        assert before == attempts - 1
+        for _ in range(30):
+            await advance(1.0)
+            if queue.given_up() or queue.waiting()[1].attempts > before:
+                break
+    assert queue.given_up()[1].attempts == 3
+    assert runtime.clock.time() >= 20.0
 
 
 async def test_a_letter_whose_class_is_gone_is_given_up(
