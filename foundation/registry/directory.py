@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from foundation.readings import Reading
 from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
@@ -41,6 +41,9 @@ class Directory:
     """
 
     __slots__ = ("address", "prepared", "root")
+
+    #: The version of the registry's protocol; see `foundation.facade`.
+    protocol_version: ClassVar[tuple[int, int]] = (1, 1)
 
     def __init__(self, address: Name) -> None:
         self.address = address

@@ -21,7 +21,7 @@ part that is restarted, or has a long batch to do, holds up the writers of its o
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping
-from typing import Any
+from typing import Any, ClassVar
 
 from foundation.registry.directory import Directory
 from foundation.registry.metadata import Metadata
@@ -74,6 +74,9 @@ class PartitionedDirectory:
     Attributes:
         parts: the directory of each part.
     """
+
+    #: The version of the registry's protocol; see `foundation.facade`.
+    protocol_version: ClassVar[tuple[int, int]] = Directory.protocol_version
 
     def __init__(self, parts: tuple[Directory, ...]) -> None:
         self.parts = parts
