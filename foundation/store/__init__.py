@@ -10,6 +10,7 @@ from foundation.store.errors import Conflict as Conflict
 from foundation.store.errors import JournalDamaged as JournalDamaged
 from foundation.store.errors import NoTable as NoTable
 from foundation.store.errors import NotWritten as NotWritten
+from foundation.store.errors import OutcomeUnknown as OutcomeUnknown
 from foundation.store.errors import RollbackFailed as RollbackFailed
 from foundation.store.errors import StoreError as StoreError
 from foundation.store.errors import StoreLocked as StoreLocked

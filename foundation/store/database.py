@@ -10,7 +10,7 @@ from foundation.readings import Reading
 from foundation.registry.prepared import Prepared
 from foundation.store.errors import Conflict
 from foundation.store.file import Change, StoreFile
-from foundation.store.messages import BackUp, Flush, Written
+from foundation.store.messages import BackUp, Flush, Outcome, Written
 from foundation.store.snapshot import StoreSnapshot, Table
 from foundation.store.transaction import Transaction
 from supervision import Name, ReplyTo, Runtime
@@ -21,7 +21,7 @@ T = TypeVar("T")
 class InFlight:
     """A transaction that is committed, and not on the disk yet."""
 
-    __slots__ = ("number", "prepared", "reply", "root", "writes")
+    __slots__ = ("number", "outcome", "prepared", "reply", "root", "writes")
 
     def __init__(
         self,
@@ -30,7 +30,9 @@ class InFlight:
         prepared: list[Prepared],
         root: StoreSnapshot,
         reply: ReplyTo[int],
+        outcome: Outcome,
     ) -> None:
+        self.outcome = outcome
         self.number = number
         self.writes = writes
         self.prepared = prepared
@@ -92,7 +94,8 @@ class Database:
         It is committed at the end of the block, or rolled back if the block raises. See `Transaction`.
 
         Args:
-            timeout: seconds until the block is cancelled, rolled back, and raises TimeoutError.
+            timeout: seconds until the block is cancelled, rolled back, and raises TimeoutError. Once the block has
+                ended, the outcome of the commit is waited for, however long that takes.
         """
         return Transaction(self, timeout)
 

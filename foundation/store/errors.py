@@ -85,6 +85,17 @@ class JournalDamaged(StoreError):
         )
 
 
+class OutcomeUnknown(StoreError):
+    """The store ended while it wrote the transaction, and did not come back: it may be done, or not.
+
+    Compensations were not called. When the store runs again, look at what is there.
+    """
+
+    category = Category.SYSTEM
+    severity = Severity.CRITICAL
+    remedy = "when the store runs again, look at what is there"
+
+
 class NotWritten(StoreError):
     """The journal could not be written. The transaction was not done."""
 

@@ -2,12 +2,34 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from foundation.store.file import Change, Content
 from supervision import Message, Request
+
+
+class Outcome:
+    """What became of a transaction, also if the store ended before it could answer.
+
+    Attributes:
+        taken: whether the store has begun to write it. Otherwise it was not done, whatever happened.
+        number: of the transaction, if it was written.
+        decided: set when it is known whether it was done.
+    """
+
+    __slots__ = ("decided", "number", "taken")
+
+    def __init__(self) -> None:
+        self.taken = False
+        self.number = 0
+        self.decided: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+
+    def decide(self, done: bool) -> None:
+        """Say whether it was done."""
+        self.decided.set_result(done)
 
 
 class Commit(Request[int], frozen=True):
@@ -18,12 +40,14 @@ class Commit(Request[int], frozen=True):
         scans: the version of each table that was read as a whole.
         writes: new values by table and key, as `Written`.
         registries: writes of registries, by the name of the registry.
+        outcome: where it is noted what became of it.
     """
 
     reads: Mapping[tuple[str, Any], int]
     scans: Mapping[str, int]
     writes: Mapping[tuple[str, Any], Any]
     registries: Mapping[str, tuple[Any, ...]]
+    outcome: Outcome
 
 
 class Written(Message, frozen=True):

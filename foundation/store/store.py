@@ -136,7 +136,9 @@ class Store(Actor):
             return self._working.version
         number = self._working.version + 1
         self._working = _with(self._working, request.writes, number)
-        transaction = InFlight(number, request.writes, prepared, self._working, self.defer_reply())
+        outcome = request.outcome
+        outcome.taken, outcome.number = True, number
+        transaction = InFlight(number, request.writes, prepared, self._working, self.defer_reply(), outcome)
         self._waiting.append(transaction)
         self._database.in_flight.append(transaction)
         if not self._on_its_way:
@@ -206,6 +208,7 @@ class Store(Actor):
                 reply.reply(None)
 
     def _decide(self, transaction: InFlight, *, publish: bool) -> None:
+        transaction.outcome.decide(publish)
         for one in transaction.prepared:
             one.publish() if publish else one.undo()
         self._go_on(transaction.prepared)

@@ -12,9 +12,9 @@ import msgspec
 
 from foundation.registry.directory import Directory
 from foundation.registry.messages import Register, Unregister, Update
-from foundation.store.errors import BadValue, NoTable, RollbackFailed, TransactionEnded
-from foundation.store.messages import Commit, Written
-from supervision import Ref
+from foundation.store.errors import BadValue, NoTable, OutcomeUnknown, RollbackFailed, TransactionEnded
+from foundation.store.messages import Commit, Outcome, Written
+from supervision import CallError, Ref
 
 if TYPE_CHECKING:
     from foundation.store.database import Database
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Compensation = Callable[[], "Awaitable[Any] | Any"]
+#: Seconds to wait for a store that has ended in the middle of a commit.
+PATIENCE = 30.0
 
 
 class Transaction:
@@ -65,7 +67,7 @@ class Transaction:
         self._registries: dict[str, list[Any]] = {}
         self._compensations: list[Compensation] = []
         self._open = False
-        #: The number of the transaction, once it is committed and if it has written anything to a table.
+        #: The number of the transaction, once it is committed: 0 if it has written nothing to a table.
         self.number: int | None = None
 
     # -- tables --------------------------------------------------------------------------------------------------------
@@ -222,16 +224,17 @@ class Transaction:
     ) -> bool | None:
         self._open, failed = False, error
         try:
-            if failed is None:
-                await self._end()
-        except BaseException as refused:
-            failed = refused
-        try:
-            await self._limit.__aexit__(type(failed) if failed else None, failed, None)
+            await self._limit.__aexit__(kind, error, traceback)
         except TimeoutError as late:
             failed = late
+        if failed is None:
+            try:
+                await self._end()
+            except BaseException as refused:
+                failed = refused
         if failed is not None:
-            await self._roll_back(failed)
+            if self.number is None and not isinstance(failed, OutcomeUnknown):
+                await self._roll_back(failed)
             if failed is not error:
                 raise failed
         return None
@@ -243,11 +246,36 @@ class Transaction:
             for name, writes in self._registries.items():
                 parent._registries.setdefault(name, []).extend(writes)
             parent._compensations += self._compensations
-            return
-        if self._writes or self._registries:
+        elif self._writes or self._registries:
             registries = {name: tuple(writes) for name, writes in self._registries.items()}
-            commit = Commit(self._reads, self._scans, self._writes, registries)
-            self.number = await self._database.address.call(commit, timeout=None)
+            commit = Commit(self._reads, self._scans, self._writes, registries, Outcome())
+            await self._committed(commit)
+
+    async def _committed(self, commit: Commit) -> None:
+        """Wait for the outcome of a commit, also if the waiting task is cancelled or the store restarted meanwhile."""
+        call = self._database.address.call(commit, timeout=None)
+        cancelled: asyncio.CancelledError | None = None
+        while not call.done():
+            try:
+                await asyncio.wait([call])
+            except asyncio.CancelledError as late:
+                cancelled = late
+        refused = call.exception()
+        if isinstance(refused, CallError) and commit.outcome.taken and await self._found_out(commit.outcome):
+            refused = None
+        if refused is not None:
+            raise cancelled or refused
+        self.number = commit.outcome.number
+        if cancelled is not None:
+            raise cancelled
+
+    async def _found_out(self, outcome: Outcome) -> bool:
+        """Wait until the next incarnation of the store knows from its journal what was done."""
+        try:
+            async with asyncio.timeout(PATIENCE):
+                return await asyncio.shield(outcome.decided)
+        except TimeoutError:
+            raise OutcomeUnknown(f"transaction {outcome.number}: the store ended, and is not back") from None
 
     async def _roll_back(self, why: BaseException) -> None:
         errors: list[Exception] = []

@@ -24,6 +24,7 @@ from foundation.store import (
     Database,
     NoTable,
     NotWritten,
+    OutcomeUnknown,
     RollbackFailed,
     Store,
     StoreLocked,
@@ -31,7 +32,7 @@ from foundation.store import (
     TransactionEnded,
 )
 from foundation.store.file import StoreFile
-from supervision import Actor, ActorExited, ChildSpec, Ref, Runtime, StartError, Supervisor
+from supervision import Actor, ActorExited, ChildSpec, NoProcess, Ref, Runtime, StartError, Supervisor
 from supervision.errors import BadOption
 from supervision.testing import EventLog, advance, run, settled
 
@@ -520,13 +521,84 @@ async def test_whoever_crashes_in_the_middle_of_a_commit_the_parts_agree(
     gate.set()
     outcome = (await asyncio.gather(task, return_exceptions=True))[0]
     await until(lambda: runtime.whereis("store") is not None and directory.prepared is None)
-    if who == "registry":
-        assert outcome is None
-    else:
-        assert isinstance(outcome, ActorExited)
+    assert outcome is None or isinstance(outcome, ActorExited)
+    assert (outcome is None) is ("a" in rows(bank)), "who committed knows what became of it"
     await directory.register("next", ref)
     assert ("a" in rows(bank)) is (directory.lookup("a") is not None)
     assert directory.prepared is None
+
+
+async def commit_while_the_disk_waits(bank: Database, undone: list[int]) -> asyncio.Task[None]:
+    """Begin a commit, and return when the store has taken it."""
+
+    async def main() -> None:
+        async with bank.transaction(timeout=1.0) as tx:
+            tx.put("log", "a", 1)
+            tx.on_rollback(lambda: undone.append(1))
+
+    task = asyncio.ensure_future(main())
+    await until(lambda: bank.in_flight)
+    return task
+
+
+async def test_a_commit_that_takes_longer_than_the_limit_is_waited_for(
+    runtime: Runtime, bank: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold(monkeypatch)
+    undone: list[int] = []
+    task = await commit_while_the_disk_waits(bank, undone)
+    for _ in range(3):
+        task.cancel()
+        await some_turns()
+    assert not task.done(), "whether it is done is not known yet"
+    gate.set()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert rows(bank) == {"a": 1}
+    assert undone == [], "it was done, so nothing is to be made good"
+
+
+async def test_a_commit_of_a_store_that_is_killed_ends_as_the_journal_says(
+    runtime: Runtime, bank: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate = hold(monkeypatch)
+    undone: list[int] = []
+    task = await commit_while_the_disk_waits(bank, undone)
+    runtime.whereis("store").kill()  # type: ignore[union-attr]
+    gate.set()
+    outcome = (await asyncio.gather(task, return_exceptions=True))[0]
+    assert (outcome is None, undone) in ((True, []), (False, [1]))
+    assert rows(bank) == ({"a": 1} if outcome is None else {})
+
+
+async def test_an_outcome_that_nobody_will_ever_know_is_said_to_be_unknown(
+    runtime: Runtime, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = await runtime.spawn(Store, path, TABLES)
+    bank = Database.of(runtime)
+    gate = hold(monkeypatch)
+    undone: list[int] = []
+    task = await commit_while_the_disk_waits(bank, undone)
+    store.kill()
+    gate.set()
+    with pytest.raises(OutcomeUnknown, match="transaction 1: the store ended, and is not back"):
+        await task
+    assert undone == []
+
+
+async def test_what_the_store_never_took_was_not_done(runtime: Runtime, bank: Database) -> None:
+    undone: list[int] = []
+
+    async def main() -> None:
+        async with bank.transaction() as tx:
+            tx.put("log", "a", 1)
+            tx.on_rollback(lambda: undone.append(1))
+            runtime.whereis("store").kill()  # type: ignore[union-attr]
+
+    outcome = (await asyncio.gather(main(), return_exceptions=True))[0]
+    assert isinstance(outcome, (NoProcess, ActorExited)) or outcome is None
+    await until(lambda: runtime.whereis("store") is not None and bank.table("log") is not None)
+    assert (undone == []) is (outcome is None)
 
 
 async def test_a_decision_that_never_comes_is_no(
