@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from threading import RLock
 from typing import Literal, TypeAlias
 from zlib import crc32
 
@@ -78,6 +79,8 @@ class StoreFile:
     ) -> None:
         self.path = path
         self._fold_after = fold_after
+        #: The thread of a writer that was killed may still be at it when the next one closes the file.
+        self._lock = RLock()
         path.parent.mkdir(parents=True, exist_ok=True)
         tail = tail_of(path)
         try:
@@ -127,6 +130,10 @@ class StoreFile:
         Raises:
             sqlite3.Error: they could not be written, and none of them was.
         """
+        with self._lock:
+            self._append(transactions)
+
+    def _append(self, transactions: Sequence[Sequence[Change]]) -> None:
         records, sequence, checksum = [], self.content.sequence, self._checksum
         for changes in transactions:
             sequence += 1
@@ -160,13 +167,15 @@ class StoreFile:
         """Write a copy of everything to another file, while this one goes on being used."""
         copy = sqlite3.connect(path)
         try:
-            self._database.backup(copy)
+            with self._lock:
+                self._database.backup(copy)
         finally:
             copy.close()
 
     def close(self) -> None:
-        """Close the file."""
-        self._database.close()
+        """Close the file, when what is being written is written."""
+        with self._lock:
+            self._database.close()
 
 
 class _Transaction:
