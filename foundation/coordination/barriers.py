@@ -18,7 +18,8 @@ import msgspec
 
 from foundation.coordination.errors import BadRule, BarrierBroken
 from foundation.coordination.kept import kept
-from foundation.coordination.locks import current_holder, whole
+from foundation.coordination.locks import whole
+from foundation.holder import current_holder
 from foundation.naming import own_name
 from supervision import Actor, Down, Monitor, Ref, Refuse, ReplyTo, Request, Runtime, handle
 

@@ -30,6 +30,7 @@ import msgspec
 from foundation.coordination.errors import BadRule, NotHeld
 from foundation.coordination.kept import kept
 from foundation.events import LockExpired
+from foundation.holder import current_holder
 from foundation.naming import own_name
 from supervision import (
     Actor,
@@ -37,13 +38,11 @@ from supervision import (
     Message,
     Monitor,
     NoProcess,
-    NotRunning,
     Ref,
     Refuse,
     ReplyTo,
     Request,
     Runtime,
-    current_actor,
     handle,
 )
 
@@ -309,14 +308,6 @@ class Lock:
             yield grant
         finally:
             self._address.cast(Release(grant))
-
-
-def current_holder() -> Ref | None:
-    """Return the actor in which this code runs, or None."""
-    try:
-        return current_actor()
-    except NotRunning:
-        return None
 
 
 def whole(what: str, value: Any, most: int | None) -> None:

@@ -11,10 +11,10 @@ import msgspec
 from foundation.dead_letters.letter import Letter, NotKept, letter_for
 from foundation.events import LetterGivenUp
 from foundation.naming import own_name
+from foundation.protection.limits import positive
 from foundation.readings import Reading
-from foundation.store import Database, Transaction
+from foundation.store import Database, Table, Transaction
 from supervision import Actor, CallError, Message, Refuse, Request, Runtime, UnhandledMessage, handle
-from supervision.errors import BadOption
 from supervision.events import Event, Registered, Subscription
 from supervision.reasons import ExitReason
 
@@ -88,8 +88,7 @@ class DeadLetters(Actor):
     ) -> None:
         options = {"attempts": attempts, "expiry": expiry, "interval": interval, "timeout": timeout}
         for name, value in options.items():
-            if not value > 0:
-                raise BadOption(f"DeadLetters: {name}", value, "give a number above 0")
+            positive("DeadLetters", name, value)
         self._store = store
         self._table = table
         self._attempts = attempts
@@ -98,6 +97,9 @@ class DeadLetters(Actor):
         self._timeout = timeout
         #: Letters that are on their way at this moment.
         self._trying: set[int] = set()
+        #: Whom letters wait for, and the table of which that is known.
+        self._awaited: set[str] = set()
+        self._looked_at: Table | None = None
         self._subscription: Subscription | None = None
 
     def init(self) -> None:
@@ -115,7 +117,11 @@ class DeadLetters(Actor):
 
     def _see(self, event: Event) -> None:
         assert isinstance(event, Registered)
-        if any(letter.to == event.name for _, letter in waiting(self._database, self._table)):
+        table = self._database.table(self._table)
+        if table is not self._looked_at:  # names are taken often, and letters kept seldom
+            self._looked_at = table
+            self._awaited = {letter.to for _, letter in waiting(self._database, self._table)}
+        if event.name in self._awaited:
             self.ref.cast(Arrived(event.name))
 
     # -- letters -----------------------------------------------------------------------------------------------------

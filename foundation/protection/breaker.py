@@ -16,8 +16,8 @@ from foundation.events import BreakerChanged
 from foundation.naming import own_name
 from foundation.protection.errors import CircuitOpen
 from foundation.protection.guard import Attempt, Guard
+from foundation.protection.limits import positive
 from supervision import Actor, CallError, Message, Request, Runtime, handle
-from supervision.errors import BadOption
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
@@ -105,7 +105,8 @@ class Breakers(Actor):
     @handle
     def note(self, message: Note) -> None:
         """Take into account how a call went."""
-        breaker, options = self._known[message.name], self._known[message.name].options
+        breaker = self._known[message.name]
+        options = breaker.options
         if message.probe:
             breaker.probing = max(0, breaker.probing - 1)
         if message.outcome == "ignore":
@@ -171,8 +172,7 @@ class CircuitBreaker(Guard):
         actor: str = "breakers",
     ) -> None:
         for field in options.__struct_fields__:
-            if getattr(options, field) <= 0:
-                raise BadOption(f"CircuitBreaker: {field}", getattr(options, field), "give a number above 0")
+            positive("CircuitBreaker", field, getattr(options, field))
         self.name = name
         self._runtime = runtime
         self._address = runtime.name(actor)

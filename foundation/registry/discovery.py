@@ -154,7 +154,7 @@ class Discovery:
         """Return how all are."""
         root = self._root
         by_health = root.counts(self._health)
-        total = len(root.all())
+        total = root.count()
         healthy = by_health.get("healthy", 0) / total if total else 1.0
         return Health(total, by_health, root.counts(self._node), healthy)
 

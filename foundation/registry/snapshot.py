@@ -12,7 +12,7 @@ from foundation.registry.errors import NotIndexed
 from foundation.registry.indexes import OrderedIndex, comparable, family
 from foundation.registry.metadata import values_at
 from foundation.registry.plan import Plan, Source, source, walks
-from foundation.registry.query import Query, Where, asked
+from foundation.registry.query import All, Query, Where, asked
 from foundation.registry.tables import Entry, Tables
 from supervision import Ref
 
@@ -144,7 +144,7 @@ class Snapshot:
         """Return for each value of a field how many entries have it; an entry counts once for each of its values."""
         path = tuple(field.split("."))
         totals: dict[Any, int] = {}
-        for entry in self.all():
+        for entry in self._holding(All(()), self._candidates(None)):
             for value in dict.fromkeys(values_at(entry.metadata, path)):
                 totals[value] = totals.get(value, 0) + 1
         return totals

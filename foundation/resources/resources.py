@@ -23,13 +23,15 @@ from typing import Any, Literal, TypeVar, get_args
 import msgspec
 
 from foundation.events import PressureChanged
+from foundation.holder import current_holder
 from foundation.naming import own_name
 from foundation.protection.guard import Attempt, Guard
+from foundation.protection.limits import positive
 from foundation.readings import Reading
 from foundation.resources.errors import Overloaded, ResourceExhausted
 from foundation.resources.measures import MEASURES, Measure
 from foundation.resources.pressure import Level, Limit
-from supervision import Actor, Down, Message, Monitor, NotRunning, Ref, Refuse, Request, Runtime, current_actor, handle
+from supervision import Actor, Down, Message, Monitor, Ref, Refuse, Request, Runtime, handle
 from supervision.errors import BadOption
 
 T = TypeVar("T")
@@ -262,8 +264,7 @@ class Resource(Guard):
         priority: Priority = "normal",
         actor: str = "resources",
     ) -> None:
-        if not amount > 0:
-            raise BadOption("Resource: amount", amount, "give a number above 0")
+        positive("Resource", "amount", amount)
         if priority not in get_args(Priority):
             raise BadOption("Resource: priority", priority, f"there are {', '.join(get_args(Priority))}")
         self.name = name
@@ -299,12 +300,8 @@ class Resource(Guard):
             Overloaded: there is too much pressure, on this resource or another.
             BadOption: there is no such resource.
         """
-        if holder is None:
-            try:
-                holder = current_actor()
-            except NotRunning:
-                holder = None
-        request = Take(self.name, self._amount if amount is None else amount, holder, self._priority)
+        taken = self._amount if amount is None else amount
+        request = Take(self.name, taken, holder or current_holder(), self._priority)
         return await self._address.call(request)
 
     async def release(self, token: Token) -> bool:

@@ -114,6 +114,9 @@ async def test_what_cannot_is_kept_and_delivered_in_order_when_the_receiver_is_t
         ("elsewhere", "x"),
     ]
     assert "nobody holds this name" in letters[1].reason
+    for other in ("nobody waits for this", "nor for this"):
+        await runtime.spawn(Shop, log, name=other)
+    assert log == []
     await runtime.spawn(Shop, log, name="shop")
     await until(lambda: len(queue.waiting()) == 1)
     assert log == ["a", "b"]
