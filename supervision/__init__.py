@@ -56,6 +56,7 @@ from supervision.budget import BudgetState as BudgetState
 from supervision.budget import RestartBudget as RestartBudget
 from supervision.call import Call as Call
 from supervision.call import ReplyTo as ReplyTo
+from supervision.carrier import Carrier as Carrier
 from supervision.childspec import AutoShutdown as AutoShutdown
 from supervision.childspec import Backoff as Backoff
 from supervision.childspec import ChildSpec as ChildSpec

@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
 import msgspec
 
 from supervision._bounded import BoundedCell
+from supervision._carrying import unload, unload_call
 from supervision._cell import Cell
+from supervision._envelopes import Carried, CarriedCall
 from supervision._isolated import Isolation
 from supervision._silent import returns_nothing
 from supervision._threads import in_thread
@@ -250,6 +252,8 @@ def _system(actor: Actor, request: SystemRequest[Any]) -> Any:
 #: What every actor handles, whatever else it does.
 KERNEL: dict[type, Handler] = {
     Call: _answer,
+    Carried: unload,
+    CarriedCall: unload_call,
     ParentExit: _parent_exit,
     StopOrder: _parent_exit,
     SystemRequest: _system,

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from supervision._envelopes import Carried
 from supervision.call import Call
 from supervision.messages import SystemRequest, Wake
 
@@ -35,7 +36,7 @@ class Interposed(dict[type, "Handler"]):
         from supervision._dispatch import Behaviour
 
         handler = self.base.get(kind) or Behaviour.find(self.base, kind)
-        if kind in (Call, Wake) or issubclass(kind, SystemRequest):
+        if kind in (Carried, Wake) or issubclass(kind, (Call, SystemRequest)):
             self[kind] = handler
             return handler
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from supervision import errors
+from supervision._envelopes import bare
 from supervision._marks import DEAD
 from supervision.mailbox import BoundedBox
 from supervision.messages import Down, Exit
@@ -172,5 +173,5 @@ class Linked(Ref):
     def flush(self, unwanted: Callable[[Any], bool]) -> None:
         """Remove messages that wait in the mailbox."""
         box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
-        for message in [message for message in box or () if unwanted(message)]:
+        for message in [message for message in box or () if unwanted(bare(message))]:
             box.remove(message)

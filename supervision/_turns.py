@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from supervision import errors
 from supervision._death import buried, die
+from supervision._envelopes import bare
 from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
 from supervision._start import started
 from supervision.call import Call
@@ -212,7 +213,7 @@ def returned(cell: Cell, value: Any) -> None:
     call = cell.call_in_hand
     after = cell.after
     if call is None:
-        if value is not None and not isinstance(cell.head, Request):
+        if value is not None and not isinstance(bare(cell.head), Request):
             cell.intend().stop = BadReturnValue(value)
         return
     cell.call_in_hand = None

@@ -23,10 +23,12 @@ class Call(asyncio.Future[R]):
     waits for any more is not handled, and an answer that comes late vanishes.
     """
 
-    __slots__ = ("caller", "deadline", "message", "target")
+    __slots__ = ("caller", "deadline", "load", "message", "target")
 
     #: The actor in whose handler the call was made. Not set if it was made elsewhere.
     caller: Cell
+    #: What it carries. Not set if nothing.
+    load: Any
     message: Any
     target: Cell
     deadline: float | None

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
 
+from supervision._carrying import CARRYING
 from supervision._cell import Cell
 from supervision._death import start_error
 from supervision._isolated import Isolation, isolated
@@ -22,6 +23,7 @@ from supervision._start import start
 from supervision._threads import ThreadPool
 from supervision.actor import Actor
 from supervision.call import Call
+from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
 from supervision.errors import AlreadyRegistered, BadName, BadOption, NotRunning, SupervisionError
 from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
@@ -101,6 +103,7 @@ class Runtime:
         exit_grace: seconds that code has to end after an exit signal before its actor is declared dead.
         run_queue: the order of turns; first in, first out if None.
         threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
+        carrier: what goes along with messages from the context of their senders; None for nothing.
 
     Attributes:
         shared: what the layers above keep for this runtime, each under a key of its own. It outlives every actor.
@@ -121,6 +124,7 @@ class Runtime:
         exit_grace: float = 5.0,
         run_queue: RunQueue | None = None,
         threads: int = 40,
+        carrier: Carrier | None = None,
     ) -> None:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise BadOption("threads", threads, "give a whole number from 1")
@@ -128,6 +132,7 @@ class Runtime:
             raise BadOption("node", node, "give the node a name")
         self.node = node
         self.label = node
+        self.carrier = carrier
         self.random = _random.Random(seed)
         self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)
@@ -341,7 +346,8 @@ class Runtime:
         if name is not None:
             self._check_free(name)
         self._ids = number = self._ids + 1
-        cell = behaviour.cell(scheduler, kind, number, parent, label, name)
+        place = behaviour.cell if self.carrier is None else CARRYING[behaviour.cell]
+        cell = place(scheduler, kind, number, parent, label, name)
         self._cells[number] = cell
         if name is not None:
             self._take_name(name, cell)

@@ -7,7 +7,9 @@ from random import Random
 from typing import Any, TypeVar
 
 from supervision._bounded import BoundedCell
+from supervision._carrying import Carrying, CarryingBoundedCell, CarryingCell
 from supervision._cell import Cell
+from supervision._envelopes import bare
 from supervision._marks import DEAD, IDLE, current
 from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.mailbox import BoundedBox
@@ -107,7 +109,7 @@ def _wire(cell: Cell) -> Wire:
     known = wires(cell)
     if cell not in known:
         known[cell] = Wire(cell)
-        _turn_into(cell, _WiredBounded if isinstance(cell, BoundedCell) else _Wired)
+        _turn_into(cell, _WIRED[type(cell)])
     return known[cell]
 
 
@@ -127,7 +129,7 @@ class _OnWire(Cell):
         if sender is not None and sender.phase == DEAD:
             plain(message)
         else:
-            wires(self)[self].carry(message, lambda: _outside(plain, message))
+            wires(self)[self].carry(bare(message), lambda: _outside(plain, message))
 
     def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
         if isinstance(request, SystemRequest):
@@ -147,11 +149,11 @@ class _OnWire(Cell):
         if wire.faults or not full:
             self.cast(message)
             return
-        wire.tell(message, 1)
+        wire.tell(bare(message), 1)
         try:
             await super().send(message)
         except BaseException:
-            wire.tell(message, -1)
+            wire.tell(bare(message), -1)
             raise
 
     def _take_call(self, call: Call[Any]) -> None:
@@ -177,3 +179,19 @@ class _Wired(_OnWire):
 
 class _WiredBounded(_OnWire, BoundedCell):
     __slots__ = ()
+
+
+class _WiredCarrying(Carrying, _OnWire):
+    __slots__ = ()
+
+
+class _WiredBoundedCarrying(Carrying, _OnWire, BoundedCell):
+    __slots__ = ()
+
+
+_WIRED: dict[type[Cell], type[Cell]] = {
+    Cell: _Wired,
+    BoundedCell: _WiredBounded,
+    CarryingCell: _WiredCarrying,
+    CarryingBoundedCell: _WiredBoundedCarrying,
+}

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 import uvloop
 
-from supervision import Runtime
+from supervision import Actor, Call, Carrier, Ref, Runtime
 from supervision.testing import VirtualClockLoop
 from tests.supervision.probes import Recorder, assert_nothing_left
 
@@ -39,10 +39,50 @@ async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
     assert told == []
 
 
+#: The tests of what happens to messages. They hold as well when each message carries something.
+_OF_MESSAGES = {
+    "test_become",
+    "test_call",
+    "test_faults",
+    "test_ledger",
+    "test_mailbox",
+    "test_scenarios_actor_messages",
+    "test_scenarios_groups",
+    "test_scenarios_system",
+    "test_scenarios_tasks",
+}
+
+
+class CarryAlways:
+    """A carrier that puts something on each message and does nothing with it."""
+
+    def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
+        """Put a 1 on it."""
+        return 1
+
+    def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
+        """Go on."""
+        assert carried == 1
+        return proceed()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of messages with runtimes that carry something as well."""
+    if metafunc.module.__name__.rpartition(".")[2] in _OF_MESSAGES and "runtime" in metafunc.fixturenames:
+        metafunc.parametrize("carrier", [None, CarryAlways()], ids=["", "carrying"], indirect=True)
+
+
 @pytest.fixture
-async def runtime(loop_errors: list[dict[str, Any]]) -> AsyncIterator[Runtime]:
+def carrier(request: pytest.FixtureRequest) -> Carrier | None:
+    """What the runtime's messages carry."""
+    carrier: Carrier | None = getattr(request, "param", None)
+    return carrier
+
+
+@pytest.fixture
+async def runtime(loop_errors: list[dict[str, Any]], carrier: Carrier | None) -> AsyncIterator[Runtime]:
     """A runtime that must be empty when the test is over."""
-    async with Runtime(watchdog=None, reports=False, seed=1) as made:
+    async with Runtime(watchdog=None, reports=False, seed=1, carrier=carrier) as made:
         yield made
     assert_nothing_left(made)
 
