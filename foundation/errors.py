@@ -16,11 +16,13 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Mapping
 from enum import Enum
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import msgspec
 
+from foundation.telemetry.context import facts_of
 from supervision import errors as kernel
 
 
@@ -61,12 +63,14 @@ class Description(msgspec.Struct, frozen=True):
         severity: how bad it is.
         retryable: whether the same may succeed a moment later.
         remedy: what helps.
+        context: the facts that were bound to the work in which it arose (`foundation.telemetry.bound`).
     """
 
     category: Category
     severity: Severity
     retryable: bool
     remedy: str
+    context: Mapping[str, Any] = {}
 
 
 class FoundationError(Exception):
@@ -114,6 +118,8 @@ def describe(error: BaseException) -> Description:
     Args:
         error: one of the platform's says it itself; what nobody knows is a defect: not worth trying again.
     """
+    context = dict(facts_of(error))
     if isinstance(error, FoundationError):
-        return Description(error.category, error.severity, error.retryable, error.remedy)
-    return next((description for kind, description in _KNOWN if isinstance(error, kind)), _DEFECT)
+        return Description(error.category, error.severity, error.retryable, error.remedy, context)
+    known = next((description for kind, description in _KNOWN if isinstance(error, kind)), _DEFECT)
+    return msgspec.structs.replace(known, context=context) if context else known

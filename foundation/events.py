@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervision import Ref
 from supervision.events import ActorEvent, Event
 
@@ -55,6 +57,14 @@ class LeaderElected(Event, frozen=True, kw_only=True):
     election: str
     term: int
     leader: Ref | None
+
+
+class AuctionClosed(Event, frozen=True, kw_only=True):
+    """An auction is over. ``winner`` and ``price`` are None if nothing was sold."""
+
+    auction: str
+    winner: Any
+    price: float | None
 
 
 class PressureChanged(Event, frozen=True, kw_only=True):

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervision.call import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
+    from supervision.actor import Actor
     from supervision.call import Call
     from supervision.mailbox import MailboxStatistics
     from supervision.messages import Request
@@ -68,6 +69,8 @@ class Ref(Address):
     __slots__ = ()
 
     id: int
+    #: Its class.
+    kind: type[Actor]
     #: Whether the actor lives: it has not ended and has not been told to end at once.
     alive: bool
 

@@ -1,10 +1,16 @@
 """Coordination: locks, barriers, elections and consensus. All waiting is for an event; nothing polls.
 
 Each has an actor that decides (`Locks`, `Barriers`, `Elections`, `Consensus`), and a small object by which it is used
-(`Lock`, `Barrier`, `Election`, and the function `propose`). `foundation.coordination.auctions` and
-`foundation.coordination.market` share out what there is.
+(`Lock`, `Barrier`, `Election`, and the function `propose`). `Auctions` and `Markets` share out what there is, by
+`Auction` and `Market`; their rules, `foundation.coordination.auctions` and `foundation.coordination.market`, can be
+used alone as well.
 """
 
+from foundation.coordination.auctioneer import Ascending as Ascending
+from foundation.coordination.auctioneer import Auction as Auction
+from foundation.coordination.auctioneer import Auctions as Auctions
+from foundation.coordination.auctioneer import Descending as Descending
+from foundation.coordination.auctioneer import Sealed as Sealed
 from foundation.coordination.barriers import Barrier as Barrier
 from foundation.coordination.barriers import Barriers as Barriers
 from foundation.coordination.barriers import Passage as Passage
@@ -27,6 +33,9 @@ from foundation.coordination.errors import BarrierBroken as BarrierBroken
 from foundation.coordination.errors import BidRefused as BidRefused
 from foundation.coordination.errors import CoordinationError as CoordinationError
 from foundation.coordination.errors import NotHeld as NotHeld
+from foundation.coordination.exchange import Market as Market
+from foundation.coordination.exchange import Markets as Markets
+from foundation.coordination.exchange import Traded as Traded
 from foundation.coordination.locks import Grant as Grant
 from foundation.coordination.locks import Lock as Lock
 from foundation.coordination.locks import Locks as Locks

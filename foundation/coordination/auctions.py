@@ -92,6 +92,45 @@ def _amount(what: str, amount: Any) -> None:
         raise BadRule(what, amount, "give a number from 0")
 
 
+class SealedBids:
+    """An auction in which bids are secret, and opened at the end. Who bids again has changed the bid.
+
+    Args:
+        reserve: the lowest price.
+        second_price: whether the second highest bid is paid (`vickrey`) instead of the highest (`first_price`).
+
+    Raises:
+        BadRule: the reserve makes no sense.
+    """
+
+    asked: None = None
+
+    def __init__(self, reserve: float = 0.0, *, second_price: bool = False) -> None:
+        _amount("reserve", reserve)
+        self._reserve = reserve
+        self._sale = vickrey if second_price else first_price
+        self._bids: dict[Any, Bid] = {}
+
+    def bid(self, bidder: Any, amount: float) -> Bid:
+        """Bid, or bid again.
+
+        Raises:
+            BadRule: the amount is no number.
+        """
+        _amount(f"bid of {bidder}", amount)
+        self._bids.pop(bidder, None)
+        self._bids[bidder] = Bid(bidder, amount)
+        return self._bids[bidder]
+
+    def withdraw(self, bidder: Any) -> None:
+        """Forget the bid of somebody who is gone."""
+        self._bids.pop(bidder, None)
+
+    def close(self) -> Sale | None:
+        """Open the bids, and return the sale."""
+        return self._sale(list(self._bids.values()), self._reserve)
+
+
 class English:
     """An auction in which the price goes up: each bid is higher than the last by at least the increment.
 
@@ -179,6 +218,31 @@ class Dutch:
             else:
                 self.price = max(self._floor, self.price - self._step)
         return not self.closed
+
+    @property
+    def asked(self) -> float:
+        """The present price."""
+        return self.price
+
+    def bid(self, bidder: Any, amount: float) -> Sale:
+        """Take it at the present price, if that is at most ``amount``.
+
+        Raises:
+            BidRefused: the price is higher, or the auction is over.
+            BadRule: the amount is no number.
+        """
+        _amount(f"bid of {bidder}", amount)
+        if not self.closed and amount < self.price:
+            raise BidRefused(f"{bidder} bids {amount:g}: {self.price:g} is asked for")
+        return self.take(bidder)
+
+    def withdraw(self, bidder: Any) -> None:
+        """Do nothing: who bids has bought."""
+
+    def close(self) -> Sale | None:
+        """End the auction, and return the sale; None if nobody took it."""
+        self.closed = True
+        return self.sale
 
     def take(self, bidder: Any) -> Sale:
         """Take it at the present price.

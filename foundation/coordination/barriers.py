@@ -19,9 +19,10 @@ import msgspec
 from foundation.coordination.errors import BadRule, BarrierBroken
 from foundation.coordination.kept import kept
 from foundation.coordination.locks import whole
+from foundation.coordination.watched import Watched
 from foundation.holder import current_holder
 from foundation.naming import own_name
-from supervision import Actor, Down, Monitor, Ref, Refuse, ReplyTo, Request, Runtime, handle
+from supervision import Actor, Down, Ref, Refuse, ReplyTo, Request, Runtime, handle
 
 
 class Passage(msgspec.Struct, frozen=True):
@@ -51,7 +52,7 @@ class Barriers(Actor):
 
     def __init__(self) -> None:
         self._there: dict[str, list[tuple[ReplyTo[Passage], Arrive]]] = {}
-        self._watched: dict[Ref, Monitor] = {}
+        self._watched = Watched(self)
 
     def init(self) -> None:
         """Take over how often they had all arrived."""
@@ -66,8 +67,7 @@ class Barriers(Actor):
             raise Refuse(BadRule(f"parties of {request.name}", request.parties, remedy))
         there.append((self.defer_reply(), request))
         self._there[request.name] = there
-        if request.who is not None and request.who not in self._watched:
-            self._watched[request.who] = self.monitor(request.who)
+        self._watched.add(request.who)
         if len(there) == request.parties:
             generation = self._generations[request.name] = self._generations.get(request.name, 0) + 1
             for place, (reply, _) in enumerate(there, start=1):
@@ -78,9 +78,7 @@ class Barriers(Actor):
     @handle
     def ended(self, message: Down) -> None:
         """Let nobody pass where an actor had arrived that has ended."""
-        ref = message.target
-        assert isinstance(ref, Ref)
-        del self._watched[ref]
+        ref = self._watched.ended(message)
         for name, there in list(self._there.items()):
             if any(request.who is ref for _, request in there):
                 for reply, _ in there:
@@ -89,9 +87,7 @@ class Barriers(Actor):
 
     def _clear(self, name: str) -> None:
         del self._there[name]
-        waiting = {request.who for there in self._there.values() for _, request in there}
-        for ref in [ref for ref in self._watched if ref not in waiting]:
-            self.demonitor(self._watched.pop(ref), flush=True)
+        self._watched.only({request.who for there in self._there.values() for _, request in there})
 
 
 class Barrier:

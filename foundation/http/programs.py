@@ -23,6 +23,7 @@ from foundation.programs import (
     program_name,
 )
 from foundation.resources import Resource, ResourceError
+from foundation.telemetry import request as traced
 from foundation.tree.view import degraded, view
 from supervision import (
     ActorExited,
@@ -90,10 +91,11 @@ class Programs:
     async def run(self, request: Request) -> Response:
         """Run a program on the inputs in the body, and return its outputs."""
         name = request.path_params["name"]
-        self._address(name)
-        inputs = _inputs(await _body(request))
-        answer: Answer = await self._admitted(lambda: self._ask(name, RunProgram(inputs), self._timeout))
-        return json_response(answer.outputs)
+        with traced(self._runtime, "POST /programs/{name}", request.headers, program=name):
+            self._address(name)
+            inputs = _inputs(await _body(request))
+            answer: Answer = await self._admitted(lambda: self._ask(name, RunProgram(inputs), self._timeout))
+            return json_response(answer.outputs)
 
     async def _admitted(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Do something with a token of the resource ``work``, if the runtime limits that.

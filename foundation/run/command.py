@@ -17,7 +17,9 @@ from foundation.run.logs import configure_logging, wants_colours
 from foundation.run.serve import Outcome, Service
 from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
 from foundation.run.signals import StopSignals
+from foundation.telemetry import CarryContext
 from foundation.tree import DEFAULT, Tree, TreeError, load_tree
+from supervision import Carrier
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -44,8 +46,11 @@ def main(
         settings = read_settings(sys.argv[1:] if arguments is None else arguments, environ)
         factory = loop_factory(settings.uvloop)
         with _importable(settings.tree):
-            tree = load_tree(settings.tree, values={"host": settings.host, "port": settings.port})
-            return _check(tree, plain) if settings.check else _run(tree, settings, environ, factory, leave)
+            tree = load_tree(
+                settings.tree, values={"host": settings.host, "port": settings.port, "state": settings.state}
+            )
+            carrier = carrier_for(settings.trace)
+            return _check(tree, plain) if settings.check else _run(tree, settings, environ, factory, carrier, leave)
     except (BadInput, TreeError) as error:
         plain.fail(str(error))
         return 2
@@ -74,6 +79,27 @@ def loop_factory(
     return uvloop.new_event_loop
 
 
+def carrier_for(
+    trace: float | None, installed: Callable[[], bool] = lambda: util.find_spec("opentelemetry") is not None
+) -> Carrier:
+    """Return what goes along with messages: the facts bound to the work, and its trace if that is wanted.
+
+    Args:
+        trace: the share of traces that are kept; None for no tracing.
+        installed: tells whether OpenTelemetry is.
+
+    Raises:
+        BadInput: traces are wanted and OpenTelemetry is not installed.
+    """
+    if trace is None:
+        return CarryContext()
+    if not installed():
+        raise BadInput("--trace", None, "OpenTelemetry is not installed; run: pip install 'foundation-otp[otel]'")
+    from foundation.telemetry.tracing import Tracing
+
+    return Tracing(trace)
+
+
 @contextmanager
 def _importable(tree: str) -> Generator[None]:
     """Let a tree name modules in the working directory, and beside its file."""
@@ -96,6 +122,7 @@ def _run(
     settings: Settings,
     environ: Mapping[str, str],
     factory: LoopFactory | None,
+    carrier: Carrier,
     leave: Callable[[int], NoReturn],
 ) -> int:
     colours = wants_colours(sys.stderr, environ)
@@ -113,7 +140,7 @@ def _run(
         leave(outcome.status)
 
     with asyncio.Runner(loop_factory=factory) as runner:
-        outcome = runner.run(_serve(tree, settings, console, gone))
+        outcome = runner.run(_serve(tree, settings, console, gone, carrier))
         if outcome.forced:
             gone(outcome)
     if outcome.reason:
@@ -121,7 +148,14 @@ def _run(
     return outcome.status
 
 
-async def _serve(tree: Tree, settings: Settings, console: Console, gone: Callable[[Outcome], NoReturn]) -> Outcome:
+async def _serve(
+    tree: Tree,
+    settings: Settings,
+    console: Console,
+    gone: Callable[[Outcome], NoReturn],
+    carrier: Carrier,
+) -> Outcome:
     signals = StopSignals(lambda: gone(Outcome(1, "forced: the event loop is blocked")))
     with signals.installed():
-        return await Service(tree, console, signals, settings.shutdown_timeout, settings.chaos).run()
+        limit, chaos = settings.shutdown_timeout, settings.chaos
+        return await Service(tree, console, signals, limit, chaos, carrier).run()

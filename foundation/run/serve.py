@@ -13,7 +13,7 @@ from foundation.run.console import Boot, Console
 from foundation.run.notify import notify
 from foundation.run.signals import StopSignals
 from foundation.tree import RunningTree, Tree, explain
-from supervision import ChildSpec, Runtime, StartError, Supervisor
+from supervision import Carrier, ChildSpec, Runtime, StartError, Supervisor
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -39,6 +39,7 @@ class Service:
         signals: what asks for its end.
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in when the tree is up; None for none.
+        carrier: what goes along with messages.
     """
 
     def __init__(
@@ -48,16 +49,18 @@ class Service:
         signals: StopSignals,
         shutdown_timeout: float,
         chaos: ChaosSettings | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         self._tree = tree
         self._console = console
         self._signals = signals
         self._limit = shutdown_timeout
         self._chaos = chaos
+        self._carrier = carrier
 
     async def run(self) -> Outcome:
         """Start the tree, keep it running, and return how it ended."""
-        async with Runtime() as runtime:
+        async with Runtime(carrier=self._carrier) as runtime:
             running = RunningTree(self._tree, runtime)
             boot = self._console.watch(runtime, self._tree)
             began = runtime.clock.time()

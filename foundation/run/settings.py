@@ -20,6 +20,9 @@ from foundation.tree.errors import did_you_mean
 #: How the environment's variables begin.
 PREFIX = "FOUNDATION_"
 
+#: Where systemd tells a service its ``StateDirectory``.
+SYSTEMD_STATE = "STATE_DIRECTORY"
+
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
 
@@ -43,9 +46,11 @@ class Settings(msgspec.Struct, frozen=True):
         json_logs: whether logs are JSON, one object a line.
         host: what ``${host}`` in a tree stands for.
         port: what ``${port}`` in a tree stands for.
+        state: what ``${state}`` in a tree stands for: the directory for what is kept over restarts.
         uvloop: whether to run on uvloop; None if it is installed.
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in; None for none.
+        trace: the share of traces that are kept, besides those with errors; None for no tracing.
     """
 
     tree: str = str(DEFAULT)
@@ -53,9 +58,11 @@ class Settings(msgspec.Struct, frozen=True):
     json_logs: bool = False
     host: str = "127.0.0.1"
     port: int = 8000
+    state: str = ".foundation"
     uvloop: bool | None = None
     shutdown_timeout: float = 30.0
     chaos: ChaosSettings | None = None
+    trace: float | None = None
 
 
 def _text(value: str) -> str:
@@ -80,6 +87,16 @@ def _seconds(value: str) -> float:
     return number
 
 
+def _share(value: str) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= 1:
+        raise ValueError("give the share of traces to keep, from 0 to 1")
+    return number
+
+
 def _flag(value: str) -> bool:
     if value.lower() not in (*_TRUE, *_FALSE):
         raise ValueError(f"choose one of {', '.join(_TRUE)}, or {', '.join(filter(None, _FALSE))}")
@@ -91,9 +108,11 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "json_logs": _flag,
     "host": _text,
     "port": _port,
+    "state": _text,
     "uvloop": _flag,
     "shutdown_timeout": _seconds,
     "chaos": ChaosSettings.of,
+    "trace": _share,
 }
 
 
@@ -120,6 +139,11 @@ def _parser() -> _Parser:
     parser.add_argument("--json-logs", action=either, help="logs as JSON, one object a line")
     parser.add_argument("--host", help="where the HTTP front listens (default: 127.0.0.1)")
     parser.add_argument("--port", help="the port of the HTTP front, 0 for any (default: 8000)")
+    parser.add_argument(
+        "--state",
+        metavar="DIR",
+        help="the directory for what is kept over restarts (default: that of systemd's StateDirectory, or .foundation)",
+    )
     parser.add_argument("--uvloop", action=either, help="whether to run on uvloop (default: if it is installed)")
     parser.add_argument("--shutdown-timeout", metavar="SECONDS", help="how long an orderly stop may take (default: 30)")
     parser.add_argument(
@@ -128,6 +152,12 @@ def _parser() -> _Parser:
         help="let faults happen to the children with the tag 'chaos': those of the file PLAN, or random ones. "
         "seed, rate (a minute, default 6), for (seconds), max (in any minute, default 10), "
         "faults (kill+exit+crash+hang+late_reply+suspend), tag, mode (within_budget, unlimited), dry (true, false)",
+    )
+    parser.add_argument(
+        "--trace",
+        metavar="SHARE",
+        help="trace calls from actor to actor with OpenTelemetry, and keep this share of the traces, from 0 to 1; "
+        "those with errors are always kept (default: no tracing)",
     )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser
@@ -162,6 +192,8 @@ def _option(name: str) -> str:
 def _from_environment(environ: Mapping[str, str], told: Mapping[str, object]) -> dict[str, Any]:
     """Return what the environment says and no argument does."""
     values = {name: environ.get(_variable(name)) for name in _READERS if name not in told}
+    if values.get("state", "") is None:
+        values["state"] = environ.get(SYSTEMD_STATE)
     return _read({name: value for name, value in values.items() if value is not None}, _variable)
 
 

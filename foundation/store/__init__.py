@@ -14,6 +14,7 @@ from foundation.store.errors import OutcomeUnknown as OutcomeUnknown
 from foundation.store.errors import RollbackFailed as RollbackFailed
 from foundation.store.errors import StoreError as StoreError
 from foundation.store.errors import StoreLocked as StoreLocked
+from foundation.store.errors import StoreUnreachable as StoreUnreachable
 from foundation.store.errors import TransactionEnded as TransactionEnded
 from foundation.store.snapshot import Row as Row
 from foundation.store.snapshot import StoreSnapshot as StoreSnapshot

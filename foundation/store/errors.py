@@ -114,4 +114,16 @@ class StoreLocked(StoreError):
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        super().__init__(f"{path} is open elsewhere: one store at a time has a file")
+        super().__init__(f"{path} is open elsewhere: {self.remedy}")
+
+
+class StoreUnreachable(StoreError):
+    """The file, or its directory, cannot be made or opened."""
+
+    category = Category.CONFIG
+    severity = Severity.HIGH
+    remedy = "name a directory that can be written to"
+
+    def __init__(self, path: Path, why: str) -> None:
+        self.path = path
+        super().__init__(f"{path} cannot be opened ({why}): {self.remedy}")

@@ -16,7 +16,7 @@ from zlib import crc32
 
 import msgspec
 
-from foundation.store.errors import JournalDamaged, StoreLocked
+from foundation.store.errors import JournalDamaged, StoreLocked, StoreUnreachable
 from foundation.store.tail import Tail, tail_of
 
 #: When a commit is safe. ``full``: when it is answered, it is on the disk (fsync), whatever happens. ``normal``: it
@@ -67,6 +67,7 @@ class StoreFile:
     Raises:
         JournalDamaged: it is damaged, and is refused.
         StoreLocked: somebody else has it open.
+        StoreUnreachable: it cannot be made or opened.
     """
 
     def __init__(
@@ -81,12 +82,12 @@ class StoreFile:
         self._fold_after = fold_after
         #: The thread of a writer that was killed may still be at it when the next one closes the file.
         self._lock = RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        tail = tail_of(path)
         try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            tail = tail_of(path)
             self._database = sqlite3.connect(path, wait, isolation_level=None, check_same_thread=False)
-        except sqlite3.Error as error:
-            raise JournalDamaged(path, None, str(error)) from error
+        except (OSError, sqlite3.Error) as error:
+            raise StoreUnreachable(path, str(error)) from error
         try:
             self._database.execute("PRAGMA locking_mode = EXCLUSIVE")
             self._database.execute("PRAGMA journal_mode = WAL")

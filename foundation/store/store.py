@@ -16,7 +16,7 @@ from foundation.registry.directory import Directory
 from foundation.registry.messages import Decided, Prepare
 from foundation.registry.prepared import Prepared
 from foundation.store.database import Database, InFlight
-from foundation.store.errors import Conflict, JournalDamaged, NotWritten, StoreLocked
+from foundation.store.errors import Conflict, JournalDamaged, NotWritten, StoreLocked, StoreUnreachable
 from foundation.store.file import Content, Sync
 from foundation.store.messages import Append, Appended, BackUp, Commit, Flush, Open, Written
 from foundation.store.snapshot import Row, StoreSnapshot, Table
@@ -86,7 +86,8 @@ class Store(Actor):
         self._writer: Ref = await self.spawn_link(Writer, self._database.opened, *self._options)
         try:
             content = await self._writer.call(Open(), timeout=None)
-        except (JournalDamaged, StoreLocked) as error:
+        except (JournalDamaged, StoreLocked, StoreUnreachable) as error:
+            await self._writer.stop()
             raise Refuse(error) from error
         root = self._read(content)
         self._resolve(content.sequence)

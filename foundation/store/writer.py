@@ -6,7 +6,7 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-from foundation.store.errors import JournalDamaged, NotWritten, StoreLocked
+from foundation.store.errors import JournalDamaged, NotWritten, StoreLocked, StoreUnreachable
 from foundation.store.file import Content, StoreFile, Sync
 from foundation.store.messages import Append, BackUp, Open
 from supervision import Actor, ExitReason, Refuse, handle
@@ -44,7 +44,7 @@ class Writer(Actor):
             self._opened.pop().close()
         try:
             self._file = StoreFile(self._path, self._sync, self._fold_after, self._damaged)
-        except (JournalDamaged, StoreLocked) as error:
+        except (JournalDamaged, StoreLocked, StoreUnreachable) as error:
             raise Refuse(error) from error
         self._opened.append(self._file)
         return self._file.content

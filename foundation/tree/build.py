@@ -192,13 +192,16 @@ class Builder:
             return {name: self._filled(item, path, f"{key}.{name}") for name, item in value.items()}
         if isinstance(value, list):
             return [self._filled(item, path, key) for item in value]
-        match = _PLACEHOLDER.fullmatch(value) if isinstance(value, str) else None
-        if match is None:
+        if not isinstance(value, str):
             return value
-        if match[1] not in self._values:
-            known = ", ".join(f"${{{name}}}" for name in self._values)
-            raise self._error(path, key, value, f"choose from {known}{did_you_mean(match[1], self._values)}")
-        return self._values[match[1]]
+        for name in _PLACEHOLDER.findall(value):
+            if name not in self._values:
+                known = ", ".join(f"${{{name}}}" for name in self._values)
+                raise self._error(path, key, value, f"choose from {known}{did_you_mean(name, self._values)}")
+        whole = _PLACEHOLDER.fullmatch(value)
+        if whole is not None:  # it may stand for something else than text
+            return self._values[whole[1]]
+        return _PLACEHOLDER.sub(lambda match: str(self._values[match[1]]), value)
 
     # -- errors ----------------------------------------------------------------------------------------------------
 

@@ -28,8 +28,9 @@
     dynamic = true                        # children come and go; those listed here are its first
     max_children = 1000
 
-``"${port}"`` and ``"${host}"`` in ``args`` and ``kwargs`` stand for what the command line or the environment says. A
-part with ``optional = true`` is left out where something that it needs is not installed; `docs/how-to` tells more.
+``${port}``, ``${host}`` and ``${state}`` in ``args`` and ``kwargs`` stand for what the command line or the environment
+says. A part with ``optional = true`` is left out where something that it needs is not installed; `docs/how-to` tells
+more.
 """
 
 from __future__ import annotations

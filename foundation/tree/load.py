@@ -16,8 +16,8 @@ from supervision import ChildSpec, SpecError, Supervisor, check_child_specs
 
 #: The tree that runs if no other is named.
 DEFAULT = Path(__file__).parent.parent / "run" / "default.toml"
-#: What ``${host}`` and ``${port}`` in a tree stand for unless somebody says otherwise.
-VALUES: Mapping[str, object] = {"host": "127.0.0.1", "port": 8000}
+#: What ``${name}`` in a tree stands for unless somebody says otherwise.
+VALUES: Mapping[str, object] = {"host": "127.0.0.1", "port": 8000, "state": ".foundation"}
 
 _KINDS = (
     "give a Tree, a ChildSpec, a Supervisor class, a list of child specs, a mapping like a tree file, or a function"
@@ -33,7 +33,8 @@ def load_tree(
         source: the path of a TOML file (see `foundation.tree.format`); an import path ``package.module:attribute``; or
             what may stand there: a `Tree`, a `ChildSpec`, a `Supervisor` class, a list of child specifications, a
             mapping like a tree file, or a function that returns one of these.
-        values: what ``${name}`` in a file's arguments stands for; ``host`` and ``port`` are always known.
+        values: what ``${name}`` in a file's arguments stands for; ``host``,
+            ``port`` and ``state`` (the directory for what is kept) are always known.
         without: paths below the root of parts of a file to do without, such as ``http``.
 
     Raises:

@@ -20,12 +20,14 @@ import structlog
 
 from foundation.programs import Field, Interface
 from foundation.run import main
-from foundation.run.command import loop_factory
+from foundation.run.command import carrier_for, loop_factory
 from foundation.run.console import curl
 from foundation.run.logs import wants_colours
 from foundation.run.serve import Outcome
 from foundation.run.settings import BadInput
 from foundation.run.signals import StopSignals
+from foundation.telemetry import CarryContext
+from foundation.telemetry.tracing import Tracing
 from supervision import Actor
 from tests.foundation.parts import Worker
 
@@ -426,6 +428,13 @@ def test_uvloop_is_used_if_it_is_there_and_asked_for_only_if_it_is_there() -> No
     assert loop_factory(None) is not None
     with pytest.raises(BadInput, match="uvloop is not installed; run: pip install uvloop"):
         loop_factory(True, lambda: False)
+
+
+def test_messages_carry_facts_and_if_it_is_asked_for_traces() -> None:
+    assert type(carrier_for(None)) is CarryContext
+    assert type(carrier_for(0.5)) is Tracing
+    with pytest.raises(BadInput, match="OpenTelemetry is not installed; run: pip install 'foundation-otp"):
+        carrier_for(1.0, lambda: False)
 
 
 async def test_signals_are_handled_as_before_when_all_is_over() -> None:

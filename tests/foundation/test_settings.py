@@ -17,9 +17,9 @@ def test_without_arguments_the_default_tree_runs_at_loopback() -> None:
 
 
 def test_all_can_be_said_by_arguments() -> None:
-    arguments = ["t.toml", "--check", "--json-logs", "--host", "::", "--port", "0", "--no-uvloop"]
-    assert read_settings([*arguments, "--shutdown-timeout", "2.5"], {}) == Settings(
-        "t.toml", True, True, "::", 0, False, 2.5
+    arguments = ["t.toml", "--check", "--json-logs", "--host", "::", "--port", "0", "--state", "s", "--no-uvloop"]
+    assert read_settings([*arguments, "--shutdown-timeout", "2.5", "--trace", "0.5"], {}) == Settings(
+        "t.toml", True, True, "::", 0, "s", False, 2.5, trace=0.5
     )
 
 
@@ -29,12 +29,21 @@ def test_all_can_be_said_by_the_environment_and_arguments_win() -> None:
         "FOUNDATION_JSON_LOGS": "yes",
         "FOUNDATION_HOST": "h",
         "FOUNDATION_PORT": "1",
+        "FOUNDATION_STATE": "s",
         "FOUNDATION_UVLOOP": "off",
         "FOUNDATION_SHUTDOWN_TIMEOUT": "3",
     }
-    assert read_settings([], environ) == Settings("t.toml", False, True, "h", 1, False, 3.0)
+    assert read_settings([], environ) == Settings("t.toml", False, True, "h", 1, "s", False, 3.0)
     told = read_settings(["u.toml", "--no-json-logs", "--port", "2", "--uvloop"], environ)
-    assert told == Settings("u.toml", False, False, "h", 2, True, 3.0)
+    assert told == Settings("u.toml", False, False, "h", 2, "s", True, 3.0)
+
+
+def test_what_is_kept_goes_where_the_service_manager_says_unless_somebody_says_otherwise() -> None:
+    systemd = {"STATE_DIRECTORY": "/var/lib/x"}
+    assert read_settings([], {}).state == ".foundation"
+    assert read_settings([], systemd).state == "/var/lib/x"
+    assert read_settings([], {**systemd, "FOUNDATION_STATE": "s"}).state == "s"
+    assert read_settings(["--state", "t"], systemd).state == "t"
 
 
 def test_a_variable_that_is_wrong_does_not_matter_if_an_argument_wins() -> None:
@@ -50,6 +59,8 @@ def test_a_variable_that_is_wrong_does_not_matter_if_an_argument_wins() -> None:
         (["--host", ""], {}, "--host = '': give something that is not empty"),
         (["--shutdown-timeout", "soon"], {}, "--shutdown-timeout = 'soon': give a finite number of seconds"),
         (["--shutdown-timeout", "inf"], {}, "--shutdown-timeout = 'inf': give a finite number of seconds"),
+        (["--trace", "2"], {}, "--trace = '2': give the share of traces to keep, from 0 to 1"),
+        (["--trace", "all"], {}, "--trace = 'all': give the share of traces to keep, from 0 to 1"),
         ([], {"FOUNDATION_PORT": "many"}, "FOUNDATION_PORT = 'many': give a whole number"),
         ([], {"FOUNDATION_UVLOOP": "maybe"}, "FOUNDATION_UVLOOP = 'maybe': choose one of 1, true, yes, on, or 0, fa"),
         ([], {"FOUNDATION_TREE": ""}, "FOUNDATION_TREE = '': give something"),

@@ -787,7 +787,7 @@ async def test_a_backup_is_a_store_of_its_own(runtime: Runtime, bank: Database, 
 
 
 async def test_the_file_belongs_to_one_store(runtime: Runtime, bank: Database, path: Path) -> None:
-    with pytest.raises(StoreLocked, match="one store at a time"):
+    with pytest.raises(StoreLocked, match="is open elsewhere: stop the other one"):
         StoreFile(path, wait=0.01)
 
 

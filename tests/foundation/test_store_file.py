@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.store import JournalDamaged
+from foundation.store import JournalDamaged, StoreUnreachable
 from foundation.store.file import StoreFile
 from foundation.store.tail import Tail, tail_of
 
@@ -123,8 +123,11 @@ def test_what_sqlite_cannot_read_is_damaged(path: Path) -> None:
 
 def test_a_file_that_cannot_be_made_is_said(tmp_path: Path) -> None:
     (tmp_path / "file.db").mkdir()
-    with pytest.raises(JournalDamaged, match="unable to open"):
+    with pytest.raises(StoreUnreachable, match=r"file\.db cannot be opened \(unable to open .*\): name a directory"):
         StoreFile(tmp_path / "file.db")
+    (tmp_path / "file").touch()
+    with pytest.raises(StoreUnreachable, match="File exists"):
+        StoreFile(tmp_path / "file" / "file.db")
 
 
 def test_a_write_that_fails_leaves_nothing(path: Path) -> None:

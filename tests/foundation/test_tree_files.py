@@ -138,7 +138,7 @@ WORKER = CHILD + 'start = "PARTS:Worker"\n'
         (CHILD + 'start = "PARTS:Picky"', "child a: start", f"{PARTS}:Picky", "it takes (first: "),
         (WORKER + "argz = 1", "child a: argz", 1, "(did you mean 'args'?)"),
         (WORKER + "args = 1", "child a: args", 1, "give a list"),
-        (WORKER + 'args = [["${prot}"]]', "child a: args", "${prot}", "${port} (did you mean 'port'?)"),
+        (WORKER + 'args = [["${prot}"]]', "child a: args", "${prot}", "${state} (did you mean 'port'?)"),
         (WORKER + 'kwargs = { x = "${}" }', "child a: kwargs.x", "${}", "choose from ${host}, ${port}"),
         (WORKER + 'restart = "alwayz"', "child a: restart", "alwayz", "choose one of permanent, transient"),
         (WORKER + 'shutdown = "soon"', "child a: shutdown", "soon", "give seconds, or one of brutal_kill"),
@@ -330,3 +330,9 @@ def test_a_supervisor_that_lists_its_children_in_a_way_of_its_own_shows_none() -
 def test_a_function_that_does_not_say_what_it_takes_is_not_checked() -> None:
     check_arguments(dict, (), {})
     check_arguments(7, (), {})
+
+
+def test_a_placeholder_can_be_a_part_of_a_text_and_alone_keeps_its_type(tmp_path: Path) -> None:
+    file = written(tmp_path, WORKER + 'kwargs = { a = "${state}/x-${port}", b = "${port}", c = "$port" }')
+    (worker,) = load_tree(file, values={"state": "/s", "port": 7}).root.kwargs["children"]
+    assert worker.kwargs == {"a": "/s/x-7", "b": 7, "c": "$port"}

@@ -185,3 +185,13 @@ async def test_a_call_that_comes_too_late_is_not_handled_and_its_answer_vanishes
         await within("a", lambda: puppet.call(Ask(write), timeout=1))
     await barrier(puppet)
     assert await puppet.call(Ask(lambda actor: actor.log)) == []
+
+
+class Remark(Note, frozen=True):
+    """A note of another class."""
+
+
+async def test_a_message_of_a_subclass_finds_the_handler_of_its_base(runtime: Runtime) -> None:
+    puppet = await runtime.spawn(Puppet)
+    within("a", lambda: puppet.cast(Remark(1)))
+    assert await puppet.call(Ask(lambda actor: actor.log)) == [1]

@@ -1,0 +1,184 @@
+"""The spans of one piece of work: written down at once, or held back until it is known whether they are wanted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
+
+import msgspec
+from opentelemetry import context as otel
+from opentelemetry import trace
+from opentelemetry.context import Context
+from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, Status, StatusCode, Tracer
+
+from foundation.telemetry.context import facts_of
+from supervision import Refuse
+
+#: How many spans of a trace are held back; what is over is left out.
+LONGEST = 1000
+
+_HELD = otel.create_key("foundation.held")
+
+
+class Told(msgspec.Struct, frozen=True):
+    """What is known of a span when it begins.
+
+    Attributes:
+        name: its name.
+        kind: what stands at its ends.
+        attributes: facts about it.
+        link: another span that it comes from.
+    """
+
+    name: str
+    kind: SpanKind
+    attributes: Mapping[str, Any] = {}
+    link: AnySpan | None = None
+
+
+class Written:
+    """A span that is written down at once.
+
+    Attributes:
+        context: where what belongs to it happens.
+    """
+
+    def __init__(self, tracer: Tracer, within: Context, told: Told, began: int | None = None) -> None:
+        link = None if told.link is None else told.link.address
+        links = [] if link is None else [Link(link)]
+        attributes = dict(told.attributes)
+        self._span = tracer.start_span(told.name, within, told.kind, attributes, links=links, start_time=began)
+        self.context = trace.set_span_in_context(self._span, within)
+
+    @property
+    def address(self) -> SpanContext | None:
+        """What another span can link to."""
+        return self._span.get_span_context()
+
+    def end(self, error: BaseException | None = None, ended: int | None = None) -> None:
+        """End it; with an error it is marked as failed."""
+        if error is not None:
+            cause = error.error if isinstance(error, Refuse) else error
+            self._span.set_attribute("error.type", type(cause).__qualname__)
+            for name, fact in facts_of(cause).items():
+                self._span.set_attribute(
+                    f"foundation.fact.{name}", fact if isinstance(fact, (int, float)) else str(fact)
+                )
+            self._span.record_exception(cause, timestamp=ended)
+            self._span.set_status(Status(StatusCode.ERROR, str(cause)))
+        self._span.end(ended)
+
+
+class Held:
+    """A span that is held back: `Held.trace` decides whether it is ever written."""
+
+    def __init__(self, trace: HeldBack, above: Held | None, within: Context, told: Told) -> None:
+        self.trace = trace
+        self._above = above
+        self._within = within
+        self._told = told
+        self._began = trace.now()
+        self._ended: int | None = None
+        self._error: BaseException | None = None
+        self.written: Written | None = None
+        self.context = otel.set_value(_HELD, self, within)
+
+    @property
+    def address(self) -> SpanContext | None:
+        """What another span can link to: nothing, while it is not written."""
+        return None if self.written is None else self.written.address
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End it; with an error the whole trace is written."""
+        self._ended = self.trace.now()
+        self._error = error
+        if self.written is not None:
+            self.written.end(error, self._ended)
+        elif error is not None:
+            self.trace.keep()
+
+    def write(self) -> None:
+        """Write it down, with the times when it began and ended."""
+        above = None if self._above is None else self._above.written
+        within = self._within if above is None else above.context
+        self.written = Written(self.trace.tracer, within, self._told, self._began)
+        if self._ended is not None:
+            self.written.end(self._error, self._ended)
+
+
+class LeftOut:
+    """A span of a trace that is too long already."""
+
+    def __init__(self, trace: HeldBack, within: Context) -> None:
+        self._trace = trace
+        self.context = within
+
+    address: SpanContext | None = None
+
+    def end(self, error: BaseException | None = None) -> None:
+        """End it; with an error the trace is written, though without this span."""
+        if error is not None:
+            self._trace.keep()
+
+
+AnySpan: TypeAlias = Written | Held | LeftOut
+
+
+class HeldBack:
+    """A trace that was not chosen to be kept: it is written after all as soon as something in it fails.
+
+    Args:
+        tracer: where to.
+        now: the time, in nanoseconds since the epoch.
+        bits: returns that many random bits.
+    """
+
+    def __init__(self, tracer: Tracer, now: Callable[[], int], bits: Callable[[int], int]) -> None:
+        self.tracer = tracer
+        self.now = now
+        self.kept = False
+        self._spans: list[Held] = []
+        #: Stands for the trace in contexts, so that spans that others make in it are not written either.
+        self._stand_in = NonRecordingSpan(SpanContext(bits(128) | 1, bits(64) | 1, is_remote=False))
+
+    def begin(self, within: Context, told: Told) -> Held:
+        """Begin the first span."""
+        span = Held(self, None, within, told)
+        span.context = trace.set_span_in_context(self._stand_in, span.context)
+        self._spans.append(span)
+        return span
+
+    def go_on(self, above: Held, within: Context, told: Told) -> AnySpan:
+        """Begin another span, below one of them."""
+        if self.kept:
+            assert above.written is not None
+            return Written(self.tracer, above.written.context, told)
+        if len(self._spans) >= LONGEST:
+            return LeftOut(self, within)
+        span = Held(self, above, within, told)
+        self._spans.append(span)
+        return span
+
+    def keep(self) -> None:
+        """Write all that was held back, those above first."""
+        self.kept = True
+        spans, self._spans = self._spans, []
+        for span in spans:
+            span.write()
+
+
+def begin(within: Context, told: Told, tracer: Tracer, hold_back: Callable[[], HeldBack | None]) -> AnySpan:
+    """Begin a span.
+
+    Args:
+        within: the context it is in.
+        told: what is known of it.
+        tracer: what writes it.
+        hold_back: asked when it is the first of its trace: a new trace that is held back, or None to write it.
+    """
+    above = otel.get_value(_HELD, within)
+    if isinstance(above, Held):
+        return above.trace.go_on(above, within, told)
+    first = not trace.get_current_span(within).get_span_context().is_valid
+    held = hold_back() if first else None
+    return Written(tracer, within, told) if held is None else held.begin(within, told)

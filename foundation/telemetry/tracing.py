@@ -1,0 +1,152 @@
+"""Traces through actors, by OpenTelemetry's conventions for messaging: one trace follows call → actor → actor.
+
+Needs ``opentelemetry-api``, the extra ``otel``; where spans go to is the business of the SDK that the process sets up,
+for example by ``opentelemetry-instrument``.
+
+Each message gets a span of kind PRODUCER where it is sent, ``call Counter`` or ``cast Counter``, and one of kind
+CONSUMER where it is handled, ``process Counter``, below it and linked to it. Names have the class of an actor in them,
+never its id; its path is an attribute of the CONSUMER.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager
+from random import Random
+from types import CoroutineType
+from typing import Any
+
+import msgspec
+from opentelemetry import context as otel
+from opentelemetry import propagate, trace
+from opentelemetry.context import Context
+from opentelemetry.trace import SpanKind, Tracer
+
+from foundation._version import __version__
+from foundation.telemetry.context import CarryContext
+from foundation.telemetry.spans import AnySpan, HeldBack, Told, begin
+from supervision import Actor, Call, Ref, Runtime, Stop
+from supervision.errors import BadOption
+from supervision.messages import SystemRequest
+
+
+class _Load(msgspec.Struct, frozen=True):
+    span: AnySpan
+    facts: Mapping[str, Any] | None
+
+
+class Tracing(CarryContext):
+    """A `supervision.Carrier` of facts and of traces: ``Runtime(carrier=Tracing())``.
+
+    Args:
+        keep: the share of traces that are kept, from 0 to 1. The others are held back, and written after all, with
+            the times when things happened, as soon as a span in them fails: errors are always kept. Spans that other
+            libraries make within such a trace are not. A trace that comes from outside is kept or not as its sender
+            decided.
+        tracer: what writes spans; OpenTelemetry's global one if None.
+        random: decides which traces are kept; the runtime's own if None.
+
+    Raises:
+        BadOption: ``keep`` is no share.
+    """
+
+    def __init__(
+        self,
+        keep: float = 1.0,
+        *,
+        tracer: Tracer | None = None,
+        random: Random | None = None,
+    ) -> None:
+        if isinstance(keep, bool) or not isinstance(keep, (int, float)) or not 0 <= keep <= 1 or math.isnan(keep):
+            raise BadOption("keep", keep, "give the share of traces to keep, from 0 to 1")
+        self._keep = keep
+        self._tracer = trace.get_tracer("foundation", __version__) if tracer is None else tracer
+        self._random = random
+
+    def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
+        """Begin the span of sending; that of a call ends with its answer."""
+        if isinstance(message, SystemRequest):
+            return None
+        operation = "cast" if call is None else "call"
+        span = self._begin(
+            target.runtime, otel.get_current(), _told(operation, "send", SpanKind.PRODUCER, target, message)
+        )
+        if call is None:
+            span.end()
+        else:
+            call.add_done_callback(lambda call: span.end(_error_of(call)))
+        return _Load(span, super().send(target, message, call))
+
+    def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
+        """Have a message handled within a span of its own."""
+        sent: AnySpan = carried.span
+        told = _told("process", "process", SpanKind.CONSUMER, actor.ref, message, sent)
+        span = self._begin(actor.runtime, sent.context, told)
+        token = otel.attach(span.context)
+        try:
+            facts = carried.facts
+            result = proceed() if facts is None else super().handle(actor, message, facts, proceed)
+            if type(result) is CoroutineType:
+                return _rest(result, span, token)
+        except BaseException as error:
+            _end(span, token, error)
+            raise
+        _end(span, token)
+        return result
+
+    @contextmanager
+    def request(self, runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any) -> Generator[None]:
+        """Trace a request from outside, which may say in its headers to what trace it belongs (``traceparent``)."""
+        span = self._begin(runtime, propagate.extract(headers), Told(name, SpanKind.SERVER, attributes))
+        token = otel.attach(span.context)
+        try:
+            yield
+        except BaseException as error:
+            _end(span, token, error)
+            raise
+        _end(span, token)
+
+    def _begin(self, runtime: Runtime, within: Context, told: Told) -> AnySpan:
+        def hold_back() -> HeldBack | None:
+            random = self._random or runtime.random
+            if self._keep >= 1 or random.random() < self._keep:
+                return None
+            clock = runtime.clock
+            offset = clock.wall_time() - clock.time()
+            return HeldBack(self._tracer, lambda: int((offset + clock.time()) * 1e9), random.getrandbits)
+
+        return begin(within, told, self._tracer, hold_back)
+
+
+async def _rest(handler: CoroutineType[Any, Any, Any], span: AnySpan, token: Any) -> Any:
+    try:
+        result = await handler
+    except BaseException as error:
+        _end(span, token, error)
+        raise
+    _end(span, token)
+    return result
+
+
+def _end(span: AnySpan, token: Any, error: BaseException | None = None) -> None:
+    span.end(None if isinstance(error, (Stop, GeneratorExit)) else error)
+    otel.detach(token)
+
+
+def _error_of(call: Call[Any]) -> BaseException | None:
+    return None if call.cancelled() else call.exception()
+
+
+def _told(operation: str, type_: str, kind: SpanKind, actor: Ref, message: Any, link: AnySpan | None = None) -> Told:
+    destination = actor.kind.__name__
+    attributes = {
+        "messaging.system": "foundation",
+        "messaging.operation.name": operation,
+        "messaging.operation.type": type_,
+        "messaging.destination.name": destination,
+        "foundation.message.type": type(message).__qualname__,
+    }
+    if kind is SpanKind.CONSUMER:
+        attributes["foundation.actor.path"] = actor.path
+    return Told(f"{operation} {destination}", kind, attributes, link)
