@@ -6,27 +6,48 @@ action does in ``run`` is its own affair.
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
-from typing import Any, Generic, TypeAlias, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
-from agents.action import Action, Context, Result
+from agents.action import Action, Context, Failure
 from agents.agent import Agent
-from agents.directives import KINDS, Directive, ErrorDirective
-from agents.errors import BadParams, BadResult, BadState, NeedsLoop
+from agents.directives import Directive, ErrorDirective
+from agents.errors import BadParams, BadResult, BadState
+from agents.execution import Done, Run, checked_result, driven, name_of, normal, undo
+from agents.operations import Operation
 from agents.signal import Signal
 from agents.typed import checked, fields_of, patched
+from agents.work import ActionLike
 from supervision import Ref
+from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
 from supervision.reasons import crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
 S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
 
-#: An action with its parameters; or its class, with their defaults; or its class and the parameters as data.
-ActionLike: TypeAlias = Action[Any] | type[Action[Any]] | tuple[type[Action[Any]], Any]
+#: What becomes of a command in which something has failed. ``stop``: what was done before it stays, what comes after
+#: it is not run. ``continue``: the rest is run all the same. ``rollback``: the agent is as before the command, and what
+#: was done is undone, in reverse order (`Action.compensate`).
+OnFailure = Literal["stop", "continue", "rollback"]
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What surrounds a command.
+
+    Attributes:
+        signal: what caused it, if it was a signal.
+        ref: the agent's server, if there is one.
+        waits: whether there is a loop to wait on.
+        provided: what the runtime and plugins add to what actions see.
+    """
+
+    signal: Signal | None = None
+    ref: Ref | None = None
+    waits: bool = False
+    provided: Mapping[str, Any] = {}
 
 
 class Step(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
@@ -40,83 +61,189 @@ class Step(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
         """The failures among the directives."""
         return tuple(directive for directive in self.directives if isinstance(directive, ErrorDirective))
 
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack it: ``agent, directives = cmd(...)``."""
+        return iter((self.agent, self.directives))
 
-def cmd(agent: Agent[S], *work: ActionLike, signal: Signal | None = None, ref: Ref | None = None) -> Step[S]:
+
+def cmd(
+    agent: Agent[S],
+    *work: ActionLike,
+    signal: Signal | None = None,
+    ref: Ref | None = None,
+    on_failure: OnFailure = "stop",
+) -> Step[S]:
     """Run actions one after the other, each on the state that the one before left.
 
-    The first failure ends the command: what was done before it stays, what comes after it is not run, and the last
-    directive is an `ErrorDirective`. Nothing is raised.
+    A failure becomes an `ErrorDirective` among the directives; nothing is raised for it. Retries come at once, without
+    their pauses, as there is no loop to wait on.
 
     Args:
         agent: the agent.
-        work: actions; or their classes, or pairs of class and parameters.
+        work: actions, their classes, or chains, branches, parallels and plans of them; or pairs of one of those and
+            its parameters.
         signal: passed on to the actions.
         ref: passed on to the actions: the agent's server.
+        on_failure: what becomes of the command when something fails: ``stop`` (what was done before it stays, what
+            comes after it is not run), ``continue`` (the rest is run all the same), or ``rollback`` (the agent is as
+            before, and what was done is undone in reverse order).
+
+    Raises:
+        BadOption: ``on_failure`` is none of those.
     """
-    step = Step(agent)
+    return driven(run_command(agent, work, Turn(signal=signal, ref=ref), on_failure))
+
+
+async def acmd(
+    agent: Agent[S],
+    *work: ActionLike,
+    signal: Signal | None = None,
+    ref: Ref | None = None,
+    on_failure: OnFailure = "stop",
+) -> Step[S]:
+    """Do what `cmd` does; actions may be ``async``, and retries wait."""
+    return await run_command(agent, work, Turn(signal=signal, ref=ref, waits=True), on_failure)
+
+
+async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, on_failure: OnFailure) -> Step[S]:
+    """Run a command. What does not wait is run without waiting, so that it can be driven without a loop."""
+    command = Command(agent, turn, on_failure)
     for item in work:
         try:
-            action = _action(item)
-            if action.is_async:
-                raise NeedsLoop(type(action).__name__)
-            step = _settled(step, agent.version + 1, action, action.run(_context(step.agent, signal, ref)))
+            action = plain(item)
+            if action is None:
+                await command.perform(item)
+            else:
+                command.settle(action, action.run(command.context()))
         except Exception as error:
-            return _failed(step, item, error)
-    return step
+            command.failed(item, error)
+            if on_failure != "continue":
+                break
+    if command.to_undo:
+        await command.roll_back()
+    return Step(command.agent, tuple(command.directives))
 
 
-async def acmd(agent: Agent[S], *work: ActionLike, signal: Signal | None = None, ref: Ref | None = None) -> Step[S]:
-    """Do what `cmd` does; actions may be ``async``."""
-    step = Step(agent)
-    for item in work:
+def plain(item: Any) -> Action[Any] | None:
+    """Return a plain action, made of an item of work; None if it is anything else.
+
+    Raises:
+        BadParams: its parameters are wrong.
+    """
+    kind, params = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+    if isinstance(kind, type):
+        if not issubclass(kind, Action) or not kind.is_plain:
+            return None
         try:
-            action = _action(item)
-            outcome = action.run(_context(step.agent, signal, ref))
-            if inspect.isawaitable(outcome):
-                outcome = await outcome
-            step = _settled(step, agent.version + 1, action, outcome)
-        except Exception as error:
-            return _failed(step, item, error)
-    return step
-
-
-def _action(item: Any) -> Action[Any]:
-    kind, params = item if isinstance(item, tuple) and len(item) == 2 else (item, {})
-    try:
-        if isinstance(kind, Action):
-            return checked(type(kind), kind)  # type: ignore[no-any-return]
-        if isinstance(kind, type) and issubclass(kind, Action):
             return msgspec.convert({} if params is None else params, kind, from_attributes=True)
-    except msgspec.ValidationError as error:
-        raise BadParams(_name(item), str(error)) from None
-    raise BadParams(_name(item), "give an action, its class, or a pair of its class and parameters")
+        except msgspec.ValidationError as error:
+            raise BadParams(kind.__name__, str(error)) from None
+    if isinstance(kind, Action) and kind.is_plain:
+        try:
+            return checked(type(kind), kind)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            raise BadParams(type(kind).__name__, str(error)) from None
+    return None
 
 
-def _name(item: Any) -> str:
-    what = item[0] if isinstance(item, tuple) and item else item
-    return what.__name__ if isinstance(what, type) else type(what).__name__
+class Command(Generic[S]):
+    """A command on its way: the agent as it is by now, and the directives that there are by now."""
+
+    __slots__ = ("agent", "directives", "done", "error", "first", "on_failure", "turn")
+
+    def __init__(self, agent: Agent[S], turn: Turn, on_failure: OnFailure) -> None:
+        if on_failure not in _ON_FAILURE:
+            raise BadOption("on_failure", on_failure, f"give one of {', '.join(_ON_FAILURE)}")
+        self.first = self.agent = agent
+        self.directives: list[Directive] = []
+        self.error: Exception | None = None
+        self.turn = turn
+        self.on_failure = on_failure
+        self.done: list[Done] = []
+
+    def context(self) -> Context[S]:
+        """Return what the next action sees."""
+        agent, turn = self.agent, self.turn
+        return Context(
+            state=agent.state,
+            agent_id=agent.id,
+            agent_type=agent.type,
+            signal=turn.signal,
+            ref=turn.ref,
+            slices=agent.slices,
+            parent=agent.parent,
+            provided=turn.provided,
+        )
+
+    async def perform(self, item: Any) -> None:
+        """Run anything, and settle it. What it has done can be undone."""
+        run = Run(self.context(), self.turn.waits)
+        try:
+            value = await run.step(item, {})
+            self._settle(name_of(item), value, run.effects)
+        except Exception as error:
+            await undo(run.done, error, self.turn.waits)
+            raise
+        self.done += run.done
+
+    def settle(self, action: Action[Any], outcome: Any) -> None:
+        """Settle what a plain action has returned."""
+        result = normal(outcome)
+        self._settle(type(action).__name__, checked_result(action, result), list(result.effects))
+
+    def _settle(self, name: str, value: Any, effects: list[Any]) -> None:
+        agent = changed(self.agent, name, value)
+        directives = []
+        for effect in effects:
+            if isinstance(effect, Operation):
+                agent = effect.applied_to(agent)
+            else:
+                directives.append(effect)
+        self._advance(agent)
+        self.directives += directives
+
+    def _advance(self, agent: Agent[S]) -> None:
+        """Make this the agent; one command is one version."""
+        if agent is not self.agent:
+            self.agent = msgspec.structs.replace(agent, version=self.first.version + 1)
+
+    def failed(self, item: Any, error: Exception) -> None:
+        """Note a failure, and do what it asks for."""
+        self.error = error
+        if self.on_failure == "rollback":
+            self.agent = self.first
+            self.directives = [one for one in self.directives if isinstance(one, ErrorDirective)]
+        if isinstance(error, Failure):
+            try:
+                self._settle(name_of(item), None, list(error.effects))
+            except BadState as wrong:
+                error = wrong
+        self.directives.append(ErrorDirective(name_of(item), crashed(error)))
+
+    @property
+    def to_undo(self) -> bool:
+        """Whether what was done is to be undone."""
+        return self.error is not None and self.on_failure == "rollback" and bool(self.done)
+
+    async def roll_back(self) -> None:
+        """Undo what was done."""
+        assert self.error is not None
+        try:
+            await undo(self.done, self.error, self.turn.waits)
+        except Exception as error:
+            self.directives.append(ErrorDirective("rollback", crashed(error)))
 
 
-def _context(agent: Agent[S], signal: Signal | None, ref: Ref | None) -> Context[S]:
-    return Context(state=agent.state, agent_id=agent.id, agent_type=agent.type, signal=signal, ref=ref)
+_ON_FAILURE = get_args(OnFailure)
 
 
-def _settled(step: Step[S], version: int, action: Action[Any], outcome: Any) -> Step[S]:
-    """Return the step with what an action returned."""
-    value, directives = (outcome.value, outcome.directives) if isinstance(outcome, Result) else (outcome, ())
-    name = type(action).__name__
-    for directive in directives:
-        if type(directive) not in KINDS:
-            raise BadResult(name, f"{directive!r} is no directive that a server carries out")
-    try:
-        value = checked(action.result_type, value)
-    except msgspec.ValidationError as error:
-        raise BadResult(name, str(error)) from None
-    return Step(_changed(step.agent, version, name, value), (*step.directives, *directives))
+def changed(agent: Agent[S], name: str, value: Any) -> Agent[S]:
+    """Return the agent with its state changed by a result.
 
-
-def _changed(agent: Agent[S], version: int, name: str, value: Any) -> Agent[S]:
-    """Return the agent with its state changed by a result."""
+    Raises:
+        BadResult: this cannot change a state.
+        BadState: the changed state is not of the declared type.
+    """
     if value is None:
         return agent
     kind = type(agent.state)
@@ -131,8 +258,4 @@ def _changed(agent: Agent[S], version: int, name: str, value: Any) -> Agent[S]:
             raise BadResult(name, f"returned {value!r}; a result is a struct, a mapping or None")
     except msgspec.ValidationError as error:
         raise BadState(kind.__name__, str(error)) from None
-    return msgspec.structs.replace(agent, state=state, version=version)
-
-
-def _failed(step: Step[S], item: Any, error: Exception) -> Step[S]:
-    return Step(step.agent, (*step.directives, ErrorDirective(_name(item), crashed(error))))
+    return msgspec.structs.replace(agent, state=state)

@@ -3,14 +3,25 @@
 ::
 
     AgentError
-    ├── BadParams        an action was not given what it needs
-    ├── BadResult        an action returned something else than it declares
-    ├── BadState         a state, or a change of it, is not of the declared type
-    ├── NeedsLoop        an async action was run without a loop
-    └── NoRoute          an agent has no route for a signal
+    ├── AgentExists          an agent with this id runs already
+    ├── AgentTimeout         an agent was not done in time
+    ├── BadCheckpoint        what was kept of an agent cannot be read
+    ├── BadParams            an action was not given what it needs
+    ├── BadResult            an action returned something else than it declares
+    ├── BadState             a state, or a change of it, is not of the declared type
+    ├── CompensationFailed   an action failed, and what was done could not be undone
+    ├── Conflict             what was done side by side wants to change the same
+    ├── DebugOff             an agent's turns are not recorded
+    ├── HookFailed           a plugin's hook failed, and the signal went no further
+    ├── NeedsLoop            an async action was run without a loop
+    ├── NoRoute              an agent has no route for a signal
+    ├── NotAdopted           an agent cannot become the child of another one
+    ├── NotKept              an agent, or a commit of it, could not be saved
+    ├── StrategyRefused      an agent's strategy does not take a command now
+    └── TagTaken             an agent has a child with this tag
 
 Wrong definitions are specification errors of the kernel (``supervision.SpecError``): `BadAction`, `BadAgentType`,
-`BadRoute`, `BadSignal`.
+`BadPlan`, `BadRoute`, `BadSignal`, `BadTimetable`.
 """
 
 from __future__ import annotations
@@ -20,6 +31,47 @@ from supervision import SpecError
 
 class AgentError(Exception):
     """The root of the errors of agents."""
+
+
+class AgentExists(AgentError):
+    """An agent with this id runs already, in this partition."""
+
+    def __init__(self, id: str, partition: str, ref: object) -> None:
+        self.id = id
+        self.partition = partition
+        self.ref = ref
+        where = f" in partition {partition!r}" if partition else ""
+        super().__init__(f"an agent {id!r} runs already{where}: {ref}")
+
+
+class AgentTimeout(AgentError, TimeoutError):
+    """An agent was not done in time.
+
+    Attributes:
+        waited: for how many seconds.
+        status: of the agent then.
+        version: of the agent then.
+        waiting: how many messages waited for its server then.
+    """
+
+    def __init__(self, id: str, waited: float, status: str, version: int, waiting: int) -> None:
+        self.id = id
+        self.waited = waited
+        self.status = status
+        self.version = version
+        self.waiting = waiting
+        hint = "its mailbox is full of work" if waiting else "nothing waits for it: who was to tell it?"
+        super().__init__(
+            f"agent {id!r} was not done after {waited} s: its status is {status!r}, at version {version}; {hint}"
+        )
+
+
+class BadCheckpoint(AgentError):
+    """What was kept of an agent cannot be read. It is left as it is, and the agent does not start."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {why}")
 
 
 class BadParams(AgentError, ValueError):
@@ -44,6 +96,78 @@ class BadState(AgentError, ValueError):
     def __init__(self, kind: str, why: str) -> None:
         self.kind = kind
         super().__init__(f"{kind}: {why}")
+
+
+class CompensationFailed(AgentError):
+    """An action failed, and something that was done before could not be undone: somebody has to look at it.
+
+    Attributes:
+        action: the name of the class of the action whose ``compensate`` failed.
+        error: what it raised.
+        original: what had gone wrong.
+    """
+
+    def __init__(self, action: str, error: Exception, original: Exception) -> None:
+        self.action = action
+        self.error = error
+        self.original = original
+        super().__init__(f"{action} could not be undone ({error!r}) after {original!r}")
+
+
+class Conflict(AgentError, ValueError):
+    """What was done side by side wants to change the same."""
+
+    def __init__(self, names: list[str], by: list[str]) -> None:
+        self.names = names
+        self.by = by
+        super().__init__(f"{' and '.join(by)} both return {', '.join(names)}: let only one of them do so")
+
+
+class NotAdopted(AgentError):
+    """An agent cannot become the child of another one. Nothing has changed."""
+
+    def __init__(self, child: object, why: str) -> None:
+        super().__init__(f"{child} cannot be adopted: {why}")
+
+
+class NotKept(AgentError):
+    """An agent, or a commit of it, could not be saved."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(f"{key}: {why}")
+
+
+class TagTaken(AgentError):
+    """An agent has a child with this tag."""
+
+    def __init__(self, tag: str, ref: object) -> None:
+        self.tag = tag
+        super().__init__(f"tag {tag!r} is taken, by {ref}: choose another one, or stop that child first")
+
+
+class StrategyRefused(AgentError):
+    """An agent's strategy does not take a command now."""
+
+    def __init__(self, strategy: str, why: str) -> None:
+        self.strategy = strategy
+        super().__init__(f"{strategy}: {why}")
+
+
+class DebugOff(AgentError):
+    """An agent's turns are not recorded."""
+
+    def __init__(self, id: str) -> None:
+        super().__init__(f"the turns of {id!r} are not recorded: switch it on with handle.debug(True)")
+
+
+class HookFailed(AgentError):
+    """A plugin's hook failed, and the signal went no further."""
+
+    def __init__(self, plugin: str, hook: str, error: Exception) -> None:
+        self.plugin = plugin
+        self.hook = hook
+        super().__init__(f"{plugin}.{hook}: {type(error).__name__}: {error}")
 
 
 class NeedsLoop(AgentError, TypeError):
@@ -71,9 +195,17 @@ class BadAgentType(SpecError):
     """A type of agents is defined wrongly, or an agent is made of it wrongly."""
 
 
+class BadPlan(SpecError):
+    """A chain, branch, parallel or plan of actions is put together wrongly."""
+
+
 class BadRoute(SpecError):
     """A route is wrong."""
 
 
 class BadSignal(SpecError):
     """A signal lacks what every signal has, or has it wrongly."""
+
+
+class BadTimetable(SpecError):
+    """A cron expression, or its time zone, is none."""

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TypeAlias
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import msgspec
 
+from supervision import Address
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.reasons import Crashed, ExitReason
+
+if TYPE_CHECKING:
+    from agents.agent import Agent
+    from agents.directives import ErrorDirective, Stop
 
 
 class LogOnly(msgspec.Struct, frozen=True, tag="log_only"):
@@ -38,7 +44,20 @@ class StopAfter(msgspec.Struct, frozen=True, tag="stop_after"):
             seconds("StopAfter.within", self.within, zero=False)
 
 
-ErrorPolicy: TypeAlias = LogOnly | StopAfter
+class EmitError(msgspec.Struct, frozen=True, tag="emit_error"):
+    """Tell somebody with a signal ``agent.error``, and go on. Its data say which action, what went wrong, and whose.
+
+    Attributes:
+        to: an address, or the name of an actor.
+    """
+
+    to: Address | str
+
+
+#: A function of the error and the agent: it returns None to go on, or a `Stop` with a reason of its own. If it fails,
+#: or returns something else, that is logged, and the server goes on.
+PolicyFunction: TypeAlias = "Callable[[ErrorDirective, Agent[Any]], Stop | None]"
+ErrorPolicy: TypeAlias = "LogOnly | StopAfter | EmitError | PolicyFunction"
 
 
 class TooManyErrors(ExitReason, frozen=True, tag="too_many_errors"):
@@ -54,17 +73,19 @@ class TooManyErrors(ExitReason, frozen=True, tag="too_many_errors"):
 class ErrorCount:
     """The errors of one server, counted by a policy."""
 
-    __slots__ = ("_policy", "_times")
+    __slots__ = ("_times", "policy")
 
     def __init__(self, policy: ErrorPolicy) -> None:
-        self._policy = policy
-        self._times: deque[float] = deque()
+        self.policy = policy
+        self._times: deque[float] | None = None
 
     def spend(self, now: float) -> int | None:
         """Count an error; return how many there are if they are too many, else None."""
-        policy = self._policy
-        if isinstance(policy, LogOnly):
+        policy = self.policy
+        if not isinstance(policy, StopAfter):
             return None
+        if self._times is None:
+            self._times = deque()
         self._times.append(now)
         if policy.within is not None:
             while self._times[0] <= now - policy.within:

@@ -6,8 +6,10 @@ them, also none.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import Generic, TypeVar
+from collections.abc import Callable, Iterable
+from typing import Any, Generic, TypeAlias, TypeVar
+
+import msgspec
 
 from agents.errors import BadRoute
 from supervision import SpecError
@@ -66,11 +68,57 @@ def _match(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
     return all(left == "**" for left in pattern[at:])
 
 
+class Route(msgspec.Struct, Generic[T], frozen=True):
+    """Where signals go whose type matches a pattern.
+
+    Attributes:
+        pattern: what matches.
+        target: where to.
+        priority: higher ones come first, from -100 to 100.
+        when: whether a signal is meant, besides its type. To raise is to say no.
+        exclusive: whether, for a signal that it takes, what comes behind it is left out.
+
+    Raises:
+        BadRoute: the pattern is none, or the priority is no whole number from -100 to 100.
+    """
+
+    pattern: str
+    target: T
+    priority: int = 0
+    when: Callable[[Any], bool] | None = None
+    exclusive: bool = False
+
+    def __post_init__(self) -> None:
+        _pattern(self.pattern)
+        number = isinstance(self.priority, int) and not isinstance(self.priority, bool)
+        if not number or not -100 <= self.priority <= 100:
+            raise BadRoute(f"priority of {self.pattern}", self.priority, "give a whole number from -100 to 100")
+
+
+class _Node(Generic[T]):
+    """What begins with some segments."""
+
+    __slots__ = ("any", "deep", "here", "named")
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Node[T]] = {}
+        self.any: _Node[T] | None = None
+        self.deep: _Node[T] | None = None
+        self.here: list[tuple[_Rank, Route[T]]] = []
+
+
+#: How routes are ordered: by priority, then specificity, then registration.
+_Rank: TypeAlias = tuple[int, int, int, int, int]
+
+
 class Router(Generic[T]):
     """Where signals go, by their type.
 
+    Finding the routes of a type takes the time of its segments, and of the patterns that share them, however many
+    routes there are; and of a type that was met before, one look.
+
     Args:
-        routes: pairs of a pattern and a target.
+        routes: routes, or pairs of a pattern and a target.
 
     Raises:
         BadRoute: a pattern is none.
@@ -80,31 +128,88 @@ class Router(Generic[T]):
     ('pack', 'count', 'log')
     >>> router.route("order.item.added"), router.route("weather")
     (('log',), ())
+    >>> Router([("a", 1), Route("*", 2, priority=1, exclusive=True)]).route("a")
+    (2,)
     """
 
-    __slots__ = ("_exact", "_patterns")
+    __slots__ = ("_known", "_root", "routes")
 
-    def __init__(self, routes: Iterable[tuple[str, T]] = ()) -> None:
-        self._exact: dict[str, tuple[T, ...]] = {}
-        patterns: list[tuple[tuple[int, int, int], tuple[str, ...], T]] = []
-        for text, target in routes:
-            parts = _pattern(text)
-            if "*" in parts or "**" in parts:
-                patterns.append((_vagueness(parts), parts, target))
-            else:
-                self._exact[text] = (*self._exact.get(text, ()), target)
-        self._patterns = [(parts, target) for _, parts, target in sorted(patterns, key=lambda entry: entry[0])]
+    def __init__(self, routes: Iterable[Route[T] | tuple[str, T]] = ()) -> None:
+        self.routes = tuple(route if isinstance(route, Route) else Route(*route) for route in routes)
+        self._root: _Node[T] = _Node()
+        self._known: dict[str, tuple[Route[T], ...]] = {}
+        for number, route in enumerate(self.routes):
+            parts = _pattern(route.pattern)
+            node = self._root
+            for part in parts:
+                node = _child(node, part)
+            node.here.append(((-route.priority, *_vagueness(parts), number), route))
 
-    def route(self, type: str) -> tuple[T, ...]:
-        """Return the targets of all routes that match, the most specific first, in the order of their declaration.
+    def route(self, type: str, signal: Any = None) -> tuple[T, ...]:
+        """Return the targets of all routes that match, in order.
 
-        A route without wildcards comes first; then those with fewer ``**``, with fewer ``*``, with more other segments.
+        Those of higher priority come first; then those without wildcards, with fewer ``**``, with fewer ``*``, with
+        more other segments; then those that were declared earlier. What comes behind an exclusive one is left out.
+
+        Args:
+            type: of the signal.
+            signal: passed to the conditions of the routes.
         """
-        exact = self._exact.get(type, ())
-        if not self._patterns:
-            return exact
-        parts = tuple(type.split("."))
-        return (*exact, *(target for pattern, target in self._patterns if _match(pattern, parts)))
+        found = self._known.get(type)
+        if found is None:
+            found = self._found(type)
+        targets: list[T] = []
+        for route in found:
+            if route.when is None or _agrees(route.when, signal):
+                targets.append(route.target)
+                if route.exclusive:
+                    break
+        return tuple(targets)
+
+    def _found(self, type: str) -> tuple[Route[T], ...]:
+        ranked: dict[_Rank, Route[T]] = {}
+        _collect(self._root, tuple(type.split(".")), 0, ranked)
+        found = tuple(ranked[rank] for rank in sorted(ranked))
+        if len(self._known) >= _KNOWN:
+            self._known.clear()
+        self._known[type] = found
+        return found
+
+
+#: For so many types the routes are remembered.
+_KNOWN = 10_000
+
+
+def _child(node: _Node[T], part: str) -> _Node[T]:
+    if part == "*":
+        node.any = node.any or _Node()
+        return node.any
+    if part == "**":
+        node.deep = node.deep or _Node()
+        return node.deep
+    return node.named.setdefault(part, _Node())
+
+
+def _collect(node: _Node[T], parts: tuple[str, ...], at: int, ranked: dict[_Rank, Route[T]]) -> None:
+    """Collect the routes below a node that match the parts from ``at`` on."""
+    if at == len(parts):
+        ranked.update(node.here)
+    else:
+        named = node.named.get(parts[at])
+        if named is not None:
+            _collect(named, parts, at + 1, ranked)
+        if node.any is not None:
+            _collect(node.any, parts, at + 1, ranked)
+    if node.deep is not None:
+        for after in range(at, len(parts) + 1):
+            _collect(node.deep, parts, after, ranked)
+
+
+def _agrees(when: Callable[[Any], bool], signal: Any) -> bool:
+    try:
+        return bool(when(signal))
+    except Exception:
+        return False
 
 
 def _vagueness(parts: tuple[str, ...]) -> tuple[int, int, int]:

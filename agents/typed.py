@@ -37,6 +37,18 @@ def checked(kind: Any, value: Any) -> Any:
     return msgspec.convert(value, kind)
 
 
+def refuse_unknown(kind: Any, fields: Mapping[str, Any]) -> None:
+    """Check that a type of structs has all these fields.
+
+    Raises:
+        msgspec.ValidationError: it has not.
+    """
+    known = kind.__struct_encode_fields__
+    for name in fields:
+        if name not in known:
+            raise msgspec.ValidationError(f"there is no field {name!r}; there are {', '.join(known)}")
+
+
 def patched(state: S, patch: Mapping[str, Any], *, merge: bool) -> S:
     """Return a state with some fields changed.
 

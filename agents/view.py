@@ -2,14 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Generic, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from agents.agent import Agent
 from supervision import NotRunning, Ref
+from supervision.reasons import Crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
+
+
+class ChildAgent(msgspec.Struct, frozen=True):
+    """A child of an agent, as the parent knows it: its tag, server, id and type, and what was noted with it."""
+
+    tag: str
+    ref: Ref
+    id: str
+    type: str
+    meta: Any = None
 
 
 class View(Generic[S]):
@@ -21,13 +33,19 @@ class View(Generic[S]):
     Attributes:
         committed: the agent at its last commit; None before the first server has started.
         ref: the server that showed it.
+        children: of the agent, by tag.
+        last_error: what failed last; None if nothing has.
+        watchers: called after each commit.
     """
 
-    __slots__ = ("committed", "ref")
+    __slots__ = ("children", "committed", "last_error", "ref", "watchers")
 
     def __init__(self) -> None:
         self.committed: Agent[S] | None = None
         self.ref: Ref | None = None
+        self.children: Mapping[str, ChildAgent] = {}
+        self.last_error: Crashed | None = None
+        self.watchers: tuple[Callable[[], None], ...] = ()
 
     @property
     def agent(self) -> Agent[S]:

@@ -36,10 +36,8 @@ class LoopClock:
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.time: Callable[[], float] = loop.time
         self.call_at: Callable[[float, Callable[[], object]], asyncio.TimerHandle] = loop.call_at
-
-    def wall_time(self) -> float:
-        """Return seconds since the epoch."""
-        return time()
+        #: Seconds since the epoch; a loop with virtual time has its own.
+        self.wall_time: Callable[[], float] = getattr(loop, "wall_time", time)
 
 
 class MonotonicClock:

@@ -20,6 +20,8 @@ T = TypeVar("T")
 
 #: Real seconds after which a loop that waits for the world says for what.
 PATIENCE = 5.0
+#: Where virtual time begins, in seconds since the epoch.
+BEGAN = 1_767_225_600.0
 
 _log: Any = structlog.get_logger("supervision.testing")
 
@@ -63,6 +65,10 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
     def time(self) -> float:
         """Return virtual seconds."""
         return self._virtual
+
+    def wall_time(self) -> float:
+        """Return virtual seconds since the epoch: the first of January 2026, UTC, and the virtual time since."""
+        return BEGAN + self._virtual
 
     def until_next_timer(self) -> float:
         """Return the virtual seconds until the next timer: 0 if something can run now, a moment if none is set."""

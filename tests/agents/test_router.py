@@ -42,7 +42,7 @@ def test_all_that_match_are_found_the_most_specific_first(patterns: list[list[st
 def test_a_wrong_pattern_is_refused(pattern: object) -> None:
     """Empty segments, and stars that are only part of a segment, are an error where the route is declared."""
     with pytest.raises(BadRoute):
-        Router([(pattern, 1)])  # type: ignore[list-item]
+        Router([(pattern, 1)])  # type: ignore[list-item, arg-type]
 
 
 def test_a_pattern_that_backtracks_much_is_quick() -> None:

@@ -1,0 +1,167 @@
+"""Checkpoints: agents as bytes, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+from zlib import crc32
+
+import msgspec
+
+from agents.agent import Agent
+from agents.directives import Cron
+from agents.errors import BadCheckpoint, BadState, NotKept
+from agents.typed import checked, fields_of
+
+if TYPE_CHECKING:
+    from agents.agent_type import AgentType
+
+#: What the first bytes of a checkpoint say about the rest.
+FORMAT = 1
+_KEPT_BY_NOBODY = frozenset({"steps"})
+
+
+class Checkpoint(msgspec.Struct, frozen=True):
+    """What is kept of an agent.
+
+    Attributes:
+        format: of the checkpoint.
+        type: the name of the agent's type.
+        id: of the agent.
+        partition: of the agent.
+        version: of the agent.
+        state: its fields.
+        slices: of plugins and the strategy, by key.
+        crons: the cron jobs of its server.
+    """
+
+    format: int
+    type: str
+    id: str
+    partition: str
+    version: int
+    state: Any
+    slices: Mapping[str, Any] = {}
+    crons: tuple[Cron, ...] = ()
+
+
+def key_of(agent: Agent[Any]) -> str:
+    """Return the key under which an agent is kept."""
+    return f"{agent.partition}/{agent.type}/{agent.id}"
+
+
+def sealed(body: bytes) -> bytes:
+    """Return bytes with a checksum before them."""
+    return crc32(body).to_bytes(4, "big") + body
+
+
+def opened(key: str, data: bytes) -> bytes:
+    """Return bytes without their checksum.
+
+    Raises:
+        BadCheckpoint: it does not fit.
+    """
+    if len(data) < 4 or crc32(data[4:]) != int.from_bytes(data[:4], "big"):
+        raise BadCheckpoint(key, "its checksum is wrong: restore a backup, or delete it to begin anew")
+    return data[4:]
+
+
+def encoded(value: Any, where: str, key: str) -> bytes:
+    """Return a value as bytes.
+
+    Raises:
+        NotKept: a part of it cannot be kept; the error says which.
+    """
+    try:
+        return sealed(msgspec.msgpack.encode(value))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise NotKept(key, f"{_culprit(value, where)} cannot be kept: {error}") from None
+
+
+def _culprit(value: Any, where: str) -> str:
+    """Return the way to the innermost part that cannot be encoded."""
+    parts: Mapping[Any, Any] = {}
+    if isinstance(value, msgspec.Struct):
+        parts = {f".{name}": part for name, part in fields_of(value).items()}
+    elif isinstance(value, Mapping):
+        parts = {f"[{name!r}]": part for name, part in value.items()}
+    elif isinstance(value, (list, tuple)):
+        parts = {f"[{number}]": part for number, part in enumerate(value)}
+    for name, part in parts.items():
+        try:
+            msgspec.msgpack.encode(part)
+        except (TypeError, ValueError, OverflowError):
+            return _culprit(part, f"{where}{name}")
+    return where
+
+
+def kept_slices(kind: type[AgentType[Any]], agent: Agent[Any]) -> dict[str, Any]:
+    """Return what of an agent's slices is kept."""
+    plugins = {one.key: one.plugin for one in kind.mounted}
+    kept = {}
+    for key, value in agent.slices.items():
+        if key in plugins:
+            value = plugins[key].checkpoint(value)  # noqa: PLW2901 - as the plugin wants it
+        if value is not None and key not in _KEPT_BY_NOBODY:
+            kept[key] = value
+    return kept
+
+
+def checkpoint_of(kind: type[AgentType[Any]], agent: Agent[Any], crons: tuple[Cron, ...]) -> bytes:
+    """Return an agent as bytes.
+
+    Raises:
+        NotKept: a part of it cannot be kept; the error says which.
+    """
+    slices = kept_slices(kind, agent)
+    kept = Checkpoint(FORMAT, agent.type, agent.id, agent.partition, agent.version, agent.state, slices, crons)
+    return encoded(kept, agent.type, key_of(agent))
+
+
+def read_checkpoint(key: str, data: bytes) -> Checkpoint:
+    """Return what was kept.
+
+    Raises:
+        BadCheckpoint: it cannot be read.
+    """
+    try:
+        kept = msgspec.msgpack.decode(opened(key, data), type=Checkpoint)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadCheckpoint(key, str(error)) from error
+    if kept.format != FORMAT:
+        raise BadCheckpoint(key, f"it has format {kept.format}, and this version reads {FORMAT}")
+    return kept
+
+
+def restored(kind: type[AgentType[Any]], fresh: Agent[Any], kept: Checkpoint, key: str) -> Agent[Any]:
+    """Return the agent that was kept.
+
+    Args:
+        kind: its type.
+        fresh: a new agent of that type, for what was not kept.
+        kept: what was kept.
+        key: under which.
+
+    Raises:
+        BadCheckpoint: it does not fit the type as it is now, or a plugin cannot restore its slice.
+    """
+    if kept.type != fresh.type or kept.id != fresh.id or kept.partition != fresh.partition:
+        raise BadCheckpoint(key, f"it is of {kept.type} {kept.id!r}, not of {fresh.type} {fresh.id!r}")
+    agent = msgspec.structs.replace(fresh, state=_state(kind, kept.state, key), version=kept.version)
+    plugins = {one.key: one for one in kind.mounted}
+    for name, value in kept.slices.items():
+        try:
+            if name in plugins:
+                agent = plugins[name].with_slice(agent, plugins[name].plugin.restore(value))
+            elif name in fresh.slices:
+                agent = agent.with_slice(name, checked(type(fresh.slices[name]), value))
+        except Exception as error:
+            raise BadCheckpoint(key, f"slice {name!r}: {type(error).__name__}: {error}") from error
+    return agent
+
+
+def _state(kind: type[AgentType[Any]], state: Any, key: str) -> Any:
+    try:
+        return kind.validate(state, strict=False)
+    except BadState as error:
+        raise BadCheckpoint(key, str(error)) from error

@@ -1,0 +1,95 @@
+"""What a storage is: the narrow protocol that any backend keeps.
+
+``tests/agents/test_storage.py`` is its contract: run it over a backend of your own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
+import msgspec
+
+from agents.errors import AgentError
+
+
+class StorageError(AgentError):
+    """A storage cannot do what it was asked for."""
+
+
+class StorageConflict(StorageError):
+    """What is stored is newer than whoever wrote thought: somebody else has written. Nothing has changed."""
+
+    def __init__(self, key: str, expected: int, found: int) -> None:
+        self.key = key
+        self.expected = expected
+        self.found = found
+        super().__init__(f"{key} is at version {found}, not {expected}: somebody else writes it")
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """What is stored under a key.
+
+    Attributes:
+        version: of what was written last; 0 if there is nothing but a checkpoint of a first state.
+        checkpoint: the last one; None if there is none.
+        at: the version of that checkpoint.
+        entries: those of the journal behind that checkpoint, the oldest first, with their versions.
+    """
+
+    version: int
+    checkpoint: bytes | None
+    at: int
+    entries: tuple[tuple[int, bytes], ...] = ()
+
+
+@runtime_checkable
+class Storage(Protocol):
+    """Where agents are kept. All it stores are bytes, under keys that are texts.
+
+    When a `write` returns, it is as safe as the storage says, and a `read` finds it, all of it or nothing.
+    """
+
+    async def read(self, key: str) -> Stored | None:
+        """Return what is stored under a key; None if nothing is.
+
+        Raises:
+            StorageError: it cannot be read.
+        """
+        ...
+
+    async def write(
+        self,
+        key: str,
+        version: int,
+        *,
+        expected: int | None,
+        checkpoint: bytes | None = None,
+        entries: Sequence[tuple[int, bytes]] = (),
+    ) -> None:
+        """Store something, in one step.
+
+        Args:
+            key: under which.
+            version: of what is stored then.
+            expected: the version that was read or written last; None if there was nothing.
+            checkpoint: takes the place of the last one, unless it is None.
+            entries: of the journal, with their versions, which are appended.
+
+        Raises:
+            StorageConflict: another version is stored.
+            StorageError: it cannot be written. Nothing has changed.
+        """
+        ...
+
+    async def entries(self, key: str, after: int, upto: int | None = None) -> list[tuple[int, bytes]]:
+        """Return the entries of the journal whose versions are in a range, the oldest first."""
+        ...
+
+    async def delete(self, key: str) -> None:
+        """Forget everything under a key. If there is nothing, nothing happens."""
+        ...
+
+    async def keys(self, prefix: str = "") -> list[str]:
+        """Return the keys that begin with a text, sorted."""
+        ...

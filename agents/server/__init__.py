@@ -1,0 +1,13 @@
+"""The agent's server: the actor that owns one agent."""
+
+from agents.server.executing import HALT as HALT
+from agents.server.executing import executes as executes
+from agents.server.messages import Adopt as Adopt
+from agents.server.messages import Ask as Ask
+from agents.server.messages import AttachOwner as AttachOwner
+from agents.server.messages import GetRecent as GetRecent
+from agents.server.messages import GetView as GetView
+from agents.server.messages import Reply as Reply
+from agents.server.messages import SetDebug as SetDebug
+from agents.server.recent import TurnRecord as TurnRecord
+from agents.server.server import AgentServer as AgentServer

@@ -1,0 +1,100 @@
+"""Work that is begun in a turn and goes on beside the agent's other turns; a signal tells what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Coroutine
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agents.action import Context
+from agents.directives import AwaitReply, RunInstruction
+from agents.execution import Run, undo
+from agents.server.executing import executes
+from agents.server.messages import Ask, Told
+from supervision import Actor, Message, Ref, handle
+
+if TYPE_CHECKING:
+    from agents.server.server import AgentServer
+    from agents.signal import Signal
+
+
+class _Begin(Message, frozen=True):
+    """Begin."""
+
+
+class Errand(Actor):
+    """Does one thing for an agent, tells it what came of it, and ends; or ends with the agent's server.
+
+    Args:
+        owner: the agent's server.
+        work: what to do.
+        then: the type of the signal that tells what came of it.
+        meta: noted in that signal.
+        cause: the id of the signal that asked for it.
+    """
+
+    def __init__(self, owner: Ref, work: Coroutine[Any, Any, Any], then: str, meta: Any, cause: str) -> None:
+        self._owner = owner
+        self._work = work
+        self._then = then
+        self._meta = meta
+        self._cause = cause
+
+    def init(self) -> None:
+        """Begin, when the server's turn is over."""
+        self.link(self._owner)
+        self.continue_with(_Begin())
+
+    @handle
+    async def begin(self, message: _Begin) -> None:
+        """Do it."""
+        try:
+            told = {"status": "ok", **await self._work}
+        except Exception as error:
+            told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
+        self._owner.cast(Told(self._then, {**told, "meta": self._meta}, self._cause))
+        self.unlink(self._owner)
+        self.stop()
+
+
+async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
+    run = Run(context, waits=True)
+    try:
+        return {"result": await run.step(directive.work, {})}
+    except Exception as error:
+        await undo(run.done, error, waits=True)
+        raise
+
+
+async def _answered(server: Ref, ask: Ask, timeout: float) -> dict[str, Any]:
+    reply = await server.call(ask, timeout)
+    errors = [str(one.error) for one in reply.errors]
+    return {"state": msgspec.to_builtins(reply.agent.state), "errors": errors}
+
+
+@executes(RunInstruction)
+def run_instruction(server: AgentServer, directive: RunInstruction, signal: Signal) -> None:
+    """Run work beside the agent's turns."""
+    agent = server.agent
+    context: Context[Any] = Context(
+        state=agent.state,
+        agent_id=agent.id,
+        agent_type=agent.type,
+        signal=signal,
+        ref=server.ref,
+        slices=agent.slices,
+        parent=agent.parent,
+    )
+    work = _performed(directive, context)
+    server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)
+
+
+@executes(AwaitReply)
+def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> None:
+    """Ask another agent."""
+    to = server.address(directive.to)
+    assert to is not None
+    ask = Ask(server.new_signal(directive.type, directive.data, cause=signal.id))
+    work = _answered(to, ask, directive.timeout)  # type: ignore[arg-type]
+    server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)

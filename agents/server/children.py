@@ -1,0 +1,175 @@
+"""Children, parents, orphans: agents that belong to each other while they live."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+from agents.directives import AdoptChild, ErrorDirective, OnParentDeath, SpawnAgent, StopChild
+from agents.directory import directory_of
+from agents.errors import NotAdopted, TagTaken
+from agents.parent import Parent
+from agents.server.agents_supervisor import supervisor_of
+from agents.server.executing import executes
+from agents.server.messages import Attach, ChildStarted, EndChild, Told
+from agents.view import ChildAgent
+from supervision import CallError, ChildSpec, Down, Monitor, Ref, Shutdown, SupervisionError, start_child
+from supervision.reasons import crashed
+
+if TYPE_CHECKING:
+    from agents.server.server import AgentServer
+    from agents.signal import Signal
+
+
+class Binding:
+    """Whose child an agent is. It is shared by all incarnations of a server, so that it survives their crashes.
+
+    Attributes:
+        parent: the agent whose child it is; None for nobody's.
+        on_parent_death: what happens when the parent's server ends.
+        ended: whether the child is not to be started again.
+    """
+
+    __slots__ = ("ended", "on_parent_death", "parent")
+
+    def __init__(self, parent: Parent | None = None, on_parent_death: OnParentDeath = "continue") -> None:
+        self.parent = parent
+        self.on_parent_death: OnParentDeath = on_parent_death
+        self.ended = False
+
+
+class Children:
+    """The children of a server, by tag."""
+
+    __slots__ = ("_by_monitor", "_by_tag")
+
+    def __init__(self) -> None:
+        self._by_tag: dict[str, tuple[ChildAgent, Monitor]] = {}
+        self._by_monitor: dict[Monitor, str] = {}
+
+    def get(self, tag: str) -> ChildAgent | None:
+        """Return a child."""
+        found = self._by_tag.get(tag)
+        return None if found is None else found[0]
+
+    def check_free(self, tag: str) -> None:
+        """Check that a tag is free.
+
+        Raises:
+            TagTaken: it is not.
+        """
+        if tag in self._by_tag:
+            raise TagTaken(tag, self._by_tag[tag][0].ref)
+
+    def note(self, server: AgentServer, child: ChildAgent) -> None:
+        """Note a child, in the place of an earlier incarnation of it."""
+        known = self.get(child.tag)
+        if known is not None and known.ref == child.ref:
+            return
+        self.forget(server, child.tag)
+        monitor = server.monitor(child.ref)
+        self._by_tag[child.tag] = (child, monitor)
+        self._by_monitor[monitor] = child.tag
+        self._show(server)
+
+    def forget(self, server: AgentServer, tag: str) -> None:
+        """Forget a child."""
+        found = self._by_tag.pop(tag, None)
+        if found is not None:
+            del self._by_monitor[found[1]]
+            server.demonitor(found[1], flush=True)
+            self._show(server)
+
+    def ended(self, server: AgentServer, monitor: Monitor) -> ChildAgent | None:
+        """Forget the child that a monitor was for, and return it; None if it was for none."""
+        tag = self._by_monitor.get(monitor)
+        if tag is None:
+            return None
+        child = self._by_tag[tag][0]
+        self.forget(server, tag)
+        return child
+
+    def _show(self, server: AgentServer) -> None:
+        server.view.children = {tag: child for tag, (child, _) in self._by_tag.items()}
+
+
+def attach(server: AgentServer, parent: Parent) -> Monitor:
+    """Watch a parent, and let it know its child."""
+    agent, ref = server.agent, server.ref
+    parent.ref.cast(ChildStarted(parent.tag, ref, agent.id, agent.type, parent.meta))
+    return server.monitor(parent.ref)
+
+
+@executes(SpawnAgent)
+async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal) -> None:
+    """Start a child."""
+    agent, tag = server.agent, directive.tag
+    server.children.check_free(tag)
+    id = directive.id or f"{agent.id}/{tag}"
+    binding = Binding(Parent(server.ref, agent.id, tag, directive.meta), directive.on_parent_death)
+    options = {"id": id, "state": directive.state, "partition": agent.partition, "binding": binding}
+    spec = ChildSpec(id, type(server), (directive.type,), options, restart=directive.restart)
+    try:
+        ref = await start_child(supervisor_of(server.runtime), spec)
+    except SupervisionError as error:
+        data = {"tag": tag, "id": id, "error": str(error)}
+        server.ref.cast(Told("agent.child.failed", data, signal.id))
+        raise
+    if ref is not None:
+        server.children.note(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
+
+
+@executes(StopChild)
+def stop_child(server: AgentServer, directive: StopChild, signal: Signal) -> None:  # noqa: ARG001 - its shape
+    """Let a child end."""
+    child = server.children.get(directive.tag)
+    if child is not None:
+        child.ref.cast(EndChild(Shutdown(directive.reason)))
+
+
+@executes(AdoptChild)
+async def adopt_child(server: AgentServer, directive: AdoptChild, signal: Signal) -> None:  # noqa: ARG001 - its shape
+    """Make an agent without a parent a child."""
+    await adopt(server, directive.child, directive.tag, directive.meta)
+
+
+async def adopt(server: AgentServer, child: Any, tag: str, meta: Any) -> None:
+    """Make an agent without a parent a child.
+
+    Raises:
+        TagTaken: there is a child with this tag.
+        NotAdopted: there is no such agent, it has ended, it has a parent, or it is the agent itself.
+    """
+    server.children.check_free(tag)
+    ref = directory_of(server.runtime).whereis(child, server.agent.partition) if isinstance(child, str) else child
+    if not isinstance(ref, Ref):
+        raise NotAdopted(child, "there is no such agent")
+    if ref == server.ref:
+        raise NotAdopted(child, "no agent is its own parent")
+    try:
+        id, kind = await ref.call(Attach(Parent(server.ref, server.agent.id, tag, meta)))
+    except CallError as error:
+        raise NotAdopted(child, str(error)) from error
+    server.children.note(server, ChildAgent(tag, ref, id, kind, meta))
+
+
+def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:
+    """Take leave of a parent that has ended; return the signal that tells the agent so, if it wants one."""
+    binding = server.binding
+    assert binding is not None
+    if binding.on_parent_death == "stop":
+        binding.ended = True
+        server.stop(Shutdown(("parent_down", str(down.reason))))
+        return None
+    binding.parent = None
+    server.replace_agent(msgspec.structs.replace(server.agent, parent=None))
+    if binding.on_parent_death == "continue":
+        return None
+    data = {"parent_id": parent.id, "tag": parent.tag, "meta": parent.meta, "reason": str(down.reason)}
+    return server.new_signal("agent.orphaned", data)
+
+
+def failure(where: str, error: Exception) -> ErrorDirective:
+    """Return a failure as a directive."""
+    return ErrorDirective(where, crashed(error))
