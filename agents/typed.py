@@ -72,3 +72,12 @@ def _merged(old: Any, new: Any) -> Any:
     if not isinstance(old, Mapping) or not isinstance(new, Mapping):
         return new
     return {**old, **{name: _merged(old.get(name), value) for name, value in new.items()}}
+
+
+def differences(before: Any, after: Any) -> dict[str, Any]:
+    """Return the fields of a struct that differ from those of another one of its type."""
+    return {
+        name: value
+        for name in after.__struct_fields__
+        if (value := getattr(after, name)) is not getattr(before, name) and value != getattr(before, name)
+    }

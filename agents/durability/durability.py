@@ -11,7 +11,7 @@ from agents.durability.checkpoint import checkpoint_of, encoded, kept_slices, ke
 from agents.durability.journal import Entry, read_entry, replayed
 from agents.durability.storage import Storage, StorageError
 from agents.errors import NotKept
-from agents.server.recent import differences
+from agents.typed import differences
 from supervision.clock import seconds
 from supervision.errors import BadOption
 

@@ -48,6 +48,10 @@ class MemoryStorage:
             entry for entry in self._journal.get(key, []) if entry[0] > after and (upto is None or entry[0] <= upto)
         ]
 
+    async def trim(self, key: str, upto: int) -> None:
+        """Forget entries of the journal."""
+        self._journal[key] = await self.entries(key, upto)
+
     async def delete(self, key: str) -> None:
         """Forget everything under a key."""
         self._kept.pop(key, None)

@@ -92,6 +92,12 @@ class SqliteStorage:
         """Return entries of the journal."""
         return await self._do(lambda database: _entries(database, key, after, upto))  # type: ignore[no-any-return]
 
+    async def trim(self, key: str, upto: int) -> None:
+        """Forget entries of the journal."""
+        await self._do(
+            lambda database: database.execute("DELETE FROM journal WHERE key = ? AND version <= ?", (key, upto))
+        )
+
     async def delete(self, key: str) -> None:
         """Forget everything under a key."""
 

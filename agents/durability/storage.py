@@ -86,6 +86,10 @@ class Storage(Protocol):
         """Return the entries of the journal whose versions are in a range, the oldest first."""
         ...
 
+    async def trim(self, key: str, upto: int) -> None:
+        """Forget the entries of the journal up to a version, and keep what is behind it."""
+        ...
+
     async def delete(self, key: str) -> None:
         """Forget everything under a key. If there is nothing, nothing happens."""
         ...

@@ -1,5 +1,9 @@
 """The agent's server: the actor that owns one agent."""
 
+from agents.server.agents_supervisor import AGENTS as AGENTS
+from agents.server.agents_supervisor import AgentSupervisor as AgentSupervisor
+from agents.server.agents_supervisor import supervisor_of as supervisor_of
+from agents.server.children import Binding as Binding
 from agents.server.executing import HALT as HALT
 from agents.server.executing import executes as executes
 from agents.server.messages import Adopt as Adopt

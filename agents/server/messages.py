@@ -112,3 +112,7 @@ class EndChild(Message, frozen=True):
     """A child is to end for good, when it has handled what was sent before."""
 
     reason: ExitReason
+
+
+class Reset(Message, frozen=True):
+    """The agent is to begin anew, in its first state."""

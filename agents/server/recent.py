@@ -52,12 +52,3 @@ class Recent:
     def newest(self, limit: int) -> list[TurnRecord]:
         """Return the newest ones, the newest first."""
         return list(reversed(self._turns))[:limit]
-
-
-def differences(before: Any, after: Any) -> dict[str, Any]:
-    """Return the fields of a struct that differ from those of another one of its type."""
-    return {
-        name: value
-        for name in after.__struct_fields__
-        if (value := getattr(after, name)) is not getattr(before, name) and value != getattr(before, name)
-    }

@@ -12,6 +12,7 @@ import structlog
 
 from agents.agent import Agent
 from agents.agent_type import AgentType
+from agents.bus.messages import Delivery
 from agents.command import Step, Turn, run_command
 from agents.directives import ErrorDirective, Stop
 from agents.directory import directory_of
@@ -36,14 +37,16 @@ from agents.server.messages import (
     GetRecent,
     GetView,
     Reply,
+    Reset,
     SaveDue,
     SetDebug,
     Told,
 )
-from agents.server.recent import Recent, TurnRecord, differences
+from agents.server.recent import Recent, TurnRecord
 from agents.server.sensing import Sensors
 from agents.server.timers import Timers, begin_all
 from agents.signal import Signal, new_signal
+from agents.typed import differences
 from agents.view import ChildAgent, View
 from agents.work import ActionLike, Composite, waits
 from supervision import IGNORE, Actor, Address, Down, Exit, IdleTimeout, Message, Refuse, Shutdown, handle
@@ -132,6 +135,7 @@ class AgentServer(Actor):
         self.binding = binding
         #: The agent at its last commit.
         self.agent: Agent[Any] = self._first(id, state, partition, agent)
+        self._first_state = self.agent.state if state is not None or agent is not None else None
         #: Where emitted signals go that do not say so themselves.
         self.emit_to: Address = self.address(emit_to) or self.ref
         self._errors = ErrorCount(on_error)
@@ -362,6 +366,22 @@ class AgentServer(Actor):
         return self._turn(request.signal, self._cell.call_in_hand)
 
     @handle
+    def delivered(self, delivery: Delivery) -> Any:
+        """Take a turn for a signal from a bus, and acknowledge it when nothing in it has failed."""
+        try:
+            turn = self._turn(delivery.signal, _SOMEBODY)
+        except Refuse as refused:
+            delivery.nack(str(refused.error))
+            return None
+        if inspect.isawaitable(turn):
+            return self._acknowledge_later(turn, delivery)
+        return _acknowledge(turn, delivery)
+
+    @staticmethod
+    async def _acknowledge_later(turn: Awaitable[Any], delivery: Delivery) -> None:
+        _acknowledge(await turn, delivery)
+
+    @handle
     def due(self, message: Due) -> Any:
         """Take a turn for a scheduled signal."""
         if message.id is not None:
@@ -418,6 +438,14 @@ class AgentServer(Actor):
         self._parent_watch = self.monitor(request.parent.ref)
         self.replace_agent(msgspec.structs.replace(self.agent, parent=request.parent))
         return self.agent.id, self.agent.type
+
+    @handle
+    def reset(self, message: Reset) -> Any:
+        """Begin anew, in the first state."""
+        agent = self.agent
+        fresh = self.kind.new(agent.id, self._first_state, partition=agent.partition)
+        fresh = msgspec.structs.replace(fresh, version=agent.version + 1, parent=agent.parent)
+        return self._settle(Step(fresh), self.new_signal("agent.reset"), None, ())
 
     @handle
     def get_view(self, request: GetView) -> View[Any]:
@@ -666,5 +694,21 @@ class AgentServer(Actor):
         }
 
 
+class _Somebody:
+    """Somebody who wants an answer, and does not give up."""
+
+    def done(self) -> bool:
+        """Tell that the answer is waited for."""
+        return False
+
+
+def _acknowledge(reply: Reply[Any], delivery: Delivery) -> None:
+    if reply.errors:
+        delivery.nack(str(reply.errors[-1].error))
+    else:
+        delivery.ack()
+
+
+_SOMEBODY = _Somebody()
 _NO_FACTS: Mapping[str, Any] = {}
 _BUILT_IN = {"agent.stop": AgentServer._asked_to_stop, "agent.step": AgentServer._asked_to_step}
