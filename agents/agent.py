@@ -72,8 +72,11 @@ def first_state(kind: type[Any], state: Any, *, strict: bool = True) -> Any:
         BadState: it does not fit.
     """
     try:
-        if strict and isinstance(state, Mapping):
-            refuse_unknown(kind, state)
+        if isinstance(state, Mapping):
+            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+            state = {names.get(name, name): value for name, value in state.items()}
+            if strict:
+                refuse_unknown(kind, state)
         return checked(kind, {} if state is None else state)
     except msgspec.ValidationError as error:
         raise BadState(kind.__name__, str(error)) from None

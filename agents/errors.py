@@ -120,7 +120,7 @@ class Conflict(AgentError, ValueError):
     def __init__(self, names: list[str], by: list[str]) -> None:
         self.names = names
         self.by = by
-        super().__init__(f"{' and '.join(by)} both return {', '.join(names)}: let only one of them do so")
+        super().__init__(f"{' and '.join(by)} both return {', '.join(names)}: let only one do so")
 
 
 class NotAdopted(AgentError):

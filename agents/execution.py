@@ -147,8 +147,7 @@ class Run:
         outcome = action.run(self.context)
         if inspect.isawaitable(outcome):
             if not self.waits:
-                if inspect.iscoroutine(outcome):
-                    outcome.close()
+                _dispose(outcome)
                 raise NeedsLoop(type(action).__name__)
             async with asyncio.timeout(action.attempts.timeout):
                 outcome = await outcome
@@ -161,13 +160,18 @@ class Run:
 
 async def _gathered(work: Sequence[Coroutine[Any, Any, Any]], limit: int | None) -> list[Any]:
     slots = asyncio.Semaphore(limit or len(work))
+    failed = False
 
     async def one(part: Coroutine[Any, Any, Any]) -> Any:
-        try:
-            async with slots:
+        nonlocal failed
+        async with slots:
+            if failed:
+                return None
+            try:
                 return await part
-        finally:
-            part.close()
+            except BaseException:
+                failed = True
+                raise
 
     tasks: list[asyncio.Task[Any]] = []
     try:
@@ -194,12 +198,19 @@ async def undo(done: list[Done], error: Exception, waits: bool) -> None:
             pending = one.action.compensate(one.context, one.value, error)
             if inspect.isawaitable(pending):
                 if not waits:
+                    _dispose(pending)
                     raise NeedsLoop(f"{type(one.action).__name__}.compensate")
                 await pending
         except Exception as wrong:
             failed = failed or CompensationFailed(type(one.action).__name__, wrong, error)
     if failed is not None:
         raise failed from error
+
+
+def _dispose(pending: Any) -> None:
+    """Let nobody be warned of a coroutine that is not awaited: there is an error that says so."""
+    if inspect.iscoroutine(pending):
+        pending.close()
 
 
 def _made(item: Any, what: Any, data: Any) -> Action[Any]:

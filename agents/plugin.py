@@ -82,7 +82,7 @@ class Plugin(Generic[P]):
         for pattern in cls.patterns:
             Route(pattern, None)
         for base in getattr(cls, "__orig_bases__", ()):
-            if typing.get_origin(base) is Plugin and isinstance(typing.get_args(base)[0], type):
+            if typing.get_origin(base) is Plugin and typing.get_args(base)[0] is not Any:
                 cls.slice_type = typing.get_args(base)[0]
 
     def __init__(self, *, alias: str | None = None) -> None:

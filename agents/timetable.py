@@ -61,19 +61,17 @@ class Timetable:
 
         Returns:
             Seconds since the epoch.
-
-        Raises:
-            BadTimetable: it never is, such as the 30th of February.
         """
         local = datetime.fromtimestamp(now, UTC).astimezone(self._zone)
         twice = not local.fold and local.replace(fold=1).timestamp() != local.timestamp()
         found: list[float] = []
-        for due in CronSim(self._expression, local.replace(tzinfo=None, fold=0) - timedelta(hours=1 if twice else 0)):
-            instants = self._instants(due)
+        begin = local.replace(tzinfo=None, fold=0) - timedelta(hours=1 if twice else 0)
+        times = CronSim(self._expression, begin)
+        while True:
+            instants = self._instants(next(times))
             found += [instant for instant in instants if instant > now]
             if found and (not instants or instants[0] > now):
                 return min(found)
-        raise BadTimetable("expression", self._expression, "give one that comes some day")
 
     def _instants(self, due: datetime) -> list[float]:
         """Return when the clocks show a time: once; or never, or twice, as they are changed.

@@ -26,6 +26,15 @@ def formatted_status(actor: Actor) -> Any:
         return f"<format_status raised {type(error).__name__}: {cut(str(error), 200)}>"
 
 
+def summarised(actor: Actor | None) -> dict[str, str]:
+    """Return what an actor says of itself in a few words; nothing if it has nothing to say yet, or fails to."""
+    try:
+        words = {} if actor is None else actor.summary()
+        return {str(name): cut(str(value), 200) for name, value in words.items()}
+    except Exception as error:
+        return {"summary": f"raised {type(error).__name__}: {cut(str(error), 100)}"}
+
+
 _SHORT = Repr()
 _SHORT.maxlevel = 4
 _SHORT.maxdict = _SHORT.maxlist = _SHORT.maxtuple = _SHORT.maxset = _SHORT.maxdeque = 20

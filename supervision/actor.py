@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from supervision import events
@@ -114,6 +115,13 @@ class Actor:
         Override it to hide secrets, or to leave out what is huge.
         """
         return attributes(self)
+
+    def summary(self) -> Mapping[str, object]:
+        """Return a few words about the state, by name, for a look at the whole tree: by default none.
+
+        It is called often and while the actor does other things: it has to be quick, and to change nothing.
+        """
+        return {}
 
     # -- who I am --------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
 from supervision._start import start
+from supervision._state import summarised
 from supervision._threads import ThreadPool
 from supervision.actor import Actor
 from supervision.call import Call
@@ -43,7 +44,7 @@ _PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITI
 class ActorInfo(msgspec.Struct, frozen=True):
     """A live actor at this moment. ``uptime`` is in seconds; ``waits_for`` is whom its handler has called.
 
-    ``parent`` started it as its child; None if nobody did.
+    ``parent`` started it as its child; None if nobody did. ``summary`` is what its `Actor.summary` says.
     """
 
     ref: Ref
@@ -57,6 +58,7 @@ class ActorInfo(msgspec.Struct, frozen=True):
     monitors: int
     waits_for: str | None
     parent: Ref | None = None
+    summary: dict[str, str] = {}
 
 
 class ZombieInfo(msgspec.Struct, frozen=True):
@@ -518,6 +520,7 @@ class Runtime:
             len(ref.monitors or ()),
             waits_for,
             ref.parent,
+            {} if ref.born is None else summarised(ref.actor),
         )
 
     def zombies(self) -> list[ZombieInfo]:

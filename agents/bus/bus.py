@@ -173,10 +173,6 @@ class Bus(Actor):
     @handle
     def subscribe(self, request: Subscribe) -> str:
         """Add a subscription, or let somebody go on with one."""
-        Route(request.pattern, None)
-        for field in ("in_flight", "attempts"):
-            if not isinstance(getattr(request, field), int) or getattr(request, field) < 1:
-                raise Refuse(BadOption(f"subscribe: {field}", getattr(request, field), "give a whole number from 1"))
         if request.name is None:
             self._numbers += 1
         name = request.name or f"#{self._numbers}"
@@ -295,7 +291,6 @@ class Bus(Actor):
     @handle
     def replay(self, request: Replay) -> tuple[Recorded, ...]:
         """Tell what is in the log."""
-        Route(request.pattern, None)
         return tuple(
             one for one in self._log if one.sequence > request.since and matches(request.pattern, one.signal.type)
         )

@@ -41,7 +41,7 @@ class Causes:
         signal = self._signals.get(id)
         while signal is not None:
             signal = self._signals.get(signal.extensions.get("causationid", ""))
-            if signal is None or signal.id in found:
+            if signal is None or signal.id in found or signal.id == id:
                 break
             found[signal.id] = signal
         return tuple(reversed(found.values()))

@@ -6,8 +6,10 @@ from typing import Literal
 
 import msgspec
 
+from agents.router import Route
 from agents.signal import Signal
 from supervision import Address, Message, Ref, Request
+from supervision.errors import BadOption
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -177,6 +179,10 @@ async def subscribe(
         BadRoute: the pattern is none.
         BadOption: a number is out of range.
     """
+    Route(pattern, None)
+    for field, number in (("in_flight", in_flight), ("attempts", attempts)):
+        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+            raise BadOption(f"subscribe: {field}", number, "give a whole number from 1")
     return await bus.call(Subscribe(pattern, to, name, since, in_flight, attempts, retry, ack_within))
 
 
@@ -192,7 +198,11 @@ async def replay(bus: Address, pattern: str = "**", since: int = 0) -> tuple[Rec
         bus: the bus.
         pattern: of their types.
         since: only those behind this place in the log.
+
+    Raises:
+        BadRoute: the pattern is none.
     """
+    Route(pattern, None)
     return await bus.call(Replay(pattern, since))
 
 

@@ -17,7 +17,6 @@ from agents.server import AgentServer, Binding, supervisor_of
 from agents.server.messages import EndChild
 from supervision import Actor, ChildSpec, Down, Message, Ref, Refuse, Request, Runtime, Shutdown, handle, start_child
 
-
 #: Seconds after the end of a node in which its supervisor can start it again.
 _HEAL_AFTER = 0.1
 
@@ -200,7 +199,7 @@ class PodServer(Actor):
             self.send_after(_HEAL_AFTER, _Heal())
 
     @handle
-    async def heal(self, message: _Heal) -> None:  # noqa: ARG002 - it says nothing more
+    async def heal(self, message: _Heal) -> None:
         """Give nodes that were started again to their owners, and start what ought to run and does not."""
         self._healing = False
         nodes = self._holder.topology.nodes

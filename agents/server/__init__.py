@@ -1,5 +1,6 @@
 """The agent's server: the actor that owns one agent."""
 
+from agents.server import asking as asking
 from agents.server.agents_supervisor import AGENTS as AGENTS
 from agents.server.agents_supervisor import AgentSupervisor as AgentSupervisor
 from agents.server.agents_supervisor import supervisor_of as supervisor_of

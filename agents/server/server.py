@@ -681,6 +681,12 @@ class AgentServer(Actor):
         except NotKept as error:
             self.failed(failure("checkpoint", error), self.new_signal("agent.checkpoint"))
 
+    def summary(self) -> Mapping[str, object]:
+        """Return whose server it is, how the agent is, and what failed last."""
+        agent, error = self.agent, self.view.last_error
+        words = {"agent": agent.id, "type": agent.type, "version": agent.version, "state": agent.state}
+        return words if error is None else {**words, "last_error": error}
+
     def format_status(self) -> Any:
         """Return what is worth to be seen of it: the agent, its children, and what failed last."""
         agent, view = self.agent, self.view

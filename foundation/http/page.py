@@ -55,8 +55,10 @@ def _rows(nodes: Iterable[Node], depth: int) -> Iterator[str]:
 def _row(node: Node, depth: int) -> str:
     left = "" if node.budget is None else f"{node.budget.left} of {node.budget.allowed}"
     numbers = (node.incarnation or "", duration(node.uptime), node.restarts, left, node.mailbox)
+    words = ", ".join(f"{escape(name)}: {escape(value)}" for name, value in node.summary.items())
     return (
-        f'<tr><td style="padding-left:{depth * 1.5}rem" title="{escape(node.path)}">{escape(node.id)}</td>'
+        f'<tr><td style="padding-left:{depth * 1.5}rem" title="{escape(node.path)}">{escape(node.id)}'
+        f"{f'<br><small>{words}</small>' if words else ''}</td>"
         f'<td>{escape(node.kind)}</td><td class="{escape(node.state)}">{escape(node.state)}</td>'
         + "".join(f'<td class="n">{number}</td>' for number in numbers)
         + "</tr>\n"

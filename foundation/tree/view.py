@@ -38,6 +38,7 @@ class Node(msgspec.Struct, frozen=True):
         restarts: how often its supervisor has restarted it.
         mailbox: how many messages wait for it.
         budget: a supervisor's restart budget.
+        summary: what the actor says of itself in a few words.
         children: those under it.
     """
 
@@ -52,6 +53,7 @@ class Node(msgspec.Struct, frozen=True):
     restarts: int = 0
     mailbox: int = 0
     budget: Budget | None = None
+    summary: dict[str, str] = {}
     children: tuple[Node, ...] = ()
 
     def walk(self) -> Iterator[Node]:
@@ -138,6 +140,7 @@ class _Looker:
             restarts=0 if child is None else child.restarts,
             mailbox=info.mailbox,
             budget=None if keeper is None else _budget(keeper),
+            summary=info.summary,
             children=tuple(self._children(info, keeper)),
         )
 

@@ -65,7 +65,7 @@ def server(counter: AgentHandle[Counting]) -> Ref:
     return counter.address
 
 
-# -- turns -----------------------------------------------------------------------------------------------
+# -- turns -------------------------------------------------------------------------------------------------------------
 
 
 async def test_s25_casts_are_handled_in_order(runtime: Runtime) -> None:
@@ -149,7 +149,7 @@ async def test_a_killed_server_commits_nothing_more(runtime: Runtime) -> None:
     assert counter.state == Counting()
 
 
-# -- directives ------------------------------------------------------------------------------------------
+# -- directives --------------------------------------------------------------------------------------------------------
 
 
 async def test_an_emitted_signal_arrives(runtime: Runtime) -> None:
@@ -255,7 +255,7 @@ async def test_a_stop_ends_the_server(runtime: Runtime, reason: Any, expected: A
         await counter.call(counter.signal("counter.add"))
 
 
-# -- failures --------------------------------------------------------------------------------------------
+# -- failures ----------------------------------------------------------------------------------------------------------
 
 
 async def test_a_failing_action_is_told_and_logged(runtime: Runtime) -> None:
@@ -342,7 +342,7 @@ def test_a_wrong_policy_cannot_be_made(errors: Any) -> None:
         StopAfter(1, within=0)
 
 
-# -- starting, restarting, views -------------------------------------------------------------------------
+# -- starting, restarting, views ---------------------------------------------------------------------------------------
 
 
 async def test_s27_how_an_agent_gets_its_id(runtime: Runtime) -> None:

@@ -51,7 +51,7 @@ def failure(step: Step[Any]) -> ErrorDirective:
     return error
 
 
-# -- agents ----------------------------------------------------------------------------------------------
+# -- agents ------------------------------------------------------------------------------------------------------------
 
 
 def test_a_new_agent_has_a_checked_state() -> None:
@@ -115,7 +115,7 @@ def test_a_type_is_named_and_inherited() -> None:
     assert Special.router.route("counter.add") == (Add,)
 
 
-# -- commands --------------------------------------------------------------------------------------------
+# -- commands ----------------------------------------------------------------------------------------------------------
 
 
 def test_s01_a_command_returns_a_new_agent() -> None:
@@ -317,7 +317,7 @@ async def test_acmd_can_be_cancelled() -> None:
         await task
 
 
-# -- directives, signals, ids ----------------------------------------------------------------------------
+# -- directives, signals, ids ------------------------------------------------------------------------------------------
 
 
 def test_directives_are_data() -> None:
