@@ -38,8 +38,7 @@ class Directory:
 
     def leave(self, ref: Ref, partition: str, id: str, capabilities: Iterable[str]) -> None:
         """Forget an agent that ends."""
-        if self._by_id.get((partition, id)) == ref:
-            del self._by_id[partition, id]
+        self._by_id.pop((partition, id), None)
         for capability in capabilities:
             self._capable.get(capability, {}).pop(ref, None)
 

@@ -115,7 +115,7 @@ class Run:
         """
         runs = [Run(self.context, self.waits, self.done) for _ in parts]
         work = [run.step(*part) for run, part in zip(runs, parts, strict=True)]
-        results = await _gathered(work, limit) if self.waits else [await one for one in work]
+        results = await (_gathered(work, limit) if self.waits else _one_by_one(work))
         for run in runs:
             self.effects += run.effects
         return results
@@ -156,6 +156,14 @@ class Run:
     def _note(self, action: Action[Any], value: Any) -> None:
         if undoes(type(action)):
             self.done.append(Done(action, self.context, value))
+
+
+async def _one_by_one(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    try:
+        return [await part for part in work]
+    finally:
+        for part in work:
+            part.close()
 
 
 async def _gathered(work: Sequence[Coroutine[Any, Any, Any]], limit: int | None) -> list[Any]:

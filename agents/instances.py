@@ -41,9 +41,7 @@ from agents.server import AgentServer, AttachOwner, supervisor_of
 from agents.server.children import Binding
 from supervision import (
     Actor,
-    AlreadyStarted,
     ChildSpec,
-    NoProcess,
     Ref,
     Refuse,
     Request,
@@ -106,9 +104,11 @@ class InstanceStarter(Actor):
         spec = ChildSpec(f"{self.kind.name}/{request.key}", AgentServer, (self.kind,), options, restart="transient")
         try:
             ref = await start_child(supervisor_of(self.runtime), spec)
-        except AlreadyStarted as error:
-            return error.ref
         except Exception as error:
+            # Somebody else may have started it meanwhile.
+            found = whereis(self.runtime, request.key, partition=self.partition)
+            if found is not None:
+                return found
             raise Refuse(error) from error
         assert ref is not None
         self._started += 1
@@ -165,10 +165,7 @@ class Instances(Generic[S]):
         ref = self.lookup(key)
         if ref is None:
             return False
-        try:
-            await ref.stop(Shutdown("hibernate"))
-        except NoProcess:
-            return False
+        await ref.stop(Shutdown("hibernate"))
         return True
 
     @asynccontextmanager

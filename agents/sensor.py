@@ -77,11 +77,10 @@ class Sensor(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
         """Return what an event means that somebody has handed in with `inject`."""
         return ()
 
-    async def events(self, context: SensorContext) -> AsyncIterator[Emit]:
-        """Yield what happens, when it happens."""
-        nothing: tuple[Emit, ...] = ()
-        for one in nothing:
-            yield one
+    def events(self, context: SensorContext) -> AsyncIterator[Emit]:
+        """Return what happens, when it happens: to be overridden as ``async def`` with ``yield``."""
+        remedy = "give it an interval() and a look(), or events()"
+        raise BadParams(type(self).__name__, f"it does not say what it senses: {remedy} ({context.tag})")
 
 
 class _Look(Message, frozen=True):

@@ -118,6 +118,8 @@ class Webhook(Actor):
         BadOption: the URL or the attempts are none, or httpx is not installed.
     """
 
+    trap_exit = True
+
     def __init__(
         self,
         url: str,

@@ -154,8 +154,8 @@ class Bus(Actor):
                 if subscription.lasting:
                     subscription.want(record.sequence)
                     self._pump(subscription)
-                elif subscription.to is not None:
-                    subscription.to.cast(signal)
+                else:
+                    subscription.wanted.to.cast(signal)
         while len(self._log) > self._keep:
             self._drop(self._log.popleft())
 
@@ -231,8 +231,8 @@ class Bus(Actor):
 
     # -- deliveries --------------------------------------------------------------------------------------------------
 
-    def _record(self, sequence: int) -> Recorded:
-        return self._log[sequence - self._log[0].sequence]
+    def _record(self, subscription: Subscription, sequence: int) -> Recorded:
+        return subscription.revived.get(sequence) or self._log[sequence - self._log[0].sequence]
 
     def _pump(self, subscription: Subscription) -> None:
         """Deliver what is due, as far as there is room."""
@@ -240,7 +240,7 @@ class Bus(Actor):
             attempt = subscription.flying[sequence]
             to = subscription.to
             assert to is not None
-            signal = self._record(sequence).signal
+            signal = self._record(subscription, sequence).signal
             to.cast(Delivery(signal, sequence, attempt, subscription.name, self.ref))
             self.send_after(subscription.wanted.ack_within, Again(subscription.name, sequence, attempt, late=True))
 
@@ -274,7 +274,7 @@ class Bus(Actor):
         attempt = subscription.flying.pop(sequence)
         wanted = subscription.wanted
         if attempt >= wanted.attempts:
-            self._bury(subscription, self._record(sequence), attempt, why)
+            self._bury(subscription, self._record(subscription, sequence), attempt, why)
         else:
             subscription.tried[sequence] = attempt
             pause = wanted.retry * 2 ** min(attempt - 1, 32)
@@ -304,15 +304,14 @@ class Bus(Actor):
     @handle
     def redrive(self, request: Redrive) -> int:
         """Publish dead letters again for their subscription, or forget them."""
-        letters = self._dead.pop(request.subscription, [])
         subscription = self._subscriptions.get(request.subscription)
-        if not request.forget and subscription is not None:
+        if subscription is None and not request.forget:
+            return 0
+        letters = self._dead.pop(request.subscription, [])
+        if subscription is not None and not request.forget:
             for letter in letters:
-                sequence = letter.recorded.sequence
-                if self._log and sequence >= self._log[0].sequence:
-                    subscription.want_again(sequence)
-                elif subscription.to is not None:
-                    subscription.to.cast(Delivery(letter.recorded.signal, sequence, 1, subscription.name, self.ref))
+                subscription.want_again(letter.recorded.sequence)
+                subscription.revived[letter.recorded.sequence] = letter.recorded
             self._pump(subscription)
         self._save_soon()
         return len(letters)

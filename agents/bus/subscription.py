@@ -7,7 +7,7 @@ from heapq import heappop, heappush
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from agents.bus.messages import Subscribe
+    from agents.bus.messages import Recorded, Subscribe
     from supervision import Address, Monitor
 
 
@@ -35,6 +35,7 @@ class Subscription:
         "monitor",
         "name",
         "pattern",
+        "revived",
         "to",
         "tried",
         "wanted",
@@ -55,6 +56,8 @@ class Subscription:
         #: What is not dealt with.
         self._open: set[int] = set()
         self._behind: deque[int] = deque()
+        #: Dead letters that are delivered again: the log may have forgotten them.
+        self.revived: dict[int, Recorded] = {}
 
     def want(self, sequence: int) -> None:
         """Note a signal that is to be delivered."""
@@ -83,6 +86,7 @@ class Subscription:
         """Note that a signal is dealt with."""
         self.flying.pop(sequence, None)
         self.tried.pop(sequence, None)
+        self.revived.pop(sequence, None)
         self._open.discard(sequence)
         while self._behind and self._behind[0] not in self._open:
             self.acked = self._behind.popleft()

@@ -188,7 +188,3 @@ class Keeper:
             self._at = agent.version
         self._unsaved = 0
         self._entries.clear()
-
-    async def delete(self, agent: Agent[Any]) -> None:
-        """Forget everything that is kept of the agent."""
-        await self.durability.storage.delete(key_of(agent))

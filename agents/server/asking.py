@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Coroutine
+from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -12,7 +13,7 @@ from agents.directives import AwaitReply, RunInstruction
 from agents.execution import Run, undo
 from agents.server.executing import executes
 from agents.server.messages import Ask, Told
-from supervision import Actor, Message, Ref, handle
+from supervision import Actor, Address, Message, Ref, handle
 
 if TYPE_CHECKING:
     from agents.server.server import AgentServer
@@ -34,7 +35,7 @@ class Errand(Actor):
         cause: the id of the signal that asked for it.
     """
 
-    def __init__(self, owner: Ref, work: Coroutine[Any, Any, Any], then: str, meta: Any, cause: str) -> None:
+    def __init__(self, owner: Ref, work: Callable[[], Awaitable[Any]], then: str, meta: Any, cause: str) -> None:
         self._owner = owner
         self._work = work
         self._then = then
@@ -50,7 +51,7 @@ class Errand(Actor):
     async def begin(self, message: _Begin) -> None:
         """Do it."""
         try:
-            told = {"status": "ok", **await self._work}
+            told = {"status": "ok", **await self._work()}
         except Exception as error:
             told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
         self._owner.cast(Told(self._then, {**told, "meta": self._meta}, self._cause))
@@ -67,7 +68,7 @@ async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[s
         raise
 
 
-async def _answered(server: Ref, ask: Ask, timeout: float) -> dict[str, Any]:
+async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]:
     reply = await server.call(ask, timeout)
     errors = [str(one.error) for one in reply.errors]
     return {"state": msgspec.to_builtins(reply.agent.state), "errors": errors}
@@ -86,7 +87,7 @@ def run_instruction(server: AgentServer, directive: RunInstruction, signal: Sign
         slices=agent.slices,
         parent=agent.parent,
     )
-    work = _performed(directive, context)
+    work = partial(_performed, directive, context)
     server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)
 
 
@@ -96,5 +97,5 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
     to = server.address(directive.to)
     assert to is not None
     ask = Ask(server.new_signal(directive.type, directive.data, cause=signal.id))
-    work = _answered(to, ask, directive.timeout)  # type: ignore[arg-type]
+    work = partial(_answered, to, ask, directive.timeout)
     server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)

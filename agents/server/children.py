@@ -116,8 +116,8 @@ async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal
         data = {"tag": tag, "id": id, "error": str(error)}
         server.ref.cast(Told("agent.child.failed", data, signal.id))
         raise
-    if ref is not None:
-        server.children.note(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
+    assert ref is not None
+    server.children.note(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
 
 
 @executes(StopChild)

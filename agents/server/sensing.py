@@ -22,10 +22,6 @@ class Sensors:
     def __init__(self) -> None:
         self._by_tag: dict[str, tuple[Ref, Monitor, bool]] = {}
 
-    def running(self) -> dict[str, Ref]:
-        """Return the sensors that run."""
-        return {tag: ref for tag, (ref, _, _) in self._by_tag.items()}
-
     async def start(self, server: AgentServer, directive: StartSensor) -> None:
         """Start a sensor. One that runs under the tag is replaced when the new one has started; or is kept.
 

@@ -48,7 +48,7 @@ from agents.server.timers import Timers, begin_all
 from agents.signal import Signal, new_signal
 from agents.typed import differences
 from agents.view import ChildAgent, View
-from agents.work import ActionLike, Composite, waits
+from agents.work import ActionLike, waits
 from supervision import IGNORE, Actor, Address, Down, Exit, IdleTimeout, Message, Refuse, Shutdown, handle
 from supervision.clock import seconds
 from supervision.errors import BadOption
@@ -246,8 +246,8 @@ class AgentServer(Actor):
     @handle
     def end_child(self, message: EndChild) -> None:
         """End for good."""
-        if self.binding is not None:
-            self.binding.ended = True
+        assert self.binding is not None
+        self.binding.ended = True
         self.stop(message.reason)
 
     @handle
@@ -492,7 +492,7 @@ class AgentServer(Actor):
         if not work:
             return self._unrouted(signal, call)
         turn = Turn(signal=signal, ref=self.ref, provided=facts)
-        if self._has_to_wait(work):
+        if any(map(waits, work)):
             return self._slow_turn(work, msgspec.structs.replace(turn, waits=True), signal, call)
         if kind.direct:
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
@@ -505,14 +505,6 @@ class AgentServer(Actor):
         data = signal.data
         routed = self.kind.router.route(signal.type, signal)
         return tuple(item if isinstance(item, tuple) else (item, data) for item in routed)  # type: ignore[misc]
-
-    @staticmethod
-    def _has_to_wait(work: tuple[ActionLike, ...]) -> bool:
-        for item in work:
-            what = item[0] if isinstance(item, tuple) else item
-            if waits(what) if isinstance(what, Composite) else not what.is_plain:
-                return True
-        return False
 
     def _unrouted(self, signal: Signal, call: Any) -> Any:
         if signal.type in _BUILT_IN:

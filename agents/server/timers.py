@@ -60,8 +60,8 @@ class CronJob:
 
     def cancel(self) -> None:
         """Forget it."""
-        if self._timer is not None:
-            self._timer.cancel()
+        assert self._timer is not None
+        self._timer.cancel()
 
 
 class Timers:

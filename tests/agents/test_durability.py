@@ -41,7 +41,7 @@ from agents.durability import (
     replay,
 )
 from agents.durability.checkpoint import FORMAT, Checkpoint, encoded, read_checkpoint, sealed
-from supervision import Abnormal, ChildSpec, Runtime, StartError, Supervisor
+from supervision import Abnormal, Actor, ChildSpec, Ref, Runtime, StartError, Supervisor, system
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance, settled
 from tests.agents.kinds import Listener
@@ -155,8 +155,36 @@ async def test_a_checkpoint_comes_in_time(runtime: Runtime) -> None:
     assert stored.version == 3
     await advance(100.0)
     await add(agent)
+    await agent.call(agent.signal("repeat", {"on": False}))
+    await advance(11.0)
     await agent.stop()
     assert (await started(runtime, storage)).state.counter == 4
+
+
+class Friend(Actor):
+    """Is linked to somebody."""
+
+    def __init__(self, to: Ref) -> None:
+        self.link(to)
+
+
+async def test_an_agent_that_is_kept_outlives_friends_that_end_in_order(runtime: Runtime) -> None:
+    """And saves itself when one crashes."""
+    storage = MemoryStorage()
+    agent = await started(runtime, storage, policy=EveryTurns(100))
+    await add(agent)
+    assert agent.view.ref is not None
+    friend = await runtime.spawn(Friend, agent.view.ref)
+    await friend.stop()
+    await settled(runtime)
+    assert agent.view.ref.reason is None
+    status = (await system.get_status(agent.view.ref)).status
+    assert (status["agent"], status["version"], status["last_error"]) == ("c", 1, None)
+    other = await runtime.spawn(Friend, agent.view.ref)
+    other.exit(Abnormal("boom"))
+    await settled(runtime)
+    assert agent.view.ref.reason == Abnormal("boom")
+    assert (await started(runtime, storage)).state.counter == 1
 
 
 async def test_an_order_to_stop_from_above_saves_as_well(runtime: Runtime) -> None:
@@ -370,6 +398,15 @@ async def test_what_cannot_be_read_is_left_as_it_is(runtime: Runtime) -> None:
     await storage.write(key, 4, expected=3, entries=[(4, sealed(b"nonsense"))])
     with pytest.raises(BadCheckpoint, match="an entry of the journal"):
         await history(storage, key)
+    await storage.delete(key)
+    good = sealed(msgspec.msgpack.encode({"version": 1, "time": 0.0, "signal": _SIGNAL, "state": {"counter": 8}}))
+    await storage.write(key, 1, expected=None, entries=[(1, good)])
+    await (await connect_again(runtime)).stop()
+    assert (await started(runtime, storage)).state.counter == 8
+    await (await connect_again(runtime)).stop()
+    await storage.delete(key)
+    await storage.write(key, 3, expected=None, checkpoint=checkpoint(slices={"gone": 1}))
+    assert (await started(runtime, storage)).agent.slices == {}
     kept = read_checkpoint(key, checkpoint())
     assert (kept.version, kept) == (3, Checkpoint(FORMAT, "counter", "c", "", 3, {"counter": 1}))
 
@@ -402,6 +439,9 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         with pytest.raises(NotKept, match="cannot be kept") as caught:
             encoded(value, "x", "k")
         assert way in str(caught.value)
+
+
+_SIGNAL = {"type": "add", "source": "/", "id": "1"}
 
 
 async def connect_again(runtime: Runtime) -> AgentHandle[State]:

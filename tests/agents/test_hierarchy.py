@@ -14,6 +14,7 @@ from agents import (
     AdoptChild,
     AgentHandle,
     AgentType,
+    BadParams,
     Context,
     Emit,
     NotAdopted,
@@ -352,17 +353,28 @@ async def test_s42_events_can_be_handed_in(runtime: Runtime) -> None:
     plain: Sensor = Stream()
     context = SensorContext(runtime, sensor, "a", "t")
     assert (plain.interval(), list(plain.take(1, context)), list(plain.look(context))) == (None, [], [])  # type: ignore[arg-type]
-    assert [one async for one in Sensor().events(context)] == []
+    with pytest.raises(BadParams, match="does not say what it senses"):
+        Sensor().events(context)
 
 
 async def test_s42_a_stream_is_followed_to_its_end(runtime: Runtime) -> None:
     """Then its agent is told; a crash is told too, and takes a linked agent with it."""
-    agent = await sensing(runtime, StartSensor("s", Stream()), StartSensor("c", Stream(crashes=True)))
-    await advance(3.5)
+    agent = await sensing(runtime, StartSensor("c", Stream(crashes=True)), StartSensor("s", Stream()))
+    (*_, last) = [ref for ref in runtime.actors() if "SensorServer" in ref.path]
+    await advance(2.9)
+    last.kill()
     await settled(runtime)
-    heard = [f"heard {n}" for n in (0, 0, 1, 1, 2, 2)]
+    assert agent.state.log[-1] == "sensor.exit s"
+    await advance(1.0)
+    await settled(runtime)
+    heard = [f"heard {n}" for n in (0, 0, 1, 1, 2)]
     assert sorted(agent.state.log) == [*heard, "sensor.exit c", "sensor.exit s"]
     await agent.stop()
+    ends = await sensing(runtime, StartSensor("s", Stream()))
+    await advance(3.5)
+    await settled(runtime)
+    assert ends.state.log == ("heard 0", "heard 1", "heard 2", "sensor.exit s")
+    await ends.stop()
     linked = await sensing(runtime, StartSensor("c", Stream(crashes=True), link=True))
     assert linked.view.ref is not None
     await advance(3.5)

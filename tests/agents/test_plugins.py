@@ -25,7 +25,6 @@ from agents import (
     Route,
     SetSlice,
     Signal,
-    StartSensor,
     start_agent,
 )
 from supervision import Ref, Runtime
@@ -259,7 +258,7 @@ class Gate(Plugin[Any]):
     def on_signal(self, signal: Signal, agent: Agent[Any]) -> Any:
         """Decide."""
         if signal.type == "odd":
-            return {}["odd"]  # type: ignore[var-annotated]
+            raise KeyError("odd")
         if signal.type == "admin.override":
             return Instead((Admin, {"text": "instead"}))
         if signal.type == "first":
@@ -408,4 +407,3 @@ def test_the_hooks_do_nothing_unless_they_are_overridden() -> None:
     assert plugin.on_emit(signal, agent) is signal
     assert plugin.on_reply(agent) is agent
     assert (plugin.checkpoint(3), plugin.restore(3)) == (3, 3)
-    assert StartSensor

@@ -13,10 +13,14 @@ from agents import (
     AgentType,
     BadAgentType,
     BadState,
+    Chain,
     Completion,
     Context,
     Direct,
     Emit,
+    NeedsLoop,
+    Parallel,
+    Plan,
     Result,
     Signal,
     Snapshot,
@@ -132,10 +136,18 @@ def test_s07_bad_input_is_a_directive_too() -> None:
 LOG: list[str] = []
 
 
+class Slowly(Action[None]):
+    """Waits."""
+
+    async def run(self, context: Context[Counting]) -> None:
+        """Wait."""
+        await advance(1.0)
+
+
 class Hooked(AgentType[Counting]):
     """Has hooks."""
 
-    routes = {"increment": Increment, "explode": Fail}
+    routes = {"increment": Increment, "explode": Fail, "explode.slowly": Slowly}
 
     @classmethod
     def on_before_cmd(cls, agent: Agent[Counting], work: tuple[Any, ...]) -> tuple[Agent[Counting], tuple[Any, ...]]:
@@ -166,9 +178,10 @@ async def test_s12_hooks_are_called_once_for_each_command(runtime: Runtime) -> N
 async def test_a_hook_that_fails_fails_the_command(runtime: Runtime) -> None:
     """It is dealt with by the error policy, and the agent is as before."""
     hooked = await start_agent(runtime, Hooked)
-    reply = await hooked.call(hooked.signal("explode", "explode"))
-    assert reply.errors[0].error.message == "the hook is broken"
-    assert reply.agent.version == 0
+    for type in ("explode", "explode.slowly"):
+        reply = await hooked.call(hooked.signal(type, "explode"))
+        assert reply.errors[0].error.message == "the hook is broken"
+        assert reply.agent.version == 0
 
 
 # -- state machines ----------------------------------------------------------------------------------------------------
@@ -329,6 +342,7 @@ async def test_step_by_step_runs_one_action_at_a_time(runtime: Runtime) -> None:
     seen = []
     for _ in range(6):
         status = agent.status().snapshot
+        assert agent.agent.slices["steps"].word() == ("waiting" if status.details["pending"] else "idle")
         reply = await agent.call(agent.signal("agent.step"))
         seen.append((status.details, reply.agent.state.counter, len(reply.errors)))
     pending = [details["pending"] for details, _, _ in seen]
@@ -372,6 +386,43 @@ def test_an_agent_says_how_far_it_is_by_its_state() -> None:
     assert running.set({"status": "failed", "error": "oh"}).snapshot() == Snapshot("failed", True, "oh")
     assert snapshot_of(running, Completion("stage", "output")) == Snapshot("completed", True, 7)
     assert snapshot_of(JobAgent.new("j"), Completion("output")) == Snapshot()
+
+
+class Patient(Strategy):
+    """Always waits."""
+
+    async def cmd(self, agent: Agent[Any], work: Any, turn: Turn) -> Step[Any]:
+        """Wait."""
+        await advance(1.0)
+        return Step(agent)
+
+
+async def test_a_strategy_that_waits_needs_a_loop(runtime: Runtime) -> None:
+    """A command without one says so."""
+
+    class Waiting(AgentType[Counting]):
+        strategy = Patient()
+
+    with pytest.raises(NeedsLoop):
+        Waiting.cmd(Waiting.new("w"), Increment)
+    assert (await Waiting.acmd(Waiting.new("w"), Increment)).directives == ()
+
+
+class Composed(AgentType[Counting]):
+    """Has routes to compositions."""
+
+    routes = {
+        "chain": Chain(Increment, Parallel(Fail, Increment)),
+        "plan": Plan().add("wait", Slowly).add("count", Increment, after="wait"),
+    }
+
+
+async def test_routes_lead_to_compositions(runtime: Runtime) -> None:
+    """A composition gets the signal's data, and is one action to the agent."""
+    agent = await start_agent(runtime, Composed)
+    assert (await agent.call(agent.signal("plan", {"by": 3}))).agent.state.counter == 3
+    reply = await agent.call(agent.signal("chain", {"by": 3}))
+    assert (reply.agent.state.counter, reply.errors[0].action) == (3, "Chain")
 
 
 async def test_commands_of_values_can_wait(runtime: Runtime) -> None:

@@ -327,6 +327,8 @@ async def test_an_id_is_free_again_when_its_agent_was_killed(runtime: Runtime) -
         other = await start_agent(runtime, Clever, id=str(n), partition=str(n % 2))
         assert other.view.ref is not None
         other.view.ref.kill()
+    gone = await start_agent(runtime, Clever, id="gone", partition="p")
+    await gone.stop()
     kept = await start_agent(runtime, Clever, id="kept", partition="p")
     assert capable(runtime, "count", partition="p") == [kept.view.ref]
     assert capable(runtime, "count", partition="q") == []
@@ -738,7 +740,7 @@ class SlowNote(Note):
 class Noter(AgentType[Counting]):
     """Notes what signals say."""
 
-    routes = {"do": Doer, "tick": Note, "answer": Note, "slow": SlowNote, "scheduled": Note}
+    routes = {"do": Doer, "tick": Note, "answer": Note, "slow": SlowNote, "once": (SlowNote, Doer), "scheduled": Note}
     schedules = (Cron("@hourly", "scheduled"),)
 
 
@@ -798,6 +800,20 @@ async def test_ticks_that_come_while_the_one_before_is_handled(runtime: Runtime,
     before = agent.state.log
     await advance(2000.0)
     assert agent.state.log == before
+
+
+async def test_a_job_that_was_taken_back_does_not_tick_any_more(runtime: Runtime) -> None:
+    """Neither when its tick waits in the mailbox, nor when it is taken back in the turn of its own tick."""
+    agent = await note(runtime, Cron("* * * * *", "tick"))
+    agent.cast(agent.signal("slow"))
+    DIRECTIVES.append((Unschedule("tick"),))
+    agent.cast(agent.signal("do"))
+    await advance(400.0)
+    assert [line.split()[0] for line in agent.state.log] == ["slow"]
+    DIRECTIVES.extend([(Cron("* * * * *", "once"),), (Unschedule("once"),)])
+    await agent.call(agent.signal("do"))
+    await advance(600.0)
+    assert [line.split()[0] for line in agent.state.log] == ["slow", "once"]
 
 
 def test_s49_timetables_know_of_clocks_that_are_changed() -> None:

@@ -239,9 +239,10 @@ async def test_a_post_goes_through_a_guard(runtime: Runtime) -> None:
 
 async def test_wrong_webhooks_are_refused(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """With what is wrong, or what is to be installed."""
-    for args, options in ((("ftp://x",), {}), ((3,), {}), ((URL,), {"attempts": 3})):
+    wrong: list[tuple[Any, Any]] = [("ftp://x", {}), (3, {}), (URL, {"attempts": 3})]
+    for url, options in wrong:
         with pytest.raises(BadOption):
-            await runtime.spawn(Webhook, *args, **options)
+            await runtime.spawn(Webhook, url, **options)
     monkeypatch.setitem(sys.modules, "httpx", None)
     with pytest.raises(BadOption, match=r"foundation-otp\[webhooks\]"):
         await runtime.spawn(Webhook, URL)
