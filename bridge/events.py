@@ -44,14 +44,7 @@ class HealthChanged(Event, frozen=True, kw_only=True):
 def emit_agent_event(
     ref: Ref, name: str, measurements: Mapping[str, float] = _NOTHING, metadata: Mapping[str, Any] = _NOTHING
 ) -> None:
-    """Put an `AgentEvent` on the event stream. With nobody listening, nothing is built.
-
-    Args:
-        ref: who tells: any actor.
-        name: what happened.
-        measurements: numbers about it.
-        metadata: whatever else.
-    """
+    """Put an `AgentEvent` on the event stream: any actor can. With nobody listening, nothing is built."""
     stream = ref.runtime.events
     if stream.wanted[AgentEvent]:
         stream.emit(AgentEvent, ref=ref, path=ref.path, name=name, measurements=measurements, metadata=metadata)

@@ -1,10 +1,4 @@
-"""Health: what a series of checks says about an actor.
-
-- ``healthy``: the checks succeed, in good time;
-- ``degraded``: they fail, or are slow;
-- ``unresponsive``: no answer in time, again and again;
-- ``dead``: it has ended.
-"""
+"""Health: what a series of checks says about an actor."""
 
 from __future__ import annotations
 
@@ -18,6 +12,7 @@ from supervision import Ref, UnhandledMessage
 from supervision.clock import seconds
 from supervision.errors import BadOption
 
+#: The checks succeed in good time; they fail, or are slow; there is no answer, again and again; it has ended.
 Health: TypeAlias = Literal["healthy", "degraded", "unresponsive", "dead"]
 
 #: A check of an actor: whether it is well. To raise is to say no.

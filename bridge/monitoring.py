@@ -27,36 +27,16 @@ class HealthMonitor(Actor):
     """Checks one registered actor, notes its health in the registry, and ends when the actor ends or is unregistered.
 
     Each change of health is a `HealthChanged` event. A dead actor has no entry in the registry: of its death, the event
-    tells. When the registry does not run, the change is noted after a later check.
-
-    Args:
-        directory: of the registry.
-        key: of the actor's entry.
-        ref: the actor.
-        check: see `setup_monitoring`.
-        interval: see `setup_monitoring`.
-        limit: see `setup_monitoring`.
-        thresholds: see `setup_monitoring`.
+    tells. When the registry does not run, the change is noted after a later check. See `setup_monitoring`.
     """
 
     def __init__(
-        self,
-        directory: Directory,
-        key: Hashable,
-        ref: Ref,
-        check: Check,
-        interval: float,
-        limit: float,
-        thresholds: Thresholds,
+        self, directory: Directory, key: Hashable, ref: Ref, check: Check, pace: tuple[float, float], limits: Thresholds
     ) -> None:
-        self._directory = directory
-        self._key = key
-        self._ref = ref
-        self._check = check
-        self._interval = interval
-        self._limit = limit
+        self._directory, self._key, self._ref, self._check = directory, key, ref, check
+        self._interval, self._limit = pace
         entry = directory.lookup(key)
-        self._pulse = Pulse(thresholds, "healthy" if entry is None else entry.metadata.health)
+        self._pulse = Pulse(limits, "healthy" if entry is None else entry.metadata.health)
 
     def init(self) -> None:
         """Watch the actor, and begin with a check."""
@@ -144,10 +124,8 @@ async def setup_monitoring(
         thresholds: how many checks say what; the defaults if None.
 
     Raises:
-        KeyNotFound: nobody is registered under the key.
-        BadOption: it was not registered with `register_agent`.
-        BadTime: ``interval`` or ``limit`` is no length of time.
-        MaxChildren, NoProcess: the supervisor cannot start it.
+        KeyNotFound, BadOption: nobody is registered under the key, or not with `register_agent`.
+        BadTime, MaxChildren, NoProcess: a time is none, or the supervisor cannot start the monitor.
     """
     every, at_most = seconds("interval", interval, zero=False), seconds("limit", limit, zero=False)
     entry = directory.lookup(key)
@@ -155,7 +133,7 @@ async def setup_monitoring(
         raise KeyNotFound(key)
     if not isinstance(entry.metadata, AgentMetadata):
         raise BadOption("setup_monitoring: key", key, "register the actor with register_agent")
-    args = (directory, key, entry.ref, check, every, at_most, thresholds or Thresholds())
+    args = (directory, key, entry.ref, check, (every, at_most), thresholds or Thresholds())
     monitor = await start_child(supervisor, ChildSpec(f"health of {key}", HealthMonitor, args, restart="transient"))
     assert monitor is not None
     return monitor

@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 
 from bridge.health import Health
-from foundation.registry import Directory, Entry
+from foundation.registry import Directory, Entry, Field, Query, Register
+from foundation.resources import Resource, Token
 from supervision import Actor, Ref, current_actor, spawn_link
 
 _NOTHING: Mapping[str, Any] = {}
@@ -61,6 +62,38 @@ async def register_agent(
     return await directory.register(ref if key is None else key, ref, known)
 
 
+async def register_agents(directory: Directory, agents: Mapping[Hashable, tuple[Ref, Iterable[str]]]) -> list[Entry]:
+    """Enter many agents in one step, all or none (`BatchFailed`): for each key the actor, and what it can do."""
+    writes = [
+        Register(key, ref, AgentMetadata(frozenset(able), registered_at=ref.runtime.clock.time()))
+        for key, (ref, able) in agents.items()
+    ]
+    return await directory.batch(writes)
+
+
+def find_agents(directory: Directory, capability: str | None = None, where: Query | None = None) -> list[Entry]:
+    """Return the agents that are not unresponsive, have a capability, if one is given, and are as is asked.
+
+    ``where`` asks about their `AgentMetadata`, such as ``Field("details.hall") == 3``.
+    """
+    found = directory.find("capabilities", capability) if capability is not None else directory.select()
+    asked = Field("health") != "unresponsive" if where is None else (Field("health") != "unresponsive") & where
+    return [entry for entry in found if asked.holds(entry.metadata)]
+
+
+async def acquire_for_agent(ref: Ref, amounts: Mapping[str, float]) -> dict[str, Token]:
+    """Take amounts of resources for an agent, all or none; they are given back when it ends, if not before."""
+    tokens: dict[str, Token] = {}
+    try:
+        for name, amount in amounts.items():
+            tokens[name] = await Resource(ref.runtime, name).acquire(amount, holder=ref)
+    except BaseException:
+        for name, token in tokens.items():
+            await Resource(ref.runtime, name).release(token)
+        raise
+    return tokens
+
+
 async def start_and_register(
     kind: type[Actor],
     args: tuple[Any, ...] = (),
@@ -74,25 +107,11 @@ async def start_and_register(
     """Start an actor and register it; to be the ``start`` of a child specification.
 
     So it is registered again whenever its supervisor starts it again. If it cannot be registered, it is not started.
-
-    Args:
-        kind: the class of the actor.
-        args: passed to it.
-        kwargs: passed to it.
-        capabilities: what it can do.
-        key: under which it is found; None for its ref.
-        metadata: whatever else is to be known.
-        registry: the name of the registry.
+    ``args`` and ``kwargs`` are passed to it, ``registry`` is the registry's name; the rest is as for `register_agent`.
 
     Raises:
         NotRunning: this code does not run in an actor, such as a supervisor.
-        StartError: it did not start.
-        KeyTaken, NoProcess, BadMetadata, BadOption: it could not be registered.
-
-    >>> from agents import AgentServer
-    >>> from supervision import ChildSpec
-    >>> def agent_child(kind: type[Any]) -> ChildSpec:
-    ...     return ChildSpec("c1", start_and_register, (AgentServer, (kind,)), {"capabilities": ["count"]})
+        StartError: it did not start; otherwise as `register_agent`.
     """
     directory = Directory.of(current_actor().runtime, registry)
     ref = await spawn_link(kind, *args, **kwargs)

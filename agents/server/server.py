@@ -582,7 +582,7 @@ class AgentServer(Actor):
         self._show()
         if self._idle is not None:
             self.idle_timeout(self._idle)
-        if self._recent is not None or self.runtime.events.listening:
+        if self._recent is not None or self.runtime.events.wanted[TurnTaken]:
             self._note(before, step, signal, work)
         directives = step.directives
         return self._carry_out(directives, signal, call) if directives else self._reply((), call)

@@ -1,0 +1,94 @@
+"""Execution: work given to agents, and to any other actors, under the platform's guards."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Hashable
+from typing import Any, TypeAlias
+
+import msgspec
+
+from agents import Ask, Reply, Signal
+from bridge.registration import find_agents
+from foundation.protection import Guard, Retry
+from foundation.registry import Directory
+from supervision import Address, Request
+from supervision.call import DEFAULT_TIMEOUT
+from supervision.clock import seconds
+from supervision.errors import BadOption
+
+Work: TypeAlias = Signal | Request[Any]
+
+
+class AgentFailed(Exception):
+    """An agent has answered that its action failed; ``reply`` is the answer."""
+
+    def __init__(self, reply: Reply[Any]) -> None:
+        self.reply = reply
+        super().__init__(str(reply.errors[0].error))
+
+
+async def execute_protected(
+    to: Address, work: Work, guard: Guard | None, *, timeout: float | None = DEFAULT_TIMEOUT
+) -> Any:
+    """Give work to an actor under a guard, which sees the real outcome: an action that failed is a failure.
+
+    Args:
+        to: an agent's server, or any actor.
+        work: a signal for an agent; a request for any other actor.
+        guard: a circuit breaker, a policy, or any other guard; None for nothing.
+        timeout: seconds that each attempt may take.
+
+    Raises:
+        AgentFailed, CallError, ProtectionError: an action failed, nobody answered, or the guard let nothing through.
+    """
+
+    async def attempt() -> Any:
+        answer = await to.call(Ask(work) if isinstance(work, Signal) else work, timeout)
+        if isinstance(answer, Reply) and answer.errors:
+            raise AgentFailed(answer)
+        return answer
+
+    return await (attempt() if guard is None else guard.run(attempt))
+
+
+async def execute_with_retry(to: Address, work: Work, retry: Retry | None = None) -> Any:
+    """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one."""
+    return await execute_protected(to, work, retry or Retry(on=lambda error: True))
+
+
+class AgentResult(msgspec.Struct, frozen=True):
+    """What came of the work of one actor: its answer, or the error."""
+
+    answer: Any = None
+    error: Exception | None = None
+
+
+async def distributed_execute(
+    directory: Directory,
+    capability: str,
+    work: Work,
+    *,
+    guard: Guard | None = None,
+    limit: int = 10,
+    timeout: float = DEFAULT_TIMEOUT,
+) -> dict[Hashable, AgentResult]:
+    """Give the same work to all actors with a capability that are not unresponsive, and return what came of it.
+
+    At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. There
+    is a result for each, by its key: that one fails is no error of the others.
+    """
+    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+        raise BadOption("distributed_execute: limit", limit, "give a whole number from 1")
+    slots, within = asyncio.Semaphore(limit), seconds("timeout", timeout)
+
+    async def one(to: Address) -> AgentResult:
+        async with slots:
+            try:
+                return AgentResult(await execute_protected(to, work, guard, timeout=within))
+            except Exception as error:
+                return AgentResult(error=error)
+
+    found = find_agents(directory, capability)
+    results = await asyncio.gather(*(one(entry.ref) for entry in found))
+    return {entry.key: result for entry, result in zip(found, results, strict=True)}
