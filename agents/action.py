@@ -25,7 +25,7 @@ R_co = TypeVar("R_co", covariant=True)
 Effect: TypeAlias = Operation | Directive
 
 
-class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw_only=True):
+class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
     """What an action sees.
 
     Attributes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import builtins
 import typing
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
@@ -22,11 +23,40 @@ from agents.strategies.strategy import Strategy
 from agents.work import ActionLike, is_work
 from supervision import Ref
 
+#: For so many types of signals the action is remembered.
+_QUICK = 1000
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: A type's routes: by pattern, or as `Route` objects, which have priorities and conditions. Each leads to work, or to a
 #: tuple of it.
 Routes: TypeAlias = Mapping[str, Any] | Iterable[Route[Any]]
+
+
+class Quick(dict[str, "type[Action[Any]] | None"]):
+    """By the type of a signal: the one plain action to which it is routed, if it is one and nothing else matters.
+
+    It is found when it is first asked for.
+
+    Args:
+        router: of a type of agents.
+        alone: whether nothing but the actions matters.
+    """
+
+    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
+        super().__init__()
+        self._router = router
+        self._alone = alone
+
+    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
+        found: builtins.type[Action[Any]] | None = None
+        routes = self._router.matching(type)
+        if self._alone and len(routes) == 1 and routes[0].when is None:
+            target = routes[0].target
+            if isinstance(target, builtins.type) and target.is_plain:
+                found = target
+        if len(self) < _QUICK:
+            self[type] = found
+        return found
 
 
 class AgentType(Generic[S]):
@@ -66,6 +96,8 @@ class AgentType(Generic[S]):
     router: ClassVar[Router[ActionLike]]
     #: Whether a command is nothing but its actions: no strategy but `Direct`, and no hooks.
     direct: ClassVar[bool] = True
+    #: By the type of a signal: the one plain action that it is routed to, if it is one and nothing else matters.
+    quick: ClassVar[Quick]
     #: The plugins, ready.
     mounted: ClassVar[tuple[Mounted, ...]] = ()
 
@@ -86,6 +118,7 @@ class AgentType(Generic[S]):
         plain = (AgentType.on_before_cmd, AgentType.on_after_cmd)
         same = [hook.__func__ is own.__func__ for hook, own in zip(hooks, plain, strict=True)]  # type: ignore[attr-defined]
         cls.direct = type(cls.strategy) is Direct and all(same)
+        cls.quick = Quick(cls.router, alone=cls.direct and not cls.mounted)
 
     # -- making agents ---------------------------------------------------------------------------------------------
 

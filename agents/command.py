@@ -18,7 +18,7 @@ from agents.errors import BadParams, BadResult, BadState
 from agents.execution import Done, Run, checked_result, driven, name_of, normal, undo
 from agents.operations import Operation
 from agents.signal import Signal
-from agents.typed import checked, fields_of, patched
+from agents.typed import checked, checks, fields_of, patched
 from agents.work import ActionLike
 from supervision import Ref
 from supervision.errors import BadOption
@@ -146,6 +146,40 @@ def plain(item: Any) -> Action[Any] | None:
     return None
 
 
+def run_plain(agent: Agent[S], kind: type[Action[Any]], signal: Signal, ref: Ref) -> Agent[S] | Step[S]:
+    """Run one plain action with the data of a signal: what `run_command` does, for the case that comes most.
+
+    Returns:
+        The agent, if nothing has happened but that its state is another one; or else the step.
+    """
+    state, data, action = agent.state, signal.data, None
+    try:
+        action = convert(data, kind) if type(data) is dict else convert(data or {}, kind, from_attributes=True)
+        value = action.run(Context(state, agent.id, agent.type, signal, ref, agent.slices, agent.parent))
+    except Exception as error:
+        wrong = action is None and isinstance(error, msgspec.ValidationError)
+        return _settled(agent, kind, signal, ref, BadParams(kind.__name__, str(error)) if wrong else error)
+    if type(value) is not kind.result_type or type(value) is not type(state):
+        return _settled(agent, action, signal, ref, value)
+    for name, simple in checks[kind.result_type]:
+        field = getattr(value, name)
+        if type(field) not in simple and field is not getattr(state, name):
+            return _settled(agent, action, signal, ref, value)
+    return replace(agent, state=value, version=agent.version + 1)
+
+
+def _settled(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome: Any) -> Step[S]:
+    """Return the step that a plain action has led to: its outcome, or an error, taken as any other."""
+    command = Command(agent, Turn(signal=signal, ref=ref), "stop")
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        command.settle(action, outcome)
+    except Exception as error:
+        command.failed(action, error)
+    return Step(command.agent, tuple(command.directives))
+
+
 class Command(Generic[S]):
     """A command on its way: the agent as it is by now, and the directives that there are by now."""
 
@@ -234,6 +268,8 @@ class Command(Generic[S]):
             self.directives.append(ErrorDirective("rollback", crashed(error)))
 
 
+convert = msgspec.convert
+replace = msgspec.structs.replace
 _ON_FAILURE = get_args(OnFailure)
 
 

@@ -155,9 +155,7 @@ class Router(Generic[T]):
             type: of the signal.
             signal: passed to the conditions of the routes.
         """
-        found = self._known.get(type)
-        if found is None:
-            found = self._found(type)
+        found = self.matching(type)
         targets: list[T] = []
         for route in found:
             if route.when is None or _agrees(route.when, signal):
@@ -165,6 +163,11 @@ class Router(Generic[T]):
                 if route.exclusive:
                     break
         return tuple(targets)
+
+    def matching(self, type: str) -> tuple[Route[T], ...]:
+        """Return all routes whose patterns match, in order, whatever their conditions."""
+        found = self._known.get(type)
+        return self._found(type) if found is None else found
 
     def _found(self, type: str) -> tuple[Route[T], ...]:
         ranked: dict[_Rank, Route[T]] = {}

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, TypeVar
+from types import UnionType
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
@@ -35,6 +36,27 @@ def checked(kind: Any, value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         value = made(type(value), fields_of(value))
     return msgspec.convert(value, kind)
+
+
+#: What is checked by its class alone.
+_SIMPLE: Mapping[Any, type] = {kind: kind for kind in (bool, int, str, bytes, float, type(None))}
+
+
+class _Checks(dict[Any, tuple[tuple[str, tuple[type, ...]], ...]]):
+    """What `checks` is: it is worked out when it is first asked for."""
+
+    def __missing__(self, kind: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
+        found = []
+        for field in msgspec.structs.fields(kind):
+            options = get_args(field.type) if isinstance(field.type, UnionType) else (field.type,)
+            simple = all(option in _SIMPLE for option in options)
+            found.append((field.name, tuple(_SIMPLE[option] for option in options) if simple else ()))
+        self[kind] = checks = tuple(found)
+        return checks
+
+
+#: For each type of structs its fields, each with the classes of which a value is as declared, whatever it is.
+checks = _Checks()
 
 
 def refuse_unknown(kind: Any, fields: Mapping[str, Any]) -> None:

@@ -15,6 +15,8 @@ import msgspec
 from bench.figure import Figure
 
 SUITES = {
+    "agents": "turns of agents beside plain actors, routing, memory, a crowd that crashes, waking from SQLite",
+    "bridge": "the same work of an agent, bare and bridged",
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "crash": "a process that commits transactions is killed at random, thousands of times",

@@ -13,7 +13,7 @@ import structlog
 from agents.agent import Agent
 from agents.agent_type import AgentType
 from agents.bus.messages import Delivery
-from agents.command import Step, Turn, run_command
+from agents.command import Step, Turn, run_command, run_plain
 from agents.directives import ErrorDirective, Stop
 from agents.directory import directory_of
 from agents.durability.durability import Durability, EverySeconds, Keeper
@@ -145,6 +145,10 @@ class AgentServer(Actor):
         self._idle = None if idle_timeout is None else seconds("idle_timeout", idle_timeout)
         self._owners: dict[Ref, Monitor] | None = None
         self._save_set = False
+        self._quick = kind.quick
+        self._wanted = self.runtime.events.wanted
+        #: Whether more than the state is to be thought of after a turn.
+        self._slow = self._keeper is not None or self._idle is not None or debug > 0
         if durability is not None and self._keeper is None:
             raise BadOption("AgentServer: durability", durability, "give Durability(storage)")
 
@@ -358,12 +362,26 @@ class AgentServer(Actor):
     @handle
     def told(self, signal: Signal) -> Any:
         """Take a turn for a signal that was cast."""
-        return self._turn(signal, None)
+        kind = self._quick[signal.type]
+        if kind is None:
+            return self._turn(signal, None)
+        after = run_plain(self.agent, kind, signal, self._cell)
+        view = self.view
+        if type(after) is not Agent or self._slow or view.watchers or self._wanted[TurnTaken]:
+            return self._settle(after if isinstance(after, Step) else Step(after), signal, None, (kind,))
+        self.agent = view.committed = after
+        return None
 
     @handle
     def asked(self, request: Ask) -> Any:
         """Take a turn for a signal, and tell what came of it."""
-        return self._turn(request.signal, self._cell.call_in_hand)
+        signal = request.signal
+        kind = self._quick[signal.type]
+        call = self._cell.call_in_hand
+        if kind is None:
+            return self._turn(signal, call)
+        after = run_plain(self.agent, kind, signal, self._cell)
+        return self._settle(after if isinstance(after, Step) else Step(after), signal, call, (kind,))
 
     @handle
     def delivered(self, delivery: Delivery) -> Any:
@@ -456,6 +474,7 @@ class AgentServer(Actor):
     def set_debug(self, request: SetDebug) -> None:
         """Record turns, or no longer."""
         self._recent = Recent(request.keep) if request.keep else None
+        self._slow = self._keeper is not None or self._idle is not None or request.keep > 0
 
     @handle
     def get_recent(self, request: GetRecent) -> list[TurnRecord]:
@@ -582,7 +601,7 @@ class AgentServer(Actor):
         self._show()
         if self._idle is not None:
             self.idle_timeout(self._idle)
-        if self._recent is not None or self.runtime.events.wanted[TurnTaken]:
+        if self._recent is not None or self._wanted[TurnTaken]:
             self._note(before, step, signal, work)
         directives = step.directives
         return self._carry_out(directives, signal, call) if directives else self._reply((), call)
