@@ -75,8 +75,8 @@ async def distributed_execute(
 ) -> dict[Hashable, AgentResult]:
     """Give the same work to all actors with a capability that are not unresponsive, and return what came of it.
 
-    At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. There
-    is a result for each, by its key: that one fails is no error of the others.
+    At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. Each
+    has a result, by its key: that one fails is no error of the others.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise BadOption("distributed_execute: limit", limit, "give a whole number from 1")

@@ -247,12 +247,12 @@ class Runtime:
     @property
     def clock(self) -> Clock:
         """The time of this runtime."""
-        return self.scheduler.clock
+        return (self._scheduler or self.scheduler).clock
 
     @property
     def events(self) -> EventStream:
         """Everything that happens, in order."""
-        return self.scheduler.events
+        return (self._scheduler or self.scheduler).events
 
     def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
         """Call ``listener`` with each `Event` from now on. The same as ``runtime.events.subscribe``."""

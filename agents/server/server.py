@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Mapping
 from functools import cached_property
+from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import msgspec
@@ -85,7 +86,7 @@ class AgentServer(Actor):
     A restarted server begins with a fresh agent in its first state; or, with ``durability``, with what was saved last.
 
     Args:
-        kind: the type of the agent.
+        kind: the type of the agent; or where to import it from, for tree files, such as ``"shop.orders:Order"``.
         id: of the agent; if None, the name under which the server is registered; if it has none, a new UUID. No other
             agent in its partition may have it.
         state: the agent's first state, or some of its fields.
@@ -109,7 +110,7 @@ class AgentServer(Actor):
 
     def __init__(
         self,
-        kind: type[AgentType[Any]],
+        kind: type[AgentType[Any]] | str,
         *,
         id: str | None = None,
         state: Mapping[str, Any] | msgspec.Struct | None = None,
@@ -123,6 +124,8 @@ class AgentServer(Actor):
         idle_timeout: float | None = None,
         debug: int = 0,
     ) -> None:
+        if isinstance(kind, str):
+            kind = _imported(kind)
         if not isinstance(kind, type) or not issubclass(kind, AgentType):
             raise BadOption("AgentServer: kind", kind, "give a subclass of AgentType")
         if not isinstance(on_error, (LogOnly, StopAfter, EmitError)) and not callable(on_error):
@@ -709,6 +712,13 @@ class AgentServer(Actor):
             "children": sorted(view.children),
             "last_error": None if view.last_error is None else str(view.last_error),
         }
+
+
+def _imported(path: str) -> Any:
+    try:
+        return resolve_name(path)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadOption("AgentServer: kind", path, f"give package.module:Type ({error})") from None
 
 
 class _Somebody:

@@ -628,6 +628,15 @@ async def test_a_look_at_the_tree_shows_agents(runtime: Runtime) -> None:
     assert "boom" in info.summary["last_error"]
 
 
+async def test_a_type_can_be_named_by_where_it_is(runtime: Runtime) -> None:
+    """As tree files do; what is not there, or is no type of agents, is refused."""
+    ref = await runtime.spawn(AgentServer, "tests.agents.kinds:Counter", id="named")
+    assert (await connect(ref, Counter)).agent.type == "counter"
+    for wrong in ("tests.agents.kinds:Nobody", "tests.agents.kinds:Listener", "no.such.module:X", "a b"):
+        with pytest.raises(BadOption, match="AgentServer: kind"):
+            await runtime.spawn(AgentServer, wrong)
+
+
 # -- directives --------------------------------------------------------------------------------------------------------
 
 
