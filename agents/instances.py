@@ -27,7 +27,7 @@ None ('hello',)
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, TypeVar
 
@@ -169,7 +169,7 @@ class Instances(Generic[S]):
         return True
 
     @asynccontextmanager
-    async def attached(self, key: str, owner: Ref, state: Any = None) -> AsyncIterator[AgentHandle[S]]:
+    async def attached(self, key: str, owner: Ref, state: Any = None) -> AsyncGenerator[AgentHandle[S]]:
         """Give an instance that stays, however idle, until the block is left, or its owner has ended.
 
         Args:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar
 
@@ -62,14 +62,14 @@ class PoolStatus(msgspec.Struct, frozen=True):
         return "ready" if self.available else "full"
 
 
-class _Checkout(Request[AgentHandle[Any]], frozen=True):
+class _Take(Request[AgentHandle[Any]], frozen=True):
     """A worker, when one is free, for whoever shows this ticket."""
 
     ticket: object
     user: Ref | None
 
 
-class _Checkin(Message, frozen=True):
+class _GiveBack(Message, frozen=True):
     """A worker is given back, or nobody waits for one any more."""
 
     ticket: object
@@ -119,7 +119,7 @@ class PoolServer(Actor):
             await start_child(supervisor, ChildSpec(number, AgentServer, (self._kind,), options))
 
     @handle
-    def checkout(self, request: _Checkout) -> AgentHandle[Any] | None:
+    def take(self, request: _Take) -> AgentHandle[Any] | None:
         """Hand out a worker, as soon as one is free."""
         if not self._free:
             self._waiting[request.ticket] = (self.defer_reply(), request.user)
@@ -134,7 +134,7 @@ class PoolServer(Actor):
         return AgentHandle(view.ref, view)
 
     @handle
-    def checkin(self, message: _Checkin) -> None:
+    def give_back(self, message: _GiveBack) -> None:
         """Take a worker back."""
         self._waiting.pop(message.ticket, None)
         out = self._out.pop(message.ticket, None)
@@ -213,7 +213,7 @@ class Pool(Generic[S]):
         self.address = address
 
     @asynccontextmanager
-    async def worker(self, timeout: float | None = 5.0) -> AsyncIterator[AgentHandle[S]]:
+    async def worker(self, timeout: float | None = 5.0) -> AsyncGenerator[AgentHandle[S]]:
         """Give a worker for the time of a block. It comes back however the block is left.
 
         Args:
@@ -224,9 +224,9 @@ class Pool(Generic[S]):
         """
         ticket = object()
         try:
-            yield await self.address.call(_Checkout(ticket, _user()), timeout)
+            yield await self.address.call(_Take(ticket, _user()), timeout)
         finally:
-            self.address.cast(_Checkin(ticket))
+            self.address.cast(_GiveBack(ticket))
 
     async def call(self, signal: Signal, timeout: float | None = 5.0) -> Reply[S]:
         """Have a worker handle a signal, and return what came of it.
