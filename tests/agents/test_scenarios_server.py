@@ -863,6 +863,20 @@ async def test_a_far_tick_is_waited_for_in_parts(runtime: Runtime) -> None:
     assert agent.state.log[-1] == "tick 43200 None"
 
 
+async def test_types_that_are_met_are_not_remembered_without_end(runtime: Runtime) -> None:
+    """An agent with a route for anything takes ever new types."""
+
+    class Anything(AgentType[Counting]):
+        routes = {"**": Note}
+
+    agent = await start_agent(runtime, Anything)
+    for n in range(1100):
+        agent.cast(agent.signal(f"type.{n}"))
+    await settled(runtime)
+    assert len(agent.state.log) == 1100
+    assert len(Anything.quick) == 1000
+
+
 async def test_agents_can_be_told_to_give_up(runtime: Runtime) -> None:
     """It is a signal like any other: an agent without a route for it passes it over in silence."""
     heard: list[Any] = []

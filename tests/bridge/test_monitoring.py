@@ -240,6 +240,21 @@ async def test_a_death_during_a_check(
     assert [change.health for change in changes] == ["dead"]
 
 
+async def test_a_death_by_a_check(
+    runtime: Runtime, directory: Directory, monitors: Name, foreign: Ref, patient: Patient, changes: list[HealthChanged]
+) -> None:
+    """An actor that has ended when its check says that all is well is dead all the same."""
+
+    async def dies() -> bool:
+        foreign.kill()
+        return True
+
+    patient.says = dies
+    await setup_monitoring(monitors, directory, "f", check=patient)
+    await settled(runtime)
+    assert [change.health for change in changes] == ["dead"]
+
+
 async def test_a_death_between_checks(
     runtime: Runtime, directory: Directory, monitors: Name, foreign: Ref, patient: Patient, changes: list[HealthChanged]
 ) -> None:
