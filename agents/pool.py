@@ -164,7 +164,7 @@ class PoolServer(Actor):
     @handle
     def run(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
-        self.runtime.spawn_nowait(_Work, Pool(self.ref), signal)
+        self.runtime.spawn_nowait(_Work, Pool(self.ref), signal).cast(_Begin())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:
@@ -184,9 +184,8 @@ class _Work(Actor):
         self._signal = signal
 
     def init(self) -> None:
-        """Begin."""
+        """End with the pool."""
         self.link(self._pool.address)
-        self.continue_with(_Begin())
 
     @handle
     async def begin(self, message: _Begin) -> None:

@@ -43,9 +43,8 @@ class Errand(Actor):
         self._cause = cause
 
     def init(self) -> None:
-        """Begin, when the server's turn is over."""
+        """End with the agent's server."""
         self.link(self._owner)
-        self.continue_with(_Begin())
 
     @handle
     async def begin(self, message: _Begin) -> None:
@@ -87,8 +86,7 @@ def run_instruction(server: AgentServer, directive: RunInstruction, signal: Sign
         slices=agent.slices,
         parent=agent.parent,
     )
-    work = partial(_performed, directive, context)
-    server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)
+    _send(server, partial(_performed, directive, context), directive, signal)
 
 
 @executes(AwaitReply)
@@ -97,5 +95,10 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
     to = server.address(directive.to)
     assert to is not None
     ask = Ask(server.new_signal(directive.type, directive.data, cause=signal.id))
-    work = partial(_answered, to, ask, directive.timeout)
-    server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)
+    _send(server, partial(_answered, to, ask, directive.timeout), directive, signal)
+
+
+def _send(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
+    """Send an errand on its way. It is told to begin by a message, with which go facts and traces of this turn."""
+    errand = server.runtime.spawn_nowait(Errand, server.ref, work, directive.then, directive.meta, signal.id)
+    errand.cast(_Begin())
