@@ -38,6 +38,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
     parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos and the crash suite")
     parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
+    parser.add_argument("--agents", action="store_true", help="for the crash suite: commits of agents")
     parser.add_argument("--sync", choices=("full", "normal", "off"), default="full", help="for the crash suite")
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
     options = parser.parse_args(argv)
@@ -52,7 +53,12 @@ def main(argv: list[str] | None = None) -> int:
     if options.suite == "crash":
         from bench import crash
 
-        return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync)
+        found = None
+        if options.agents:
+            from bench.crash_agents import AgentCampaign
+
+            found = AgentCampaign()
+        return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync, found=found)
     if options.suite == "check":
         from bench import check
 

@@ -29,13 +29,14 @@ from supervision import Runtime
 WRITERS = 8
 #: The journal is folded so often that kills meet it, too.
 FOLD_AFTER = 40
-_ACK = struct.Struct(">II")
+#: What is told of a commit: who, and its number.
+ACK = struct.Struct(">II")
 
 
-def main(seed: int, kills: int, *, as_json: bool, sync: str) -> int:
+def main(seed: int, kills: int, *, as_json: bool, sync: str, found: Campaign | None = None) -> int:
     """Run the campaign and print its figures."""
     draw = random.Random(seed)
-    found = Campaign()
+    found = found or Campaign()
     began = perf_counter()
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "store.db")
@@ -72,7 +73,7 @@ class Campaign:
         self.torn = 0
         self.replayed = 0
         self.unfinished = 0
-        self._last = [0] * WRITERS
+        self.last = [0] * WRITERS
 
     def round(self, path: Path, draw: random.Random, sync: str) -> None:
         """Let a process commit, kill it, and look at what is there."""
@@ -81,7 +82,7 @@ class Campaign:
         if child == 0:
             os.close(reading)
             os.setpgid(0, 0)
-            asyncio.run(commit_for_ever(path, writing, sync, self._last))
+            asyncio.run(self.commit_for_ever(path, writing, sync))
         os.close(writing)
         select.select([reading], [], [], 10.0)  # until it is open, and has committed something
         alive = draw.expovariate(1 / 0.01)
@@ -94,9 +95,14 @@ class Campaign:
             acks += more
         os.close(reading)
         os.waitpid(child, 0)
-        self._look(path, [*_acks(acks)])
+        self.look(path, [*_acks(acks)])
 
-    def _look(self, path: Path, acks: list[tuple[int, int]]) -> None:
+    async def commit_for_ever(self, path: Path, pipe: int, sync: str) -> None:
+        """Commit, and tell of each commit when it was acknowledged. Never returns."""
+        await commit_for_ever(path, pipe, sync, self.last)
+
+    def look(self, path: Path, acks: list[tuple[int, int]]) -> None:
+        """Look at what is there."""
         file = StoreFile(path, fold_after=FOLD_AFTER)
         file.close()
         content = file.content
@@ -106,15 +112,15 @@ class Campaign:
         self.unfinished += not content.tail.clean
         for writer in range(WRITERS):
             key = msgspec.msgpack.encode(writer)
-            last = max((number for who, number in acks if who == writer), default=self._last[writer])
+            last = max((number for who, number in acks if who == writer), default=self.last[writer])
             there = one.get(key, 0)
             self.torn += there != two.get(key, 0)
             self.lost += max(0, last - there)
-            self._last[writer] = there
+            self.last[writer] = there
 
 
 def _acks(content: bytearray) -> Iterator[tuple[int, int]]:
-    return _ACK.iter_unpack(content[: len(content) // _ACK.size * _ACK.size])
+    return ACK.iter_unpack(content[: len(content) // ACK.size * ACK.size])
 
 
 async def commit_for_ever(path: Path, pipe: int, sync: str, last: list[int]) -> None:
@@ -129,7 +135,7 @@ async def commit_for_ever(path: Path, pipe: int, sync: str, last: list[int]) -> 
                 if number % 3 == 0:
                     tx.put("filling", writer, bytes(number * 7919 % 100_000))  # many pages: kills meet half of them
                 tx.put("b", writer, number)
-            os.write(pipe, _ACK.pack(writer, number))
+            os.write(pipe, ACK.pack(writer, number))
 
     async with Runtime(watchdog=None, reports=False) as runtime:
         await runtime.spawn(Store, path, ["a", "b", "filling"], sync=sync, fold_after=FOLD_AFTER)

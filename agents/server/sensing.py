@@ -32,7 +32,8 @@ class Sensors:
         if tag in self._by_tag and directive.keep:
             return
         args = (directive.sensor, server.ref, agent.id, f"{server.source}/{tag}", tag)
-        ref = await server.runtime.spawn(SensorServer, *args)
+        ref = await server.spawn_link(SensorServer, *args)
+        server.unlink(ref)  # it stands under the agent's server in the tree; its end is told by a monitor
         self.stop(server, tag)
         self._by_tag[tag] = (ref, server.monitor(ref), directive.link)
 
