@@ -124,6 +124,11 @@ async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, o
     return Step(command.agent, tuple(command.directives))
 
 
+def context_of(agent: Agent[S], turn: Turn) -> Context[S]:
+    """Return what an action of an agent sees in a turn."""
+    return Context(agent.state, agent.id, agent.type, turn.signal, turn.ref, agent.slices, agent.parent, turn.provided)
+
+
 def plain(item: Any) -> Action[Any] | None:
     """Return a plain action, made of an item of work; None if it is anything else.
 
@@ -197,17 +202,7 @@ class Command(Generic[S]):
 
     def context(self) -> Context[S]:
         """Return what the next action sees."""
-        agent, turn = self.agent, self.turn
-        return Context(
-            state=agent.state,
-            agent_id=agent.id,
-            agent_type=agent.type,
-            signal=turn.signal,
-            ref=turn.ref,
-            slices=agent.slices,
-            parent=agent.parent,
-            provided=turn.provided,
-        )
+        return context_of(self.agent, self.turn)
 
     async def perform(self, item: Any) -> None:
         """Run anything, and settle it. What it has done can be undone."""

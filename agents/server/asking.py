@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.action import Context
+from agents.command import Turn, context_of
 from agents.directives import AwaitReply, RunInstruction
 from agents.execution import Run, undo
 from agents.server.executing import executes
@@ -76,16 +77,7 @@ async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]
 @executes(RunInstruction)
 def run_instruction(server: AgentServer, directive: RunInstruction, signal: Signal) -> None:
     """Run work beside the agent's turns."""
-    agent = server.agent
-    context: Context[Any] = Context(
-        state=agent.state,
-        agent_id=agent.id,
-        agent_type=agent.type,
-        signal=signal,
-        ref=server.ref,
-        slices=agent.slices,
-        parent=agent.parent,
-    )
+    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, waits=True))
     _send(server, partial(_performed, directive, context), directive, signal)
 
 
