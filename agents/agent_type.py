@@ -177,10 +177,10 @@ class AgentType(Generic[S]):
     @classmethod
     async def commanded(cls, agent: Agent[S], work: tuple[ActionLike, ...], turn: Turn) -> Step[S]:
         """Run a command in a turn."""
-        agent, work = cls.on_before_cmd(agent, work)
-        agent, directives = await cls.strategy.cmd(agent, work, turn)
-        agent, directives = cls.on_after_cmd(agent, directives)
-        return Step(agent, directives)
+        ready, work = cls.on_before_cmd(agent, work)
+        after, directives = await cls.strategy.cmd(ready, work, turn)
+        after, directives = cls.on_after_cmd(after, directives)
+        return Step(after.counted_from(agent), directives)
 
     @classmethod
     def on_before_cmd(cls, agent: Agent[S], work: tuple[ActionLike, ...]) -> tuple[Agent[S], tuple[ActionLike, ...]]:

@@ -56,9 +56,7 @@ async def register_agent(
     Raises:
         KeyTaken, NoProcess, BadMetadata, BadOption: see `Directory.register`.
     """
-    known = AgentMetadata(
-        capabilities=frozenset(capabilities), registered_at=ref.runtime.clock.time(), details=metadata
-    )
+    known = AgentMetadata(frozenset(capabilities), registered_at=ref.runtime.clock.time(), details=metadata)
     return await directory.register(ref if key is None else key, ref, known)
 
 

@@ -191,7 +191,8 @@ class Turns(Actor):
 
     async def _ticked(self, turn: Turn, signal: Signal, call: Any) -> Any:
         try:
-            step = await self.kind.strategy.tick(self.agent, turn)
+            agent, directives = await self.kind.strategy.tick(self.agent, turn)
+            step = Step(agent.counted_from(self.agent), directives)
         except Exception as error:
             step = Step(self.agent, (failure(type(self.kind.strategy).__name__, error),))
         rest = self._settle(step, signal, call, ())

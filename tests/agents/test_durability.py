@@ -347,6 +347,24 @@ async def test_s47_plugins_keep_drop_or_point(runtime: Runtime, journal: bool) -
     assert "slice 'session': KeyError" in str(caught.value.__cause__)
 
 
+@pytest.mark.parametrize("journal", [False, True])
+async def test_what_a_strategy_notes_is_a_commit_as_well(runtime: Runtime, journal: bool) -> None:
+    """Also where no action has changed anything: a machine that has failed has failed after a crash, too."""
+
+    class Machined(AgentType[State]):
+        name = "machined"
+        strategy = StateMachine()
+        routes = {"add": Add}
+
+    storage = MemoryStorage()
+    agent = await started(runtime, storage, Machined, journal=journal)
+    await agent.call(agent.signal("add", {"amount": "x"}))
+    assert (agent.agent.version, agent.agent.slices["strategy"].state) == (1, "failed")
+    killed(agent)
+    agent = await started(runtime, storage, Machined, journal=journal)
+    assert (agent.agent.version, agent.agent.slices["strategy"].state) == (1, "failed")
+
+
 async def test_s49_cron_jobs_are_kept(runtime: Runtime) -> None:
     """Through a kill; one that was taken back does not come again."""
     storage = MemoryStorage()
