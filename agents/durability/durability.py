@@ -136,20 +136,19 @@ class Keeper:
         Raises:
             NotKept: a part of it cannot be kept.
         """
-        if after.version != before.version:
-            self._unsaved += 1
-            if self.durability.journal:
-                old, new = kept_slices(self._kind, before), kept_slices(self._kind, after)
-                slices = {key: value for key, value in new.items() if old.get(key) != value}
-                kind = type(after.state)
-                names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-                changed = differences(before.state, after.state)
-                state = {names[name]: value for name, value in changed.items()}
-                entry = Entry(after.version, time, signal, state, slices)
-                self._entries.append((after.version, encoded(entry, after.type, key_of(after))))
+        self._unsaved += 1
+        if self.durability.journal:
+            old, new = kept_slices(self._kind, before), kept_slices(self._kind, after)
+            slices = {key: value for key, value in new.items() if old.get(key) != value}
+            kind = type(after.state)
+            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+            changed = differences(before.state, after.state)
+            state = {names[name]: value for name, value in changed.items()}
+            entry = Entry(after.version, time, signal, state, slices)
+            self._entries.append((after.version, encoded(entry, after.type, key_of(after))))
         policy = self.durability.policy
         if isinstance(policy, OnCommit):
-            return self._unsaved > 0
+            return True
         return isinstance(policy, EveryTurns) and self._unsaved >= policy.turns
 
     def forget_last(self) -> None:

@@ -217,7 +217,7 @@ class Turns(Actor):
     def _settle(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
         """Commit the state, and carry out the directives. Nothing comes between them."""
         agent, before, keeper = step.agent, self.agent, self._keeper
-        if keeper is not None and agent is not before:
+        if keeper is not None and agent.version != before.version:
             try:
                 if keeper.note(before, agent, signal, self.runtime.clock.wall_time()):
                     return self._save_first(step, signal, call, work)
