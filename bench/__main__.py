@@ -18,6 +18,8 @@ SUITES = {
     "agents": "turns of agents beside plain actors, routing, memory, a crowd that crashes, waking from SQLite",
     "bridge": "the same work of an agent, bare and bridged",
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
+    "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
+    "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
@@ -63,7 +65,7 @@ def main(argv: list[str] | None = None) -> int:
         from bench import check
 
         return check.main(lambda suite, without: _measured(suite, without, options.loop), update=options.update)
-    figures = importlib.import_module(f"bench.{options.suite}").FIGURES
+    figures = importlib.import_module(f"bench.{options.suite.replace('-', '_')}").FIGURES
     names = options.only.split(",") if options.only else list(figures)
     unknown = [name for name in names if name not in figures]
     if unknown:

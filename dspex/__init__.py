@@ -7,6 +7,15 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("dspex needs DSPy; run: pip install 'foundation-otp[dspy]'", name="dspy") from error
 
+from dspex.agent import agent as agent
+from dspex.agent import proxy as proxy
+from dspex.agent import start_agent as start_agent
+from dspex.door import Door as Door
+from dspex.errors import AgentDown as AgentDown
+from dspex.errors import AgentTimeout as AgentTimeout
+from dspex.errors import MailboxFull as MailboxFull
+from dspex.home import Home as Home
+from dspex.home import default_home as default_home
 from dspex.interface import Contract as Contract
 from dspex.lm import BadSetting as BadSetting
 from dspex.lm import Selected as Selected
@@ -22,6 +31,13 @@ from dspex.local.model_file import ModelMissing as ModelMissing
 from dspex.local.model_file import find_model as find_model
 from dspex.local.server import Endpoint as Endpoint
 from dspex.local.server import LanguageModelServer as LanguageModelServer
+from dspex.pool import PoolDoor as PoolDoor
+from dspex.pool import start_pool as start_pool
 from dspex.program import BadProgram as BadProgram
 from dspex.program import ProgramActor as ProgramActor
-from dspex.program import ProgramCancelled as ProgramCancelled
+from dspex.runner import Runner as Runner
+from dspex.slots import ProgramCancelled as ProgramCancelled
+from dspex.supervisor import agents_supervisor as agents_supervisor
+from dspex.usage import Accounts as Accounts
+from dspex.usage import ProgramRan as ProgramRan
+from dspex.usage import Usage as Usage

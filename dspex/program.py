@@ -2,26 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections import deque
-from collections.abc import Callable, Mapping
-from contextvars import Context
+from collections.abc import Mapping
 from functools import partial
 from pkgutil import resolve_name
-from typing import Any, NamedTuple
+from typing import Any
 
-import anyio
-import anyio.to_thread
 import dspy
 
-from dspex._compat import adopt, is_async, lm15, settings, start_in
-from dspex._lifetime import on_end
+from dspex._compat import is_async, lm15, settings
 from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
+from dspex.runner import Runner
 from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
-from supervision import Actor, Message, Refuse, ReplyTo, handle
+from supervision import Refuse, handle
 
 #: The name of the output of a program that returns something else than fields.
 RESULT = "result"
@@ -34,20 +29,6 @@ class BadProgram(ValueError):
         self.value = value
         self.remedy = remedy
         super().__init__(f"program {value!r}: {remedy}")
-
-
-class ProgramCancelled(Exception):
-    """The program cancelled itself, and so has no answer."""
-
-
-class _Ended(Message, frozen=True):
-    """A run of the program is over."""
-
-
-class _Job(NamedTuple):
-    token: ReplyTo[Answer]
-    inputs: dict[str, Any]
-    context: Context
 
 
 def load(source: object) -> Any:
@@ -73,7 +54,7 @@ def load(source: object) -> Any:
     return found
 
 
-class ProgramActor(Actor):
+class ProgramActor(Runner):
     """Runs a program for whoever asks: `RunProgram` runs it, `DescribeProgram` says what it takes and gives.
 
     The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do
@@ -96,6 +77,7 @@ class ProgramActor(Actor):
         adapter: a ``dspy.Adapter``, or ``package.module:Class``. By default what suits the language model.
         settings: further settings for ``dspy.context``.
         concurrency: how many requests run at the same time.
+        waiting: how many more may wait; the next is refused (`Busy`). None for any number.
         signature: what the program takes and gives, if it does not say so itself; see `Contract`.
         server: under which name the embedded language model is found.
         environ: the environment; that of the process if None.
@@ -113,23 +95,20 @@ class ProgramActor(Actor):
         adapter: Any = None,
         settings: Mapping[str, Any] | None = None,
         concurrency: int = 4,
+        waiting: int | None = None,
         signature: Any = None,
         server: str = LANGUAGE_MODEL,
         environ: Mapping[str, str] | None = None,
     ) -> None:
-        if concurrency < 1:
-            raise ValueError(f"concurrency = {concurrency}: at least one request must be able to run")
+        super().__init__(concurrency, waiting)
         self._program = load(program)
         self._contract = Contract(self._program, signature)
-        self._settings = {
+        self.settings = {
             **self._select(lm, server, environ).settings(),
             **_given(adapter),
             **(settings or {}),
         }
-        self._concurrency = concurrency
         self._asynchronous = is_async(self._program)
-        self._jobs: deque[_Job] = deque()
-        self._tasks: set[asyncio.Task[None]] = set()
 
     def _select(self, lm: Any, server: str, environ: Mapping[str, str] | None) -> Selected:
         if lm is not None:
@@ -137,10 +116,10 @@ class ProgramActor(Actor):
         found = os.environ if environ is None else environ
         return select(found, Locator(self.runtime, server), chance=self.runtime.random)
 
-    def init(self) -> None:
-        """Make ready to run."""
-        self._limiter = anyio.CapacityLimiter(self._concurrency)
-        self._guard = on_end(self.ref, partial(_cancel_all, self._tasks))
+    @property
+    def label(self) -> str:
+        """What the program is called in errors and events."""
+        return self._contract.interface.program
 
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
@@ -150,61 +129,21 @@ class ProgramActor(Actor):
     @handle
     def run(self, request: RunProgram) -> None:
         """Run the program, as soon as it is this request's turn."""
+        self.slots.check()
         try:
             inputs = self._contract.check(request.inputs)
         except InvalidInputs as error:
             raise Refuse(error) from None
-        self._jobs.append(_Job(self.defer_reply(), inputs, request.context))
-        self._start()
-
-    @handle
-    def ended(self, message: _Ended) -> None:
-        """Let the next request run."""
-        self._start()
-
-    def _start(self) -> None:
-        while self._jobs and len(self._tasks) < self._concurrency:
-            job = self._jobs.popleft()
-            if job.token.waiting:
-                task = start_in(adopt(job.context), self._serve(job))
-                self._tasks.add(task)
-                task.add_done_callback(self._over)
-
-    def _over(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        self.ref.cast(_Ended())
-
-    async def _serve(self, job: _Job) -> None:
-        try:
-            job.token.reply(await self._answer(job.inputs))
-        except lm15.TransportError as error:
-            job.token.fail(
-                Unavailable(f"its language model cannot be reached: {error}").with_traceback(error.__traceback__)
-            )
-        except (Exception, SystemExit) as error:
-            job.token.fail(error)
-        except asyncio.CancelledError:
-            task = asyncio.current_task()
-            if task is not None and not task.cancelling():
-                job.token.fail(ProgramCancelled(f"{self._contract.interface.program} cancelled itself"))
-            raise
+        self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs))
 
     async def _answer(self, inputs: dict[str, Any]) -> Answer:
-        with settings(self._settings), dspy.track_usage() as usage:
-            result = await self._run(inputs)
-        tokens: dict[str, dict[str, Any]] = usage.get_total_tokens()
-        return Answer(_outputs(result), tokens)
-
-    async def _run(self, inputs: dict[str, Any]) -> Any:
-        if self._asynchronous:
-            return await self._program.acall(**inputs)
-        call: Callable[[], Any] = partial(self._program, **inputs)
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
-
-
-def _cancel_all(tasks: set[asyncio.Task[None]]) -> None:
-    for task in tasks:
-        task.cancel()
+        with self.measured(self.label, settings(self.settings)) as used:
+            call = self.run_async if self._asynchronous else self.run_sync
+            try:
+                result = await call(self._program, (), inputs)
+            except lm15.TransportError as error:
+                raise Unavailable(f"its language model cannot be reached: {error}") from error
+        return Answer(_outputs(result), used.meter.get_total_tokens())
 
 
 def _given(adapter: Any) -> dict[str, Any]:

@@ -129,6 +129,18 @@ class InvalidInputs(ValueError):
         super().__init__("; ".join(parts))
 
 
+class Busy(Exception):
+    """The program has as much to do as it may have. Worth another try.
+
+    Attributes:
+        retry_after: after how many seconds.
+    """
+
+    def __init__(self, why: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(why)
+
+
 class Unavailable(Exception):
     """What the program needs, such as its language model, is not there at the moment. Worth another try.
 

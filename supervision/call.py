@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from supervision.errors import AlreadyReplied
@@ -57,6 +58,15 @@ class ReplyTo(Generic[R]):
     def deadline(self) -> float | None:
         """The runtime's time at which the caller gives up, or None if it never does."""
         return None if self._call is None else self._call.deadline
+
+    def on_abandoned(self, callback: Callable[[], object]) -> None:
+        """Call something once nobody waits for the answer any more: the caller has given up, or its time is over.
+
+        Nothing is called if the request is answered before that. It is called in the loop, soon after.
+        """
+        call = self._call
+        if call is not None:
+            call.add_done_callback(lambda _: callback() if self._call is call else None)
 
     def _take(self, outcome: Any) -> Call[R] | None:
         call = self._call

@@ -44,6 +44,7 @@ def application(
             Route("/readyz", pages.readyz),
             Route("/metrics", pages.metrics),
             Route("/tree", pages.tree),
+            Route("/openapi.json", programs.openapi),
             Route("/programs", programs.index),
             Route("/programs/{name}", programs.describe),
             Route("/programs/{name}", programs.run, methods=["POST"]),

@@ -9,12 +9,15 @@ from typing import Any
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import Response
+from starlette.responses import HTMLResponse, Response
 
+from foundation.http.openapi import document
 from foundation.http.problems import Problem, json_response
+from foundation.http.trial import trial_page
 from foundation.programs import (
     PREFIX,
     Answer,
+    Busy,
     DescribeProgram,
     Interface,
     InvalidInputs,
@@ -80,9 +83,20 @@ class Programs:
             return {**entry, "state": "unavailable", "detail": str(error)}
 
     async def describe(self, request: Request) -> Response:
-        """Say what a program takes and gives."""
+        """Say what a program takes and gives: to a browser as a page on which it can be tried."""
         name = request.path_params["name"]
-        return json_response({"name": name, **msgspec.to_builtins(await self._describe(name))})
+        interface = await self._describe(name)
+        vary = {"vary": "accept"}
+        if "text/html" in request.headers.get("accept", ""):
+            return HTMLResponse(trial_page(name, interface), headers={"cache-control": "no-store", **vary})
+        return json_response({"name": name, **msgspec.to_builtins(interface)}, headers=vary)
+
+    async def openapi(self, request: Request) -> Response:
+        """Describe the programs that run, as an OpenAPI document."""
+        names = known_programs(self._runtime)
+        found = await asyncio.gather(*map(self._describe, names), return_exceptions=True)
+        running = {name: said for name, said in zip(names, found, strict=True) if isinstance(said, Interface)}
+        return json_response(document(running, request.scope.get("root_path", "")))
 
     async def _describe(self, name: str) -> Interface:
         interface: Interface = await self._ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
@@ -147,6 +161,9 @@ def _problem(name: str, request: object, error: Exception) -> Problem:
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
     if isinstance(error, Unavailable):
         return _gone(f"program {name!r} cannot run now: {error}", error.retry_after)
+    if isinstance(error, Busy):
+        detail = f"program {name!r} has too much to do: {error}; try again"
+        return Problem(HTTPStatus.TOO_MANY_REQUESTS, "busy", detail, retry_after=error.retry_after)
     if ours and isinstance(error, ActorExited):
         return _gone(f"program {name!r} ended before it answered ({error.reason})")
     if ours and isinstance(error, NoProcess):

@@ -14,7 +14,8 @@ import pytest
 from dspex.lm import BadSetting
 from dspex.local.adapter import CompactAdapter
 from dspex.local.address import NotServing
-from dspex.program import RESULT, BadProgram, ProgramActor, ProgramCancelled, load
+from dspex.program import RESULT, BadProgram, ProgramActor, load
+from dspex.slots import ProgramCancelled
 from foundation.programs import Answer, DescribeProgram, InvalidInputs, RunProgram, Unavailable
 from supervision import (
     KILLED,
@@ -27,6 +28,7 @@ from supervision import (
     StartError,
     Supervisor,
 )
+from supervision.errors import BadOption
 from supervision.testing import settled
 from tests.dspex.samples import (
     BINDING,
@@ -149,7 +151,7 @@ async def test_a_bad_program_does_not_start(runtime: Runtime) -> None:
     """The actor does not start without a program, nor with no room for a request."""
     with pytest.raises(StartError, match="FIVE"):
         await served(runtime, "tests.dspex.samples:FIVE")
-    with pytest.raises(StartError, match="concurrency = 0"):
+    with pytest.raises(BadOption, match="concurrency = 0"):
         await served(runtime, ask, concurrency=0)
 
 

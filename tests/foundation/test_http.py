@@ -18,6 +18,7 @@ from foundation.http.programs import LONGEST_BODY
 from foundation.metrics import Metrics
 from foundation.programs import (
     Answer,
+    Busy,
     DescribeProgram,
     Field,
     Interface,
@@ -38,7 +39,7 @@ class Echo(Actor):
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
         """Say what it takes."""
-        text = Field("text", "str", schema={"type": "string"})
+        text = Field("text", "str", "what to <say>", schema={"type": "string"})
         return Interface("Echo", "Says it again.", (text,), (Field("said", "str"),))
 
     @handle
@@ -49,6 +50,8 @@ class Echo(Actor):
                 raise Refuse(InvalidInputs(missing=("text",), unexpected=("txet",), wrong={"n": "not int"}))
             case "busy":
                 raise Refuse(Unavailable("the model is loading", 2.6))
+            case "full":
+                raise Refuse(Busy("two run, and three wait", 7.0))
             case "wrong":
                 raise Refuse(LookupError("no such word"))
             case "crash":
@@ -298,6 +301,41 @@ async def test_a_program_that_needs_what_is_not_there_is_503_and_says_when_to_tr
     response = await run(client, "busy")
     assert (response.status_code, response.headers["retry-after"]) == (503, "3")
     assert "the model is loading" in response.json()["detail"]
+
+
+async def test_a_program_that_has_too_much_to_do_is_429_and_says_when_to_try_again(client: httpx.AsyncClient) -> None:
+    response = await run(client, "full")
+    assert (response.status_code, response.headers["retry-after"]) == (429, "7")
+    assert response.json()["type"] == "about:blank#busy"
+    assert "two run, and three wait" in response.json()["detail"]
+
+
+async def test_programs_are_described_in_an_openapi_document(runtime: Runtime, client: httpx.AsyncClient) -> None:
+    """With the schema of each input and output; what is no program, or does not run, is not in it."""
+    await runtime.spawn(Mute, name=program_name("mute"))
+    found = (await client.get("/openapi.json")).json()
+    assert found["openapi"] == "3.1.0"
+    assert list(found["paths"]) == ["/programs/echo"]
+    operation = found["paths"]["/programs/echo"]["post"]
+    assert operation["description"] == "Says it again."
+    schema = operation["requestBody"]["content"]["application/json"]["schema"]
+    assert schema == {
+        "type": "object",
+        "properties": {"text": {"type": "string", "description": "what to <say>"}},
+        "required": ["text"],
+        "additionalProperties": False,
+    }
+    assert set(operation["responses"]) == {"200", "422", "429", "500", "503", "504"}
+
+
+async def test_a_browser_gets_a_page_on_which_a_program_can_be_tried(client: httpx.AsyncClient) -> None:
+    """A field for each input; nothing that an author has written is taken for markup."""
+    response = await client.get("/programs/echo", headers={"accept": "text/html,*/*"})
+    assert response.headers["content-type"] == "text/html; charset=utf-8"
+    assert response.headers["vary"] == "accept"
+    assert '<textarea name="text" rows="2" required>' in response.text
+    assert "what to &lt;say&gt;" in response.text
+    assert 'texts = ["text"]' in response.text
 
 
 async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_then_serves_again(

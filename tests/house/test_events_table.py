@@ -9,7 +9,16 @@ from pathlib import Path
 from supervision.events import ActorEvent, Event
 
 #: Where events are declared.
-MODULES = ("supervision.events", "foundation.events", "agents.events", "bridge.events", "bridge.monitoring")
+MODULES = (
+    "supervision.events",
+    "foundation.events",
+    "agents.events",
+    "bridge.events",
+    "bridge.monitoring",
+    "dspex.usage",
+    "dspex.variables.coordinated",
+    "dspex.teleprompt.events",
+)
 PAGE = Path(__file__).parents[2] / "docs/reference/events.md"
 
 

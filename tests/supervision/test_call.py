@@ -495,6 +495,33 @@ async def test_a_token_for_somebody_who_gave_up(runtime: Runtime) -> None:
     assert runtime.statistics().dead_letters == {"late_reply": 1}
 
 
+async def test_an_actor_learns_that_nobody_waits_any_more(runtime: Runtime) -> None:
+    """Whether the caller has given up or its time is over; not if it was answered, before or after."""
+    tokens: list[Any] = []
+    told: list[str] = []
+    ref = await runtime.spawn(Puppet)
+
+    def ask() -> Any:
+        return ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0)
+
+    for what in ("cancelled", "late", "answered", "answered before"):
+        call = asyncio.ensure_future(ask())
+        await settled(runtime)
+        token = tokens.pop()
+        if what == "answered before":
+            token.reply(1)
+        token.on_abandoned(lambda what=what: told.append(what))
+        if what == "cancelled":
+            call.cancel()
+        elif what == "late":
+            await advance(1.0)
+        elif what == "answered":
+            token.reply(1)
+        await asyncio.gather(call, return_exceptions=True)
+        await settled(runtime)
+    assert told == ["cancelled", "late"]
+
+
 async def test_deferring_where_there_is_no_request(runtime: Runtime) -> None:
     """Only a handler that was called by a request can defer its answer, and only once."""
     ref = await runtime.spawn(Puppet)

@@ -1,101 +1,16 @@
-"""Everything that touches DSPy's inside: what is not in its documentation, or differs between its versions.
-
-Written against DSPy 3.4. The rest of the package uses public names (``dspy.X``) and this module.
-"""
+"""The types of engines: requests, answers, errors."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterator
+import re
+from collections.abc import AsyncIterator, Generator, Iterator
 from contextlib import contextmanager
-from contextvars import Context, copy_context
-from typing import Any, TypeVar
+from dataclasses import replace
+from typing import Any
 
-import dspy
 from dspy import lm15 as lm15
 from dspy._vendor.lm15.transports import StdlibAsyncTransport, StdlibTransport
-from dspy.adapters.utils import annotation_allows_none as annotation_allows_none
-from dspy.adapters.utils import apply_output_field_defaults as apply_output_field_defaults
-from dspy.adapters.utils import format_field_value as format_field_value
-from dspy.adapters.utils import get_annotation_name as get_annotation_name
-from dspy.adapters.utils import parse_value as parse_value
 from dspy.clients.capabilities import with_capability_planning as with_capability_planning
-from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
-from dspy.utils.constants import IS_TYPE_UNDEFINED
-
-T = TypeVar("T")
-
-
-# -- settings ------------------------------------------------------------------------------------------------
-
-
-def overrides() -> dict[str, Any]:
-    """Return the settings that the running code has overridden with ``dspy.context``.
-
-    ``dspy.context`` notes all settings, also those that it does not change; these are not overrides. (A
-    setting that was overridden with the very object that ``dspy.configure`` had set cannot be told from one
-    that was not.)
-    """
-    missing = object()
-    noted = thread_local_overrides.get()
-    return {key: value for key, value in noted.items() if main_thread_config.get(key, missing) is not value}
-
-
-@contextmanager
-def settings(declared: dict[str, Any]) -> Generator[None]:
-    """Apply settings for one call: first the caller's overrides count, then ``declared``, then the global ones.
-
-    Unless the caller keeps a trace, the call gets one of its own: DSPy's default is one list for the whole
-    process.
-    """
-    with dspy.context(**{"trace": [], **declared, **overrides()}):
-        yield
-
-
-def adopt(caller: Context, kernel: str = "supervision.") -> Context:
-    """Return the context in which to work for a caller: the caller's, but for which actor works.
-
-    Args:
-        caller: the caller's context.
-        kernel: how the names of the kernel's context variables begin.
-    """
-    context = caller.copy()
-    for variable, value in copy_context().items():
-        if variable.name.startswith(kernel):
-            context.run(variable.set, value)
-    return context
-
-
-def start_in(context: Context, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a task in a given context."""
-    return asyncio.get_running_loop().create_task(coroutine, context=context)
-
-
-# -- programs and their fields -------------------------------------------------------------------------------
-
-
-def is_async(program: Any) -> bool:
-    """Return whether a program can run as a coroutine by itself (``acall``)."""
-    return hasattr(program, "aforward")
-
-
-def untyped(field: Any) -> bool:
-    """Return whether a field of a signature was declared without a type, as in ``"question -> answer"``."""
-    return bool(field.json_schema_extra.get(IS_TYPE_UNDEFINED, False))
-
-
-def description(name: str, field: Any) -> str:
-    """Return what the author of a signature wrote about a field, or an empty string."""
-    text = field.json_schema_extra.get("desc") or ""
-    return "" if text == f"${{{name}}}" else str(text)
-
-
-def label(field: Any) -> str:
-    """Return how a field is called in prompts, such as ``Sentiment``."""
-    return str(field.json_schema_extra["prefix"]).rstrip().removesuffix(":")
-
-
-# -- the lm15 engine types -----------------------------------------------------------------------------------
 
 
 def text_of(parts: Any) -> str:
@@ -119,6 +34,25 @@ def chat_messages(request: Any) -> list[dict[str, str]]:
         turns.insert(0, ("system", request.system))
     roles = {"developer": "system"}
     return [{"role": roles.get(role, role), "content": text_of(parts)} for role, parts in turns]
+
+
+def plain_response(request: Any, text: str) -> Any:
+    """Return a text as the answer to a request; each word counts as one token."""
+    asked = sum(len(str(turn["content"]).split()) for turn in chat_messages(request))
+    usage = lm15.Usage(asked, len(text.split()), asked + len(text.split()))
+    message = lm15.Message.assistant([lm15.TextPart(text)])
+    return lm15.Response("known", request.model, message, "stop", usage)
+
+
+def streamed_words(response: Any) -> Iterator[Any]:
+    """Return the answer as the events of a stream, a word at a time."""
+    events: Iterator[Any] = lm15.response_to_events(response)
+    for event in events:
+        if event.type == "delta":
+            for word in re.findall(r"\s*\S+", event.delta.text):
+                yield replace(event, delta=replace(event.delta, text=word))
+        else:
+            yield event
 
 
 def _context_length(error: Any) -> Any:

@@ -1,0 +1,229 @@
+"""Suite ``dspex``: the same program on the same data, as an agent, by plain ``gather``, and by ``dspy.Evaluate``.
+
+The language model is a server in another process, with the interface of OpenAI and a latency of 200 ms; 1 % of its
+answers are errors. Each way runs in a process of its own, in turn with the others, so that memory can be compared.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import statistics
+import sys
+from collections.abc import Awaitable, Callable
+from subprocess import PIPE, Popen
+from time import perf_counter, process_time
+from typing import Any
+
+from bench.figure import Figure
+
+#: Seconds that the model takes, and how often it fails.
+LATENCY, ERRORS = 0.2, 0.01
+#: How many calls are measured at each concurrency, and how often.
+CALLS = {1: 25, 64: 960, 1000: 3000}
+ROUNDS = 5
+
+
+# -- in a process of its own ---------------------------------------------------------------------------------
+
+
+def _program_and_data(calls: int) -> tuple[Any, list[Any]]:
+    import dspy
+
+    from bench.lm_server import SIZE
+    from dspex.testing.engine import task
+
+    examples = task(SIZE)[0]
+    return dspy.Predict("text -> label"), [examples[n % SIZE] for n in range(calls)]
+
+
+async def _gathered(program: Any, data: list[Any], concurrency: int) -> float:
+    slots = asyncio.Semaphore(concurrency)
+
+    async def one(example: Any) -> bool:
+        async with slots:
+            return bool((await program.acall(text=example.text)).label == example.label)
+
+    return statistics.mean(await asyncio.gather(*(one(example) for example in data)))
+
+
+async def plain(concurrency: int, data: list[Any], program: Any) -> float:
+    """``gather``, with as many at a time."""
+    return await _gathered(program, data, concurrency)
+
+
+async def ours(concurrency: int, data: list[Any], program: Any) -> float:
+    """The same, through a supervised agent."""
+    from dspex import agents_supervisor, start_agent
+    from supervision import Runtime, Supervisor
+
+    async with Runtime(reports=False) as runtime:
+        await runtime.spawn(Supervisor, [agents_supervisor()])
+        return await _gathered(await start_agent(runtime, program, concurrency=concurrency), data, concurrency)
+
+
+async def chaos(concurrency: int, data: list[Any], program: Any) -> float:
+    """Through a pool of as many agents, of which 1 % are killed every second."""
+    import random
+
+    from dspex import agents_supervisor, start_pool
+    from supervision import Runtime, Supervisor
+
+    chance = random.Random(1)
+    async with Runtime(reports=False) as runtime:
+        await runtime.spawn(Supervisor, [agents_supervisor()])
+        pool = await start_pool(runtime, program, size=concurrency, name="pool", retries=100)
+
+        async def kill() -> None:
+            while True:
+                await asyncio.sleep(100 / concurrency)
+                ref = runtime.whereis(f"pool.{chance.randrange(concurrency)}")
+                if ref is not None:
+                    ref.kill()
+
+        killer = asyncio.ensure_future(kill())
+        score = await _gathered(pool, data, concurrency)
+        killer.cancel()
+        return score
+
+
+async def threads(concurrency: int, data: list[Any], program: Any) -> float:
+    """``dspy.Evaluate``, with as many threads."""
+    import dspy
+
+    from dspex.testing.engine import exact
+
+    evaluate = dspy.Evaluate(devset=data, metric=exact, num_threads=concurrency, display_progress=False, max_errors=99)
+    # It is sync: here, nothing else has to go on.
+    return float(evaluate(program).score) / 100
+
+
+WAYS: dict[str, Callable[[int, list[Any], Any], Awaitable[float]]] = {
+    "plain": plain,
+    "ours": ours,
+    "chaos": chaos,
+    "threads": threads,
+}
+
+
+async def _measure(way: str, concurrency: int, url: str) -> dict[str, float]:
+    import dspy
+    import psutil  # type: ignore[import-untyped]
+
+    logging.disable(logging.WARNING)
+    program, data = _program_and_data(CALLS[concurrency])
+    lm = dspy.LM("openai/known", api_base=url, api_key="none", cache=False, num_retries=20)
+    process = psutil.Process()
+    with dspy.context(lm=lm, disable_history=True):
+        await program.acall(text=data[0].text)
+        before, began, used = process.memory_info().rss, perf_counter(), process_time()
+        peak = before
+
+        async def watch() -> None:
+            nonlocal peak
+            while True:
+                await asyncio.sleep(0.1)
+                peak = max(peak, process.memory_info().rss)
+
+        watching = asyncio.ensure_future(watch())
+        score = await WAYS[way](concurrency, data, program)
+        seconds, cpu = perf_counter() - began, process_time() - used
+        peak = max(peak, process.memory_info().rss)
+        watching.cancel()
+    return {
+        "throughput": len(data) / seconds,
+        "cpu_ms": 1000 * cpu / len(data),
+        "memory_mb": (peak - before) / 2**20,
+        "score": score,
+    }
+
+
+# -- beside each other ---------------------------------------------------------------------------------------
+
+
+def _ran(way: str, concurrency: int, url: str) -> dict[str, float]:
+    command = [sys.executable, "-m", "bench.dspex", way, str(concurrency), url]
+    with Popen(command, stdout=PIPE, text=True) as process:
+        output = process.communicate()[0]
+    return dict(json.loads(output.splitlines()[-1]))
+
+
+async def _compared(way: str, against: str, concurrency: int, reach: float) -> Figure:
+    from bench.lm_server import served
+
+    with served(LATENCY, ERRORS) as url:
+        rounds = [(_ran(against, concurrency, url), _ran(way, concurrency, url)) for _ in range(ROUNDS)]
+    raw, mine = ({key: statistics.median(r[n][key] for r in rounds) for key in rounds[0][n]} for n in (0, 1))
+    return Figure(
+        value=mine["throughput"],
+        unit="calls/s",
+        limit=raw["throughput"],
+        ratio=statistics.median(b["throughput"] / a["throughput"] for a, b in rounds),
+        reach=reach,
+        better="higher",
+        more={
+            "overhead_ms": mine["cpu_ms"] - raw["cpu_ms"],
+            "memory_mb": mine["memory_mb"],
+            "memory_mb_raw": raw["memory_mb"],
+            "score": mine["score"],
+            "score_raw": raw["score"],
+        },
+    )
+
+
+async def _simba() -> Figure:
+    """A whole run of SIMBA beside DSPy's own: same seed, same model, same budget."""
+    from bench.lm_server import served
+
+    with served(LATENCY) as url:
+        raw, mine = (_ran(way, 1, url) for way in ("dspy_simba", "our_simba"))
+    return Figure(
+        value=mine["seconds"],
+        unit="s",
+        limit=raw["seconds"],
+        ratio=raw["seconds"] / mine["seconds"],
+        reach=3.0,
+        better="higher",
+        more={"same_program": float(mine["program"] == raw["program"]), "calls": mine["calls"]},
+    )
+
+
+def _simba_run(way: str, url: str) -> dict[str, float]:
+    import zlib
+
+    import dspy
+    import orjson
+
+    from bench.lm_server import SIZE
+    from dspex.teleprompt import SIMBA
+    from dspex.testing.engine import exact, task
+
+    logging.disable(logging.WARNING)
+    lm = dspy.LM("openai/known", api_base=url, api_key="none", cache=False, num_retries=20)
+    options: dict[str, Any] = {"metric": exact, "bsize": 16, "num_candidates": 6, "max_steps": 4}
+    simba: Any = dspy.SIMBA(**options) if way == "dspy_simba" else SIMBA(**options, display_progress=False)
+    with dspy.context(lm=lm):
+        began = perf_counter()
+        program = simba.compile(dspy.Predict("text -> label"), trainset=task(SIZE)[0][:64], seed=0)
+        seconds = perf_counter() - began
+    state = zlib.crc32(orjson.dumps(program.dump_state(), default=repr))
+    return {"seconds": seconds, "program": state, "calls": len(lm.history)}
+
+
+FIGURES = {
+    "at_1": lambda: _compared("ours", "plain", 1, 0.97),
+    "at_64": lambda: _compared("ours", "plain", 64, 0.97),
+    "at_1000": lambda: _compared("ours", "plain", 1000, 0.9),
+    "threads_at_1000": lambda: _compared("ours", "threads", 1000, 1.0),
+    "chaos_at_64": lambda: _compared("chaos", "plain", 64, 0.95),
+    "simba": _simba,
+}
+
+
+if __name__ == "__main__":
+    way, concurrency, url = sys.argv[1:]
+    if way.endswith("simba"):
+        print(json.dumps(_simba_run(way, url)))
+    else:
+        print(json.dumps(asyncio.run(_measure(way, int(concurrency), url))))

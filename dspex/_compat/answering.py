@@ -1,0 +1,187 @@
+"""Language models that are answered by somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Callable
+from contextvars import Context, ContextVar
+from typing import Any, Self
+from weakref import WeakKeyDictionary
+
+import anyio
+import anyio.to_thread
+import dspy
+from dspy import lm15
+from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
+from dspy.clients._http import finite_seconds
+from dspy.clients.backend_selection import CLIENT_KEYS
+from dspy.utils.exceptions import LMLockTimeoutError, LMNotConfiguredError
+
+#: Errors that say that a language model cannot be had at the moment, and nothing about the request.
+INFRASTRUCTURE: tuple[type[Exception], ...] = (
+    lm15.TransportError,
+    lm15.RateLimitError,
+    lm15.TimeoutError,
+    lm15.ServerError,
+    lm15.LockTimeoutError,
+    lm15.AuthError,
+    lm15.BillingError,
+    lm15.NotConfiguredError,
+    dspy.LMTransportError,
+    dspy.LMRateLimitError,
+    dspy.LMTimeoutError,
+    dspy.LMServerError,
+    dspy.LMAuthError,
+    dspy.LMBillingError,
+    LMLockTimeoutError,
+    LMNotConfiguredError,
+)
+
+
+def is_infrastructure(error: BaseException) -> bool:
+    """Return whether an error says that a language model cannot be had at the moment, and nothing about the request."""
+    return isinstance(error, INFRASTRUCTURE)
+
+
+def retry_hint(error: BaseException) -> float | None:
+    """Return the seconds after which a language model has asked to be tried again; None if it has not."""
+    hint: float | None = finite_seconds(getattr(error, "retry_after", None))
+    return hint
+
+
+def dump_response(response: Any) -> dict[str, Any]:
+    """Return an answer as plain data."""
+    data: dict[str, Any] = response_to_dict(response)
+    return data
+
+
+def load_response(data: dict[str, Any]) -> Any:
+    """Return the answer that was dumped."""
+    return response_from_dict(data)
+
+
+def fingerprint(name: str, request: Any, variant: Any) -> str:
+    """Return what tells a request to a language model from others: the same on every machine."""
+    text = json.dumps([name, request_to_dict(request), variant], sort_keys=True, default=repr)
+    return hashlib.sha256(text.encode()).hexdigest()[:24]
+
+
+def fresh_context() -> Context:
+    """Return a context in which nothing is set."""
+    return Context()
+
+
+_variant: ContextVar[Any] = ContextVar("dspex.variant", default=None)
+
+
+class _AnsweringLM(dspy.LM):  # type: ignore[misc]
+    """A language model whose engine is told which of several equal requests it is asked (``rollout_id``)."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        token = _variant.set(kwargs.get("rollout_id", self.kwargs.get("rollout_id")))
+        try:
+            return super().__call__(*args, **kwargs)
+        finally:
+            _variant.reset(token)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        token = _variant.set(kwargs.get("rollout_id", self.kwargs.get("rollout_id")))
+        try:
+            return await super().acall(*args, **kwargs)
+        finally:
+            _variant.reset(token)
+
+
+class Answering:
+    """A language model that is asked directly, past DSPy's cache, history and retries.
+
+    Args:
+        lm: any ``dspy.BaseLM``.
+    """
+
+    def __init__(self, lm: Any) -> None:
+        self.name = str(lm.model)
+        spec = getattr(lm, "_engine_spec", None)
+        own = type(lm) is dspy.LM and not isinstance(spec, str)
+        self._engine: Any = spec if own else None
+        self._async_engine: Any = lm._async_engine_spec if own else None
+        self._lm: Any = None if own else lm.copy(cache=False, num_retries=0)
+
+    async def ask(self, request: Any) -> Any:
+        """Return the model's answer to a request.
+
+        Raises:
+            Exception: whatever the model's engine, or DSPy, raises.
+        """
+        if self._async_engine is not None:
+            return await self._async_engine.complete(request)
+        if self._engine is not None:
+            return await anyio.to_thread.run_sync(self._engine.complete, request, limiter=_limiter())
+        quiet: dict[str, Any] = {"disable_history": True, "usage_tracker": None, "callbacks": [], "send_stream": None}
+        with dspy.context(**quiet):
+            if _asynchronous(self._lm):
+                return await self._lm.acall(request)
+            return await anyio.to_thread.run_sync(self._lm, request, limiter=_limiter())
+
+
+def _asynchronous(lm: Any) -> bool:
+    managed = isinstance(lm, dspy.LM)
+    return managed or type(lm).aforward is not dspy.BaseLM.aforward
+
+
+_limiters: WeakKeyDictionary[asyncio.AbstractEventLoop, Any] = WeakKeyDictionary()
+
+
+def _limiter() -> Any:
+    """Return this loop's limiter for calls that need a thread: never its default executor."""
+    return _limiters.setdefault(asyncio.get_running_loop(), anyio.CapacityLimiter(256))
+
+
+class _Hints:
+    """What adapters want to know of a model before they ask it."""
+
+    def __init__(self, lm: Any) -> None:
+        self.supports_function_calling = lm.supports_function_calling
+        self.supports_reasoning = lm.supports_reasoning
+        self.supports_response_schema = lm.supports_response_schema
+        self.supported_params = tuple(sorted(lm.supported_params))
+
+
+class _SyncDoor(_Hints):
+    def __init__(self, lm: Any, answers: Any) -> None:
+        super().__init__(lm)
+        self._answers = answers
+
+    def complete(self, request: Any) -> Any:
+        return self._answers.answer_sync(request, _variant.get())
+
+
+class _AsyncDoor(_SyncDoor):
+    async def complete(self, request: Any) -> Any:
+        return await self._answers.answer(request, _variant.get())
+
+
+def answering_lm(lm: Any, answers: Callable[[Answering], Any]) -> Any:
+    """Return a language model that behaves as another one, and whose requests somebody else answers.
+
+    Its cache, history, callbacks, usage and parameters are DSPy's own, as those of the other one.
+
+    Args:
+        lm: the other one.
+        answers: called with the way to ask it; returns what has ``answer`` (async) and ``answer_sync``, both of a
+            request and the ``rollout_id``.
+    """
+    found = answers(Answering(lm))
+    doors = {"_engine_spec": _SyncDoor(lm, found), "_async_engine_spec": _AsyncDoor(lm, found)}
+    kwargs = {key: value for key, value in lm.kwargs.items() if key not in CLIENT_KEYS}
+    made: Any = object.__new__(_AnsweringLM)
+    base = vars(lm) if isinstance(lm, dspy.LM) else vars(dspy.LM(lm.model, lm.model_type, cache=lm.cache))
+    made.__dict__.update(base, kwargs=kwargs, history=[], callbacks=list(lm.callbacks), num_retries=0, **doors)
+    if not getattr(lm, "_cache_responses", True):
+        made._cache_responses = False
+    return made

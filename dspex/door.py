@@ -1,0 +1,137 @@
+"""The way from a program's caller to the agent that runs it, from any thread, task or event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+from contextvars import Context, copy_context
+from typing import Any
+
+from dspex._compat import bare_acall, bare_call, inside_of, relayed
+from dspex.errors import AgentDown, AgentTimeout, MailboxFull
+from dspex.invoke import Invoke
+from foundation.programs import Busy
+from supervision import CallError, CallTimeout, Name, Ref, Runtime
+from supervision.clock import seconds
+
+#: Seconds between two looks for an agent that is being restarted.
+_LOOK = 0.005
+
+
+class Door:
+    """Takes the calls of a program to its agent.
+
+    Made in the event loop of the runtime. The calls may come from anywhere:
+
+    - ``await program.acall()`` in any loop is a task of the agent;
+    - ``program()`` in any thread runs in a worker thread of the agent, while the caller's thread waits. In the thread
+      of the runtime's own loop, which cannot wait for itself, it runs in place, and blocks the loop as it would do
+      without an agent;
+    - a call from within a run of the same agent belongs to that run, and is not sent again.
+
+    Args:
+        runtime: where the agent lives.
+        address: the name of the agent, so that the next incarnation is found after a restart.
+        timeout: seconds that a call may take, with all its attempts; None for any time.
+        retries: how often a call is sent again when the agent has died with it.
+        patience: seconds to wait for the restart of an agent that is not there.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        address: Name,
+        *,
+        timeout: float | None = None,
+        retries: int = 3,
+        patience: float = 5.0,
+    ) -> None:
+        self.runtime = runtime
+        self.address = address
+        self._timeout = None if timeout is None else seconds("timeout", timeout, zero=False)
+        self._retries = retries
+        self._patience = seconds("patience", patience)
+        self._loop = asyncio.get_running_loop()
+        self._thread = threading.get_ident()
+
+    def call(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run a module's ``forward``, and wait for it in this thread.
+
+        Raises:
+            AgentDown, AgentTimeout, MailboxFull: the agent could not run it.
+            BaseException: whatever the program raised.
+        """
+        if self._thread == threading.get_ident() or inside_of(self.key):
+            return bare_call(module, args, kwargs)
+        context = relayed(copy_context(), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self._ask(module, False, args, kwargs, context), self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()
+            raise
+
+    async def acall(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        """Run a module's ``aforward``. Cancelled, it cancels the run. Raises as `call`."""
+        if inside_of(self.key):
+            return await bare_acall(module, args, kwargs)
+        context = copy_context()
+        if asyncio.get_running_loop() is self._loop:
+            return await self._ask(module, True, args, kwargs, context)
+        context = relayed(context, self._loop)
+        ask = self._ask(module, True, args, kwargs, context)
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask, self._loop))
+
+    @property
+    def key(self) -> str:
+        """What tells this agent from others in the notes of a run."""
+        return str(self.address)
+
+    async def _ask(
+        self, module: Any, asynchronous: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context
+    ) -> Any:
+        clock = self.runtime.clock
+        deadline = None if self._timeout is None else clock.time() + self._timeout
+        invoke = Invoke(module, asynchronous, args, kwargs, context, self.key)
+        attempt = 0
+        while True:
+            try:
+                ref = await self._there(deadline)
+            except Busy as error:
+                raise MailboxFull(f"{self.key}: {error}") from error
+            try:
+                with self.held(ref):
+                    return await ref.call(invoke, None if deadline is None else max(0.0, deadline - clock.time()))
+            except CallTimeout as error:
+                if error.target is not ref:
+                    raise
+                raise AgentTimeout(f"{self.key} has not answered within {self._timeout:g} s") from error
+            except Busy as error:
+                raise MailboxFull(f"{self.key}: {error}") from error
+            except CallError as error:
+                if error.target is not ref:
+                    raise
+                if attempt == self._retries:
+                    raise AgentDown(f"{self.key} died under this call, {attempt + 1} times: {error}") from error
+                attempt += 1
+
+    async def _there(self, deadline: float | None) -> Ref:
+        """Return the incarnation to ask, or wait for the next one."""
+        clock = self.runtime.clock
+        until = clock.time() + self._patience
+        until = until if deadline is None else min(until, deadline)
+        while (ref := self.choose()) is None:
+            if clock.time() >= until:
+                raise AgentDown(f"{self.key} does not run; is its supervisor up?")
+            await self.runtime.sleep(_LOOK)
+        return ref
+
+    def choose(self) -> Ref | None:
+        """Return the actor that is to take a call; None if there is none at the moment."""
+        return self.address.resolve()
+
+    def held(self, ref: Ref) -> AbstractContextManager[None]:
+        """Return a context in which an actor has a call."""
+        return nullcontext()

@@ -1,0 +1,101 @@
+"""Pools: several agents for one program, so that one that dies takes few calls with it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from dspex._compat import overrides
+from dspex.agent import proxy
+from dspex.door import Door
+from dspex.program import load
+from dspex.runner import Runner
+from dspex.supervisor import AGENTS
+from foundation.programs import Busy
+from supervision import Address, ChildSpec, Name, Ref, Runtime, Supervisor, start_child
+from supervision.errors import BadOption
+
+
+class PoolDoor(Door):
+    """Leads to whichever agent of a pool has the fewest calls, and lets in no more than the pool can hold.
+
+    Args:
+        runtime: where they live.
+        address: of the pool.
+        members: their names.
+        limit: how many calls they may have, all together; the next raises `MailboxFull`. None for any number.
+        options: as for `Door`.
+    """
+
+    def __init__(
+        self, runtime: Runtime, address: Name, members: Sequence[str], *, limit: int | None = None, **options: Any
+    ) -> None:
+        super().__init__(runtime, address, **options)
+        self.members = tuple(members)
+        self._limit = limit
+        self._calls: Counter[Ref] = Counter()
+
+    @property
+    def calls(self) -> int:
+        """How many calls they have, all together."""
+        return self._calls.total()
+
+    def choose(self) -> Ref | None:
+        """Return the agent with the fewest calls; None if none runs."""
+        if self._limit is not None and self.calls >= self._limit:
+            raise Busy(f"its {len(self.members)} agents have {self.calls} calls")
+        alive = [ref for name in self.members if (ref := self.runtime.whereis(name)) is not None]
+        return min(alive, key=self._calls.__getitem__, default=None)
+
+    @contextmanager
+    def held(self, ref: Ref) -> Generator[None]:
+        """Count a call."""
+        self._calls[ref] += 1
+        try:
+            yield
+        finally:
+            self._calls[ref] -= 1
+            if not self._calls[ref]:
+                del self._calls[ref]
+
+
+async def start_pool(
+    runtime: Runtime,
+    program: object,
+    *,
+    size: int,
+    name: str,
+    supervisor: Address | None = None,
+    concurrency: int = 64,
+    limit: int | None = None,
+    settings: dict[str, Any] | None = None,
+    **options: Any,
+) -> Any:
+    """Start several supervised agents for a program, and return the program, whose calls go to one of them.
+
+    Args:
+        runtime: where they live.
+        program: see `dspex.start_agent`, also for what is not listed here.
+        size: how many they are.
+        name: of the pool; theirs are ``NAME.0``, ``NAME.1`` and so on.
+        supervisor: of the pool's own supervisor; see `dspex.start_agent`.
+        concurrency: how many calls each runs at the same time.
+        limit: how many calls the pool may have, running and waiting; the next raises `MailboxFull`.
+        settings: for ``dspy.context``, where a caller has not overridden them.
+        options: for `Door`: ``timeout``, ``retries``, ``patience``.
+
+    Raises:
+        BadProgram, BadOption: there is no such program, or an option is wrong.
+    """
+    if size < 1:
+        raise BadOption("size", size, "a pool has at least one agent")
+    found = load(program)
+    members = [f"{name}.{number}" for number in range(size)]
+    declared = {**overrides(), **(settings or {})}
+    agents = [ChildSpec(member, Runner, (concurrency, None, declared), name=member) for member in members]
+    budget = {"max_restarts": 100 + size, "max_seconds": 1.0}
+    spec = ChildSpec(name, Supervisor, (agents,), budget, name=name)
+    await start_child(runtime.name(AGENTS) if supervisor is None else supervisor, spec)
+    return proxy(found, PoolDoor(runtime, runtime.name(name), members, limit=limit, **options))

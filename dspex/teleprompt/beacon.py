@@ -1,0 +1,282 @@
+"""BEACON: Bayesian optimisation over instructions, sets of demonstrations, and whatever else a program can choose.
+
+The candidates are made as MIPROv2 makes them (Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for
+Multi-Stage Language Model Programs", 2024; DSPy's ``create_n_fewshot_demo_sets`` and ``GroundedProposer``). What to try
+next is decided by a tree-structured Parzen estimator (Bergstra et al., 2011; Optuna's `TPESampler`, multivariate, with
+constant liar), several trials at a time. A trial that is worse than the best one, example by example, is given up early
+(Wilcoxon's signed-rank test; Optuna's `WilcoxonPruner`).
+"""
+
+from __future__ import annotations
+
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from dspex._compat import demo_sets, propose_instructions
+from dspex.teleprompt.rollouts import Job, Outcome, mean
+from dspex.teleprompt.run import Run
+from dspex.teleprompt.teleprompter import DurableTeleprompter
+from dspex.variables import BadConfiguration, Choice, Space, Variable
+
+try:
+    import optuna
+except ModuleNotFoundError as error:
+    if error.name != "optuna":
+        raise
+    raise ModuleNotFoundError(
+        "BEACON needs Optuna; run: pip install 'foundation-otp[optuna]'", name="optuna"
+    ) from error
+
+optuna.logging.set_verbosity(optuna.logging.WARNING)
+
+#: How often a configuration is asked for until the constraints hold.
+_TRIES = 1000
+_COMPLETE, _PRUNED = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
+
+
+class Tried(NamedTuple):
+    """A configuration that was tried, and its score; for a warm start."""
+
+    configuration: Mapping[str, Any]
+    score: float
+
+
+class BEACON(DurableTeleprompter):
+    """Finds instructions, demonstrations and values of variables for a program.
+
+    The first trial is the student as it is: what comes back is no worse on the validation set. It has ``trial_logs``
+    and ``configuration``.
+
+    Args:
+        metric: see `DurableTeleprompter`, also for what is not listed here.
+        num_trials: how many configurations are tried.
+        num_candidates: how many instructions, and how many sets of demonstrations, each predictor has to choose from.
+        max_bootstrapped_demos: how many demonstrations of a set are the program's own; 0 for none.
+        max_labeled_demos: how many may be examples; 0 for none.
+        instructions: for each predictor's name, what to choose from besides its own instruction. None to have them
+            written by ``prompt_model``.
+        prompt_model: writes instructions; ``dspy.settings.lm`` if None.
+        teacher_settings: for ``dspy.context``, where demonstrations are bootstrapped.
+        variables: further variables.
+        constraints: what has to hold of the variables together, each by a name that says it.
+        apply: changes a program as a configuration says; called with the program and the configuration of
+            ``variables``. May return another program.
+        parallel: how many trials are made at a time.
+        prune: whether trials that are worse than the best are given up early: after how many examples; None for never.
+        history: what an earlier run has tried, for a warm start; see `tried`.
+        options: for `DurableTeleprompter`.
+    """
+
+    def __init__(
+        self,
+        *,
+        metric: Callable[..., Any],
+        num_trials: int = 30,
+        num_candidates: int = 6,
+        max_bootstrapped_demos: int = 4,
+        max_labeled_demos: int = 4,
+        instructions: Mapping[str, Sequence[str]] | None = None,
+        prompt_model: Any = None,
+        teacher_settings: dict[str, Any] | None = None,
+        variables: Sequence[Variable] = (),
+        constraints: Mapping[str, Callable[[Mapping[str, Any]], bool]] | None = None,
+        apply: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+        parallel: int = 4,
+        prune: int | None = 10,
+        history: Sequence[Tried] = (),
+        **options: Any,
+    ) -> None:
+        super().__init__(metric=metric, **options)
+        self.num_trials, self.num_candidates = num_trials, num_candidates
+        self.max_bootstrapped_demos, self.max_labeled_demos = max_bootstrapped_demos, max_labeled_demos
+        self.instructions = None if instructions is None else {key: list(said) for key, said in instructions.items()}
+        self.prompt_model, self.teacher_settings = prompt_model, teacher_settings
+        self.variables, self.constraints, self.apply = tuple(variables), dict(constraints or {}), apply
+        self.parallel, self.prune, self.history = parallel, prune, tuple(history)
+        #: What the last compilation has tried to the end, for the ``history`` of another.
+        self.tried: list[Tried] = []
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that decide what comes out."""
+        names = ("num_trials", "num_candidates", "max_bootstrapped_demos", "max_labeled_demos", "parallel", "prune")
+        return {
+            **{name: getattr(self, name) for name in names},
+            "instructions": repr(self.instructions),
+            "variables": [variable.name for variable in self.variables],
+            "history": repr(self.history),
+            "optuna": optuna.__version__,
+        }
+
+    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+        """Return the best program. ``valset`` is what is scored on; the training set if there is none."""
+        with run.settings():
+            program = run.durable_program(student)
+            space = await self._space(run, program, trainset, seed)
+            valset = list(data.get("valset") or trainset)
+            random.Random(seed).shuffle(valset)
+            return run.original_program(await _Search(self, run, program, space, valset, seed).best())
+
+    async def _space(self, run: Run, program: Any, trainset: list[Any], seed: int) -> Space:
+        """Return what there is to choose: for each predictor instruction and demonstrations; and the variables."""
+        sets = await self._demo_sets(run, program, trainset, seed)
+        said = await self._instructions(run, program, trainset, sets, seed)
+        found: list[Variable] = []
+        for number, (name, predictor) in enumerate(program.named_predictors()):
+            own = {"own": predictor.signature.instructions}
+            written = {str(n): text for n, text in enumerate(said.get(name, ()), 1)}
+            found.append(Choice(name=f"{name}.instruction", choices={**own, **written}, default="own"))
+            demos = {str(n): demos for n, demos in enumerate(sets[number] if sets else (), 1)}
+            found.append(Choice(name=f"{name}.demos", choices={"own": predictor.demos, **demos}, default="own"))
+        return Space([*found, *self.variables], constraints=self.constraints)
+
+    async def _demo_sets(self, run: Run, program: Any, trainset: list[Any], seed: int) -> dict[int, list[Any]]:
+        if not self.max_bootstrapped_demos and not self.max_labeled_demos:
+            return {}
+        limits = (self.max_labeled_demos, self.max_bootstrapped_demos)
+        teacher = {**(self.teacher_settings or {})}
+        if teacher.get("lm") is not None:
+            teacher["lm"] = run.durable(teacher["lm"])
+        return await run.ask(
+            "demos", lambda: demo_sets(program, self.num_candidates, trainset, limits, self.metric, teacher, seed)
+        )
+
+    async def _instructions(
+        self, run: Run, program: Any, trainset: list[Any], sets: dict[int, list[Any]], seed: int
+    ) -> Mapping[str, Sequence[str]]:
+        if self.instructions is not None:
+            return self.instructions
+        model = run.durable(self.prompt_model)
+        return await run.ask(
+            "instructions",
+            lambda: propose_instructions(program, trainset, model, sets or None, self.num_candidates, seed),
+        )
+
+
+class _Search:
+    """The trials of one run."""
+
+    def __init__(self, beacon: BEACON, run: Run, student: Any, space: Space, valset: list[Any], seed: int) -> None:
+        self._of, self._run, self._student, self._space, self._valset = beacon, run, student, space, valset
+        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
+            self._pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=beacon.prune or 0)
+        self._study.enqueue_trial(space.chosen(space.defaults))
+        self._best: tuple[float, int, dict[str, Any], list[float]] | None = None
+        self._logs: dict[int, dict[str, Any]] = {}
+        beacon.tried = []
+
+    async def best(self) -> Any:
+        """Return the best program."""
+        self._remember()
+        while len(self._logs) < self._of.num_trials:
+            await self._generation(min(self._of.parallel, self._of.num_trials - len(self._logs)))
+        assert self._best is not None
+        _, _, configuration, _ = self._best
+        program = self._configured(configuration)
+        program.trial_logs = self._logs
+        program.configuration = configuration
+        return program
+
+    def _remember(self) -> None:
+        """Tell the sampler what was tried before, as far as it can be chosen here."""
+        for tried in self._of.history:
+            try:
+                configuration = self._space.complete(tried.configuration)
+            except BadConfiguration:
+                continue
+            # Its distributions are those that the variables themselves ask for.
+            fixed = optuna.trial.FixedTrial(self._space.chosen(configuration))
+            self._space.suggest(fixed)
+            self._study.add_trial(
+                optuna.trial.create_trial(params=fixed.params, distributions=fixed.distributions, value=tried.score)
+            )
+
+    async def _generation(self, size: int) -> None:
+        """Make some trials side by side. What is told to the sampler, and when, does not depend on who is faster."""
+        trials: list[Any] = []
+        tried: list[dict[str, Any]] = []
+        left = _TRIES
+        while len(trials) < size:
+            left -= 1
+            trial = self._study.ask()
+            try:
+                tried.append(self._space.complete(self._space.suggest(trial)))
+            except BadConfiguration:
+                self._study.tell(trial, state=_PRUNED)
+                if left <= 0:
+                    raise
+            else:
+                trials.append(trial)
+        best = self._best
+        outcomes = await self._run.together(
+            [self._trial(trial, found, best) for trial, found in zip(trials, tried, strict=True)]
+        )
+        for trial, configuration, found in zip(trials, tried, outcomes, strict=True):
+            self._settle(trial, configuration, found)
+
+    async def _trial(self, trial: Any, configuration: dict[str, Any], best: Any) -> list[Outcome]:
+        """Score a configuration, example by example, until it is clearly worse than the best."""
+        program = self._configured(configuration)
+        size = self._of.prune or len(self._valset)
+        outcomes: list[Outcome] = []
+        while len(outcomes) < len(self._valset):
+            first = len(outcomes)
+            batch = self._valset[first : first + size]
+            jobs = [Job(f"trial/{trial.number}/{first + n}", program, example) for n, example in enumerate(batch)]
+            outcomes += await self._run.rollouts(jobs)
+            if best is not None and len(outcomes) < len(self._valset) and self._worse(outcomes, best[3]):
+                break
+        return outcomes
+
+    def _worse(self, outcomes: Sequence[Outcome], best: Sequence[float]) -> bool:
+        """Return whether Wilcoxon's test says that this is worse than the best, by the examples that both have."""
+        study = optuna.create_study(direction="maximize", pruner=self._pruner)
+        reference = optuna.trial.create_trial(value=mean_of(best), intermediate_values=dict(enumerate(best)))
+        study.add_trial(reference)
+        trial = study.ask()
+        for number, outcome in enumerate(outcomes):
+            trial.report(outcome.score, number)
+        return bool(trial.should_prune())
+
+    def _settle(self, trial: Any, configuration: dict[str, Any], outcomes: list[Outcome]) -> None:
+        number, whole = len(self._logs), len(outcomes) == len(self._valset)
+        chosen = self._space.chosen(configuration)
+        self._run.scored(number, outcomes, pruned=not whole, **chosen)
+        self._logs[number] = {"score": mean(outcomes), "pruned": not whole, "configuration": chosen}
+        if not whole:
+            # A trial that was given up tells the sampler what it has come to.
+            trial.report(mean(outcomes), len(outcomes))
+            self._study.tell(trial, state=_PRUNED)
+            return
+        self._study.tell(trial, mean(outcomes), state=_COMPLETE)
+        self._of.tried.append(Tried(chosen, mean(outcomes)))
+        scores = [outcome.score for outcome in outcomes]
+        if self._best is None or mean(outcomes) > self._best[0]:
+            self._best = (mean(outcomes), number, configuration, scores)
+
+    def _configured(self, configuration: Mapping[str, Any]) -> Any:
+        """Return a program as a configuration says."""
+        program = self._student.deepcopy()
+        for name, predictor in program.named_predictors():
+            instruction, demos = self._choice(name, "instruction"), self._choice(name, "demos")
+            text = instruction.value(configuration[instruction.name])
+            predictor.signature = predictor.signature.with_instructions(text)
+            predictor.demos = list(demos.value(configuration[demos.name]))
+        if self._of.apply is not None:
+            own = {variable.name: configuration[variable.name] for variable in self._of.variables}
+            program = self._of.apply(program, own) or program
+        return program
+
+    def _choice(self, predictor: str, what: str) -> Choice:
+        found = self._space.variables[f"{predictor}.{what}"]
+        assert isinstance(found, Choice)
+        return found
+
+
+def mean_of(scores: Sequence[float]) -> float:
+    """Return the mean."""
+    return sum(scores) / len(scores)

@@ -1,0 +1,50 @@
+"""What can go wrong with an optimisation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+
+class OptimisationError(Exception):
+    """An optimisation cannot go on, or not begin."""
+
+
+class OtherOptimisation(OptimisationError):
+    """The folder holds another optimisation. ``differing`` has for each difference what is there and what was given."""
+
+    def __init__(self, differing: Mapping[str, tuple[Any, Any]]) -> None:
+        self.differing = dict(differing)
+        named = "; ".join(f"{key}: {was!r} there, {now!r} here" for key, (was, now) in sorted(differing.items()))
+        super().__init__(f"log_dir holds another optimisation ({named}); give it a folder of its own")
+
+
+class BadJournal(OptimisationError):
+    """An entry of the journal cannot be read; ``version`` is its number."""
+
+    def __init__(self, version: int, why: str) -> None:
+        self.version = version
+        super().__init__(f"entry {version} of the journal cannot be read: {why}; nothing was changed")
+
+
+class BadTrainset(OptimisationError, ValueError):
+    """The training set cannot be used."""
+
+    def __init__(self, size: int, needed: int) -> None:
+        self.size = size
+        self.needed = needed
+        super().__init__(f"trainset has {size} examples: at least {needed} are needed; give more, or a smaller bsize")
+
+
+class Suspended(OptimisationError):
+    """The language model has been away for longer than the optimisation waits.
+
+    Nothing is lost: compiled again with the same ``log_dir``, it goes on where it was.
+    """
+
+    def __init__(self, seconds: float, why: BaseException) -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"the language model has been away for {seconds:.0f} s ({type(why).__name__}: {why}); "
+            "compile again with the same log_dir to go on"
+        )

@@ -1,0 +1,132 @@
+"""The report of an optimisation: its trials, what they cost, and what went wrong."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+
+if TYPE_CHECKING:
+    from dspex.teleprompt.outage import Gate
+    from dspex.teleprompt.paying import Ledger
+    from dspex.teleprompt.rollouts import Crew
+
+
+class Trial(msgspec.Struct, frozen=True):
+    """A candidate that was scored.
+
+    Attributes:
+        number: in the order in which candidates were made.
+        score: the mean over its examples.
+        examples: over how many.
+        failures: how many of these the program or the metric has failed on; they count 0.
+        details: what the teleprompter tells of it.
+    """
+
+    number: int
+    score: float
+    examples: int
+    failures: int
+    details: dict[str, Any] = {}
+
+
+class Report:
+    """What an optimisation has found out.
+
+    Attributes:
+        optimiser: the name of the teleprompter's class.
+        seed: of its chance.
+        resumed: whether it went on with what an earlier process had kept.
+        trials: the candidates, in order.
+        left_out: attempts to make a candidate that have raised, each with why.
+        calls: how many answers of language models were paid for in this process.
+        replayed: how many were in the journal already.
+        failed_calls: how many calls found no model.
+        outages: how often that stopped everything.
+        workers_lost: how many workers died with a rollout.
+        seconds: how long it took in this process.
+    """
+
+    def __init__(self, optimiser: str, seed: int, resumed: bool) -> None:
+        self.optimiser = optimiser
+        self.seed = seed
+        self.resumed = resumed
+        self.trials: list[Trial] = []
+        self.left_out: list[str] = []
+        self.calls = self.replayed = self.failed_calls = self.outages = self.workers_lost = 0
+        self.seconds = 0.0
+
+    def begin(self) -> None:
+        """Begin with no trials."""
+        self.trials.clear()
+        self.left_out.clear()
+
+    def note(self, trial: Trial) -> float:
+        """Note a trial, and return the best score so far."""
+        self.trials.append(trial)
+        return self.best
+
+    @property
+    def best(self) -> float:
+        """The best score; 0 before the first trial."""
+        return max((trial.score for trial in self.trials), default=0.0)
+
+    @property
+    def failures(self) -> int:
+        """How many rollouts the program or the metric has failed in."""
+        return sum(trial.failures for trial in self.trials)
+
+    def settle(self, ledger: Ledger, gate: Gate, crew: Crew) -> None:
+        """Take over what others have counted."""
+        self.calls, self.replayed = ledger.paid, ledger.replayed
+        self.failed_calls, self.outages, self.workers_lost = gate.failed_calls, gate.outages, crew.lost
+
+    def markdown(self) -> str:
+        """Return it as a page."""
+        counts = [
+            ("trials", len(self.trials)),
+            ("best score", f"{self.best:.4f}"),
+            ("LM calls paid", self.calls),
+            ("LM answers from the journal", self.replayed),
+            ("LM calls that found no model", self.failed_calls),
+            ("outages", self.outages),
+            ("rollouts that failed, and count 0", self.failures),
+            ("workers lost", self.workers_lost),
+            ("seconds", f"{self.seconds:.1f}"),
+        ]
+        lines = [f"# {self.optimiser}, seed {self.seed}", "", "| | |", "|---|---|"]
+        lines += [f"| {name} | {value} |" for name, value in counts]
+        lines += ["", "![trials](trials.png)", "", "| trial | score | examples | failures | |", "|---|---|---|---|---|"]
+        for trial in self.trials:
+            details = ", ".join(f"{key}: {value}" for key, value in trial.details.items())
+            lines.append(f"| {trial.number} | {trial.score:.4f} | {trial.examples} | {trial.failures} | {details} |")
+        return "\n".join(lines) + "\n"
+
+    def plot(self, path: str | Path) -> None:
+        """Draw the trials, and the best score so far, as a picture.
+
+        Raises:
+            ModuleNotFoundError: matplotlib is not installed (``pip install 'foundation-otp[plot]'``).
+        """
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(7, 4))
+        axes = figure.add_subplot()
+        scores = [trial.score for trial in self.trials]
+        best = [max(scores[: n + 1]) for n in range(len(scores))]
+        numbers = range(1, len(scores) + 1)
+        axes.plot(numbers, scores, "o", label="trial")
+        axes.step(numbers, best, where="post", label="best so far")
+        axes.set(xlabel="trial", ylabel="score", title=f"{self.optimiser}, seed {self.seed}")
+        axes.legend()
+        figure.savefig(path, dpi=120)
+
+    def save(self, folder: Path) -> None:
+        """Write ``report.md`` and ``trials.png`` into a folder; without matplotlib, the page alone."""
+        try:
+            self.plot(folder / "trials.png")
+            page = self.markdown()
+        except ModuleNotFoundError:
+            page = self.markdown().replace("![trials](trials.png)\n\n", "")
+        (folder / "report.md").write_text(page)

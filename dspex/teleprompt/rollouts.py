@@ -1,0 +1,206 @@
+"""Rollouts: a program is run on an example, and the metric says how well it did. Supervised workers make them."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context
+from functools import partial
+from typing import Any
+
+import anyio
+import anyio.to_thread
+import dspy
+import msgspec
+
+from dspex._compat import adopt, bare_acall, bare_call, is_async, is_infrastructure, start_in
+from dspex.teleprompt.events import WorkerLost
+from dspex.teleprompt.paying import scope
+from supervision import Actor, ActorExited, ChildSpec, NoProcess, Refuse, Request, Runtime, Supervisor, handle
+
+#: Seconds between two looks for a worker that is being restarted.
+_LOOK = 0.005
+
+
+class Job(msgspec.Struct, frozen=True):
+    """A rollout that is to be made.
+
+    Attributes:
+        key: tells it from all others of the optimisation, and is the same when the optimisation is repeated.
+        program: is run.
+        example: on its inputs.
+        kept: whether prediction and trace are needed. If not, a score that is known already is enough.
+    """
+
+    key: str
+    program: Any
+    example: Any
+    kept: bool = False
+
+
+class Outcome(msgspec.Struct):
+    """What became of a rollout.
+
+    Attributes:
+        example: the example.
+        score: what the metric said; 0 if the program or the metric has failed.
+        prediction: what the program returned; None if it failed, or is not kept.
+        trace: what its predictors did, as in ``dspy.settings.trace``; empty if it is not kept.
+        metadata: what the metric said besides, if it returned a ``dspy.Prediction``.
+        failure: why the score is no score; None if all is well.
+    """
+
+    example: Any
+    score: float
+    prediction: Any = None
+    trace: list[Any] = []
+    metadata: dict[str, Any] = {}
+    failure: str | None = None
+
+    def mapping(self) -> dict[str, Any]:
+        """Return it as DSPy's own optimisers keep it."""
+        return {
+            "prediction": self.prediction,
+            "trace": self.trace,
+            "score": self.score,
+            "example": self.example,
+            "output_metadata": self.metadata,
+        }
+
+
+class Judge:
+    """Asks a metric what an outcome is worth, and takes no nonsense for an answer.
+
+    Args:
+        metric: a function, or an async one, of an example and a prediction. It returns a number, or a
+            ``dspy.Prediction`` with a ``score``.
+        limit: seconds that it may take.
+    """
+
+    def __init__(self, metric: Callable[..., Any], limit: float | None = 60.0) -> None:
+        self._metric = metric
+        self._limit = limit
+        self._asynchronous = inspect.iscoroutinefunction(metric)
+        self._limiter = anyio.CapacityLimiter(1_000_000)
+
+    async def score(self, example: Any, prediction: Any) -> tuple[float, dict[str, Any], str | None]:
+        """Return score, metadata, and why there is no score; None if there is one."""
+        try:
+            async with asyncio.timeout(self._limit):
+                said = await self._ask(example, prediction)
+            return *_number(said), None
+        except TimeoutError:
+            return 0.0, {}, f"metric: no answer within {self._limit:g} s"
+        except Exception as error:
+            return 0.0, {}, f"metric: {type(error).__name__}: {error}"
+
+    async def _ask(self, example: Any, prediction: Any) -> Any:
+        if self._asynchronous:
+            return await self._metric(example, prediction)
+        call = partial(self._metric, example, prediction)
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+
+
+def _number(said: Any) -> tuple[float, dict[str, Any]]:
+    score, metadata = said, {}
+    if isinstance(said, dspy.Prediction):
+        score, metadata = said.score, {key: value for key, value in said.items() if key != "score"}
+    if not isinstance(score, (int, float)) or not math.isfinite(score):
+        raise ValueError(f"{score!r} is no score; return a finite number")
+    return score, metadata
+
+
+class MakeRollout(Request[Outcome], frozen=True):
+    """Make a rollout, in a context."""
+
+    job: Job
+    context: Context
+
+
+class RolloutWorker(Actor):
+    """Makes one rollout after another.
+
+    Args:
+        judge: says what they are worth.
+        limiter: of the threads for programs that are not async.
+    """
+
+    def __init__(self, judge: Judge, limiter: Any) -> None:
+        self._judge = judge
+        self._limiter = limiter
+
+    @handle
+    async def make(self, request: MakeRollout) -> Outcome:
+        """Make a rollout. What the infrastructure has failed in is the caller's to deal with."""
+        try:
+            return await start_in(adopt(request.context), self._make(request.job))
+        except Exception as error:
+            raise Refuse(error) from None
+
+    async def _make(self, job: Job) -> Outcome:
+        prediction, failure = None, None
+        with scope(job.key), dspy.context(trace=[]):
+            try:
+                prediction = await self._run(job.program, job.example.inputs())
+            except Exception as error:
+                if is_infrastructure(error):
+                    raise
+                failure = f"program: {type(error).__name__}: {error}"
+            trace = list(dspy.settings.trace)
+            score, metadata, trouble = await self._judge.score(job.example, prediction)
+        return Outcome(job.example, score, prediction, trace, metadata, failure or trouble)
+
+    async def _run(self, program: Any, inputs: Mapping[str, Any]) -> Any:
+        if is_async(program):
+            return await bare_acall(program, (), inputs)
+        call = partial(bare_call, program, (), inputs)
+        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+
+
+class Crew:
+    """Supervised workers, each with one rollout at a time. A rollout whose worker dies is made by another.
+
+    Args:
+        runtime: where they live.
+        name: of their supervisor; theirs begin with it.
+        size: how many they are.
+    """
+
+    def __init__(self, runtime: Runtime, name: str, size: int) -> None:
+        self._runtime = runtime
+        self._idle: asyncio.Queue[str] = asyncio.Queue()
+        self._name = name
+        self.size = size
+        self.lost = 0
+        for number in range(size):
+            self._idle.put_nowait(f"{name}.{number}")
+
+    def spec(self, judge: Judge) -> ChildSpec:
+        """Return the specification of their supervisor."""
+        limiter = anyio.CapacityLimiter(self.size)
+        names = [f"{self._name}.{number}" for number in range(self.size)]
+        workers = [ChildSpec(name, RolloutWorker, (judge, limiter), name=name) for name in names]
+        budget = {"max_restarts": 100 + self.size, "max_seconds": 1.0}
+        return ChildSpec(self._name, Supervisor, (workers,), budget, name=self._name)
+
+    async def make(self, job: Job, context: Context) -> Outcome:
+        """Have a rollout made, as soon as a worker is idle."""
+        name = await self._idle.get()
+        try:
+            while True:
+                try:
+                    return await self._runtime.name(name).call(MakeRollout(job, context.copy()), None)
+                except ActorExited as error:
+                    self.lost += 1
+                    self._runtime.events.emit(WorkerLost, job=job.key, why=str(error.reason))
+                except NoProcess:
+                    await self._runtime.sleep(_LOOK)
+        finally:
+            self._idle.put_nowait(name)
+
+
+def mean(outcomes: Sequence[Outcome]) -> float:
+    """Return the mean score; 0 of nothing."""
+    return sum(outcome.score for outcome in outcomes) / len(outcomes) if outcomes else 0.0

@@ -1,0 +1,160 @@
+"""One optimisation under way: what a teleprompter's search works with."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context, copy_context
+from typing import Any, TypeVar
+
+import anyio
+import anyio.to_thread
+import dspy
+
+from dspex._compat import INFRASTRUCTURE
+from dspex.teleprompt.events import CandidateScored
+from dspex.teleprompt.journal import Journal
+from dspex.teleprompt.outage import Gate
+from dspex.teleprompt.paying import Ledger, scope
+from dspex.teleprompt.progress import Progress
+from dspex.teleprompt.report import Report, Trial
+from dspex.teleprompt.rollouts import Crew, Job, Outcome, mean
+from supervision import Runtime
+
+T = TypeVar("T")
+
+
+class Run:
+    """Makes rollouts and asks language models, and pays for nothing twice.
+
+    Args:
+        runtime: where it happens.
+        journal: of what is known.
+        ledger: of what was paid.
+        gate: that waits while a model is away.
+        crew: of workers.
+        report: of what was found.
+        progress: is shown.
+        context: in which ``compile`` was called.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        journal: Journal,
+        ledger: Ledger,
+        gate: Gate,
+        crew: Crew,
+        report: Report,
+        progress: Progress,
+        context: Context,
+    ) -> None:
+        self._runtime, self._journal, self._ledger, self._gate = runtime, journal, ledger, gate
+        self._crew, self._report, self.progress = crew, report, progress
+        self.context = context
+        self._limiter = anyio.CapacityLimiter(256)
+        self._baton = threading.Lock()
+
+    def begin(self) -> None:
+        """Forget what the report has of an earlier beginning."""
+        self._report.begin()
+
+    def durable(self, lm: Any) -> Any:
+        """Return a language model that pays for each answer once; None for none."""
+        return self._ledger.durable(lm)
+
+    def durable_program(self, program: Any) -> Any:
+        """Return a copy of a program with durable language models."""
+        found = program.deepcopy()
+        for (_, mine), (_, given) in zip(found.named_predictors(), program.named_predictors(), strict=True):
+            mine.lm = self.durable(given.lm)
+        return found
+
+    def original_program(self, program: Any) -> Any:
+        """Give a program its own language models back, and return it."""
+        for _, predictor in program.named_predictors():
+            predictor.lm = self._ledger.original(predictor.lm)
+        return program
+
+    def settings(self) -> Any:
+        """Return a context in which the caller's language model is durable."""
+        return dspy.context(lm=self.durable(dspy.settings.lm))
+
+    async def rollouts(self, jobs: Sequence[Job]) -> list[Outcome]:
+        """Make rollouts side by side, and return their outcomes in the order of the jobs."""
+        context = copy_context()
+        tasks = [asyncio.ensure_future(self._rollout(job, context)) for job in jobs]
+        self.progress.expect(len(jobs))
+        try:
+            return list(await asyncio.gather(*tasks))
+        finally:
+            for task in tasks:
+                task.cancel()
+
+    async def _rollout(self, job: Job, context: Context) -> Outcome:
+        known = self._journal.find("score", job.key)
+        if known is not None and not job.kept:
+            outcome = Outcome(job.example, known["score"], metadata=known["metadata"], failure=known["failure"])
+        else:
+            outcome = await self._made(job, context)
+            self._ledger.check()
+            if known is not None:
+                outcome.score, outcome.metadata, outcome.failure = known["score"], known["metadata"], known["failure"]
+            else:
+                await self._keep(job, outcome)
+        self.progress.made(outcome)
+        return outcome
+
+    async def _made(self, job: Job, context: Context) -> Outcome:
+        while True:
+            try:
+                return await self._crew.make(job, context)
+            except INFRASTRUCTURE as error:
+                # A model that is not durable, such as one that a tool keeps for itself, is away.
+                await self._gate.pause(error)
+
+    async def _keep(self, job: Job, outcome: Outcome) -> None:
+        plain = {key: value for key, value in outcome.metadata.items() if isinstance(value, (str, int, float, bool))}
+        kept = {"score": outcome.score, "metadata": plain, "failure": outcome.failure}
+        await self._journal.add("score", job.key, kept)
+
+    async def ask(self, key: str, work: Callable[[], T]) -> T:
+        """Do work in a thread; what it asks of durable models is kept under a key.
+
+        Several works wait for their models side by side, but only one of them runs at any moment: DSPy reads the
+        source of programs, which Python 3.11 cannot do in two threads (python/cpython#106905).
+        """
+
+        def scoped() -> T:
+            with scope(key, self._baton):
+                return work()
+
+        return await anyio.to_thread.run_sync(scoped, limiter=self._limiter, abandon_on_cancel=True)
+
+    async def tried(self, key: str, work: Callable[[], Any]) -> bool:
+        """Do work as `ask`, and return whether it was done: one that raises is left out, and the report tells."""
+        try:
+            await self.ask(key, work)
+        except Exception as error:
+            self._ledger.check()
+            self._report.left_out.append(f"{key}: {type(error).__name__}: {error}")
+            return False
+        return True
+
+    async def together(self, works: Sequence[Awaitable[T]]) -> list[T]:
+        """Await all, side by side."""
+        return list(await asyncio.gather(*works))
+
+    def scored(self, number: int, outcomes: Sequence[Outcome], **details: Any) -> float:
+        """Note the score of a candidate, and return it."""
+        score = mean(outcomes)
+        failures = sum(outcome.failure is not None for outcome in outcomes)
+        best = self._report.note(Trial(number, score, len(outcomes), failures, details))
+        self.progress.best(best)
+        if self._runtime.events.wanted[CandidateScored]:
+            name = self._report.optimiser
+            self._runtime.events.emit(
+                CandidateScored, optimiser=name, number=number, score=score, examples=len(outcomes), best=best
+            )
+        return score

@@ -1,0 +1,177 @@
+"""What all teleprompters of this package have in common: supervised workers, a journal, patience, and a report."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Callable, Sequence
+from contextvars import copy_context
+from pathlib import Path
+from typing import Any
+
+import dspy
+import orjson
+
+from agents.durability import MemoryStorage, SqliteStorage, Storage
+from dspex._compat import unrouted
+from dspex.home import default_home
+from dspex.supervisor import AGENTS
+from dspex.teleprompt.coordinator import Coordinator
+from dspex.teleprompt.errors import BadTrainset
+from dspex.teleprompt.journal import Journal
+from dspex.teleprompt.outage import Gate
+from dspex.teleprompt.paying import Ledger
+from dspex.teleprompt.progress import Progress
+from dspex.teleprompt.report import Report
+from dspex.teleprompt.rollouts import Crew, Judge
+from dspex.teleprompt.run import Run
+from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
+from supervision.errors import BadOption
+
+
+class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
+    """A teleprompter whose work survives: the base of those of this package.
+
+    Rollouts are made by supervised workers, side by side. Every answer of a language model and every score is kept in
+    a journal before it is used. While a model is away, the optimisation waits; what died is done again. So workers, the
+    coordinator or the whole process may die at any moment, and the program that comes out is the same.
+
+    Args:
+        metric: a function, or an async one, of an example and a prediction, that returns a number or a
+            ``dspy.Prediction`` with a ``score``. If it raises, returns no finite number, or takes too long, the example
+            counts 0, and the report tells.
+        num_threads: how many workers there are.
+        log_dir: a folder to keep the journal and the report in. Compiled again with the same folder after a crash, it
+            goes on where it was. None to keep them in memory.
+        metric_timeout: seconds that the metric may take; None for any time.
+        patience: seconds to wait for a language model that is away; None for ever.
+        display_progress: whether a progress bar is shown; None for only if there is a terminal.
+        runtime: where the workers live. If None, in a thread that all share.
+    """
+
+    #: How many examples are needed.
+    needed = 1
+
+    def __init__(
+        self,
+        *,
+        metric: Callable[..., Any],
+        num_threads: int | None = None,
+        log_dir: str | Path | None = None,
+        metric_timeout: float | None = 60.0,
+        patience: float | None = 600.0,
+        display_progress: bool | None = None,
+        runtime: Runtime | None = None,
+    ) -> None:
+        super().__init__()
+        if num_threads is not None and num_threads < 1:
+            raise BadOption("num_threads", num_threads, "at least one worker is needed")
+        self.metric = metric
+        self.num_threads = num_threads
+        self.log_dir = None if log_dir is None else Path(log_dir)
+        self.metric_timeout = metric_timeout
+        self.patience = patience
+        self.display_progress = display_progress
+        self._runtime = runtime
+        #: What the last compilation has found out; None before the first.
+        self.report: Report | None = None
+
+    def compile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
+        """Return a better program than the student, which stays as it is.
+
+        Args:
+            student: a ``dspy.Module``.
+            trainset: the examples.
+            seed: the same seed makes the same program, given the same answers.
+            data: what the teleprompter takes besides; see its class.
+
+        Raises:
+            BadTrainset: there are too few examples.
+            OtherOptimisation, BadJournal: ``log_dir`` holds another optimisation, or what is no journal.
+            Suspended: a language model was away for longer than the patience.
+        """
+        return default_home().run(lambda: self.acompile(student, trainset=trainset, seed=seed, **data))
+
+    async def acompile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
+        """Do as `compile`, in an event loop: that of ``runtime``, if there is one; any otherwise."""
+        home = None if self._runtime is not None else default_home()
+        if home is not None and asyncio.get_running_loop() is not home.loop:
+            work = self.acompile(student, trainset=trainset, seed=seed, **data)
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home.loop))
+        runtime = self._runtime if home is None else home.runtime
+        assert runtime is not None
+        if len(trainset) < self.needed:
+            raise BadTrainset(len(trainset), self.needed)
+        storage = self._storage()
+        try:
+            return await self._compile(runtime, storage, unrouted(student), list(trainset), seed, data)
+        finally:
+            if isinstance(storage, SqliteStorage):
+                storage.close()
+
+    async def _compile(
+        self, runtime: Runtime, storage: Storage, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]
+    ) -> Any:
+        journal, gate = Journal(storage), Gate(runtime, self.patience)
+        resumed = await journal.open(self._identity(student, trainset, seed, data))
+        name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
+        crew = Crew(runtime, f"{name}.workers", self.num_threads or 64)
+        ledger = Ledger(journal, gate)
+        report = Report(type(self).__name__, seed, resumed)
+        with Progress(report, ledger, gate, runtime, self.display_progress) as progress:
+            result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+            run = Run(runtime, journal, ledger, gate, crew, report, progress, copy_context())
+            begin = lambda: self.search(run, student, trainset, seed, **data)  # noqa: E731
+            coordinator = ChildSpec("coordinator", Coordinator, (begin, run, result), restart="transient")
+            children = [crew.spec(Judge(self.metric, self.metric_timeout)), coordinator]
+            budget = {"max_restarts": 100, "max_seconds": 1.0}
+            spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
+            supervisor = await start_child(runtime.name(AGENTS), spec)
+            assert supervisor is not None
+            try:
+                program = await result
+            finally:
+                await terminate_child(runtime.name(AGENTS), supervisor)
+                await ledger.close()
+                report.settle(ledger, gate, crew)
+                self.report = report
+        if self.log_dir is not None:
+            report.save(self.log_dir)
+        return program
+
+    def _storage(self) -> Storage:
+        return MemoryStorage() if self.log_dir is None else SqliteStorage(self.log_dir / "journal.sqlite", "normal")
+
+    def _identity(self, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
+        """Return what tells this optimisation from others."""
+        examples = hashlib.sha256(orjson.dumps([_plain(example) for example in trainset])).hexdigest()[:16]
+        bare = student.deepcopy()
+        bare.set_lm(None)
+        state = hashlib.sha256(orjson.dumps(bare.dump_state(), default=repr)).hexdigest()[:16]
+        found = {name: _plain_list(value) for name, value in data.items()}
+        return {
+            "teleprompter": type(self).__name__,
+            "seed": seed,
+            "trainset": examples,
+            "student": state,
+            **self.parameters(),
+            **found,
+        }
+
+    def parameters(self) -> dict[str, Any]:
+        """Return the parameters that decide what comes out, for the journal."""
+        raise NotImplementedError
+
+    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+        """Return the best program. To be the same whenever it is repeated, it takes chance from ``seed`` alone."""
+        raise NotImplementedError
+
+
+def _plain(example: Any) -> Any:
+    return {key: value if isinstance(value, (str, int, float)) else repr(value) for key, value in example.items()}
+
+
+def _plain_list(value: Any) -> Any:
+    if isinstance(value, (list, tuple)):
+        return hashlib.sha256(orjson.dumps([_plain(example) for example in value])).hexdigest()[:16]
+    return repr(value)

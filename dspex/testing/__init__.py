@@ -1,0 +1,1 @@
+"""For tests: DSPy's own tests through agents (`dspex.testing.route`), and language models whose course is known."""

@@ -1,0 +1,63 @@
+"""A pytest plugin: every program that a test calls runs in an agent. See ``docs/how-to/compatibility.md``.
+
+With ``-p dspex.testing.route``, each call of a ``dspy.Module`` from outside a program, sync or async, goes to an agent
+in another thread and event loop, and comes back. What a program calls within its run stays there. At the end it prints
+how many calls were routed, so that nobody mistakes a run without agents for one with them.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+import dspy
+
+from dspex._compat import inside_of
+from dspex.door import Door
+from dspex.home import default_home
+from dspex.runner import Runner
+from dspex.supervisor import AGENTS
+from supervision import ChildSpec, start_child
+
+_NAME = "dspex.testing.route"
+_routed: Counter[str] = Counter()
+_originals: dict[str, Any] = {}
+
+
+async def _opened(runtime: Any) -> Door:
+    await start_child(runtime.name(AGENTS), ChildSpec(_NAME, Runner, name=_NAME))
+    return Door(runtime, runtime.name(_NAME))
+
+
+def pytest_configure() -> None:
+    """Put a door before every module."""
+    home = default_home()
+    door = home.run(lambda: _opened(home.runtime))
+    call, acall = dspy.Module.__call__, dspy.Module.acall
+    _originals.update({"__call__": call, "acall": acall})
+
+    def routed_call(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if inside_of(door.key):
+            return call(self, *args, **kwargs)
+        _routed["sync"] += 1
+        return door.call(self, args, kwargs)
+
+    async def routed_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
+        if inside_of(door.key):
+            return await acall(self, *args, **kwargs)
+        _routed["async"] += 1
+        return await door.acall(self, args, kwargs)
+
+    dspy.Module.__call__ = routed_call
+    dspy.Module.acall = routed_acall
+
+
+def pytest_unconfigure() -> None:
+    """Take the doors away."""
+    for name, original in _originals.items():
+        setattr(dspy.Module, name, original)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Tell how many calls went to an agent."""
+    terminalreporter.write_line(f"dspex: {_routed['sync']} sync and {_routed['async']} async calls ran in an agent")

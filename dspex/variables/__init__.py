@@ -1,0 +1,32 @@
+"""Variables: what of a program can be chosen, by an optimiser or by hand."""
+
+from dspex.variables.adaptation import Adaptation as Adaptation
+from dspex.variables.adaptation import EpsilonGreedy as EpsilonGreedy
+from dspex.variables.adaptation import Momentum as Momentum
+from dspex.variables.adaptation import ThompsonSampling as ThompsonSampling
+from dspex.variables.adaptation import UpperConfidenceBound as UpperConfidenceBound
+from dspex.variables.coordinated import Change as Change
+from dspex.variables.coordinated import ChangeRefused as ChangeRefused
+from dspex.variables.coordinated import CoordinatedVariable as CoordinatedVariable
+from dspex.variables.coordinated import Current as Current
+from dspex.variables.coordinated import Feedback as Feedback
+from dspex.variables.coordinated import Propose as Propose
+from dspex.variables.coordinated import Settle as Settle
+from dspex.variables.coordinated import Subscribe as Subscribe
+from dspex.variables.coordinated import Unsubscribe as Unsubscribe
+from dspex.variables.coordinated import Value as Value
+from dspex.variables.coordinated import VariableChanged as VariableChanged
+from dspex.variables.errors import BadConfiguration as BadConfiguration
+from dspex.variables.errors import BadValue as BadValue
+from dspex.variables.errors import BadVariable as BadVariable
+from dspex.variables.errors import VariableError as VariableError
+from dspex.variables.space import Constraint as Constraint
+from dspex.variables.space import Space as Space
+from dspex.variables.variable import Choice as Choice
+from dspex.variables.variable import Composite as Composite
+from dspex.variables.variable import Configuration as Configuration
+from dspex.variables.variable import Float as Float
+from dspex.variables.variable import Integer as Integer
+from dspex.variables.variable import ModuleChoice as ModuleChoice
+from dspex.variables.variable import Number as Number
+from dspex.variables.variable import Variable as Variable

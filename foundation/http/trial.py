@@ -1,0 +1,69 @@
+"""The page on which a program can be tried by hand."""
+
+from __future__ import annotations
+
+import html
+import json
+
+from foundation.programs import Field, Interface
+
+_PAGE = """<!doctype html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width">
+<title>{name}</title>
+<style>
+body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
+label {{ display: block; margin-top: 1rem }}
+textarea {{ width: 100%; font: inherit; box-sizing: border-box }}
+button {{ margin-top: 1rem; font: inherit; padding: .3rem 1rem }}
+pre {{ background: #8882; padding: 1rem; white-space: pre-wrap }}
+small {{ opacity: .7 }}
+</style>
+<h1>{name}</h1>
+<p>{description}</p>
+<form>{inputs}<button>Run</button></form>
+<pre aria-live="polite"></pre>
+<p><a href="../openapi.json">OpenAPI</a> · <a href="../tree">tree</a></p>
+<script>
+const texts = {texts}, shown = document.querySelector("pre")
+const read = field => {{
+  if (texts.includes(field.name)) return field.value
+  try {{ return JSON.parse(field.value) }} catch {{ return field.value }}
+}}
+document.querySelector("form").addEventListener("submit", async event => {{
+  event.preventDefault()
+  const fields = [...event.target.querySelectorAll("textarea")].filter(field => field.value || field.required)
+  const body = JSON.stringify(Object.fromEntries(fields.map(field => [field.name, read(field)])))
+  shown.textContent = "…"
+  try {{
+    const response = await fetch(location.href, {{ method: "POST", body }})
+    const found = await response.json()
+    shown.textContent = (response.ok ? "" : response.status + "\\n") + JSON.stringify(found, null, 2)
+  }} catch (error) {{ shown.textContent = error }}
+}})
+</script>
+</html>
+"""
+
+
+def trial_page(name: str, interface: Interface) -> str:
+    """Return the page of a program: a field for each input, a button, and what came back.
+
+    Args:
+        name: of the program.
+        interface: what it takes and gives.
+    """
+    return _PAGE.format(
+        name=html.escape(name),
+        description=html.escape(interface.description),
+        inputs="".join(map(_input, interface.inputs)),
+        texts=json.dumps([field.name for field in interface.inputs if field.schema.get("type", "string") == "string"]),
+    )
+
+
+def _input(field: Field) -> str:
+    name, type, about = (html.escape(text, quote=True) for text in (field.name, field.type, field.description))
+    required = " required" if field.required else ""
+    box = f'<textarea name="{name}" rows="2"{required}></textarea>'
+    return f"<label>{name} <small>{type}{' · ' if about else ''}{about}</small>{box}</label>"

@@ -1,0 +1,215 @@
+"""BEACON: real Bayesian optimisation, that survives."""
+
+from __future__ import annotations
+
+import asyncio
+import builtins
+import importlib
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from dspex.supervisor import agents_supervisor
+from dspex.teleprompt.beacon import BEACON, Tried
+from dspex.testing.engine import KnownEngine, exact, known_lm, task
+from dspex.variables import BadConfiguration, Choice, Float
+from supervision import Runtime, Supervisor
+
+EXAMPLES, LABELS = task(60)
+TRAIN, VALID = EXAMPLES[:20], EXAMPLES[20:]
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """DSPy tells each step on the log; here, nobody wants to know."""
+    log = logging.getLogger("dspy")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
+
+
+@pytest.fixture
+async def runtime(runtime: Runtime) -> Runtime:
+    """A runtime in which agents can be started."""
+    await runtime.spawn(Supervisor, [agents_supervisor()])
+    return runtime
+
+
+#: Instructions, of which some are better: the model takes advice.
+SAID = {"self": ["Say the colour.", "Look closely: at the number.", "Look closely: twice. Look closely: again."]}
+
+
+def options(runtime: Runtime, **more: Any) -> dict[str, Any]:
+    """A small run."""
+    small = {"num_trials": 12, "num_candidates": 3, "num_threads": 8, "instructions": SAID, "runtime": runtime}
+    return {"metric": exact, "max_bootstrapped_demos": 2, "max_labeled_demos": 2, **small, **more}
+
+
+async def compiled(runtime: Runtime, engine: KnownEngine, seed: int = 0, **more: Any) -> tuple[Any, BEACON]:
+    """What it makes of a predictor."""
+    beacon = BEACON(**options(runtime, **more))
+    student = dspy.Predict("text -> label")
+    with dspy.context(lm=known_lm(engine)):
+        return await beacon.acompile(student, trainset=TRAIN, valset=VALID, seed=seed), beacon
+
+
+def state(program: Any) -> Any:
+    """What is compared."""
+    return program.dump_state(), program.configuration, program.trial_logs
+
+
+async def test_it_finds_better_programs_and_none_that_is_worse(runtime: Runtime) -> None:
+    """The student is the first trial; the best of all comes back, with what it was made of."""
+    engine = KnownEngine(LABELS)
+    program, beacon = await compiled(runtime, engine)
+    logs = program.trial_logs
+    assert len(logs) == 12
+    assert logs[0]["configuration"] == {"self.instruction": "own", "self.demos": "own"}
+    assert beacon.report is not None
+    best = max(log["score"] for log in logs.values() if not log["pruned"])
+    assert best == beacon.report.best > logs[0]["score"] + 0.1
+    with dspy.context(lm=known_lm(KnownEngine(LABELS))):
+        score = dspy.Evaluate(devset=VALID, metric=exact, num_threads=4, display_progress=False)(program).score
+    assert score == pytest.approx(100 * best, abs=0.01)
+    assert sum(log["pruned"] for log in logs.values()) > 0
+    assert "pruned: True" in beacon.report.markdown()
+
+
+async def test_a_seed_decides_and_nothing_else(runtime: Runtime) -> None:
+    """Not how many workers there are, nor who is faster."""
+    one, _ = await compiled(runtime, KnownEngine(LABELS), num_threads=1)
+    many, _ = await compiled(runtime, KnownEngine(LABELS), num_threads=16)
+    other, _ = await compiled(runtime, KnownEngine(LABELS), seed=1)
+    assert state(one) == state(many)
+    assert one.trial_logs != other.trial_logs
+
+
+async def test_it_survives(runtime: Runtime, tmp_path: Path) -> None:
+    """Workers, coordinator and process die; the program is the same, and no finished call is made again."""
+    theirs = KnownEngine(LABELS)
+    whole, _ = await compiled(runtime, theirs)
+
+    def kill(number: int) -> None:
+        if number % 60 == 0:
+            victims = [ref for name, ref in runtime.names().items() if ".workers." in name]
+            victims[number % len(victims)].kill()
+        if number == 100:
+            next(ref for ref in runtime.actors() if ref.path.endswith("/coordinator")).kill()
+
+    cut = asyncio.Event()
+    engine = KnownEngine(LABELS, before=lambda number: cut.set() if number == 200 else kill(number))
+    first = asyncio.ensure_future(compiled(runtime, engine, log_dir=tmp_path))
+    await cut.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    program, beacon = await compiled(runtime, engine, log_dir=tmp_path)
+    assert state(program) == state(whole)
+    assert beacon.report is not None
+    assert beacon.report.resumed
+    assert theirs.calls <= engine.calls <= theirs.calls + 8
+
+
+async def test_variables_are_chosen_with_the_rest(runtime: Runtime) -> None:
+    """By what they are worth, within their conditions and constraints; and put into the program as one says."""
+    tone = Choice(name="tone", choices={"dull": "Say it.", "sharp": "Look closely: now."}, default="dull")
+    heat = Float(name="heat", low=0.0, high=1.0, default=0.0, when=lambda found: found["tone"] == "sharp")
+    seen: list[Any] = []
+
+    def apply(program: Any, values: Any) -> Any:
+        seen.append(dict(values))
+        program.signature = program.signature.with_instructions(tone.value(values["tone"]))
+        return program if values["tone"] == "sharp" else None
+
+    cool = {"cool": lambda found: found["heat"] < 0.5}
+    program, _ = await compiled(
+        runtime,
+        KnownEngine(LABELS, advice=0.3),
+        variables=[tone, heat],
+        constraints=cool,
+        apply=apply,
+        instructions={},
+        max_bootstrapped_demos=0,
+        max_labeled_demos=0,
+        prune=None,
+    )
+    assert program.configuration["tone"] == "sharp"
+    assert program.signature.instructions == "Look closely: now."
+    assert all(values["heat"] < 0.5 for values in seen)
+    assert not any(log["pruned"] for log in program.trial_logs.values())
+    with pytest.raises(BadConfiguration, match="never does not hold"):
+        await compiled(
+            runtime, KnownEngine(LABELS), variables=[tone], constraints={"never": _never_after_the_first()}, parallel=1
+        )
+
+
+def _never_after_the_first() -> Any:
+    left = [True, True]
+    return lambda _: bool(left and left.pop())
+
+
+async def test_history_makes_for_a_warm_start(runtime: Runtime) -> None:
+    """What was tried before is known to the sampler; what cannot be chosen any more is left out."""
+    _, first = await compiled(runtime, KnownEngine(LABELS))
+    gone = Tried({"other": 1}, 1.0)
+    warm, second = await compiled(runtime, KnownEngine(LABELS), history=[*first.tried, gone], num_trials=5)
+    assert len(first.tried) > 5
+    assert len(warm.trial_logs) == 5
+    assert second.report is not None
+    assert second.report.best >= first.report.best  # type: ignore[union-attr]
+
+
+async def test_instructions_are_written_by_a_model(runtime: Runtime) -> None:
+    """As for MIPROv2, by a prompt model that is shown program, data and demonstrations; a teacher may make these."""
+
+    class Writer(KnownEngine):
+        def answer(self, messages: Any) -> str:
+            text = "\n\n".join(f"[[ ## {name} ## ]]\nLook closely: here." for name in _outputs(messages))
+            return f"{text}\n\n[[ ## completed ## ]]"
+
+    writer, engine = Writer(LABELS), KnownEngine(LABELS)
+    program, _ = await compiled(
+        runtime,
+        engine,
+        instructions=None,
+        prompt_model=known_lm(writer),
+        teacher_settings={"lm": known_lm(KnownEngine(LABELS, base=1.0))},
+        metric=_two,
+    )
+    assert writer.calls > 0
+    assert "Look closely" in str(program.trial_logs) or program.configuration["self.instruction"] in ("own", "1")
+
+
+def _two(example: Any, prediction: Any) -> float:
+    """A metric that takes no trace."""
+    return exact(example, prediction)
+
+
+def _outputs(messages: Any) -> list[str]:
+    import re
+
+    outputs = messages[0]["content"].split("Your output fields are:")[-1].split("All interactions")[0]
+    return re.findall(r"`(\w+)` \(", outputs)
+
+
+def test_without_optuna_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And an error from inside Optuna is its own."""
+    real = builtins.__import__
+    for missing, match in (("optuna", "foundation-otp"), ("other", "other")):
+
+        def absent(name: str, *args: Any, missing: str = missing, **kwargs: Any) -> Any:
+            if name == "optuna":
+                raise ModuleNotFoundError(f"No module named {missing!r}", name=missing)
+            return real(name, *args, **kwargs)
+
+        monkeypatch.delitem(sys.modules, "dspex.teleprompt.beacon")
+        monkeypatch.setattr(builtins, "__import__", absent)
+        with pytest.raises(ModuleNotFoundError, match=match):
+            importlib.import_module("dspex.teleprompt.beacon")
+        monkeypatch.undo()

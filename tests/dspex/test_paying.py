@@ -1,0 +1,337 @@
+"""Language models that pay for each answer once, and wait when they are away."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import dspy
+import pytest
+from dspy.utils.dummies import DummyLM
+
+from agents.durability import MemoryStorage, StorageError
+from dspex._compat import is_infrastructure, lm15, plain_response
+from dspex.teleprompt.errors import Suspended
+from dspex.teleprompt.journal import Journal
+from dspex.teleprompt.outage import Gate
+from dspex.teleprompt.paying import Ledger, scope
+from dspex.teleprompt.report import Report, Trial
+from dspex.testing.engine import KnownEngine, Outage, known_lm
+from supervision import Runtime
+from tests.dspex.fake_llama import FakeLlama
+
+LABELS = {"text 0": "yes", "text 1": "no"}
+
+
+class Books:
+    """A journal in memory, and what is written in it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self.runtime = runtime
+        self.storage = MemoryStorage()
+
+    async def open(self, **options: Any) -> Ledger:
+        """Open the books, as after a crash."""
+        journal = Journal(self.storage)
+        await journal.open({"test": 1})
+        return Ledger(journal, Gate(self.runtime, **{"first": 0.001, **options}))
+
+
+@pytest.fixture
+async def books(runtime: Runtime) -> Books:
+    """Books, still empty."""
+    return Books(runtime)
+
+
+class Plain(dspy.BaseLM):  # type: ignore[misc]
+    """A language model of the old kind: sync only."""
+
+    def __init__(self) -> None:
+        super().__init__("plain", cache=False)
+        self.calls = 0
+
+    def forward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        """Answer."""
+        self.calls += 1
+        text = f"[[ ## label ## ]]\nyes {self.calls}\n\n[[ ## completed ## ]]"
+        choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": text}}
+        return {"id": "1", "object": "chat.completion", "model": "plain", "choices": [choice], "usage": {}}
+
+
+class PlainAsync(Plain):
+    """The same, with an async door."""
+
+    async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
+        """Answer."""
+        return self.forward(prompt, messages, **kwargs)
+
+
+def sync_only() -> Any:
+    """An engine without an async one."""
+    return dspy.LM("known/model", engine=KnownEngine(LABELS, base=1.0), cache=False)
+
+
+def http(llama: FakeLlama) -> Any:
+    """A model behind HTTP, by DSPy's own client."""
+    llama.reply = "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]"
+    return dspy.LM("openai/smol", api_base=f"{llama.url}/v1", api_key="k", cache=False)
+
+
+MODELS: dict[str, Any] = {
+    "engine": lambda _: known_lm(KnownEngine(LABELS, base=1.0)),
+    "sync engine": lambda _: sync_only(),
+    "http": http,
+    "dummy": lambda _: DummyLM([{"label": "yes"}, {"label": "yes"}]),
+    "old": lambda _: Plain(),
+    "old, async": lambda _: PlainAsync(),
+}
+
+
+OLD = pytest.mark.filterwarnings("ignore:Implementing custom LMs:DeprecationWarning")
+
+
+@OLD
+@pytest.mark.parametrize("name", MODELS)
+async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) -> None:
+    """Sync and async, a repeated run has its answers from the journal; DSPy's books are kept as ever."""
+    program = dspy.Predict("text -> label")
+    answers = []
+    for _ in range(2):
+        ledger = await books.open()
+        lm = ledger.durable(given := MODELS[name](llama))
+        assert ledger.durable(given) is ledger.durable(lm) is lm
+        assert ledger.original(lm) is given
+        assert ledger.durable(None) is None
+        assert "api_key" not in lm.kwargs
+        with dspy.context(lm=lm, adapter=dspy.ChatAdapter()), dspy.track_usage():
+            first = await program.acall(text="text 0")
+            second = await asyncio.to_thread(lambda: program(text="text 0"))
+        assert len(lm.history) == 2
+        answers.append((first.label, second.label, ledger.paid + ledger.replayed))
+        paid = ledger.paid
+    assert answers[0] == answers[1]
+    assert answers[0][2] == 2
+    assert paid == 0
+
+
+async def test_dspys_cache_still_counts(books: Books) -> None:
+    """A model that caches is not asked twice; DSPy's own cache answers."""
+    ledger = await books.open()
+    engine = KnownEngine(LABELS, base=1.0)
+    lm = ledger.durable(known_lm(engine, cache=True))
+    with dspy.context(lm=lm):
+        for _ in range(2):
+            await dspy.Predict("text -> label").acall(text="text 0")
+    assert engine.calls == 1
+
+
+@OLD
+async def test_equal_requests_are_told_apart(books: Books) -> None:
+    """By the piece of work that asks, by the rollout, and by how often it has asked."""
+    ledger = await books.open()
+    lm = ledger.durable(MODELS["old, async"](None))
+    program = dspy.Predict("text -> label")
+
+    async def ask(name: str, **options: Any) -> str:
+        with scope(name), dspy.context(lm=lm.copy(**options), adapter=dspy.ChatAdapter()):
+            return str((await program.acall(text="text 0")).label)
+
+    first = [await ask("a"), await ask("b"), await ask("a", rollout_id=1, temperature=1.0)]
+    assert len(set(first)) == 3
+    assert [await ask("a"), await ask("b")] == first[:2]
+    assert (ledger.paid, ledger.replayed) == (3, 2)
+
+
+async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
+    """When the caller dies, the call goes on; who asks the same again waits for it, and it is paid once."""
+    came, let = asyncio.Event(), asyncio.Event()
+
+    class Slow:
+        async def complete(self, request: Any) -> Any:
+            came.set()
+            await let.wait()
+            return plain_response(request, "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]")
+
+    ledger = await books.open()
+    lm = ledger.durable(dspy.LM("slow/model", engine=KnownEngine(LABELS), async_engine=Slow(), cache=False))
+
+    async def ask() -> Any:
+        with scope("job"), dspy.context(lm=lm):
+            return await dspy.Predict("text -> label").acall(text="text 0")
+
+    first = asyncio.ensure_future(ask())
+    await came.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    second = asyncio.ensure_future(ask())
+    while ledger.in_flight and not let.is_set():
+        await asyncio.wait([second], timeout=0.01)
+        let.set()
+    assert (await second).label == "yes"
+    assert (ledger.paid, ledger.in_flight) == (1, 0)
+    let.clear()
+    third = asyncio.ensure_future(_other(lm))
+    came.clear()
+    await came.wait()
+    await ledger.close()
+    with pytest.raises(asyncio.CancelledError):
+        await third
+
+
+async def _other(lm: Any) -> Any:
+    with scope("other"), dspy.context(lm=lm):
+        return await dspy.Predict("text -> label").acall(text="text 1")
+
+
+async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What cannot be written is not used; and no later call is made."""
+    ledger = await books.open()
+    engine = KnownEngine(LABELS, base=1.0)
+    lm = ledger.durable(known_lm(engine))
+
+    async def fail(*_: Any, **__: Any) -> None:
+        raise StorageError("the disk is full")
+
+    monkeypatch.setattr(books.storage, "write", fail)
+    for _ in range(2):
+        with pytest.raises(dspy.LMUnexpectedError, match="the disk is full"), dspy.context(lm=lm):
+            await dspy.Predict("text -> label").acall(text="text 0")
+    assert engine.calls == 1
+    with pytest.raises(StorageError, match="the disk is full"):
+        ledger.check()
+
+
+async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
+    """Many entries at once cost few writes; one that nobody waits for any more is written all the same."""
+
+    class Counting(MemoryStorage):
+        writes = 0
+
+        async def write(self, *args: Any, **kwargs: Any) -> None:
+            self.writes += 1
+            await asyncio.sleep(0)  # noqa: TID251 - a storage takes its time
+            if self.writes == 4:
+                raise StorageError("full")
+            await super().write(*args, **kwargs)
+
+    storage = Counting()
+    journal = Journal(storage)
+    await journal.open({"a": 1})
+    tasks = [asyncio.ensure_future(journal.add("n", str(n), n)) for n in range(50)]
+    await asyncio.wait(tasks[:1])
+    assert storage.writes <= 3
+    await asyncio.gather(*tasks)
+    assert journal.count("n") == 50
+    storage.writes = 0
+    left = asyncio.ensure_future(journal.add("n", "left", 1))
+    await asyncio.sleep(0)  # noqa: TID251 - until it waits
+    left.cancel()
+    await journal.add("n", "last", 2)
+    again = Journal(storage)
+    assert await again.open({"a": 1})
+    assert again.find("n", "left") == 1
+    storage.writes = 3
+    lost = asyncio.ensure_future(journal.add("n", "lost", 1))
+    await asyncio.sleep(0)  # noqa: TID251 - until it waits
+    lost.cancel()
+    assert journal.find("n", "lost") is None
+    with pytest.raises(StorageError):
+        storage.writes = 3
+        await journal.add("n", "lost too", 1)
+    assert runtime is not None
+
+
+# -- the gate ------------------------------------------------------------------------------------------------
+
+
+async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
+    """Of many callers, those on their way fail; then one looks, the others wait, and all are answered in the end."""
+    gate = Gate(runtime, first=0.01, most=0.02)
+    outage, calls = Outage(3, 9), 0
+    assert gate.suspended is None
+
+    async def call() -> int:
+        nonlocal calls
+        calls += 1
+        if outage.covers(calls):
+            await asyncio.sleep(0)  # noqa: TID251 - the others are on their way as well
+            raise lm15.ServerError("gone")
+        return calls
+
+    async def ask() -> int:
+        found = await gate.run(call)
+        await runtime.sleep(0.001)
+        return found
+
+    asked = [asyncio.ensure_future(ask()) for _ in range(5)]
+    await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
+    assert gate.suspended is not None
+    late = [asyncio.ensure_future(ask()) for _ in range(20)]
+    answers = await asyncio.gather(*asked, *late)
+    assert len(set(answers)) == 25
+    assert (gate.outages, gate.failed_calls, calls) == (1, 7, 32)
+
+
+async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:
+    """``Retry-After`` counts more than our own pace; other errors are the caller's, also while looking."""
+    gate = Gate(runtime, first=30.0)
+    errors: list[Any] = [dspy.LMRateLimitError("slow down", retry_after=0.001), None]
+
+    async def call() -> str:
+        error = errors.pop(0)
+        if error is not None:
+            raise error
+        return "back"
+
+    assert await gate.run(call) == "back"
+    errors = [dspy.LMRateLimitError("slow down", retry_after=0.001), KeyError("x")]
+    with pytest.raises(KeyError):
+        await gate.run(call)
+    assert gate.suspended is None
+    errors = [KeyError("y")]
+    with pytest.raises(KeyError):
+        await gate.run(call)
+    await gate.pause(dspy.LMRateLimitError("slow down", retry_after=0.001))
+
+
+async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
+    """None is for ever; a number is kept."""
+    forever, short = Gate(runtime, None, first=0.001), Gate(runtime, 0.005, first=0.002)
+    left = 4
+
+    async def call() -> str:
+        nonlocal left
+        left -= 1
+        if left > 0:
+            raise dspy.LMAuthError("the token has expired")
+        return "back"
+
+    assert await forever.run(call) == "back"
+    left = 1000
+    with pytest.raises(Suspended, match="the token has expired"):
+        await short.run(call)
+
+
+def test_what_is_infrastructure() -> None:
+    """A model that is away is; a request that it refuses is not."""
+    assert is_infrastructure(dspy.LMTransportError("x"))
+    assert is_infrastructure(lm15.RateLimitError("x"))
+    assert not is_infrastructure(lm15.InvalidRequestError("x"))
+    assert not is_infrastructure(ValueError("x"))
+
+
+# -- the report ----------------------------------------------------------------------------------------------
+
+
+def test_a_report_without_pictures(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without matplotlib there is a page, and no picture in it."""
+    report = Report("SIMBA", 0, False)
+    assert report.best == 0.0
+    report.note(Trial(1, 0.5, 10, 1, {"step": 0}))
+    monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
+    report.save(tmp_path)
+    page = (tmp_path / "report.md").read_text()
+    assert "trials.png" not in page
+    assert "| 1 | 0.5000 | 10 | 1 | step: 0 |" in page
+    assert not (tmp_path / "trials.png").exists()
