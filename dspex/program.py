@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
+from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
 
@@ -15,6 +16,8 @@ from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
 from dspex.runner import Runner
+from dspex.usage import VersionChanged
+from dspex.versions import BadVersion, ListVersions, Swap, UseVersion, Version, Versions
 from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
 from supervision import Refuse, handle
 
@@ -78,6 +81,8 @@ class ProgramActor(Runner):
         settings: further settings for ``dspy.context``.
         concurrency: how many requests run at the same time.
         waiting: how many more may wait; the next is refused (`Busy`). None for any number.
+        versions: a folder in which versions are kept (`dspex.versions`): the one that counts serves again after a
+            restart. None to keep them until then.
         signature: what the program takes and gives, if it does not say so itself; see `Contract`.
         server: under which name the embedded language model is found.
         environ: the environment; that of the process if None.
@@ -85,6 +90,7 @@ class ProgramActor(Runner):
     Raises:
         BadProgram: at its start, if there is no such program.
         BadSetting, ModelMissing: at its start, if there is no such language model.
+        BadVersion: at its start, if a version that was kept does not fit the program.
     """
 
     def __init__(
@@ -96,19 +102,20 @@ class ProgramActor(Runner):
         settings: Mapping[str, Any] | None = None,
         concurrency: int = 4,
         waiting: int | None = None,
+        versions: str | Path | None = None,
         signature: Any = None,
         server: str = LANGUAGE_MODEL,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(concurrency, waiting)
-        self._program = load(program)
-        self._contract = Contract(self._program, signature)
+        self._versions = Versions(load(program), versions)
+        self._contract = Contract(self._versions.program, signature)
         self.settings = {
             **self._select(lm, server, environ).settings(),
             **_given(adapter),
             **(settings or {}),
         }
-        self._asynchronous = is_async(self._program)
+        self._asynchronous = is_async(self._versions.program)
 
     def _select(self, lm: Any, server: str, environ: Mapping[str, str] | None) -> Selected:
         if lm is not None:
@@ -136,11 +143,40 @@ class ProgramActor(Runner):
             raise Refuse(error) from None
         self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs))
 
+    @handle
+    def swap(self, request: Swap) -> Version:
+        """Serve another version from now on."""
+        return self._changed(lambda: self._versions.add(request.program))
+
+    @handle
+    def use_version(self, request: UseVersion) -> Version:
+        """Serve a version that is there already."""
+        return self._changed(lambda: self._versions.use(request.number))
+
+    def _changed(self, change: Callable[[], Version]) -> Version:
+        try:
+            found = change()
+        except (BadVersion, OSError) as error:
+            raise Refuse(error) from None
+        self.runtime.events.emit(
+            VersionChanged, ref=self.ref, path=self.ref.path, program=self.label, version=found.number
+        )
+        return found
+
+    @handle
+    def list_versions(self, request: ListVersions) -> list[Version]:
+        """Say which versions there are."""
+        return self._versions.list()
+
+    def summary(self) -> Mapping[str, object]:
+        """Tell how busy it is, and with which version, for ``/tree``."""
+        return {**super().summary(), "version": self._versions.number}
+
     async def _answer(self, inputs: dict[str, Any]) -> Answer:
         with self.measured(self.label, settings(self.settings)) as used:
             call = self.run_async if self._asynchronous else self.run_sync
             try:
-                result = await call(self._program, (), inputs)
+                result = await call(self._versions.program, (), inputs)
             except lm15.TransportError as error:
                 raise Unavailable(f"its language model cannot be reached: {error}") from error
         return Answer(_outputs(result), used.meter.get_total_tokens())

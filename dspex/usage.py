@@ -35,6 +35,15 @@ class ProgramRan(Event, frozen=True, kw_only=True):
     cost: float
 
 
+class VersionChanged(Event, frozen=True, kw_only=True):
+    """A program serves another version from now on: ``version`` is its number."""
+
+    ref: Ref
+    path: str
+    program: str
+    version: int
+
+
 class Usage(msgspec.Struct, frozen=True):
     """A sum of what was used.
 

@@ -1,5 +1,6 @@
 """Teleprompters: optimisers of programs whose work survives."""
 
+from dspex.teleprompt.durable import Durable as Durable
 from dspex.teleprompt.errors import BadJournal as BadJournal
 from dspex.teleprompt.errors import BadTrainset as BadTrainset
 from dspex.teleprompt.errors import OptimisationError as OptimisationError

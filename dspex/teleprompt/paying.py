@@ -16,7 +16,7 @@ from typing import Any
 
 from agents.durability import StorageError
 from dspex._compat import Answering, answering_lm, dump_response, fingerprint, fresh_context, load_response
-from dspex.teleprompt.errors import Suspended
+from dspex.teleprompt.errors import OptimisationError, Suspended
 from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
 
@@ -115,6 +115,10 @@ class Ledger:
         self.paid += 1
         return load_response(kept)
 
+    def begin(self) -> None:
+        """Count anew how often each request was made by whoever has no name: it is all made again."""
+        self._own = Scope("")
+
     def check(self) -> None:
         """Raise what has made it impossible to go on, if anything has.
 
@@ -129,7 +133,8 @@ class Ledger:
         return len(self._asked)
 
     async def close(self) -> None:
-        """Call off what is on its way."""
+        """Call off what is on its way, and make no more calls: a thread that was left alone may still ask."""
+        self.broken = self.broken or OptimisationError("the optimisation has ended")
         tasks = list(self._asked.values())
         for task in tasks:
             task.cancel()

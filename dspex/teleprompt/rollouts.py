@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -79,7 +79,7 @@ class Judge:
         limit: seconds that it may take.
     """
 
-    def __init__(self, metric: Callable[..., Any], limit: float | None = 60.0) -> None:
+    def __init__(self, metric: Any, limit: float | None = 60.0) -> None:
         self._metric = metric
         self._limit = limit
         self._asynchronous = inspect.iscoroutinefunction(metric)

@@ -57,8 +57,9 @@ class Run:
         self._baton = threading.Lock()
 
     def begin(self) -> None:
-        """Forget what the report has of an earlier beginning."""
+        """Forget what an earlier beginning has counted."""
         self._report.begin()
+        self._ledger.begin()
 
     def durable(self, lm: Any) -> Any:
         """Return a language model that pays for each answer once; None for none."""

@@ -55,7 +55,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     def __init__(
         self,
         *,
-        metric: Callable[..., Any],
+        metric: Callable[..., Any] | None,
         num_threads: int | None = None,
         log_dir: str | Path | None = None,
         metric_timeout: float | None = 60.0,

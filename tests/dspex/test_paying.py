@@ -177,6 +177,8 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
     await ledger.close()
     with pytest.raises(asyncio.CancelledError):
         await third
+    with pytest.raises(dspy.LMUnexpectedError, match="the optimisation has ended"):
+        await _other(lm)
 
 
 async def _other(lm: Any) -> Any:

@@ -1,0 +1,118 @@
+"""DSPy's own teleprompters, made durable."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import dspy
+import pytest
+
+from dspex.supervisor import agents_supervisor
+from dspex.teleprompt import Durable
+from dspex.testing.engine import KnownEngine, Outage, exact, known_lm, task
+from supervision import Runtime, Supervisor
+
+EXAMPLES, LABELS = task(30)
+
+
+@pytest.fixture(autouse=True)
+def quiet() -> Iterator[None]:
+    """DSPy tells each step on the log; here, nobody wants to know."""
+    log = logging.getLogger("dspy")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
+
+
+@pytest.fixture
+async def runtime(runtime: Runtime) -> Runtime:
+    """A runtime in which agents can be started."""
+    await runtime.spawn(Supervisor, [agents_supervisor()])
+    return runtime
+
+
+def search() -> Any:
+    """A random search, with a teacher of its own."""
+    return dspy.BootstrapFewShotWithRandomSearch(
+        metric=exact,
+        num_candidate_programs=3,
+        num_threads=4,
+        max_bootstrapped_demos=2,
+        max_labeled_demos=2,
+        teacher_settings={"lm": known_lm(KnownEngine(LABELS, base=0.9))},
+    )
+
+
+def simba() -> Any:
+    """DSPy's own SIMBA, which takes a seed, and writes with a model of its own."""
+    model = known_lm(KnownEngine(LABELS))
+    return dspy.SIMBA(metric=exact, bsize=10, num_candidates=2, max_steps=2, num_threads=4, prompt_model=model)
+
+
+async def bare(make: Any, engine: KnownEngine, **data: Any) -> Any:
+    """What it compiles by itself."""
+    with dspy.context(lm=known_lm(engine)):
+        program = dspy.Predict("text -> label")
+        return await asyncio.to_thread(lambda: make().compile(program, trainset=EXAMPLES, **data).dump_state())
+
+
+async def durable(runtime: Runtime, make: Any, engine: KnownEngine, log_dir: Any = None, **data: Any) -> Any:
+    """What it compiles when it is durable; and the report."""
+    compiling = Durable(make(), runtime=runtime, log_dir=log_dir)
+    with dspy.context(lm=known_lm(engine)):
+        program = await compiling.acompile(dspy.Predict("text -> label"), trainset=EXAMPLES, **data)
+    return program.dump_state(), compiling.report
+
+
+@pytest.mark.parametrize("make", [search, simba])
+async def test_it_compiles_the_same_program(runtime: Runtime, make: Any) -> None:
+    """With the same calls; and with an outage in the middle, of which it sees nothing."""
+    theirs, ours, gone = KnownEngine(LABELS), KnownEngine(LABELS), KnownEngine(LABELS, outage=Outage(40, 41))
+    expected = await bare(make, theirs)
+    assert (await durable(runtime, make, ours))[0] == expected
+    assert ours.calls == theirs.calls
+    found, report = await durable(runtime, make, gone)
+    assert found == expected
+    assert report.outages == 1
+
+
+async def test_a_teacher_is_durable_as_well(runtime: Runtime) -> None:
+    """A module among what it is compiled with is taken as it is, with a model that is durable."""
+    teacher = dspy.Predict("text -> label")
+    engine = KnownEngine(LABELS, base=0.9)
+    teacher.lm = known_lm(engine)
+    make: Any = lambda: dspy.BootstrapFewShot(metric=exact, max_bootstrapped_demos=2, max_labeled_demos=0)  # noqa: E731
+    expected = await bare(make, KnownEngine(LABELS), teacher=teacher.deepcopy())
+    found, report = await durable(runtime, make, KnownEngine(LABELS), teacher=teacher)
+    assert found == expected
+    assert report.calls > 0
+
+
+async def test_after_a_crash_it_pays_for_nothing_twice(runtime: Runtime, tmp_path: Path) -> None:
+    """Begun again, it has every finished answer from the journal."""
+    theirs = KnownEngine(LABELS)
+    expected = await bare(search, theirs)
+    cut = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: int) -> None:
+        if number == 60:
+            loop.call_soon_threadsafe(cut.set)
+
+    engine = KnownEngine(LABELS, before=stop)
+    first = asyncio.ensure_future(durable(runtime, search, engine, tmp_path))
+    await cut.wait()
+    first.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    again = KnownEngine(LABELS)
+    found, report = await durable(runtime, search, again, tmp_path)
+    assert found == expected
+    assert report.replayed > 0
+    assert again.calls < theirs.calls
+    assert engine.calls + again.calls <= theirs.calls + 8
