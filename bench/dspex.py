@@ -38,22 +38,25 @@ def _program_and_data(calls: int) -> tuple[Any, list[Any]]:
     return dspy.Predict("text -> label"), [examples[n % SIZE] for n in range(calls)]
 
 
-async def _gathered(program: Any, data: list[Any], concurrency: int) -> float:
+async def _gathered(program: Any, data: list[Any], concurrency: int) -> tuple[float, float]:
+    """Return the score, and the seconds that the calls took: without what it took to start and stop a runtime."""
     slots = asyncio.Semaphore(concurrency)
 
     async def one(example: Any) -> bool:
         async with slots:
             return bool((await program.acall(text=example.text)).label == example.label)
 
-    return statistics.mean(await asyncio.gather(*(one(example) for example in data)))
+    began = perf_counter()
+    right = await asyncio.gather(*(one(example) for example in data))
+    return statistics.mean(right), perf_counter() - began
 
 
-async def plain(concurrency: int, data: list[Any], program: Any) -> float:
+async def plain(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """``gather``, with as many at a time."""
     return await _gathered(program, data, concurrency)
 
 
-async def ours(concurrency: int, data: list[Any], program: Any) -> float:
+async def ours(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """The same, through a supervised agent."""
     from dspex import agents_supervisor, start_agent
     from supervision import Runtime, Supervisor
@@ -63,7 +66,7 @@ async def ours(concurrency: int, data: list[Any], program: Any) -> float:
         return await _gathered(await start_agent(runtime, program, concurrency=concurrency), data, concurrency)
 
 
-async def chaos(concurrency: int, data: list[Any], program: Any) -> float:
+async def chaos(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """Through a pool of as many agents, of which 1 % are killed every second."""
     import random
 
@@ -83,12 +86,12 @@ async def chaos(concurrency: int, data: list[Any], program: Any) -> float:
                     ref.kill()
 
         killer = asyncio.ensure_future(kill())
-        score = await _gathered(pool, data, concurrency)
+        found = await _gathered(pool, data, concurrency)
         killer.cancel()
-        return score
+        return found
 
 
-async def threads(concurrency: int, data: list[Any], program: Any) -> float:
+async def threads(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """``dspy.Evaluate``, with as many threads."""
     import dspy
 
@@ -96,10 +99,12 @@ async def threads(concurrency: int, data: list[Any], program: Any) -> float:
 
     evaluate = dspy.Evaluate(devset=data, metric=exact, num_threads=concurrency, display_progress=False, max_errors=99)
     # It is sync: here, nothing else has to go on.
-    return float(evaluate(program).score) / 100
+    began = perf_counter()
+    score = float(evaluate(program).score) / 100
+    return score, perf_counter() - began
 
 
-WAYS: dict[str, Callable[[int, list[Any], Any], Awaitable[float]]] = {
+WAYS: dict[str, Callable[[int, list[Any], Any], Awaitable[tuple[float, float]]]] = {
     "plain": plain,
     "ours": ours,
     "chaos": chaos,
@@ -117,7 +122,7 @@ async def _measure(way: str, concurrency: int, url: str) -> dict[str, float]:
     process = psutil.Process()
     with dspy.context(lm=lm, disable_history=True):
         await program.acall(text=data[0].text)
-        before, began, used = process.memory_info().rss, perf_counter(), process_time()
+        before, used = process.memory_info().rss, process_time()
         peak = before
 
         async def watch() -> None:
@@ -127,8 +132,8 @@ async def _measure(way: str, concurrency: int, url: str) -> dict[str, float]:
                 peak = max(peak, process.memory_info().rss)
 
         watching = asyncio.ensure_future(watch())
-        score = await WAYS[way](concurrency, data, program)
-        seconds, cpu = perf_counter() - began, process_time() - used
+        score, seconds = await WAYS[way](concurrency, data, program)
+        cpu = process_time() - used
         peak = max(peak, process.memory_info().rss)
         watching.cancel()
     return {
