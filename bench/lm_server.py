@@ -1,7 +1,7 @@
 """A language model behind HTTP, with a set latency: in a process of its own, with the interface of OpenAI.
 
 What it answers is decided by a hash; see `dspex.testing.engine`. Run as ``python -m bench.lm_server``, it prints its
-port, serves until its standard input is closed, and answers ``GET /calls`` with how many calls it has answered.
+port, and serves until its standard input is closed.
 """
 
 from __future__ import annotations
@@ -34,16 +34,12 @@ class Served:
 
     def __init__(self, latency: float, errors: float) -> None:
         self.engine = KnownEngine(task(SIZE)[1])
-        self.calls = 0
         self._latency = latency
         self._errors = errors
         self._chance = random.Random(1)
 
-    async def __call__(self, scope: dict[str, Any], receive: Any, send: Any) -> None:
+    async def __call__(self, _: dict[str, Any], receive: Any, send: Any) -> None:
         """Answer a request."""
-        if scope["method"] == "GET":
-            await _reply(send, 200, {"calls": self.calls})
-            return
         body = b""
         while (message := await receive()).get("more_body"):
             body += message["body"]
@@ -52,7 +48,6 @@ class Served:
         if self._chance.random() < self._errors:
             await _reply(send, 503, {"error": {"message": "overloaded", "type": "server_error"}}, ("retry-after", "0"))
             return
-        self.calls += 1
         turns = [{"role": turn["role"], "content": _text(turn["content"])} for turn in messages]
         choice = {"index": 0, "finish_reason": "stop", "message": {"role": "assistant", "content": ""}}
         choice["message"]["content"] = self.engine.answer(turns)  # type: ignore[index]

@@ -16,6 +16,7 @@ from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
 from dspex.runner import Runner
+from dspex.running import run_module
 from dspex.usage import VersionChanged
 from dspex.versions import BadVersion, ListVersions, Swap, UseVersion, Version, Versions
 from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
@@ -174,9 +175,10 @@ class ProgramActor(Runner):
 
     async def _answer(self, inputs: dict[str, Any]) -> Answer:
         with self.measured(self.label, settings(self.settings)) as used:
-            call = self.run_async if self._asynchronous else self.run_sync
             try:
-                result = await call(self._versions.program, (), inputs)
+                result = await run_module(
+                    self._versions.program, (), inputs, asynchronous=self._asynchronous, limiter=self.limiter
+                )
             except lm15.TransportError as error:
                 raise Unavailable(f"its language model cannot be reached: {error}") from error
         return Answer(_outputs(result), used.meter.get_total_tokens())

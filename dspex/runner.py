@@ -9,10 +9,10 @@ from functools import partial
 from typing import Any, Literal
 
 import anyio
-import anyio.to_thread
 
-from dspex._compat import Metered, bare_acall, bare_call, metered, note_usage, run_settings, tracks_alone
+from dspex._compat import Metered, metered, note_usage, run_settings, tracks_alone
 from dspex.invoke import Invoke
+from dspex.running import run_module
 from dspex.slots import Slots
 from dspex.usage import ProgramRan
 from supervision import Actor, handle
@@ -46,7 +46,7 @@ class Runner(Actor):
 
     def init(self) -> None:
         """Make ready to run."""
-        self._limiter = anyio.CapacityLimiter(self._concurrency)
+        self.limiter = anyio.CapacityLimiter(self._concurrency)
         self.slots = Slots(self.ref, self.label, self._concurrency, self._waiting)
 
     @property
@@ -67,21 +67,13 @@ class Runner(Actor):
     async def _call(self, request: Invoke) -> Any:
         module = request.module
         alone = tracks_alone()
-        run = self.run_async if request.asynchronous else self.run_sync
         with self.measured(type(module).__name__, run_settings(request.agent, self.settings)) as used:
-            result = await run(module, request.args, request.kwargs)
+            result = await run_module(
+                module, request.args, request.kwargs, asynchronous=request.asynchronous, limiter=self.limiter
+            )
         if alone:
             note_usage(module, result, used)
         return result
-
-    async def run_async(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run a module's ``acall`` in this task."""
-        return await bare_acall(module, args, kwargs)
-
-    async def run_sync(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        """Run a module's ``__call__`` in a worker thread, which is left alone when this task is cancelled."""
-        call = partial(bare_call, module, args, kwargs)
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
     @contextmanager
     def measured(self, program: str, settings: Mapping[str, Any]) -> Generator[Metered]:

@@ -8,7 +8,6 @@ from dspex._compat.answering import Answering as Answering
 from dspex._compat.answering import answering_lm as answering_lm
 from dspex._compat.answering import dump_response as dump_response
 from dspex._compat.answering import fingerprint as fingerprint
-from dspex._compat.answering import fresh_context as fresh_context
 from dspex._compat.answering import is_infrastructure as is_infrastructure
 from dspex._compat.answering import load_response as load_response
 from dspex._compat.answering import retry_hint as retry_hint
@@ -44,7 +43,7 @@ from dspex._compat.streams import relayed as relayed
 from dspex._compat.teleprompters import append_a_demo as append_a_demo
 from dspex._compat.teleprompters import append_a_rule as append_a_rule
 from dspex._compat.teleprompters import demo_sets as demo_sets
-from dspex._compat.teleprompters import models_for_resampling as models_for_resampling
+from dspex._compat.teleprompters import prepare_models_for_resampling as prepare_models_for_resampling
 from dspex._compat.teleprompters import propose_instructions as propose_instructions
 from dspex._compat.usage import Bill as Bill
 from dspex._compat.usage import Meter as Meter

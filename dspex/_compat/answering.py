@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import json
 from collections.abc import Callable
-from contextvars import Context, ContextVar
+from contextvars import ContextVar
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -66,11 +66,6 @@ def fingerprint(name: str, request: Any, variant: Any) -> str:
     """Return what tells a request to a language model from others: the same on every machine."""
     text = json.dumps([name, request_to_dict(request), variant], sort_keys=True, default=repr)
     return hashlib.sha256(text.encode()).hexdigest()[:24]
-
-
-def fresh_context() -> Context:
-    """Return a context in which nothing is set."""
-    return Context()
 
 
 _variant: ContextVar[Any] = ContextVar("dspex.variant", default=None)

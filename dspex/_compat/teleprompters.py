@@ -10,11 +10,8 @@ import dspy
 from dspy.propose import GroundedProposer
 from dspy.teleprompt.simba_utils import append_a_demo as append_a_demo
 from dspy.teleprompt.simba_utils import append_a_rule as append_a_rule
-from dspy.teleprompt.simba_utils import prepare_models_for_resampling
+from dspy.teleprompt.simba_utils import prepare_models_for_resampling as prepare_models_for_resampling
 from dspy.teleprompt.utils import create_n_fewshot_demo_sets
-
-#: Return as many copies of a program's language model as are asked for, each with another ``rollout_id``.
-models_for_resampling = prepare_models_for_resampling
 
 
 def demo_sets(

@@ -228,14 +228,14 @@ class _Search:
             batch = self._valset[first : first + size]
             jobs = [Job(f"trial/{trial.number}/{first + n}", program, example) for n, example in enumerate(batch)]
             outcomes += await self._run.rollouts(jobs)
-            if best is not None and len(outcomes) < len(self._valset) and self._worse(outcomes, best[3]):
+            if best is not None and len(outcomes) < len(self._valset) and self._worse(outcomes, *best[::3]):
                 break
         return outcomes
 
-    def _worse(self, outcomes: Sequence[Outcome], best: Sequence[float]) -> bool:
+    def _worse(self, outcomes: Sequence[Outcome], best: float, scores: Sequence[float]) -> bool:
         """Return whether Wilcoxon's test says that this is worse than the best, by the examples that both have."""
         study = optuna.create_study(direction="maximize", pruner=self._pruner)
-        reference = optuna.trial.create_trial(value=mean_of(best), intermediate_values=dict(enumerate(best)))
+        reference = optuna.trial.create_trial(value=best, intermediate_values=dict(enumerate(scores)))
         study.add_trial(reference)
         trial = study.ask()
         for number, outcome in enumerate(outcomes):
@@ -275,8 +275,3 @@ class _Search:
         found = self._space.variables[f"{predictor}.{what}"]
         assert isinstance(found, Choice)
         return found
-
-
-def mean_of(scores: Sequence[float]) -> float:
-    """Return the mean."""
-    return sum(scores) / len(scores)

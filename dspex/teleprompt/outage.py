@@ -67,7 +67,7 @@ class Gate:
 
     async def pause(self, error: Exception) -> None:
         """Wait until the next look is due, and look by doing nothing: whoever waited tries again."""
-        await self._runtime.sleep(self._first if (hint := retry_hint(error)) is None else max(hint, 0.0))
+        await self._runtime.sleep(_pause(error, self._first))
 
     async def _look(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
         """Close the gate, look from time to time whether the model is back, and open it."""
@@ -76,8 +76,7 @@ class Gate:
         self._since, self.outages, delay = clock.time(), self.outages + 1, self._first
         try:
             while True:
-                hint = retry_hint(error)
-                pause = delay if hint is None else max(hint, 0.0)
+                pause = _pause(error, delay)
                 away = clock.time() - self._since
                 if self._patience is not None and away + pause > self._patience:
                     raise Suspended(away, error) from error
@@ -96,3 +95,9 @@ class Gate:
         finally:
             self._opened = None
             opened.set()
+
+
+def _pause(error: Exception, delay: float) -> float:
+    """Return the seconds to wait after a failure: what the model has asked for, or else ``delay``."""
+    hint = retry_hint(error)
+    return delay if hint is None else max(hint, 0.0)

@@ -11,11 +11,11 @@ import threading
 from collections import Counter
 from collections.abc import Generator
 from contextlib import contextmanager, nullcontext
-from contextvars import ContextVar
+from contextvars import Context, ContextVar
 from typing import Any
 
 from agents.durability import StorageError
-from dspex._compat import Answering, answering_lm, dump_response, fingerprint, fresh_context, load_response
+from dspex._compat import Answering, answering_lm, dump_response, fingerprint, load_response
 from dspex.teleprompt.errors import OptimisationError, Suspended
 from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
@@ -98,7 +98,7 @@ class Ledger:
             return load_response(known)
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = self.loop.create_task(self._pay(key, asked, request), context=fresh_context())
+            task = self._asked[key] = self.loop.create_task(self._pay(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
         # Whoever asks may die; the call, once made, goes on and is kept.
         return await asyncio.shield(task)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextvars import Context
 from functools import partial
 from typing import Any
@@ -15,7 +15,8 @@ import anyio.to_thread
 import dspy
 import msgspec
 
-from dspex._compat import adopt, bare_acall, bare_call, is_async, is_infrastructure, start_in
+from dspex._compat import adopt, is_async, is_infrastructure, start_in
+from dspex.running import run_module
 from dspex.teleprompt.events import WorkerLost
 from dspex.teleprompt.paying import scope
 from supervision import Actor, ActorExited, ChildSpec, NoProcess, Refuse, Request, Runtime, Supervisor, handle
@@ -143,7 +144,9 @@ class RolloutWorker(Actor):
         prediction, failure = None, None
         with scope(job.key), dspy.context(trace=[]):
             try:
-                prediction = await self._run(job.program, job.example.inputs())
+                prediction = await run_module(
+                    job.program, (), job.example.inputs(), asynchronous=is_async(job.program), limiter=self._limiter
+                )
             except Exception as error:
                 if is_infrastructure(error):
                     raise
@@ -151,12 +154,6 @@ class RolloutWorker(Actor):
             trace = list(dspy.settings.trace)
             score, metadata, trouble = await self._judge.score(job.example, prediction)
         return Outcome(job.example, score, prediction, trace, metadata, failure or trouble)
-
-    async def _run(self, program: Any, inputs: Mapping[str, Any]) -> Any:
-        if is_async(program):
-            return await bare_acall(program, (), inputs)
-        call = partial(bare_call, program, (), inputs)
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
 
 
 class Crew:
@@ -191,7 +188,7 @@ class Crew:
         try:
             while True:
                 try:
-                    return await self._runtime.name(name).call(MakeRollout(job, context.copy()), None)
+                    return await self._runtime.name(name).call(MakeRollout(job, context), None)
                 except ActorExited as error:
                     self.lost += 1
                     self._runtime.events.emit(WorkerLost, job=job.key, why=str(error.reason))

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from dspex._compat import append_a_demo, append_a_rule, models_for_resampling
+from dspex._compat import append_a_demo, append_a_rule, prepare_models_for_resampling
 from dspex.teleprompt.rollouts import Job, Outcome, mean
 from dspex.teleprompt.run import Run
 from dspex.teleprompt.teleprompter import DurableTeleprompter
@@ -135,7 +135,7 @@ class _Ascent:
         return [self._trainset[index] for index in chosen]
 
     async def _sample(self, step: int, batch: Sequence[Any]) -> tuple[list[Outcome], dict[int, str]]:
-        models = models_for_resampling(self._programs[0], self._of.num_candidates, self._teacher)
+        models = prepare_models_for_resampling(self._programs[0], self._of.num_candidates, self._teacher)
         top = self._top()
         jobs: list[Job] = []
         names: dict[int, str] = {}

@@ -144,7 +144,6 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
 
     def _identity(self, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
         """Return what tells this optimisation from others."""
-        examples = hashlib.sha256(orjson.dumps([_plain(example) for example in trainset])).hexdigest()[:16]
         bare = student.deepcopy()
         bare.set_lm(None)
         state = hashlib.sha256(orjson.dumps(bare.dump_state(), default=repr)).hexdigest()[:16]
@@ -152,7 +151,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         return {
             "teleprompter": type(self).__name__,
             "seed": seed,
-            "trainset": examples,
+            "trainset": _plain_list(trainset),
             "student": state,
             **self.parameters(),
             **found,

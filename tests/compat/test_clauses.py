@@ -5,10 +5,9 @@ from __future__ import annotations
 import asyncio
 import copy
 import inspect
-import logging
 import pickle
 import threading
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -36,15 +35,7 @@ from supervision.errors import BadOption
 from tests.compat.places import LABELS, Talker
 from tests.compat.programs import Chain, Fans, Nested, Own, Raises, Typed
 
-
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """DSPy logs what fails; here, that is wanted."""
-    log = logging.getLogger("dspy")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 @pytest.fixture

@@ -6,9 +6,8 @@ Each program is run in each way, once bare, and once as an agent in each place.
 from __future__ import annotations
 
 import asyncio
-import logging
 import threading
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import dspy
@@ -21,14 +20,7 @@ from tests.compat.programs import PROGRAMS
 TEXTS = ["text 0", "text 1", "text 2"]
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """DSPy logs what fails; here, that is wanted."""
-    log = logging.getLogger("dspy")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
+pytestmark = pytest.mark.usefixtures("quiet")
 
 
 async def threaded(work: Callable[[], Any]) -> Any:

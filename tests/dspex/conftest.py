@@ -4,6 +4,7 @@ loop."""
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import tempfile
 
@@ -15,7 +16,8 @@ from typing import Any
 
 import pytest
 
-from supervision import Runtime
+from dspex.supervisor import agents_supervisor
+from supervision import Runtime, Supervisor
 from tests.dspex.fake_llama import FakeLlama
 
 
@@ -56,3 +58,19 @@ async def runtime(processes: None) -> AsyncIterator[Runtime]:
     async with Runtime(watchdog=None, reports=False, seed=1) as made:
         yield made
     assert list(made.actors()) == []
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """DSPy tells each step, and each failure, on the log; here, nobody wants to know."""
+    log = logging.getLogger("dspy")
+    level = log.level
+    log.setLevel(logging.CRITICAL)
+    yield
+    log.setLevel(level)
+
+
+@pytest.fixture
+async def supervised(runtime: Runtime) -> None:
+    """In the runtime of the test, agents can be started."""
+    await runtime.spawn(Supervisor, [agents_supervisor()])

@@ -5,40 +5,23 @@ from __future__ import annotations
 import asyncio
 import builtins
 import importlib
-import logging
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
-from dspex.supervisor import agents_supervisor
 from dspex.teleprompt.beacon import BEACON, Tried
 from dspex.testing.engine import KnownEngine, exact, known_lm, task
 from dspex.variables import BadConfiguration, Choice, Float
-from supervision import Runtime, Supervisor
+from supervision import Runtime
 
 EXAMPLES, LABELS = task(60)
 TRAIN, VALID = EXAMPLES[:20], EXAMPLES[20:]
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """DSPy tells each step on the log; here, nobody wants to know."""
-    log = logging.getLogger("dspy")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
-
-
-@pytest.fixture
-async def runtime(runtime: Runtime) -> Runtime:
-    """A runtime in which agents can be started."""
-    await runtime.spawn(Supervisor, [agents_supervisor()])
-    return runtime
+pytestmark = pytest.mark.usefixtures("quiet", "supervised")
 
 
 #: Instructions, of which some are better: the model takes advice.

@@ -3,37 +3,20 @@
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
 
-from dspex.supervisor import agents_supervisor
 from dspex.teleprompt import Durable
 from dspex.testing.engine import KnownEngine, Outage, exact, known_lm, task
-from supervision import Runtime, Supervisor
+from supervision import Runtime
 
 EXAMPLES, LABELS = task(30)
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """DSPy tells each step on the log; here, nobody wants to know."""
-    log = logging.getLogger("dspy")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
-
-
-@pytest.fixture
-async def runtime(runtime: Runtime) -> Runtime:
-    """A runtime in which agents can be started."""
-    await runtime.spawn(Supervisor, [agents_supervisor()])
-    return runtime
+pytestmark = pytest.mark.usefixtures("quiet", "supervised")
 
 
 def search() -> Any:

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +13,7 @@ import dspy
 import pytest
 
 from agents.durability import MemoryStorage
-from dspex.supervisor import AGENTS, agents_supervisor
+from dspex.supervisor import AGENTS
 from dspex.teleprompt import (
     SIMBA,
     BadJournal,
@@ -31,28 +30,14 @@ from dspex.teleprompt.coordinator import Coordinator
 from dspex.teleprompt.rollouts import Crew, Job, Judge
 from dspex.teleprompt.run import Run
 from dspex.testing.engine import KnownEngine, Outage, exact, known_lm, task
-from supervision import Runtime, Supervisor, start_child
+from supervision import Runtime, start_child
 from supervision.errors import BadOption
 
 EXAMPLES, LABELS = task(48)
 SMALL: dict[str, Any] = {"bsize": 12, "num_candidates": 3, "max_steps": 3}
 
 
-@pytest.fixture(autouse=True)
-def quiet() -> Iterator[None]:
-    """DSPy tells each step on the log; here, nobody wants to know."""
-    log = logging.getLogger("dspy")
-    level = log.level
-    log.setLevel(logging.CRITICAL)
-    yield
-    log.setLevel(level)
-
-
-@pytest.fixture
-async def runtime(runtime: Runtime) -> Runtime:
-    """A runtime in which agents can be started."""
-    await runtime.spawn(Supervisor, [agents_supervisor()])
-    return runtime
+pytestmark = pytest.mark.usefixtures("quiet", "supervised")
 
 
 class Two(dspy.Module):  # type: ignore[misc]
