@@ -7,7 +7,7 @@ import asyncio
 import importlib
 import platform
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import msgspec
@@ -20,6 +20,7 @@ SUITES = {
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
     "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
+    "quality": "optimisers with a real, small language model and real data: accuracy, and calls of the model",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
@@ -38,7 +39,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", metavar="FILE", help="put the table between the marks for it in a document, too")
     parser.add_argument("--update", action="store_true", help="make the baseline of the check anew")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
-    parser.add_argument("--seed", type=int, default=1, help="the seed of the chaos and the crash suite")
+    parser.add_argument(
+        "--seed", type=int, default=1, help="the seed of the chaos and the crash suite; of quality, the first"
+    )
+    parser.add_argument("--seeds", type=int, default=5, help="how many seeds the quality suite takes")
     parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
     parser.add_argument("--agents", action="store_true", help="for the crash suite: commits of agents")
     parser.add_argument("--sync", choices=("full", "normal", "off"), default="full", help="for the crash suite")
@@ -61,21 +65,37 @@ def main(argv: list[str] | None = None) -> int:
 
             found = AgentCampaign()
         return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync, found=found)
+    if options.suite == "quality":
+        return _quality(parser, options)
     if options.suite == "check":
         from bench import check
 
         return check.main(lambda suite, without: _measured(suite, without, options.loop), update=options.update)
     figures = importlib.import_module(f"bench.{options.suite.replace('-', '_')}").FIGURES
-    names = options.only.split(",") if options.only else list(figures)
-    unknown = [name for name in names if name not in figures]
-    if unknown:
-        parser.error(f"--only {unknown[0]}: no such figure; there are {', '.join(figures)}")
+    names = _chosen(parser, options.only, figures) or list(figures)
     results = _run(figures, names, options.loop)
     table = _table(results, options.loop)
     print(msgspec.json.encode(results).decode() if options.json else table)
     if options.write:
         _write(Path(options.write), options.suite, table)
     return 0
+
+
+def _chosen(parser: argparse.ArgumentParser, only: str | None, known: Iterable[str]) -> list[str]:
+    names = only.split(",") if only else []
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        parser.error(f"--only {unknown[0]}: no such figure; there are {', '.join(known)}")
+    return names
+
+
+def _quality(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    from bench import quality
+    from bench.quality_data import TASKS
+
+    tasks = _chosen(parser, options.only, TASKS) or quality.DEFAULT
+    write = None if options.write is None else lambda table: _write(Path(options.write), "quality", table)
+    return quality.main(options.seed, options.seeds, tasks, as_json=options.json, write=write)
 
 
 def _measured(suite: str, without: tuple[str, ...], loop: str) -> dict[str, Figure]:

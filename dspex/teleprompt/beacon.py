@@ -43,6 +43,10 @@ class Tried(NamedTuple):
     score: float
 
 
+def _parzen(seed: int) -> optuna.samplers.BaseSampler:
+    return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
 class BEACON(DurableTeleprompter):
     """Finds instructions, demonstrations and values of variables for a program.
 
@@ -66,6 +70,8 @@ class BEACON(DurableTeleprompter):
         parallel: how many trials are made at a time.
         prune: whether trials that are worse than the best are given up early: after how many examples; None for never.
         history: what an earlier run has tried, for a warm start; see `tried`.
+        sampler: makes, of a seed, the ``optuna.samplers`` that says what to try next, such as ``RandomSampler`` to
+            compare with; None for the tree-structured Parzen estimator.
         options: for `DurableTeleprompter`.
     """
 
@@ -86,6 +92,7 @@ class BEACON(DurableTeleprompter):
         parallel: int = 4,
         prune: int | None = 10,
         history: Sequence[Tried] = (),
+        sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None,
         **options: Any,
     ) -> None:
         super().__init__(metric=metric, **options)
@@ -95,6 +102,7 @@ class BEACON(DurableTeleprompter):
         self.prompt_model, self.teacher_settings = prompt_model, teacher_settings
         self.variables, self.constraints, self.apply = tuple(variables), dict(constraints or {}), apply
         self.parallel, self.prune, self.history = parallel, prune, tuple(history)
+        self.sampler = sampler or _parzen
         #: What the last compilation has tried to the end, for the ``history`` of another.
         self.tried: list[Tried] = []
 
@@ -106,6 +114,7 @@ class BEACON(DurableTeleprompter):
             "instructions": repr(self.instructions),
             "variables": [variable.name for variable in self.variables],
             "history": repr(self.history),
+            "sampler": type(self.sampler(0)).__name__,
             "optuna": optuna.__version__,
         }
 
@@ -159,8 +168,7 @@ class _Search:
 
     def __init__(self, beacon: BEACON, run: Run, student: Any, space: Space, valset: list[Any], seed: int) -> None:
         self._of, self._run, self._student, self._space, self._valset = beacon, run, student, space, valset
-        sampler = optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
-        self._study = optuna.create_study(direction="maximize", sampler=sampler)
+        self._study = optuna.create_study(direction="maximize", sampler=beacon.sampler(seed))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", optuna.exceptions.ExperimentalWarning)
             self._pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=beacon.prune or 0)

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import optuna
 import pytest
 
 from dspex.teleprompt.beacon import BEACON, Tried
@@ -146,6 +147,22 @@ async def test_history_makes_for_a_warm_start(runtime: Runtime) -> None:
     assert len(warm.trial_logs) == 5
     assert second.report is not None
     assert second.report.best >= first.report.best  # type: ignore[union-attr]
+
+
+async def test_another_sampler_says_what_to_try(runtime: Runtime) -> None:
+    """It is made with the seed, and the journal tells it from others."""
+    made: list[int] = []
+
+    def sampler(seed: int) -> optuna.samplers.BaseSampler:
+        made.append(seed)
+        return optuna.samplers.RandomSampler(seed=seed)
+
+    drawn, beacon = await compiled(runtime, KnownEngine(LABELS), sampler=sampler, prune=None, num_trials=20)
+    modelled, other = await compiled(runtime, KnownEngine(LABELS), prune=None, num_trials=20)
+    assert drawn.trial_logs != modelled.trial_logs
+    assert drawn.trial_logs[0] == modelled.trial_logs[0]
+    assert (beacon.parameters()["sampler"], other.parameters()["sampler"]) == ("RandomSampler", "TPESampler")
+    assert set(made) == {0}
 
 
 async def test_instructions_are_written_by_a_model(runtime: Runtime) -> None:
