@@ -91,9 +91,8 @@ def _chosen(parser: argparse.ArgumentParser, only: str | None, known: Iterable[s
 
 def _quality(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     from bench import quality
-    from bench.quality_data import TASKS
 
-    tasks = _chosen(parser, options.only, TASKS) or quality.DEFAULT
+    tasks = _chosen(parser, options.only, quality.NAMES) or quality.DEFAULT
     write = None if options.write is None else lambda table: _write(Path(options.write), "quality", table)
     return quality.main(options.seed, options.seeds, tasks, as_json=options.json, write=write)
 

@@ -8,6 +8,8 @@ answer to a prompt that was asked before comes from a file, and counts as a call
 BEACON is compared at equal budget: with itself, over the same space and with as many trials, but with configurations
 drawn at random; neither gives up trials early. DSPy's random search scores as many candidates on as many examples.
 
+Figure ``surface`` compares the two again on a published function, where there is no noise and a trial costs nothing.
+
 Instructions, and the rules that SIMBA adds, are taken from a fixed list, as a model of this size cannot write them.
 """
 
@@ -25,7 +27,7 @@ import statistics
 import sys
 import threading
 from collections import Counter
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib import metadata
 from pathlib import Path
@@ -38,6 +40,7 @@ import msgspec
 import optuna
 
 from bench.quality_data import FOLDER, PACKAGES, TASKS, DataMissing, Task
+from bench.quality_surface import Surface, surface
 from dspex._compat import chat_messages, lm15, plain_response
 from dspex.lm import EMBEDDED, EMBEDDED_MAX_TOKENS
 from dspex.local.adapter import CompactAdapter
@@ -49,7 +52,9 @@ from dspex.teleprompt.beacon import BEACON
 from dspex.variables import Choice, Integer
 
 #: What is measured if nobody says otherwise.
-DEFAULT = ("movie", "amazon", "topics")
+DEFAULT = ("movie", "amazon", "topics", "surface")
+#: What can be measured: each task, and BEACON's sampler by itself.
+NAMES = (*TASKS, "surface")
 #: How many examples there are to learn from, to validate on, and to test on.
 TRAIN, VALIDATION, TEST = 24, 16, 60
 #: How many configurations are tried.
@@ -212,7 +217,7 @@ def _lm(engine: CountingEngine | RuleEngine) -> Any:
 
 
 @contextmanager
-def _served(model: Path) -> Iterator[str]:
+def _served(model: Path) -> Generator[str]:
     """Serve a model, and yield where."""
     arguments = command(model, "--threads=1", "--slots=2")
     with Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as process:
@@ -376,17 +381,27 @@ def _spread(values: Sequence[float]) -> tuple[float, float]:
     return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0
 
 
-def _table(versions: dict[str, str], seeds: int, results: dict[str, dict[str, list[Result]]]) -> str:
+class Found(msgspec.Struct, frozen=True):
+    """What a run of the suite has found: results by task and method, one of each seed."""
+
+    versions: dict[str, str]
+    results: dict[str, dict[str, list[Result]]]
+    surface: Surface | None
+
+
+def _table(found: Found, seeds: int) -> str:
     sizes = f"{TRAIN} examples to learn from, {VALIDATION} to validate on, {TEST} to test on; {TRIALS} trials"
-    lines = [", ".join(f"{name} {version}" for name, version in versions.items()), f"{sizes}; {seeds} seeds"]
-    for task, methods in results.items():
+    lines = [", ".join(f"{name} {version}" for name, version in found.versions.items())]
+    if found.results:
+        lines.append(f"{sizes}; {seeds} seeds")
+    for task, methods in found.results.items():
         lines += ["", f"{task:<22}{'test':>8}{'spread':>8}{'least':>8}{'most':>8}{'validation':>12}{'LM calls':>10}"]
-        for method, found in methods.items():
-            tests = [result.test for result in found]
+        for method, runs in methods.items():
+            tests = [result.test for result in runs]
             mean, spread = _spread(tests)
-            own = [result.validation for result in found if result.validation is not None]
+            own = [result.validation for result in runs if result.validation is not None]
             seen = f"{statistics.mean(own):>12.3f}" if own else f"{'':>12}"
-            calls = statistics.mean(result.calls for result in found)
+            calls = statistics.mean(result.calls for result in runs)
             lines.append(
                 f"{method:<22}{mean:>8.3f}{spread:>8.3f}{min(tests):>8.3f}{max(tests):>8.3f}{seen}{calls:>10,.0f}"
             )
@@ -394,6 +409,8 @@ def _table(versions: dict[str, str], seeds: int, results: dict[str, dict[str, li
             pairs = zip(methods["BEACON"], methods[other], strict=True)
             mean, spread = _spread([mine.test - theirs.test for mine, theirs in pairs])
             lines.append(f"    BEACON - {other}, by seed: {mean:+.3f}, spread {spread:.3f}")
+    if found.surface is not None:
+        lines += ["", found.surface.table()]
     return "\n".join(lines)
 
 
@@ -411,23 +428,26 @@ def main(
     Args:
         seed: the first seed.
         seeds: how many there are.
-        tasks: which tasks.
+        tasks: which of `NAMES`.
         as_json: print one JSON object instead of a table.
         write: is given the table.
     """
     logging.disable(logging.WARNING)
+    real = [name for name in tasks if name in TASKS]
     try:
         model = find_model()
         digest = hashlib.sha256(model.read_bytes()).hexdigest()
         versions = _versions(model, digest)
-        answers = Answers(FOLDER / f"answers-{digest[:12]}-{versions['xllamacpp']}.sqlite")
-        with contextlib.closing(answers), _served(model) as url:
-            results = _run(tasks, range(seed, seed + seeds), url, answers)
+        results: dict[str, dict[str, list[Result]]] = {}
+        if real:
+            answers = Answers(FOLDER / f"answers-{digest[:12]}-{versions['xllamacpp']}.sqlite")
+            with contextlib.closing(answers), _served(model) as url:
+                results = _run(real, range(seed, seed + seeds), url, answers)
     except (ModelMissing, DataMissing) as error:
         print(f"python -m bench quality: {error}", file=sys.stderr)
         return 1
-    table = _table(versions, seeds, results)
-    found = {"versions": versions, "results": results}
+    found = Found(versions, results, surface(seed) if "surface" in tasks else None)
+    table = _table(found, seeds)
     print(msgspec.json.encode(found).decode() if as_json else table)
     if write is not None:
         write(table)
