@@ -35,6 +35,7 @@ from dspex.pool import PoolDoor as PoolDoor
 from dspex.pool import start_pool as start_pool
 from dspex.program import BadProgram as BadProgram
 from dspex.program import ProgramActor as ProgramActor
+from dspex.program_pool import ProgramPool as ProgramPool
 from dspex.runner import Runner as Runner
 from dspex.slots import ProgramCancelled as ProgramCancelled
 from dspex.supervisor import agents_supervisor as agents_supervisor

@@ -66,7 +66,7 @@ class Door:
         if self._thread == threading.get_ident() or inside_of(self.key):
             return bare_call(module, args, kwargs)
         context = relayed(copy_context(), self._loop)
-        future = asyncio.run_coroutine_threadsafe(self._ask(module, False, args, kwargs, context), self._loop)
+        future = asyncio.run_coroutine_threadsafe(self.ask(module, False, args, kwargs, context), self._loop)
         try:
             return future.result()
         except BaseException:
@@ -79,9 +79,9 @@ class Door:
             return await bare_acall(module, args, kwargs)
         context = copy_context()
         if asyncio.get_running_loop() is self._loop:
-            return await self._ask(module, True, args, kwargs, context)
+            return await self.ask(module, True, args, kwargs, context)
         context = relayed(context, self._loop)
-        ask = self._ask(module, True, args, kwargs, context)
+        ask = self.ask(module, True, args, kwargs, context)
         return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask, self._loop))
 
     @property
@@ -89,9 +89,22 @@ class Door:
         """What tells this agent from others in the notes of a run."""
         return str(self.address)
 
-    async def _ask(
+    async def ask(
         self, module: Any, asynchronous: bool, args: tuple[Any, ...], kwargs: Mapping[str, Any], context: Context
     ) -> Any:
+        """Have the agent run a module; from within the loop of its runtime.
+
+        Args:
+            module: what to call.
+            asynchronous: its ``aforward``, or its ``forward`` in a worker thread.
+            args: of the call.
+            kwargs: of the call.
+            context: of the caller.
+
+        Raises:
+            AgentDown, AgentTimeout, MailboxFull: the agent could not run it.
+            BaseException: whatever the program raised.
+        """
         clock = self.runtime.clock
         deadline = None if self._timeout is None else clock.time() + self._timeout
         invoke = Invoke(module, asynchronous, args, kwargs, context, self.key)

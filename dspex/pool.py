@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Generator, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import msgspec
 
 from dspex._compat import overrides
 from dspex.agent import proxy
@@ -46,8 +48,11 @@ class PoolDoor(Door):
         """Return the agent with the fewest calls; None if none runs."""
         if self._limit is not None and self.calls >= self._limit:
             raise Busy(f"its {len(self.members)} agents have {self.calls} calls")
-        alive = [ref for name in self.members if (ref := self.runtime.whereis(name)) is not None]
-        return min(alive, key=self._calls.__getitem__, default=None)
+        return min(self.alive(), key=self._calls.__getitem__, default=None)
+
+    def alive(self) -> list[Ref]:
+        """Return the agents that run."""
+        return [ref for name in self.members if (ref := self.runtime.whereis(name)) is not None]
 
     @contextmanager
     def held(self, ref: Ref) -> Generator[None]:
@@ -59,6 +64,20 @@ class PoolDoor(Door):
             self._calls[ref] -= 1
             if not self._calls[ref]:
                 del self._calls[ref]
+
+
+def team(members: Sequence[str], concurrency: int, settings: Mapping[str, Any]) -> ChildSpec:
+    """Return the supervisor of a pool's agents.
+
+    Args:
+        members: their names.
+        concurrency: how many calls each runs at the same time.
+        settings: for ``dspy.context``, where a caller has not overridden them.
+    """
+    each = (concurrency, None, settings)
+    agents = [ChildSpec(number, Runner, each, name=member) for number, member in enumerate(members)]
+    budget = {"max_restarts": 100 + len(members), "max_seconds": 1.0}
+    return ChildSpec("team", Supervisor, (agents,), budget)
 
 
 async def start_pool(
@@ -94,8 +113,6 @@ async def start_pool(
     found = load(program)
     members = [f"{name}.{number}" for number in range(size)]
     declared = {**overrides(), **(settings or {})}
-    agents = [ChildSpec(member, Runner, (concurrency, None, declared), name=member) for member in members]
-    budget = {"max_restarts": 100 + size, "max_seconds": 1.0}
-    spec = ChildSpec(name, Supervisor, (agents,), budget, name=name)
+    spec = msgspec.structs.replace(team(members, concurrency, declared), id=name, name=name)
     await start_child(runtime.name(AGENTS) if supervisor is None else supervisor, spec)
     return proxy(found, PoolDoor(runtime, runtime.name(name), members, limit=limit, **options))

@@ -116,13 +116,18 @@ class ProgramActor(Runner):
             **_given(adapter),
             **(settings or {}),
         }
-        self._asynchronous = is_async(self._versions.program)
+        self.asynchronous = is_async(self._versions.program)
 
     def _select(self, lm: Any, server: str, environ: Mapping[str, str] | None) -> Selected:
         if lm is not None:
             return Selected(dspy.LM(lm) if isinstance(lm, str) else lm, None)
         found = os.environ if environ is None else environ
         return select(found, Locator(self.runtime, server), chance=self.runtime.random)
+
+    @property
+    def program(self) -> Any:
+        """The program, in the version that serves."""
+        return self._versions.program
 
     @property
     def label(self) -> str:
@@ -176,12 +181,14 @@ class ProgramActor(Runner):
     async def _answer(self, inputs: dict[str, Any]) -> Answer:
         with self.measured(self.label, settings(self.settings)) as used:
             try:
-                result = await run_module(
-                    self._versions.program, (), inputs, asynchronous=self._asynchronous, limiter=self.limiter
-                )
+                result = await self.perform(inputs)
             except lm15.TransportError as error:
                 raise Unavailable(f"its language model cannot be reached: {error}") from error
         return Answer(_outputs(result), used.meter.get_total_tokens())
+
+    async def perform(self, inputs: dict[str, Any]) -> Any:
+        """Run the program, and return what it returns."""
+        return await run_module(self.program, (), inputs, asynchronous=self.asynchronous, limiter=self.limiter)
 
 
 def _given(adapter: Any) -> dict[str, Any]:

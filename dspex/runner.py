@@ -40,14 +40,14 @@ class Runner(Actor):
     ) -> None:
         if concurrency < 1:
             raise BadOption("concurrency", concurrency, "at least one request must be able to run")
-        self._concurrency = concurrency
+        self.concurrency = concurrency
         self._waiting = waiting
         self.settings = dict(settings or {})
 
-    def init(self) -> None:
+    async def init(self) -> None:
         """Make ready to run."""
-        self.limiter = anyio.CapacityLimiter(self._concurrency)
-        self.slots = Slots(self.ref, self.label, self._concurrency, self._waiting)
+        self.limiter = anyio.CapacityLimiter(self.concurrency)
+        self.slots = Slots(self.ref, self.label, self.concurrency, self._waiting)
 
     @property
     def label(self) -> str:
