@@ -43,8 +43,8 @@ from dspex.usage import Accounts as Accounts
 from dspex.usage import ProgramRan as ProgramRan
 from dspex.usage import Usage as Usage
 from dspex.usage import VersionChanged as VersionChanged
-from dspex.versions import BadVersion as BadVersion
-from dspex.versions import ListVersions as ListVersions
-from dspex.versions import Swap as Swap
-from dspex.versions import UseVersion as UseVersion
-from dspex.versions import Version as Version
+from foundation.versions import BadVersion as BadVersion
+from foundation.versions import ListVersions as ListVersions
+from foundation.versions import Swap as Swap
+from foundation.versions import UseVersion as UseVersion
+from foundation.versions import Version as Version

@@ -18,8 +18,9 @@ from dspex.local.address import LANGUAGE_MODEL, Locator
 from dspex.runner import Runner
 from dspex.running import run_module
 from dspex.usage import VersionChanged
-from dspex.versions import BadVersion, ListVersions, Swap, UseVersion, Version, Versions
+from dspex.versions import Versions
 from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
+from foundation.versions import BadVersion, ListVersions, Swap, UseVersion, Version
 from supervision import Refuse, handle
 
 #: The name of the output of a program that returns something else than fields.

@@ -18,6 +18,7 @@ from foundation.events import HttpHandled
 from foundation.http.page import page
 from foundation.http.problems import Problem, json_response, on_error, on_http_error, on_problem
 from foundation.http.programs import Programs
+from foundation.http.versions import ProgramVersions
 from foundation.tree.view import degraded, view
 from supervision import Runtime
 
@@ -26,17 +27,23 @@ PROGRAM_TIMEOUT = 30.0
 
 
 def application(
-    runtime: Runtime, *, program_timeout: float = PROGRAM_TIMEOUT, registry: CollectorRegistry | None = None
+    runtime: Runtime,
+    *,
+    program_timeout: float = PROGRAM_TIMEOUT,
+    versions: bool = False,
+    registry: CollectorRegistry | None = None,
 ) -> Starlette:
     """Return the pages of a runtime.
 
     Args:
         runtime: which.
         program_timeout: seconds that a program may take to answer.
+        versions: whether the versions of programs can be seen, and swapped, by whoever can reach the pages.
         registry: which metrics are shown; those of the process if None.
     """
     pages = _Pages(runtime, REGISTRY if registry is None else registry)
     programs = Programs(runtime, program_timeout)
+    changes = ProgramVersions(programs, versions)
     app = Starlette(
         routes=[
             Route("/", pages.start),
@@ -48,6 +55,9 @@ def application(
             Route("/programs", programs.index),
             Route("/programs/{name}", programs.describe),
             Route("/programs/{name}", programs.run, methods=["POST"]),
+            Route("/programs/{name}/versions", changes.list),
+            Route("/programs/{name}/versions", changes.add, methods=["POST"]),
+            Route("/programs/{name}/versions/current", changes.use, methods=["PUT"]),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_error, Exception: on_error},
     )

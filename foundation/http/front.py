@@ -69,6 +69,7 @@ class Front(Actor):
         host: the address to listen at.
         port: the port; 0 for any that is free.
         program_timeout: seconds that a program may take to answer.
+        versions: whether the versions of programs can be seen, and swapped, by whoever can reach the front.
         grace: seconds that requests have to end when the front is stopped.
         registry: which metrics are shown; those of the process if None.
 
@@ -86,11 +87,12 @@ class Front(Actor):
         port: int = 8000,
         *,
         program_timeout: float = PROGRAM_TIMEOUT,
+        versions: bool = False,
         grace: float = 5.0,
         registry: CollectorRegistry | None = None,
     ) -> None:
         self._door = door_at(self.runtime, host, port)
-        self._app = application(self.runtime, program_timeout=program_timeout, registry=registry)
+        self._app = application(self.runtime, program_timeout=program_timeout, versions=versions, registry=registry)
         self._grace = grace
 
     async def init(self) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import ClientDisconnect, Request
@@ -28,6 +28,7 @@ from foundation.programs import (
 from foundation.resources import Resource, ResourceError
 from foundation.telemetry import request as traced
 from foundation.tree.view import degraded, view
+from foundation.versions import BadVersion
 from supervision import (
     ActorExited,
     Address,
@@ -38,6 +39,8 @@ from supervision import (
     Runtime,
     UnhandledMessage,
 )
+
+T = TypeVar("T")
 
 #: The longest body of a request, in bytes.
 LONGEST_BODY = 1 << 20
@@ -99,7 +102,7 @@ class Programs:
         return json_response(document(running, request.scope.get("root_path", "")))
 
     async def _describe(self, name: str) -> Interface:
-        interface: Interface = await self._ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
+        interface: Interface = await self.ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
         return interface
 
     async def run(self, request: Request) -> Response:
@@ -107,8 +110,8 @@ class Programs:
         name = request.path_params["name"]
         with traced(self._runtime, "POST /programs/{name}", request.headers, program=name):
             self._address(name)
-            inputs = _inputs(await _body(request))
-            answer: Answer = await self._admitted(lambda: self._ask(name, RunProgram(inputs), self._timeout))
+            inputs = await json_body(request, dict[str, Any], """of inputs, such as {"text": "…"}""")
+            answer: Answer = await self._admitted(lambda: self.ask(name, RunProgram(inputs), self._timeout))
             return json_response(answer.outputs)
 
     async def _admitted(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
@@ -141,7 +144,12 @@ class Programs:
         there_are = f"there are: {', '.join(known)}" if known else "there are none"
         raise Problem(HTTPStatus.NOT_FOUND, "unknown-program", f"no program {name!r}; {there_are}", programs=known)
 
-    async def _ask(self, name: str, request: Any, timeout: float) -> Any:
+    async def ask(self, name: str, request: Any, timeout: float) -> Any:
+        """Ask a program something.
+
+        Raises:
+            Problem: it gave no answer, or an error.
+        """
         address = self._address(name)
         try:
             return await address.call(request, timeout=timeout)
@@ -159,6 +167,8 @@ def _problem(name: str, request: object, error: Exception) -> Problem:
     if isinstance(error, InvalidInputs):
         detail = f"the inputs do not fit program {name!r}: {error}"
         return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
+    if isinstance(error, BadVersion):
+        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-version", f"program {name!r}: {error}")
     if isinstance(error, Unavailable):
         return _gone(f"program {name!r} cannot run now: {error}", error.retry_after)
     if isinstance(error, Busy):
@@ -202,10 +212,20 @@ async def _body(request: Request) -> bytes:
     return bytes(body)
 
 
-def _inputs(body: bytes) -> dict[str, Any]:
-    """Return the inputs that a body holds. Its content type does not matter, so that a bare ``curl -d`` works."""
+async def json_body(request: Request, kind: type[T], what: str) -> T:
+    """Return what the body of a request holds. Its content type does not matter, so that a bare ``curl -d`` works.
+
+    Args:
+        request: which.
+        kind: the type that it must have.
+        what: what it is to be, for people.
+
+    Raises:
+        Problem: it is something else.
+    """
+    body = await _body(request)
     try:
-        return msgspec.json.decode(body, type=dict[str, Any])
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        detail = f"""the body must be a JSON object of inputs, such as {{"text": "…"}}: {error}"""
+        detail = f"the body must be a JSON object {what}: {error}"
         raise Problem(HTTPStatus.BAD_REQUEST, "bad-json", detail) from None

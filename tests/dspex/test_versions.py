@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import dspy
+import httpx
 import pytest
 
 from dspex import BadVersion, ListVersions, ProgramActor, Swap, UseVersion, Version, VersionChanged
 from dspex.testing.engine import KnownEngine, known_lm
+from foundation.http import application
 from foundation.programs import RunProgram
 from supervision import ChildSpec, Ref, Runtime, StartError, Supervisor
 
@@ -138,3 +140,43 @@ async def test_a_spoilt_folder_is_refused_at_the_start(runtime: Runtime, tmp_pat
     (tmp_path / "0001.config.json").write_text("{}")
     with pytest.raises(StartError, match="does not fit the program"):
         await runtime.spawn(ProgramActor, student, lm=known_lm(Seen()), versions=tmp_path)
+
+
+async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) -> None:
+    """A program that DSPy has saved is posted as it is, and serves from then on; and back. What does not fit is
+    refused, and changes nothing."""
+    engine = Seen()
+    await served(runtime, engine)
+    better().save(tmp_path / "better.json")
+    transport = httpx.ASGITransport(application(runtime, versions=True))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        found = await client.post("/programs/p/versions", content=(tmp_path / "better.json").read_bytes())
+        assert (found.status_code, found.json()) == (201, {"number": 1, "current": True})
+        await client.post("/programs/p", json={"text": "text"})
+        found = await client.put("/programs/p/versions/current", json={"number": 0})
+        assert (found.status_code, found.json()) == (200, {"number": 0, "current": True})
+        await client.post("/programs/p", json={"text": "text"})
+        assert [demos for demos, _ in engine.shown] == [1, 0]
+        for refused in (
+            await client.put("/programs/p/versions/current", json={"number": 7}),
+            await client.post("/programs/p/versions", json={"nothing": "of the kind"}),
+        ):
+            assert (refused.status_code, refused.json()["type"]) == (422, "about:blank#bad-version")
+        bad = await client.put("/programs/p/versions/current", json={"numbr": 1})
+        assert (bad.status_code, bad.json()["type"]) == (400, "about:blank#bad-json")
+        found = await client.get("/programs/p/versions")
+    assert found.json() == {"versions": [{"number": 0, "current": True}, {"number": 1, "current": False}]}
+
+
+async def test_versions_are_not_for_everybody(runtime: Runtime) -> None:
+    """Unless the front was told to, it neither shows nor changes them."""
+    await served(runtime, Seen())
+    transport = httpx.ASGITransport(application(runtime))
+    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+        for found in (
+            await client.get("/programs/p/versions"),
+            await client.post("/programs/p/versions", json={}),
+            await client.put("/programs/p/versions/current", json={"number": 0}),
+        ):
+            assert found.status_code == 403
+            assert found.json()["detail"] == "versions are not served here; start the front with versions = true"

@@ -1,0 +1,59 @@
+"""Versions of programs over HTTP: which there are, swapping in a better one, and going back."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+import msgspec
+from starlette.requests import Request
+from starlette.responses import Response
+
+from foundation.http.problems import Problem, json_response
+from foundation.http.programs import Programs, json_body
+from foundation.versions import ListVersions, Swap, UseVersion
+
+#: Seconds that a program has to change its version.
+CHANGE_TIMEOUT = 10.0
+
+
+class ProgramVersions:
+    """The versions of the programs of a runtime, for a web server.
+
+    Args:
+        programs: the programs.
+        allowed: whether they may be seen and changed at all.
+    """
+
+    def __init__(self, programs: Programs, allowed: bool) -> None:
+        self._programs = programs
+        self._allowed = allowed
+
+    async def list(self, request: Request) -> Response:
+        """List the versions."""
+        self._check()
+        return json_response({"versions": await self._ask(request, ListVersions())})
+
+    async def add(self, request: Request) -> Response:
+        """Serve what is in the body, a saved program, from now on."""
+        self._check()
+        state = await json_body(request, dict[str, Any], "a program as it is saved")
+        return json_response(await self._ask(request, Swap(state)), HTTPStatus.CREATED)
+
+    async def use(self, request: Request) -> Response:
+        """Serve a version that is there already."""
+        self._check()
+        chosen = await json_body(request, _Chosen, """such as {"number": 0}""")
+        return json_response(await self._ask(request, UseVersion(chosen.number)))
+
+    def _check(self) -> None:
+        if not self._allowed:
+            detail = "versions are not served here; start the front with versions = true"
+            raise Problem(HTTPStatus.FORBIDDEN, "versions-not-served", detail)
+
+    async def _ask(self, request: Request, message: Any) -> Any:
+        return await self._programs.ask(request.path_params["name"], message, CHANGE_TIMEOUT)
+
+
+class _Chosen(msgspec.Struct, forbid_unknown_fields=True):
+    number: int
