@@ -162,7 +162,7 @@ async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) 
             await client.post("/programs/p/versions", json={"nothing": "of the kind"}),
         ):
             assert (refused.status_code, refused.json()["type"]) == (422, "about:blank#bad-version")
-        bad = await client.put("/programs/p/versions/current", json={"numbr": 1})
+        bad = await client.put("/programs/p/versions/current", json={"version": 1})
         assert (bad.status_code, bad.json()["type"]) == (400, "about:blank#bad-json")
         found = await client.get("/programs/p/versions")
     assert found.json() == {"versions": [{"number": 0, "current": True}, {"number": 1, "current": False}]}
