@@ -17,6 +17,7 @@ from dspex.errors import MailboxFull as MailboxFull
 from dspex.home import Home as Home
 from dspex.home import default_home as default_home
 from dspex.interface import Contract as Contract
+from dspex.language_model import language_model as language_model
 from dspex.lm import BadSetting as BadSetting
 from dspex.lm import Selected as Selected
 from dspex.lm import embedded as embedded

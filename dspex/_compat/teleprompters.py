@@ -8,6 +8,7 @@ from typing import Any
 
 import dspy
 from dspy.propose import GroundedProposer
+from dspy.teleprompt import LabeledFewShot
 from dspy.teleprompt.simba_utils import append_a_demo as append_a_demo
 from dspy.teleprompt.simba_utils import append_a_rule as append_a_rule
 from dspy.teleprompt.simba_utils import prepare_models_for_resampling as prepare_models_for_resampling
@@ -30,10 +31,24 @@ def demo_sets(
     """
     labelled, bootstrapped = limits
     chance = random.Random(seed)
+    if not bootstrapped:
+        return _labelled_sets(program, number, trainset, labelled, chance)
     found: dict[int, list[Any]] = create_n_fewshot_demo_sets(
         program, number, trainset, labelled, bootstrapped, _with_trace(metric), teacher, seed=seed, rng=chance
     )
     return {predictor: [demos for demos in sets if demos] for predictor, sets in found.items()}
+
+
+def _labelled_sets(
+    program: Any, number: int, trainset: list[Any], size: int, chance: random.Random
+) -> dict[int, list[Any]]:
+    """Return sets of examples: what DSPy's own function cannot do, as it would bootstrap at least one of each set."""
+    few = LabeledFewShot(k=size)
+    made = [
+        few.compile(program, trainset=chance.sample(trainset, len(trainset)), sample=False).predictors()
+        for _ in range(number)
+    ]
+    return {number: [predictors[number].demos for predictors in made] for number in range(len(program.predictors()))}
 
 
 def _with_trace(metric: Any) -> Any:

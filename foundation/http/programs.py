@@ -138,7 +138,7 @@ class Programs:
             return self._runtime.name(program_name(name))
         known = known_programs(self._runtime)
         if name in known:
-            raise _gone(f"program {name!r} is restarting")
+            raise _gone(f"program {name!r} is being started")
         if degraded(view(self._runtime)):
             raise _gone(f"there is no program {name!r} at this moment, while parts of the tree start")
         there_are = f"there are: {', '.join(known)}" if known else "there are none"

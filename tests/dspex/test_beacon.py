@@ -213,3 +213,13 @@ def test_without_optuna_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPat
         with pytest.raises(ModuleNotFoundError, match=match):
             importlib.import_module("dspex.teleprompt.beacon")
         monkeypatch.undo()
+
+
+async def test_demonstrations_may_be_examples_alone(runtime: Runtime) -> None:
+    """With none of the program's own answers, the sets are samples of the examples, each another one."""
+    program, _ = await compiled(
+        runtime, KnownEngine(LABELS), instructions={}, max_bootstrapped_demos=0, max_labeled_demos=2
+    )
+    assert {log["configuration"]["self.demos"] for log in program.trial_logs.values()} == {"own", "1", "2", "3"}
+    assert len(program.demos) == 2
+    assert all(demo in TRAIN for demo in program.demos)

@@ -242,14 +242,14 @@ async def test_a_program_that_waits_for_what_it_needs_to_be_restarted_is_503(run
     starting = asyncio.ensure_future(runtime.spawn(Supervisor, [slow, echo], strategy="rest_for_one", name="group"))
     async with client_of(runtime) as client:
         await advance(1)
-        assert (await run(client, "x", "other")).json()["detail"] == "program 'other' is restarting; try again"
+        assert (await run(client, "x", "other")).json()["detail"] == "program 'other' is being started; try again"
         await starting
         assert (await run(client, "x", "other")).status_code == 200
         runtime.name("slow").cast(Die())
         await advance(1)
         response = await run(client, "x", "other")
         assert (response.status_code, response.headers["retry-after"]) == (503, "1")
-        assert response.json()["detail"] == "program 'other' is restarting; try again"
+        assert response.json()["detail"] == "program 'other' is being started; try again"
         await advance(2)
         assert (await run(client, "x", "other")).status_code == 200
 
@@ -347,7 +347,7 @@ async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_th
     await settled(runtime)
     restarting = await run(client, "hello")
     assert restarting.status_code == 503
-    assert restarting.json()["detail"] == "program 'echo' is restarting; try again"
+    assert restarting.json()["detail"] == "program 'echo' is being started; try again"
     await advance(4)
     assert (await run(client, "hello")).status_code == 200
 
