@@ -8,6 +8,7 @@ import importlib
 import platform
 import sys
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from pathlib import Path
 
 import msgspec
@@ -124,7 +125,8 @@ def _run(figures: dict[str, object], names: list[str], loop: str) -> dict[str, F
         factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
     else:
         factory = asyncio.new_event_loop
-    with asyncio.Runner(loop_factory=factory) as runner:
+    # What others print on the way, such as DSPy's progress bars, is not a result.
+    with asyncio.Runner(loop_factory=factory) as runner, redirect_stdout(sys.stderr):
         return runner.run(measure())
 
 
