@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, nullcontext
 from contextvars import Context, copy_context
 from typing import Any
 
-from dspex._compat import bare_acall, bare_call, inside_of, relayed
+from dspex._compat import bare_acall, bare_call, inside_of, is_streamed, relayed
 from dspex.errors import AgentDown, AgentTimeout, MailboxFull
 from dspex.invoke import Invoke
 from foundation.programs import Busy
@@ -35,7 +35,7 @@ class Door:
         runtime: where the agent lives.
         address: the name of the agent, so that the next incarnation is found after a restart.
         timeout: seconds that a call may take, with all its attempts; None for any time.
-        retries: how often a call is sent again when the agent has died with it.
+        retries: how often a call is sent again when the agent has died with it; a call that streams never is.
         patience: seconds to wait for the restart of an agent that is not there.
     """
 
@@ -108,6 +108,8 @@ class Door:
         clock = self.runtime.clock
         deadline = None if self._timeout is None else clock.time() + self._timeout
         invoke = Invoke(module, asynchronous, args, kwargs, context, self.key)
+        # Who reads a stream has seen the beginning.
+        retries = 0 if is_streamed(context) else self._retries
         attempt = 0
         while True:
             try:
@@ -126,7 +128,7 @@ class Door:
             except CallError as error:
                 if error.target is not ref:
                     raise
-                if attempt == self._retries:
+                if attempt == retries:
                     raise AgentDown(f"{self.key} died under this call, {attempt + 1} times: {error}") from error
                 attempt += 1
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -11,7 +11,7 @@ from typing import Any
 
 import dspy
 
-from dspex._compat import is_async, lm15, settings
+from dspex._compat import StreamedPiece, is_async, lm15, passing_pieces, settings
 from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
@@ -19,7 +19,18 @@ from dspex.runner import Runner
 from dspex.running import run_module
 from dspex.usage import VersionChanged
 from dspex.versions import Versions
-from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, RunProgram, Unavailable
+from foundation.programs import (
+    Answer,
+    Chunk,
+    DescribeProgram,
+    Interface,
+    InvalidInputs,
+    RunProgram,
+    Send,
+    Status,
+    StreamProgram,
+    Unavailable,
+)
 from foundation.versions import BadVersion, ListVersions, Swap, UseVersion, Version
 from supervision import Refuse, handle
 
@@ -143,12 +154,20 @@ class ProgramActor(Runner):
     @handle
     def run(self, request: RunProgram) -> None:
         """Run the program, as soon as it is this request's turn."""
+        self._take(request, None)
+
+    @handle
+    def stream(self, request: StreamProgram) -> None:
+        """Run the program, as soon as it is this request's turn, and send the pieces of its answer."""
+        self._take(request, request.send)
+
+    def _take(self, request: RunProgram | StreamProgram, send: Send | None) -> None:
         self.slots.check()
         try:
             inputs = self._contract.check(request.inputs)
         except InvalidInputs as error:
             raise Refuse(error) from None
-        self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs))
+        self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs, send))
 
     @handle
     def swap(self, request: Swap) -> Version:
@@ -179,10 +198,14 @@ class ProgramActor(Runner):
         """Tell how busy it is, and with which version, for ``/tree``."""
         return {**super().summary(), "version": self._versions.number}
 
-    async def _answer(self, inputs: dict[str, Any]) -> Answer:
+    async def _answer(self, inputs: dict[str, Any], send: Send | None) -> Answer:
         with self.measured(self.label, settings(self.settings)) as used:
             try:
-                result = await self.perform(inputs)
+                if send is None:
+                    result = await self.perform(inputs)
+                else:
+                    async with passing_pieces(self.program, _pieces(send)):
+                        result = await self.perform(inputs)
             except lm15.TransportError as error:
                 raise Unavailable(f"its language model cannot be reached: {error}") from error
         return Answer(_outputs(result), used.meter.get_total_tokens())
@@ -190,6 +213,18 @@ class ProgramActor(Runner):
     async def perform(self, inputs: dict[str, Any]) -> Any:
         """Run the program, and return what it returns."""
         return await run_module(self.program, (), inputs, asynchronous=self.asynchronous, limiter=self.limiter)
+
+
+def _pieces(send: Send) -> Callable[[StreamedPiece], Awaitable[None]]:
+    """Return what takes DSPy's pieces, and sends them on as the platform's."""
+
+    async def take(piece: StreamedPiece) -> None:
+        if isinstance(piece, str):
+            await send(Status(piece))
+        else:
+            await send(Chunk(piece.signature_field_name, piece.chunk, piece.predict_name, piece.is_last_chunk))
+
+    return take
 
 
 def _given(adapter: Any) -> dict[str, Any]:

@@ -1,7 +1,8 @@
 """The messages by which a program is run, whatever makes it: the HTTP front sends them, a program's actor answers.
 
-A program is an actor that handles `RunProgram` and `DescribeProgram`. Under the name ``program:NAME`` (see
-`program_name`) it is found by whoever wants to run it; the HTTP front serves it at ``/programs/NAME``.
+A program is an actor that handles `RunProgram` and `DescribeProgram`, and `StreamProgram` if it can. Under the name
+``program:NAME`` (see `program_name`) it is found by whoever wants to run it; the HTTP front serves it at
+``/programs/NAME``.
 
 >>> import asyncio
 >>> from supervision import Actor, Runtime, handle
@@ -25,9 +26,9 @@ Answer(outputs={'loud': 'HELLO'}, usage={})
 from __future__ import annotations
 
 import contextvars
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
-from typing import Any
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -101,6 +102,46 @@ class RunProgram(Request[Answer], frozen=True):
     """
 
     inputs: dict[str, Any]
+    context: Context = msgspec.field(default_factory=contextvars.copy_context)
+
+
+class Chunk(msgspec.Struct, frozen=True):
+    """A piece of an output field, while the answer is made.
+
+    Attributes:
+        field: which; the texts of its chunks, one after the other, are its value.
+        text: the piece.
+        predictor: which part of the program makes it, if there are several.
+        last: whether the field is complete with it.
+    """
+
+    field: str
+    text: str
+    predictor: str = ""
+    last: bool = False
+
+
+class Status(msgspec.Struct, frozen=True):
+    """What the program is doing, such as calling a tool, for people: ``message`` says it."""
+
+    message: str
+
+
+Piece: TypeAlias = Chunk | Status
+Send: TypeAlias = Callable[[Piece], Awaitable[None]]
+
+
+class StreamProgram(Request[Answer], frozen=True):
+    """Run the program as `RunProgram` does, and send the pieces of its answer as they are made.
+
+    Attributes:
+        inputs: see `RunProgram`.
+        send: is given each piece, and may take its time, for which the program waits.
+        context: see `RunProgram`.
+    """
+
+    inputs: dict[str, Any]
+    send: Send
     context: Context = msgspec.field(default_factory=contextvars.copy_context)
 
 

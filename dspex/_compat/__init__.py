@@ -39,6 +39,9 @@ from dspex._compat.settings import overrides as overrides
 from dspex._compat.settings import run_settings as run_settings
 from dspex._compat.settings import settings as settings
 from dspex._compat.settings import start_in as start_in
+from dspex._compat.streaming import StreamedPiece as StreamedPiece
+from dspex._compat.streaming import is_streamed as is_streamed
+from dspex._compat.streaming import passing_pieces as passing_pieces
 from dspex._compat.streams import relayed as relayed
 from dspex._compat.teleprompters import append_a_demo as append_a_demo
 from dspex._compat.teleprompters import append_a_rule as append_a_rule

@@ -16,6 +16,15 @@ _PROBLEMS = {
     "504": "No answer in time.",
 }
 
+_ANSWER = "The outputs; or, if the client accepts `text/event-stream`, events until there are the outputs."
+_EVENTS = {
+    "text/event-stream": {
+        "schema": {"type": "string"},
+        "example": 'event: chunk\ndata: {"field":"answer","text":"Bl","predictor":"self","last":false}\n\n'
+        'event: answer\ndata: {"answer":"Blue"}\n\n',
+    }
+}
+
 
 def document(interfaces: Mapping[str, Interface], root: str = "") -> dict[str, Any]:
     """Return the document.
@@ -36,7 +45,7 @@ def _operation(name: str, interface: Interface) -> dict[str, Any]:
         "description": interface.description,
         "requestBody": {"required": True, "content": _json(interface.inputs, closed=not interface.open)},
         "responses": {
-            "200": {"description": "The outputs.", "content": _json(interface.outputs)},
+            "200": {"description": _ANSWER, "content": {**_json(interface.outputs), **_EVENTS}},
             **{status: {"description": why, "content": problem} for status, why in _PROBLEMS.items()},
         },
     }

@@ -38,17 +38,25 @@ class Problem(Exception):
         self.fields = fields
         super().__init__(detail)
 
-    def response(self) -> Response:
-        """Return it as an HTTP response."""
-        body = {
+    def body(self) -> dict[str, Any]:
+        """Return the document."""
+        return {
             "type": f"about:blank#{self.word}",
             "title": self.status.phrase,
             "status": self.status.value,
             "detail": self.detail,
             **self.fields,
         }
+
+    def response(self) -> Response:
+        """Return it as an HTTP response."""
         wait = {} if self.retry_after is None else {"retry-after": str(max(1, round(self.retry_after)))}
-        return json_response(body, self.status, wait, MEDIA_TYPE)
+        return json_response(self.body(), self.status, wait, MEDIA_TYPE)
+
+
+def json_bytes(body: Any) -> bytes:
+    """Return anything in JSON, on one line."""
+    return msgspec.json.encode(body, enc_hook=_as_json)
 
 
 def json_response(
@@ -58,8 +66,7 @@ def json_response(
     media_type: str = "application/json",
 ) -> Response:
     """Return anything as an HTTP response in JSON; it is never to be cached."""
-    content = msgspec.json.encode(body, enc_hook=_as_json) + b"\n"
-    return Response(content, status, {"cache-control": "no-store", **(headers or {})}, media_type)
+    return Response(json_bytes(body) + b"\n", status, {"cache-control": "no-store", **(headers or {})}, media_type)
 
 
 def _as_json(value: object) -> object:

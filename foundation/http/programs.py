@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from foundation.http.openapi import document
 from foundation.http.problems import Problem, json_response
+from foundation.http.streaming import streamed, wants_events
 from foundation.http.trial import trial_page
 from foundation.programs import (
     PREFIX,
@@ -22,6 +23,8 @@ from foundation.programs import (
     Interface,
     InvalidInputs,
     RunProgram,
+    Send,
+    StreamProgram,
     Unavailable,
     program_name,
 )
@@ -50,6 +53,8 @@ COMING = ("starting", "restarting")
 WORK = "work"
 #: Seconds to wait for a program to say what it takes and gives.
 DESCRIBE_TIMEOUT = 2.0
+#: The word of a problem with an actor that does not handle a message of programs.
+NOT_HANDLED = "not-a-program"
 #: Seconds after which a program whose actor has ended is worth another try.
 RETRY_AFTER = 1.0
 
@@ -111,8 +116,24 @@ class Programs:
         with traced(self._runtime, "POST /programs/{name}", request.headers, program=name):
             self._address(name)
             inputs = await json_body(request, dict[str, Any], """of inputs, such as {"text": "…"}""")
+            if wants_events(request):
+
+                async def work(send: Send) -> Answer:
+                    return await self._admitted(lambda: self._streamed(name, inputs, send))
+
+                return await streamed(self._runtime, request, work)
             answer: Answer = await self._admitted(lambda: self.ask(name, RunProgram(inputs), self._timeout))
-            return json_response(answer.outputs)
+            return json_response(answer.outputs, headers={"vary": "accept"})
+
+    async def _streamed(self, name: str, inputs: dict[str, Any], send: Send) -> Answer:
+        """Run a program, and send the pieces of its answer, if it has any."""
+        try:
+            answer: Answer = await self.ask(name, StreamProgram(inputs, send), self._timeout)
+        except Problem as problem:
+            if problem.word != NOT_HANDLED:
+                raise
+            answer = await self.ask(name, RunProgram(inputs), self._timeout)
+        return answer
 
     async def _admitted(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
         """Do something with a token of the resource ``work``, if the runtime limits that.
@@ -185,7 +206,7 @@ def _problem(name: str, request: object, error: Exception) -> Problem:
         return Problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", detail)
     if ours and isinstance(error, UnhandledMessage):
         detail = f"the actor under the name {program_name(name)!r} does not handle {type(request).__name__}"
-        return Problem(HTTPStatus.NOT_IMPLEMENTED, "not-a-program", detail)
+        return Problem(HTTPStatus.NOT_IMPLEMENTED, NOT_HANDLED, detail)
     detail = f"program {name!r} failed: {type(error).__name__}: {error}"
     return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "program-failed", detail)
 

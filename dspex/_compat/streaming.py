@@ -1,0 +1,104 @@
+"""What a program writes, passed on while it writes it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from contextvars import Context
+from typing import Any, TypeAlias
+
+import dspy
+from dspy.dsp.utils.settings import thread_local_overrides
+from dspy.streaming import StatusMessage, StreamListener, StreamResponse
+from dspy.streaming.messages import StatusStreamingCallback
+from dspy.streaming.streaming_listener import ADAPTER_SUPPORT_STREAMING
+
+#: What a program sends while it runs: a status message, or a piece of a field.
+StreamedPiece: TypeAlias = str | StreamResponse
+Take: TypeAlias = Callable[[StreamedPiece], Awaitable[None]]
+
+
+class _Sink:
+    """Stands for the stream that ``dspy.streamify`` makes: finds the fields in what language models write.
+
+    Args:
+        listeners: one for each field of each predictor.
+        take: is given each piece, in this event loop.
+    """
+
+    def __init__(self, listeners: list[Any], take: Take) -> None:
+        self._listeners = listeners
+        self._take = take
+        self._home = asyncio.get_running_loop()
+        self._pieces: deque[StreamedPiece] = deque()
+        self._lock = asyncio.Lock()
+        self._late: set[asyncio.Task[None]] = set()
+
+    async def send(self, value: Any) -> None:
+        """Take what a language model has written, or a status message, from any thread and event loop.
+
+        DSPy sends status messages while it blocks the event loop; these are not waited for.
+        """
+        found: list[StreamedPiece] = [value.message] if isinstance(value, StatusMessage) else self._found(value)
+        if asyncio.get_running_loop() is self._home:
+            self._pieces.extend(found)
+            await self.flush()
+        else:
+            self._home.call_soon_threadsafe(self._add, found)
+
+    def _found(self, value: Any) -> list[StreamedPiece]:
+        if type(dspy.settings.adapter or dspy.ChatAdapter()).__name__ not in _SUPPORTED:
+            return []
+        listeners = [each for each in self._listeners if id(each.predict) == getattr(value, "predict_id", None)]
+        return [piece for each in listeners if (piece := each.receive(value))]
+
+    def _add(self, found: list[StreamedPiece]) -> None:
+        self._pieces.extend(found)
+        task = self._home.create_task(self.flush())
+        self._late.add(task)
+        task.add_done_callback(self._late.discard)
+
+    async def flush(self) -> None:
+        """Pass on what has come."""
+        async with self._lock:
+            while self._pieces:
+                await self._take(self._pieces.popleft())
+
+    async def finish(self) -> None:
+        """Pass on what was held back, as it might have been the beginning of the next field."""
+        self._pieces.extend(piece for each in self._listeners if (piece := each.finalize()))
+        await self.flush()
+
+
+_SUPPORTED = {adapter.__name__ for adapter in ADAPTER_SUPPORT_STREAMING}
+
+
+@asynccontextmanager
+async def passing_pieces(program: Any, take: Take) -> AsyncGenerator[None]:
+    """Have what a program writes passed on as it is written, until this context ends: as ``dspy.streamify`` does.
+
+    A piece is a status message, or a ``dspy.streaming.StreamResponse`` for the fields that are texts. Two runs of one
+    predictor at the same time cannot be told apart, nor can they with ``streamify``.
+
+    Args:
+        program: which.
+        take: is given each piece; the program waits for it.
+    """
+    listeners = [
+        StreamListener(field, predict=predictor, predict_name=name, allow_reuse=True)
+        for name, predictor in program.named_predictors()
+        for field, info in predictor.signature.output_fields.items()
+        if info.annotation is str
+    ]
+    sink = _Sink(listeners, take)
+    callbacks = [*dspy.settings.callbacks, StatusStreamingCallback()]
+    with dspy.context(send_stream=sink, stream_listeners=listeners, callbacks=callbacks):
+        yield
+    await sink.finish()
+
+
+def is_streamed(context: Context) -> bool:
+    """Return whether a call in this context is streamed: if it is made again, its reader sees everything twice."""
+    return context.get(thread_local_overrides, {}).get("send_stream") is not None

@@ -1,0 +1,143 @@
+"""Answers that arrive piece by piece, as server-sent events (the HTML standard, section 9.2)."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import ExitStack
+from http import HTTPStatus
+from typing import Any, TypeAlias
+
+import anyio
+from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+from starlette.types import Receive, Scope
+from starlette.types import Send as AsgiSend
+
+from foundation.http.problems import Problem, json_bytes
+from foundation.programs import Answer, Chunk, Piece, Send
+from supervision import Runtime
+
+MEDIA_TYPE = "text/event-stream"
+#: Seconds between two signs of life, for what stands between the program and its reader, and ends quiet connections.
+PING = 15.0
+#: How many pieces may wait for their reader, before the program does.
+BUFFER = 16
+
+_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "vary": "accept"}
+_PING = b": ping\n\n"
+
+Work: TypeAlias = Callable[[Send], Awaitable[Answer]]
+
+
+def wants_events(request: Request) -> bool:
+    """Return whether the answer is to be streamed: whether the client names the media type of events."""
+    return MEDIA_TYPE in request.headers.get("accept", "")
+
+
+async def streamed(runtime: Runtime, request: Request, work: Work) -> Response:
+    """Return the response that streams an answer, as soon as there is something to send.
+
+    Args:
+        runtime: whose clock is used.
+        request: a client that goes away cancels the work.
+        work: is given where pieces are to be sent, and returns the answer.
+
+    Raises:
+        Problem: there is no answer, and nothing has been sent yet.
+    """
+    sending, pieces = anyio.create_memory_object_stream[bytes](BUFFER)
+    task = asyncio.get_running_loop().create_task(_working(runtime, work, sending))
+    try:
+        first = await _first(request, pieces)
+        events = _only(await task) if first is None else _all(first, pieces, task)
+    except BaseException:
+        task.cancel()
+        pieces.close()
+        raise
+    return _Events(events, pieces, task)
+
+
+class _Events(StreamingResponse):
+    """Ends the work when the client has gone."""
+
+    def __init__(
+        self, events: AsyncIterator[bytes], pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
+    ) -> None:
+        super().__init__(events, headers=_HEADERS, media_type=MEDIA_TYPE)
+        self._pieces = pieces
+        self._task = task
+
+    async def __call__(self, scope: Scope, receive: Receive, send: AsgiSend) -> None:
+        """Send all events."""
+        with ExitStack() as when_over:
+            when_over.callback(self._pieces.close)
+            when_over.callback(self._task.cancel)
+            await super().__call__(scope, receive, send)
+
+
+async def _working(runtime: Runtime, work: Work, sending: MemoryObjectSendStream[bytes]) -> Answer:
+    async def send(piece: Piece) -> None:
+        await sending.send(_event("chunk" if isinstance(piece, Chunk) else "status", piece))
+
+    alive = asyncio.get_running_loop().create_task(_pinging(runtime, sending))
+    try:
+        return await work(send)
+    finally:
+        alive.cancel()
+        sending.close()
+
+
+async def _pinging(runtime: Runtime, sending: MemoryObjectSendStream[bytes]) -> None:
+    while True:
+        await runtime.sleep(PING)
+        await sending.send(_PING)
+
+
+async def _first(request: Request, pieces: MemoryObjectReceiveStream[bytes]) -> bytes | None:
+    """Return what is to be sent first; None if there is nothing but the answer.
+
+    Raises:
+        Problem: the client has gone.
+    """
+    piece = asyncio.ensure_future(_next(pieces))
+    # After the body, nothing comes from a client but its end.
+    gone = asyncio.ensure_future(request.receive())
+    try:
+        await asyncio.wait([piece, gone], return_when=asyncio.FIRST_COMPLETED)
+        if not piece.done():
+            raise Problem(HTTPStatus.BAD_REQUEST, "incomplete", "the connection was closed in the middle")
+        return piece.result()
+    finally:
+        piece.cancel()
+        gone.cancel()
+
+
+async def _next(pieces: MemoryObjectReceiveStream[bytes]) -> bytes | None:
+    try:
+        return await pieces.receive()
+    except anyio.EndOfStream:
+        return None
+
+
+async def _only(answer: Answer) -> AsyncIterator[bytes]:
+    yield _event("answer", answer.outputs)
+
+
+async def _all(
+    first: bytes, pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
+) -> AsyncIterator[bytes]:
+    yield first
+    async for piece in pieces:
+        yield piece
+    try:
+        answer = await task
+    except Problem as problem:
+        yield _event("error", problem.body())
+    else:
+        yield _event("answer", answer.outputs)
+
+
+def _event(name: str, data: Any) -> bytes:
+    return b"event: %s\ndata: %s\n\n" % (name.encode(), json_bytes(data))
