@@ -35,11 +35,26 @@ document.querySelector("form").addEventListener("submit", async event => {{
   event.preventDefault()
   const fields = [...event.target.querySelectorAll("textarea")].filter(field => field.value || field.required)
   const body = JSON.stringify(Object.fromEntries(fields.map(field => [field.name, read(field)])))
+  const written = {{}}
+  const show = (kind, data) => {{
+    if (kind === "status") return shown.textContent = data.message
+    if (kind === "chunk") written[data.field] = (written[data.field] ?? "") + data.text
+    shown.textContent = (kind === "error" ? data.status + "\\n" : "") + JSON.stringify(kind === "chunk" ? written : data, null, 2)
+  }}
   shown.textContent = "…"
   try {{
-    const response = await fetch(location.href, {{ method: "POST", body }})
-    const found = await response.json()
-    shown.textContent = (response.ok ? "" : response.status + "\\n") + JSON.stringify(found, null, 2)
+    const response = await fetch(location.href, {{ method: "POST", headers: {{ accept: "text/event-stream" }}, body }})
+    if (!response.ok) return show("error", await response.json())
+    const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
+    let rest = ""
+    for (let part = await reader.read(); !part.done; part = await reader.read()) {{
+      const events = (rest + part.value).split("\\n\\n")
+      rest = events.pop()
+      for (const event of events) {{
+        const lines = event.match(/^event: (.*)\\ndata: (.*)$/)
+        if (lines) show(lines[1], JSON.parse(lines[2]))
+      }}
+    }}
   }} catch (error) {{ shown.textContent = error }}
 }})
 </script>
