@@ -1,0 +1,130 @@
+"""What one endpoint has used, and may use."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal, NamedTuple
+
+import msgspec
+
+from dspex.gateway.allowance import Allowance, Taken
+from dspex.gateway.settings import MINUTE, PERIODS, Endpoint
+from foundation.protection import ProtectionError
+
+Kind = Literal["requests", "tokens", "dollars"]
+
+_KINDS: tuple[Kind, ...] = ("requests", "tokens", "dollars")
+_NAMES = {seconds: name for name, seconds in PERIODS.items()}
+
+
+class BudgetExceeded(ProtectionError):
+    """A request would use more than an endpoint may. ``retry_after`` says after how many seconds there is room."""
+
+    remedy = "ask later, or allow more"
+
+    def __init__(self, endpoint: str, budget: str, retry_after: float) -> None:
+        self.endpoint = endpoint
+        self.budget = budget
+        self.retry_after = retry_after
+        super().__init__(f"{endpoint}: its {budget} are used up; there is room in {retry_after:.3g} s")
+
+
+class Use(NamedTuple):
+    """What one request uses: tokens that are ``sent`` and ``written``, and ``dollars``."""
+
+    sent: float
+    written: float
+    dollars: float
+
+    def amount(self, kind: Kind) -> float:
+        """Return how much of it a budget of this kind counts."""
+        return {"requests": 1.0, "tokens": self.sent + self.written, "dollars": self.dollars}[kind]
+
+
+class Ticket(NamedTuple):
+    """What was taken for a request: out of which allowances, and how much was expected."""
+
+    taken: list[tuple[Kind, Allowance, Taken]]
+    expected: Use
+
+
+class Counts(msgspec.Struct):
+    """What has happened at an endpoint, since its account was opened."""
+
+    requests: int = 0
+    failures: int = 0
+    sent: float = 0.0
+    written: float = 0.0
+    dollars: float = 0.0
+    in_flight: int = 0
+
+
+class Account:
+    """Knows what an endpoint has used. It outlives the gateway's actor.
+
+    Args:
+        name: of the endpoint.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self.counts = Counts()
+        self._allowances: dict[tuple[Kind, float], Allowance] = {}
+        self._refused: set[str] = set()
+
+    def allow(self, endpoint: Endpoint) -> None:
+        """Let the limits of an endpoint count from now on; what was used before counts towards them."""
+        limits = dict(_limits(endpoint))
+        kept = {key: self._allowances.get(key) or Allowance(limit, key[1]) for key, limit in limits.items()}
+        for key, limit in limits.items():
+            kept[key].limit = limit
+        self._allowances = kept
+
+    def take(self, now: float, expected: Use) -> Ticket:
+        """Take what a request is expected to use.
+
+        Raises:
+            BudgetExceeded: there is not enough left, and nothing was taken.
+        """
+        waits = {key: each.wait(now, expected.amount(key[0])) for key, each in self._allowances.items()}
+        key = max(waits, key=waits.__getitem__, default=None)
+        if key is not None and waits[key] > 0:
+            raise BudgetExceeded(self.name, _title(*key), waits[key])
+        self._refused.clear()
+        return Ticket(
+            [(kind, each, each.take(now, expected.amount(kind))) for (kind, _), each in self._allowances.items()],
+            expected,
+        )
+
+    def settle(self, ticket: Ticket, used: Use) -> None:
+        """Count what a request has used, instead of what was expected."""
+        for kind, allowance, taken in ticket.taken:
+            allowance.settle(taken, used.amount(kind) - ticket.expected.amount(kind))
+        self.counts.sent += used.sent
+        self.counts.written += used.written
+        self.counts.dollars += used.dollars
+
+    def first_refusal(self, error: BudgetExceeded) -> bool:
+        """Return whether this is the first of several refusals for the same reason."""
+        known = error.budget in self._refused
+        self._refused.add(error.budget)
+        return not known
+
+    def left(self, now: float) -> Iterator[tuple[str, float]]:
+        """Return what is left of each budget, by its title."""
+        for key, allowance in self._allowances.items():
+            yield _title(*key), allowance.left(now)
+
+
+def _limits(endpoint: Endpoint) -> Iterator[tuple[tuple[Kind, float], float]]:
+    """Return the limits of an endpoint, by what they limit and the period; the tightest counts."""
+    minute = (("requests", endpoint.requests_per_minute), ("tokens", endpoint.tokens_per_minute))
+    every: list[tuple[Kind, float, float | None]] = [(kind, MINUTE, limit) for kind, limit in minute]  # type: ignore[misc]
+    for budget in endpoint.budgets:
+        every += [(kind, budget.seconds, getattr(budget, kind)) for kind in _KINDS]
+    for kind, per, limit in sorted((each for each in every if each[2] is not None), key=lambda each: -each[2]):
+        yield (kind, per), limit
+
+
+def _title(kind: Kind, per: float) -> str:
+    return f"{kind} per {_NAMES.get(per, f'{per:g} s')}"

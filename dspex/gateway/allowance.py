@@ -1,0 +1,79 @@
+"""What may be used in a time: a sliding window, from which amounts are taken before they are known exactly."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import deque
+from itertools import accumulate
+
+#: Into so many parts a period is divided: what was used within one of them is forgotten together.
+PARTS = 600
+
+
+class Taken:
+    """What was taken out of an allowance from ``first`` to ``last``, in seconds; its amount may still change."""
+
+    __slots__ = ("amount", "counts", "first", "last")
+
+    def __init__(self, now: float) -> None:
+        self.first = self.last = now
+        self.amount = 0.0
+        self.counts = True
+
+
+class Allowance:
+    """At most ``limit`` in any ``per`` seconds.
+
+    What is taken counts until it is ``per`` seconds old, and up to a 600th part of that longer. So the limit holds in
+    every period of that length, as long as no more is used than was taken beforehand. What is used beyond counts as well,
+    and the next ones wait for it. An amount above the limit is let in when nothing else counts: else it would never be.
+
+    Args:
+        limit: how much.
+        per: in how many seconds.
+    """
+
+    def __init__(self, limit: float, per: float) -> None:
+        self.limit = limit
+        self.per = per
+        self._taken: deque[Taken] = deque()
+        self._used = 0.0
+
+    def used(self, now: float) -> float:
+        """Return how much counts."""
+        while self._taken and self._taken[0].last + self.per <= now:
+            old = self._taken.popleft()
+            old.counts = False
+            self._used -= old.amount
+        if not self._taken:
+            self._used = 0.0  # sums of floats drift
+        return self._used
+
+    def left(self, now: float) -> float:
+        """Return how much is left."""
+        return max(0.0, self.limit - self.used(now))
+
+    def wait(self, now: float, amount: float) -> float:
+        """Return the seconds until there is room for an amount: 0 if there is."""
+        excess = self.used(now) + min(amount, self.limit) - self.limit
+        if excess <= self.limit * 1e-9:
+            return 0.0
+        freed = list(accumulate(one.amount for one in self._taken))
+        last = self._taken[min(bisect_left(freed, excess), len(freed) - 1)]
+        return last.last + self.per - now
+
+    def take(self, now: float, amount: float) -> Taken:
+        """Take an amount, whether there is room or not."""
+        if not self._taken or now >= self._taken[-1].first + self.per / PARTS:
+            self._taken.append(Taken(now))
+        found = self._taken[-1]
+        found.last = now
+        found.amount += amount
+        self._used += amount
+        return found
+
+    def settle(self, taken: Taken, difference: float) -> None:
+        """Correct an amount that was taken, now that it is known; one that is forgotten counts no more."""
+        if taken.counts:
+            taken.amount += difference
+            self._used += difference

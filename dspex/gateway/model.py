@@ -1,0 +1,105 @@
+"""The language model that a program asks, when it asks the gateway."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from dspex._compat import answering_lm, lm15
+from dspex.gateway.settings import BadGateway
+from dspex.gateway.switchboard import GATEWAY, Switchboard, board_of
+from supervision import Runtime
+
+T = TypeVar("T")
+
+#: How the model strings of a gateway begin.
+PREFIX = "gateway/"
+
+
+def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **options: Any) -> Any:
+    """Return a language model whose requests the gateway answers: from any thread, task and event loop.
+
+    It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature, are
+    those of the first endpoint of the chain, and go with a request whoever answers it.
+
+    Args:
+        runtime: where the gateway runs.
+        model: one of the gateway's.
+        gateway: its name.
+        options: for ``copy``, such as ``temperature``.
+
+    Raises:
+        BadGateway: there is no such gateway, or model.
+    """
+    board = board_of(runtime, gateway)
+    if board is None:
+        raise BadGateway("gateway", gateway, "start a dspex.Gateway of this name, before what asks it")
+    if model not in board.models:
+        raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
+    first = board.lanes[board.models[model].endpoints[0]].lm
+    made = answering_lm(first, lambda _: _Caller(board, model), model=PREFIX + model)
+    return made.copy(**options) if options else made
+
+
+class _Caller:
+    """Takes the requests of one model to the switchboard, and to its loop."""
+
+    def __init__(self, board: Switchboard, model: str) -> None:
+        self._board = board
+        self._model = model
+
+    async def answer(self, request: Any, _: Any) -> Any:
+        asked = self._board.complete(self._model, request)
+        if asyncio.get_running_loop() is self._board.loop:
+            return await asked
+        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._board.loop))
+
+    def answer_sync(self, request: Any, _: Any) -> Any:
+        return self._wait(self._board.complete(self._model, request))
+
+    async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
+        events = self._board.stream(self._model, request)
+        there = asyncio.get_running_loop() is not self._board.loop
+        try:
+            while True:
+                step = _next(events)
+                if there:
+                    event = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(step, self._board.loop))
+                else:
+                    event = await step
+                if event is None:
+                    return
+                yield event
+        finally:
+            if there:
+                asyncio.run_coroutine_threadsafe(events.aclose(), self._board.loop)
+            else:
+                await events.aclose()
+
+    def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
+        events = self._board.stream(self._model, request)
+        try:
+            while (event := self._wait(_next(events))) is not None:
+                yield event
+        finally:
+            self._wait(events.aclose())
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        try:
+            here = asyncio.get_running_loop()
+        except RuntimeError:
+            here = None
+        if here is self._board.loop:
+            work.close()
+            raise lm15.ConfigurationError(
+                f"gateway/{self._model} was called in the thread of the event loop that is to answer: it would wait for"
+                " itself. Use acall, or run the program in a thread (asyncio.to_thread, dspy.asyncify)"
+            )
+        return asyncio.run_coroutine_threadsafe(work, self._board.loop).result()
+
+
+async def _next(events: AsyncIterator[Any]) -> Any:
+    async for event in events:
+        return event
+    return None
