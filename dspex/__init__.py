@@ -14,6 +14,8 @@ from dspex.door import Door as Door
 from dspex.errors import AgentDown as AgentDown
 from dspex.errors import AgentTimeout as AgentTimeout
 from dspex.errors import MailboxFull as MailboxFull
+from dspex.gateway import Gateway as Gateway
+from dspex.gateway import gateway_lm as gateway_lm
 from dspex.home import Home as Home
 from dspex.home import default_home as default_home
 from dspex.interface import Contract as Contract

@@ -2,7 +2,7 @@
 
 ===================== ==================================================================================
 ``DSPEX_LM``          any model string of ``dspy.LM``, such as ``openai/gpt-4o-mini``; not set, or
-                      ``local``: the embedded model
+                      ``local``: the embedded model; or ``gateway/NAME``, for programs in a tree with a `dspex.Gateway`
 ``DSPEX_API_BASE``    where the model is served, if not where its provider does
 ``DSPEX_API_KEY``     the key; without it, DSPy reads the provider's own variable
 ``DSPEX_MODEL_TYPE``  ``chat``, ``text`` or ``responses``
@@ -87,6 +87,7 @@ def select(
     *,
     chance: Random | None = None,
     installed: Callable[[], object] = find_model,
+    make: Callable[[str, Mapping[str, Any]], Any] | None = None,
 ) -> Selected:
     """Return the language model that the environment asks for.
 
@@ -95,6 +96,7 @@ def select(
         endpoint: returns where the embedded model is served.
         chance: where the embedded model's draws come from.
         installed: raises `ModelMissing` if the embedded model cannot be used.
+        make: makes a language model of a model string and options; None for ``dspy.LM``, and none of a gateway's.
 
     Raises:
         BadSetting: a variable is wrong.
@@ -103,12 +105,18 @@ def select(
     """
     options = _options(environ)
     if not uses_embedded(environ):
-        return Selected(dspy.LM(environ["DSPEX_LM"], **options), None)
+        return Selected((make or _bare)(environ["DSPEX_LM"], options), None)
     for variable in ("DSPEX_API_BASE", "DSPEX_API_KEY", "DSPEX_MODEL_TYPE"):
         if environ.get(variable):
             raise BadSetting(variable, "***", "it means nothing to the embedded model; set DSPEX_LM too")
     installed()
     return Selected(embedded(endpoint, chance=chance, **options), CompactAdapter())
+
+
+def _bare(model: str, options: Mapping[str, Any]) -> Any:
+    if model.startswith("gateway/"):
+        raise BadSetting("DSPEX_LM", model, "a gateway answers programs in a tree (dspex.ProgramActor); name a model")
+    return dspy.LM(model, **options)
 
 
 def _options(environ: Mapping[str, str]) -> dict[str, Any]:

@@ -11,7 +11,9 @@ from typing import Any
 
 import dspy
 
-from dspex._compat import StreamedPiece, is_async, lm15, passing_pieces, settings
+from dspex._compat import OVERLOADED, UNREACHABLE, StreamedPiece, is_async, passing_pieces, retry_hint, settings
+from dspex.gateway.model import PREFIX as GATEWAY_PREFIX
+from dspex.gateway.model import gateway_lm
 from dspex.interface import Contract
 from dspex.lm import Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
@@ -21,6 +23,7 @@ from dspex.usage import VersionChanged
 from dspex.versions import Versions
 from foundation.programs import (
     Answer,
+    Busy,
     Chunk,
     DescribeProgram,
     Interface,
@@ -88,8 +91,8 @@ class ProgramActor(Runner):
     Args:
         program: see `load`. A class, function or string makes a new program after each restart; a module that
             is given itself is used again, with what it has in it.
-        lm: the language model: a ``dspy.BaseLM`` or its model string. By default what the environment says,
-            see `dspex.lm`.
+        lm: the language model: a ``dspy.BaseLM`` or its model string, or ``gateway/NAME`` for a model of the tree's
+            `dspex.Gateway`. By default what the environment says, see `dspex.lm`.
         adapter: a ``dspy.Adapter``, or ``package.module:Class``. By default what suits the language model.
         settings: further settings for ``dspy.context``.
         concurrency: how many requests run at the same time.
@@ -102,7 +105,7 @@ class ProgramActor(Runner):
 
     Raises:
         BadProgram: at its start, if there is no such program.
-        BadSetting, ModelMissing: at its start, if there is no such language model.
+        BadSetting, ModelMissing, BadGateway: at its start, if there is no such language model.
         BadVersion: at its start, if a version that was kept does not fit the program.
     """
 
@@ -132,9 +135,14 @@ class ProgramActor(Runner):
 
     def _select(self, lm: Any, server: str, environ: Mapping[str, str] | None) -> Selected:
         if lm is not None:
-            return Selected(dspy.LM(lm) if isinstance(lm, str) else lm, None)
+            return Selected(self._named(lm, {}) if isinstance(lm, str) else lm, None)
         found = os.environ if environ is None else environ
-        return select(found, Locator(self.runtime, server), chance=self.runtime.random)
+        return select(found, Locator(self.runtime, server), chance=self.runtime.random, make=self._named)
+
+    def _named(self, model: str, options: Mapping[str, Any]) -> Any:
+        if model.startswith(GATEWAY_PREFIX):
+            return gateway_lm(self.runtime, model.removeprefix(GATEWAY_PREFIX), **options)
+        return dspy.LM(model, **options)
 
     @property
     def program(self) -> Any:
@@ -206,7 +214,10 @@ class ProgramActor(Runner):
                 else:
                     async with passing_pieces(self.program, _pieces(send)):
                         result = await self.perform(inputs)
-            except lm15.TransportError as error:
+            except OVERLOADED as error:
+                hint = retry_hint(error)
+                raise Busy(f"its language model takes no more: {error}", 1.0 if hint is None else hint) from error
+            except UNREACHABLE as error:
                 raise Unavailable(f"its language model cannot be reached: {error}") from error
         return Answer(_outputs(result), used.meter.get_total_tokens())
 

@@ -4,6 +4,8 @@ Written against DSPy 3.4. The rest of the package uses public names (``dspy.X``)
 """
 
 from dspex._compat.answering import INFRASTRUCTURE as INFRASTRUCTURE
+from dspex._compat.answering import OVERLOADED as OVERLOADED
+from dspex._compat.answering import UNREACHABLE as UNREACHABLE
 from dspex._compat.answering import Answering as Answering
 from dspex._compat.answering import answering_lm as answering_lm
 from dspex._compat.answering import dump_response as dump_response
@@ -19,6 +21,9 @@ from dspex._compat.engines import plain_response as plain_response
 from dspex._compat.engines import streamed_words as streamed_words
 from dspex._compat.engines import text_of as text_of
 from dspex._compat.engines import with_capability_planning as with_capability_planning
+from dspex._compat.pricing import charge as charge
+from dspex._compat.pricing import request_size as request_size
+from dspex._compat.pricing import token_price as token_price
 from dspex._compat.programs import annotation_allows_none as annotation_allows_none
 from dspex._compat.programs import apply_output_field_defaults as apply_output_field_defaults
 from dspex._compat.programs import description as description

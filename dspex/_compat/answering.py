@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
+from functools import partial
 from typing import Any, Self
 from weakref import WeakKeyDictionary
 
@@ -17,22 +18,32 @@ from dspy import lm15
 from dspy._vendor.lm15.serde import request_to_dict, response_from_dict, response_to_dict
 from dspy.clients._http import finite_seconds
 from dspy.clients.backend_selection import CLIENT_KEYS
+from dspy.clients.engines.lifecycle import aclosing_stream
+from dspy.clients.engines.stream_guard import achecked_stream
+from dspy.clients.execution import _engine, prepare
 from dspy.utils.exceptions import LMLockTimeoutError, LMNotConfiguredError
+
+#: Errors of a language model that takes no more requests for a while.
+OVERLOADED: tuple[type[Exception], ...] = (lm15.RateLimitError, dspy.LMRateLimitError)
+
+#: Errors of a language model that is away, or fails, for a while.
+UNREACHABLE: tuple[type[Exception], ...] = (
+    lm15.TransportError,
+    lm15.TimeoutError,
+    lm15.ServerError,
+    dspy.LMTransportError,
+    dspy.LMTimeoutError,
+    dspy.LMServerError,
+)
 
 #: Errors that say that a language model cannot be had at the moment, and nothing about the request.
 INFRASTRUCTURE: tuple[type[Exception], ...] = (
-    lm15.TransportError,
-    lm15.RateLimitError,
-    lm15.TimeoutError,
-    lm15.ServerError,
+    *OVERLOADED,
+    *UNREACHABLE,
     lm15.LockTimeoutError,
     lm15.AuthError,
     lm15.BillingError,
     lm15.NotConfiguredError,
-    dspy.LMTransportError,
-    dspy.LMRateLimitError,
-    dspy.LMTimeoutError,
-    dspy.LMServerError,
     dspy.LMAuthError,
     dspy.LMBillingError,
     LMLockTimeoutError,
@@ -101,6 +112,7 @@ class Answering:
 
     def __init__(self, lm: Any) -> None:
         self.name = str(lm.model)
+        self._streams = type(lm) is dspy.LM
         spec = getattr(lm, "_engine_spec", None)
         own = type(lm) is dspy.LM and not isinstance(spec, str)
         self._engine: Any = spec if own else None
@@ -122,6 +134,23 @@ class Answering:
             if _asynchronous(self._lm):
                 return await self._lm.acall(request)
             return await anyio.to_thread.run_sync(self._lm, request, limiter=_limiter())
+
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        """Return the events of the model's answer; all at once, if the model does not stream. Raises as `ask`."""
+        if self._async_engine is not None and hasattr(self._async_engine, "stream"):
+            events = self._async_engine.stream(request)
+        elif self._lm is not None and self._streams:
+            prepared = partial(prepare, self._lm, request, None, {}, asynchronous=True)
+            call = await anyio.to_thread.run_sync(prepared, limiter=_limiter())
+            backend, canonical, provider = _engine(self._lm, call, True)
+            events = achecked_stream(backend.stream(canonical), provider=provider)
+        else:
+            for event in lm15.response_to_events(await self.ask(request)):
+                yield event
+            return
+        async with aclosing_stream(events):
+            async for event in events:
+                yield event
 
 
 def _asynchronous(lm: Any) -> bool:
@@ -155,13 +184,28 @@ class _SyncDoor(_Hints):
     def complete(self, request: Any) -> Any:
         return self._answers.answer_sync(request, _variant.get())
 
+    def stream(self, request: Any) -> Iterator[Any]:
+        if hasattr(self._answers, "stream_sync"):
+            yield from self._answers.stream_sync(request, _variant.get())
+        else:
+            yield from lm15.response_to_events(self.complete(request))
+
 
 class _AsyncDoor(_SyncDoor):
     async def complete(self, request: Any) -> Any:
         return await self._answers.answer(request, _variant.get())
 
+    async def stream(self, request: Any) -> AsyncIterator[Any]:
+        if hasattr(self._answers, "stream"):
+            async with aclosing_stream(self._answers.stream(request, _variant.get())) as events:
+                async for event in events:
+                    yield event
+        else:
+            for event in lm15.response_to_events(await self.complete(request)):
+                yield event
 
-def answering_lm(lm: Any, answers: Callable[[Answering], Any]) -> Any:
+
+def answering_lm(lm: Any, answers: Callable[[Answering], Any], model: str | None = None) -> Any:
     """Return a language model that behaves as another one, and whose requests somebody else answers.
 
     Its cache, history, callbacks, usage and parameters are DSPy's own, as those of the other one.
@@ -169,7 +213,8 @@ def answering_lm(lm: Any, answers: Callable[[Answering], Any]) -> Any:
     Args:
         lm: the other one.
         answers: called with the way to ask it; returns what has ``answer`` (async) and ``answer_sync``, both of a
-            request and the ``rollout_id``.
+            request and the ``rollout_id``; and ``stream`` and ``stream_sync`` if it can answer by events.
+        model: how it is called; None for the name of the other one.
     """
     found = answers(Answering(lm))
     doors = {"_engine_spec": _SyncDoor(lm, found), "_async_engine_spec": _AsyncDoor(lm, found)}
@@ -177,6 +222,7 @@ def answering_lm(lm: Any, answers: Callable[[Answering], Any]) -> Any:
     made: Any = object.__new__(_AnsweringLM)
     base = vars(lm) if isinstance(lm, dspy.LM) else vars(dspy.LM(lm.model, lm.model_type, cache=lm.cache))
     made.__dict__.update(base, kwargs=kwargs, history=[], callbacks=list(lm.callbacks), num_retries=0, **doors)
+    made.model = model or lm.model
     if not getattr(lm, "_cache_responses", True):
         made._cache_responses = False
     return made

@@ -35,10 +35,10 @@ class Configure(Request[None], frozen=True):
 class Gateway(Breakers):
     """One place for all language models: limits, budgets, circuit breakers, fallbacks and hedging.
 
-    A program asks it as it asks any language model: `gateway_lm` returns one, and ``gateway/NAME`` is a model string for
-    `dspex.ProgramActor`. Requests do not go through its mailbox; it keeps the table that says who answers, and the state
-    of the breakers. What was used belongs to the runtime: it is not forgotten when this actor restarts, but when the
-    process ends. It is named ``gateway`` unless started with another name.
+    A program asks it as it asks any language model: `gateway_lm` returns one, and ``gateway/NAME`` is a model string
+    for `dspex.ProgramActor`. Requests do not go through its mailbox; it keeps the table that says who answers, and the
+    state of the breakers. What was used belongs to the runtime: it is not forgotten when this actor restarts, but when
+    the process ends. It is named ``gateway`` unless started with another name.
 
     Args:
         endpoints: what can answer: an `Endpoint`, or a mapping with its fields, by name.

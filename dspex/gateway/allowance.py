@@ -25,8 +25,9 @@ class Allowance:
     """At most ``limit`` in any ``per`` seconds.
 
     What is taken counts until it is ``per`` seconds old, and up to a 600th part of that longer. So the limit holds in
-    every period of that length, as long as no more is used than was taken beforehand. What is used beyond counts as well,
-    and the next ones wait for it. An amount above the limit is let in when nothing else counts: else it would never be.
+    every period of that length, as long as no more is used than was taken beforehand. What is used beyond counts as
+    well, and the next ones wait for it. An amount above the limit is let in when nothing else counts: else it would
+    never be.
 
     Args:
         limit: how much.

@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from dspex._compat import Answering, charge, is_infrastructure, request_size
+from dspex._compat import Answering, charge, is_infrastructure, lm15, request_size
 from dspex.gateway.account import Account, BudgetExceeded, Use
 from dspex.gateway.events import BudgetSpent
 from dspex.gateway.settings import Endpoint, Price
@@ -83,7 +83,14 @@ class Lane:
     """
 
     def __init__(
-        self, runtime: Runtime, name: str, endpoint: Endpoint, lm: Any, price: Price | None, account: Account, breakers: str
+        self,
+        runtime: Runtime,
+        name: str,
+        endpoint: Endpoint,
+        lm: Any,
+        price: Price | None,
+        account: Account,
+        breakers: str,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
@@ -130,7 +137,7 @@ class Lane:
         used = self._use(sent, 0.0)  # of one that is called off, this is certain
         try:
             response = await call.ask(self._asked, request)
-            usage = response.usage
+            usage = response.usage or lm15.Usage()
             used = self._use(
                 sent if usage.input_tokens is None else usage.input_tokens,
                 0.0 if usage.output_tokens is None else usage.output_tokens,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from dspex._compat import answering_lm, lm15
@@ -73,7 +73,7 @@ class _Caller:
                 yield event
         finally:
             if there:
-                asyncio.run_coroutine_threadsafe(events.aclose(), self._board.loop)
+                asyncio.run_coroutine_threadsafe(_close(events), self._board.loop)
             else:
                 await events.aclose()
 
@@ -83,7 +83,7 @@ class _Caller:
             while (event := self._wait(_next(events))) is not None:
                 yield event
         finally:
-            self._wait(events.aclose())
+            self._wait(_close(events))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         try:
@@ -99,7 +99,9 @@ class _Caller:
         return asyncio.run_coroutine_threadsafe(work, self._board.loop).result()
 
 
-async def _next(events: AsyncIterator[Any]) -> Any:
-    async for event in events:
-        return event
-    return None
+async def _next(events: AsyncGenerator[Any]) -> Any:
+    return await anext(events, None)
+
+
+async def _close(events: AsyncGenerator[Any]) -> None:
+    await events.aclose()

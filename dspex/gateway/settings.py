@@ -141,7 +141,9 @@ def models_of(given: Mapping[str, Any], endpoints: Mapping[str, Any]) -> dict[st
             raise BadGateway(f"model {name!r}: endpoints", (), "name at least one")
         for endpoint in model.endpoints:
             if endpoint not in endpoints:
-                raise BadGateway(f"model {name!r}: endpoint", endpoint, f"choose among {', '.join(endpoints) or 'none'}")
+                raise BadGateway(
+                    f"model {name!r}: endpoint", endpoint, f"choose among {', '.join(endpoints) or 'none'}"
+                )
     return found
 
 

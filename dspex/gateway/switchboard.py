@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
 from itertools import count
 from typing import Any
 
 import anyio
+import dspy
 import msgspec
 
 from dspex._compat import is_infrastructure, lm15, retry_hint, token_price
@@ -21,8 +22,6 @@ from foundation.protection import BulkheadFull, Hedge, ProtectionError
 from foundation.protection.breaker import known_breakers
 from foundation.readings import Reading
 from supervision import Runtime
-
-import dspy
 
 #: The name of the gateway, unless it is started with another one.
 GATEWAY = "gateway"
@@ -109,7 +108,7 @@ class Switchboard:
             return await self._walk(model, chain.endpoints, Whole(), request)
         return await self._hedged(model, chain, chain.hedge, request)
 
-    async def stream(self, model: str, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, model: str, request: Any) -> AsyncGenerator[Any]:
         """Return the events of the answer to a request. Raises as `complete`; once it has begun, nobody else is asked."""
         chain = self._chain(model)
         sending, events = anyio.create_memory_object_stream[Any](0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import msgspec
 
@@ -83,10 +83,12 @@ class Breakers(Actor):
     """
 
     infrastructure = True
+    #: The name that it takes if it is started without one.
+    default_name: ClassVar[str] = "breakers"
 
     def init(self) -> None:
         """Take over what there is."""
-        self._known = known_breakers(self.runtime, own_name(self, "breakers"))
+        self._known = known_breakers(self.runtime, own_name(self, self.default_name))
         for breaker in self._known.values():
             breaker.probing = 0
 
