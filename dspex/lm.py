@@ -26,6 +26,8 @@ from dspex.local.adapter import CompactAdapter
 from dspex.local.choice import AsyncChoiceEngine, ChoiceEngine
 from dspex.local.model_file import find_model
 
+#: How the model strings of a gateway begin.
+GATEWAY_PREFIX = "gateway/"
 #: The model string that means the embedded model.
 LOCAL = "local"
 #: How the embedded model is called in usage, history and saved programs.
@@ -114,7 +116,7 @@ def select(
 
 
 def _bare(model: str, options: Mapping[str, Any]) -> Any:
-    if model.startswith("gateway/"):
+    if model.startswith(GATEWAY_PREFIX):
         raise BadSetting("DSPEX_LM", model, "a gateway answers programs in a tree (dspex.ProgramActor); name a model")
     return dspy.LM(model, **options)
 

@@ -12,10 +12,9 @@ from typing import Any
 import dspy
 
 from dspex._compat import OVERLOADED, UNREACHABLE, StreamedPiece, is_async, passing_pieces, retry_hint, settings
-from dspex.gateway.model import PREFIX as GATEWAY_PREFIX
 from dspex.gateway.model import gateway_lm
 from dspex.interface import Contract
-from dspex.lm import Selected, select
+from dspex.lm import GATEWAY_PREFIX, Selected, select
 from dspex.local.address import LANGUAGE_MODEL, Locator
 from dspex.runner import Runner
 from dspex.running import run_module

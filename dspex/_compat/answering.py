@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
 from contextvars import ContextVar
 from functools import partial
 from typing import Any, Self
@@ -135,7 +135,7 @@ class Answering:
                 return await self._lm.acall(request)
             return await anyio.to_thread.run_sync(self._lm, request, limiter=_limiter())
 
-    async def stream(self, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, request: Any) -> AsyncGenerator[Any]:
         """Return the events of the model's answer; all at once, if the model does not stream. Raises as `ask`."""
         if self._async_engine is not None and hasattr(self._async_engine, "stream"):
             events = self._async_engine.stream(request)
@@ -195,7 +195,7 @@ class _AsyncDoor(_SyncDoor):
     async def complete(self, request: Any) -> Any:
         return await self._answers.answer(request, _variant.get())
 
-    async def stream(self, request: Any) -> AsyncIterator[Any]:
+    async def stream(self, request: Any) -> AsyncIterator[Any]:  # type: ignore[override]
         if hasattr(self._answers, "stream"):
             async with aclosing_stream(self._answers.stream(request, _variant.get())) as events:
                 async for event in events:

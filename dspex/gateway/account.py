@@ -74,7 +74,7 @@ class Account:
 
     def allow(self, endpoint: Endpoint) -> None:
         """Let the limits of an endpoint count from now on; what was used before counts towards them."""
-        limits = dict(_limits(endpoint))
+        limits = _limits(endpoint)
         kept = {key: self._allowances.get(key) or Allowance(limit, key[1]) for key, limit in limits.items()}
         for key, limit in limits.items():
             kept[key].limit = limit
@@ -116,14 +116,19 @@ class Account:
             yield _title(*key), allowance.left(now)
 
 
-def _limits(endpoint: Endpoint) -> Iterator[tuple[tuple[Kind, float], float]]:
+def _limits(endpoint: Endpoint) -> dict[tuple[Kind, float], float]:
     """Return the limits of an endpoint, by what they limit and the period; the tightest counts."""
-    minute = (("requests", endpoint.requests_per_minute), ("tokens", endpoint.tokens_per_minute))
-    every: list[tuple[Kind, float, float | None]] = [(kind, MINUTE, limit) for kind, limit in minute]  # type: ignore[misc]
+    found: list[tuple[Kind, float, float | None]] = [
+        ("requests", MINUTE, endpoint.requests_per_minute),
+        ("tokens", MINUTE, endpoint.tokens_per_minute),
+    ]
     for budget in endpoint.budgets:
-        every += [(kind, budget.seconds, getattr(budget, kind)) for kind in _KINDS]
-    for kind, per, limit in sorted((each for each in every if each[2] is not None), key=lambda each: -each[2]):
-        yield (kind, per), limit
+        found += [(kind, budget.seconds, getattr(budget, kind)) for kind in _KINDS]
+    limits: dict[tuple[Kind, float], float] = {}
+    for kind, per, limit in found:
+        if limit is not None:
+            limits[kind, per] = min(limit, limits.get((kind, per), limit))
+    return limits
 
 
 def _title(kind: Kind, per: float) -> str:

@@ -61,7 +61,7 @@ class Gateway(Breakers):
         """Take over what there is, or begin."""
         super().init()
         name = own_name(self, GATEWAY)
-        self._board = self.runtime.shared.setdefault((Switchboard, name), Switchboard(self.runtime, name))
+        self._board: Switchboard = self.runtime.shared.setdefault((Switchboard, name), Switchboard(self.runtime, name))
         if self._board.given != self._given:
             endpoints, models = self._given
             self._install(endpoints, models)

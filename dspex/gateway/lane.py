@@ -56,6 +56,7 @@ class Streamed:
 
     async def ask(self, answering: Answering, request: Any) -> Any:
         """Ask, and return the last event."""
+        event: Any = None
         held = []
         async with aclosing(answering.stream(request)) as events:
             async for event in events:
@@ -66,7 +67,7 @@ class Streamed:
                     for each in held:
                         await self._sending.send(each)
                     held.clear()
-        return event
+        return event  # there is one: DSPy sees to it that a stream ends as it should
 
 
 class Lane:
@@ -107,7 +108,9 @@ class Lane:
         if endpoint.timeout is not None:
             guards["attempt_limit"] = TimeLimit(endpoint.timeout)
         self._once = Policy(**guards)
-        self._policy = Policy(retry=Retry(endpoint.retries + 1, on=is_infrastructure), **guards)
+        if endpoint.retries:
+            guards["retry"] = Retry(endpoint.retries + 1, on=is_infrastructure)
+        self._policy = Policy(**guards)
 
     async def run(self, call: Call, request: Any) -> Any:
         """Ask the endpoint.

@@ -9,19 +9,17 @@ from typing import Any, TypeVar
 from dspex._compat import answering_lm, lm15
 from dspex.gateway.settings import BadGateway
 from dspex.gateway.switchboard import GATEWAY, Switchboard, board_of
+from dspex.lm import GATEWAY_PREFIX
 from supervision import Runtime
 
 T = TypeVar("T")
-
-#: How the model strings of a gateway begin.
-PREFIX = "gateway/"
 
 
 def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **options: Any) -> Any:
     """Return a language model whose requests the gateway answers: from any thread, task and event loop.
 
-    It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature, are
-    those of the first endpoint of the chain, and go with a request whoever answers it.
+    It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature,
+    are those of the first endpoint of the chain, and go with a request whoever answers it.
 
     Args:
         runtime: where the gateway runs.
@@ -38,7 +36,7 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
     if model not in board.models:
         raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
     first = board.lanes[board.models[model].endpoints[0]].lm
-    made = answering_lm(first, lambda _: _Caller(board, model), model=PREFIX + model)
+    made = answering_lm(first, lambda _: _Caller(board, model), model=GATEWAY_PREFIX + model)
     return made.copy(**options) if options else made
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Annotated, Any, TypeVar
 
 import dspy
@@ -141,17 +141,15 @@ def models_of(given: Mapping[str, Any], endpoints: Mapping[str, Any]) -> dict[st
             raise BadGateway(f"model {name!r}: endpoints", (), "name at least one")
         for endpoint in model.endpoints:
             if endpoint not in endpoints:
-                raise BadGateway(
-                    f"model {name!r}: endpoint", endpoint, f"choose among {', '.join(endpoints) or 'none'}"
-                )
+                raise BadGateway(f"model {name!r}: endpoint", endpoint, f"choose among {', '.join(endpoints)}")
     return found
 
 
-def _converted(what: str, given: Mapping[str, Any], kind: Callable[..., T]) -> dict[str, T]:
+def _converted(what: str, given: Mapping[str, Any], kind: type[T]) -> dict[str, T]:
     found: dict[str, T] = {}
     for name, value in given.items():
         try:
-            found[name] = msgspec.convert(value, kind)  # type: ignore[call-overload]
+            found[name] = msgspec.convert(value, kind)
         except msgspec.ValidationError as error:
             raise BadGateway(f"{what} {name!r}", value, str(error)) from None
     return found

@@ -109,7 +109,7 @@ class Switchboard:
         return await self._hedged(model, chain, chain.hedge, request)
 
     async def stream(self, model: str, request: Any) -> AsyncGenerator[Any]:
-        """Return the events of the answer to a request. Raises as `complete`; once it has begun, nobody else is asked."""
+        """Return the events of the answer to a request: as `complete`, but once it has begun, nobody else is asked."""
         chain = self._chain(model)
         sending, events = anyio.create_memory_object_stream[Any](0)
 
@@ -155,17 +155,16 @@ class Switchboard:
 
     async def _walk(self, model: str, endpoints: tuple[str, ...], call: Call, request: Any) -> Any:
         errors: list[Exception] = []
-        for name in endpoints:
-            if errors:
-                self._tallies[model].fallbacks += 1
-                self.runtime.events.emit(FellBack, model=model, endpoint=skipped, error=str(errors[-1]))
+        for left, name in zip(reversed(range(len(endpoints))), endpoints, strict=True):
             try:
                 return await self.lanes[name].run(call, request)
             except Exception as error:
                 if call.begun or not _goes_on(error):
                     raise
                 errors.append(error)
-                skipped = name
+                if left:
+                    self._tallies[model].fallbacks += 1
+                    self.runtime.events.emit(FellBack, model=model, endpoint=name, error=str(error))
         raise _unanswered(model, errors) from errors[-1]
 
     def summary(self) -> dict[str, object]:

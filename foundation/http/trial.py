@@ -39,7 +39,8 @@ document.querySelector("form").addEventListener("submit", async event => {{
   const show = (kind, data) => {{
     if (kind === "status") return shown.textContent = data.message
     if (kind === "chunk") written[data.field] = (written[data.field] ?? "") + data.text
-    shown.textContent = (kind === "error" ? data.status + "\\n" : "") + JSON.stringify(kind === "chunk" ? written : data, null, 2)
+    const text = JSON.stringify(kind === "chunk" ? written : data, null, 2)
+    shown.textContent = (kind === "error" ? data.status + "\\n" : "") + text
   }}
   shown.textContent = "…"
   try {{
