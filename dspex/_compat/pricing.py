@@ -21,7 +21,8 @@ def token_price(lm: Any) -> tuple[float, float] | None:
         route = resolve(lm)
     except lm15.LM15Error:
         return None
-    namespaces = _binding_for(lm._providers, route.provider).metadata_namespaces if route.declared else None
+    binding = _binding_for(lm._providers, route.provider) if route.declared else None
+    namespaces = None if binding is None else binding.metadata_namespaces
     info = model_info(route.provider, route.model, namespaces=namespaces)
     sent, written = rate(info, "input_cost_per_token"), rate(info, "output_cost_per_token")
     return None if sent is None or written is None else (sent * 1e6, written * 1e6)

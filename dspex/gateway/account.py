@@ -14,6 +14,7 @@ from foundation.protection import ProtectionError
 Kind = Literal["requests", "tokens", "dollars"]
 
 _KINDS: tuple[Kind, ...] = ("requests", "tokens", "dollars")
+_REQUESTS, _TOKENS, _ = _KINDS
 _NAMES = {seconds: name for name, seconds in PERIODS.items()}
 
 
@@ -119,8 +120,8 @@ class Account:
 def _limits(endpoint: Endpoint) -> dict[tuple[Kind, float], float]:
     """Return the limits of an endpoint, by what they limit and the period; the tightest counts."""
     found: list[tuple[Kind, float, float | None]] = [
-        ("requests", MINUTE, endpoint.requests_per_minute),
-        ("tokens", MINUTE, endpoint.tokens_per_minute),
+        (_REQUESTS, MINUTE, endpoint.requests_per_minute),
+        (_TOKENS, MINUTE, endpoint.tokens_per_minute),
     ]
     for budget in endpoint.budgets:
         found += [(kind, budget.seconds, getattr(budget, kind)) for kind in _KINDS]

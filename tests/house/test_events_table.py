@@ -16,6 +16,7 @@ MODULES = (
     "bridge.events",
     "bridge.monitoring",
     "dspex.usage",
+    "dspex.gateway.events",
     "dspex.variables.coordinated",
     "dspex.teleprompt.events",
 )
