@@ -13,8 +13,11 @@ from foundation.protection import ProtectionError
 
 Kind = Literal["requests", "tokens", "dollars"]
 
-_KINDS: tuple[Kind, ...] = ("requests", "tokens", "dollars")
-_REQUESTS, _TOKENS, _ = _KINDS
+_REQUESTS: Kind = "requests"
+_TOKENS: Kind = "tokens"
+_DOLLARS: Kind = "dollars"
+
+
 _NAMES = {seconds: name for name, seconds in PERIODS.items()}
 
 
@@ -124,7 +127,8 @@ def _limits(endpoint: Endpoint) -> dict[tuple[Kind, float], float]:
         (_TOKENS, MINUTE, endpoint.tokens_per_minute),
     ]
     for budget in endpoint.budgets:
-        found += [(kind, budget.seconds, getattr(budget, kind)) for kind in _KINDS]
+        found += [(_REQUESTS, budget.seconds, budget.requests), (_TOKENS, budget.seconds, budget.tokens)]
+        found.append((_DOLLARS, budget.seconds, budget.dollars))
     limits: dict[tuple[Kind, float], float] = {}
     for kind, per, limit in found:
         if limit is not None:

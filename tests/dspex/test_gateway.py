@@ -369,7 +369,11 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
     await gateway.call(Configure(endpoints={"b": {"lm": second.lm(), "breaker": {"failures": 1}}}))
     assert await gateway.call(DescribeModels()) == {"fast": Model(("b",))}
     assert board.lanes["a"] is kept
-    assert board.summary() == {"fast": "b"}
+    actor = gateway.resolve()
+    assert actor is not None
+    info = runtime.info(actor)
+    assert info is not None
+    assert info.summary == {"fast": "b"}
 
 
 @pytest.mark.usefixtures("quiet")
@@ -413,7 +417,7 @@ async def test_bad_configuration_is_named(
 
 async def test_prices_are_those_that_dspy_knows(runtime: Runtime) -> None:
     """A model string gives a language model of DSPy's; its price may be known."""
-    endpoints = {
+    endpoints: dict[str, Any] = {
         "known": {"lm": "openai/gpt-4o-mini", "options": {"api_key": "k"}, "budgets": [{"dollars": 1.0}]},
         "given": {"lm": "openai/gpt-4o-mini", "price": Price(1.0, 2.0), "budgets": [{"dollars": 1.0}]},
         "local": {"lm": "local"},
@@ -494,9 +498,10 @@ async def test_the_loop_does_not_wait_for_itself(start: Start) -> None:
 
 
 async def streamed(lm: Any, program: Any = None) -> tuple[str, str]:
-    """Return the pieces of the label, and the label of the answer."""
+    """Return the pieces of the label, and the label of the answer; of a program that is given, in a thread."""
     listeners = [dspy.streaming.StreamListener("label")]
-    stream = dspy.streamify(program or dspy.Predict("text -> label"), stream_listeners=listeners)
+    found = program or dspy.Predict("text -> label")
+    stream = dspy.streamify(found, stream_listeners=listeners, is_async_program=program is None)
     pieces, label = "", ""
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         async for each in stream(text="hello"):
@@ -545,7 +550,8 @@ async def test_a_stream_that_has_begun_is_nobody_elses(start: Start) -> None:
 async def test_a_model_that_does_not_stream_answers_at_once(start: Start, runtime: Runtime) -> None:
     await start({"a": Script(ANSWER)})
     await start_second(runtime)
-    assert (await streamed(gateway_lm(runtime, "slow"), SyncOnly()))[1] == "yes"
+    for program in (SyncOnly(), None):
+        assert (await streamed(gateway_lm(runtime, "slow"), program))[1] == "yes"
 
 
 async def test_models_behind_http_stream(start: Start, llama: FakeLlama) -> None:

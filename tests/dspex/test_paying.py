@@ -114,6 +114,19 @@ async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) ->
     assert paid == 0
 
 
+@pytest.mark.parametrize("asynchronous", [True, False])
+async def test_streams_are_paid_for_as_well(books: Books, asynchronous: bool) -> None:
+    """They come in one piece, and the second time from the journal."""
+    engine = KnownEngine(LABELS, base=1.0)
+    for _ in range(2):
+        ledger = await books.open()
+        program = dspy.streamify(dspy.Predict("text -> label"), is_async_program=asynchronous)
+        with dspy.context(lm=ledger.durable(known_lm(engine)), adapter=dspy.ChatAdapter()):
+            *_, last = [each async for each in program(text="text 0")]
+        assert last.label == "yes"
+    assert engine.calls == 1
+
+
 async def test_dspys_cache_still_counts(books: Books) -> None:
     """A model that caches is not asked twice; DSPy's own cache answers."""
     ledger = await books.open()

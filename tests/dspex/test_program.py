@@ -90,7 +90,7 @@ async def test_wrong_inputs_are_refused(runtime: Runtime) -> None:
     assert (await actor.call(RunProgram({"question": "x"}))).outputs == {"answer": "red"}
 
 
-@pytest.mark.parametrize("error", [KeyError("k"), dspy.LMRateLimitError("slow down"), SystemExit(3)])
+@pytest.mark.parametrize("error", [KeyError("k"), dspy.LMAuthError("whose key?"), SystemExit(3)])
 async def test_errors_of_the_program_are_the_callers(runtime: Runtime, error: BaseException) -> None:
     """What a program raises is raised at the call, the same object, and the actor lives on."""
     actor = await served(runtime, Raising(error))
