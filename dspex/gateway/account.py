@@ -13,10 +13,6 @@ from foundation.protection import ProtectionError
 
 Kind = Literal["requests", "tokens", "dollars"]
 
-_REQUESTS: Kind = "requests"
-_TOKENS: Kind = "tokens"
-_DOLLARS: Kind = "dollars"
-
 
 _NAMES = {seconds: name for name, seconds in PERIODS.items()}
 
@@ -122,17 +118,18 @@ class Account:
 
 def _limits(endpoint: Endpoint) -> dict[tuple[Kind, float], float]:
     """Return the limits of an endpoint, by what they limit and the period; the tightest counts."""
-    found: list[tuple[Kind, float, float | None]] = [
-        (_REQUESTS, MINUTE, endpoint.requests_per_minute),
-        (_TOKENS, MINUTE, endpoint.tokens_per_minute),
-    ]
-    for budget in endpoint.budgets:
-        found += [(_REQUESTS, budget.seconds, budget.requests), (_TOKENS, budget.seconds, budget.tokens)]
-        found.append((_DOLLARS, budget.seconds, budget.dollars))
     limits: dict[tuple[Kind, float], float] = {}
-    for kind, per, limit in found:
+
+    def add(kind: Kind, per: float, limit: float | None) -> None:
         if limit is not None:
             limits[kind, per] = min(limit, limits.get((kind, per), limit))
+
+    add("requests", MINUTE, endpoint.requests_per_minute)
+    add("tokens", MINUTE, endpoint.tokens_per_minute)
+    for budget in endpoint.budgets:
+        add("requests", budget.seconds, budget.requests)
+        add("tokens", budget.seconds, budget.tokens)
+        add("dollars", budget.seconds, budget.dollars)
     return limits
 
 

@@ -447,10 +447,11 @@ async def test_a_gateway_or_model_that_is_not_there(start: Start, runtime: Runti
 @pytest.mark.parametrize("how", ["lm", "environment"])
 async def test_a_program_actor_names_it(start: Start, runtime: Runtime, how: str) -> None:
     await start({"a": Script(ANSWER)})
-    options: dict[str, Any] = {
+    ways: dict[str, dict[str, Any]] = {
         "lm": {"lm": "gateway/fast"},
         "environment": {"environ": {"DSPEX_LM": "gateway/fast", "DSPEX_TEMPERATURE": "0.5"}},
-    }[how]
+    }
+    options = ways[how]
     actor = await runtime.spawn(ProgramActor, dspy.Predict("text -> label"), **options)
     answer = await actor.call(RunProgram({"text": "hello"}))
     assert answer.outputs == {"label": "yes"}
