@@ -18,7 +18,7 @@ from dspex._compat import demo_sets, propose_instructions
 from dspex.teleprompt.rollouts import Job, Outcome, mean
 from dspex.teleprompt.run import Run
 from dspex.teleprompt.teleprompter import DurableTeleprompter
-from dspex.variables import BadConfiguration, Choice, Space, Variable
+from dspex.variables import BadConfiguration, ProgramSpace, Variable, extract
 
 try:
     import optuna
@@ -63,6 +63,8 @@ class BEACON(DurableTeleprompter):
             written by ``prompt_model``.
         prompt_model: writes instructions; ``dspy.settings.lm`` if None.
         teacher_settings: for ``dspy.context``, where demonstrations are bootstrapped.
+        choose: what else there is to choose in the program: ``temperature``, ``adapters``, ``modules`` and ``lms``, as
+            for `dspex.variables.extract`. The adapter is not in DSPy's files; ``configuration`` has it.
         variables: further variables.
         constraints: what has to hold of the variables together, each by a name that says it.
         apply: changes a program as a configuration says; called with the program and the configuration of
@@ -86,6 +88,7 @@ class BEACON(DurableTeleprompter):
         instructions: Mapping[str, Sequence[str]] | None = None,
         prompt_model: Any = None,
         teacher_settings: dict[str, Any] | None = None,
+        choose: Mapping[str, Any] | None = None,
         variables: Sequence[Variable] = (),
         constraints: Mapping[str, Callable[[Mapping[str, Any]], bool]] | None = None,
         apply: Callable[[Any, Mapping[str, Any]], Any] | None = None,
@@ -100,6 +103,7 @@ class BEACON(DurableTeleprompter):
         self.max_bootstrapped_demos, self.max_labeled_demos = max_bootstrapped_demos, max_labeled_demos
         self.instructions = None if instructions is None else {key: list(said) for key, said in instructions.items()}
         self.prompt_model, self.teacher_settings = prompt_model, teacher_settings
+        self.choose = dict(choose or {})
         self.variables, self.constraints, self.apply = tuple(variables), dict(constraints or {}), apply
         self.parallel, self.prune, self.history = parallel, prune, tuple(history)
         self.sampler = sampler or _parzen
@@ -116,6 +120,7 @@ class BEACON(DurableTeleprompter):
             "history": repr(self.history),
             "sampler": type(self.sampler(0)).__name__,
             "optuna": optuna.__version__,
+            **({"choose": sorted(self.choose)} if self.choose else {}),
         }
 
     async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
@@ -127,18 +132,19 @@ class BEACON(DurableTeleprompter):
             random.Random(seed).shuffle(valset)
             return run.original_program(await _Search(self, run, program, space, valset, seed).best())
 
-    async def _space(self, run: Run, program: Any, trainset: list[Any], seed: int) -> Space:
-        """Return what there is to choose: for each predictor instruction and demonstrations; and the variables."""
+    async def _space(self, run: Run, program: Any, trainset: list[Any], seed: int) -> ProgramSpace:
+        """Return what there is to choose: for each predictor instruction and demonstrations; and what else is wanted."""
         sets = await self._demo_sets(run, program, trainset, seed)
         said = await self._instructions(run, program, trainset, sets, seed)
-        found: list[Variable] = []
-        for number, (name, predictor) in enumerate(program.named_predictors()):
-            own = {"own": predictor.signature.instructions}
-            written = {str(n): text for n, text in enumerate(said.get(name, ()), 1)}
-            found.append(Choice(name=f"{name}.instruction", choices={**own, **written}, default="own"))
-            demos = {str(n): demos for n, demos in enumerate(sets[number] if sets else (), 1)}
-            found.append(Choice(name=f"{name}.demos", choices={"own": predictor.demos, **demos}, default="own"))
-        return Space([*found, *self.variables], constraints=self.constraints)
+        names = [name for name, _ in program.named_predictors()]
+        return extract(
+            program,
+            instructions=said,
+            demos={name: sets[number] for number, name in enumerate(names) if sets},
+            **{**self.choose, "lms": {name: run.durable(lm) for name, lm in self.choose.get("lms", {}).items()}},
+            variables=self.variables,
+            constraints=self.constraints,
+        )
 
     async def _demo_sets(self, run: Run, program: Any, trainset: list[Any], seed: int) -> dict[int, list[Any]]:
         if not self.max_bootstrapped_demos and not self.max_labeled_demos:
@@ -166,7 +172,9 @@ class BEACON(DurableTeleprompter):
 class _Search:
     """The trials of one run."""
 
-    def __init__(self, beacon: BEACON, run: Run, student: Any, space: Space, valset: list[Any], seed: int) -> None:
+    def __init__(
+        self, beacon: BEACON, run: Run, student: Any, space: ProgramSpace, valset: list[Any], seed: int
+    ) -> None:
         self._of, self._run, self._student, self._space, self._valset = beacon, run, student, space, valset
         self._study = optuna.create_study(direction="maximize", sampler=beacon.sampler(seed))
         with warnings.catch_warnings():
@@ -268,18 +276,8 @@ class _Search:
 
     def _configured(self, configuration: Mapping[str, Any]) -> Any:
         """Return a program as a configuration says."""
-        program = self._student.deepcopy()
-        for name, predictor in program.named_predictors():
-            instruction, demos = self._choice(name, "instruction"), self._choice(name, "demos")
-            text = instruction.value(configuration[instruction.name])
-            predictor.signature = predictor.signature.with_instructions(text)
-            predictor.demos = list(demos.value(configuration[demos.name]))
+        program = self._space.apply(self._student, self._space.chosen(configuration))
         if self._of.apply is not None:
             own = {variable.name: configuration[variable.name] for variable in self._of.variables}
             program = self._of.apply(program, own) or program
         return program
-
-    def _choice(self, predictor: str, what: str) -> Choice:
-        found = self._space.variables[f"{predictor}.{what}"]
-        assert isinstance(found, Choice)
-        return found

@@ -20,6 +20,8 @@ from dspex.variables.errors import BadConfiguration as BadConfiguration
 from dspex.variables.errors import BadValue as BadValue
 from dspex.variables.errors import BadVariable as BadVariable
 from dspex.variables.errors import VariableError as VariableError
+from dspex.variables.extraction import ProgramSpace as ProgramSpace
+from dspex.variables.extraction import extract as extract
 from dspex.variables.space import Constraint as Constraint
 from dspex.variables.space import Space as Space
 from dspex.variables.variable import Choice as Choice

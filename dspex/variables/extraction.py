@@ -181,10 +181,10 @@ def extract(
         instructions: ``PREDICTOR.instruction``: by the name of a predictor, those to choose from besides its own.
         demos: ``PREDICTOR.demos``: the same for sets of demonstrations.
         temperature: ``temperature`` of all predictors, from 0 to 1, or as a variable says.
-        adapters: ``adapter`` of all predictors: by names of your own, or ``chat``, ``json`` and ``xml``. DSPy's files do
-            not have it.
-        modules: ``MODULE.module``: by the path of a ``Predict`` or ``ChainOfThought``, which kind it is: of these two, and
-            of those that are given, each by what makes it of a signature.
+        adapters: ``adapter`` of all predictors: by names of your own, or ``chat``, ``json`` and ``xml``. It is not in
+            DSPy's files.
+        modules: ``MODULE.module``: by the path of a ``Predict`` or ``ChainOfThought``, which kind it is: of these two,
+            and of those that are given, each by what makes it of a signature.
         lms: ``lm`` of all predictors, by names of your own.
         variables: more variables, of which `ProgramSpace.apply` makes nothing.
         constraints: what has to hold of a whole configuration, each by a name that says it.
@@ -210,8 +210,7 @@ def extract(
     kinds: Mapping[str, Kind] = {}
     if modules:
         kinds = KINDS if modules is True else {**KINDS, **modules}
-        for slot in slots(program):
-            found.append(ModuleChoice(name=f"{slot.path}.module", choices=kinds, default=slot.kind))
+        found += [ModuleChoice(name=f"{slot.path}.module", choices=kinds, default=slot.kind) for slot in slots(program)]
     if adapters:
         for name, predictor in predictors.items():
             if not is_plain(predictor):

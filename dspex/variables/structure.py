@@ -33,7 +33,7 @@ def is_plain(module: Any) -> bool:
 
 
 def slots(program: Any) -> list[Slot]:
-    """Return the places of a program; none inside a module of DSPy's own, such as ``ReAct``, which counts on its parts."""
+    """Return the places of a program; none in modules of DSPy's own, such as ``ReAct``, which count on their parts."""
     parents = {id(child): module for _, module in program.named_sub_modules(dspy.Module) for child in _children(module)}
     found = []
     for name, predictor in program.named_predictors():
