@@ -133,7 +133,7 @@ class BEACON(DurableTeleprompter):
             return run.original_program(await _Search(self, run, program, space, valset, seed).best())
 
     async def _space(self, run: Run, program: Any, trainset: list[Any], seed: int) -> ProgramSpace:
-        """Return what there is to choose: for each predictor instruction and demonstrations; and what else is wanted."""
+        """Return what there is to choose: each predictor's instruction and demonstrations, and what else is wanted."""
         sets = await self._demo_sets(run, program, trainset, seed)
         said = await self._instructions(run, program, trainset, sets, seed)
         names = [name for name, _ in program.named_predictors()]

@@ -39,6 +39,7 @@ class ProgramSpace(Space):
     ) -> None:
         super().__init__(variables, constraints=constraints)
         self._kinds = kinds
+        self._types = {type(kind(dspy.Signature("question -> answer"))): name for name, kind in kinds.items()}
         self._slots = slots(program) if kinds else []
         self._predictors = [name for name, _ in program.named_predictors()]
 
@@ -80,8 +81,7 @@ class ProgramSpace(Space):
         predictors = dict(program.named_predictors())
         for slot in self._slots:
             module = module_at(program, slot.path)
-            kinds = {type(kind("a -> b")): name for name, kind in self._kinds.items()}
-            kind = kinds.get(dspy.Predict if is_plain(module) else type(module))
+            kind = self._types.get(dspy.Predict if is_plain(module) else type(module))
             if kind is None:
                 problems.append(f"{slot.path!r}: {type(module).__name__} is no kind of module that can be chosen")
             else:
