@@ -39,7 +39,7 @@ class ProgramSpace(Space):
     ) -> None:
         super().__init__(variables, constraints=constraints)
         self._kinds = kinds
-        self._types = {type(kind(dspy.Signature("question -> answer"))): name for name, kind in kinds.items()}
+        self._types = {type(kind("question -> answer")): name for name, kind in kinds.items()}
         self._slots = slots(program) if kinds else []
         self._predictors = [name for name, _ in program.named_predictors()]
 
@@ -83,7 +83,8 @@ class ProgramSpace(Space):
             module = module_at(program, slot.path)
             kind = self._types.get(dspy.Predict if is_plain(module) else type(module))
             if kind is None:
-                problems.append(f"{slot.path!r}: {type(module).__name__} is no kind of module that can be chosen")
+                there = "not there" if module is None else f"a {type(module).__name__}, which cannot be chosen"
+                problems.append(f"module {slot.path!r}: it is {there}")
             else:
                 found[f"{slot.path}.module"] = kind
                 predictors[slot.predictor] = next(iter(dict(module.named_predictors()).values()))

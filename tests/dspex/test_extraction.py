@@ -46,6 +46,15 @@ class Program(dspy.Module):  # type: ignore[misc]
         return self.second(text=text, topic=self.first(text=text).topic)
 
 
+class Twice(dspy.Module):  # type: ignore[misc]
+    """Answers, and gives the answer a name."""
+
+    def __init__(self, signature: Any) -> None:
+        super().__init__()
+        self.draft = dspy.Predict(signature)
+        self.name = dspy.Predict("draft -> name")
+
+
 SMALL, LARGE = dspy.LM("known/small"), dspy.LM("known/large")
 
 
@@ -58,7 +67,7 @@ def whole(program: Any) -> Any:
         demos={name: [[], [OTHER]] for name in names},
         temperature=True,
         adapters=True,
-        modules={"Program of thought": dspy.ProgramOfThought},
+        modules={"Twice": Twice},
         lms={"small": SMALL, "large": LARGE},
         variables=[Float(name="mine", low=0.0, high=1.0, default=0.5)],
     )
@@ -77,7 +86,7 @@ def state(program: Any) -> str:
 def test_what_is_applied_is_read_back(seed: int, names: set[str]) -> None:
     """Whatever is chosen; and the program that is given stays as it is."""
     drawn = SPACE.draw(Random(seed))
-    chosen = {name: drawn[name] for name in names if not name.endswith(".module") or not drawn[name].startswith("Prog")}
+    chosen = {name: drawn[name] for name in names}
     before = state(PROGRAM)
     made = SPACE.apply(PROGRAM, json.loads(json.dumps(chosen)))
     assert SPACE.read(made) == SPACE.complete(chosen)
@@ -93,7 +102,7 @@ def test_the_defaults_are_the_program() -> None:
 
 
 def test_what_there_is_to_choose() -> None:
-    """Places in modules of DSPy's own, and in compiled programs, are left alone; what the program has is the default."""
+    """Places in modules of DSPy's own, and in compiled programs, are left alone."""
     modules = {name: value for name, value in SPACE.defaults.items() if name.endswith(".module")}
     assert modules == {
         "first.module": "Predict",
@@ -114,7 +123,7 @@ def test_a_module_takes_the_place_of_another_with_all_it_has() -> None:
         "second.module": "Predict",
         "listed[1].module": "Predict",
         "named['x'].module": "ChainOfThought",
-        "fixed[0].module": "Program of thought",
+        "fixed[0].module": "Twice",
         "second.predict.instruction": "1",
         "temperature": 0.25,
         "lm": "small",
@@ -128,7 +137,7 @@ def test_a_module_takes_the_place_of_another_with_all_it_has() -> None:
     assert type(made.named["x"]) is dspy.ChainOfThought
     assert made.named["x"].predict.lm is SMALL
     assert made.named["x"].predict.config == {"temperature": 0.25}
-    assert type(made.fixed[0]) is dspy.ProgramOfThought
+    assert type(made.fixed[0]) is Twice
     assert SPACE.read(made) == SPACE.complete(changes)
 
 
@@ -150,11 +159,13 @@ def test_a_program_that_does_not_fit_is_refused() -> None:
     with pytest.raises(BadConfiguration, match="predictor 'first': the program has none"):
         SPACE.apply(bare, {})
     small = extract(bare, instructions={"self": ["Be brief."]}, modules=True)
-    with pytest.raises(BadConfiguration, match="'self': Program is no kind of module"):
+    with pytest.raises(BadConfiguration, match="module 'self': it is a Program"):
         small.read(PROGRAM)
+    with pytest.raises(BadConfiguration, match="module 'second': it is not there"):
+        SPACE.read(bare)
     strange = bare.deepcopy()
     strange.signature = strange.signature.with_instructions("Sing.")
-    with pytest.raises(BadConfiguration, match="'self.instruction': the program has something else"):
+    with pytest.raises(BadConfiguration, match=r"'self\.instruction': the program has something else"):
         small.read(strange)
     with pytest.raises(BadConfiguration, match="predictor 'self': the program has none"):
         extract(bare, demos={}).read(PROGRAM)
