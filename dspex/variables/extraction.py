@@ -71,7 +71,9 @@ class ProgramSpace(Space):
         return made
 
     def read(self, program: Any) -> dict[str, Any]:
-        """Return the configuration that a program has: that of the ``program`` that `apply` has returned.
+        """Return the configuration that a program has, such as one that `apply` has returned.
+
+        Of two names for the same value it is the first.
 
         Raises:
             BadConfiguration: it has something that cannot be chosen here.

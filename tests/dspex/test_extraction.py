@@ -64,7 +64,7 @@ def whole(program: Any) -> Any:
     return extract(
         program,
         instructions={name: ["Be brief.", "Be exact."] for name in names},
-        demos={name: [[], [OTHER]] for name in names},
+        demos={name: [[OTHER], [DEMO, OTHER]] for name in names},
         temperature=True,
         adapters=True,
         modules={"Twice": Twice},
