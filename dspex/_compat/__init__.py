@@ -21,6 +21,7 @@ from dspex._compat.engines import plain_response as plain_response
 from dspex._compat.engines import streamed_words as streamed_words
 from dspex._compat.engines import text_of as text_of
 from dspex._compat.engines import with_capability_planning as with_capability_planning
+from dspex._compat.pricing import answer_cost as answer_cost
 from dspex._compat.pricing import charge as charge
 from dspex._compat.pricing import request_size as request_size
 from dspex._compat.pricing import token_price as token_price

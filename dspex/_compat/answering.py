@@ -112,6 +112,7 @@ class Answering:
 
     def __init__(self, lm: Any) -> None:
         self.name = str(lm.model)
+        self.lm = lm
         self._streams = type(lm) is dspy.LM
         spec = getattr(lm, "_engine_spec", None)
         own = type(lm) is dspy.LM and not isinstance(spec, str)

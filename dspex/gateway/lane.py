@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from dspex._compat import Answering, charge, is_infrastructure, lm15, request_size
+from dspex._compat import Answering, answer_cost, charge, is_infrastructure, lm15, request_size
 from dspex.gateway.account import Account, BudgetExceeded, Use
 from dspex.gateway.events import BudgetSpent
 from dspex.gateway.settings import Endpoint, Price
@@ -145,6 +145,9 @@ class Lane:
                 sent if usage.input_tokens is None else usage.input_tokens,
                 0.0 if usage.output_tokens is None else usage.output_tokens,
             )
+            if self.endpoint.price is None:
+                cost = answer_cost(self.lm, request, response)
+                used = used if cost is None else used._replace(dollars=cost)
             return response
         except Exception:
             used = _NOTHING

@@ -190,6 +190,7 @@ class _Search:
         self._remember()
         while len(self._logs) < self._of.num_trials:
             await self._generation(min(self._of.parallel, self._of.num_trials - len(self._logs)))
+            self._run.progress.share(len(self._logs) / self._of.num_trials)
         assert self._best is not None
         _, _, configuration, _ = self._best
         program = self._configured(configuration)

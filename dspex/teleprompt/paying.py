@@ -15,7 +15,7 @@ from contextvars import Context, ContextVar
 from typing import Any
 
 from agents.durability import StorageError
-from dspex._compat import Answering, answering_lm, dump_response, fingerprint, load_response
+from dspex._compat import Answering, answer_cost, answering_lm, dump_response, fingerprint, load_response, metered
 from dspex.teleprompt.errors import OptimisationError, Suspended
 from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
@@ -74,6 +74,7 @@ class Ledger:
         self.broken: Exception | None = None
         self.paid = 0
         self.replayed = 0
+        self.dollars = 0.0
 
     def durable(self, lm: Any) -> Any:
         """Return a language model that answers as the given one does, and pays for each answer once."""
@@ -106,7 +107,10 @@ class Ledger:
     async def _pay(self, key: str, asked: Answering, request: Any) -> Any:
         self.check()
         try:
-            response = await self._gate.run(lambda: asked.ask(request))
+            # A gateway tells what its answers cost by itself.
+            with metered({}) as used:
+                response = await self._gate.run(lambda: asked.ask(request))
+            self.dollars += used.bill.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
         except (Suspended, StorageError) as error:

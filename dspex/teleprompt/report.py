@@ -41,6 +41,7 @@ class Report:
         trials: the candidates, in order.
         left_out: attempts to make a candidate that have raised, each with why.
         calls: how many answers of language models were paid for in this process.
+        dollars: what these have cost, as far as the prices are known.
         replayed: how many were in the journal already.
         failed_calls: how many calls found no model.
         outages: how often that stopped everything.
@@ -55,7 +56,7 @@ class Report:
         self.trials: list[Trial] = []
         self.left_out: list[str] = []
         self.calls = self.replayed = self.failed_calls = self.outages = self.workers_lost = 0
-        self.seconds = 0.0
+        self.seconds = self.dollars = 0.0
 
     def begin(self) -> None:
         """Begin with no trials."""
@@ -79,7 +80,7 @@ class Report:
 
     def settle(self, ledger: Ledger, gate: Gate, crew: Crew) -> None:
         """Take over what others have counted."""
-        self.calls, self.replayed = ledger.paid, ledger.replayed
+        self.calls, self.replayed, self.dollars = ledger.paid, ledger.replayed, ledger.dollars
         self.failed_calls, self.outages, self.workers_lost = gate.failed_calls, gate.outages, crew.lost
 
     def markdown(self) -> str:
@@ -88,6 +89,7 @@ class Report:
             ("trials", len(self.trials)),
             ("best score", f"{self.best:.4f}"),
             ("LM calls paid", self.calls),
+            ("dollars, as far as prices are known", f"{self.dollars:.4f}"),
             ("LM answers from the journal", self.replayed),
             ("LM calls that found no model", self.failed_calls),
             ("outages", self.outages),

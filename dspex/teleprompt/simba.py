@@ -88,6 +88,7 @@ class SIMBA(DurableTeleprompter):
             ascent = _Ascent(self, run, run.durable_program(student), trainset, seed)
             for step in range(self.max_steps):
                 await ascent.step(step)
+                run.progress.share((step + 1) / (self.max_steps + 1))
             best = await ascent.best()
         for candidate in best.candidate_programs:
             run.original_program(candidate["program"])

@@ -10,6 +10,7 @@ import pytest
 from dspy.utils.dummies import DummyLM
 
 from agents.durability import MemoryStorage, StorageError
+from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
 from dspex.teleprompt.errors import Suspended
 from dspex.teleprompt.journal import Journal
@@ -350,3 +351,22 @@ def test_a_report_without_pictures(tmp_path: Any, monkeypatch: pytest.MonkeyPatc
     assert "trials.png" not in page
     assert "| 1 | 0.5000 | 10 | 1 | step: 0 |" in page
     assert not (tmp_path / "trials.png").exists()
+
+
+async def test_what_it_costs_is_counted_once(books: Books, llama: FakeLlama) -> None:
+    """As DSPy estimates it, or as a gateway says; what comes from the journal costs nothing."""
+    llama.reply = "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]"
+    priced = dspy.LM("openai/gpt-4o-mini", api_base=f"{llama.url}/v1", api_key="k", cache=False)
+    endpoints = {"a": {"lm": known_lm(KnownEngine(LABELS)), "price": {"input": 1e6, "output": 0}}}
+    await books.runtime.spawn(Gateway, endpoints, {"dear": {"endpoints": ["a"]}})
+    dear = gateway_lm(books.runtime, "dear")
+    costs = []
+    for _ in range(2):
+        ledger = await books.open()
+        for lm in (priced, dear):
+            with dspy.context(lm=ledger.durable(lm), adapter=dspy.ChatAdapter()):
+                await dspy.Predict("text -> label").acall(text="text 0")
+            costs.append(ledger.dollars)
+    assert 0 < costs[0] < 0.01
+    assert costs[1] > 10
+    assert costs[2:] == [0.0, 0.0]
