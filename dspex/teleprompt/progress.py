@@ -20,8 +20,9 @@ _FORMAT = "{desc}: {n_fmt}/{total_fmt} rollouts [{elapsed}{postfix}]"
 
 
 class Progress:
-    """Shows how far it is: rollouts made, best score, calls paid and what they cost, the time left, if that can be
-    known, and whether it waits for a model.
+    """Shows how far it is: rollouts, best score, calls paid, what they cost, how much time is left.
+
+    If a model is away it says so. The time that is left is shown if the search tells its `share`.
 
     Args:
         report: takes the time.

@@ -11,7 +11,7 @@ import pytest
 from dspex.teleprompt.progress import Progress
 from dspex.teleprompt.report import Report
 from supervision import Runtime
-from supervision.testing import VirtualClock
+from supervision.testing import VirtualClockLoop
 
 
 class Books(SimpleNamespace):
@@ -27,28 +27,32 @@ def last(shown: pytest.CaptureFixture[str]) -> str:
     return shown.readouterr().err.split("\r")[-1].strip()
 
 
-async def test_it_tells_best_score_cost_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
+def test_it_tells_best_score_cost_and_time_left(capsys: pytest.CaptureFixture[str]) -> None:
     """The time that is left follows from what was paid for; what came from the journal took none."""
     books: Any = Books()
-    clock = VirtualClock()
-    async with Runtime(clock=clock, reports=False) as runtime:
-        with Progress(Report("SIMBA", 0, True), books, books, runtime, True) as progress:
-            progress.expect(8)
-            progress.best(0.5)
-            assert last(capsys) == "SIMBA: 0/8 rollouts [00:00, best=0.500, calls=0]"
-            progress.share(0.2)
-            assert progress.left is None
-            await clock.advance(60)
-            books.paid, books.dollars = 40, 1.234
-            progress.share(0.4)
-            assert progress.left == pytest.approx(180.0)
-            assert last(capsys).endswith("best=0.500, calls=40, cost=$1.23, left=03:00]")
-            books.suspended = 7.0
-            progress.best(0.75)
-            assert "best=0.750" in (said := last(capsys))
-            assert said.endswith("suspended=the model is away for 7 s]")
-            progress.share(1.0)
-            assert progress.left == 0.0
+
+    async def main() -> None:
+        async with Runtime(reports=False) as runtime:
+            with Progress(Report("SIMBA", 0, True), books, books, runtime, True) as progress:
+                progress.expect(8)
+                progress.best(0.5)
+                assert last(capsys) == "SIMBA: 0/8 rollouts [00:00, best=0.500, calls=0]"
+                progress.share(0.2)
+                assert progress.left is None
+                await runtime.sleep(60)
+                books.paid, books.dollars = 40, 1.234
+                progress.share(0.4)
+                assert progress.left == pytest.approx(180.0)
+                assert last(capsys).endswith("best=0.500, calls=40, cost=$1.23, left=03:00]")
+                books.suspended = 7.0
+                progress.best(0.75)
+                assert "best=0.750" in (said := last(capsys))
+                assert said.endswith("suspended=the model is away for 7 s]")
+                progress.share(1.0)
+                assert progress.left == 0.0
+
+    with asyncio.Runner(loop_factory=VirtualClockLoop) as runner:
+        runner.run(main())
 
 
 async def test_it_is_not_shown_unless_somebody_looks(capsys: pytest.CaptureFixture[str]) -> None:
@@ -57,5 +61,4 @@ async def test_it_is_not_shown_unless_somebody_looks(capsys: pytest.CaptureFixtu
         with Progress(Report("SIMBA", 0, False), books, books, runtime, None) as progress:
             progress.expect(1)
             progress.best(1.0)
-            await asyncio.sleep(0)
     assert capsys.readouterr().err == ""
