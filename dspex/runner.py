@@ -68,12 +68,16 @@ class Runner(Actor):
         module = request.module
         alone = tracks_alone()
         with self.measured(type(module).__name__, run_settings(request.agent, self.settings)) as used:
-            result = await run_module(
-                module, request.args, request.kwargs, asynchronous=request.asynchronous, limiter=self.limiter
-            )
+            result = await self.execute(request)
         if alone:
             note_usage(module, result, used)
         return result
+
+    async def execute(self, request: Invoke) -> Any:
+        """Run the module, in the context of its caller."""
+        return await run_module(
+            request.module, request.args, request.kwargs, asynchronous=request.asynchronous, limiter=self.limiter
+        )
 
     @contextmanager
     def measured(self, program: str, settings: Mapping[str, Any]) -> Generator[Metered]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator, Mapping
 from contextvars import ContextVar
 from functools import partial
-from typing import Any, Self
+from types import SimpleNamespace
+from typing import Any, Protocol, Self
 from weakref import WeakKeyDictionary
 
 import anyio
@@ -204,6 +205,53 @@ class _AsyncDoor(_SyncDoor):
         else:
             for event in lm15.response_to_events(await self.complete(request)):
                 yield event
+
+
+class CallerDoors(Protocol):
+    """Has language models asked, each by its number."""
+
+    async def answer(self, number: int, request: Any) -> Any:
+        """Return the answer to a request."""
+
+    def answer_sync(self, number: int, request: Any) -> Any:
+        """Return the answer to a request."""
+
+    def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
+        """Return the events of the answer to a request."""
+
+    def stream_sync(self, number: int, request: Any) -> Iterator[Any]:
+        """Return the events of the answer to a request."""
+
+
+class _Numbered:
+    """The engine of one of these language models."""
+
+    def __init__(self, number: int, doors: CallerDoors) -> None:
+        self._number = number
+        self._doors = doors
+
+    async def answer(self, request: Any, _: Any) -> Any:
+        return await self._doors.answer(self._number, request)
+
+    def answer_sync(self, request: Any, _: Any) -> Any:
+        return self._doors.answer_sync(self._number, request)
+
+    def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
+        return self._doors.stream(self._number, request)
+
+    def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
+        return self._doors.stream_sync(self._number, request)
+
+
+def standing_lm(shown: Mapping[str, Any], number: int, doors: CallerDoors) -> Any:
+    """Return a language model that stands for one in another process, of which these attributes are known."""
+    hints = SimpleNamespace(**shown)
+    found = _Numbered(number, doors)
+    made: Any = object.__new__(_AnsweringLM)
+    made.__dict__.update(vars(dspy.LM(shown["model"], shown["model_type"], cache=shown["cache"])))
+    made.__dict__.update({name: value for name, value in shown.items() if not name.startswith("support")})
+    made.__dict__.update(_engine_spec=_SyncDoor(hints, found), _async_engine_spec=_AsyncDoor(hints, found))
+    return made
 
 
 def answering_lm(lm: Any, answers: Callable[[Answering], Any], model: str | None = None) -> Any:

@@ -250,6 +250,12 @@ class Other:
 
         return plain_response(request, "[[ ## label ## ]]\nno\n\n[[ ## completed ## ]]")
 
+    def stream(self, request: Any) -> Any:
+        """Say no, piece by piece."""
+        from dspex._compat import streamed_words
+
+        return streamed_words(Other.complete(self, request))
+
     def dump_state(self) -> dict[str, Any]:
         """Nothing to save."""
         return {}
@@ -266,6 +272,11 @@ class AsyncOther(Other):
     async def complete(self, request: Any) -> Any:
         """Say no."""
         return super().complete(request)
+
+    async def stream(self, request: Any) -> Any:
+        """Say no, piece by piece."""
+        for event in super().stream(request):
+            yield event
 
 
 def other_lm() -> Any:
