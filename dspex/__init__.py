@@ -36,6 +36,8 @@ from dspex.local.server import Endpoint as Endpoint
 from dspex.local.server import LanguageModelServer as LanguageModelServer
 from dspex.pool import PoolDoor as PoolDoor
 from dspex.pool import start_pool as start_pool
+from dspex.process import NotTransferable as NotTransferable
+from dspex.process import ProcessRunner as ProcessRunner
 from dspex.program import BadProgram as BadProgram
 from dspex.program import ProgramActor as ProgramActor
 from dspex.program_pool import ProgramPool as ProgramPool

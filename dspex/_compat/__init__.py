@@ -13,6 +13,7 @@ from dspex._compat.answering import fingerprint as fingerprint
 from dspex._compat.answering import is_infrastructure as is_infrastructure
 from dspex._compat.answering import load_response as load_response
 from dspex._compat.answering import retry_hint as retry_hint
+from dspex._compat.away import Home as CallerHome
 from dspex._compat.away import active_call_id as active_call_id
 from dspex._compat.away import away_settings as away_settings
 from dspex._compat.away import call_back as call_back
@@ -29,7 +30,6 @@ from dspex._compat.away import shipped_settings as shipped_settings
 from dspex._compat.away import stand_in_callback as stand_in_callback
 from dspex._compat.away import stand_in_lm as stand_in_lm
 from dspex._compat.away import under_call as under_call
-from dspex._compat.away import Home as CallerHome
 from dspex._compat.engines import ChatDoor as ChatDoor
 from dspex._compat.engines import chat_messages as chat_messages
 from dspex._compat.engines import http_error as http_error

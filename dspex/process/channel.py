@@ -6,7 +6,7 @@ import asyncio
 import pickle
 import socket
 import struct
-from typing import Any, NamedTuple, Self
+from typing import NamedTuple, Self
 
 _LENGTH = struct.Struct("!Q")
 

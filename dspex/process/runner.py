@@ -6,20 +6,25 @@ import asyncio
 import json
 import socket
 import sys
+from collections.abc import Mapping
+from contextlib import suppress
 from contextvars import Context
 from itertools import count
 from typing import TYPE_CHECKING, Any
 
 from dspex._lifetime import on_end
 from dspex.invoke import Invoke
-from dspex.process.channel import Channel, Frame
+from dspex.process.channel import Channel
 from dspex.process.visit import Visit
 from dspex.runner import Runner
-from supervision import Abnormal, Message, handle
+from supervision import Message, Stop, handle
 from supervision.isolation.process import exit_reason
 
 if TYPE_CHECKING:
     from supervision import ExitReason, Ref
+
+#: Seconds that the process has to end by itself.
+_PATIENCE = 2.0
 
 _CHILD = """\
 import json, sys
@@ -61,7 +66,7 @@ class ProcessRunner(Runner):
         self._channel = await Channel.open(ours)
         on_end(self.ref, self._close)
         if await self._channel.receive() is None:
-            self.stop(Abnormal("its process ended before it was ready"))
+            raise Stop(exit_reason(await self._process.wait()))
         self._reading = asyncio.get_running_loop().create_task(self._read(self.ref), context=Context())
 
     def _close(self) -> None:
@@ -80,6 +85,17 @@ class ProcessRunner(Runner):
     def process_ended(self, message: ProcessEnded) -> None:
         """End for the same reason as the process."""
         self.stop(message.reason)
+
+    def summary(self) -> Mapping[str, object]:
+        """Tell how busy it is, and which process it has, for ``/tree``."""
+        return {**super().summary(), "pid": self._process.pid}
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Let the process end by itself, if it can."""
+        self._channel.close()
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_PATIENCE):
+                await self._process.wait()
 
     async def execute(self, request: Invoke) -> Any:
         """Run the module there."""

@@ -76,9 +76,7 @@ class Visit:
         request = self._request
         module = self.passage.pack(f"the program {type(request.module).__name__}", request.module)
         self._inside = True
-        settings = {
-            key: self.passage.pack(f"the setting {key!r}", value) for key, value in shipped_settings().items()
-        }
+        settings = {key: self.passage.pack(f"the setting {key!r}", value) for key, value in shipped_settings().items()}
         call = self.passage.pack("an argument", (request.asynchronous, request.args, dict(request.kwargs)))
         # Portraits may show further models and callbacks.
         portraits: list[bytes] = []

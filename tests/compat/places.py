@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from functools import cache
 from typing import Any, TypeAlias
 
 import dspy
 
-from dspex import agent, agents_supervisor, start_agent
+from dspex import Door, agent, agents_supervisor, default_home, proxy, start_agent
+from dspex.process import ProcessRunner
+from dspex.supervisor import AGENTS
 from dspex.testing.engine import KnownEngine, known_lm
-from supervision import Runtime, Supervisor
+from supervision import ChildSpec, Runtime, Supervisor, start_child
 
 Place: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
 
@@ -36,7 +39,25 @@ async def in_a_thread(program: Any) -> AsyncIterator[Any]:
     yield agent(program)
 
 
-PLACES: dict[str, Place] = {"in the loop": in_the_loop, "in a thread": in_a_thread}
+@cache
+def _process() -> Door:
+    """Return the door to an agent in a process, which all tests share: to start one takes long."""
+    home, name = default_home(), "tests.compat.process"
+
+    async def opened() -> Door:
+        await start_child(home.runtime.name(AGENTS), ChildSpec(name, ProcessRunner, name=name))
+        return Door(home.runtime, home.runtime.name(name))
+
+    return home.run(opened)
+
+
+@asynccontextmanager
+async def in_a_process(program: Any) -> AsyncIterator[Any]:
+    """An agent in a process of its own."""
+    yield proxy(program, _process())
+
+
+PLACES: dict[str, Place] = {"in the loop": in_the_loop, "in a thread": in_a_thread, "in a process": in_a_process}
 
 
 class Watch(dspy.utils.callback.BaseCallback):  # type: ignore[misc]

@@ -1,0 +1,65 @@
+"""Programs that run in another process, which imports them from here."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+from typing import Any
+
+import dspy
+from dspy.utils.syncify import syncify
+
+
+class Says(dspy.Module):  # type: ignore[misc]
+    """Does as it is told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = dspy.Predict("text -> label")
+        self.calls = 0
+
+    def forward(self, text: str) -> Any:
+        """Do it, in a thread."""
+        self.calls += 1
+        match text:
+            case "pid":
+                return dspy.Prediction(pid=os.getpid(), calls=self.calls)
+            case "lock":
+                return threading.Lock()
+            case "error with a lock":
+                error = ValueError("it holds a lock")
+                error.lock = threading.Lock()  # type: ignore[attr-defined]
+                raise error
+            case "die":
+                os._exit(9)
+            case "caused":
+                raise ValueError("because") from KeyError("k")
+            case "async inside":
+                return syncify(self.label)(text="text 1")
+            case "loop of its own":
+                return asyncio.run(self.label.acall(text="text 1"))
+            case "replaced":
+                with dspy.context(lm=dspy.settings.lm.copy(temperature=0.5)):
+                    return self.label(text="text 1")
+        return self.label(text=text)
+
+    async def aforward(self, text: str) -> Any:
+        """Do it, in a task."""
+        match text:
+            case "block":
+                return self.label(text=text)
+            case "block and stream":
+                return next(dspy.settings.lm.engine.stream(None))
+            case "wait":
+                await self.label.acall(text="text 1")
+                await asyncio.Event().wait()
+            case "once":
+                folder = os.environ["AWAY_FOLDER"]
+                with open(os.path.join(folder, "lives"), "a") as file:  # noqa: ASYNC230, PTH118, PTH123
+                    file.write("x")
+                    lives = file.tell()
+                if lives == 1:
+                    os._exit(9)
+                return dspy.Prediction(lives=lives)
+        return await self.label.acall(text=text)
