@@ -13,7 +13,6 @@ from dspex._compat.answering import fingerprint as fingerprint
 from dspex._compat.answering import is_infrastructure as is_infrastructure
 from dspex._compat.answering import load_response as load_response
 from dspex._compat.answering import retry_hint as retry_hint
-from dspex._compat.away import Home as CallerHome
 from dspex._compat.away import active_call_id as active_call_id
 from dspex._compat.away import away_settings as away_settings
 from dspex._compat.away import call_back as call_back

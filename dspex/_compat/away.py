@@ -56,6 +56,8 @@ def active_call_id() -> str | None:
 def shipped_settings() -> dict[str, Any]:
     """Return the settings that count here, as they go to another process: of those that stay, whether there are any."""
     every = {**main_thread_config, **thread_local_overrides.get()}
+    # A predictor wants to know of listeners whether it is heard.
+    every["stream_listeners"] = [SimpleNamespace(predict=each.predict) for each in every["stream_listeners"] or ()]
     return {key: value is not None if key in _STAY else value for key, value in every.items()}
 
 

@@ -157,10 +157,7 @@ class Stay:
         return await self._there(self._last(kind, values))
 
     async def _last(self, kind: str, values: tuple[Any, ...]) -> Any:
-        found = None
-        async for found in self.asked(kind, *values):
-            pass
-        return found
+        return [value async for value in self.asked(kind, *values)][-1]
 
     async def _there(self, work: Coroutine[Any, Any, T]) -> T:
         if asyncio.get_running_loop() is self._guest.loop:

@@ -43,14 +43,16 @@ class ProcessEnded(Message, frozen=True):
 class ProcessRunner(Runner):
     """A `Runner` whose programs run in a process of its own: they may block, crash the interpreter, or be killed.
 
-    The program and its arguments go there as copies. What belongs to the caller stays here, and the program uses it from
-    afar: language models with their keys, limits and caches; callbacks, usage, histories, the trace, streams. So an
+    The program and its arguments go there as copies. What belongs to the caller stays here, and the program uses it
+    from afar: language models with their keys and limits; callbacks, usage, histories, the trace, streams. So an
     observer sees what it would see without the process, except that what a run changes in the program's own attributes
-    is lost, and that what keeps a program from being pickled is an error (`NotTransferable`).
+    is lost, and that what cannot be pickled is an error (`NotTransferable`).
 
     If the process ends, so does this actor, with the reason `supervision.ProcessExited`, and its supervisor starts both
     again. When this actor ends, the process is killed.
     """
+
+    trap_exit = True
 
     async def init(self) -> None:
         """Start the process, and wait until it is ready."""
