@@ -218,9 +218,11 @@ class CallerDoors(Protocol):
 
     def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
         """Return the events of the answer to a request."""
+        ...
 
     def stream_sync(self, number: int, request: Any) -> Iterator[Any]:
         """Return the events of the answer to a request."""
+        ...
 
 
 class _Numbered:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
+from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Protocol
 
@@ -21,6 +22,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from dspex._compat.answering import CallerDoors, standing_lm
 
+_active_call_id: ContextVar[str | None] = ACTIVE_CALL_ID
 _log = logging.getLogger(__name__)
 
 #: Settings that are made anew in the program's process: they lead back to the caller.
@@ -49,8 +51,7 @@ def module_paths(program: Any) -> dict[int, tuple[Any, str]]:
 
 def active_call_id() -> str | None:
     """Return which call is under way, for callbacks."""
-    found: str | None = ACTIVE_CALL_ID.get()
-    return found
+    return _active_call_id.get()
 
 
 def shipped_settings() -> dict[str, Any]:
@@ -69,7 +70,7 @@ def portrait(lm: Any) -> dict[str, Any]:
 
 def call_back(callback: Any, handler: str, parent: str | None, kwargs: Mapping[str, Any]) -> None:
     """Call a callback, as DSPy does: what it raises is logged."""
-    ACTIVE_CALL_ID.set(parent)
+    _active_call_id.set(parent)
     try:
         getattr(callback, handler)(**kwargs)
     except Exception as error:
@@ -224,8 +225,8 @@ def away_settings(shipped: Mapping[str, Any], home: Home) -> Generator[None]:
 @contextmanager
 def under_call(call_id: str | None) -> Generator[None]:
     """Say which call is under way, for callbacks."""
-    token = ACTIVE_CALL_ID.set(call_id)
+    token = _active_call_id.set(call_id)
     try:
         yield
     finally:
-        ACTIVE_CALL_ID.reset(token)
+        _active_call_id.reset(token)

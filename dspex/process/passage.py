@@ -7,7 +7,7 @@ import pickle
 from collections.abc import Callable
 from typing import Any
 
-import cloudpickle
+import cloudpickle  # type: ignore[import-untyped]
 
 
 class NotTransferable(ValueError):
@@ -29,10 +29,10 @@ def _raised(kind: type[BaseException], args: Any, attributes: dict[str, Any], ca
 class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
     """Takes errors as they are: many cannot be made again from what their classes are called with."""
 
-    def reducer_override(self, value: Any) -> Any:
-        if isinstance(value, BaseException):
-            return _raised, (type(value), value.args, value.__dict__, value.__cause__)
-        return super().reducer_override(value)
+    def reducer_override(self, obj: Any) -> Any:
+        if isinstance(obj, BaseException):
+            return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
+        return super().reducer_override(obj)
 
 
 class Passage:

@@ -96,7 +96,7 @@ class Visit:
             return
         match frame.kind:
             case "returned":
-                self._finish(values)
+                self._settle(self.result.set_result, values)
             case "raised":
                 self._fail(values)
             case "callback":
@@ -113,13 +113,13 @@ class Visit:
                 task.add_done_callback(self._tasks.discard)
 
     async def _answer(self, frame: Frame, values: Any) -> None:
+        found = None
         try:
             if frame.kind == "send":
-                found = await send_piece(*values)
+                await send_piece(*values)
             elif frame.kind == "ask":
                 found = await self._asking(values[0]).ask(values[1])
             else:
-                found = None
                 async with aclosing(self._asking(values[0]).stream(values[1])) as events:
                     async for event in events:
                         self._reply("event", frame, event)
@@ -134,13 +134,12 @@ class Visit:
     def _asking(self, lm: Any) -> Answering:
         return self._asked.setdefault(id(lm), Answering(lm))
 
-    def _finish(self, value: Any) -> None:
-        if not self.result.done():
-            self.result.set_result(value)
-
     def _fail(self, error: BaseException) -> None:
+        self._settle(self.result.set_exception, error)
+
+    def _settle(self, way: Callable[[Any], None], value: Any) -> None:
         if not self.result.done():
-            self.result.set_exception(error)
+            way(value)
 
     def close(self) -> None:
         """End: nothing of what is still under way is waited for."""

@@ -11,6 +11,21 @@ import dspy
 from dspy.utils.syncify import syncify
 
 
+class Fragile:
+    """Can be read in its own process only."""
+
+    def __reduce__(self) -> Any:
+        """Remember where it comes from."""
+        return at_home, (os.getpid(),)
+
+
+def at_home(pid: int) -> Fragile:
+    """Make one, in the process that it comes from."""
+    if pid != os.getpid():
+        raise ValueError("it is broken")
+    return Fragile()
+
+
 class Says(dspy.Module):  # type: ignore[misc]
     """Does as it is told."""
 
@@ -35,6 +50,10 @@ class Says(dspy.Module):  # type: ignore[misc]
                 os._exit(9)
             case "caused":
                 raise ValueError("because") from KeyError("k")
+            case "fragile":
+                for _ in range(2):
+                    dspy.settings.trace.append((self.label, {}, Fragile()))
+                return dspy.Prediction()
             case "async inside":
                 return syncify(self.label)(text="text 1")
             case "loop of its own":
@@ -51,6 +70,10 @@ class Says(dspy.Module):  # type: ignore[misc]
                 return self.label(text=text)
             case "block and stream":
                 return next(dspy.settings.lm.engine.stream(None))
+            case "impatient":
+                first = asyncio.ensure_future(self.label.acall(text="first"))
+                await asyncio.wait([first], timeout=0.05)
+                first.cancel()
             case "wait":
                 await self.label.acall(text="text 1")
                 await asyncio.Event().wait()

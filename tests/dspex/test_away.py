@@ -15,14 +15,13 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex import AgentDown, NotTransferable, start_agent
+from dspex import AgentDown, AgentTimeout, Door, NotTransferable, proxy, start_agent
 from dspex._compat import lm15
 from dspex.process import ProcessRunner
 from dspex.testing.engine import AsyncKnownEngine, KnownEngine, known_lm
 from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
 from supervision.events import Exited
 from tests.dspex.away_programs import Says
-from tests.dspex.conftest import quiet as quiet
 
 pytestmark = pytest.mark.usefixtures("quiet", "supervised")
 
@@ -102,6 +101,13 @@ async def test_what_cannot_be_sent_is_named(runtime: Runtime) -> None:
         await told(program, "pid")
 
 
+async def test_what_cannot_be_read_here_fails_the_call(runtime: Runtime) -> None:
+    program = await away(runtime)
+    with pytest.raises(ValueError, match="it is broken"):
+        await told(program, "fragile")
+    assert (await told(program, "pid")).calls == 1
+
+
 async def test_errors_tell_where_they_come_from(runtime: Runtime) -> None:
     program = await away(runtime)
     with pytest.raises(ValueError, match="because") as caught:
@@ -172,6 +178,38 @@ async def test_a_call_that_is_given_up_is_given_up_there(runtime: Runtime) -> No
         waiting.cancel()
         await asyncio.wait([waiting])
     assert waiting.cancelled()
+
+
+async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runtime) -> None:
+    """Whether the program has given up one question, or the caller the whole call, which goes on in its thread."""
+    let, gate = asyncio.Event(), threading.Event()
+
+    class Late:
+        async def complete(self, request: Any) -> Any:
+            if "first" in request.messages[-1].parts[0].text:
+                await let.wait()
+            else:
+                let.set()
+                await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.05)
+            return known.complete(request)
+
+    known = KnownEngine(LABELS, base=1.0, before=lambda _: None if let.is_set() else gate.wait() and None)
+    lm = dspy.LM("a/b", engine=known, async_engine=Late(), cache=False)
+    program = await away(runtime, timeout=5.0)
+    program.label.lm = lm
+    with dspy.context(lm=lm):
+        assert (await program.acall(text="impatient")).label in LABELS.values()
+    let.clear()
+    hasty = proxy(program, Door(runtime, program.dspex_door.address, timeout=0.2))
+    with dspy.context(lm=sync_only(known)), pytest.raises(AgentTimeout):
+        await told(hasty, "text 1")
+    gate.set()
+    assert (await told(program, "pid")).calls == 1
+
+
+def sync_only(engine: KnownEngine) -> Any:
+    """A language model without an async door."""
+    return dspy.LM("a/b", engine=engine, cache=False)
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
