@@ -22,7 +22,7 @@ from dspy.utils.usage_tracker import UsageTracker
 
 from dspex._compat.answering import CallerDoors, standing_lm
 
-_active_call_id: ContextVar[str | None] = ACTIVE_CALL_ID
+_active_call_id: ContextVar[Any] = ACTIVE_CALL_ID
 _log = logging.getLogger(__name__)
 
 #: Settings that are made anew in the program's process: they lead back to the caller.
@@ -51,7 +51,8 @@ def module_paths(program: Any) -> dict[int, tuple[Any, str]]:
 
 def active_call_id() -> str | None:
     """Return which call is under way, for callbacks."""
-    return _active_call_id.get()
+    found: str | None = _active_call_id.get()
+    return found
 
 
 def shipped_settings() -> dict[str, Any]:

@@ -50,6 +50,11 @@ class Says(dspy.Module):  # type: ignore[misc]
                 os._exit(9)
             case "caused":
                 raise ValueError("because") from KeyError("k")
+            case "best of several":
+                return dspy.BestOfN(self.label, N=2, reward_fn=lambda *_: 1.0, threshold=1.0)(text="text 1")
+            case "side by side":
+                pairs = [(self.label, {"text": "text 1"}), (self.label, {"text": "hello"})]
+                return dspy.Parallel(num_threads=2, disable_progress_bar=True)(pairs)[0]
             case "fragile":
                 for _ in range(2):
                     dspy.settings.trace.append((self.label, {}, Fragile()))

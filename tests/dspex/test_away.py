@@ -123,10 +123,10 @@ async def test_language_models_are_asked_here(runtime: Runtime) -> None:
     program = await away(runtime)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         assert (await program.acall(text="hello")).label == "no"
-        for text in ("async inside", "loop of its own", "replaced"):
+        for text in ("async inside", "loop of its own", "side by side", "best of several", "replaced"):
             assert (await told(program, text)).label == "yes"
-    assert engine.calls == 4
-    assert len(lm.history) == 3  # that of the copy is its own
+    assert engine.calls == 7
+    assert len(lm.history) == 5  # those of copies are their own
 
 
 async def test_async_code_has_to_await(runtime: Runtime) -> None:
@@ -184,6 +184,10 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
     """Whether the program has given up one question, or the caller the whole call, which goes on in its thread."""
     let, gate = asyncio.Event(), threading.Event()
 
+    def wait(_: int) -> None:
+        if not let.is_set():
+            gate.wait()
+
     class Late:
         async def complete(self, request: Any) -> Any:
             if "first" in request.messages[-1].parts[0].text:
@@ -193,13 +197,14 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
                 await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.05)
             return known.complete(request)
 
-    known = KnownEngine(LABELS, base=1.0, before=lambda _: None if let.is_set() else gate.wait() and None)
+    known = KnownEngine(LABELS, base=1.0, before=wait)
     lm = dspy.LM("a/b", engine=known, async_engine=Late(), cache=False)
     program = await away(runtime, timeout=5.0)
     program.label.lm = lm
     with dspy.context(lm=lm):
         assert (await program.acall(text="impatient")).label in LABELS.values()
     let.clear()
+    program.label.lm = None
     hasty = proxy(program, Door(runtime, program.dspex_door.address, timeout=0.2))
     with dspy.context(lm=sync_only(known)), pytest.raises(AgentTimeout):
         await told(hasty, "text 1")
