@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import pickle
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -33,6 +34,16 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         if isinstance(obj, BaseException):
             return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
         return super().reducer_override(obj)
+
+
+def send_by_value(kind: type) -> None:
+    """Have a class that no other process could import, as its module was made here, sent as a whole.
+
+    Those of ``__main__``, such as a notebook's, always are.
+    """
+    module = sys.modules.get(kind.__module__)
+    if module is not None and module.__spec__ is None and kind.__module__ != "__main__":
+        cloudpickle.register_pickle_by_value(module)
 
 
 class Passage:

@@ -24,7 +24,7 @@ from dspex._compat import (
 )
 from dspex.invoke import Invoke
 from dspex.process.channel import Frame
-from dspex.process.passage import Passage
+from dspex.process.passage import Passage, send_by_value
 
 
 class Visit:
@@ -74,6 +74,8 @@ class Visit:
             NotTransferable: something of it cannot be sent.
         """
         request = self._request
+        for each in self._modules.values():
+            send_by_value(type(each))
         module = self.passage.pack(f"the program {type(request.module).__name__}", request.module)
         self._inside = True
         settings = {key: self.passage.pack(f"the setting {key!r}", value) for key, value in shipped_settings().items()}

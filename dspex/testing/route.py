@@ -1,4 +1,4 @@
-"""A pytest plugin: every program that a test calls runs in an agent. See ``docs/how-to/compatibility.md``.
+"""A pytest plugin: every program that a test calls runs in an agent. See ``docs/how-to/program-agents.md``.
 
 With ``-p dspex.testing.route``, each call of a ``dspy.Module`` from outside a program, sync or async, goes to an agent
 in another thread and event loop, and comes back. What a program calls within its run stays there. At the end it prints

@@ -18,7 +18,7 @@ import pytest
 from dspex import AgentDown, AgentTimeout, Door, NotTransferable, proxy, start_agent
 from dspex._compat import lm15
 from dspex.process import ProcessRunner
-from dspex.testing.engine import AsyncKnownEngine, KnownEngine, known_lm
+from dspex.testing.engine import AsyncKnownEngine, KnownEngine, exact, known_lm, task
 from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
 from supervision.events import Exited
 from tests.dspex.away_programs import Says
@@ -244,6 +244,22 @@ async def test_histories_and_traces_are_as_long_as_they_may_be(runtime: Runtime)
     assert trace[0][0] is program.label
     with dspy.context(lm=lm, trace=None):
         assert (await program.acall(text="hello")).label == "no"
+
+
+async def test_an_optimiser_makes_the_same_program_of_it(runtime: Runtime) -> None:
+    """As the trace has the caller's own predictors in it."""
+    examples, labels = task(12)
+    lm = known_lm(KnownEngine(labels, base=0.9))
+
+    def compiled(student: Any) -> Any:
+        teleprompter = dspy.BootstrapFewShot(metric=exact, max_bootstrapped_demos=3, max_labeled_demos=0)
+        with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
+            return teleprompter.compile(student, trainset=examples).dump_state()
+
+    program = await away(runtime)
+    found = await asyncio.to_thread(lambda: compiled(program))
+    assert found == await asyncio.to_thread(lambda: compiled(Says()))
+    assert len(found["label"]["demos"]) == 3
 
 
 async def test_a_callback_that_raises_is_logged(runtime: Runtime, caplog: pytest.LogCaptureFixture) -> None:

@@ -134,7 +134,7 @@ async def test_variables_are_chosen_with_the_rest(runtime: Runtime) -> None:
 
 
 def _never_after_the_first() -> Any:
-    left = [True, True]
+    left = [True] * 3  # for the defaults; for the first trial, chosen and applied
     return lambda _: bool(left and left.pop())
 
 
