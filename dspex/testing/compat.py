@@ -108,7 +108,8 @@ def run(path: Path, arguments: Sequence[str], *, routed: bool) -> Outcomes:
     with tempfile.TemporaryDirectory() as folder:
         report = Path(folder, "report.xml")
         plugin = ["-p", "dspex.testing.route"] if routed else []
-        command = [sys.executable, "-m", "pytest", str(path), "-q", f"--junitxml={report}", *plugin, *arguments]
+        options = [f"--junitxml={report}", "--continue-on-collection-errors", *plugin, *arguments]
+        command = [sys.executable, "-m", "pytest", str(path), "-q", *options]
         done = subprocess.run(
             command, stdin=DEVNULL, stdout=PIPE, stderr=STDOUT, text=True, errors="replace", check=False
         )

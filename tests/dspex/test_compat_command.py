@@ -52,7 +52,7 @@ QUIET = ["--", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "ignore"]
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A folder with tests, and one that cannot even be read."""
+    """A folder with tests, and one with a file that cannot even be read, which is left out unless somebody says otherwise."""
     (tmp_path / "test_where.py").write_text(_TESTS)
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "test_away.py").write_text("raise ValueError")
@@ -60,18 +60,18 @@ def suite(tmp_path: Path) -> Path:
 
 
 def test_each_test_is_compared(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that pass only without an agent are what counts."""
-    assert main([str(suite), "--json", *QUIET]) == 1
+    """Those that pass only without an agent are what counts; a file that cannot be read is an error both times."""
+    assert main([str(suite), "--ignore", "nothing", "--json", *QUIET]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {
-        "bare": {"error": 1, "failed": 2, "passed": 2, "skipped": 1},
-        "routed": {"error": 1, "failed": 2, "passed": 2, "skipped": 1},
+        "bare": {"error": 2, "failed": 2, "passed": 2, "skipped": 1},
+        "routed": {"error": 2, "failed": 2, "passed": 2, "skipped": 1},
         "sync_calls": 4,
         "async_calls": 0,
         "broken": ["test_where::test_only_without_an_agent"],
         "mended": ["test_where::test_only_in_an_agent"],
     }
-    assert "in an agent: {'error': 1" in printed.err
+    assert "in an agent: {'error': 2" in printed.err
 
 
 def test_if_all_is_the_same_all_is_well(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -90,8 +90,8 @@ def test_if_all_is_the_same_all_is_well(suite: Path, capsys: pytest.CaptureFixtu
 
 def test_tests_that_cannot_be_run(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Nothing is compared with nothing."""
-    assert main([str(suite), "--ignore", "nothing", *QUIET]) == 2
-    assert "pytest ended with 2" in capsys.readouterr().err
+    assert main([str(suite), "--", "--no-such-option"]) == 2
+    assert "pytest ended with 4" in capsys.readouterr().err
     with pytest.raises(SystemExit, match="2"):
         main([str(suite / "no")])
     assert "there is no" in capsys.readouterr().err
