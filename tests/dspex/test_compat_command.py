@@ -52,7 +52,7 @@ QUIET = ["--", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "ignore"]
 
 @pytest.fixture
 def suite(tmp_path: Path) -> Path:
-    """A folder with tests, and one with a file that cannot even be read, which is left out unless somebody says otherwise."""
+    """A folder with tests; one inside, with a file that cannot even be read, is left out unless somebody objects."""
     (tmp_path / "test_where.py").write_text(_TESTS)
     (tmp_path / "clients").mkdir()
     (tmp_path / "clients" / "test_away.py").write_text("raise ValueError")
