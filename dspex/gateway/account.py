@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Literal, NamedTuple
 
 import msgspec
@@ -46,6 +46,14 @@ class Ticket(NamedTuple):
 
     taken: list[tuple[Kind, Allowance, Taken]]
     expected: Use
+
+
+class Spent(NamedTuple):
+    """What counts towards one limit, as plain data; see `Allowance.dump`."""
+
+    kind: Kind
+    per: float
+    parts: list[tuple[float, float, float]]
 
 
 class Counts(msgspec.Struct):
@@ -103,6 +111,17 @@ class Account:
         self.counts.sent += used.sent
         self.counts.written += used.written
         self.counts.dollars += used.dollars
+
+    def dump(self, now: float) -> list[Spent]:
+        """Return what counts towards the limits, with ages instead of times."""
+        return [Spent(kind, per, each.dump(now)) for (kind, per), each in self._allowances.items()]
+
+    def load(self, now: float, spent: Iterable[Spent], older: float) -> None:
+        """Let what was dumped count, which is so many seconds older by now."""
+        for kind, per, parts in spent:
+            if (kind, per) in self._allowances:
+                aged = [(last + older, first + older, amount) for last, first, amount in parts]
+                self._allowances[kind, per].load(now, aged)
 
     def first_refusal(self, error: BudgetExceeded) -> bool:
         """Return whether this is the first of several refusals for the same reason."""

@@ -3,14 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
+import structlog
+
 from dspex.gateway.settings import BadGateway, Model, endpoints_of, models_of
+from dspex.gateway.spending import SpendingFile
 from dspex.gateway.switchboard import GATEWAY, Switchboard
 from dspex.local.address import LANGUAGE_MODEL
 from foundation.naming import own_name
 from foundation.protection import Breakers
-from supervision import Refuse, Request, handle
+from supervision import ExitReason, Message, Refuse, Request, handle
+
+_log = structlog.get_logger(__name__)
+
+#: Seconds between two looks whether anything was spent.
+_KEEP = 1.0
 
 
 class DescribeModels(Request[Mapping[str, Model]], frozen=True):
@@ -32,29 +41,42 @@ class Configure(Request[None], frozen=True):
     models: Mapping[str, Any] = {}
 
 
+class Keep(Message, frozen=True):
+    """Write down what was spent."""
+
+
 class Gateway(Breakers):
     """One place for all language models: limits, budgets, circuit breakers, fallbacks and hedging.
 
     A program asks it as it asks any language model: `gateway_lm` returns one, and ``gateway/NAME`` is a model string
     for `dspex.ProgramActor`. Requests do not go through its mailbox; it keeps the table that says who answers, and the
-    state of the breakers. What was used belongs to the runtime: it is not forgotten when this actor restarts, but when
-    the process ends. It is named ``gateway`` unless started with another name.
+    state of the breakers. What was used belongs to the runtime, and is not forgotten when this actor restarts. It is
+    named ``gateway`` unless started with another name.
 
     Args:
         endpoints: what can answer: an `Endpoint`, or a mapping with its fields, by name.
         models: what can be asked: a `Model`, or a mapping with its fields, by name.
         server: under which name the embedded language model is found.
+        spending: a file in which it is kept what was spent, so that budgets hold over restarts of the process; written
+            every second in which anything was spent. None to forget it when the process ends.
 
     Raises:
         BadGateway: at its start, if an endpoint or a model makes no sense.
     """
 
     default_name = GATEWAY
+    trap_exit = True
 
     def __init__(
-        self, endpoints: Mapping[str, Any], models: Mapping[str, Any], *, server: str = LANGUAGE_MODEL
+        self,
+        endpoints: Mapping[str, Any],
+        models: Mapping[str, Any],
+        *,
+        server: str = LANGUAGE_MODEL,
+        spending: str | Path | None = None,
     ) -> None:
         self._given = (endpoints, models)
+        self._spending = spending
         self._server = server
 
     def init(self) -> None:
@@ -65,11 +87,30 @@ class Gateway(Breakers):
         if self._board.given != self._given:
             endpoints, models = self._given
             self._install(endpoints, models)
-            self._board.given = self._given
+        self._file = None if self._spending is None else SpendingFile(Path(self._spending), self.runtime.clock)
+        if self._file is not None:
+            if self._board.given is None:
+                self._file.read(self._board.accounts)
+            self.send_interval(_KEEP, Keep())
+        self._board.given = self._given
 
     def _install(self, endpoints: Mapping[str, Any], models: Mapping[str, Any]) -> None:
         found = endpoints_of(endpoints)
         self._board.install(found, models_of(models, found), self._server)
+
+    @handle
+    def keep(self, message: Keep) -> None:
+        """Write down what was spent."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(self._board.accounts)
+        except OSError as error:
+            _log.error("what was spent is not kept", file=str(self._spending), error=str(error))
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Write down what was spent."""
+        self.keep(Keep())
 
     @handle
     def configure(self, request: Configure) -> None:

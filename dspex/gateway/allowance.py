@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from bisect import bisect_left
 from collections import deque
+from collections.abc import Iterable
 from itertools import accumulate
 
 #: Into so many parts a period is divided: what was used within one of them is forgotten together.
@@ -15,9 +16,10 @@ class Taken:
 
     __slots__ = ("amount", "counts", "first", "last")
 
-    def __init__(self, now: float) -> None:
-        self.first = self.last = now
-        self.amount = 0.0
+    def __init__(self, last: float, first: float, amount: float) -> None:
+        self.last = last
+        self.first = first
+        self.amount = amount
         self.counts = True
 
 
@@ -66,12 +68,22 @@ class Allowance:
     def take(self, now: float, amount: float) -> Taken:
         """Take an amount, whether there is room or not."""
         if not self._taken or now >= self._taken[-1].first + self.per / PARTS:
-            self._taken.append(Taken(now))
+            self._taken.append(Taken(now, now, 0.0))
         found = self._taken[-1]
         found.last = now
         found.amount += amount
         self._used += amount
         return found
+
+    def dump(self, now: float) -> list[tuple[float, float, float]]:
+        """Return what counts: how old its youngest and its oldest part are, in seconds, and how much it is."""
+        self.used(now)
+        return [(now - one.last, now - one.first, one.amount) for one in self._taken]
+
+    def load(self, now: float, parts: Iterable[tuple[float, float, float]]) -> None:
+        """Let what was dumped count, and nothing else."""
+        self._taken = deque(Taken(now - last, now - first, amount) for last, first, amount in parts)
+        self._used = sum(one.amount for one in self._taken)
 
     def settle(self, taken: Taken, difference: float) -> None:
         """Correct an amount that was taken, now that it is known; one that is forgotten counts no more."""

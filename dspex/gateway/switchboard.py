@@ -54,7 +54,7 @@ class Switchboard:
         self.given: object = None
         self.lanes: Mapping[str, Lane] = {}
         self.models: Mapping[str, Model] = {}
-        self._accounts: dict[str, Account] = {}
+        self.accounts: dict[str, Account] = {}
         self._tallies: dict[str, Tally] = {}
 
     def install(self, endpoints: Mapping[str, Endpoint], models: Mapping[str, Model], server: str) -> None:
@@ -66,7 +66,7 @@ class Switchboard:
         made = {name: self._made(name, endpoint, server) for name, endpoint in endpoints.items()}
         breakers = known_breakers(self.runtime, self.name)
         for name, (endpoint, _, _) in made.items():
-            self._accounts.setdefault(name, Account(name)).allow(endpoint)
+            self.accounts.setdefault(name, Account(name)).allow(endpoint)
             if name in breakers:
                 breakers[name].options = endpoint.breaker
         for name in models:
@@ -93,7 +93,7 @@ class Switchboard:
         known = self.lanes.get(name)
         if known is not None and known.endpoint == endpoint:
             return known
-        return Lane(self.runtime, name, endpoint, lm, price, self._accounts[name], self.name)
+        return Lane(self.runtime, name, endpoint, lm, price, self.accounts[name], self.name)
 
     async def complete(self, model: str, request: Any) -> Any:
         """Return the answer to a request.
@@ -176,7 +176,7 @@ class Switchboard:
         now = self.runtime.clock.time()
         breakers = known_breakers(self.runtime, self.name)
         for name in self.lanes:
-            account = self._accounts[name]
+            account = self.accounts[name]
             labels = (("gateway", self.name), ("endpoint", name))
             counts = account.counts
             yield Reading("lm_requests", "Requests to endpoints of the gateway.", "counter", labels, counts.requests)

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import dspy
 import pytest
+from structlog.testing import capture_logs
 
 from dspex import Accounts, ProgramActor, gateway_lm
 from dspex._compat import lm15, plain_response, streamed_words, token_price
 from dspex.gateway import BadGateway, BudgetSpent, Configure, DescribeModels, Endpoint, FellBack, Gateway, Model, Price
+from dspex.gateway.actor import Keep
 from dspex.gateway.switchboard import board_of
 from dspex.lm import BadSetting, select
 from dspex.testing.engine import KnownEngine
 from foundation.events import BreakerChanged
 from foundation.programs import Busy, RunProgram, Unavailable
 from foundation.readings import readings_of
-from supervision import ChildSpec, Runtime, Supervisor
+from supervision import ChildSpec, Runtime, StartError, Supervisor
 from supervision.events import Event, Restarted
 from tests.dspex.fake_llama import FakeLlama
 
@@ -351,6 +354,80 @@ async def test_what_was_spent_is_not_forgotten_by_a_restart(start: Start, runtim
     with pytest.raises(dspy.LMRateLimitError):
         await ask(lm)
     assert reading(runtime, "lm_requests", endpoint="a") == 1
+
+
+async def test_what_was_spent_is_kept_in_a_file(tmp_path: Path) -> None:
+    """A budget for an hour is not new because the process is; but an hour later it is."""
+    path = tmp_path / "kept" / "spending.json"
+    script = Script(ANSWER)
+    endpoints = {"a": {"lm": script.lm(), "budgets": [{"requests": 2, "per": "hour"}, {"tokens": 9999}]}}
+
+    async def again(pause: float, more: int, **changed: Any) -> list[float]:
+        """Begin anew some seconds later, ask so often, and tell how many requests are left before and after."""
+        clock = Clock(pause)
+        async with Runtime(reports=False, clock=clock) as runtime:
+            models = {"fast": {"endpoints": list({**endpoints, **changed})}}
+            actor = await runtime.spawn(Gateway, {**endpoints, **changed}, models, spending=str(path))
+            found = [reading(runtime, "lm_budget_left", budget="requests per hour")]
+            for _ in range(more):
+                await ask(gateway_lm(runtime, "fast"))
+            found.append(reading(runtime, "lm_budget_left", budget="requests per hour"))
+            await actor.stop()
+            return found
+
+    assert await again(0, 1) == [2, 1]
+    written = path.stat().st_mtime_ns
+    assert await again(60, 0) == [1, 1]
+    assert path.stat().st_mtime_ns == written
+    assert await again(120, 1) == [1, 0]
+    assert await again(3601, 0) == [1, 1]  # the first request is an hour old
+    assert await again(3800, 0, a={"lm": script.lm()}) == [0, 0]  # it has no such budget any more
+    assert await again(3800, 0) == [2, 2]
+    endpoints["b"] = endpoints.pop("a")
+    assert await again(120, 0) == [2, 2]
+    path.write_text("{")
+    with pytest.raises(StartError, match="remove it") as caught:
+        await again(0, 0)
+    assert isinstance(caught.value.__cause__, BadGateway)
+
+
+class Clock:
+    """A clock in a process that has begun so many seconds after the others; an hour there is none here."""
+
+    def __init__(self, pause: float) -> None:
+        self._pause = pause
+        self._loop = asyncio.get_running_loop()
+
+    def time(self) -> float:
+        """Seconds of this process."""
+        return 5.0
+
+    def wall_time(self) -> float:
+        """Seconds since 1970."""
+        return 1e9 + self._pause
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._loop, name)
+
+
+async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path) -> None:
+    """If that fails, the gateway goes on, and says so."""
+    path = tmp_path / "spending.json"
+    models = {"fast": {"endpoints": ["a"]}}
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    await ask(gateway_lm(runtime, "fast"))
+    actor.cast(Keep())
+    await actor.call(DescribeModels())
+    assert path.exists()
+    await actor.stop()
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    path.unlink()
+    path.mkdir()
+    await ask(gateway_lm(runtime, "fast"))
+    actor.cast(Keep())
+    with capture_logs() as logs:
+        assert await actor.call(DescribeModels())
+    assert [entry["event"] for entry in logs] == ["what was spent is not kept"]
 
 
 async def test_the_configuration_is_changed_while_it_is_used(start: Start, runtime: Runtime) -> None:
