@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
-from dspex._compat import answering_lm, lm15
+from dspex._compat import answering_lm
+from dspex._loops import awaited_in, waited_in
 from dspex.gateway.settings import BadGateway
 from dspex.gateway.switchboard import GATEWAY, Switchboard, board_of
 from dspex.lm import GATEWAY_PREFIX
@@ -48,32 +48,18 @@ class _Caller:
         self._model = model
 
     async def answer(self, request: Any, _: Any) -> Any:
-        asked = self._board.complete(self._model, request)
-        if asyncio.get_running_loop() is self._board.loop:
-            return await asked
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(asked, self._board.loop))
+        return await awaited_in(self._board.loop, self._board.complete(self._model, request))
 
     def answer_sync(self, request: Any, _: Any) -> Any:
         return self._wait(self._board.complete(self._model, request))
 
     async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
         events = self._board.stream(self._model, request)
-        there = asyncio.get_running_loop() is not self._board.loop
         try:
-            while True:
-                step = _next(events)
-                if there:
-                    event = await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(step, self._board.loop))
-                else:
-                    event = await step
-                if event is None:
-                    return
+            while (event := await awaited_in(self._board.loop, _next(events))) is not None:
                 yield event
         finally:
-            if there:
-                asyncio.run_coroutine_threadsafe(_close(events), self._board.loop)
-            else:
-                await events.aclose()
+            await awaited_in(self._board.loop, _close(events))
 
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
         events = self._board.stream(self._model, request)
@@ -84,17 +70,7 @@ class _Caller:
             self._wait(_close(events))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            here = asyncio.get_running_loop()
-        except RuntimeError:
-            here = None
-        if here is self._board.loop:
-            work.close()
-            raise lm15.ConfigurationError(
-                f"gateway/{self._model} was called in the thread of the event loop that is to answer: it would wait for"
-                " itself. Use acall, or run the program in a thread (asyncio.to_thread, dspy.asyncify)"
-            )
-        return asyncio.run_coroutine_threadsafe(work, self._board.loop).result()
+        return waited_in(self._board.loop, work, GATEWAY_PREFIX + self._model)
 
 
 async def _next(events: AsyncGenerator[Any]) -> Any:

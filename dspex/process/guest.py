@@ -14,7 +14,8 @@ from typing import Any, TypeVar
 
 import anyio
 
-from dspex._compat import away_settings, is_away, lm15, module_paths, stand_in_callback, stand_in_lm, under_call
+from dspex._compat import away_settings, is_away, module_paths, stand_in_callback, stand_in_lm, under_call
+from dspex._loops import awaited_in, is_here, waited_in
 from dspex.process.channel import Channel, Frame
 from dspex.process.passage import NotTransferable, Passage
 from dspex.running import run_module
@@ -126,11 +127,7 @@ class Stay:
         self._send(Frame(kind, self._frame.run, data=data))
 
     def _send(self, frame: Frame) -> None:
-        try:
-            here = asyncio.get_running_loop() is self._guest.loop
-        except RuntimeError:
-            here = False
-        if here:
+        if is_here(self._guest.loop):
             self._guest.channel.send(frame)
         else:
             self._guest.loop.call_soon_threadsafe(self._guest.channel.send, frame)
@@ -154,27 +151,13 @@ class Stay:
 
     async def ask(self, kind: str, *values: Any) -> Any:
         """Ask the caller something, and return the answer; in any event loop."""
-        return await self._there(self._last(kind, values))
+        return await awaited_in(self._guest.loop, self._last(kind, values))
 
     async def _last(self, kind: str, values: tuple[Any, ...]) -> Any:
         return [value async for value in self.asked(kind, *values)][-1]
 
-    async def _there(self, work: Coroutine[Any, Any, T]) -> T:
-        if asyncio.get_running_loop() is self._guest.loop:
-            return await work
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, self._guest.loop))
-
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        try:
-            here = asyncio.get_running_loop() is self._guest.loop
-        except RuntimeError:
-            here = False
-        if here:
-            work.close()
-            raise lm15.ConfigurationError(
-                "a language model was called without await in async code, in an agent's process; use acall there"
-            )
-        return asyncio.run_coroutine_threadsafe(work, self._guest.loop).result()
+        return waited_in(self._guest.loop, work, "a language model, in an agent's process,")
 
     # -- the engine of a language model that has stayed there ------------------------------------------------------
 
@@ -189,7 +172,7 @@ class Stay:
     async def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
         """Have a language model asked, and return the events of its answer."""
         events = self.asked("stream", self._kept[number], request)
-        while (event := await self._there(_next(events))) is not None:
+        while (event := await awaited_in(self._guest.loop, _next(events))) is not None:
             yield event
 
     def stream_sync(self, number: int, request: Any) -> Iterator[Any]:

@@ -134,7 +134,7 @@ async def test_async_code_has_to_await(runtime: Runtime) -> None:
     program = await away(runtime)
     with dspy.context(lm=known_lm(KnownEngine(LABELS))):
         for text in ("block", "block and stream"):
-            with pytest.raises((dspy.LMError, lm15.ConfigurationError), match="use acall there"):
+            with pytest.raises((dspy.LMError, lm15.ConfigurationError), match="Use acall there"):
                 await program.acall(text=text)
 
 

@@ -568,7 +568,7 @@ async def test_what_it_costs_is_on_the_programs_bill(start: Start, runtime: Runt
 @pytest.mark.usefixtures("quiet")
 async def test_the_loop_does_not_wait_for_itself(start: Start) -> None:
     lm = await start({"a": Script(ANSWER)})
-    with dspy.context(lm=lm), pytest.raises(dspy.LMError, match="Use acall"):
+    with dspy.context(lm=lm), pytest.raises(dspy.LMError, match="Use acall there"):
         dspy.Predict("text -> label")(text="hello")
 
 
