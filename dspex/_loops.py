@@ -35,7 +35,7 @@ def waited_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], wha
     if is_here(loop):
         work.close()
         raise lm15.ConfigurationError(
-            f"{what} was called without await in the thread of the event loop that is to answer: it would wait for itself."
-            " Use acall there, or run the program in a thread (asyncio.to_thread, dspy.asyncify)"
+            f"{what} was called without await in the thread of the event loop that is to answer: it would wait for"
+            " itself. Use acall there, or run the program in a thread (asyncio.to_thread, dspy.asyncify)"
         )
     return asyncio.run_coroutine_threadsafe(work, loop).result()

@@ -9,6 +9,7 @@ import asyncio
 import os
 import signal
 import threading
+from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,10 @@ import pytest
 
 from dspex import AgentDown, AgentTimeout, Door, NotTransferable, proxy, start_agent
 from dspex._compat import lm15
+from dspex.invoke import Invoke
 from dspex.process import ProcessRunner
+from dspex.process.channel import Frame
+from dspex.process.visit import Visit
 from dspex.testing.engine import AsyncKnownEngine, KnownEngine, exact, known_lm, task
 from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
 from supervision.events import Exited
@@ -106,6 +110,15 @@ async def test_what_cannot_be_read_here_fails_the_call(runtime: Runtime) -> None
     with pytest.raises(ValueError, match="it is broken"):
         await told(program, "fragile")
     assert (await told(program, "pid")).calls == 1
+
+
+async def test_of_a_call_that_has_failed_nothing_more_is_heard() -> None:
+    """Its process may have sent the result already."""
+    visit = Visit(1, Invoke(Says(), False, (), {}, copy_context(), ""), lambda _: None)
+    visit.take(Frame("raised", data=visit.passage.pack("", ValueError("first"))))
+    visit.take(Frame("returned", data=visit.passage.pack("", "second")))
+    with pytest.raises(ValueError, match="first"):
+        await visit.result
 
 
 async def test_errors_tell_where_they_come_from(runtime: Runtime) -> None:
