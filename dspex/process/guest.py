@@ -108,8 +108,9 @@ class Stay:
         error.add_note(f"\nIn the process of the agent:\n{text}")
         try:
             self._end("raised", "what it raised", error)
-        except NotTransferable:
-            self._end("raised", "an error", NotTransferable(f"the error {type(error).__name__}: {error}", "see notes"))
+        except NotTransferable as refused:
+            said = NotTransferable(f"the error {type(error).__name__}: {error}", str(refused.__cause__))
+            self._end("raised", "an error", said)
 
     def _end(self, kind: str, what: str, value: Any) -> None:
         self._guest.channel.send(Frame(kind, self._frame.run, data=self._passage.pack(what, value)))
