@@ -98,7 +98,7 @@ async def test_what_cannot_be_sent_is_named(runtime: Runtime) -> None:
         await program.acall(text="hello")
     with pytest.raises(NotTransferable, match="what it returned"):
         await told(program, "lock")
-    with pytest.raises(NotTransferable, match="ValueError: it holds a lock.* cannot pickle"):
+    with pytest.raises(NotTransferable, match=r"ValueError: it holds a lock.* cannot pickle"):
         await told(program, "error with a lock")
     program.lock = lock
     with pytest.raises(NotTransferable, match="the program Says"):
