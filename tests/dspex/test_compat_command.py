@@ -47,7 +47,11 @@ def test_errs(broken):
 def test_skipped():
     pass
 """
-QUIET = ["--", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "ignore"]
+
+
+def quiet(suite: Path) -> list[str]:
+    """Return arguments for pytest with which it is the same whoever asks: names begin at the suite."""
+    return ["--", f"--rootdir={suite}", "-p", "no:cacheprovider", "-p", "no:randomly", "-W", "ignore"]
 
 
 @pytest.fixture
@@ -61,7 +65,7 @@ def suite(tmp_path: Path) -> Path:
 
 def test_each_test_is_compared(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that pass only without an agent are what counts; a file that cannot be read is an error both times."""
-    assert main([str(suite), "--ignore", "nothing", "--json", *QUIET]) == 1
+    assert main([str(suite), "--ignore", "nothing", "--json", *quiet(suite)]) == 1
     printed = capsys.readouterr()
     assert json.loads(printed.out) == {
         "bare": {"error": 2, "failed": 2, "passed": 2, "skipped": 1},
@@ -75,7 +79,7 @@ def test_each_test_is_compared(suite: Path, capsys: pytest.CaptureFixture[str]) 
 
 
 def test_if_all_is_the_same_all_is_well(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main([str(suite), *QUIET, "-k", "test_the_same or test_only_in"]) == 0
+    assert main([str(suite), *quiet(suite), "-k", "test_the_same or test_only_in"]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[:3] == [
         "              bare   in an agent",
