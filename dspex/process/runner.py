@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from dspex._lifetime import on_end
 from dspex.invoke import Invoke
 from dspex.process.channel import Channel
-from dspex.process.visit import Visit
+from dspex.process.visit import Visit, given_up
 from dspex.runner import Runner
 from supervision import Message, Stop, handle
 from supervision.isolation.process import exit_reason
@@ -81,6 +81,8 @@ class ProcessRunner(Runner):
             visit = self._visits.get(frame.run)
             if visit is not None:
                 visit.take(frame)
+            elif frame.number:
+                self._channel.send(given_up(frame))
         ref.cast(ProcessEnded(exit_reason(await self._process.wait())))
 
     @handle

@@ -14,6 +14,7 @@ from dspex._compat import (
     call_back,
     is_callback,
     is_language_model,
+    lm15,
     module_paths,
     note_history,
     note_trace,
@@ -125,6 +126,9 @@ class Visit:
                 async with aclosing(self._asking(values[0]).stream(values[1])) as events:
                     async for event in events:
                         self._reply("event", frame, event)
+        except asyncio.CancelledError:
+            self._send(given_up(frame))
+            raise
         except Exception as error:
             self._reply("failed", frame, error)
         else:
@@ -149,3 +153,10 @@ class Visit:
             task.cancel()
         if not self.result.done() or self.result.cancelled():
             self._send(Frame("cancel", self._number))
+
+
+def given_up(question: Frame) -> Frame:
+    """Return the answer to a question of a run that nobody waits for: a thread goes on there until it hears it."""
+    error = lm15.LM15Error("the caller has given the call up")
+    data = Passage(lambda _: None, lambda _: None).pack("an error", error)
+    return Frame("failed", question.run, question.number, data)

@@ -10,6 +10,10 @@ from typing import Any
 import dspy
 from dspy.utils.syncify import syncify
 
+#: In the process of the agent: how a thread has ended.
+ENDED: list[str] = []
+GONE = threading.Event()
+
 
 class Fragile:
     """Can be read in its own process only."""
@@ -59,6 +63,8 @@ class Says(dspy.Module):  # type: ignore[misc]
                 for _ in range(2):
                     dspy.settings.trace.append((self.label, {}, Fragile()))
                 return dspy.Prediction()
+            case "threads end" | "wait for the thread":
+                return self._thread(text)
             case "async inside":
                 return syncify(self.label)(text="text 1")
             case "loop of its own":
@@ -67,6 +73,19 @@ class Says(dspy.Module):  # type: ignore[misc]
                 with dspy.context(lm=dspy.settings.lm.copy(temperature=0.5)):
                     return self.label(text="text 1")
         return self.label(text=text)
+
+    def _thread(self, text: str) -> Any:
+        """Tell in one run how another has ended."""
+        if text == "wait for the thread":
+            GONE.wait()
+            return dspy.Prediction(errors=ENDED)
+        for _ in range(2):  # it does not take no for an answer at once
+            try:
+                self.label(text="text 1")
+            except dspy.LMError as error:
+                ENDED.append(str(error))
+        GONE.set()
+        return None
 
     async def aforward(self, text: str) -> Any:
         """Do it, in a task."""

@@ -219,10 +219,12 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
     let.clear()
     program.label.lm = None
     hasty = proxy(program, Door(runtime, program.dspex_door.address, timeout=0.2))
-    with dspy.context(lm=sync_only(known)), pytest.raises(AgentTimeout):
-        await told(hasty, "text 1")
+    quiet = dspy.utils.callback.BaseCallback()
+    with dspy.context(lm=sync_only(known), callbacks=[quiet]), pytest.raises(AgentTimeout):
+        await told(hasty, "threads end")
     gate.set()
-    assert (await told(program, "pid")).calls == 1
+    ended = await told(program, "wait for the thread")
+    assert ["the caller has given the call up" in error for error in ended.errors] == [True, True]
 
 
 def sync_only(engine: KnownEngine) -> Any:
