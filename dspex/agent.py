@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from itertools import count
-from typing import Any, Literal
+from typing import Any
 
 from dspex._compat import overrides, routed_class
 from dspex.door import Door
 from dspex.home import default_home
-from dspex.process import ProcessRunner
+from dspex.process import runner_of
 from dspex.program import load
-from dspex.runner import Runner
 from dspex.supervisor import AGENTS
 from supervision import Address, ChildSpec, Runtime, start_child
 
@@ -56,7 +55,7 @@ async def start_agent(
     timeout: float | None = None,
     retries: int = 3,
     patience: float = 5.0,
-    isolation: Literal["none", "process"] = "none",
+    isolation: str = "none",
 ) -> Any:
     """Start a supervised agent for a program, and return the program, whose calls go to the agent.
 
@@ -77,7 +76,7 @@ async def start_agent(
         timeout: seconds that a call may take; None for any time.
         retries: how often a call is sent again when the agent has died under it.
         patience: seconds that a call waits for the restart of its agent.
-        isolation: ``process`` to run it in an OS process of its own; see `dspex.process.ProcessRunner`.
+        isolation: ``process`` to run it in an OS process of its own; see `dspex.ProcessRunner`.
 
     Raises:
         BadProgram, BadOption: there is no such program, or an option is wrong.
@@ -86,8 +85,7 @@ async def start_agent(
     found = load(program)
     key = name or f"dspex.agent:{type(found).__name__}:{next(_numbers)}"
     declared = {**overrides(), **(settings or {})}
-    runner = {"none": Runner, "process": ProcessRunner}[isolation]
-    spec = ChildSpec(key, runner, (concurrency, waiting, declared), name=key)
+    spec = ChildSpec(key, runner_of(isolation), (concurrency, waiting, declared), name=key)
     await start_child(runtime.name(AGENTS) if supervisor is None else supervisor, spec)
     return proxy(found, Door(runtime, runtime.name(key), timeout=timeout, retries=retries, patience=patience))
 

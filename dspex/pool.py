@@ -12,8 +12,8 @@ import msgspec
 from dspex._compat import overrides
 from dspex.agent import proxy
 from dspex.door import Door
+from dspex.process import runner_of
 from dspex.program import load
-from dspex.runner import Runner
 from dspex.supervisor import AGENTS
 from foundation.programs import Busy
 from supervision import Address, ChildSpec, Name, Ref, Runtime, Supervisor, start_child
@@ -66,16 +66,20 @@ class PoolDoor(Door):
                 del self._calls[ref]
 
 
-def team(members: Sequence[str], concurrency: int, settings: Mapping[str, Any]) -> ChildSpec:
+def team(members: Sequence[str], concurrency: int, settings: Mapping[str, Any], isolation: str = "none") -> ChildSpec:
     """Return the supervisor of a pool's agents.
 
     Args:
         members: their names.
         concurrency: how many calls each runs at the same time.
         settings: for ``dspy.context``, where a caller has not overridden them.
+        isolation: ``process`` for an OS process each.
+
+    Raises:
+        BadOption: there is no such isolation.
     """
     each = (concurrency, None, settings)
-    agents = [ChildSpec(number, Runner, each, name=member) for number, member in enumerate(members)]
+    agents = [ChildSpec(number, runner_of(isolation), each, name=member) for number, member in enumerate(members)]
     budget = {"max_restarts": 100 + len(members), "max_seconds": 1.0}
     return ChildSpec("team", Supervisor, (agents,), budget)
 
@@ -90,6 +94,7 @@ async def start_pool(
     concurrency: int = 64,
     limit: int | None = None,
     settings: dict[str, Any] | None = None,
+    isolation: str = "none",
     **options: Any,
 ) -> Any:
     """Start several supervised agents for a program, and return the program, whose calls go to one of them.
@@ -103,6 +108,7 @@ async def start_pool(
         concurrency: how many calls each runs at the same time.
         limit: how many calls the pool may have, running and waiting; the next raises `MailboxFull`.
         settings: for ``dspy.context``, where a caller has not overridden them.
+        isolation: ``process`` for an OS process each; see `dspex.ProcessRunner`.
         options: for `Door`: ``timeout``, ``retries``, ``patience``.
 
     Raises:
@@ -113,6 +119,6 @@ async def start_pool(
     found = load(program)
     members = [f"{name}.{number}" for number in range(size)]
     declared = {**overrides(), **(settings or {})}
-    spec = msgspec.structs.replace(team(members, concurrency, declared), id=name, name=name)
+    spec = msgspec.structs.replace(team(members, concurrency, declared, isolation), id=name, name=name)
     await start_child(runtime.name(AGENTS) if supervisor is None else supervisor, spec)
     return proxy(found, PoolDoor(runtime, runtime.name(name), members, limit=limit, **options))

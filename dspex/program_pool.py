@@ -29,6 +29,7 @@ class ProgramPool(ProgramActor):
         waiting: how many more may wait, all together; the next is refused (`Busy`), which over HTTP is a 429. None for
             any number.
         retries: how often a request is run again when its agent has died with it.
+        isolation: ``process`` to give each agent an OS process; see `dspex.ProcessRunner`.
         options: as for `ProgramActor`: ``lm``, ``adapter``, ``settings``, ``versions``, ``signature``.
 
     Raises:
@@ -44,6 +45,7 @@ class ProgramPool(ProgramActor):
         concurrency: int = 16,
         waiting: int | None = 64,
         retries: int = 3,
+        isolation: str = "none",
         **options: Any,
     ) -> None:
         if size < 1:
@@ -51,13 +53,14 @@ class ProgramPool(ProgramActor):
         super().__init__(program, concurrency=concurrency, waiting=waiting, **options)
         self._size = size
         self._retries = retries
+        self._isolation = isolation
 
     async def init(self) -> None:
         """Start the agents."""
         await super().init()
         # Names of this incarnation alone: those of a pool that was killed may be held a moment longer.
         names = [f"{self.ref.path}#{self.ref.id}/{number}" for number in range(self._size)]
-        supervisor = team(names, self.concurrency, {})
+        supervisor = team(names, self.concurrency, {}, self._isolation)
         await self.spawn_link(Supervisor, *supervisor.args, **supervisor.kwargs)
         self._door = PoolDoor(self.runtime, self.runtime.name(self.ref.path), names, retries=self._retries)
 

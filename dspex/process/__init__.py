@@ -2,3 +2,4 @@
 
 from dspex.process.passage import NotTransferable as NotTransferable
 from dspex.process.runner import ProcessRunner as ProcessRunner
+from dspex.process.runner import runner_of as runner_of

@@ -18,6 +18,7 @@ from dspex.process.channel import Channel
 from dspex.process.visit import Visit, given_up
 from dspex.runner import Runner
 from supervision import Message, Stop, handle
+from supervision.errors import BadOption
 from supervision.isolation.process import exit_reason
 
 if TYPE_CHECKING:
@@ -111,3 +112,15 @@ class ProcessRunner(Runner):
         finally:
             del self._visits[number]
             visit.close()
+
+
+def runner_of(isolation: str) -> type[Runner]:
+    """Return the kind of agent that runs programs in this isolation.
+
+    Raises:
+        BadOption: there is none.
+    """
+    kinds = {"none": Runner, "process": ProcessRunner}
+    if isolation not in kinds:
+        raise BadOption("isolation", isolation, f"choose one of {', '.join(kinds)}")
+    return kinds[isolation]

@@ -16,14 +16,16 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex import AgentDown, AgentTimeout, Door, NotTransferable, proxy, start_agent
+from dspex import AgentDown, AgentTimeout, Door, NotTransferable, ProgramPool, proxy, start_agent
 from dspex._compat import lm15
 from dspex.invoke import Invoke
 from dspex.process import ProcessRunner
 from dspex.process.channel import Frame
 from dspex.process.visit import Visit
 from dspex.testing.engine import AsyncKnownEngine, KnownEngine, exact, known_lm, task
+from foundation.programs import RunProgram
 from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
+from supervision.errors import BadOption
 from supervision.events import Exited
 from tests.dspex.away_programs import Says
 
@@ -86,6 +88,22 @@ async def test_a_process_that_is_killed_ends_its_agent_and_the_other_way_round(r
     agent.kill()
     assert await agent.join() == KILLED
     assert (await told(program, "pid")).pid not in pids
+
+
+async def test_a_pool_of_processes_serves_a_program(runtime: Runtime) -> None:
+    """One that is killed is not noticed; language models are asked here."""
+    lm = known_lm(KnownEngine(LABELS, base=1.0))
+    pool = await runtime.spawn(ProgramPool, Says, lm=lm, size=2, isolation="process")
+    pid = RunProgram({"text": "pid"})
+    pids = {answer.outputs["pid"] for answer in await asyncio.gather(*(pool.call(pid) for _ in range(4)))}
+    assert len(pids) == 2
+    assert os.getpid() not in pids
+    os.kill(pids.pop(), signal.SIGKILL)
+    answers = await asyncio.gather(*(pool.call(RunProgram({"text": "hello"})) for _ in range(8)))
+    assert {answer.outputs["label"] for answer in answers} == {"no"}
+    assert len(lm.history) == 8
+    with pytest.raises(BadOption, match="choose one of none, process"):
+        await start_agent(runtime, Says(), isolation="thread")
 
 
 async def test_what_cannot_be_sent_is_named(runtime: Runtime) -> None:
