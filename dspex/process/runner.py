@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import socket
-import sys
 from collections.abc import Mapping
 from contextlib import suppress
 from contextvars import Context
@@ -19,7 +16,7 @@ from dspex.process.visit import Visit, given_up
 from dspex.runner import Runner
 from supervision import Message, Stop, handle
 from supervision.errors import BadOption
-from supervision.isolation.process import exit_reason
+from supervision.isolation.process import exit_reason, start_interpreter
 
 if TYPE_CHECKING:
     from supervision import ExitReason, Ref
@@ -60,12 +57,7 @@ class ProcessRunner(Runner):
         await super().init()
         self._visits: dict[int, Visit] = {}
         self._numbers = count(1)
-        ours, theirs = socket.socketpair()
-        with theirs:
-            arguments = ("-c", _CHILD, str(theirs.fileno()), json.dumps(sys.path))
-            self._process = await asyncio.create_subprocess_exec(
-                sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
-            )
+        self._process, ours = await start_interpreter(_CHILD)
         self._channel = await Channel.open(ours)
         on_end(self.ref, self._close)
         if await self._channel.receive() is None:

@@ -59,6 +59,27 @@ main()
 """
 
 
+async def start_interpreter(code: str) -> tuple[asyncio.subprocess.Process, socket.socket]:
+    """Start a fresh interpreter, and return it with this end of a socket that leads to it.
+
+    Args:
+        code: is run there. Its ``sys.argv`` has the number of the other end of the socket, and, as JSON, the import
+            path of this process.
+    """
+    ours, theirs = socket.socketpair()
+    ours.setblocking(False)
+    with theirs:
+        arguments = ("-c", code, str(theirs.fileno()), json.dumps(sys.path))
+        try:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
+            )
+        except BaseException:
+            ours.close()
+            raise
+    return process, ours
+
+
 class ChildProcess:
     """An OS process with one actor in it."""
 
@@ -75,18 +96,7 @@ class ChildProcess:
     @classmethod
     async def start(cls) -> ChildProcess:
         """Start a process: a fresh interpreter with the import path of this one."""
-        ours, theirs = socket.socketpair()
-        ours.setblocking(False)
-        with theirs:
-            arguments = ("-c", _CHILD, str(theirs.fileno()), json.dumps(sys.path))
-            try:
-                process = await asyncio.create_subprocess_exec(
-                    sys.executable, *arguments, stdin=asyncio.subprocess.DEVNULL, pass_fds=(theirs.fileno(),)
-                )
-            except BaseException:
-                ours.close()
-                raise
-        return cls(process, ours)
+        return cls(*await start_interpreter(_CHILD))
 
     async def send(self, frame: Frame) -> None:
         """Send a frame. If the process has ended, nothing happens: its end will be told."""
