@@ -10,6 +10,7 @@ from contextvars import Context, copy_context
 from typing import Any
 
 from dspex._compat import bare_acall, bare_call, inside_of, is_streamed, relayed
+from dspex._loops import awaited_in
 from dspex.errors import AgentDown, AgentTimeout, MailboxFull
 from dspex.invoke import Invoke
 from foundation.programs import Busy
@@ -77,12 +78,8 @@ class Door:
         """Run a module's ``aforward``. Cancelled, it cancels the run. Raises as `call`."""
         if inside_of(self.key):
             return await bare_acall(module, args, kwargs)
-        context = copy_context()
-        if asyncio.get_running_loop() is self._loop:
-            return await self.ask(module, True, args, kwargs, context)
-        context = relayed(context, self._loop)
-        ask = self.ask(module, True, args, kwargs, context)
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(ask, self._loop))
+        context = relayed(copy_context(), self._loop)
+        return await awaited_in(self._loop, self.ask(module, True, args, kwargs, context))
 
     @property
     def key(self) -> str:
