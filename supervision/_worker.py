@@ -29,9 +29,10 @@ class Worker:
         self._parked: asyncio.Future[None] | None = None
         self._spoilt = False
         self.draining = True
-        # Not in a copy of the context in which the need arose: that is some actor's, which may end long before.
-        self.task: asyncio.Task[None] = sched.loop.create_task(
-            self._work(), name=f"{sched.runtime.label}-worker", context=sched.base.copy()
+        # Not in a copy of the context in which the need arose: that is some actor's, which may end long before. And not
+        # by the loop's task factory: an eager one would run the work here and now, within whatever runs already.
+        self.task: asyncio.Task[None] = asyncio.Task(
+            self._work(), loop=sched.loop, name=f"{sched.runtime.label}-worker", context=sched.base.copy()
         )
 
     async def _work(self) -> None:

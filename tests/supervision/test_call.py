@@ -445,7 +445,7 @@ async def test_a_caller_outside_a_ring(runtime: Runtime) -> None:
 
     async def hidden(actor: Puppet) -> Any:
         after = second if actor.ref is first else first
-        return await asyncio.wait_for(after.call(Ask(hidden), timeout=None), 3.0)
+        return await asyncio.wait_for(asyncio.shield(after.call(Ask(hidden), timeout=None)), 3.0)
 
     async def ask(actor: Puppet) -> BaseException:
         return await error_of(first.call(Ask(hidden), timeout=1.0))

@@ -580,3 +580,25 @@ async def test_a_supervisor_that_is_killed_takes_its_children_along_at_close() -
     assert child is not None
     assert child.reason is not None
     assert child.reason != NORMAL
+
+
+@pytest.mark.parametrize("factory", [None, getattr(asyncio, "eager_task_factory", None)])
+async def test_actors_work_with_any_task_factory_of_their_loop(factory: Any) -> None:
+    """Also with one that lets a task begin before it is there (``asyncio.eager_task_factory``, from Python 3.12 on)."""
+
+    class Waits(Actor):
+        async def init(self) -> None:
+            await self.runtime.sleep(1)
+
+        @handle
+        async def ask(self, request: Ask) -> Any:
+            return await asyncio.create_task(answer())
+
+    async def answer() -> str:
+        await advance(1)
+        return "answer"
+
+    asyncio.get_running_loop().set_task_factory(factory)
+    async with Runtime() as runtime:
+        ref = await runtime.spawn(Waits)
+        assert await ref.call(Ask(lambda actor: None)) == "answer"
