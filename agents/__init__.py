@@ -137,3 +137,6 @@ from agents.tool import tool as tool
 from agents.view import ChildAgent as ChildAgent
 from agents.view import View as View
 from agents.work import ActionLike as ActionLike
+
+#: Whose package this is: others have packages of this name, see `foundation.installation`.
+__distribution__ = "foundation-otp"

@@ -1,4 +1,9 @@
+# ruff: noqa: E402  # whose the packages are is looked at before they are imported
 """The bridge: how agents, and any other actors, use the services of the platform. See ``docs/how-to/bridge.md``."""
+
+from foundation.installation import require_own
+
+require_own("supervision", "agents")
 
 from bridge.events import AgentEvent as AgentEvent
 from bridge.events import HealthChanged as HealthChanged
@@ -24,3 +29,6 @@ from bridge.registration import register_agents as register_agents
 from bridge.registration import start_and_register as start_and_register
 from bridge.signals import EventSignals as EventSignals
 from bridge.signals import EventSink as EventSink
+
+#: Whose package this is: others have packages of this name, see `foundation.installation`.
+__distribution__ = "foundation-otp"

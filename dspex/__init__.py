@@ -1,4 +1,9 @@
+# ruff: noqa: E402  # whose the packages are is looked at before they are imported
 """DSPy programs as supervised agents, with a small real language model that runs offline."""
+
+from foundation.installation import require_own
+
+require_own("supervision", "agents", "bridge")
 
 try:
     import dspy as dspy
@@ -53,3 +58,6 @@ from foundation.versions import ListVersions as ListVersions
 from foundation.versions import Swap as Swap
 from foundation.versions import UseVersion as UseVersion
 from foundation.versions import Version as Version
+
+#: Whose package this is: others have packages of this name, see `foundation.installation`.
+__distribution__ = "foundation-otp"

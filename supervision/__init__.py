@@ -153,3 +153,6 @@ from supervision.state_machine import state as state
 from supervision.supervisor import Strategy as Strategy
 from supervision.supervisor import Supervisor as Supervisor
 from supervision.timers import Timer as Timer
+
+#: Whose package this is: others have packages of this name, see `foundation.installation`.
+__distribution__ = "foundation-otp"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NoReturn
 
 from foundation._version import __version__
+from foundation.installation import PACKAGES, foreign
 from foundation.run.console import Console
 from foundation.run.logs import configure_logging, wants_colours
 from foundation.run.serve import Outcome, Service
@@ -114,6 +115,8 @@ def _importable(tree: str) -> Generator[None]:
 
 def _check(tree: Tree, console: Console) -> int:
     console.outline(tree)
+    for found in filter(None, map(foreign, PACKAGES)):
+        console.say(f"warning: {found}", "warning", message=str(found))
     return 0
 
 
