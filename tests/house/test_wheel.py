@@ -1,21 +1,23 @@
 """What is shipped: the wheel holds what it should, installs into an empty environment, and boots there."""
 
-import os
 import signal
 import subprocess
 import sys
 import tomllib
-import venv
 import zipfile
+from collections.abc import Callable
 from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 import foundation
+from tests.house.conftest import ROOT, bare, run
 
-ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.once
+
 PACKAGES = {"supervision", "foundation", "agents", "bridge", "dspex"}
+PLUGIN = "pytest_foundation.py"
 
 TREE = """\
 [[children]]
@@ -31,47 +33,10 @@ class Lamp(Actor):
 """
 
 
-def run(*command: object, cwd: Path = ROOT) -> str:
-    done = subprocess.run(
-        [str(word) for word in command], check=False, cwd=cwd, env=bare(), text=True, capture_output=True
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
-
-
-def bare() -> dict[str, str]:
-    """Return an environment in which nothing is measured, and the checkout is not on the path."""
-    return {key: value for key, value in os.environ.items() if not key.startswith(("COVERAGE_", "PYTHON"))}
-
-
 @pytest.fixture(scope="module")
-def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    place = tmp_path_factory.mktemp("wheel")
-    run(
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--no-deps",
-        "--no-build-isolation",
-        "-w",
-        place,
-        ROOT,
-    )
-    (built,) = place.glob("*.whl")
-    return built
-
-
-@pytest.fixture(scope="module")
-def scripts(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Return the folder of programs of a new environment that holds the wheel, and none of its extras."""
-    home = tmp_path_factory.mktemp("installed")
-    builder = venv.EnvBuilder()
-    builder.create(home)
-    place = Path(builder.ensure_directories(home).bin_path)
-    run(sys.executable, "-m", "pip", "--python", place / "python", "install", "--quiet", wheel)
-    return place
+def scripts(environment: Callable[..., Path]) -> Path:
+    """Return the folder of programs of an environment that holds the wheel, and none of its extras."""
+    return environment()
 
 
 @pytest.fixture
@@ -82,9 +47,15 @@ def tree(tmp_path: Path) -> Path:
     return file
 
 
-def test_the_wheel_holds_the_five_packages_and_nothing_else(wheel: Path) -> None:
+def test_the_wheel_holds_the_five_packages_and_the_plugin_for_pytest(wheel: Path) -> None:
     tops = {name.split("/")[0] for name in zipfile.ZipFile(wheel).namelist()}
-    assert {top for top in tops if not top.endswith(".dist-info")} == PACKAGES
+    assert {top for top in tops if not top.endswith(".dist-info")} == {*PACKAGES, PLUGIN}
+
+
+def test_all_that_a_bare_install_needs_has_wheels_for_the_next_python(wheel: Path, tmp_path: Path) -> None:
+    options = ["--quiet", "--python-version", "3.14", "--only-binary=:all:", "--dest", tmp_path]
+    run(sys.executable, "-m", "pip", "download", *options, wheel)
+    assert list(tmp_path.glob("msgspec-*-cp314-*.whl"))
 
 
 def test_type_checkers_take_the_annotations_of_each_package(wheel: Path) -> None:

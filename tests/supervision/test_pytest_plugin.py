@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
-from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from pytest_foundation import pytest_configure
 from supervision import Actor, ChildSpec, Request, Runtime, Supervisor, handle
 from supervision.events import Started
 from supervision.testing import Chaos, Crash, Kill, NotSurvived, Plan, Step, Victims, survives
@@ -268,6 +269,59 @@ def test_a_violation_of_a_check_is_not_survived() -> None:
         survives(start, use, plan=Plan((Step(0.5, Kill(), "/app/total"),)), seeds=[1])
 
 
-def test_the_plugin_is_found_by_its_entry_point() -> None:
-    assert "supervision.testing.pytest_plugin" in sys.modules
-    assert Path(sys.modules["supervision.testing.pytest_plugin"].__file__ or "").exists()
+def test_the_plugin_is_found_by_its_entry_point(pytestconfig: pytest.Config) -> None:
+    assert pytestconfig.pluginmanager.get_plugin("foundation") is sys.modules["pytest_foundation"]
+
+
+def test_whoever_needs_a_plugin_that_is_not_there_is_told(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\n")
+    pytester.makepyfile("def test_it(runtime):\n    pass\n")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio", "-p", "no:anyio")
+    assert "run: pip install 'foundation-otp[testing]'" in result.stdout.str()
+
+
+def test_virtual_time_with_a_pytest_asyncio_that_is_too_old_for_it_is_refused() -> None:
+    old = SimpleNamespace(
+        addinivalue_line=lambda *line: None,
+        getini=lambda name: True,
+        hook=SimpleNamespace(),
+        pluginmanager=SimpleNamespace(hasplugin=lambda name: True),
+    )
+    with pytest.raises(pytest.UsageError, match=r"virtual_clock = true: needs pytest-asyncio 1.4"):
+        pytest_configure(old)  # type: ignore[arg-type]
+
+
+def test_actors_do_not_run_on_other_backends_of_anyio(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\n")
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.fixture
+        def anyio_backend_name():
+            return "trio"
+
+        @pytest.mark.anyio
+        async def test_it(runtime, anyio_backend):
+            pass
+        """
+    )
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio")
+    assert "anyio_backend = 'trio': actors run on asyncio" in result.stdout.str()
+
+
+def test_actors_run_in_tests_of_anyio(pytester: pytest.Pytester) -> None:
+    pytester.makeini("[pytest]\n")
+    pytester.makepyfile(
+        service=SERVICE,
+        test_it="""
+        import pytest
+        from service import Ping, start
+
+        @pytest.mark.anyio
+        async def test_it(runtime):
+            await start(runtime)
+            assert await runtime.name("server").call(Ping()) == "pong"
+        """,
+    )
+    assert pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:asyncio").ret == 0
