@@ -426,7 +426,8 @@ class Cell(Linked):
         return await self.end_future()
 
     def _check_waiter(self, what: str) -> None:
-        if self.running and current.get() is self:
+        # A task of its own that an eager task factory lets begin here is not the handler, and may wait.
+        if self.running and current.get() is self and self.sched.runs_handlers(asyncio.current_task()):
             raise errors.CallCycle(self, what, (self, self))
 
     async def stop(self, reason: object = None, timeout: float | None = None) -> None:

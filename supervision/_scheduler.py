@@ -246,6 +246,10 @@ class Scheduler:
         self._idle.append(worker)
         return True
 
+    def runs_handlers(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task is one of the pool's."""
+        return any(worker.task is task for worker in self._workers)
+
     def retire(self, worker: Worker) -> None:
         """A worker ends."""
         self._workers.discard(worker)
