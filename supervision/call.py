@@ -62,11 +62,18 @@ class ReplyTo(Generic[R]):
     def on_abandoned(self, callback: Callable[[], object]) -> None:
         """Call something once nobody waits for the answer any more: the caller has given up, or its time is over.
 
-        Nothing is called if the request is answered before that. It is called in the loop, soon after.
+        Nothing is called if the request is answered before that. It is called in the loop, soon after, and also when
+        the actor itself has ended. Nothing of the request is kept for the actor from then on; an answer vanishes.
         """
         call = self._call
         if call is not None:
-            call.add_done_callback(lambda _: callback() if self._call is call else None)
+            call.add_done_callback(lambda _: self._abandoned(call, callback))
+
+    def _abandoned(self, call: Call[R], callback: Callable[[], object]) -> None:
+        if self._call is call:
+            if self._cell.deferred is not None:
+                self._cell.deferred.discard(call)
+            callback()
 
     def _take(self, outcome: Any) -> Call[R] | None:
         call = self._call

@@ -13,6 +13,9 @@ from typing import Protocol
 
 from supervision.errors import BadTime
 
+#: Seconds in a year: no loop is asked to wait longer at a time.
+YEAR = 365 * 86400.0
+
 
 class Clock(Protocol):
     """What the runtime needs of time: to read it, and to be called at a point of it."""
@@ -52,8 +55,11 @@ class MonotonicClock:
         return time()
 
     def call_at(self, when: float, callback: Callable[[], object]) -> asyncio.TimerHandle:
-        """Call ``callback`` at ``when``, rounded up to a millisecond so that it is never early."""
-        delay = max(0.0, when - monotonic())
+        """Call ``callback`` at ``when``, rounded up to a millisecond so that it is never early.
+
+        But in a year at the latest: no loop can wait for any number of seconds.
+        """
+        delay = min(max(0.0, when - monotonic()), YEAR)
         return self._loop.call_later(math.ceil(delay * 1000.0) / 1000.0, callback)
 
 
@@ -75,7 +81,10 @@ def seconds(field: str, value: object, *, zero: bool = True) -> float:
     Raises:
         BadTime: it is something else.
     """
-    number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
+    try:
+        number = float(value) if isinstance(value, (int, float)) and not isinstance(value, bool) else math.nan
+    except Exception:  # too large for a float; or a number of somebody's own that raises
+        number = math.nan
+    if not math.isfinite(number) or number < 0 or (number == 0 and not zero):
         raise BadTime(field, value, f"give a finite number of seconds, {'0 or more' if zero else 'more than 0'}")
-    return float(value)  # type: ignore[arg-type]
+    return number

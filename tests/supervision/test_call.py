@@ -522,6 +522,37 @@ async def test_an_actor_learns_that_nobody_waits_any_more(runtime: Runtime) -> N
     assert told == ["cancelled", "late"]
 
 
+async def test_a_request_that_nobody_waits_for_is_not_kept_for_the_actor_that_learns_of_it(runtime: Runtime) -> None:
+    """An answer that comes all the same vanishes, and so does one after the end of the actor."""
+    tokens: list[Any] = []
+    told: list[bool] = []
+
+    def defer(actor: Puppet) -> None:
+        tokens.append(actor.defer_reply())
+        tokens[-1].on_abandoned(lambda: told.append(actor.ref.alive))
+
+    ref: Any = await runtime.spawn(Puppet)
+    calls = [ref.call(Ask(defer), timeout=1.0) for _ in range(3)]
+    await settled(runtime)
+    calls[0].cancel()
+    await settled(runtime)
+    assert len(ref.deferred) == 2
+    before = dict(runtime.statistics().dead_letters)
+    tokens[0].reply("too late")
+    assert (before, runtime.statistics().dead_letters) == ({}, {"late_reply": 1})
+    await advance(1.0)
+    await settled(runtime)
+    assert len(ref.deferred) == 0
+    last = ref.call(Ask(defer), timeout=None)
+    await settled(runtime)
+    ref.kill()
+    assert isinstance(await error_of(last), ActorExited)
+    await settled(runtime)
+    assert told == [True, True, True, False]
+    for call in calls[1:]:
+        assert isinstance(await error_of(call), CallTimeout)
+
+
 async def test_deferring_where_there_is_no_request(runtime: Runtime) -> None:
     """Only a handler that was called by a request can defer its answer, and only once."""
     ref = await runtime.spawn(Puppet)

@@ -15,6 +15,7 @@ from supervision import (
     Actor,
     BadBudget,
     BadChildSpec,
+    BadTime,
     Call,
     ChildSpec,
     Counts,
@@ -228,6 +229,31 @@ async def test_an_event_that_nobody_wants_is_not_made(runtime: Runtime) -> None:
 async def test_the_wall_clock_is_the_worlds() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         assert runtime.clock.wall_time() > 1.7e9
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_a_time_that_no_loop_can_wait_for_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        ref = await runtime.spawn(Puppet)
+        runtime.send_after(ref, 1.7e308, Note("never"))
+        call = ref.call(Ask(lambda actor: actor.runtime.sleep(1e300)), timeout=1e308)
+        await runtime.sleep(0.001)
+        assert not call.done()
+        call.cancel()
+    assert not caplog.records
+
+
+class Own(float):
+    """A number that raises when it is looked at."""
+
+    __float__ = None  # type: ignore[assignment]
+
+
+@pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), Own(1), True, "1", None])
+async def test_what_is_no_length_of_time_is_named(runtime: Runtime, value: Any) -> None:
+    ref = await runtime.spawn(Puppet)
+    with pytest.raises(BadTime, match=r"delay = .*: give a finite number of seconds"):
+        runtime.send_after(ref, value, Note("never"))
 
 
 async def test_a_sleep_that_is_cancelled_at_the_instant_it_ends_is_cancelled(runtime: Runtime) -> None:
