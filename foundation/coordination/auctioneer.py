@@ -16,22 +16,29 @@ Sale(winner='bob', price=20)
 
 from __future__ import annotations
 
-from typing import Any, TypeAlias
+from collections.abc import Iterable
+from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
 from foundation.coordination.auctions import Bid, Dutch, English, Sale, SealedBids
+from foundation.coordination.checked import Party, is_a, living, number, refusing, shown, text
 from foundation.coordination.errors import BadRule, BidRefused
+from foundation.coordination.given_back import Collect, GivenBack, seen
 from foundation.coordination.kept import kept
 from foundation.coordination.watched import Watched
 from foundation.events import AuctionClosed
 from foundation.holder import current_holder
 from foundation.naming import own_name
-from supervision import Actor, Down, Message, Ref, Refuse, ReplyTo, Request, Runtime, handle
+from supervision import Actor, Down, Message, Ref, ReplyTo, Request, Runtime, Timer, handle
 from supervision.clock import seconds
+from supervision.errors import BadTime
+from supervision.messages import describe
 
 #: The outcomes of so many auctions that are over are remembered.
 REMEMBERED = 1000
+#: The price of a descending auction goes down once in so many seconds at most.
+SHORTEST = 0.001
 
 
 class Sealed(msgspec.Struct, frozen=True):
@@ -54,7 +61,10 @@ class Ascending(msgspec.Struct, frozen=True):
 
 
 class Descending(msgspec.Struct, frozen=True):
-    """The price goes down by ``step`` each ``every`` seconds, to ``floor``; the first who bids gets it (Dutch)."""
+    """The price goes down by ``step`` each ``every`` seconds, to ``floor``; the first who bids gets it (Dutch).
+
+    ``every`` is a millisecond or more.
+    """
 
     start: float
     step: float
@@ -62,16 +72,25 @@ class Descending(msgspec.Struct, frozen=True):
     every: float = 1.0
 
 
+R = TypeVar("R")
+
 Terms: TypeAlias = Sealed | Ascending | Descending
 
 
 class Held(msgspec.Struct):
-    """An auction that is open."""
+    """An auction that is open.
 
-    terms: Terms
+    Attributes:
+        asked: the request to open it.
+        auction: its rule, with the bids.
+        ends: when, by the runtime's clock.
+        every: after how many seconds the price goes down; None if it does not.
+    """
+
+    asked: Open
     auction: SealedBids | English | Dutch
     ends: float
-    bidders: dict[Any, Ref]
+    every: float | None
 
 
 class Open(Request[None], frozen=True):
@@ -114,7 +133,7 @@ class Lower(Message, frozen=True):
     """The price of a Dutch auction goes down."""
 
     name: str
-    auction: Dutch
+    auction: Any
 
 
 class Auctions(Actor):
@@ -123,121 +142,175 @@ class Auctions(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._watched = Watched(self)
-        self._waiting: dict[str, list[ReplyTo[Sale | None]]] = {}
+        self._watched: Watched[str] = Watched(self)
+        self._waiting: dict[str, dict[ReplyTo[Sale | None], None]] = {}
+        self._timers: dict[str, list[Timer]] = {}
 
     def init(self) -> None:
         """Go on with those that were open when the last incarnation ended."""
         name = own_name(self, "auctions")
         self._open: dict[str, Held] = kept(self.runtime, name)
         self._over: dict[str, Sale | None] = kept(self.runtime, f"{name}: over")
-        for name, held in list(self._open.items()):
-            for ref in held.bidders.values():
-                self._watched.add(ref)
+        self._given_back = GivenBack(self.runtime, name)
+        for name, held in self._open.items():
+            for ref in held.auction.keepers():
+                self._watched.add(ref, name)
             self._set_clock(name, held)
+        self.collect(Collect())
 
     def _set_clock(self, name: str, held: Held) -> None:
-        self.send_after(max(0.0, held.ends - self.runtime.clock.time()), Hammer(name, held.auction))
-        if isinstance(held.terms, Descending):
-            assert isinstance(held.auction, Dutch)
-            self.send_after(held.terms.every, Lower(name, held.auction))
+        left = max(0.0, held.ends - self.runtime.clock.time())
+        self._timers[name] = [self.send_after(left, Hammer(name, held.auction))]
+        if held.every is not None:
+            self._timers[name].append(self.send_interval(held.every, Lower(name, held.auction)))
 
     @handle
+    @refusing
     def open(self, request: Open) -> None:
         """Open an auction."""
-        name = request.name
+        name, auction = text("name", request.name), _auction(request.terms)
+        ends = self.runtime.clock.time() + seconds("seconds", request.seconds, zero=False)
+        every = _every(request.terms)
         if name in self._open:
-            raise Refuse(BadRule("auction", name, "it is open already; wait for its outcome, or take another name"))
-        try:
-            auction = _auction(request.terms)
-        except BadRule as error:
-            raise Refuse(error) from error
+            raise BadRule("auction", name, "it is open already; wait for its outcome, or take another name")
         self._over.pop(name, None)
-        held = self._open[name] = Held(request.terms, auction, self.runtime.clock.time() + request.seconds, {})
+        held = self._open[name] = Held(request, auction, ends, every)
         self._set_clock(name, held)
 
     @handle
+    @refusing
     def place(self, request: Place) -> Bid | Sale:
         """Take a bid, or refuse it."""
-        held = self._open.get(request.name)
+        name, amount = text("name", request.name), number(f"bid of {_named(request.bidder)}", request.amount)
+        bidder = Party("bidder", request.bidder)
+        who = None if request.who is None else living(self.runtime, "bidding actor", request.who, request)
+        held = self._open.get(name)
         if held is None:
-            raise Refuse(BidRefused(f"{request.bidder} bids {request.amount:g}: {request.name} is not open"))
-        try:
-            placed = held.auction.bid(request.bidder, request.amount)
-        except (BidRefused, BadRule) as error:
-            raise Refuse(error) from error
-        if request.who is not None:
-            held.bidders[request.bidder] = request.who
-            self._watched.add(request.who)
+            raise BidRefused(f"{_named(request.bidder)} bids {shown(amount)}: {name} is not open")
+        before = held.auction.backers(bidder.value)
+        placed = held.auction.bid(bidder.value, amount, who)
+        self._watched.add(who, name)
+        self._tidy(name, held, before)
         if isinstance(placed, Sale):
-            self._close(request.name, held)
+            self._close(name, held)
         return placed
 
     @handle
+    @refusing
     def ask(self, request: Ask) -> float | None:
         """Say what is asked for."""
-        held = self._open.get(request.name)
+        held = self._open.get(text("name", request.name))
         if held is None:
-            raise Refuse(BidRefused(f"{request.name} is not open"))
+            raise BidRefused(f"{describe(request.name, form=str)} is not open")
         return held.auction.asked
 
     @handle
+    @refusing
     def outcome(self, request: Outcome) -> Sale | None:
         """Answer when it is over."""
-        name = request.name
+        name = text("name", request.name)
         if name in self._open:
-            self._waiting.setdefault(name, []).append(self.defer_reply())
+            reply = self.defer_reply()
+            self._waiting.setdefault(name, {})[reply] = None
+            reply.on_abandoned(lambda: self._left(name, reply))
             return None
         if name not in self._over:
-            raise Refuse(BadRule("auction", name, "there is none of this name; open it first"))
+            raise BadRule("auction", name, "there is none of this name; open it first")
         return self._over[name]
 
     @handle
     def hammer(self, message: Hammer) -> None:
         """End an auction whose time is over."""
-        held = self._open.get(message.name)
-        if held is not None and held.auction is message.auction:
-            self._close(message.name, held)
+        held = self._of(message)
+        if held is not None:
+            self._close(held.asked.name, held)
 
     @handle
     def lower(self, message: Lower) -> None:
         """Lower a price."""
-        held = self._open.get(message.name)
-        if held is None or held.auction is not message.auction:
-            return
-        assert isinstance(held.terms, Descending)
-        if message.auction.lower():
-            self.send_after(held.terms.every, message)
-        else:
-            self._close(message.name, held)
+        held = self._of(message)
+        if held is not None and isinstance(held.auction, Dutch) and not held.auction.lower():
+            self._close(held.asked.name, held)
+
+    @handle
+    def collect(self, message: Collect) -> None:
+        """Undo what those wanted who did not see the answer."""
+        for request, placed in self._given_back.take():
+            held = self._open.get(request.name)
+            if held is None:
+                continue
+            if isinstance(request, Place):
+                before = held.auction.backers(placed.bidder)
+                held.auction.undo(placed)
+                self._tidy(request.name, held, before)
+            elif held.asked is request and held.auction.untouched and request.name not in self._waiting:
+                self._end(request.name)
 
     @handle
     def bidder_ended(self, message: Down) -> None:
         """Forget the bids of who is gone."""
-        ref = self._watched.ended(message)
-        for held in self._open.values():
-            for bidder in [bidder for bidder, who in held.bidders.items() if who is ref]:
-                del held.bidders[bidder]
-                held.auction.withdraw(bidder)
+        for name in self._watched.ended(message):
+            self._open[name].auction.withdraw_for(message.target)
+
+    def _of(self, message: Hammer | Lower) -> Held | None:
+        """Return the auction for which a message of this actor to itself is; it may be over."""
+        held = self._open.get(str.__str__(message.name)) if is_a(message.name, str) else None
+        return held if held is not None and held.auction is message.auction else None
+
+    def _tidy(self, name: str, held: Held, before: Iterable[Ref]) -> None:
+        """Watch none of these who have no bid any more."""
+        for who in before:
+            if not held.auction.keeps_for(who):
+                self._watched.discard(who, name)
+
+    def _left(self, name: str, reply: ReplyTo[Sale | None]) -> None:
+        """Somebody has given up waiting."""
+        waiting = self._waiting.get(name, {})
+        waiting.pop(reply, None)
+        if not waiting:
+            self._waiting.pop(name, None)
+
+    def _end(self, name: str) -> None:
+        held = self._open.pop(name)
+        for timer in self._timers.pop(name):
+            timer.cancel()
+        for who in held.auction.keepers():
+            self._watched.discard(who, name)
 
     def _close(self, name: str, held: Held) -> None:
-        del self._open[name]
+        self._end(name)
         sale = self._over[name] = held.auction.close()
         if len(self._over) > REMEMBERED:
             del self._over[next(iter(self._over))]
+        for reply in self._waiting.pop(name, {}):
+            reply.reply(sale)
         winner, price = (None, None) if sale is None else (sale.winner, sale.price)
         self.runtime.events.emit(AuctionClosed, auction=name, winner=winner, price=price)
-        for waiting in self._waiting.pop(name, ()):
-            waiting.reply(sale)
-        self._watched.only({who for held in self._open.values() for who in held.bidders.values()})
 
 
-def _auction(terms: Terms) -> SealedBids | English | Dutch:
-    if isinstance(terms, Sealed):
+def _named(bidder: Any) -> str:
+    return describe(bidder, form=str)
+
+
+def _auction(terms: Any) -> SealedBids | English | Dutch:
+    if is_a(terms, Sealed):
+        if not is_a(terms.second_price, bool):
+            raise BadRule("second_price", terms.second_price, "give True or False")
         return SealedBids(terms.reserve, second_price=terms.second_price)
-    if isinstance(terms, Ascending):
+    if is_a(terms, Ascending):
         return English(terms.reserve, terms.increment)
-    return Dutch(terms.start, terms.step, terms.floor)
+    if is_a(terms, Descending):
+        return Dutch(terms.start, terms.step, terms.floor)
+    raise BadRule("terms", terms, "give Sealed(...), Ascending(...) or Descending(...)")
+
+
+def _every(terms: Terms) -> float | None:
+    if not isinstance(terms, Descending):
+        return None
+    every = seconds("every", terms.every, zero=False)
+    if every < SHORTEST:
+        raise BadTime("every", terms.every, f"give {SHORTEST} seconds or more")
+    return every
 
 
 class Auction:
@@ -250,20 +323,32 @@ class Auction:
     """
 
     def __init__(self, runtime: Runtime, name: str, *, actor: str = "auctions") -> None:
-        self.name = name
+        self.name = text("name", name)
+        actor = text("actor", actor)
         self._address = runtime.name(actor)
+        self._given_back = GivenBack(runtime, actor)
 
     async def open(self, terms: Terms, *, seconds: float) -> None:
         """Open it, for so many seconds.
+
+        Whoever is cut off before it learns that it is open has not opened it, unless somebody has bid meanwhile.
 
         Raises:
             BadRule: the terms make no sense, or it is open already.
             BadTime: the seconds make no sense.
         """
-        await self._address.call(Open(self.name, _checked(terms), _limit(seconds)))
+        await self._unless_unseen(Open(self.name, terms, seconds))
+
+    async def _unless_unseen(self, request: Request[R]) -> R:
+        return await seen(
+            self._address.call(request), lambda answer: self._given_back.put(id(request), (request, answer))
+        )
 
     async def bid(self, amount: float, *, bidder: Any = None, who: Ref | None = None) -> Bid | Sale:
         """Bid.
+
+        Whoever is cut off before it learns that the bid counts has not bid; an earlier bid counts again. But what a bid
+        has bought in a descending auction is sold.
 
         Args:
             amount: how much. In a descending auction it has to be at least the present price, which is what is paid.
@@ -275,13 +360,14 @@ class Auction:
 
         Raises:
             BidRefused: it is too low, or the auction is not open.
-            BadRule: the amount is no number, or there is nobody who bids.
+            BadRule: the amount is no number, or there is nobody who bids, or that cannot be told from others.
+            NoProcess: the actor that bids has ended; or no `Auctions` runs.
         """
-        who = who or current_holder()
+        who = current_holder() if who is None else who
         bidder = who if bidder is None else bidder
         if bidder is None:
             raise BadRule("bidder", None, "say who bids, outside of actors")
-        return await self._address.call(Place(self.name, amount, bidder, who))
+        return await self._unless_unseen(Place(self.name, amount, bidder, who))
 
     async def asked(self) -> float | None:
         """Return what the next bid has to be at least; None if the bids are sealed.
@@ -300,17 +386,6 @@ class Auction:
         Raises:
             BadRule: there is no such auction.
             CallTimeout: it is not over yet.
+            ActorExited: the `Auctions` was restarted; ask again.
         """
-        return await self._address.call(Outcome(self.name), timeout)
-
-
-def _checked(terms: Any) -> Terms:
-    if not isinstance(terms, (Sealed, Ascending, Descending)):
-        raise BadRule("terms", terms, "give Sealed(...), Ascending(...) or Descending(...)")
-    if isinstance(terms, Descending):
-        seconds("every", terms.every, zero=False)
-    return terms
-
-
-def _limit(limit: float) -> float:
-    return seconds("seconds", limit, zero=False)
+        return await seen(self._address.call(Outcome(self.name), timeout))

@@ -13,13 +13,15 @@ True
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Sequence
-from math import isfinite
 from typing import Any
 
 import msgspec
 
+from foundation.coordination.checked import Party, number, shown, strike
 from foundation.coordination.errors import BadRule, BidRefused
+from supervision.messages import describe
 
 
 class Bid(msgspec.Struct, frozen=True):
@@ -56,8 +58,7 @@ def first_price(bids: Sequence[Bid], reserve: float = 0.0) -> Sale | None:
     Raises:
         BadRule: an amount is no number from 0.
     """
-    best = _ranked(bids, reserve)[:1]
-    return Sale(best[0].bidder, best[0].amount) if best else None
+    return _sold(_ranked(bids, reserve), number("reserve", reserve), second_price=False)
 
 
 def vickrey(bids: Sequence[Bid], reserve: float = 0.0) -> Sale | None:
@@ -73,26 +74,97 @@ def vickrey(bids: Sequence[Bid], reserve: float = 0.0) -> Sale | None:
     Raises:
         BadRule: an amount is no number from 0.
     """
-    ranked = _ranked(bids, reserve)
+    return _sold(_ranked(bids, reserve), number("reserve", reserve), second_price=True)
+
+
+def _ranked(bids: Sequence[Bid], reserve: float) -> list[tuple[Party, float]]:
+    """Return who bids how much, of those that reach the reserve, the best first."""
+    least = number("reserve", reserve)
+    checked = [(Party("bidder", bid.bidder), number(f"bid of {_named(bid.bidder)}", bid.amount)) for bid in bids]
+    return sorted((bid for bid in checked if bid[1] >= least), key=lambda bid: -bid[1])
+
+
+def _sold(ranked: list[tuple[Party, float]], reserve: float, *, second_price: bool) -> Sale | None:
     if not ranked:
         return None
-    others = [bid.amount for bid in ranked if bid.bidder != ranked[0].bidder]
-    return Sale(ranked[0].bidder, max([reserve, *others[:1]]))
+    winner, price = ranked[0]
+    if second_price:
+        price = max([reserve, *[amount for party, amount in ranked if party != winner][:1]])
+    return Sale(winner.value, price)
 
 
-def _ranked(bids: Sequence[Bid], reserve: float) -> list[Bid]:
-    _amount("reserve", reserve)
-    for bid in bids:
-        _amount(f"bid of {bid.bidder}", bid.amount)
-    return sorted((bid for bid in bids if bid.amount >= reserve), key=lambda bid: -bid.amount)
+def _named(bidder: Any) -> str:
+    return describe(bidder, form=str)
 
 
-def _amount(what: str, amount: Any) -> None:
-    if isinstance(amount, bool) or not isinstance(amount, (int, float)) or not isfinite(amount) or amount < 0:
-        raise BadRule(what, amount, "give a number from 0")
+class Bids:
+    """The bids of one auction in the order in which they came: those of each bidder, and those kept for each actor."""
+
+    def __init__(self) -> None:
+        self._count = 0
+        #: By number: who bids, the bid, and on whose behalf it is kept, or None.
+        self._bids: OrderedDict[int, tuple[Party, Bid, Any]] = OrderedDict()
+        self._of: dict[Party, dict[int, None]] = {}
+        self._by: dict[Any, dict[int, None]] = {}
+
+    def _add(self, party: Party, amount: float, by: Any) -> Bid:
+        self._count += 1
+        bid = Bid(party.value, amount)
+        self._bids[self._count] = (party, bid, by)
+        self._of.setdefault(party, {})[self._count] = None
+        if by is not None:
+            self._by.setdefault(by, {})[self._count] = None
+        return bid
+
+    def _forget(self, place: int) -> None:
+        party, _, by = self._bids.pop(place)
+        strike(self._of, party, place)
+        if by is not None:
+            strike(self._by, by, place)
+
+    def _places(self, bidder: Any) -> list[int]:
+        return list(self._of.get(Party("bidder", bidder), ()))
+
+    def _newest(self) -> list[tuple[Party, float]]:
+        """Return the newest bid of each bidder, in the order in which they came."""
+        places = sorted(next(reversed(places)) for places in self._of.values())
+        return [(self._bids[place][0], self._bids[place][1].amount) for place in places]
+
+    @property
+    def untouched(self) -> bool:
+        """Whether nobody has bid."""
+        return not self._bids
+
+    def withdraw(self, bidder: Any) -> None:
+        """Forget all bids of somebody who is gone."""
+        for place in self._places(bidder):
+            self._forget(place)
+
+    def undo(self, bid: Bid) -> None:
+        """Forget one bid. What it had changed is as it was."""
+        for place in self._places(bid.bidder):
+            if self._bids[place][1] is bid:
+                self._forget(place)
+
+    def withdraw_for(self, by: Any) -> None:
+        """Forget all bids that are kept on behalf of somebody who is gone."""
+        for place in list(self._by.get(by, ())):
+            self._forget(place)
+
+    def backers(self, bidder: Any) -> set[Any]:
+        """Return all on whose behalf bids of a bidder are kept."""
+        return {self._bids[place][2] for place in self._places(bidder)} - {None}
+
+    def keepers(self) -> list[Any]:
+        """Return all on whose behalf bids are kept."""
+        return list(self._by)
+
+    def keeps_for(self, by: Any) -> bool:
+        """Tell whether a bid is kept on behalf of somebody."""
+        return by in self._by
 
 
-class SealedBids:
+class SealedBids(Bids):
     """An auction in which bids are secret, and opened at the end. Who bids again has changed the bid.
 
     Args:
@@ -106,32 +178,34 @@ class SealedBids:
     asked: None = None
 
     def __init__(self, reserve: float = 0.0, *, second_price: bool = False) -> None:
-        _amount("reserve", reserve)
-        self._reserve = reserve
-        self._sale = vickrey if second_price else first_price
-        self._bids: dict[Any, Bid] = {}
+        super().__init__()
+        self._reserve = number("reserve", reserve)
+        self._second_price = bool(second_price)
 
-    def bid(self, bidder: Any, amount: float) -> Bid:
+    def bid(self, bidder: Any, amount: float, by: Any = None) -> Bid:
         """Bid, or bid again.
 
-        Raises:
-            BadRule: the amount is no number.
-        """
-        _amount(f"bid of {bidder}", amount)
-        self._bids.pop(bidder, None)
-        self._bids[bidder] = Bid(bidder, amount)
-        return self._bids[bidder]
+        Args:
+            bidder: who is named in the sale.
+            amount: how much.
+            by: on whose behalf it is kept: see `Bids.withdraw_for`.
 
-    def withdraw(self, bidder: Any) -> None:
-        """Forget the bid of somebody who is gone."""
-        self._bids.pop(bidder, None)
+        Raises:
+            BadRule: the amount is no number, or the bidder cannot be told from others.
+        """
+        party = Party("bidder", bidder)
+        bid = self._add(party, number(f"bid of {_named(bidder)}", amount), by)
+        for place in list(self._of[party])[:-2]:  # the last but one counts again if the last is undone
+            self._forget(place)
+        return bid
 
     def close(self) -> Sale | None:
         """Open the bids, and return the sale."""
-        return self._sale(list(self._bids.values()), self._reserve)
+        ranked = [bid for bid in self._newest() if bid[1] >= self._reserve]
+        return _sold(sorted(ranked, key=lambda bid: -bid[1]), self._reserve, second_price=self._second_price)
 
 
-class English:
+class English(Bids):
     """An auction in which the price goes up: each bid is higher than the last by at least the increment.
 
     Args:
@@ -143,51 +217,44 @@ class English:
     """
 
     def __init__(self, reserve: float = 0.0, increment: float = 1.0) -> None:
-        _amount("reserve", reserve)
-        _amount("increment", increment)
-        if increment == 0:
-            raise BadRule("increment", increment, "give a number above 0")
-        self._reserve = reserve
-        self._increment = increment
-        self._bids: list[Bid] = []
+        super().__init__()
+        self._reserve = number("reserve", reserve)
+        self._increment = number("increment", increment, zero=False)
         self.closed = False
 
     @property
     def asked(self) -> float:
         """The lowest amount that the next bid may have."""
-        return self._bids[-1].amount + self._increment if self._bids else self._reserve
+        leading = self.leading
+        return self._reserve if leading is None else leading.amount + self._increment
 
     @property
     def leading(self) -> Bid | None:
         """The highest bid so far."""
-        return self._bids[-1] if self._bids else None
+        return next(reversed(self._bids.values()))[1] if self._bids else None
 
-    def bid(self, bidder: Any, amount: float) -> Bid:
-        """Bid.
+    def bid(self, bidder: Any, amount: float, by: Any = None) -> Bid:
+        """Bid. Arguments are those of `SealedBids.bid`.
 
         Raises:
             BidRefused: it is too low, or the auction is closed.
-            BadRule: the amount is no number.
+            BadRule: the amount is no number, or the bidder cannot be told from others.
         """
-        _amount(f"bid of {bidder}", amount)
+        party, amount = Party("bidder", bidder), number(f"bid of {_named(bidder)}", amount)
         if self.closed:
-            raise BidRefused(f"{bidder} bids {amount:g}: the auction is closed")
-        if amount < self.asked:
-            raise BidRefused(f"{bidder} bids {amount:g}: {self.asked:g} or more is asked for")
-        self._bids.append(Bid(bidder, amount))
-        return self._bids[-1]
-
-    def withdraw(self, bidder: Any) -> None:
-        """Forget all bids of somebody who is gone. The highest of the others leads."""
-        self._bids = [bid for bid in self._bids if bid.bidder != bidder]
+            raise BidRefused(f"{_named(bidder)} bids {shown(amount)}: the auction is closed")
+        leading = self.leading
+        if amount < self.asked or (leading is not None and amount <= leading.amount):
+            raise BidRefused(f"{_named(bidder)} bids {shown(amount)}: {shown(self.asked)} or more is asked for")
+        return self._add(party, amount, by)
 
     def close(self) -> Sale | None:
         """End the auction, and return the sale; None if nobody has bid."""
         self.closed = True
-        return Sale(self._bids[-1].bidder, self._bids[-1].amount) if self._bids else None
+        return None if self.leading is None else Sale(self.leading.bidder, self.leading.amount)
 
 
-class Dutch:
+class Dutch(Bids):
     """An auction in which the price goes down until somebody takes it.
 
     Args:
@@ -200,13 +267,12 @@ class Dutch:
     """
 
     def __init__(self, start: float, step: float, floor: float = 0.0) -> None:
-        for what, amount in (("start", start), ("step", step), ("floor", floor)):
-            _amount(what, amount)
-        if step == 0 or floor > start:
-            raise BadRule("step, floor", (step, floor), "the price has to go down, to a floor below the start")
-        self.price = start
-        self._step = step
-        self._floor = floor
+        super().__init__()
+        self.price = number("start", start)
+        self._step = number("step", step, zero=False)
+        self._floor = number("floor", floor)
+        if self._floor > self.price:
+            raise BadRule("floor", floor, f"give a floor that is not above the start, {shown(self.price)}")
         self.sale: Sale | None = None
         self.closed = False
 
@@ -224,20 +290,17 @@ class Dutch:
         """The present price."""
         return self.price
 
-    def bid(self, bidder: Any, amount: float) -> Sale:
+    def bid(self, bidder: Any, amount: float, by: Any = None) -> Sale:
         """Take it at the present price, if that is at most ``amount``.
 
         Raises:
             BidRefused: the price is higher, or the auction is over.
-            BadRule: the amount is no number.
+            BadRule: the amount is no number, or the bidder cannot be told from others.
         """
-        _amount(f"bid of {bidder}", amount)
+        amount = number(f"bid of {_named(bidder)}", amount)
         if not self.closed and amount < self.price:
-            raise BidRefused(f"{bidder} bids {amount:g}: {self.price:g} is asked for")
+            raise BidRefused(f"{_named(bidder)} bids {shown(amount)}: {shown(self.price)} is asked for")
         return self.take(bidder)
-
-    def withdraw(self, bidder: Any) -> None:
-        """Do nothing: who bids has bought."""
 
     def close(self) -> Sale | None:
         """End the auction, and return the sale; None if nobody took it."""
@@ -249,9 +312,11 @@ class Dutch:
 
         Raises:
             BidRefused: the auction is over.
+            BadRule: the bidder cannot be told from others.
         """
+        buyer = Party("bidder", bidder).value
         if self.closed:
-            raise BidRefused(f"{bidder} would take it: the auction is over")
+            raise BidRefused(f"{_named(bidder)} would take it: the auction is over")
         self.closed = True
-        self.sale = Sale(bidder, self.price)
+        self.sale = Sale(buyer, self.price)
         return self.sale

@@ -16,25 +16,35 @@ from __future__ import annotations
 
 import msgspec
 
+from foundation.coordination.checked import is_a, living, refusing, text, whole
 from foundation.coordination.errors import BadRule, BarrierBroken
-from foundation.coordination.kept import kept
-from foundation.coordination.locks import whole
+from foundation.coordination.given_back import seen
+from foundation.coordination.kept import Numbers
 from foundation.coordination.watched import Watched
 from foundation.holder import current_holder
 from foundation.naming import own_name
-from supervision import Actor, Down, Ref, Refuse, ReplyTo, Request, Runtime, handle
+from supervision import Actor, Down, Ref, ReplyTo, Request, Runtime, handle
 
 
 class Passage(msgspec.Struct, frozen=True):
     """All have arrived.
 
     Attributes:
-        generation: how often they all had, with this time.
+        generation: the same for all who pass together, and larger than that of anybody who has passed before.
         place: as which one this one arrived, from 1.
     """
 
     generation: int
     place: int
+
+
+class Patience:
+    """Of one who has arrived: whether it has given up by itself, and was not cut off by its end."""
+
+    __slots__ = ("over",)
+
+    def __init__(self) -> None:
+        self.over = False
 
 
 class Arrive(Request[Passage], frozen=True):
@@ -43,6 +53,14 @@ class Arrive(Request[Passage], frozen=True):
     name: str
     parties: int
     who: Ref | None
+    patience: Patience | None = None
+
+
+class Gathering(msgspec.Struct):
+    """Those who have arrived at a barrier and wait, first arrived first."""
+
+    parties: int
+    there: dict[ReplyTo[Passage], Arrive] = {}
 
 
 class Barriers(Actor):
@@ -51,43 +69,85 @@ class Barriers(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._there: dict[str, list[tuple[ReplyTo[Passage], Arrive]]] = {}
-        self._watched = Watched(self)
+        self._gatherings: dict[str, Gathering] = {}
+        self._watched: Watched[tuple[str, ReplyTo[Passage]]] = Watched(self)
 
     def init(self) -> None:
-        """Take over how often they had all arrived."""
-        self._generations: dict[str, int] = kept(self.runtime, own_name(self, "barriers"))
+        """Take over how often anybody has passed."""
+        self._numbers = Numbers(self.runtime, own_name(self, "barriers"))
 
     @handle
-    def arrive(self, request: Arrive) -> Passage | None:
-        """Note an arrival. Who has given up waiting does not count any more."""
-        there = [one for one in self._there.get(request.name, []) if one[0].waiting]
-        if there and there[0][1].parties != request.parties:
-            remedy = f"all who use this barrier say the same; the first said {there[0][1].parties}"
-            raise Refuse(BadRule(f"parties of {request.name}", request.parties, remedy))
-        there.append((self.defer_reply(), request))
-        self._there[request.name] = there
-        self._watched.add(request.who)
-        if len(there) == request.parties:
-            generation = self._generations[request.name] = self._generations.get(request.name, 0) + 1
-            for place, (reply, _) in enumerate(there, start=1):
-                reply.reply(Passage(generation, place))
-            self._clear(request.name)
-        return None
+    @refusing
+    def arrive(self, request: Arrive) -> None:
+        """Note an arrival."""
+        name, parties = text("name", request.name), whole("parties", request.parties)
+        who = None if request.who is None else living(self.runtime, "who", request.who, request)
+        gathering = self._gatherings.get(name)
+        if gathering is not None and gathering.parties != parties:
+            self._without_those_who_left(name)
+            if name in self._gatherings:
+                remedy = f"all who use this barrier at a time say the same; the first said {gathering.parties}"
+                raise BadRule(f"parties of {name}", parties, remedy)
+        reply = self.defer_reply()
+        gathering = self._gatherings.setdefault(name, Gathering(parties))
+        gathering.there[reply] = request
+        self._watched.add(who, (name, reply))
+        if len(gathering.there) >= parties:
+            self._without_those_who_left(name)
+        if len(gathering.there) == parties and all(reply.waiting for reply in gathering.there):
+            self._let_pass(name, gathering)
+        reply.on_abandoned(lambda: self._left(name, reply))
 
     @handle
     def ended(self, message: Down) -> None:
-        """Let nobody pass where an actor had arrived that has ended."""
-        ref = self._watched.ended(message)
-        for name, there in list(self._there.items()):
-            if any(request.who is ref for _, request in there):
-                for reply, _ in there:
-                    reply.fail(BarrierBroken(name, ref))
-                self._clear(name)
+        """Let nobody pass where an actor had arrived, and waits, that has ended."""
+        for name, reply in self._watched.ended(message):
+            gathering = self._gatherings.get(name)
+            if gathering is None:
+                continue  # broken already: it had arrived twice
+            if reply.waiting or not self._gave_up(reply, gathering.there[reply]):
+                for waiting in self._clear(name, gathering):
+                    waiting.fail(BarrierBroken(name, message.target))
+            else:
+                self._forget(name, reply)
 
-    def _clear(self, name: str) -> None:
-        del self._there[name]
-        self._watched.only({request.who for there in self._there.values() for _, request in there})
+    def _let_pass(self, name: str, gathering: Gathering) -> None:
+        generation = self._numbers.next()
+        for place, reply in enumerate(self._clear(name, gathering), start=1):
+            reply.reply(Passage(generation, place))
+
+    def _clear(self, name: str, gathering: Gathering) -> list[ReplyTo[Passage]]:
+        """Return those who wait, and begin anew."""
+        del self._gatherings[name]
+        for reply, request in gathering.there.items():
+            self._watched.discard(request.who, (name, reply))
+        return [reply for reply in gathering.there if reply.waiting]
+
+    def _without_those_who_left(self, name: str) -> None:
+        for reply, request in list(self._gatherings[name].there.items()):
+            if not reply.waiting and self._gave_up(reply, request):
+                self._forget(name, reply)
+
+    def _left(self, name: str, reply: ReplyTo[Passage]) -> None:
+        """Somebody does not wait any more. Who has given up has not arrived; who has ended is told of by a `Down`."""
+        gathering = self._gatherings.get(name)
+        request = None if gathering is None else gathering.there.get(reply)
+        if request is not None and self._gave_up(reply, request):
+            self._forget(name, reply)
+
+    def _forget(self, name: str, reply: ReplyTo[Passage]) -> None:
+        there = self._gatherings[name].there
+        self._watched.discard(there.pop(reply).who, (name, reply))
+        if not there:
+            del self._gatherings[name]
+
+    def _gave_up(self, reply: ReplyTo[Passage], request: Arrive) -> bool:
+        """Tell of one who does not wait any more whether it has given up, and not just ended."""
+        if request.who is None or request.who.alive:
+            return True
+        if reply.deadline is not None and reply.deadline <= self.runtime.clock.time():
+            return True
+        return is_a(request.patience, Patience) and request.patience.over  # type: ignore[union-attr]
 
 
 class Barrier:
@@ -100,25 +160,36 @@ class Barrier:
         actor: the name of the `Barriers`.
 
     Raises:
-        BadRule: there is no such number.
+        BadRule: there is no such number, or name.
     """
 
     def __init__(self, runtime: Runtime, name: str, *, parties: int, actor: str = "barriers") -> None:
-        whole("parties", parties, None)
-        self.name = name
-        self.parties = parties
+        self.name = text("name", name)
+        self.parties = whole("parties", parties)
+        actor = text("actor", actor)
         self._address = runtime.name(actor)
 
     async def arrive(self, *, timeout: float | None = None, who: Ref | None = None) -> Passage:
         """Wait until all have arrived.
 
+        Whoever is cut off while it waits, by a cancellation, a time-out or a kill, has not arrived.
+
         Args:
-            timeout: how many seconds to wait; None for any time. Who gives up has not arrived.
-            who: the actor that arrives, if it ends while others are awaited, the barrier breaks: the one in which this
+            timeout: how many seconds to wait; None for any time.
+            who: the actor that arrives; if it ends while it waits for others, the barrier breaks: the one in which this
                 code runs, if none is given.
 
         Raises:
-            BarrierBroken: one who had arrived has ended.
+            BarrierBroken: one who had arrived, and waited, has ended.
             CallTimeout: they were not all there in time.
+            BadRule: others who wait have said another number.
+            NoProcess: the actor that arrives has ended; or no `Barriers` runs.
+            ActorExited: the `Barriers` was restarted; arrive again.
         """
-        return await self._address.call(Arrive(self.name, self.parties, who or current_holder()), timeout)
+        who = current_holder() if who is None else who
+        patience = Patience()
+        call = self._address.call(Arrive(self.name, self.parties, who, patience), timeout)
+        try:
+            return await seen(call)
+        finally:
+            patience.over = not is_a(who, Ref) or who.alive  # type: ignore[union-attr]

@@ -30,9 +30,12 @@ from typing import Any, Literal
 
 import msgspec
 
+from foundation.coordination.checked import address, is_a, limit, plain_number, refusing, shown, text
 from foundation.coordination.errors import BadRule
+from foundation.coordination.given_back import seen
 from foundation.naming import own_name
-from supervision import Actor, Address, Call, Message, Refuse, ReplyTo, Request, Runtime, handle
+from supervision import Actor, Address, Call, Message, ReplyTo, Request, Runtime, Timer, handle
+from supervision.messages import describe
 
 
 class Vote(Request["bool | None"], frozen=True):
@@ -72,7 +75,7 @@ class Quorum(Rule, frozen=True):
 
     def needed(self, total: Fraction) -> Fraction:
         """As much as was said."""
-        return Fraction(self.yes)
+        return _exact("yes", self.yes)
 
 
 class Weighted(Rule, frozen=True):
@@ -82,7 +85,19 @@ class Weighted(Rule, frozen=True):
 
     def needed(self, total: Fraction) -> Fraction:
         """That share."""
-        return total * Fraction(self.share)
+        return total * _exact("share", self.share)
+
+
+def _exact(what: str, value: Any) -> Fraction:
+    """Return a number above 0 as a fraction.
+
+    Raises:
+        BadRule: it is none, or too large for a float.
+    """
+    exact = value if type(value) is Fraction else Fraction(plain_number(value) or 0)
+    if exact <= 0:
+        raise BadRule(what, value, "give a number above 0 that is finite as a float")
+    return exact
 
 
 class Decision(msgspec.Struct, frozen=True):
@@ -121,30 +136,33 @@ class Tally:
     def __init__(self, rule: Rule, weights: Mapping[Any, float]) -> None:
         if not weights:
             raise BadRule("participants", weights, "somebody has to take part")
-        for who, weight in weights.items():
-            if isinstance(weight, bool) or not isinstance(weight, (int, float, Fraction)) or not weight > 0:
-                raise BadRule(f"weight of {who}", weight, "give a number above 0")
-        self._weights = {who: Fraction(weight) for who, weight in weights.items()}
+        self._weights = {who: _exact(f"weight of {describe(who)}", weight) for who, weight in weights.items()}
         total = sum(self._weights.values(), Fraction(0))
-        self._needed = rule.needed(total)
-        self._strictly = isinstance(rule, Majority)
-        if not 0 < self._needed <= total:
-            raise BadRule("rule", rule, f"it asks for {float(self._needed):g} of a weight of {float(total):g}")
+        if not is_a(rule, Rule):
+            raise BadRule("rule", rule, "give Unanimity(), Majority(), Quorum(...) or Weighted(...)")
+        self._needed = _exact("needed", rule.needed(total))
+        self._strictly = is_a(rule, Majority)
+        if self._needed > total:
+            raise BadRule("rule", rule, f"it asks for {shown(self._needed)} of a weight of {shown(total)}")
         self.votes: dict[Any, bool | Literal["absent"] | None] = {}
+        self._yes = Fraction(0)
+        self._missing = total
 
     def vote(self, who: Any, vote: bool | Literal["absent"] | None) -> None:
         """Note a vote. The first of each participant counts."""
-        if who in self._weights:
-            self.votes.setdefault(who, vote)
+        weight = self._weights.get(who)
+        if weight is not None and who not in self.votes:
+            self.votes[who] = vote
+            self._missing -= weight
+            if vote is True:
+                self._yes += weight
 
     @property
     def decided(self) -> bool | None:
         """Whether the rule is met; None as long as votes that are missing could still change that."""
-        yes = sum((self._weights[who] for who, vote in self.votes.items() if vote is True), Fraction(0))
-        open_ = sum((weight for who, weight in self._weights.items() if who not in self.votes), Fraction(0))
-        if self._enough(yes):
+        if self._enough(self._yes):
             return True
-        return None if self._enough(yes + open_) else False
+        return None if self._enough(self._yes + self._missing) else False
 
     def _enough(self, yes: Fraction) -> bool:
         return yes > self._needed if self._strictly else yes >= self._needed
@@ -167,18 +185,17 @@ class Propose(Request[Decision], frozen=True):
     time_limit: float
 
 
-class Answered(Message, frozen=True):
-    """To itself: a participant has answered, or cannot."""
-
-    round: int
-    who: Address
-    vote: Any
-
-
 class TimeOver(Message, frozen=True):
     """To itself: the time of a round is over."""
 
     round: int
+
+
+class Answered(Message, frozen=True):
+    """To itself: a participant has answered, or cannot."""
+
+    round: int
+    call: Call[bool | None]
 
 
 class Round(msgspec.Struct):
@@ -186,8 +203,14 @@ class Round(msgspec.Struct):
 
     tally: Tally
     reply: ReplyTo[Decision]
-    calls: list[Call[bool | None]]
-    timer: Any
+    timer: Timer
+    calls: dict[Call[bool | None], Address] = {}
+
+    def close(self) -> None:
+        """Ask nobody any more."""
+        self.timer.cancel()
+        for call in self.calls:
+            call.cancel()
 
 
 class Consensus(Actor):
@@ -204,55 +227,85 @@ class Consensus(Actor):
         own_name(self, "consensus")
 
     @handle
-    def propose(self, request: Propose) -> Decision | None:
+    @refusing
+    def propose(self, request: Propose) -> None:
         """Ask everybody."""
-        try:
-            tally = Tally(request.rule, request.weights)
-        except BadRule as error:
-            raise Refuse(error) from error
+        time_limit = limit("time_limit", request.time_limit)
+        tally = self._tally(request)
+        reply = self.defer_reply()
         self._last += 1
         number = self._last
-        timer = self.send_after(request.time_limit, TimeOver(number))
-        calls: list[Call[bool | None]] = []
-        self._rounds[number] = Round(tally, self.defer_reply(), calls, timer)
-        for who in request.weights:
+        round_ = self._rounds[number] = Round(tally, reply, self.send_after(time_limit, TimeOver(number)))
+        for who in tally.unasked():
             call = who.call(Vote(request.proposal), timeout=None)
-            calls.append(call)
-            call.add_done_callback(self._hearing(number, who))
-        return None
+            round_.calls[call] = who
+            call.add_done_callback(self._hearing(number))
+        reply.on_abandoned(lambda: self._abandoned(number))
 
-    def _hearing(self, number: int, who: Address) -> Callable[[Any], None]:
+    def _tally(self, request: Propose) -> Tally:
+        """Check everything: a rule, and a mapping, can be somebody's own code."""
+        try:
+            weights = {address(self.runtime, "participant", who): weight for who, weight in request.weights.items()}
+        except BadRule:
+            raise
+        except Exception as error:
+            why = f"give actors, or a mapping of actors to weights (this raises {describe(error)})"
+            raise BadRule("participants", request.weights, why) from error
+        try:
+            return Tally(request.rule, weights)
+        except BadRule:
+            raise
+        except Exception as error:
+            raise BadRule(
+                "rule", request.rule, f"needed() has to return a number; it raised {describe(error)}"
+            ) from error
+
+    def _hearing(self, number: int) -> Callable[[Call[bool | None]], None]:
         def hear(call: Call[bool | None]) -> None:
             if not call.cancelled():
-                vote: Any = "absent" if call.exception() is not None else call.result()
-                self.ref.cast(Answered(number, who, vote if vote in (True, False, None, "absent") else None))
+                self.ref.cast(Answered(number, call))
 
         return hear
 
     @handle
     def answered(self, message: Answered) -> None:
         """Note a vote, and end the round if it decides."""
-        round_ = self._rounds.get(message.round)
-        if round_ is not None:
-            round_.tally.vote(message.who, message.vote)
-            decided = round_.tally.decided
-            if decided is not None:
-                self._end(message.round, decided, "accepted" if decided else "rejected")
+        round_ = self._round(message.round)
+        if round_ is None or not is_a(message.call, Call) or message.call not in round_.calls:
+            return
+        round_.tally.vote(round_.calls[message.call], _said(message.call))
+        decided = round_.tally.decided
+        if decided is not None:
+            self._end(message.round, decided, "accepted" if decided else "rejected")
 
     @handle
     def over(self, message: TimeOver) -> None:
         """End a round that nobody has decided in time."""
-        if message.round in self._rounds:
+        round_ = self._round(message.round)
+        if round_ is not None and round_.timer.read() is None:
             self._end(message.round, False, "late")
+
+    def _round(self, number: object) -> Round | None:
+        return self._rounds.get(number) if type(number) is int else None
+
+    def _abandoned(self, number: int) -> None:
+        """Nobody wants to know any more."""
+        self._rounds.pop(number).close()
 
     def _end(self, number: int, accepted: bool, why: Literal["accepted", "rejected", "late"]) -> None:
         ended = self._rounds.pop(number)
-        ended.timer.cancel()
-        for call in ended.calls:
-            call.cancel()
+        ended.close()
         tally = ended.tally
         votes = (tally.who(True), tally.who(False), tally.who(None), tally.who("absent"))
         ended.reply.reply(Decision(accepted, why, *votes, tally.unasked()))
+
+
+def _said(call: Call[Any]) -> bool | Literal["absent"] | None:
+    """Return a vote: what is neither yes nor no is an abstention, and no answer is absence."""
+    if call.exception() is not None:
+        return "absent"
+    vote = call.result()
+    return vote if vote is True or vote is False else None
 
 
 async def propose(
@@ -275,10 +328,17 @@ async def propose(
         actor: the name of the `Consensus`.
 
     Raises:
-        BadRule: nobody takes part, a weight is not positive, or the rule could never be met.
+        BadRule: nobody takes part, a weight or the time limit is no number above 0, or the rule could never be met.
         ActorExited: the actor was restarted; ask again.
+
+    Whoever is cut off while it waits holds no round any more: nobody is asked any longer.
     """
-    weights = participants if isinstance(participants, Mapping) else dict.fromkeys(participants, 1.0)
-    if not time_limit > 0:
-        raise BadRule("time_limit", time_limit, "give a number of seconds above 0")
-    return await runtime.name(actor).call(Propose(proposal, weights, rule, time_limit), timeout=None)
+    given: Any = participants
+    try:
+        weights = dict(given) if is_a(given, Mapping) else dict.fromkeys(given, 1.0)
+    except Exception as error:
+        why = f"give actors, or a mapping of actors to weights (this raises {describe(error)})"
+        raise BadRule("participants", participants, why) from error
+    return await seen(
+        runtime.name(text("actor", actor)).call(Propose(proposal, weights, rule, time_limit), timeout=None)
+    )

@@ -20,25 +20,23 @@
 
 from __future__ import annotations
 
-import msgspec
+from collections import OrderedDict
+from typing import Any
 
-from foundation.coordination.kept import kept
+import msgspec
+from sortedcontainers import SortedDict
+
+from foundation.coordination.checked import MOST, address, living, plain_number, reference, refusing, text, whole
+from foundation.coordination.errors import BadRule
+from foundation.coordination.given_back import Collect, GivenBack, done, seen
+from foundation.coordination.kept import Numbers, kept
+from foundation.coordination.watched import Watched
 from foundation.events import LeaderElected
 from foundation.naming import own_name
-from supervision import (
-    Actor,
-    Address,
-    Down,
-    Message,
-    Monitor,
-    NoProcess,
-    Ref,
-    Refuse,
-    ReplyTo,
-    Request,
-    Runtime,
-    handle,
-)
+from supervision import Actor, Address, Down, Message, Name, Ref, ReplyTo, Request, Runtime, handle
+
+#: For so many seconds a follower is remembered by a name that nobody holds.
+NAMELESS = 60.0
 
 
 class Leader(msgspec.Struct, frozen=True):
@@ -53,20 +51,12 @@ class Leader(msgspec.Struct, frozen=True):
     term: int
 
 
-class Contest(msgspec.Struct):
-    """What is known of an election."""
-
-    term: int = 0
-    leader: Leader | None = None
-    candidates: dict[Ref, int] = {}
-
-
 class Stand(Request[Leader], frozen=True):
     """Be a candidate. The answer is who leads now."""
 
     name: str
     candidate: Ref
-    priority: int
+    priority: float
 
 
 class Resign(Request[bool], frozen=True):
@@ -90,11 +80,77 @@ class Follow(Request[None], frozen=True):
     follower: Address
 
 
+class Unfollow(Request[bool], frozen=True):
+    """Be told no more. The answer tells whether it was."""
+
+    name: str
+    follower: Address
+
+
 class LeaderChanged(Message, frozen=True):
     """To followers: there is a new leader, or none (``leader`` is None)."""
 
     election: str
     leader: Leader | None
+
+
+class LookAgain(Message, frozen=True):
+    """To itself: somebody may hold the name of a follower again."""
+
+    name: str
+    follower: Address
+
+
+class Candidacy(msgspec.Struct, frozen=True):
+    """Somebody stands.
+
+    Attributes:
+        asked: the request.
+        priority: what it said.
+        number: as which one it stood first.
+        before: what it replaces, in case that nobody learns that it was taken.
+    """
+
+    asked: Stand
+    priority: float
+    number: int
+    before: Candidacy | None
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Who has the smallest is elected."""
+        return (-self.priority, self.number)
+
+
+class Contest(msgspec.Struct):
+    """What is known of an election, as long as somebody stands, waits or follows."""
+
+    term: int
+    last: int = 0
+    leader: Leader | None = None
+    candidates: dict[Ref, Candidacy] = {}
+    #: Those who may be elected, by rank.
+    ranked: Any = msgspec.field(default_factory=SortedDict)
+    #: With the request of each.
+    followers: dict[Address, Follow] = {}
+
+    def stands(self, candidate: Ref, candidacy: Candidacy | None) -> None:
+        """Somebody stands, or (None) does no more."""
+        before = self.candidates.pop(candidate, None)
+        if before is not None:
+            self.ranked.pop(before.rank, None)
+        if candidacy is not None:
+            self.candidates[candidate] = candidacy
+            self.ranked[candidacy.rank] = candidate
+
+    def best(self) -> Ref | None:
+        """Return who is to be elected. Who has ended is not asked again."""
+        while self.ranked:
+            rank, candidate = self.ranked.peekitem(0)
+            if candidate.alive:
+                return candidate  # type: ignore[no-any-return]
+            del self.ranked[rank]
+        return None
 
 
 class Elections(Actor):
@@ -107,96 +163,217 @@ class Elections(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._watched: dict[Ref, Monitor] = {}
-        self._awaiting: dict[str, list[tuple[ReplyTo[Leader], int]]] = {}
+        self._awaiting: dict[str, OrderedDict[ReplyTo[Leader], int]] = {}
+        #: By actor: the elections in which it stands, and those in which it follows, as itself or by its name.
+        self._watched: Watched[tuple[str, Address | None]] = Watched(self)
 
     def init(self) -> None:
-        """Take over who stands and who leads."""
+        """Take over who stands, who leads and who follows."""
         name = own_name(self, "elections")
         self._contests: dict[str, Contest] = kept(self.runtime, name)
-        self._followers: dict[str, list[Address]] = kept(self.runtime, f"{name} followers")
-        for contest in self._contests.values():
+        self._numbers = Numbers(self.runtime, name)
+        self._given_back = GivenBack(self.runtime, name)
+        for election, contest in self._contests.items():
             for candidate in contest.candidates:
-                self._watch(candidate)
+                self._watched.add(candidate, (election, None))
+            for follower in contest.followers:
+                self._attend(election, follower)
+        self.collect(Collect())
+        for election in list(self._contests):
+            self._forget(election)
 
     @handle
+    @refusing
     def stand(self, request: Stand) -> Leader:
         """Take a candidate."""
-        if not request.candidate.alive:
-            raise Refuse(NoProcess(request.candidate, request, "it has ended"))
-        contest = self._contests.setdefault(request.name, Contest())
-        contest.candidates[request.candidate] = request.priority
-        self._watch(request.candidate)
-        self._elect(request.name, contest)
+        name, candidate = text("name", request.name), living(self.runtime, "candidate", request.candidate, request)
+        priority = plain_number(request.priority)
+        if priority is None:
+            raise BadRule("priority", request.priority, "give a finite number")
+        contest = self._contest(name)
+        before = contest.candidates.get(candidate)
+        if before is None:
+            contest.last += 1
+        else:
+            before = msgspec.structs.replace(before, before=None)
+        number = contest.last if before is None else before.number
+        contest.stands(candidate, Candidacy(request, priority, number, before))
+        self._watched.add(candidate, (name, None))
+        self._elect(name, contest)
         assert contest.leader is not None
         return contest.leader
 
     @handle
+    @refusing
     def resign(self, request: Resign) -> bool:
         """Let a candidate go, and elect another one if it leads."""
-        contest = self._contests.get(request.name, Contest())
-        there = contest.candidates.pop(request.candidate, None) is not None
-        if there:
-            self._elect(request.name, contest)
-        return there
+        return self._withdraw(text("name", request.name), reference(self.runtime, "candidate", request.candidate))
 
     @handle
+    @refusing
     def wait(self, request: AwaitLeader) -> Leader | None:
         """Answer as soon as there is a leader of a later term."""
-        contest = self._contests.get(request.name, Contest())
-        if contest.leader is not None and contest.leader.term > request.after:
+        name, after = text("name", request.name), whole("term", request.after, least=-MOST)
+        contest = self._contests.get(name)
+        if contest is not None and contest.leader is not None and contest.leader.term > after:
             return contest.leader
-        self._awaiting.setdefault(request.name, []).append((self.defer_reply(), request.after))
+        reply = self.defer_reply()
+        self._contest(name)
+        self._awaiting.setdefault(name, OrderedDict())[reply] = after
+        reply.on_abandoned(lambda: self._left(name, reply))
         return None
 
     @handle
+    @refusing
     def follow(self, request: Follow) -> None:
         """Tell somebody of each leader from now on, and of the one there is."""
-        followers = self._followers.setdefault(request.name, [])
-        if request.follower not in followers:
-            followers.append(request.follower)
-        request.follower.cast(LeaderChanged(request.name, self._contests.get(request.name, Contest()).leader))
+        name, follower = text("name", request.name), address(self.runtime, "follower", request.follower)
+        contest = self._contest(name)
+        if follower not in contest.followers:
+            contest.followers[follower] = request
+            self._attend(name, follower)
+        follower.cast(LeaderChanged(name, contest.leader))
+
+    @handle
+    @refusing
+    def unfollow(self, request: Unfollow) -> bool:
+        """Tell somebody no more."""
+        return self._lose_follower(text("name", request.name), address(self.runtime, "follower", request.follower))
+
+    @handle
+    def collect(self, message: Collect) -> None:
+        """Do what those wanted who could not wait for an answer, and undo what those got who did not see it."""
+        for request in self._given_back.take():
+            if isinstance(request, Stand):
+                self._undo_stand(request)
+            elif isinstance(request, Follow):
+                contest = self._contests.get(request.name)
+                if contest is not None and contest.followers.get(request.follower) is request:
+                    self._lose_follower(request.name, request.follower)
+            elif isinstance(request, Resign):
+                self._withdraw(request.name, request.candidate)
+            else:
+                self._lose_follower(request.name, request.follower)
 
     @handle
     def ended(self, message: Down) -> None:
-        """Let a candidate go that has ended."""
-        ref = message.target
-        assert isinstance(ref, Ref)
-        del self._watched[ref]
-        for name, contest in self._contests.items():
-            if contest.candidates.pop(ref, None) is not None:
-                self._elect(name, contest)
-        for followers in self._followers.values():
-            followers[:] = [one for one in followers if one is not ref]
+        """Let a candidate go that has ended, and look later whether a follower's name is held again."""
+        for name, follower in self._watched.ended(message):
+            if follower is None:
+                assert isinstance(message.target, Ref)
+                self._withdraw(name, message.target)
+            elif isinstance(follower, Ref):
+                self._lose_follower(name, follower)
+            elif self._follows(name, follower):
+                self._attend(name, follower)
+
+    @handle
+    @refusing
+    def look_again(self, message: LookAgain) -> None:
+        """Forget a follower whose name nobody has held for so long."""
+        name, follower = text("name", message.name), address(self.runtime, "follower", message.follower)
+        if self._follows(name, follower) and isinstance(follower, Name):
+            if follower.resolve() is None:
+                self._lose_follower(name, follower)
+            else:
+                self._attend(name, follower)
+
+    def _contest(self, name: str) -> Contest:
+        contest = self._contests.get(name)
+        if contest is None:
+            contest = self._contests[name] = Contest(self._numbers.last)
+        return contest
+
+    def _attend(self, name: str, follower: Address) -> None:
+        """Hear of the end of a follower, or of who holds its name."""
+        holder = follower.resolve() if isinstance(follower, Name) else follower
+        if holder is None:
+            self.send_after(NAMELESS, LookAgain(name, follower))
+        else:
+            assert isinstance(holder, Ref)
+            self._watched.add(holder, (name, follower))
+
+    def _follows(self, name: str, follower: Address) -> bool:
+        contest = self._contests.get(name)
+        return contest is not None and follower in contest.followers
+
+    def _withdraw(self, name: str, candidate: Ref) -> bool:
+        contest = self._contests.get(name)
+        if contest is None or candidate not in contest.candidates:
+            return False
+        contest.stands(candidate, None)
+        self._watched.discard(candidate, (name, None))
+        self._elect(name, contest)
+        self._forget(name)
+        return True
+
+    def _undo_stand(self, request: Stand) -> None:
+        contest = self._contests.get(request.name)
+        candidacy = None if contest is None else contest.candidates.get(request.candidate)
+        if contest is None or candidacy is None:
+            return
+        before = candidacy.before
+        if candidacy.asked is not request:
+            if before is not None and before.asked is request:
+                contest.stands(request.candidate, msgspec.structs.replace(candidacy, before=None))
+        elif before is None:
+            self._withdraw(request.name, request.candidate)
+        else:
+            contest.stands(request.candidate, before)
+
+    def _lose_follower(self, name: str, follower: Address) -> bool:
+        contest = self._contests.get(name)
+        if contest is None or contest.followers.pop(follower, None) is None:
+            return False
+        holder = follower.resolve() if isinstance(follower, Name) else follower
+        assert holder is None or isinstance(holder, Ref)
+        self._watched.discard(holder, (name, follower))
+        self._forget(name)
+        return True
+
+    def _left(self, name: str, reply: ReplyTo[Leader]) -> None:
+        """Somebody has given up waiting."""
+        awaiting = self._awaiting.get(name)
+        if awaiting is not None and self.ref.alive:
+            awaiting.pop(reply, None)
+            if not awaiting:
+                del self._awaiting[name]
+            self._forget(name)
+
+    def _forget(self, name: str) -> None:
+        """Forget an election that nobody needs: but not that terms were used."""
+        contest = self._contests.get(name)
+        if contest is not None and not (contest.candidates or contest.followers or name in self._awaiting):
+            del self._contests[name]
+            self._numbers.forget(contest.term)
 
     def _elect(self, name: str, contest: Contest) -> None:
         if contest.leader is not None and contest.leader.ref in contest.candidates:
             return
-        living = [candidate for candidate in contest.candidates if candidate.alive]
-        if living:
+        best = contest.best()
+        if best is not None:
             contest.term += 1
-            contest.leader = Leader(max(living, key=contest.candidates.__getitem__), contest.term)
+            contest.leader = Leader(best, contest.term)
         elif contest.leader is None:
             return
         else:
             contest.leader = None
         leader = contest.leader
+        for follower in contest.followers:
+            follower.cast(LeaderChanged(name, leader))
+        if leader is not None:
+            self._tell_those_who_wait(name, leader)
         self.runtime.events.emit(
             LeaderElected, election=name, term=contest.term, leader=None if leader is None else leader.ref
         )
-        for follower in self._followers.get(name, []):
-            follower.cast(LeaderChanged(name, leader))
-        if leader is not None:
-            awaiting = self._awaiting.pop(name, [])
-            for reply, after in awaiting:
-                if leader.term > after:
-                    reply.reply(leader)
-                else:
-                    self._awaiting.setdefault(name, []).append((reply, after))
 
-    def _watch(self, ref: Ref) -> None:
-        if ref not in self._watched:
-            self._watched[ref] = self.monitor(ref)
+    def _tell_those_who_wait(self, name: str, leader: Leader) -> None:
+        awaiting = self._awaiting.get(name, OrderedDict())
+        for reply in [reply for reply, after in awaiting.items() if leader.term > after]:
+            del awaiting[reply]
+            reply.reply(leader)
+        if not awaiting:
+            self._awaiting.pop(name, None)
 
 
 class Election:
@@ -209,9 +386,12 @@ class Election:
     """
 
     def __init__(self, runtime: Runtime, name: str, *, actor: str = "elections") -> None:
-        self.name = name
+        self.name = text("name", name)
+        self._runtime = runtime
+        actor = text("actor", actor)
         self._address = runtime.name(actor)
         self._contests: dict[str, Contest] = kept(runtime, actor)
+        self._given_back = GivenBack(runtime, actor)
 
     @property
     def leader(self) -> Leader | None:
@@ -220,30 +400,54 @@ class Election:
         leader = None if contest is None else contest.leader
         return leader if leader is not None and leader.ref.alive else None
 
-    async def stand(self, candidate: Ref, priority: int = 0) -> Leader:
+    async def stand(self, candidate: Ref, priority: float = 0) -> Leader:
         """Let an actor stand, until it ends or resigns. Return who leads.
+
+        Whoever is cut off before it learns of that has not let it stand.
 
         Args:
             candidate: the actor.
-            priority: who has the highest is elected, when there is no leader.
+            priority: who has the highest is elected, when there is no leader: any finite number.
 
         Raises:
+            BadRule: the priority is no number, or the candidate no actor.
             NoProcess: the candidate has ended; or no `Elections` runs.
         """
-        return await self._address.call(Stand(self.name, candidate, priority))
+        request = Stand(self.name, candidate, priority)
+        return await seen(self._address.call(request), lambda _: self._given_back.put(id(request), request))
 
     async def resign(self, candidate: Ref) -> bool:
-        """Let an actor stand no more; tell whether it did."""
-        return await self._address.call(Resign(self.name, candidate))
+        """Let an actor stand no more; tell whether it did. It resigns whatever is raised, other than `BadRule`.
+
+        Raises:
+            BadRule: the candidate is no actor.
+        """
+        return await self._done(Resign(self.name, reference(self._runtime, "candidate", candidate)))
 
     async def leader_after(self, term: int = 0, timeout: float | None = None) -> Leader:
         """Wait for a leader of a later term than this one.
 
         Raises:
             CallTimeout: there was none in time.
+            BadRule: the term is no whole number.
+            ActorExited: the `Elections` was restarted; ask again.
         """
-        return await self._address.call(AwaitLeader(self.name, term), timeout)
+        return await seen(self._address.call(AwaitLeader(self.name, term), timeout))
 
     async def follow(self, follower: Address) -> None:
-        """Have an actor told of each leader with `LeaderChanged`, of the present one at once."""
-        await self._address.call(Follow(self.name, follower))
+        """Have an actor told of each leader with `LeaderChanged`, of the present one at once.
+
+        Until it ends, or `unfollow`; a follower by name, until nobody has held the name for a minute.
+
+        Raises:
+            BadRule: the follower is no address in this runtime.
+        """
+        request = Follow(self.name, follower)
+        await seen(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+
+    async def unfollow(self, follower: Address) -> bool:
+        """Have an actor told no more; tell whether it was. It is so whatever is raised, other than `BadRule`."""
+        return await self._done(Unfollow(self.name, address(self._runtime, "follower", follower)))
+
+    async def _done(self, request: Resign | Unfollow) -> bool:
+        return await done(self._address.call(request), lambda: self._given_back.put(id(request), request))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foundation.errors import Category, FoundationError, Severity
+from supervision.messages import describe
 
 
 class CoordinationError(FoundationError):
@@ -20,7 +21,7 @@ class BadRule(CoordinationError, ValueError):
         self.what = what
         self.value = value
         self.remedy = remedy
-        super().__init__(f"{what} = {value!r}: {remedy}")
+        super().__init__(f"{what} = {describe(value)}: {remedy}")
 
 
 class NotHeld(CoordinationError):

@@ -17,17 +17,23 @@ Quote(bid=None, ask=10, last=10)
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
+from foundation.coordination.checked import Party, living, refusing, text, whole
 from foundation.coordination.errors import BadRule
-from foundation.coordination.kept import kept
-from foundation.coordination.market import Book, Trade
+from foundation.coordination.given_back import Collect, GivenBack, done, seen
+from foundation.coordination.kept import Numbers, kept
+from foundation.coordination.market import Book, Side, Trade
 from foundation.coordination.watched import Watched
 from foundation.holder import current_holder
 from foundation.naming import own_name
-from supervision import Actor, Down, Message, Ref, Refuse, Request, Runtime, handle
+from supervision import Actor, Down, Message, Ref, Request, Runtime, handle
+
+#: The last prices of so many markets without an open order are remembered.
+REMEMBERED = 1000
 
 
 class Quote(msgspec.Struct, frozen=True):
@@ -46,18 +52,24 @@ class Traded(Message, frozen=True):
 
 
 class Floor(msgspec.Struct):
-    """A market that is kept."""
+    """A market in which somebody has an open order, and the price of its last trade."""
 
     book: Book
-    traders: dict[Any, Ref]
-    last: float | None = None
+    last: float | None
 
 
-class Give(Request[list[Trade]], frozen=True):
+class Given(msgspec.Struct, frozen=True):
+    """An order was taken: its number, and what was traded at once."""
+
+    number: int
+    trades: list[Trade]
+
+
+class Give(Request[Given], frozen=True):
     """Give an order."""
 
     market: str
-    side: Literal["buy", "sell"]
+    side: Side
     units: int
     price: float
     trader: Any
@@ -65,10 +77,11 @@ class Give(Request[list[Trade]], frozen=True):
 
 
 class TakeBack(Request[int], frozen=True):
-    """Take back all open orders of a trader."""
+    """Take back all open orders of a trader, or the one of a number."""
 
     market: str
     trader: Any
+    number: int | None = None
 
 
 class AskQuote(Request[Quote], frozen=True):
@@ -83,56 +96,105 @@ class Markets(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._watched = Watched(self)
+        self._watched: Watched[str] = Watched(self)
 
     def init(self) -> None:
         """Go on with the orders that were open when the last incarnation ended."""
-        self._floors: dict[str, Floor] = kept(self.runtime, own_name(self, "markets"))
-        for floor in self._floors.values():
-            for ref in floor.traders.values():
-                self._watched.add(ref)
+        name = own_name(self, "markets")
+        self._floors: dict[str, Floor] = kept(self.runtime, name)
+        self._last: dict[str, float] = kept(self.runtime, f"{name}: last prices")
+        self._numbers = Numbers(self.runtime, name)
+        self._given_back = GivenBack(self.runtime, name)
+        for market, floor in self._floors.items():
+            for ref in floor.book.keepers():
+                self._watched.add(ref, market)
+        self.collect(Collect())
 
     @handle
-    def give(self, request: Give) -> list[Trade]:
+    @refusing
+    def give(self, request: Give) -> Given:
         """Trade what can be traded, and keep the rest."""
-        floor = self._floors.get(request.market) or Floor(Book(), {})
-        place = floor.book.buy if request.side == "buy" else floor.book.sell
-        try:
-            trades = place(request.trader, request.units, request.price)
-        except BadRule as error:
-            raise Refuse(error) from error
-        self._floors[request.market] = floor
-        if request.who is not None:
-            floor.traders[request.trader] = request.who
-            self._watched.add(request.who)
-        for trade in trades:
+        market = text("market", request.market)
+        side = _side(request.side)
+        who = None if request.who is None else living(self.runtime, "trading actor", request.who, request)
+        floor = self._floors.get(market)
+        book = Book(self._numbers.last) if floor is None else floor.book
+        placed = book.place(side, request.trader, request.units, request.price, who)
+        if floor is None:
+            floor = self._floors[market] = Floor(book, self._last.pop(market, None))
+        self._watched.add(who, market)
+        for trade, other in zip(placed.trades, placed.met, strict=True):
             floor.last = trade.price
-            other = floor.traders.get(trade.seller if request.side == "buy" else trade.buyer)
-            if other is not None:
-                other.cast(Traded(request.market, trade))
-        return trades
+            if other.by is not None:
+                other.by.cast(Traded(market, trade))
+        self._tidy(market, floor, {who, *(other.by for other in placed.met)})
+        return Given(placed.number, placed.trades)
 
     @handle
+    @refusing
     def take_back(self, request: TakeBack) -> int:
         """Forget open orders."""
-        floor = self._floors.get(request.market)
-        return 0 if floor is None else floor.book.cancel(request.trader)
+        market = text("market", request.market)
+        number = None if request.number is None else whole("number", request.number)
+        trader = Party("trader", request.trader)
+        floor = self._floors.get(market)
+        if floor is None:
+            return 0
+        orders = floor.book.orders_of(trader.value) if number is None else [number]
+        refs = {floor.book.keeper(which) for which in orders}
+        units = sum(map(floor.book.take_back, orders))
+        self._tidy(market, floor, refs)
+        return units
 
     @handle
+    @refusing
     def quote(self, request: AskQuote) -> Quote:
         """Say the best prices."""
-        floor = self._floors.get(request.market) or Floor(Book(), {})
-        bids, asks = floor.book.bids, floor.book.asks
-        return Quote(bids[0].price if bids else None, asks[0].price if asks else None, floor.last)
+        market = text("market", request.market)
+        floor = self._floors.get(market)
+        if floor is None:
+            return Quote(None, None, self._last.get(market))
+        bid, ask = floor.book.best("buy"), floor.book.best("sell")
+        return Quote(None if bid is None else bid.price, None if ask is None else ask.price, floor.last)
+
+    @handle
+    def collect(self, message: Collect) -> None:
+        """Take back the orders of those who wanted that, or did not see that they were taken."""
+        for request in self._given_back.take():
+            self.take_back(request)
 
     @handle
     def trader_ended(self, message: Down) -> None:
         """Take back the orders of who is gone."""
-        ref = self._watched.ended(message)
-        for floor in self._floors.values():
-            for trader in [trader for trader, who in floor.traders.items() if who is ref]:
-                del floor.traders[trader]
-                floor.book.cancel(trader)
+        for market in self._watched.ended(message):
+            floor = self._floors[market]
+            for which in floor.book.kept_for(message.target):
+                floor.book.take_back(which)
+            self._tidy(market, floor, ())
+
+    def _tidy(self, market: str, floor: Floor, refs: Iterable[Ref | None]) -> None:
+        """Watch none of these who have no open order any more, and forget a market in which nobody has one."""
+        for ref in refs:
+            if not floor.book.kept_for(ref):
+                self._watched.discard(ref, market)
+        if floor.book:
+            return
+        del self._floors[market]
+        self._numbers.forget(floor.book.last)
+        if floor.last is not None:
+            self._last[market] = floor.last
+            if len(self._last) > REMEMBERED:
+                del self._last[next(iter(self._last))]
+
+
+def _side(value: object) -> Side:
+    match text("side", value):
+        case "buy":
+            return "buy"
+        case "sell":
+            return "sell"
+        case _:
+            raise BadRule("side", value, "give 'buy' or 'sell'")
 
 
 class Market:
@@ -145,11 +207,15 @@ class Market:
     """
 
     def __init__(self, runtime: Runtime, name: str, *, actor: str = "markets") -> None:
-        self.name = name
+        self.name = text("name", name)
+        actor = text("actor", actor)
         self._address = runtime.name(actor)
+        self._given_back = GivenBack(runtime, actor)
 
     async def buy(self, units: int, *, price: float, trader: Any = None, who: Ref | None = None) -> list[Trade]:
         """Buy what is offered for at most this price for a unit; what is left of the order stays open.
+
+        Whoever is cut off before it learns what became of the order has no open order; what was traded is traded.
 
         Args:
             units: how many, from 1.
@@ -162,7 +228,9 @@ class Market:
             What was traded at once.
 
         Raises:
-            BadRule: the units or the price make no sense, or there is nobody who trades.
+            BadRule: the units or the price make no sense, or there is nobody who trades, or that cannot be told from
+                others.
+            NoProcess: the actor that trades has ended; or no `Markets` runs.
         """
         return await self._give("buy", units, price, trader, who)
 
@@ -173,18 +241,31 @@ class Market:
         """
         return await self._give("sell", units, price, trader, who)
 
-    async def _give(
-        self, side: Literal["buy", "sell"], units: int, price: float, trader: Any, who: Ref | None
-    ) -> list[Trade]:
-        who = who or current_holder()
+    async def _give(self, side: Side, units: int, price: float, trader: Any, who: Ref | None) -> list[Trade]:
+        who = current_holder() if who is None else who
         trader = who if trader is None else trader
         if trader is None:
             raise BadRule("trader", None, "say who trades, outside of actors")
-        return await self._address.call(Give(self.name, side, units, price, trader, who))
+        request = Give(self.name, side, units, price, trader, who)
+        given = await seen(
+            self._address.call(request), lambda given: self._back(TakeBack(self.name, None, given.number))
+        )
+        return given.trades
+
+    def _back(self, request: TakeBack) -> None:
+        self._given_back.put(id(request), request)
 
     async def take_back(self, trader: Any = None) -> int:
-        """Take back all open orders of a trader, by default of this actor; return how many units that were."""
-        return await self._address.call(TakeBack(self.name, current_holder() if trader is None else trader))
+        """Take back all open orders of a trader, by default of this actor; return how many units that were.
+
+        They are taken back whatever is raised, other than `BadRule`.
+
+        Raises:
+            BadRule: the trader cannot be told from others.
+        """
+        party = Party("trader", current_holder() if trader is None else trader)
+        request = TakeBack(self.name, party.value)
+        return await done(self._address.call(request), lambda: self._back(request))
 
     async def quote(self) -> Quote:
         """Return the best prices."""

@@ -19,32 +19,25 @@ a restart of the actor takes no lock away from anybody; those who were waiting g
 
 from __future__ import annotations
 
-import asyncio
-from collections import deque
+from collections import OrderedDict
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import msgspec
 
+from foundation.coordination.checked import is_a, limit, living, refusing, text, whole
 from foundation.coordination.errors import BadRule, NotHeld
-from foundation.coordination.kept import kept
+from foundation.coordination.given_back import Collect, GivenBack, done, seen
+from foundation.coordination.kept import Numbers, kept
+from foundation.coordination.watched import Watched
 from foundation.events import LockExpired
 from foundation.holder import current_holder
 from foundation.naming import own_name
-from supervision import (
-    Actor,
-    Down,
-    Message,
-    Monitor,
-    NoProcess,
-    Ref,
-    Refuse,
-    ReplyTo,
-    Request,
-    Runtime,
-    handle,
-)
+from supervision import Actor, Down, Message, NoProcess, Ref, ReplyTo, Request, Runtime, Timer, handle
+
+#: Timers fire by so many seconds early: what the resolution of asyncio's loops is.
+EARLY = 1e-9
 
 
 class Grant(msgspec.Struct, frozen=True):
@@ -67,16 +60,14 @@ class Grant(msgspec.Struct, frozen=True):
 
 
 class LockState(msgspec.Struct):
-    """What is known of a lock."""
+    """What is known of a lock that somebody holds, or waits for."""
 
     capacity: int
-    fence: int = 0
+    #: The largest fencing token so far.
+    fence: int
+    #: How many permits are held.
+    held: int = 0
     grants: dict[int, Grant] = {}
-
-    @property
-    def free(self) -> int:
-        """How many permits nobody holds."""
-        return self.capacity - sum(grant.amount for grant in self.grants.values())
 
 
 class Acquire(Request[Grant], frozen=True):
@@ -115,106 +106,176 @@ class Locks(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._waiting: dict[str, deque[tuple[ReplyTo[Grant], Acquire]]] = {}
-        self._watched: dict[Ref, Monitor] = {}
+        self._waiting: dict[str, OrderedDict[ReplyTo[Grant], Acquire]] = {}
+        self._expiry: dict[tuple[str, int], Timer] = {}
+        #: By holder: the tokens of what it holds, and the requests of those who wait for it to be theirs.
+        self._watched: Watched[tuple[str, int | ReplyTo[Grant]]] = Watched(self)
 
     def init(self) -> None:
         """Take over who holds what."""
-        self._locks: dict[str, LockState] = kept(self.runtime, own_name(self, "locks"))
+        name = own_name(self, "locks")
+        self._locks: dict[str, LockState] = kept(self.runtime, name)
+        self._numbers = Numbers(self.runtime, name)
+        self._given_back = GivenBack(self.runtime, name)
         for lock in self._locks.values():
             for grant in lock.grants.values():
-                self._attend(grant)
+                self._watched.add(grant.holder, (grant.name, grant.fence))
+                self._expire_in_time(grant)
+        self.collect(Collect())
 
     @handle
-    def acquire(self, request: Acquire) -> Grant | None:
+    @refusing
+    def acquire(self, request: Acquire) -> None:
         """Grant permits in the order in which they were asked for."""
-        lock = self._locks.setdefault(request.name, LockState(request.capacity))
-        if lock.capacity != request.capacity:
-            remedy = f"all who use this lock say the same; the first said {lock.capacity}"
-            raise Refuse(BadRule(f"capacity of {request.name}", request.capacity, remedy))
-        if request.holder is not None and not request.holder.alive:
-            raise Refuse(NoProcess(request.holder, request, "the holder has ended"))
-        waiting = self._waiting.setdefault(request.name, deque())
-        waiting.append((self.defer_reply(), request))
-        if request.holder is not None:
-            self._watch(request.holder)
-        self._grant(request.name)
-        return None
+        name, capacity = text("name", request.name), whole("capacity", request.capacity)
+        amount = whole("amount", request.amount, capacity)
+        lease = None if request.lease is None else limit("lease", request.lease)
+        holder = None if request.holder is None else living(self.runtime, "holder", request.holder, request)
+        lock = self._locks.get(name)
+        if lock is not None and lock.capacity != capacity:
+            remedy = f"all who use this lock at a time say the same; the first said {lock.capacity}"
+            raise BadRule(f"capacity of {name}", capacity, remedy)
+        reply = self.defer_reply()
+        if lock is None:
+            self._locks[name] = LockState(capacity, self._numbers.last)
+        self._waiting.setdefault(name, OrderedDict())[reply] = Acquire(name, capacity, amount, holder, lease)
+        self._watched.add(holder, (name, reply))
+        self._serve(name)
+        reply.on_abandoned(lambda: self._left(name, reply))
 
     @handle
+    @refusing
     def release(self, request: Release) -> bool:
         """Take permits back."""
-        return self._free(request.grant.name, request.grant.fence)
+        grant = _checked(request.grant)
+        held = self._free(grant.name, grant.fence)
+        self._serve(grant.name)
+        return held
 
     @handle
+    @refusing
     def renew(self, request: Renew) -> Grant:
-        """Give a holder more time."""
-        lock = self._locks.get(request.grant.name)
-        grant = None if lock is None else lock.grants.get(request.grant.fence)
+        """Set a new end to a lease."""
+        given, lease = _checked(request.grant), limit("lease", request.lease)
+        lock = self._locks.get(given.name)
+        grant = None if lock is None else lock.grants.get(given.fence)
         if lock is None or grant is None:
-            raise Refuse(NotHeld(request.grant.name, request.grant.fence))
-        longer = msgspec.structs.replace(grant, expires=self.runtime.clock.time() + request.lease)
-        lock.grants[grant.fence] = longer
-        self._attend(longer)
-        return longer
+            raise NotHeld(given.name, given.fence)
+        renewed = msgspec.structs.replace(grant, expires=self.runtime.clock.time() + lease)
+        lock.grants[grant.fence] = renewed
+        self._expire_in_time(renewed)
+        return renewed
+
+    @handle
+    def collect(self, message: Collect) -> None:
+        """Take back what was given back by those who could not wait for an answer."""
+        for grant in self._given_back.take():
+            self._free(grant.name, grant.fence)
+            self._serve(grant.name)
 
     @handle
     def expire(self, message: Expire) -> None:
         """Take permits back whose lease is over."""
-        grant = self._locks[message.name].grants.get(message.fence)
-        if grant is not None and grant.expires is not None and grant.expires <= self.runtime.clock.time():
-            self.runtime.events.emit(LockExpired, name=grant.name, fence=grant.fence, holder=grant.holder)
-            self._free(grant.name, grant.fence)
+        if not is_a(message.name, str) or not is_a(message.fence, int):
+            return
+        lock = self._locks.get(str.__str__(message.name))
+        grant = None if lock is None else lock.grants.get(int.__int__(message.fence))
+        if grant is None or grant.expires is None:
+            return
+        if grant.expires > self.runtime.clock.time() + EARLY:  # it was renewed
+            self._expire_in_time(grant)
+            return
+        self._free(grant.name, grant.fence)
+        self._serve(grant.name)
+        self.runtime.events.emit(LockExpired, name=grant.name, fence=grant.fence, holder=grant.holder)
 
     @handle
     def ended(self, message: Down) -> None:
-        """Take back what an actor has held, that has ended."""
-        ref = message.target
-        assert isinstance(ref, Ref)
-        del self._watched[ref]
-        for name, lock in list(self._locks.items()):
-            for grant in [grant for grant in lock.grants.values() if grant.holder is ref]:
-                self._free(name, grant.fence)
-            waiting = self._waiting.get(name)
-            if waiting is not None:
-                self._waiting[name] = deque(one for one in waiting if one[1].holder is not ref)
-                self._grant(name)
+        """Take back what an actor has held that has ended, and let nobody wait for it to be that actor's."""
+        names: dict[str, None] = {}
+        for name, what in self._watched.ended(message):
+            names[name] = None
+            if isinstance(what, int):
+                self._free(name, what)
+            else:
+                asked = self._waiting[name].pop(what)
+                if what.waiting:
+                    what.fail(_ended(asked))
+        for name in names:
+            self._serve(name)
 
-    def _grant(self, name: str) -> None:
-        lock, waiting = self._locks[name], self._waiting[name]
+    def _left(self, name: str, reply: ReplyTo[Grant]) -> None:
+        """Somebody has given up waiting."""
+        if self.ref.alive and name in self._waiting:
+            asked = self._waiting[name].pop(reply, None)
+            if asked is not None:
+                self._watched.discard(asked.holder, (name, reply))
+                self._serve(name)
+
+    def _serve(self, name: str) -> None:
+        """Grant what there is to those who wait, in their order. What nobody holds or waits for is forgotten."""
+        lock, waiting = self._locks.get(name), self._waiting.get(name)
+        if lock is None:
+            return
         while waiting:
-            reply, request = waiting[0]
-            if not reply.waiting:  # it has given up
-                waiting.popleft()
-                continue
-            if request.amount > lock.free:
+            reply, asked = next(iter(waiting.items()))
+            ended = asked.holder is not None and not asked.holder.alive
+            if reply.waiting and not ended and asked.amount > lock.capacity - lock.held:
                 return
-            waiting.popleft()
-            lock.fence += 1
-            expires = None if request.lease is None else self.runtime.clock.time() + request.lease
-            grant = Grant(name, lock.fence, request.amount, request.holder, expires)
-            lock.grants[grant.fence] = grant
-            self._attend(grant)
-            reply.reply(grant)
+            del waiting[reply]
+            if reply.waiting and not ended:
+                self._grant(lock, reply, asked)
+            elif reply.waiting:
+                reply.fail(_ended(asked))
+            self._watched.discard(asked.holder, (name, reply))
+        self._waiting.pop(name, None)
+        if not lock.grants:
+            del self._locks[name]
+            self._numbers.forget(lock.fence)
+
+    def _grant(self, lock: LockState, reply: ReplyTo[Grant], asked: Acquire) -> None:
+        lock.fence += 1
+        lock.held += asked.amount
+        expires = None if asked.lease is None else self.runtime.clock.time() + asked.lease
+        grant = lock.grants[lock.fence] = Grant(asked.name, lock.fence, asked.amount, asked.holder, expires)
+        self._watched.add(grant.holder, (grant.name, grant.fence))
+        self._expire_in_time(grant)
+        reply.reply(grant)
 
     def _free(self, name: str, fence: int) -> bool:
         lock = self._locks.get(name)
-        if lock is None or lock.grants.pop(fence, None) is None:
+        grant = None if lock is None else lock.grants.pop(fence, None)
+        if lock is None or grant is None:
             return False
-        if name in self._waiting:
-            self._grant(name)
+        lock.held -= grant.amount
+        self._watched.discard(grant.holder, (name, fence))
+        timer = self._expiry.pop((name, fence), None)
+        if timer is not None:
+            timer.cancel()
         return True
 
-    def _attend(self, grant: Grant) -> None:
-        if grant.holder is not None:
-            self._watch(grant.holder)
-        if grant.expires is not None:
-            left = max(0.0, grant.expires - self.runtime.clock.time())
-            self.send_after(left, Expire(grant.name, grant.fence))
+    def _expire_in_time(self, grant: Grant) -> None:
+        """Set the timer of a lease, instead of an earlier one."""
+        if grant.expires is None:
+            return
+        timer = self._expiry.get((grant.name, grant.fence))
+        if timer is not None:
+            timer.cancel()
+        left = max(0.0, grant.expires - self.runtime.clock.time())
+        self._expiry[grant.name, grant.fence] = self.send_after(left, Expire(grant.name, grant.fence))
 
-    def _watch(self, ref: Ref) -> None:
-        if ref not in self._watched:
-            self._watched[ref] = self.monitor(ref)
+
+def _ended(asked: Acquire) -> NoProcess:
+    assert asked.holder is not None
+    return NoProcess(asked.holder, asked, "the holder has ended")
+
+
+def _checked(grant: Any) -> Grant:
+    """Return a grant whose name and token are what they should be."""
+    if not is_a(grant, Grant):
+        raise BadRule("grant", grant, "give what acquire has returned")
+    name, fence = text("name", grant.name), whole("fence", grant.fence)
+    return Grant(name, fence, grant.amount, grant.holder, grant.expires)
 
 
 class Lock:
@@ -233,11 +294,12 @@ class Lock:
     """
 
     def __init__(self, runtime: Runtime, name: str, *, capacity: int = 1, actor: str = "locks") -> None:
-        whole("capacity", capacity, None)
-        self.name = name
-        self.capacity = capacity
+        self.name = text("name", name)
+        self.capacity = whole("capacity", capacity)
+        actor = text("actor", actor)
         self._address = runtime.name(actor)
         self._locks: dict[str, LockState] = kept(runtime, actor)
+        self._given_back = GivenBack(runtime, actor)
 
     @property
     def grants(self) -> list[Grant]:
@@ -246,9 +308,14 @@ class Lock:
         return [] if lock is None else list(lock.grants.values())
 
     def is_valid(self, grant: Grant) -> bool:
-        """Tell whether a grant is still held."""
+        """Tell whether a grant is still held.
+
+        Raises:
+            BadRule: it is no grant.
+        """
+        fence = _checked(grant).fence
         lock = self._locks.get(self.name)
-        return lock is not None and grant.fence in lock.grants
+        return lock is not None and fence in lock.grants
 
     async def acquire(
         self,
@@ -260,6 +327,8 @@ class Lock:
     ) -> Grant:
         """Wait until it is one's turn, and hold it from then on.
 
+        Whoever is cut off while it waits, by a cancellation, a time-out or a kill, waits no more, and holds nothing.
+
         Args:
             amount: how many permits.
             lease: for how many seconds at most; None for no limit.
@@ -268,24 +337,31 @@ class Lock:
 
         Raises:
             CallTimeout: it was not one's turn in time.
-            BadRule: the amount or the lease makes no sense.
-            NoProcess: the holder has ended; or no `Locks` runs.
+            BadRule: the amount or the lease makes no sense, or others who use it now said another capacity.
+            NoProcess: the holder has ended, before or meanwhile; or no `Locks` runs.
+            ActorExited: the `Locks` was restarted; ask again.
         """
-        whole("amount", amount, self.capacity)
-        if lease is not None and not lease > 0:
-            raise BadRule("lease", lease, "give a number of seconds above 0")
-        request = Acquire(self.name, self.capacity, amount, holder or current_holder(), lease)
-        call = self._address.call(request, timeout)
-        try:
-            return await call
-        except asyncio.CancelledError:
-            if call.done() and not call.cancelled() and call.exception() is None:
-                self._address.cast(Release(call.result()))  # it was granted, but nobody is there any more
-            raise
+        holder = current_holder() if holder is None else holder
+        return await seen(
+            self._address.call(Acquire(self.name, self.capacity, amount, holder, lease), timeout), self._put
+        )
 
     async def release(self, grant: Grant) -> bool:
-        """Give it back; tell whether it was still held."""
-        return await self._address.call(Release(grant))
+        """Give it back; tell whether it was still held.
+
+        It is given back whatever is raised, other than `BadRule`: also if whoever waits for the answer is cut off, and
+        if the `Locks` is being restarted.
+
+        Raises:
+            BadRule: it is no grant.
+        """
+        given = _checked(grant)
+        return await done(self._address.call(Release(given)), lambda: self._put(given))
+
+    def _put(self, grant: Grant) -> None:
+        lock = self._locks.get(grant.name)
+        if lock is not None and grant.fence in lock.grants:
+            self._given_back.put((grant.name, grant.fence), grant)
 
     async def renew(self, grant: Grant, lease: float) -> Grant:
         """Hold it for so many seconds from now.
@@ -294,8 +370,6 @@ class Lock:
             NotHeld: it is too late.
             BadRule: the lease is no number of seconds.
         """
-        if not lease > 0:
-            raise BadRule("lease", lease, "give a number of seconds above 0")
         return await self._address.call(Renew(grant, lease))
 
     @asynccontextmanager
@@ -307,14 +381,4 @@ class Lock:
         try:
             yield grant
         finally:
-            self._address.cast(Release(grant))
-
-
-def whole(what: str, value: Any, most: int | None) -> None:
-    """Make sure that something is a whole number from 1 to ``most``.
-
-    Raises:
-        BadRule: it is not.
-    """
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1 or (most is not None and value > most):
-        raise BadRule(what, value, "give a whole number from 1" + ("" if most is None else f" to {most}"))
+            self._put(grant)

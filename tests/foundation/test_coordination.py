@@ -161,7 +161,8 @@ async def test_a_lock_is_free_when_its_holder_ends_and_the_dead_do_not_wait(worl
     grant = await alive
     assert grant.holder is None
     assert lock.grants == [grant]
-    dead.cancel()
+    with pytest.raises(NoProcess, match="the holder has ended"):
+        await dead
     with pytest.raises(NoProcess, match="the holder has ended"):
         await lock.acquire(holder=holder)
 
@@ -281,10 +282,12 @@ def test_never_more_permits_than_there_are_and_nobody_waits_for_nothing(steps: l
             lock = Lock(runtime, "a", capacity=2)
             actors = [await runtime.spawn(Idle) for _ in range(5)]
             waiting: list[tuple[Ref, int, Any]] = []
+            tasks: list[Any] = []
             fences: list[int] = []
             for what, who, amount in steps:
                 if what == "acquire":
-                    waiting.append((actors[who], amount, soon(lock.acquire(amount, holder=actors[who]))))
+                    tasks.append(soon(lock.acquire(amount, holder=actors[who])))
+                    waiting.append((actors[who], amount, tasks[-1]))
                 elif what == "release" and lock.grants:
                     await lock.release(lock.grants[who % len(lock.grants)])
                 elif what == "kill":
@@ -303,8 +306,9 @@ def test_never_more_permits_than_there_are_and_nobody_waits_for_nothing(steps: l
                 if waiting:
                     free = 2 - sum(grant.amount for grant in lock.grants)
                     assert waiting[0][1] > free, "the first who waits cannot be served"
-            for task in asyncio.all_tasks() - {asyncio.current_task()}:
+            for task in tasks:
                 task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
 
     run(main())
 
