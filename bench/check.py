@@ -14,10 +14,15 @@ from pathlib import Path
 import msgspec
 
 from bench.figure import Better, Figure
+from bench.platform import NAMES
 
 BASELINE = Path(__file__).with_name("baseline.json")
 #: What is compared: the figures of these suites but those whose names begin so.
-COMPARED: dict[str, tuple[str, ...]] = {"kernel": ("memory",), "registry": ("mix_", "map_", "lookup")}
+COMPARED: dict[str, tuple[str, ...]] = {
+    "kernel": ("memory",),
+    "registry": ("mix_", "map_", "lookup"),
+    "platform": (*NAMES, "death"),
+}
 #: So often each suite is run for a baseline.
 RUNS = 3
 #: What counts as noise at least, as a fraction.
