@@ -25,6 +25,10 @@ class StoreOpened(ActorEvent, frozen=True, kw_only=True):
             that it was done, and it is left out.
         torn_bytes: the same, of a page that is not whole or does not check.
         cut: how many damaged transactions were left out, because ``damaged="cut"`` said so. They had been acknowledged.
+        lost: how many transactions that had been acknowledged are not there, as far as it is known: those that were
+            cut, and what the end of the file has lost. With ``sync="normal"`` or ``"off"`` the death of the machine may
+            do so.
+        migrated_from: the format that the file had, if it was brought up to date.
     """
 
     file: str
@@ -33,6 +37,20 @@ class StoreOpened(ActorEvent, frozen=True, kw_only=True):
     unfinished_frames: int
     torn_bytes: int
     cut: int
+    lost: int
+    migrated_from: int | None
+
+
+class StoreMaintenanceFailed(ActorEvent, frozen=True, kw_only=True):
+    """A store's file could not be folded, or its log not be copied. No commit is harmed, and it is tried again.
+
+    Attributes:
+        file: its path.
+        why: what the disk said.
+    """
+
+    file: str
+    why: str
 
 
 class BreakerChanged(Event, frozen=True, kw_only=True):

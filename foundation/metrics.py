@@ -16,6 +16,7 @@
 ``foundation_registry_entries``                        entries, by ``registry``
 ``foundation_store_rows``                              rows, by ``store`` and ``table``
 ``foundation_store_transactions_total``                transactions that were committed, by ``store``
+``foundation_store_maintenance_failures_total``        times that a file could not be folded, by ``store``
 ``foundation_cache_requests_total``                    values asked of caches, by ``cache`` and ``result`` (hit, miss)
 ``foundation_cache_failures_total``                    loads that failed, by ``cache``
 ``foundation_cache_entries``                           values in caches, by ``cache``

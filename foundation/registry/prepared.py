@@ -8,6 +8,7 @@ from typing import Any, Literal
 from foundation.registry.directory import Directory
 from foundation.registry.snapshot import Snapshot
 from foundation.registry.tables import Tables
+from supervision import Name
 
 
 class Prepared:
@@ -20,6 +21,7 @@ class Prepared:
         tables: in which they are done.
         writes: what was asked for.
         state: ``open``, ``published`` or ``undone``.
+        coordinator: who will decide, once it has said yes and writes it down: while it lives, nobody else does.
     """
 
     def __init__(self, directory: Directory, tables: Tables, meta: Mapping[Any, Any], writes: Sequence[Any]) -> None:
@@ -28,6 +30,13 @@ class Prepared:
         self.writes = writes
         self._meta = meta
         self.state: Literal["open", "published", "undone"] = "open"
+        self.coordinator: Name | None = None
+
+    @property
+    def coming(self) -> bool:
+        """Whether a decision is on its way, however long the disk takes."""
+        coordinator = self.coordinator
+        return self.state == "open" and coordinator is not None and coordinator.resolve() is not None
 
     def publish(self) -> None:
         """Let everybody see the writes. It takes no time, so that several registries can be published at one moment."""

@@ -65,7 +65,7 @@ class Registry(Actor):
         max_entries: how many entries there may be; None for any number.
         max_bytes: how much memory keys, metadata and their places in the tables may take, as estimated; None for any.
         in_doubt: for how many seconds writes that were prepared for a transaction wait for the decision on it, before
-            they are undone.
+            they are undone; longer if the store is there and still writes the transaction.
         listeners: who is told of each change, after it was published, with `Registered`, `Updated` and `Unregistered`:
             names or addresses.
 
@@ -204,7 +204,10 @@ class Registry(Actor):
 
     @handle
     def undecided(self, message: InDoubt) -> None:
-        """Undo what nobody has decided on."""
+        """Undo what nobody has decided on, and nobody will."""
+        if message.prepared.coming:
+            self.send_after(self._in_doubt, message)
+            return
         message.prepared.undo()
         self.decided(Decided())
 

@@ -5,19 +5,25 @@ Readers take ``Database.of(runtime).root``, an immutable snapshot of all tables.
 """
 
 from foundation.store.database import Database as Database
+from foundation.store.disk import Disk as Disk
+from foundation.store.errors import BadKey as BadKey
 from foundation.store.errors import BadValue as BadValue
 from foundation.store.errors import Conflict as Conflict
 from foundation.store.errors import JournalDamaged as JournalDamaged
+from foundation.store.errors import NewerFormat as NewerFormat
 from foundation.store.errors import NoTable as NoTable
+from foundation.store.errors import NotAStore as NotAStore
 from foundation.store.errors import NotWritten as NotWritten
 from foundation.store.errors import OutcomeUnknown as OutcomeUnknown
 from foundation.store.errors import RollbackFailed as RollbackFailed
+from foundation.store.errors import RowUnreadable as RowUnreadable
 from foundation.store.errors import StoreError as StoreError
 from foundation.store.errors import StoreLocked as StoreLocked
 from foundation.store.errors import StoreUnreachable as StoreUnreachable
+from foundation.store.errors import TooLarge as TooLarge
 from foundation.store.errors import TransactionEnded as TransactionEnded
-from foundation.store.snapshot import Row as Row
 from foundation.store.snapshot import StoreSnapshot as StoreSnapshot
 from foundation.store.snapshot import Table as Table
 from foundation.store.store import Store as Store
 from foundation.store.transaction import Transaction as Transaction
+from foundation.store.values import Row as Row

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Mapping
+from inspect import isawaitable
 from pathlib import Path
 from typing import Any, TypeVar
+
+import msgspec
 
 from foundation.readings import Reading
 from foundation.registry.prepared import Prepared
@@ -14,6 +18,7 @@ from foundation.store.messages import BackUp, Flush, Outcome, Written
 from foundation.store.snapshot import StoreSnapshot, Table
 from foundation.store.transaction import Transaction
 from supervision import Name, ReplyTo, Runtime
+from supervision.errors import BadOption
 
 T = TypeVar("T")
 
@@ -53,18 +58,24 @@ class Database:
     Attributes:
         address: of the actor that writes.
         root: the last snapshot: all tables, as they are on the disk. Reading this attribute is all that a read costs.
-        types: the types of the values, by table.
+        types: what decodes the values, by table.
         in_flight: transactions that are committed, and not on the disk yet.
+        preparing: what registries are being asked to prepare, by transaction.
         opened: the file, while it is open.
+        failures: how often maintenance of the file has failed.
+        rolling_back: tasks in which compensations are being called.
     """
 
     def __init__(self, runtime: Runtime, address: Name) -> None:
         self.runtime = runtime
         self.address = address
         self.root = StoreSnapshot()
-        self.types: Mapping[str, Any] = {}
+        self.types: Mapping[str, msgspec.msgpack.Decoder[Any]] = {}
         self.in_flight: list[InFlight] = []
+        self.preparing: dict[Outcome, Mapping[str, tuple[Any, ...]]] = {}
         self.opened: list[StoreFile] = []
+        self.failures = 0
+        self.rolling_back: set[asyncio.Future[Any]] = set()
 
     @classmethod
     def of(cls, runtime: Runtime, name: str = "store") -> Database:
@@ -73,8 +84,14 @@ class Database:
         Args:
             runtime: where the store runs.
             name: the name of the store's actor.
+
+        Raises:
+            BadName: this cannot be a name.
+            BadOption: this is no runtime.
         """
-        key = (Database, name)
+        if not isinstance(runtime, Runtime):
+            raise BadOption("Database.of: runtime", runtime, "give the Runtime in which the store runs")
+        key = (Database, name if isinstance(name, str) else runtime.name(name))
         database: Database | None = runtime.shared.get(key)
         if database is None:
             database = runtime.shared[key] = cls(runtime, runtime.name(name))
@@ -95,7 +112,10 @@ class Database:
 
         Args:
             timeout: seconds until the block is cancelled, rolled back, and raises TimeoutError. Once the block has
-                ended, the outcome of the commit is waited for, however long that takes.
+                ended, the outcome of the commit is waited for, however long that takes. None for no limit.
+
+        Raises:
+            BadTime: this is no length of time.
         """
         return Transaction(self, timeout)
 
@@ -110,9 +130,14 @@ class Database:
             timeout: seconds for each attempt.
 
         Raises:
+            BadOption: an argument is wrong, or the work is no ``async`` function.
             Conflict: there was another one in the way each time.
             Exception: what the work raised; nothing was done.
         """
+        if not callable(work):
+            raise BadOption("transact: work", work, "give an async function of a transaction")
+        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+            raise BadOption("transact: attempts", attempts, "give a whole number from 1")
         for _ in range(attempts - 1):
             try:
                 return await self._once(work, timeout)
@@ -122,7 +147,10 @@ class Database:
 
     async def _once(self, work: Callable[[Transaction], Awaitable[T]], timeout: float | None) -> T:
         async with self.transaction(timeout) as transaction:
-            return await work(transaction)
+            working = work(transaction)
+            if not isawaitable(working):
+                raise BadOption("transact: work", work, "give an async function of a transaction")
+            return await working
 
     def readings(self) -> Iterator[Reading]:
         """Return its numbers, for the metrics."""
@@ -132,11 +160,35 @@ class Database:
             yield Reading("store_rows", "Rows of stores.", "gauge", (store, ("table", name)), len(table))
         text = "Transactions that stores have committed."
         yield Reading("store_transactions", text, "counter", (store,), root.version)
+        text = "Times that a store's file could not be folded or its log copied back."
+        yield Reading("store_maintenance_failures", text, "counter", (store,), self.failures)
 
     async def back_up(self, path: str | Path) -> None:
         """Write a copy of the whole store to a file, while it goes on being used.
 
+        A copy that is there already is replaced once the new one is whole.
+
+        Args:
+            path: of the copy; its directory has to be there.
+
         Raises:
-            NotWritten: it could not be written.
+            BadOption: this is no path, or that of a file in use.
+            NotAStore: there is a file, and it is not a store's.
+            NotWritten: it could not be written. What was there still is.
         """
-        await self.address.call(BackUp(Path(path)), timeout=None)
+        await self.address.call(BackUp(as_path("back_up: path", path)), timeout=None)
+
+
+def as_path(where: str, path: object) -> Path:
+    """Return a path.
+
+    Args:
+        where: what it is, for the error.
+        path: as it was given.
+
+    Raises:
+        BadOption: it is none.
+    """
+    if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
+        raise BadOption(where, path, "give the path of a file")
+    return Path(path)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from foundation.store.file import Change, Content
+from foundation.store.values import Row
 from supervision import Message, Request
 
 
@@ -55,7 +56,7 @@ class Written(Message, frozen=True):
 
     key: bytes
     body: bytes | None
-    value: Any
+    row: Row | None
 
 
 class Flush(Request[None], frozen=True):
@@ -72,8 +73,8 @@ class Open(Request[Content], frozen=True):
     """To the writer: open the file, and say what is in it."""
 
 
-class Append(Request[None], frozen=True):
-    """To the writer: write transactions."""
+class Append(Request[bool], frozen=True):
+    """To the writer: write transactions. The answer is whether maintenance is due."""
 
     transactions: tuple[tuple[Change, ...], ...]
 
@@ -81,4 +82,19 @@ class Append(Request[None], frozen=True):
 class Appended(Message, frozen=True):
     """To the store: transactions were written, or not."""
 
+    due: bool
     error: BaseException | None
+
+
+class Maintain(Request[None], frozen=True):
+    """To the writer: do what keeps the file short."""
+
+
+class Maintained(Message, frozen=True):
+    """To the store: that was done, or not."""
+
+    error: BaseException | None
+
+
+class MaintainAgain(Message, frozen=True):
+    """To the store: try once more."""

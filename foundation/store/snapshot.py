@@ -2,41 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from types import MappingProxyType
 from typing import Any
 
 import msgspec
-from immutables import Map
 
-from foundation.store.errors import NoTable
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A value, and the transaction that wrote it."""
-
-    value: Any
-    version: int
+from foundation.store.errors import BadKey, NoTable
+from foundation.store.trie import Trie
+from foundation.store.values import Row
 
 
 class Table(msgspec.Struct, frozen=True):
     """A table at one moment.
 
     Attributes:
+        name: of the table.
         rows: by key.
         version: the last transaction that changed anything in it.
     """
 
-    rows: Map[Any, Row] = Map()
+    name: str
+    rows: Trie[Any, Row] = Trie()
     version: int = 0
 
     def get(self, key: Any, default: Any = None) -> Any:
-        """Return the value of a key."""
-        row = self.rows.get(key)
-        return default if row is None else row.value
+        """Return the value of a key. If it can be changed, it is the caller's own copy.
+
+        Raises:
+            BadKey: this can be no key of any dictionary.
+        """
+        try:
+            row = self.rows.get(key)
+        except Exception:
+            raise BadKey(self.name, key) from None
+        return default if row is None else row.kept if row.decoder is None else row.value
 
     def items(self) -> Iterator[tuple[Any, Any]]:
         """Return all keys with their values, in no order."""
-        return ((key, row.value) for key, row in self.rows.items())
+        return ((key, row.value) for key, row in self.rows.pairs())
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -51,7 +55,7 @@ class StoreSnapshot(msgspec.Struct, frozen=True):
     """
 
     version: int = 0
-    tables: Map[str, Table] = Map()
+    tables: Mapping[str, Table] = MappingProxyType({})
 
     def table(self, name: str) -> Table:
         """Return a table.
@@ -59,7 +63,7 @@ class StoreSnapshot(msgspec.Struct, frozen=True):
         Raises:
             NoTable: there is none of this name.
         """
-        table: Table | None = self.tables.get(name)
-        if table is None:
-            raise NoTable(name, sorted(self.tables))
-        return table
+        try:
+            return self.tables[name]
+        except Exception:
+            raise NoTable(name, sorted(self.tables)) from None

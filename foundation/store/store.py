@@ -3,30 +3,48 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal, get_args
 
 import msgspec
-from immutables import Map
 
-from foundation.events import StoreOpened
+from foundation.events import StoreMaintenanceFailed, StoreOpened
 from foundation.naming import own_name
 from foundation.registry.directory import Directory
 from foundation.registry.messages import Decided, Prepare
 from foundation.registry.prepared import Prepared
-from foundation.store.database import Database, InFlight
-from foundation.store.errors import Conflict, JournalDamaged, NotWritten, StoreLocked, StoreUnreachable
+from foundation.store.database import Database, InFlight, as_path
+from foundation.store.disk import DISK, Disk
+from foundation.store.errors import Conflict, NoTable, NotWritten, RowUnreadable, StoreError, StoreUnreachable
 from foundation.store.file import Content, Sync
-from foundation.store.messages import Append, Appended, BackUp, Commit, Flush, Open, Written
-from foundation.store.snapshot import Row, StoreSnapshot, Table
-from foundation.store.transaction import as_key
+from foundation.store.keys import decoded
+from foundation.store.messages import (
+    Append,
+    Appended,
+    BackUp,
+    Commit,
+    Flush,
+    Maintain,
+    MaintainAgain,
+    Maintained,
+    Open,
+    Outcome,
+    Written,
+)
+from foundation.store.snapshot import StoreSnapshot, Table
+from foundation.store.trie import Trie
+from foundation.store.values import Row, row_of
 from foundation.store.writer import Writer
-from supervision import Actor, Exit, Ref, Refuse, ReplyTo, handle
+from supervision import Abnormal, Actor, Exit, ExitReason, Ref, Refuse, ReplyTo, handle
 from supervision.errors import BadOption
 
 #: Values of a table are of this type; None for anything that msgspec encodes.
 Types = Mapping[str, "type[Any] | None"]
+#: Seconds after which maintenance that has failed is tried again.
+AGAIN = 10.0
 
 
 class Store(Actor):
@@ -36,10 +54,11 @@ class Store(Actor):
     the name ``store``.
 
     A commit is checked against what the transaction has read, written to the journal, and only then shown to readers
-    and acknowledged. Commits that wait while the disk is busy are written together.
+    and acknowledged. Commits that wait while the disk is busy are written together. What keeps the file short is done
+    afterwards; if that fails, a `StoreMaintenanceFailed` event says so, and it is tried again.
 
     Args:
-        path: of the file; it and its directory are made if they are missing.
+        path: of the file; it and its directory are made if they are missing, for their owner alone.
         tables: the names of the tables; or a mapping from name to the type of its values, which are checked.
         sync: when a commit is safe. ``full``: once it is acknowledged, on the disk, whatever happens. ``normal``: it
             survives the death of the process; when the machine dies, the last ones may be missing, none in part.
@@ -47,10 +66,15 @@ class Store(Actor):
         fold_after: after so many transactions the journal is folded into rows.
         damaged: what to do at the start with a journal that is damaged: ``refuse`` to start, or ``cut`` it before the
             damage, and say how much was lost.
+        disk: through which all of its writing goes; see `Disk`.
 
     Raises:
         BadOption: an argument is wrong.
         JournalDamaged: the file is not what was written.
+        NotAStore, NewerFormat: it is another application's, or a later version's.
+        RowUnreadable: a row is not of its table's type.
+        StoreLocked: another store has the file open.
+        StoreUnreachable: it cannot be made or opened.
     """
 
     infrastructure = True
@@ -64,21 +88,25 @@ class Store(Actor):
         sync: Sync = "full",
         fold_after: int = 1000,
         damaged: Literal["refuse", "cut"] = "refuse",
+        disk: Disk = DISK,
     ) -> None:
-        self._types: Types = dict(tables) if isinstance(tables, Mapping) else dict.fromkeys(tables)
-        if not self._types or not all(isinstance(name, str) and name for name in self._types):
-            raise BadOption("Store: tables", tables, "give the names of the tables")
+        self._decoders = _decoders(tables)
         if sync not in get_args(Sync):
             raise BadOption("Store: sync", sync, f"there are {', '.join(get_args(Sync))}")
         if damaged not in ("refuse", "cut"):
             raise BadOption("Store: damaged", damaged, "give 'refuse' or 'cut'")
         if not isinstance(fold_after, int) or isinstance(fold_after, bool) or fold_after < 1:
             raise BadOption("Store: fold_after", fold_after, "give a whole number from 1")
-        self._options: tuple[Any, ...] = (Path(path), sync, fold_after, damaged)
+        if not isinstance(disk, Disk):
+            raise BadOption("Store: disk", disk, "give a Disk")
+        self._path = as_path("Store: path", path)
+        self._options: tuple[Any, ...] = (self._path, sync, fold_after, damaged, disk)
         #: Committed, and on its way to the disk; and what comes after that.
         self._on_its_way: list[InFlight] = []
         self._waiting: list[InFlight] = []
+        self._appending: asyncio.Future[bool] | None = None
         self._flushing: list[ReplyTo[None]] = []
+        self._maintaining = False
 
     async def init(self) -> None:
         """Read the file."""
@@ -86,50 +114,69 @@ class Store(Actor):
         self._writer: Ref = await self.spawn_link(Writer, self._database.opened, *self._options)
         try:
             content = await self._writer.call(Open(), timeout=None)
-        except (JournalDamaged, StoreLocked, StoreUnreachable) as error:
+            root = self._read(content)
+            self._resolve(content)
+        except StoreError as error:
             await self._writer.stop()
             raise Refuse(error) from error
-        root = self._read(content)
-        self._resolve(content.sequence)
-        self._database.types = {name: kind or Any for name, kind in self._types.items()}
+        self._database.types = self._decoders
         self._database.root = self._working = root
+        self._tell_of(content)
+
+    def _tell_of(self, content: Content) -> None:
         self.runtime.events.emit(
             StoreOpened,
             ref=self.ref,
             path=self.ref.path,
             kind=type(self).__name__,
-            file=str(self._options[0]),
+            file=str(self._path),
             version=content.sequence,
             replayed=content.replayed,
             unfinished_frames=content.tail.unfinished,
             torn_bytes=content.tail.torn_bytes,
             cut=content.cut,
+            lost=content.lost,
+            migrated_from=content.migrated_from,
         )
+        if content.trouble is not None:
+            self._maintenance_failed(content.trouble)
 
     def _read(self, content: Content) -> StoreSnapshot:
         tables: dict[str, Table] = {}
-        for name in {**self._types, **content.rows}:
-            kind = self._types.get(name) or Any
+        for name in {**self._decoders, **content.rows}:
+            decoder = self._decoders.get(name, _ANYTHING)
             rows = {
-                as_key(msgspec.msgpack.decode(key)): Row(msgspec.msgpack.decode(body, type=kind), content.sequence)
+                decoded(key): _read_row(name, key, body, decoder, content.sequence)
                 for key, body in content.rows.get(name, {}).items()
             }
-            tables[name] = Table(Map(rows), content.sequence)
-        return StoreSnapshot(content.sequence, Map(tables))
+            tables[name] = Table(name, Trie(rows), content.sequence)
+        return StoreSnapshot(content.sequence, MappingProxyType(tables))
 
-    def _resolve(self, sequence: int) -> None:
-        """Decide on what was under way when the last incarnation ended: the journal knows which of it was committed."""
+    def _resolve(self, content: Content) -> None:
+        """Decide on what was under way when the last incarnation ended: the journal knows which of it was committed.
+
+        Raises:
+            StoreUnreachable: something of it is in the file, but the disk does not take it: it is not safe yet.
+        """
+        unsafe = content.trouble is not None and self._options[1] == "full"
+        if unsafe and any(transaction.number <= content.sequence for transaction in self._database.in_flight):
+            raise StoreUnreachable(self._path, f"transactions under way are not safe: {content.trouble}")
         for transaction in self._database.in_flight:
-            self._decide(transaction, publish=transaction.number <= sequence)
+            self._decide(transaction, publish=transaction.number <= content.sequence)
         self._database.in_flight.clear()
+        for registries in self._database.preparing.values():
+            self._undo(registries)
+        self._database.preparing.clear()
 
     # -- commits -----------------------------------------------------------------------------------------------------
 
     @handle
     async def commit(self, request: Commit) -> int:
         """Check a transaction, and see to it that it is written, shown and acknowledged, in this order."""
+        if not isinstance(request.outcome, Outcome):
+            raise Refuse(BadOption("Commit: outcome", request.outcome, "use Database.transaction"))
         self._check(request)
-        prepared = await self._prepare(request.registries)
+        prepared = await self._prepare(request.registries, request.outcome) if request.registries else []
         if not request.writes:
             for one in prepared:
                 one.publish()
@@ -139,6 +186,8 @@ class Store(Actor):
         self._working = _with(self._working, request.writes, number)
         outcome = request.outcome
         outcome.taken, outcome.number = True, number
+        for one in prepared:
+            one.coordinator = self._database.address
         transaction = InFlight(number, request.writes, prepared, self._working, self.defer_reply(), outcome)
         self._waiting.append(transaction)
         self._database.in_flight.append(transaction)
@@ -153,41 +202,73 @@ class Store(Actor):
             Refuse: with `Conflict`.
         """
         for (name, key), version in request.reads.items():
-            row = self._working.table(name).rows.get(key)
+            row = self._table(name).rows.get(key)
             if (0 if row is None else row.version) != version:
                 raise Refuse(Conflict(name, key))
         for name, version in request.scans.items():
-            if self._working.table(name).version != version:
+            if self._table(name).version != version:
                 raise Refuse(Conflict(name, None))
+        for name, _ in request.writes:
+            self._table(name)
 
-    async def _prepare(self, registries: Mapping[str, tuple[Any, ...]]) -> list[Prepared]:
+    def _table(self, name: str) -> Table:
+        try:
+            return self._working.table(name)
+        except NoTable as error:  # the store was started anew, with other tables
+            raise Refuse(error) from error
+
+    async def _prepare(self, registries: Mapping[str, tuple[Any, ...]], outcome: Outcome) -> list[Prepared]:
         """Let each registry do its part, unseen. In the order of their names, so that two never wait for each other."""
         prepared: list[Prepared] = []
+        self._database.preparing[outcome] = registries
         try:
             for name in sorted(registries):
                 done = await Directory.of(self.runtime, name).address.call(Prepare(registries[name]))
                 prepared.append(done)
         except Exception as error:
-            for one in prepared:
-                one.undo()
-            self._go_on(prepared)
+            self._undo(registries)
+            del self._database.preparing[outcome]
             raise Refuse(error) from error
+        del self._database.preparing[outcome]  # not if it is killed: then the next incarnation undoes it
         return prepared
+
+    def _undo(self, registries: Mapping[str, tuple[Any, ...]]) -> None:
+        """Undo what registries have prepared for a transaction, also where the answer did not arrive."""
+        for name, writes in registries.items():
+            directory = Directory.of(self.runtime, name)
+            prepared = directory.prepared
+            if prepared is not None and prepared.writes is writes:
+                prepared.undo()
+                directory.address.cast(Decided())
 
     def _write(self) -> None:
         """Send what waits to the disk."""
         self._on_its_way, self._waiting = self._waiting, []
         transactions = tuple(tuple(transaction.changes()) for transaction in self._on_its_way)
-        call = self._writer.call(Append(transactions), timeout=None)
+        self._appending = call = self._writer.call(Append(transactions), timeout=None)
         call.add_done_callback(self._tell)
 
-    def _tell(self, call: asyncio.Future[None]) -> None:
-        error = asyncio.CancelledError() if call.cancelled() else call.exception()
-        self.ref.cast(Appended(error))
+    def _tell(self, call: asyncio.Future[bool]) -> None:
+        self.ref.cast(_appended(call))
 
     @handle
     def appended(self, message: Appended) -> None:
         """Show what is on the disk, and acknowledge it; or take back what is not, and all that was built on it."""
+        if not self._settle(message):
+            self.stop(Abnormal(f"nobody knows what was written: {message.error!r}"))
+        elif self._waiting:
+            self._write()
+        else:
+            flushing, self._flushing = self._flushing, []
+            for reply in flushing:
+                reply.reply(None)
+        if message.due:
+            self._maintain()
+
+    def _settle(self, message: Appended) -> bool:
+        """Decide on what was on its way. Return False if that is for the next incarnation, which reads the journal."""
+        if message.error is not None and not isinstance(message.error, NotWritten):
+            return False
         written, self._on_its_way = self._on_its_way, []
         if message.error is None:
             self._database.root = written[-1].root
@@ -201,12 +282,17 @@ class Store(Actor):
                 self._decide(transaction, publish=False)
                 transaction.reply.fail(NotWritten(f"the transaction was not done: {message.error}"))
         del self._database.in_flight[: len(written)]
-        if self._waiting:
-            self._write()
-        else:
-            flushing, self._flushing = self._flushing, []
-            for reply in flushing:
-                reply.reply(None)
+        return True
+
+    async def terminate(self, reason: ExitReason) -> None:
+        """Bring to the disk, and answer, what is on its way there."""
+        while self._on_its_way:
+            assert self._appending is not None
+            await asyncio.wait([self._appending])
+            if not self._settle(_appended(self._appending)):
+                return
+            if self._waiting:
+                self._write()
 
     def _decide(self, transaction: InFlight, *, publish: bool) -> None:
         transaction.outcome.decide(publish)
@@ -222,15 +308,55 @@ class Store(Actor):
     def flush(self, request: Flush) -> None:
         """Wait for the disk."""
         if self._on_its_way:
-            self._flushing.append(self.defer_reply())
+            reply: ReplyTo[None] = self.defer_reply()
+            self._flushing.append(reply)
+            reply.on_abandoned(lambda: self._flushing.remove(reply) if reply in self._flushing else None)
+
+    # -- the file ----------------------------------------------------------------------------------------------------
 
     @handle
     async def back_up(self, request: BackUp) -> None:
         """Write a copy of the file."""
         try:
             await self._writer.call(request, timeout=None)
-        except NotWritten as error:
+        except (BadOption, StoreError) as error:
             raise Refuse(error) from error
+
+    def _maintain(self) -> None:
+        if not self._maintaining:
+            self._maintaining = True
+            call = self._writer.call(Maintain(), timeout=None)
+            call.add_done_callback(self._tell_of_maintenance)
+
+    def _tell_of_maintenance(self, call: asyncio.Future[None]) -> None:
+        self.ref.cast(Maintained(_error_of(call)))
+
+    @handle
+    def maintained(self, message: Maintained) -> None:
+        """Go on; or say that it failed."""
+        if message.error is None:
+            self._maintaining = False
+        else:
+            self._maintenance_failed(str(message.error))
+
+    def _maintenance_failed(self, why: str) -> None:
+        self._maintaining = True
+        self._database.failures += 1
+        self.runtime.events.emit(
+            StoreMaintenanceFailed,
+            ref=self.ref,
+            path=self.ref.path,
+            kind=type(self).__name__,
+            file=str(self._path),
+            why=why,
+        )
+        self.send_after(AGAIN, MaintainAgain())
+
+    @handle
+    def maintain_again(self, message: MaintainAgain) -> None:
+        """Try once more."""
+        self._maintaining = False
+        self._maintain()
 
     @handle
     def writer_ended(self, message: Exit) -> None:
@@ -238,15 +364,63 @@ class Store(Actor):
         self.stop(message.reason)
 
 
+def _error_of(call: asyncio.Future[Any]) -> BaseException | None:
+    return asyncio.CancelledError() if call.cancelled() else call.exception()
+
+
+def _appended(call: asyncio.Future[bool]) -> Appended:
+    error = _error_of(call)
+    return Appended(error is None and call.result(), error)
+
+
+#: For values of a table without a type.
+_ANYTHING: msgspec.msgpack.Decoder[Any] = msgspec.msgpack.Decoder()
+
+
+def _decoders(tables: object) -> Mapping[str, msgspec.msgpack.Decoder[Any]]:
+    """Return what decodes the values of each table.
+
+    Raises:
+        BadOption: these are no tables.
+    """
+    if not isinstance(tables, (Mapping, Sequence, AbstractSet)) or isinstance(tables, (str, bytes)) or not tables:
+        raise BadOption("Store: tables", tables, "give the names of the tables")
+    types = tables if isinstance(tables, Mapping) else dict.fromkeys(map(_table_name, tables))
+    return MappingProxyType({_table_name(name): _decoder(name, kind) for name, kind in types.items()})
+
+
+def _table_name(name: object) -> str:
+    if type(name) is not str or not name or not name.isprintable():
+        raise BadOption("Store: tables", name, "give the names of the tables, as printable text")
+    return name
+
+
+def _decoder(name: str, kind: Any) -> msgspec.msgpack.Decoder[Any]:
+    try:
+        return _ANYTHING if kind is None else msgspec.msgpack.Decoder(kind)
+    except Exception as error:
+        raise BadOption(
+            f"Store: tables[{name!r}]", kind, f"give a type that msgspec knows, or None ({error})"
+        ) from None
+
+
+def _read_row(table: str, key: bytes, body: bytes, decoder: msgspec.msgpack.Decoder[Any], sequence: int) -> Row:
+    try:
+        return row_of(body, decoder, sequence)
+    except Exception as error:
+        raise RowUnreadable(table, decoded(key), str(error)) from error
+
+
 def _with(root: StoreSnapshot, writes: Mapping[tuple[str, Any], Written], number: int) -> StoreSnapshot:
-    changed: dict[str, Any] = {}
+    put: dict[str, dict[Any, Row]] = {}
+    removed: dict[str, list[Any]] = {}
     for (name, key), written in writes.items():
-        rows = changed.setdefault(name, root.table(name).rows.mutate())
-        if written.body is None:
-            rows.pop(key, None)
+        if written.row is None:
+            removed.setdefault(name, []).append(key)
         else:
-            rows[key] = Row(written.value, number)
-    tables = root.tables.mutate()
-    for name, rows in changed.items():
-        tables[name] = Table(rows.finish(), number)
-    return StoreSnapshot(number, tables.finish())
+            put.setdefault(name, {})[key] = Row(written.row.kept, number, written.row.decoder)
+    tables = {
+        name: Table(name, root.table(name).rows.changed(put.get(name, {}), removed.get(name, ())), number)
+        for name in {**put, **removed}
+    }
+    return StoreSnapshot(number, MappingProxyType({**root.tables, **tables}))

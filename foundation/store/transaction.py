@@ -6,15 +6,20 @@ import asyncio
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from inspect import isawaitable
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
 from foundation.registry.directory import Directory
 from foundation.registry.messages import Register, Unregister, Update
-from foundation.store.errors import BadValue, NoTable, OutcomeUnknown, RollbackFailed, TransactionEnded
+from foundation.store.errors import BadValue, NoTable, OutcomeUnknown, RollbackFailed, TooLarge, TransactionEnded
+from foundation.store.file import MOST_BYTES
+from foundation.store.keys import as_key, encoded
 from foundation.store.messages import Commit, Outcome, Written
+from foundation.store.values import row_of
 from supervision import CallError, Ref
+from supervision.clock import seconds
+from supervision.errors import BadOption, BadTime
 
 if TYPE_CHECKING:
     from foundation.store.database import Database
@@ -59,7 +64,7 @@ class Transaction:
     def __init__(self, database: Database, timeout: float | None, parent: Transaction | None = None) -> None:
         self._database = database
         self._parent = parent
-        self._limit = asyncio.timeout(timeout)
+        self._limit = asyncio.timeout(None if timeout is None else _seconds(timeout))
         self._root: StoreSnapshot = database.root if parent is None else parent._root
         self._reads: dict[tuple[str, Any], int] = {} if parent is None else parent._reads
         self._scans: dict[str, int] = {} if parent is None else parent._scans
@@ -67,27 +72,31 @@ class Transaction:
         self._registries: dict[str, list[Any]] = {}
         self._compensations: list[Compensation] = []
         self._open = False
+        #: What became of it. While its commit is under way nobody knows.
+        self._ended: Literal["no", "committed", "rolled back", "unknown"] = "no"
         #: The number of the transaction, once it is committed: 0 if it has written nothing to a table.
         self.number: int | None = None
 
     # -- tables --------------------------------------------------------------------------------------------------------
 
     def get(self, table: str, key: Any, default: Any = None) -> Any:
-        """Return the value of a key, as this transaction sees it.
+        """Return the value of a key, as this transaction sees it. If it can be changed, it is the caller's own copy.
 
         Raises:
+            BadKey: this cannot be a key.
             NoTable: there is no such table.
             TransactionEnded: it has ended.
         """
         self._must_be_open()
-        rows = self._root.table(table).rows
+        seen = self._root.table(table)
+        key = as_key(table, key)
         transaction: Transaction | None = self
         while transaction is not None:
             written = transaction._writes.get((table, key))
             if written is not None:
-                return default if written.body is None else written.value
+                return default if written.row is None else written.row.value
             transaction = transaction._parent
-        row = rows.get(key)
+        row = seen.rows.get(key)
         self._reads[table, key] = 0 if row is None else row.version
         return default if row is None else row.value
 
@@ -103,22 +112,23 @@ class Transaction:
         self._must_be_open()
         seen = self._root.table(table)
         self._scans[table] = seen.version
-        rows = dict(seen.items())
+        rows = dict(seen.rows.pairs())
         for (name, key), written in self._all_writes().items():
             if name == table:
-                if written.body is None:
+                if written.row is None:
                     rows.pop(key, None)
                 else:
-                    rows[key] = written.value
-        return iter(rows.items())
+                    rows[key] = written.row
+        return ((key, row.value) for key, row in rows.items())
 
     def put(self, table: str, key: Any, value: Any) -> None:
         """Write a value.
 
         Args:
             table: its name.
-            key: text, a number, bytes or a tuple of such.
-            value: what msgspec can encode; of the table's type, if it has one.
+            key: text, a number, bytes or a tuple of such. Equal ones are one key: ``1.0`` and ``True`` are ``1``.
+            value: what msgspec can encode; of the table's type, if it has one. It may be changed afterwards, which
+                changes nothing here.
 
         Raises:
             BadValue: the key or the value cannot be kept.
@@ -126,13 +136,15 @@ class Transaction:
             TransactionEnded: it has ended.
         """
         self._must_be_open()
-        kind = self._type(table)
+        decoder = self._decoder(table)
+        kept = as_key(table, key)
+        name = encoded(table, kept)
         try:
             body = msgspec.msgpack.encode(value)
-            kept = msgspec.msgpack.decode(body, type=kind)
-        except (TypeError, ValueError, OverflowError) as error:
-            raise BadValue(table, key, value, str(error)) from None
-        self._writes[table, key] = Written(self._key(table, key), body, kept)
+            row = row_of(body, decoder, 0)
+        except Exception as error:
+            raise BadValue(table, key, value, f"give what msgspec encodes, and the table takes ({error})") from None
+        self._writes[table, kept] = Written(name, body, row)
 
     def delete(self, table: str, key: Any) -> None:
         """Take a row out, if there is one.
@@ -143,8 +155,9 @@ class Transaction:
             TransactionEnded: it has ended.
         """
         self._must_be_open()
-        self._type(table)
-        self._writes[table, key] = Written(self._key(table, key), None, None)
+        self._decoder(table)
+        key = as_key(table, key)
+        self._writes[table, key] = Written(encoded(table, key), None, None)
 
     # -- registries ----------------------------------------------------------------------------------------------------
 
@@ -152,52 +165,72 @@ class Transaction:
         """Enter an actor in a registry, if and when the transaction is committed. See `Directory.register`.
 
         Raises:
+            BadOption, BadName: the key, or the name of the registry, cannot be one.
             TransactionEnded: it has ended. What the registry refuses is raised at the end of the block.
         """
-        self._to(registry, Register(key, ref, {} if metadata is None else metadata))
+        self._to(registry, Register(_hashable(key), ref, {} if metadata is None else metadata))
 
     def update(
         self, key: Hashable, changes: Mapping[str, Any], ref: Ref | None = None, *, registry: str = "registry"
     ) -> None:
         """Change an entry of a registry. See `register`."""
-        self._to(registry, Update(key, changes, ref))
+        self._to(registry, Update(_hashable(key), changes, ref))
 
     def unregister(self, key: Hashable, ref: Ref | None = None, *, registry: str = "registry") -> None:
         """Remove an entry of a registry. See `register`."""
-        self._to(registry, Unregister(key, ref))
+        self._to(registry, Unregister(_hashable(key), ref))
 
     # -- side effects --------------------------------------------------------------------------------------------------
 
     def on_rollback(self, compensation: Compensation) -> None:
         """Have something done if the transaction is rolled back: what makes good what its block did elsewhere.
 
-        Compensations are called last first; each is, also if another one fails. They are for what a process can make
+        Compensations are called last first; each is, also if another one fails. Once begun they are not cut off, also
+        if the waiting task is cancelled: give what may hang a limit of its own. They are for what a process can make
         good while it lives: if it dies in the middle of the block, nobody calls them.
 
         Args:
             compensation: takes no arguments; plain or ``async``.
 
         Raises:
+            BadOption: it cannot be called.
             TransactionEnded: it has ended.
         """
         self._must_be_open()
-        self._compensations.append(compensation)
+        self._compensations.append(_callable("on_rollback: compensation", compensation))
 
     async def effect(self, do: Callable[[], Awaitable[T] | T], undo: Callable[[T], Awaitable[Any] | Any]) -> T:
-        """Do something elsewhere, which is undone if the transaction is rolled back.
+        """Do something elsewhere, which is undone if the transaction is rolled back, also if that was meanwhile.
 
         Args:
-            do: plain or ``async``.
+            do: plain or ``async``. If it is cut off before it returns, what it has begun is its own to make good.
             undo: gets what ``do`` returned.
 
         Returns:
             What ``do`` returned.
+
+        Raises:
+            BadOption: one of them cannot be called; nothing was done.
+            TransactionEnded: it has ended, and what was done is undone.
         """
         self._must_be_open()
-        result = do()
+        _callable("effect: undo", undo)
+        result = _callable("effect: do", do)()
         done: Any = await result if isawaitable(result) else result
-        self._compensations.append(lambda: undo(done))
+        await self._keep(lambda: undo(done))
         return done  # type: ignore[no-any-return]
+
+    async def _keep(self, undo: Compensation) -> None:
+        """Note what undoes an effect; if it is too late for that, do it."""
+        if self._ended == "committed":
+            if self._parent is not None:
+                await self._parent._keep(undo)
+            return
+        self._compensations.append(undo)
+        if self._ended == "rolled back":
+            ended = TransactionEnded("the transaction was rolled back before this effect was done; it is undone")
+            await self._roll_back(ended)
+            raise ended
 
     # -- nesting, begin and end ----------------------------------------------------------------------------------------
 
@@ -213,8 +246,12 @@ class Transaction:
         return Transaction(self._database, None, self)
 
     async def __aenter__(self) -> Self:
-        if self._open or self.number is not None:
+        if self._open or self._ended != "no":
             raise TransactionEnded("a transaction is for one block")
+        if self._parent is None:
+            self._root = self._database.root
+        else:
+            self._parent._must_be_open()
         await self._limit.__aenter__()
         self._open = True
         return self
@@ -233,7 +270,8 @@ class Transaction:
             except BaseException as refused:
                 failed = refused
         if failed is not None:
-            if self.number is None and not isinstance(failed, OutcomeUnknown):
+            if self._ended == "no":
+                self._ended = "rolled back"
                 await self._roll_back(failed)
             if failed is not error:
                 raise failed
@@ -242,53 +280,72 @@ class Transaction:
     async def _end(self) -> None:
         parent = self._parent
         if parent is not None:
+            parent._must_be_open()
             parent._writes.update(self._writes)
             for name, writes in self._registries.items():
                 parent._registries.setdefault(name, []).extend(writes)
             parent._compensations += self._compensations
         elif self._writes or self._registries:
             registries = {name: tuple(writes) for name, writes in self._registries.items()}
-            commit = Commit(self._reads, self._scans, self._writes, registries, Outcome())
-            await self._committed(commit)
+            self._must_not_be_too_large()
+            await self._committed(Commit(self._reads, self._scans, self._writes, registries, Outcome()))
+        self._ended = "committed"
 
     async def _committed(self, commit: Commit) -> None:
         """Wait for the outcome of a commit, also if the waiting task is cancelled or the store restarted meanwhile."""
         call = self._database.address.call(commit, timeout=None)
-        cancelled: asyncio.CancelledError | None = None
-        while not call.done():
-            try:
-                await asyncio.wait([call])
-            except asyncio.CancelledError as late:
-                cancelled = late
-        refused = call.exception()
-        if isinstance(refused, CallError) and commit.outcome.taken and await self._found_out(commit.outcome):
-            refused = None
-        if refused is not None:
-            raise cancelled or refused
-        self.number = commit.outcome.number
+        self._ended = "unknown"
+        cancelled = await _outlast(call)
+        refused = asyncio.CancelledError() if call.cancelled() else call.exception()
+        if isinstance(refused, CallError) and commit.outcome.taken:
+            cancelled = await self._found_out(commit.outcome) or cancelled
+            refused = None if commit.outcome.decided.result() else refused
+        self._ended = "no" if refused is not None else "committed"
+        if refused is None:
+            self.number = commit.outcome.number
+        if cancelled is not None or refused is not None:
+            raise cancelled or refused  # type: ignore[misc]
+
+    async def _found_out(self, outcome: Outcome) -> asyncio.CancelledError | None:
+        """Wait until the next incarnation of the store knows from its journal what was done.
+
+        Raises:
+            OutcomeUnknown: there is none.
+        """
+        patience = asyncio.ensure_future(self._database.runtime.sleep(PATIENCE))
+        cancelled = await _outlast(outcome.decided, patience)
+        patience.cancel()
+        if not outcome.decided.done():
+            unknown = OutcomeUnknown(f"transaction {outcome.number}: the store ended, and is not back")
+            raise cancelled or unknown from unknown
+        return cancelled
+
+    async def _roll_back(self, why: BaseException) -> None:
+        """Call the compensations, also if the waiting task is cancelled meanwhile."""
+        if not self._compensations:
+            return
+        task = asyncio.ensure_future(self._compensate())
+        self._database.rolling_back.add(task)
+        task.add_done_callback(self._database.rolling_back.discard)
+        if isinstance(why, GeneratorExit):
+            return  # this code is being closed, and cannot wait
+        cancelled = await _outlast(task)
+        errors = task.result()
+        if errors:
+            raise RollbackFailed(errors) from why
         if cancelled is not None:
             raise cancelled
 
-    async def _found_out(self, outcome: Outcome) -> bool:
-        """Wait until the next incarnation of the store knows from its journal what was done."""
-        try:
-            async with asyncio.timeout(PATIENCE):
-                return await asyncio.shield(outcome.decided)
-        except TimeoutError:
-            raise OutcomeUnknown(f"transaction {outcome.number}: the store ended, and is not back") from None
-
-    async def _roll_back(self, why: BaseException) -> None:
-        errors: list[Exception] = []
-        for compensation in reversed(self._compensations):
+    async def _compensate(self) -> list[BaseException]:
+        errors: list[BaseException] = []
+        while self._compensations:
             try:
-                result = compensation()
+                result = self._compensations.pop()()
                 if isawaitable(result):
                     await result
-            except Exception as error:
+            except (Exception, asyncio.CancelledError) as error:
                 errors.append(error)
-        self._compensations.clear()
-        if errors:
-            raise RollbackFailed(errors) from why
+        return errors
 
     # -- parts ---------------------------------------------------------------------------------------------------------
 
@@ -299,27 +356,51 @@ class Transaction:
     def _all_writes(self) -> dict[tuple[str, Any], Written]:
         return self._writes if self._parent is None else {**self._parent._all_writes(), **self._writes}
 
-    def _type(self, table: str) -> Any:
+    def _must_not_be_too_large(self) -> None:
+        size = sum(len(written.key) + len(written.body or b"") + 64 for written in self._writes.values())
+        if size > MOST_BYTES:
+            raise TooLarge(size, MOST_BYTES)
+
+    def _decoder(self, table: str) -> msgspec.msgpack.Decoder[Any]:
         try:
             return self._database.types[table]
-        except KeyError:
+        except Exception:
             raise NoTable(table, sorted(self._database.types)) from None
-
-    def _key(self, table: str, key: Any) -> bytes:
-        try:
-            hash(key)
-            encoded = msgspec.msgpack.encode(key)
-            if isinstance(key, (str, int, float, bytes, tuple)) and as_key(msgspec.msgpack.decode(encoded)) == key:
-                return encoded
-        except (TypeError, ValueError, OverflowError):
-            pass
-        raise BadValue(table, key, None, "a key is text, a number, bytes, or a tuple of these")
 
     def _to(self, registry: str, write: Any) -> None:
         self._must_be_open()
-        self._registries.setdefault(Directory.of(self._database.runtime, registry).address.key, []).append(write)
+        runtime = self._database.runtime
+        key = Directory.of(runtime, runtime.name(registry).key).address.key
+        self._registries.setdefault(key, []).append(write)
 
 
-def as_key(value: Any) -> Any:
-    """Return a decoded key as it was: a list stands for a tuple."""
-    return tuple(map(as_key, value)) if isinstance(value, list) else value
+async def _outlast(*futures: asyncio.Future[Any]) -> asyncio.CancelledError | None:
+    """Wait until one of some futures is done, also if the waiting task is cancelled; return the cancellation then."""
+    cancelled: asyncio.CancelledError | None = None
+    while not any(future.done() for future in futures):
+        try:
+            await asyncio.wait(futures, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError as late:
+            cancelled = late
+    return cancelled
+
+
+def _seconds(timeout: Any) -> float:
+    try:
+        return seconds("transaction: timeout", timeout)
+    except OverflowError:
+        raise BadTime("transaction: timeout", timeout, "give a finite number of seconds, 0 or more") from None
+
+
+def _hashable(key: Any) -> Any:
+    try:
+        hash(key)
+    except Exception:
+        raise BadOption("registry: key", key, "give something that can be a dictionary key") from None
+    return key
+
+
+def _callable(where: str, function: Any) -> Any:
+    if not callable(function):
+        raise BadOption(where, function, "give a function")
+    return function

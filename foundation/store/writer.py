@@ -6,10 +6,12 @@ import sqlite3
 from pathlib import Path
 from typing import Literal
 
-from foundation.store.errors import JournalDamaged, NotWritten, StoreLocked, StoreUnreachable
+from foundation.store.disk import Disk
+from foundation.store.errors import NotWritten, StoreError
 from foundation.store.file import Content, StoreFile, Sync
-from foundation.store.messages import Append, BackUp, Open
+from foundation.store.messages import Append, BackUp, Maintain, Open
 from supervision import Actor, ExitReason, Refuse, handle
+from supervision.errors import BadOption
 
 
 class Writer(Actor):
@@ -21,6 +23,7 @@ class Writer(Actor):
         sync: when a commit is safe.
         fold_after: so many records in the journal are folded into rows.
         damaged: what to do with a journal that is damaged.
+        disk: through which it writes.
     """
 
     isolation = "thread"
@@ -28,13 +31,20 @@ class Writer(Actor):
     trap_exit = True
 
     def __init__(
-        self, opened: list[StoreFile], path: Path, sync: Sync, fold_after: int, damaged: Literal["refuse", "cut"]
+        self,
+        opened: list[StoreFile],
+        path: Path,
+        sync: Sync,
+        fold_after: int,
+        damaged: Literal["refuse", "cut"],
+        disk: Disk,
     ) -> None:
         self._opened = opened
         self._path = path
         self._sync: Sync = sync
         self._fold_after = fold_after
         self._damaged: Literal["refuse", "cut"] = damaged
+        self._disk = disk
         self._file: StoreFile | None = None
 
     @handle
@@ -43,19 +53,29 @@ class Writer(Actor):
         while self._opened:
             self._opened.pop().close()
         try:
-            self._file = StoreFile(self._path, self._sync, self._fold_after, self._damaged)
-        except (JournalDamaged, StoreLocked, StoreUnreachable) as error:
+            self._file = StoreFile(self._path, self._sync, None, self._damaged, disk=self._disk)
+        except StoreError as error:
             raise Refuse(error) from error
         self._opened.append(self._file)
         return self._file.content
 
     @handle
-    def append(self, request: Append) -> None:
-        """Write transactions."""
+    def append(self, request: Append) -> bool:
+        """Write transactions. Whoever does not know whether they were written ends, and the next incarnation looks."""
         assert self._file is not None
         try:
             self._file.append(request.transactions)
-        except sqlite3.Error as error:
+        except NotWritten as error:
+            raise Refuse(error) from error
+        return self._file.is_due(self._fold_after)
+
+    @handle
+    def maintain(self, request: Maintain) -> None:
+        """Do what keeps the file short."""
+        assert self._file is not None
+        try:
+            self._file.maintain(self._fold_after)
+        except (sqlite3.Error, OSError) as error:
             raise Refuse(NotWritten(f"{self._path}: {error}")) from error
 
     @handle
@@ -64,8 +84,10 @@ class Writer(Actor):
         assert self._file is not None
         try:
             self._file.back_up(request.path)
-        except sqlite3.Error as error:
-            raise Refuse(NotWritten(f"{request.path}: {error}")) from error
+        except (BadOption, StoreError) as error:
+            raise Refuse(error) from error
+        except (sqlite3.Error, OSError, ValueError) as error:
+            raise Refuse(NotWritten(f"{request.path}: {error}; {NotWritten.remedy}")) from error
 
     def terminate(self, reason: ExitReason) -> None:
         """Close the file."""

@@ -159,9 +159,10 @@ async def test_the_numbers_of_services_are_in_the_metrics(runtime: Runtime, tmp_
         'foundation_registry_entries{registry="registry"} 1.0',
         'foundation_store_rows{store="store",table="t"} 2.0',
         'foundation_store_transactions_total{store="store"} 1.0',
+        'foundation_store_maintenance_failures_total{store="store"} 0.0',
         'foundation_breaker_changes_total{breaker="mail",state="open"} 1.0',
         "foundation_lock_expirations_total 1.0",
         'foundation_leader_changes_total{election="writer"} 1.0',
     ):
         assert line in text.splitlines()
-    assert len(list(readings_of(runtime))) == 7
+    assert len(list(readings_of(runtime))) == 8

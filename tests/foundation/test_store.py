@@ -17,11 +17,12 @@ from hypothesis import strategies as st
 
 from foundation.events import StoreOpened
 from foundation.registry import BatchFailed, Directory, KeyTaken, Registry
-from foundation.registry.messages import Decided, Prepare, Register
+from foundation.registry.messages import Decided, InDoubt, Prepare, Register
 from foundation.store import (
     BadValue,
     Conflict,
     Database,
+    Disk,
     NoTable,
     NotWritten,
     OutcomeUnknown,
@@ -653,6 +654,26 @@ async def test_a_decision_that_never_comes_is_no(
     assert state.state == "published"
 
 
+async def test_a_slow_disk_does_not_part_what_belongs_together(
+    runtime: Runtime, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The registry waits for longer than it does for a store that is gone."""
+    gate = hold(monkeypatch)
+    registry = await runtime.spawn(Registry)
+    await runtime.spawn(Store, path, TABLES)
+    bank, directory = Database.of(runtime), Directory.of(runtime)
+    task = asyncio.ensure_future(register_and_put(bank, await runtime.spawn(Idle)))
+    await until(lambda: bank.in_flight)
+    state = directory.prepared
+    assert state is not None
+    registry.cast(InDoubt(state))  # its time is over
+    await some_turns()
+    gate.set()
+    await task
+    assert rows(bank) == {"a": 1}
+    assert directory.lookup("a") is not None
+
+
 async def test_writes_that_nobody_decides_on_are_undone_after_a_while(runtime: Runtime, path: Path) -> None:
     registry = await runtime.spawn(Registry, in_doubt=5.0)
     directory = Directory.of(runtime)
@@ -731,15 +752,22 @@ async def test_what_the_disk_refuses_was_not_done_nor_what_was_built_on_it(
     runtime: Runtime, bank: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = await runtime.spawn(Idle)
+    gate = hold(monkeypatch)
+    full = [True]
+    step = Disk.step
 
-    def full(self: StoreFile, transactions: Any) -> None:
-        raise sqlite3.OperationalError("database or disk is full")
+    def failing(self: Disk, what: Any, path: Path, do: Any) -> Any:
+        if what == "commit" and full:
+            raise sqlite3.OperationalError("database or disk is full")
+        return step(self, what, path, do)
 
-    with monkeypatch.context() as patch:
-        patch.setattr(StoreFile, "append", full)
-        outcomes = await asyncio.gather(
-            register_and_put(bank, ref), put(bank, "b", 1), put(bank, "c", 1), return_exceptions=True
-        )
+    monkeypatch.setattr(Disk, "step", failing)
+    commits = [register_and_put(bank, ref), put(bank, "b", 1), put(bank, "c", 1)]
+    tasks = [asyncio.ensure_future(commit) for commit in commits]
+    await until(lambda: len(bank.in_flight) == 3)
+    gate.set()
+    outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+    full.clear()
     assert [type(outcome) for outcome in outcomes] == [NotWritten] * 3
     assert "database or disk is full" in str(outcomes[0])
     assert rows(bank) == {}
@@ -782,7 +810,7 @@ async def test_a_backup_is_a_store_of_its_own(runtime: Runtime, bank: Database, 
     await put(bank, "b", 2)
     await runtime.spawn(Store, tmp_path / "copy.db", TABLES, name="copy")
     assert rows(Database.of(runtime, "copy")) == {"a": 1}
-    with pytest.raises(NotWritten, match="unable to open"):
+    with pytest.raises(NotWritten, match="No such file or directory"):
         await bank.back_up(tmp_path / "no" / "such" / "folder.db")
 
 
@@ -794,10 +822,10 @@ async def test_the_file_belongs_to_one_store(runtime: Runtime, bank: Database, p
 async def test_a_store_that_finds_its_file_damaged_does_not_start(
     runtime: Runtime, path: Path, expect_crash: Any
 ) -> None:
-    expect_crash(reason="JournalDamaged")
+    expect_crash(reason="NotAStore")
     path.parent.mkdir()
     path.write_bytes(b"this is no database, " * 100)
-    with pytest.raises(StartError, match=r"JournalDamaged.*not a database; restore a backup"):
+    with pytest.raises(StartError, match=r"NotAStore.*it is no SQLite database.*restore a backup"):
         await runtime.spawn(Store, path, TABLES)
 
 
