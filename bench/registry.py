@@ -9,6 +9,7 @@ import tracemalloc
 from collections.abc import Awaitable, Callable
 from functools import lru_cache
 from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -389,10 +390,11 @@ def persistent_map(make: Callable[[dict[Any, Any]], Any]) -> Callable[[], Awaita
     return measure
 
 
-def _immutables(content: dict[Any, Any]) -> Any:
-    from immutables import Map
+def _trie(content: dict[Any, Any]) -> Any:
+    from foundation.store.trie import Trie
 
-    return Map(content)
+    trie: Trie[Any, Any] = Trie(content)
+    return SimpleNamespace(get=trie.get, insert=lambda key, value: trie.changed({key: value}))
 
 
 def _rpds(content: dict[Any, Any]) -> Any:
@@ -416,7 +418,7 @@ FIGURES = {
     "query_indexed": query_indexed,
     "read_under_writes": read_under_writes,
     "memory_entry": memory_entry,
-    "map_immutables": persistent_map(_immutables),
+    "map_trie": persistent_map(_trie),
     "map_rpds": persistent_map(_rpds),
     "map_chunks": persistent_map(_chunks),
     **{f"mix_{size}_{percent}%": mix(size, percent) for size in SIZES for percent in WRITES},
