@@ -20,21 +20,38 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Hashable, Iterator
+from contextvars import Context
 from math import inf
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+from weakref import WeakValueDictionary
 
 import msgspec
-from cachetools import TTLCache
 
+from foundation.errors import Category, FoundationError
+from foundation.extras import library
+from foundation.keys import usable
+from foundation.options import above_zero, text, whole
 from foundation.readings import Reading
 from supervision import Runtime
 from supervision.errors import BadOption
+from supervision.messages import describe
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
 
 _ABSENT = object()
+
+
+class LoadCancelled(FoundationError):
+    """What loads a value was cancelled from within, and not because nobody waited for it any more."""
+
+    category = Category.TRANSIENT
+    retryable = True
+    remedy = "see what the load waits for, and who cancels that"
+
+    def __init__(self, name: str, key: object) -> None:
+        super().__init__(f"{name}: the load of {describe(key)} was cancelled from within")
 
 
 class CacheStatistics(msgspec.Struct, frozen=True):
@@ -62,7 +79,7 @@ class CacheStatistics(msgspec.Struct, frozen=True):
 class Cache(Generic[K, V]):
     """A cache. What was not used for longest goes first when it is full (cachetools).
 
-    It may be used by the code of the loop. Its numbers are in the metrics, under its name.
+    It may be used by the code of the loop. Its numbers are in the metrics, under its name, for as long as anybody has it.
 
     Args:
         runtime: whose clock counts.
@@ -72,47 +89,66 @@ class Cache(Generic[K, V]):
 
     Raises:
         BadOption: a number makes no sense.
+        MissingExtra: cachetools is not installed.
     """
 
     def __init__(self, runtime: Runtime, name: str, *, size: int = 1000, ttl: float | None = None) -> None:
-        if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-            raise BadOption("Cache: size", size, "give a whole number from 1")
-        if ttl is not None and not ttl > 0:
-            raise BadOption("Cache: ttl", ttl, "give a number of seconds above 0, or None")
-        self.name = name
-        self._values: TTLCache[K, V] = TTLCache(size, inf if ttl is None else ttl, runtime.clock.time)
+        self.name = text("Cache: name", name)
+        most = whole("Cache: size", size)
+        good_for = inf if ttl is None else above_zero("Cache: ttl", ttl)
+        cachetools: Any = library("cachetools", of="foundation.cache.Cache", extra="cache")
+        self._values: Any = cachetools.TTLCache(most, good_for, runtime.clock.time)
+        self._runtime = runtime
         self._loads: dict[K, _Load[V]] = {}
         self._hits = 0
         self._misses = 0
         self._failures = 0
-        runtime.shared[Cache, name] = self
+        runtime.shared.setdefault(Cache, _Caches()).known[name] = self
 
     async def get(self, key: K, load: Callable[[], Awaitable[V]]) -> V:
         """Return the value of a key, and load it if it is not there.
 
-        All who ask while it is being loaded wait for the same load. It goes on while anybody waits, and is cancelled if
-        nobody does any more. What it raises, all of them get, and nothing is kept.
+        All who ask while it is being loaded wait for the same load. It is nobody's: it has the context in which the
+        runtime was entered, and none of the deadline or the fate of who asked first. It goes on while anybody waits,
+        and is cancelled if nobody does any more. What it raises, all of them get, and nothing is kept.
 
         Args:
-            key: of the value.
-            load: loads it.
+            key: of the value. ``1``, ``1.0`` and ``True`` are one key, as in a dictionary.
+            load: loads it. All get the same object, which nobody should change.
+
+        Raises:
+            BadOption: this cannot be a key, or ``load`` is no function.
+            LoadCancelled: the load was cancelled from within.
+            Exception: what the load raised.
         """
+        usable("Cache: key", key)
+        if not callable(load):
+            raise BadOption("Cache: load", load, "give a function that returns an awaitable")
         value: object = self._values.get(key, _ABSENT)
         if value is not _ABSENT:
             self._hits += 1
             return value  # type: ignore[return-value]
         loading = self._loads.get(key)
-        if loading is None or loading.abandoned:
+        if loading is None:
             self._misses += 1
             loading = self._loads[key] = _Load()
-            loading.begin(self._load(key, load, loading))
+            loading.begin(self._load(key, load, loading), self._runtime.scheduler.base.copy())
         else:
             self._hits += 1
-        return await loading.wait()
+        try:
+            return await loading.wait()
+        finally:
+            if loading.abandoned:
+                self._done(key, loading)
 
     async def _load(self, key: K, load: Callable[[], Awaitable[V]], mine: _Load[V]) -> V:
         try:
             value = await load()
+        except asyncio.CancelledError:
+            if mine.abandoned:
+                raise
+            self._failures += 1
+            raise LoadCancelled(self.name, key) from None
         except Exception:
             self._failures += 1
             raise
@@ -121,20 +157,26 @@ class Cache(Generic[K, V]):
                 self._values[key] = value
             return value
         finally:
-            if self._loads.get(key) is mine:
-                del self._loads[key]
+            self._done(key, mine)
+
+    def _done(self, key: K, load: _Load[V]) -> None:
+        if self._loads.get(key) is load:
+            del self._loads[key]
 
     def peek(self, key: K) -> V | None:
         """Return the value of a key if it is there, and load nothing."""
-        return self._values.get(key)
+        value: V | None = self._values.get(usable("Cache: key", key))
+        return value
 
     def put(self, key: K, value: V) -> None:
         """Keep a value."""
+        usable("Cache: key", key)
         self._loads.pop(key, None)
         self._values[key] = value
 
     def invalidate(self, key: K) -> None:
         """Forget the value of a key. A load that is under way is answered, but not kept."""
+        usable("Cache: key", key)
         self._loads.pop(key, None)
         self._values.pop(key, None)
 
@@ -160,20 +202,35 @@ class Cache(Generic[K, V]):
 class _Load(Generic[V]):
     """A load, and how many wait for it."""
 
-    _task: asyncio.Future[V]
+    _task: asyncio.Task[V]
 
     def __init__(self) -> None:
         self._waiting = 0
         self.abandoned = False
 
-    def begin(self, load: Awaitable[V]) -> None:
-        self._task = asyncio.ensure_future(load)
+    def begin(self, load: Coroutine[Any, Any, V], context: Context) -> None:
+        """Begin it, in a context that is nobody's."""
+        self._task = asyncio.get_running_loop().create_task(load, context=context)
 
     async def wait(self) -> V:
+        """Wait for the value, and cancel the load if nobody else does."""
         self._waiting += 1
         try:
             return await asyncio.shield(self._task)
         finally:
             self._waiting -= 1
-            if not self._waiting:
-                self.abandoned = self._task.cancel()
+            if not self._waiting and not self._task.done():
+                self.abandoned = True
+                self._task.cancel()
+
+
+class _Caches:
+    """The caches of a runtime that anybody has, by name."""
+
+    def __init__(self) -> None:
+        self.known: WeakValueDictionary[str, Cache[Any, Any]] = WeakValueDictionary()
+
+    def readings(self) -> Iterator[Reading]:
+        """Return their numbers, for the metrics."""
+        for cache in list(self.known.values()):
+            yield from cache.readings()

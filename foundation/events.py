@@ -95,6 +95,13 @@ class PressureChanged(Event, frozen=True, kw_only=True):
     most: float
 
 
+class MeasureFailed(Event, frozen=True, kw_only=True):
+    """A measure of a resource has raised, or has given no finite number: what it said last counts until it does."""
+
+    resource: str
+    error: str
+
+
 class LetterGivenUp(Event, frozen=True, kw_only=True):
     """A dead letter will not be delivered: it was tried too often, is too old, or cannot be read any more."""
 

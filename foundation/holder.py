@@ -1,8 +1,15 @@
-"""The holder of what is held on behalf of an actor, and is free again when that ends."""
+"""Holders: the actors on whose behalf something is held, which comes back when they end.
+
+What is granted is noted in a `Grants`, which belongs to the runtime; a `Granter` hears of the ends of those who hold
+something, and has it taken back, whatever became of the code that asked for it.
+"""
 
 from __future__ import annotations
 
-from supervision import NotRunning, Ref, current_actor
+from collections.abc import Hashable
+from typing import Any
+
+from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, current_actor, handle
 
 
 def current_holder() -> Ref | None:
@@ -11,3 +18,88 @@ def current_holder() -> Ref | None:
         return current_actor()
     except NotRunning:
         return None
+
+
+class Watch(Message, frozen=True):
+    """To a `Granter`: look whether the end of an actor matters, now that it holds more or less."""
+
+    ref: Any
+
+
+class Grants:
+    """What is granted to whom.
+
+    Args:
+        address: of the `Granter`.
+    """
+
+    def __init__(self, address: Name) -> None:
+        self._address = address
+        self._held: dict[Ref, dict[Hashable, None]] = {}
+
+    def add(self, holder: Ref | None, what: Hashable) -> None:
+        """Note that an actor holds something. Nobody holds it until it is given back."""
+        if holder is None:
+            return
+        held = self._held.get(holder)
+        if held is None:
+            self._held[holder] = {what: None}
+            self._address.cast(Watch(holder))
+        else:
+            held[what] = None
+
+    def remove(self, holder: Ref | None, what: Hashable) -> None:
+        """Note that it holds it no more."""
+        held = None if holder is None else self._held.get(holder)
+        if held is not None and holder is not None:
+            held.pop(what, None)
+            if not held:
+                del self._held[holder]
+                self._address.cast(Watch(holder))
+
+    def of(self, holder: Ref) -> tuple[Hashable, ...]:
+        """Return what an actor holds, first granted first."""
+        return tuple(self._held.get(holder, ()))
+
+    def holders(self) -> tuple[Ref, ...]:
+        """Return all that hold something."""
+        return tuple(self._held)
+
+
+class Granter(Actor):
+    """Takes back what actors hold, when they end. A restart of it takes nothing away from anybody."""
+
+    infrastructure = True
+    _grants: Grants
+
+    def take_over(self, grants: Grants) -> None:
+        """Watch those who hold something already; to be called in ``init``."""
+        self._grants = grants
+        self._watched: dict[Ref, Monitor] = {}
+        for holder in grants.holders():
+            self._watched[holder] = self.monitor(holder)
+
+    def take_back(self, what: Any) -> None:
+        """Take something back whose holder has ended."""
+        raise NotImplementedError
+
+    @handle
+    def watch(self, message: Watch) -> None:
+        """Begin or cease to watch an actor."""
+        ref = message.ref
+        if not isinstance(ref, Ref):
+            return
+        holds = bool(self._grants.of(ref))
+        if holds and ref not in self._watched:
+            self._watched[ref] = self.monitor(ref)
+        elif not holds and ref in self._watched:
+            self.demonitor(self._watched.pop(ref), flush=True)
+
+    @handle
+    def ended(self, message: Down) -> None:
+        """Take back what an actor has held, that has ended."""
+        ref = message.target
+        if isinstance(ref, Ref) and self._watched.get(ref) is message.monitor:
+            del self._watched[ref]
+            for what in self._grants.of(ref):
+                self.take_back(what)

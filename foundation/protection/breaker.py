@@ -1,27 +1,33 @@
 """Circuit breakers: what fails too often is left alone for a while (Nygard, "Release It!", 2007).
 
-The state of all breakers of a runtime is kept by an actor, `Breakers`, which decides. A caller reads it without the
-mailbox, does its work itself, and tells the actor how that went.
+The state of all breakers belongs to the runtime. A caller asks and tells it in steps between which nothing is awaited,
+so that nothing can come between a permission and its use. The actor `Breakers` hears of the ends of those who make
+probes, and lets breakers be forgotten that nobody needs.
 """
 
 from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import ClassVar, Literal, TypeVar
+from itertools import count
+from typing import Any, ClassVar, Literal, TypeVar, get_args
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from foundation.events import BreakerChanged
+from foundation.holder import Granter, Grants, current_holder
 from foundation.naming import own_name
+from foundation.options import above_zero, text, whole
 from foundation.protection.errors import CircuitOpen
 from foundation.protection.guard import Attempt, Guard
-from foundation.protection.limits import positive
-from supervision import Actor, CallError, Message, Request, Runtime, handle
+from supervision import Message, Ref, Runtime, handle
+from supervision.errors import BadOption
 
 T = TypeVar("T")
 State = Literal["closed", "open", "half_open"]
 Outcome = Literal["success", "failure", "ignore"]
+_OUTCOMES = get_args(Outcome)
 #: Says how a call went: it gets the result, and the error if there was one.
 Classify = Callable[[object, BaseException | None], Outcome]
 
@@ -50,99 +56,215 @@ class BreakerOptions(msgspec.Struct, frozen=True):
     probes: int = 1
     successes: int = 1
 
+    def checked(self) -> BreakerOptions:
+        """Return these options.
 
-class Breaker(msgspec.Struct):
-    """What is known of one breaker. Callers read it; only the actor changes it."""
+        Raises:
+            BadOption: a number makes no sense.
+        """
+        for name in ("failures", "probes", "successes"):
+            whole(f"CircuitBreaker: {name}", getattr(self, name))
+        for name in ("window", "reset_after"):
+            above_zero(f"CircuitBreaker: {name}", getattr(self, name))
+        return self
+
+
+class Breaker(msgspec.Struct, weakref=True, eq=False):
+    """What is known of one breaker.
+
+    Attributes:
+        options: when it opens and closes.
+        state: how it is.
+        opened_at: when it was opened the last time, by the runtime's clock.
+        failed_at: when calls failed lately, while it was closed.
+        probes: which are under way, with the actors that make them.
+        succeeded: how many have succeeded since it is half open.
+        told_at: when it was last told of a failure or a probe.
+    """
 
     options: BreakerOptions
     state: State = "closed"
     opened_at: float = 0.0
     failed_at: deque[float] = msgspec.field(default_factory=deque)
-    probing: int = 0
+    probes: dict[int, Ref | None] = msgspec.field(default_factory=dict)
     succeeded: int = 0
+    told_at: float = 0.0
+
+    @property
+    def probing(self) -> int:
+        """How many probes are under way."""
+        return len(self.probes)
+
+    def needed(self, now: float) -> bool:
+        """Tell whether it still makes a difference, also if nobody has it in hand: not when all is long ago."""
+        if self.probes:
+            return True
+        matters = bool(self.failed_at) or self.state != "closed"
+        return matters and now < self.told_at + self.options.window + self.options.reset_after
 
 
-class Probe(Request[bool], frozen=True):
-    """Ask to make a probe. The answer tells whether it may be made."""
-
-    name: str
+class Forget(Message, frozen=True):
+    """To itself: forget what nobody needs."""
 
 
-class Note(Message, frozen=True):
-    """Tell how a call went."""
+class Breakers(Granter):
+    """Watches over the circuit breakers of a runtime. It is named ``breakers`` unless started with another name.
 
-    name: str
-    outcome: Outcome
-    probe: bool
-
-
-class Breakers(Actor):
-    """Keeps the state of all circuit breakers of a runtime. It is named ``breakers`` unless started with another name.
-
-    The state belongs to the runtime and survives a restart of this actor; a probe that was under way then is forgotten.
+    A probe is over when the actor ends that makes it. While this actor is away, as it is being restarted, no probes are
+    made; what is known of the breakers, and which probes are under way, survives it.
     """
 
-    infrastructure = True
     #: The name that it takes if it is started without one.
     default_name: ClassVar[str] = "breakers"
+    #: Seconds between two looks for breakers that nobody needs.
+    forget_every: ClassVar[float] = 60.0
 
     def init(self) -> None:
         """Take over what there is."""
         self._known = known_breakers(self.runtime, own_name(self, self.default_name))
-        for breaker in self._known.values():
-            breaker.probing = 0
+        self.take_over(self._known.grants)
+        self.send_interval(self.forget_every, Forget())
+
+    def take_back(self, what: Any) -> None:
+        """Take note that a probe is over, and says nothing."""
+        name, probe = what
+        self._known.over(name, probe)
 
     @handle
-    def probe(self, request: Probe) -> bool:
-        """Let a probe through, if it is time for one and not too many are under way."""
-        breaker = self._known[request.name]
-        if breaker.state == "open" and self._now() >= breaker.opened_at + breaker.options.reset_after:
-            breaker.succeeded = breaker.probing = 0
-            self._become(request.name, breaker, "half_open")
-        if breaker.state == "open" or breaker.probing >= breaker.options.probes:
-            return breaker.state == "closed"
-        breaker.probing += breaker.state == "half_open"
+    def forget(self, message: Forget) -> None:
+        """Forget what nobody needs."""
+        self._known.forget()
+
+
+class KnownBreakers:
+    """All breakers of an actor: by name, those that somebody has in hand, and those that make a difference.
+
+    Args:
+        runtime: where they are.
+        actor: the name of the `Breakers`.
+    """
+
+    def __init__(self, runtime: Runtime, actor: str) -> None:
+        self._runtime = runtime
+        self.address = runtime.name(actor)
+        self.grants = Grants(self.address)
+        self._in_hand: WeakValueDictionary[str, Breaker] = WeakValueDictionary()
+        self._kept: dict[str, Breaker] = {}
+        self._numbers = count(1)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._in_hand
+
+    def __getitem__(self, name: str) -> Breaker:
+        return self._in_hand[name]
+
+    def __len__(self) -> int:
+        return len(self._in_hand)
+
+    def of(self, name: str, options: BreakerOptions) -> Breaker:
+        """Return a breaker, made with these options if it is not known."""
+        breaker = self._in_hand.get(name)
+        if breaker is None:
+            breaker = self._in_hand[name] = Breaker(options)
+        return breaker
+
+    def probe(self, name: str, breaker: Breaker) -> int | None:
+        """Let a probe through; return its number, or None if the breaker is closed.
+
+        Raises:
+            CircuitOpen: it is not time for one, too many are under way, or nobody watches over them.
+        """
+        options, now = breaker.options, self._runtime.clock.time()
+        left = breaker.opened_at + options.reset_after - now
+        if breaker.state == "open" and left > 0:
+            raise CircuitOpen(name, left)
+        holder = self._holder()
+        ended = holder is not None and not holder.alive
+        if ended or breaker.probing >= options.probes or self.address.resolve() is None:
+            raise CircuitOpen(name, options.reset_after)
+        if breaker.state == "open":
+            breaker.succeeded = 0
+            self._become(name, breaker, "half_open")
+        number = next(self._numbers)
+        breaker.probes[number] = holder
+        self._keep(name, breaker, now)
+        self.grants.add(holder, (name, number))
+        return number
+
+    def over(self, name: str, probe: int) -> bool:
+        """Take note that a probe is over; tell whether it still counted."""
+        breaker = self._kept.get(name)
+        if breaker is None or probe not in breaker.probes:
+            return False
+        self.grants.remove(breaker.probes.pop(probe), (name, probe))
         return True
 
-    @handle
-    def note(self, message: Note) -> None:
+    def tell(self, name: str, breaker: Breaker, outcome: Outcome, probe: int | None) -> None:
         """Take into account how a call went."""
-        breaker = self._known[message.name]
-        options = breaker.options
-        if message.probe:
-            breaker.probing = max(0, breaker.probing - 1)
-        if message.outcome == "ignore":
+        if probe is None:
+            holder = self._holder()
+            counts = holder is None or holder.alive
+        else:
+            counts = self.over(name, probe)
+        if not counts or outcome == "ignore":
             return
-        if breaker.state == "half_open" and message.probe:
-            breaker.succeeded += message.outcome == "success"
-            if message.outcome == "failure":
-                self._open(message.name, breaker)
-            elif breaker.succeeded >= options.successes:
-                breaker.failed_at.clear()
-                self._become(message.name, breaker, "closed")
-        elif breaker.state == "closed" and message.outcome == "failure":
-            now = self._now()
-            breaker.failed_at.append(now)
-            while breaker.failed_at[0] <= now - options.window:
-                breaker.failed_at.popleft()
-            if len(breaker.failed_at) >= options.failures:
-                self._open(message.name, breaker)
+        if breaker.state == "half_open" and probe is not None:
+            self._probed(name, breaker, outcome)
+        elif breaker.state == "closed" and outcome == "failure":
+            self._failed(name, breaker)
+
+    def _probed(self, name: str, breaker: Breaker, outcome: Outcome) -> None:
+        if outcome == "failure":
+            self._open(name, breaker)
+            return
+        breaker.succeeded += 1
+        if breaker.succeeded >= breaker.options.successes:
+            breaker.failed_at.clear()
+            self._become(name, breaker, "closed")
+
+    def _failed(self, name: str, breaker: Breaker) -> None:
+        now = self._runtime.clock.time()
+        breaker.failed_at.append(now)
+        self._keep(name, breaker, now)
+        while breaker.failed_at[0] <= now - breaker.options.window:
+            breaker.failed_at.popleft()
+        if len(breaker.failed_at) >= breaker.options.failures:
+            self._open(name, breaker)
 
     def _open(self, name: str, breaker: Breaker) -> None:
-        breaker.opened_at = self._now()
+        breaker.opened_at = self._runtime.clock.time()
+        for probe in list(breaker.probes):
+            self.over(name, probe)
+        self._keep(name, breaker, breaker.opened_at)
         self._become(name, breaker, "open")
 
     def _become(self, name: str, breaker: Breaker, state: State) -> None:
         before, breaker.state = breaker.state, state
-        self.runtime.events.emit(BreakerChanged, name=name, before=before, after=state)
+        self._runtime.events.emit(BreakerChanged, name=name, before=before, after=state)
 
-    def _now(self) -> float:
-        return self.runtime.clock.time()
+    def _keep(self, name: str, breaker: Breaker, now: float) -> None:
+        breaker.told_at = now
+        self._kept[name] = breaker
+
+    def forget(self) -> None:
+        """Keep only what makes a difference, beside what somebody has in hand."""
+        now = self._runtime.clock.time()
+        self._kept = {name: breaker for name, breaker in self._kept.items() if breaker.needed(now)}
+
+    def _holder(self) -> Ref | None:
+        holder = current_holder()
+        return holder if holder is not None and holder.runtime is self._runtime else None
 
 
-def known_breakers(runtime: Runtime, actor: str) -> dict[str, Breaker]:
-    """Return what is known of all breakers of an actor."""
-    known: dict[str, Breaker] = runtime.shared.setdefault((Breakers, actor), {})
+def known_breakers(runtime: Runtime, actor: str) -> KnownBreakers:
+    """Return what is known of all breakers of an actor.
+
+    Raises:
+        BadName: this cannot be a name.
+    """
+    known: KnownBreakers | None = runtime.shared.get((Breakers, actor))
+    if known is None:
+        known = runtime.shared[Breakers, actor] = KnownBreakers(runtime, actor)
     return known
 
 
@@ -151,17 +273,21 @@ class CircuitBreaker(Guard):
 
     ``closed``, it lets everything through. Too many failures within the window make it ``open``: calls are refused with
     `CircuitOpen`, and not made. After a while it is ``half_open``: a few probes are let through, and show whether it
-    closes or opens again.
+    closes or opens again. A probe whose caller is cancelled, or whose actor is killed, says nothing, and makes room for
+    another one at once.
+
+    What is known under a name is forgotten when nobody has a `CircuitBreaker` of that name any more, and its last failure
+    or probe was longer ago than ``window`` and ``reset_after`` together.
 
     Args:
-        runtime: where the actor runs that keeps the state.
+        runtime: where the actor runs that watches over them.
         name: of what is called.
         options: when it opens and closes. The first that is made with a name decides.
         classify: how a call went: by default an exception is a failure, and a cancelled caller says nothing.
         actor: the name of the `Breakers`.
 
     Raises:
-        BadOption: a number is not positive.
+        BadOption: a number is not positive, or a count not whole.
     """
 
     def __init__(
@@ -173,13 +299,12 @@ class CircuitBreaker(Guard):
         classify: Classify = failed_if_raised,
         actor: str = "breakers",
     ) -> None:
-        for field in options.__struct_fields__:
-            positive("CircuitBreaker", field, getattr(options, field))
-        self.name = name
-        self._runtime = runtime
-        self._address = runtime.name(actor)
+        if not isinstance(options, BreakerOptions):
+            raise BadOption("CircuitBreaker: options", options, "give BreakerOptions")
+        self.name = text("CircuitBreaker: name", name)
         self._classify = classify
-        self._breaker = known_breakers(runtime, actor).setdefault(name, Breaker(options))
+        self._known = known_breakers(runtime, actor)
+        self._breaker = self._known.of(name, options.checked())
 
     @property
     def state(self) -> State:
@@ -191,30 +316,24 @@ class CircuitBreaker(Guard):
 
         Raises:
             CircuitOpen: it is, and nothing was done.
+            BadOption: ``classify`` returned something else than an outcome.
         """
-        probe = self._breaker.state != "closed"
-        if probe:
-            await self._probe()
+        breaker = self._breaker
+        probe = None if breaker.state == "closed" else self._known.probe(self.name, breaker)
         outcome: Outcome = "ignore"
         try:
             result = await attempt()
-            outcome = self._classify(result, None)
+            outcome = self._outcome(result, None)
         except BaseException as error:
-            outcome = self._classify(None, error)
+            outcome = self._outcome(None, error)
             raise
         finally:
-            if probe or outcome == "failure":  # a success of a closed one changes nothing
-                self._address.cast(Note(self.name, outcome, probe))
+            if probe is not None or outcome == "failure":  # a success of a closed one changes nothing
+                self._known.tell(self.name, breaker, outcome, probe)
         return result
 
-    async def _probe(self) -> None:
-        options = self._breaker.options
-        left = self._breaker.opened_at + options.reset_after - self._runtime.clock.time()
-        if self._breaker.state == "open" and left > 0:
-            raise CircuitOpen(self.name, left)
-        try:
-            if await self._address.call(Probe(self.name)):
-                return
-        except CallError as error:
-            raise CircuitOpen(self.name, options.reset_after) from error
-        raise CircuitOpen(self.name, options.reset_after)
+    def _outcome(self, result: object, error: BaseException | None) -> Outcome:
+        outcome = self._classify(result, error)
+        if outcome not in _OUTCOMES:
+            raise BadOption("CircuitBreaker: classify", outcome, f"return one of {', '.join(_OUTCOMES)}")
+        return outcome

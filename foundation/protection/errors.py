@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from foundation.errors import Category, FoundationError, Severity
+from supervision.messages import describe
 
 
 class ProtectionError(FoundationError):
@@ -32,7 +33,7 @@ class RateLimited(ProtectionError):
 
     def __init__(self, key: object, rate: float, per: float) -> None:
         self.key = key
-        super().__init__(f"{key!r}: more than {rate:g} calls in {per:g} s")
+        super().__init__(f"{describe(key)}: more than {rate:g} calls in {per:g} s")
 
 
 class BulkheadFull(ProtectionError):

@@ -4,32 +4,35 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Hashable
-from typing import Any, TypeVar
+from typing import TypeVar
 
-from aiolimiter import AsyncLimiter
-from anyio import CapacityLimiter
-from cachetools import TTLCache
-
+from foundation.keys import usable
+from foundation.options import above_zero, whole
+from foundation.protection.bucket import Bucket
 from foundation.protection.errors import BulkheadFull, RateLimited, TimeLimitExceeded
 from foundation.protection.guard import Attempt, Guard
-from supervision.errors import BadOption
+from foundation.protection.line import Line
 
 T = TypeVar("T")
+#: At so many limits is looked for one that can be forgotten.
+_LOOKS = 16
 
 
 class RateLimit(Guard):
-    """At most so many calls in a time, for each key: a leaky bucket (aiolimiter), which allows a burst of ``rate``.
+    """At most so many calls in a time, for each key: a leaky bucket, which allows a burst of ``rate``.
+
+    Those who wait are served in order. One that gives up makes room for the next at once.
 
     Args:
         rate: how many calls.
         per: in how many seconds.
         key: returns what has a limit of its own, such as the caller; asked at each call. Without it there is one limit.
         wait: whether a call too many waits for its turn, or is refused.
-        keys: limits for at most so many keys are remembered. One that is not used for ``per`` seconds is full again and
-            can be forgotten.
+        keys: limits for at most so many keys are remembered, and those for which somebody waits. One that is not used
+            until it is full again is forgotten; if there are too many, the one that was not used for longest.
 
     Raises:
-        BadOption: a number is not positive.
+        BadOption: a number is not finite and positive, or ``keys`` is not whole.
     """
 
     def __init__(
@@ -41,41 +44,55 @@ class RateLimit(Guard):
         wait: bool = True,
         keys: int = 10_000,
     ) -> None:
-        for name, value in (("rate", rate), ("per", per), ("keys", keys)):
-            positive("RateLimit", name, value)
-        self._rate = rate
-        self._per = per
+        self._rate = above_zero("RateLimit: rate", rate)
+        self._per = above_zero("RateLimit: per", per)
+        self._keys = whole("RateLimit: keys", keys)
         self._key = key
         self._wait = wait
-        self._limiters: TTLCache[Hashable, AsyncLimiter] = TTLCache(keys, per * 2, _loop_time)
+        #: Those not used for longest come first.
+        self._buckets: dict[Hashable, Bucket] = {}
 
-    def _limiter(self, key: Hashable) -> AsyncLimiter:
-        limiter = self._limiters.get(key)
-        if limiter is None:
-            limiter = AsyncLimiter(self._rate, self._per)
-        self._limiters[key] = limiter
-        return limiter
+    def _bucket(self, key: Hashable, now: float) -> Bucket:
+        bucket = self._buckets.pop(key, None)
+        if bucket is None:
+            bucket = Bucket(self._rate, self._per)
+            self._forget(now)
+        self._buckets[key] = bucket
+        return bucket
+
+    def _forget(self, now: float) -> None:
+        """Make room for a key. Only a few are looked at; those for which somebody waits go behind all others."""
+        for _ in range(min(_LOOKS, len(self._buckets))):
+            oldest = next(iter(self._buckets))
+            bucket = self._buckets[oldest]
+            if not len(bucket.line) and len(self._buckets) < self._keys and not bucket.empty(now):
+                return
+            del self._buckets[oldest]
+            if len(bucket.line):
+                self._buckets[oldest] = bucket
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, when it is its turn.
 
         Raises:
             RateLimited: it is not, and calls do not wait.
+            BadOption: what ``key`` returned cannot be a key.
         """
-        key = None if self._key is None else self._key()
-        limiter = self._limiter(key)
-        if not self._wait and not limiter.has_capacity():
-            raise RateLimited(key, self._rate, self._per)
-        await limiter.acquire()
+        key = None if self._key is None else usable("RateLimit: key", self._key())
+        now = asyncio.get_running_loop().time()
+        bucket = self._bucket(key, now)
+        if not bucket.fill(now):
+            if not self._wait:
+                raise RateLimited(key, self._rate, self._per)
+            await bucket.turn()
         return await attempt()
-
-
-def _loop_time() -> float:
-    return asyncio.get_running_loop().time()
 
 
 class Bulkhead(Guard):
     """At most so many calls at once; so many more may wait for their turn, in order.
+
+    A place is free again when its call has ended, however it ended. One that gives up waiting makes room for the next
+    at once.
 
     Args:
         most: how many at once.
@@ -83,17 +100,15 @@ class Bulkhead(Guard):
         name: how it is called in errors.
 
     Raises:
-        BadOption: a number makes no sense.
+        BadOption: a number is not whole, or too small.
     """
 
     def __init__(self, most: int, waiting: int = 0, name: str = "bulkhead") -> None:
-        positive("Bulkhead", "most", most)
-        if waiting < 0:
-            raise BadOption("Bulkhead: waiting", waiting, "give a number from 0")
+        self._most = whole("Bulkhead: most", most)
+        self._waiting = whole("Bulkhead: waiting", waiting, 0)
         self.name = name
-        self._most = most
-        self._waiting = waiting
-        self._limiter: CapacityLimiter | None = None
+        self._busy = 0
+        self._line = Line(self._left)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, when there is room.
@@ -101,18 +116,25 @@ class Bulkhead(Guard):
         Raises:
             BulkheadFull: there is none, and as many wait as may.
         """
-        if self._limiter is None:
-            self._limiter = CapacityLimiter(self._most)
-        limiter = self._limiter
-        waiting = limiter.statistics().tasks_waiting
-        if limiter.borrowed_tokens >= self._most and waiting >= self._waiting:
-            raise BulkheadFull(self.name, self._most, waiting)
-        borrower: Any = object()
-        await limiter.acquire_on_behalf_of(borrower)
+        if self._busy < self._most:
+            self._busy += 1
+        else:
+            waiting = len(self._line)
+            if waiting >= self._waiting and (waiting := self._line.tidy()) >= self._waiting:
+                raise BulkheadFull(self.name, self._most, waiting)
+            await self._line.turn()
         try:
             return await attempt()
         finally:
-            limiter.release_on_behalf_of(borrower)
+            self._leave()
+
+    def _leave(self) -> None:
+        if not self._line.call():  # who is called has the place
+            self._busy -= 1
+
+    def _left(self, called: bool) -> None:
+        if called:
+            self._leave()
 
 
 class TimeLimit(Guard):
@@ -126,8 +148,7 @@ class TimeLimit(Guard):
     """
 
     def __init__(self, seconds: float) -> None:
-        positive("TimeLimit", "seconds", seconds)
-        self._seconds = seconds
+        self._seconds = above_zero("TimeLimit: seconds", seconds)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, but not for too long.
@@ -143,13 +164,3 @@ class TimeLimit(Guard):
             if limit.expired():
                 raise TimeLimitExceeded(self._seconds) from error
             raise
-
-
-def positive(what: str, name: str, value: float) -> None:
-    """Make sure that an option is a number above 0.
-
-    Raises:
-        BadOption: it is not.
-    """
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not value > 0:
-        raise BadOption(f"{what}: {name}", value, "give a number above 0")

@@ -5,14 +5,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable
-from typing import TypeVar
-
-import stamina
+from typing import Any, TypeVar
 
 from foundation.errors import describe
+from foundation.extras import library
+from foundation.options import above_zero, from_zero, whole
 from foundation.protection.guard import Attempt, Guard
-from foundation.protection.limits import positive
-from supervision.errors import BadOption
 
 T = TypeVar("T")
 
@@ -29,15 +27,15 @@ class RetryBudget:
         share: retries may be so large a part of the calls of the last ``window`` seconds.
         least: so many are allowed at any rate.
         window: in seconds.
+
+    Raises:
+        BadOption: a number makes no sense.
     """
 
     def __init__(self, share: float = 0.1, least: int = 10, window: float = 10.0) -> None:
-        positive("RetryBudget", "window", window)
-        if share < 0 or least < 0:
-            raise BadOption("RetryBudget: share, least", (share, least), "give numbers from 0")
-        self._share = share
-        self._least = least
-        self._window = window
+        self._share = from_zero("RetryBudget: share", share)
+        self._least = from_zero("RetryBudget: least", least)
+        self._window = above_zero("RetryBudget: window", window)
         self._calls: deque[float] = deque()
         self._retries: deque[float] = deque()
 
@@ -77,6 +75,7 @@ class Retry(Guard):
 
     Raises:
         BadOption: a number makes no sense.
+        MissingExtra: stamina is not installed.
     """
 
     def __init__(
@@ -89,20 +88,23 @@ class Retry(Guard):
         jitter: float = 0.1,
         budget: RetryBudget | None = None,
     ) -> None:
-        positive("Retry", "attempts", attempts)
-        if wait < 0 or wait_max < 0 or jitter < 0:
-            raise BadOption("Retry: wait, wait_max, jitter", (wait, wait_max, jitter), "give numbers from 0")
         self._on = on
         self._budget = budget
-        self._caller = stamina.AsyncRetryingCaller(
-            attempts=attempts, timeout=None, wait_initial=wait, wait_max=wait_max, wait_jitter=jitter
-        )
+        options = {
+            "attempts": whole("Retry: attempts", attempts),
+            "wait_initial": from_zero("Retry: wait", wait),
+            "wait_max": from_zero("Retry: wait_max", wait_max),
+            "wait_jitter": from_zero("Retry: jitter", jitter),
+        }
+        stamina = library("stamina", of="foundation.protection.Retry", extra="retry")
+        self._caller: Any = stamina.AsyncRetryingCaller(timeout=None, **options)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, until it succeeds, or is not worth another attempt."""
         if self._budget is not None:
             self._budget.call()
-        return await self._caller(self._worth_it, attempt)
+        result: T = await self._caller(self._worth_it, attempt)
+        return result
 
     def _worth_it(self, error: Exception) -> bool:
         return self._on(error) and (self._budget is None or self._budget.spend())
@@ -122,10 +124,8 @@ class Hedge(Guard):
     """
 
     def __init__(self, after: float, most: int = 2) -> None:
-        positive("Hedge", "after", after)
-        positive("Hedge", "most", most)
-        self._after = after
-        self._most = most
+        self._after = above_zero("Hedge: after", after)
+        self._most = whole("Hedge: most", most)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, and again beside it if it takes long. An attempt that fails is not waited for.
@@ -150,5 +150,12 @@ class Hedge(Guard):
         finally:
             for one in running:
                 one.cancel()
+                one.add_done_callback(_heard)
             if running:
                 await asyncio.wait(running)
+
+
+def _heard(one: asyncio.Future[T]) -> None:
+    """Take note of an error that nobody is interested in."""
+    if not one.cancelled():
+        one.exception()

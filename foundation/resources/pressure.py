@@ -6,6 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
+from foundation.options import above_zero, is_finite
 from supervision.errors import BadOption
 
 
@@ -38,10 +39,10 @@ class Limit(msgspec.Struct, frozen=True):
         Raises:
             BadOption: its numbers make no sense.
         """
-        if not self.most > 0:
-            raise BadOption(f"limit of {name}: most", self.most, "give a number above 0")
-        if not 0 < self.moderate <= self.severe or not 0 <= self.relief < self.moderate:
-            marks = (self.moderate, self.severe, self.relief)
+        above_zero(f"limit of {name}: most", self.most)
+        marks = (self.moderate, self.severe, self.relief)
+        right = all(map(is_finite, marks)) and 0 < self.moderate <= self.severe and 0 <= self.relief < self.moderate
+        if not right:
             raise BadOption(f"limit of {name}: marks", marks, "moderate is at most severe, and relief below both")
         return self
 

@@ -18,25 +18,29 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal, TypeVar, get_args
+from fractions import Fraction
+from math import isfinite
+from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
 
-from foundation.events import PressureChanged
-from foundation.holder import current_holder
+from foundation.events import MeasureFailed, PressureChanged
+from foundation.holder import Granter, Grants, current_holder
 from foundation.naming import own_name
+from foundation.options import above_zero, text
 from foundation.protection.guard import Attempt, Guard
-from foundation.protection.limits import positive
 from foundation.readings import Reading
 from foundation.resources.errors import Overloaded, ResourceExhausted
 from foundation.resources.measures import MEASURES, Measure
 from foundation.resources.pressure import Level, Limit
-from supervision import Actor, Down, Message, Monitor, Ref, Refuse, Request, Runtime, handle
+from supervision import Message, NoProcess, Ref, Runtime, handle
 from supervision.errors import BadOption
+from supervision.messages import describe
 
 T = TypeVar("T")
 #: What is refused first: ``low`` from moderate pressure on, ``normal`` from severe; ``high`` never.
 Priority = Literal["low", "normal", "high"]
+_PRIORITIES = get_args(Priority)
 _REFUSED_FROM = {"low": Level.MODERATE, "normal": Level.SEVERE}
 
 
@@ -57,26 +61,49 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class Book:
-    """What is known of all resources of a runtime. Anybody reads it; only the actor `Resources` writes it.
+    """What is known of all resources of a runtime, and the way to take and to give back.
+
+    Both are done in one step, in the caller: there is no moment at which something is granted and not yet received.
+    The actor `Resources` measures, and has given back what those held who have ended.
+
+    Args:
+        runtime: where the resources are.
+        actor: the name of the `Resources`.
 
     Attributes:
         limits: by the name of the resource.
+        given: the limits that the actor was started with the last time.
         used: how much of each.
-        levels: of pressure, of each.
+        levels: of pressure, of each with more than normal pressure.
         tokens: which are held, by number.
+        measures: how what is measured is measured.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, runtime: Runtime, actor: str) -> None:
+        self._runtime = runtime
+        self.address = runtime.name(actor)
+        self.grants = Grants(self.address)
         self.limits: dict[str, Limit] = {}
+        self.given: Mapping[str, Limit] = {}
         self.used: dict[str, float] = {}
         self.levels: dict[str, Level] = {}
         self.tokens: dict[int, Token] = {}
-        self.last = 0
+        self.measures: Mapping[str, Measure] = {}
+        self._last = 0
+        #: How much of each is taken, exactly: sums of floats would drift.
+        self._taken: dict[str, int | Fraction] = {}
+        self._failing: set[str] = set()
 
     @classmethod
     def of(cls, runtime: Runtime, actor: str = "resources") -> Book:
-        """Return the book of an actor."""
-        book: Book = runtime.shared.setdefault((Book, actor), cls())
+        """Return the book of an actor.
+
+        Raises:
+            BadName: this cannot be a name.
+        """
+        book: Book | None = runtime.shared.get((Book, actor))
+        if book is None:
+            book = runtime.shared[Book, actor] = cls(runtime, actor)
         return book
 
     @property
@@ -89,46 +116,138 @@ class Book:
         """The resource with the worst level."""
         return max(self.levels, key=self.levels.__getitem__)
 
+    def take(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Token:
+        """Hand out a token, if there is enough, and not too much pressure for work of this priority.
+
+        Raises:
+            ResourceExhausted, Overloaded, BadOption, NoProcess: there is none; nothing has changed.
+        """
+        self._must_be_kept(f"take {describe(amount)} of {name}")
+        limit = self.limits.get(name)
+        if limit is None:
+            raise BadOption("resource", name, f"there are: {', '.join(self.limits) or 'none'}")
+        taken = self._taken.get(name, 0) + _exact(amount)
+        if name not in self.measures and float(taken) > limit.most:
+            raise ResourceExhausted(name, amount, self.used[name], limit.most)
+        from_ = _REFUSED_FROM.get(priority)
+        if from_ is not None and self.level >= from_:
+            raise Overloaded(self.level.name.lower(), self.worst, priority)
+        if holder is not None and not holder.alive:
+            raise NoProcess(holder, f"take {amount:g} of {name}", "the holder has ended")
+        self._last += 1
+        token = self.tokens[self._last] = Token(name, self._last, amount, holder)
+        self._taken[name] = taken
+        self.grants.add(holder, token.number)
+        self.update(name)
+        return token
+
+    def give_back(self, number: int) -> bool:
+        """Take a token back; tell whether it was held."""
+        token = self.tokens.pop(number, None)
+        if token is None:
+            return False
+        self.grants.remove(token.holder, number)
+        left = self._taken[token.name] - _exact(token.amount)
+        if left:
+            self._taken[token.name] = left
+        else:
+            del self._taken[token.name]
+        self.update(token.name)
+        return True
+
+    def set_limit(self, name: str, limit: Limit | None) -> None:
+        """Change a limit, add one, or, with None, take one away.
+
+        Raises:
+            NoProcess: nobody keeps it.
+        """
+        self._must_be_kept(f"limit {name}")
+        if limit is None:
+            self._forget(name)
+        else:
+            self.limits[name] = limit
+            self.update(name)
+
+    def _must_be_kept(self, what: str) -> None:
+        if self.address.resolve() is None:
+            raise NoProcess(self.address, what, "nobody holds this name")
+
+    def _forget(self, name: str) -> None:
+        for known in (self.limits, self.used, self.levels):
+            known.pop(name, None)
+        self._failing.discard(name)
+
+    def begin(self, limits: Mapping[str, Limit], measures: Mapping[str, Measure]) -> None:
+        """Take over the limits that an actor is started with, if they are others than the last time."""
+        changed = {name: limit for name, limit in limits.items() if self.given.get(name) != limit}
+        self.limits = {**self.limits, **changed}
+        self.given = limits
+        self.measures = measures
+        for name in self.limits:
+            self.update(name)
+
+    def update(self, name: str) -> None:
+        """Look how much is used of a resource, and how much pressure that is."""
+        limit = self.limits.get(name)
+        if limit is None:  # it was taken away while somebody had a token
+            return
+        used = self._use(name)
+        before = self.levels.get(name, Level.NORMAL)
+        level = limit.level(used, before)
+        self.used[name] = used
+        if level != before:
+            self._press(name, level, before)
+
+    def _use(self, name: str) -> float:
+        measure = self.measures.get(name)
+        if measure is None:
+            return float(self._taken.get(name, 0))
+        try:
+            used = float(measure(self._runtime))
+            if not isfinite(used):
+                raise ValueError(f"it is {used}")
+        except Exception as error:
+            if name not in self._failing:
+                self._failing.add(name)
+                self._runtime.events.emit(MeasureFailed, resource=name, error=describe(error))
+            return self.used.get(name, 0.0)
+        self._failing.discard(name)
+        return used
+
+    def _press(self, name: str, level: Level, before: Level) -> None:
+        if level is Level.NORMAL:
+            del self.levels[name]
+        else:
+            self.levels[name] = level
+        self._runtime.events.emit(
+            PressureChanged,
+            resource=name,
+            before=before.name.lower(),
+            after=level.name.lower(),
+            used=self.used[name],
+            most=self.limits[name].most,
+        )
+
     def readings(self) -> Iterator[Reading]:
         """Return the numbers, for the metrics."""
         for name, limit in self.limits.items():
             labels = (("resource", name),)
             yield Reading("resource_used", "How much of a resource is used.", "gauge", labels, self.used[name])
             yield Reading("resource_limit", "How much there may be of it.", "gauge", labels, limit.most)
-            text = "Pressure: 0 normal, 1 moderate, 2 severe."
-            yield Reading("resource_pressure", text, "gauge", labels, self.levels[name])
-
-
-class Take(Request[Token], frozen=True):
-    """Take some of a resource."""
-
-    name: str
-    amount: float
-    holder: Ref | None
-    priority: Priority
-
-
-class GiveBack(Request[bool], frozen=True):
-    """Give it back. The answer tells whether it was held."""
-
-    token: Token
-
-
-class SetLimit(Request[None], frozen=True):
-    """Change a limit, or add one."""
-
-    name: str
-    limit: Limit
+            level = self.levels.get(name, Level.NORMAL)
+            yield Reading("resource_pressure", "Pressure: 0 normal, 1 moderate, 2 severe.", "gauge", labels, level)
 
 
 class Look(Message, frozen=True):
     """To itself: measure again."""
 
 
-class Resources(Actor):
-    """Measures what is used, says when it becomes much, and hands out tokens for the rest.
+class Resources(Granter):
+    """Measures what is used, says when it becomes much, and takes back what those held who have ended.
 
-    It is named ``resources`` unless started with another name. Tokens that are held survive its restart.
+    It is named ``resources`` unless started with another name. Tokens that are held survive its restart, and so do
+    limits that were changed meanwhile, unless it is started with others than before. A measure that raises, or gives
+    no finite number, is a `MeasureFailed` event, and what it said last counts.
 
     Args:
         limits: by name, as a number or a `Limit`. ``memory`` (bytes, resident), ``actors``, ``waiting_messages`` and
@@ -140,7 +259,8 @@ class Resources(Actor):
         BadOption: a limit makes no sense.
     """
 
-    infrastructure = True
+    #: The name that it takes if it is started without one.
+    default_name: ClassVar[str] = "resources"
 
     def __init__(
         self,
@@ -149,110 +269,45 @@ class Resources(Actor):
         interval: float = 5.0,
         measures: Mapping[str, Measure] | None = None,
     ) -> None:
-        if not interval > 0:
-            raise BadOption("Resources: interval", interval, "give a number of seconds above 0")
-        self._limits = {name: _limit(name, limit) for name, limit in limits.items()}
+        self._interval = above_zero("Resources: interval", interval)
+        if not isinstance(limits, Mapping):
+            raise BadOption("Resources: limits", limits, "give a mapping from names to limits")
+        self._limits = {text("Resources: limits", name): _limit(name, limit) for name, limit in limits.items()}
         self._measures = {**MEASURES, **(measures or {})}
-        self._interval = interval
-        self._watched: dict[Ref, Monitor] = {}
+        for name, measure in self._measures.items():
+            if not callable(measure):
+                raise BadOption(f"Resources: measures[{name!r}]", measure, "give a function of the runtime")
 
     def init(self) -> None:
         """Take over which tokens are held, and measure for the first time."""
-        self._book = Book.of(self.runtime, own_name(self, "resources"))
-        self._book.limits = {**self._book.limits, **self._limits}
-        for token in self._book.tokens.values():
-            self._watch(token.holder)
-        self.look(Look())
+        self._book = Book.of(self.runtime, own_name(self, self.default_name))
+        self._book.begin(self._limits, self._measures)
+        self.take_over(self._book.grants)
         self.send_interval(self._interval, Look())
+
+    def take_back(self, what: Any) -> None:
+        """Take back a token whose holder has ended."""
+        self._book.give_back(what)
 
     @handle
     def look(self, message: Look) -> None:
         """Measure."""
         for name in self._book.limits:
-            self._update(name)
-
-    @handle
-    def take(self, request: Take) -> Token:
-        """Hand out a token, if there is enough, and not too much pressure for work of this priority."""
-        book, name = self._book, request.name
-        limit = book.limits.get(name)
-        if limit is None:
-            known = ", ".join(book.limits) or "none"
-            raise Refuse(BadOption("resource", name, f"there are: {known}"))
-        if name not in self._measures and book.used[name] + request.amount > limit.most:
-            raise Refuse(ResourceExhausted(name, request.amount, book.used[name], limit.most))
-        from_ = _REFUSED_FROM.get(request.priority)
-        if from_ is not None and book.level >= from_:
-            raise Refuse(Overloaded(book.level.name.lower(), book.worst, request.priority))
-        book.last += 1
-        token = book.tokens[book.last] = Token(name, book.last, request.amount, request.holder)
-        self._watch(token.holder)
-        self._update(name)
-        return token
-
-    @handle
-    def give_back(self, request: GiveBack) -> bool:
-        """Take a token back."""
-        token = self._book.tokens.pop(request.token.number, None)
-        if token is not None:
-            self._update(token.name)
-        return token is not None
-
-    @handle
-    def set_limit(self, request: SetLimit) -> None:
-        """Change a limit at run time."""
-        try:
-            self._book.limits[request.name] = request.limit.checked(request.name)
-        except BadOption as error:
-            raise Refuse(error) from error
-        self._update(request.name)
-
-    @handle
-    def ended(self, message: Down) -> None:
-        """Take back what an actor has held, that has ended."""
-        ref = message.target
-        assert isinstance(ref, Ref)
-        del self._watched[ref]
-        for token in [token for token in self._book.tokens.values() if token.holder is ref]:
-            self.give_back(GiveBack(token))
-
-    def _update(self, name: str) -> None:
-        book = self._book
-        measure = self._measures.get(name)
-        if measure is None:
-            used = sum(token.amount for token in book.tokens.values() if token.name == name)
-        else:
-            used = measure(self.runtime)
-        before = book.levels.get(name, Level.NORMAL)
-        book.used[name] = used
-        book.levels[name] = level = book.limits[name].level(used, before)
-        if level != before:
-            self.runtime.events.emit(
-                PressureChanged,
-                resource=name,
-                before=before.name.lower(),
-                after=level.name.lower(),
-                used=used,
-                most=book.limits[name].most,
-            )
-
-    def _watch(self, ref: Ref | None) -> None:
-        if ref is not None and ref not in self._watched:
-            self._watched[ref] = self.monitor(ref)
+            self._book.update(name)
 
 
 class Resource(Guard):
     """A resource, by its name. As a guard, it takes a token for the time of a call.
 
     Args:
-        runtime: where the actor runs that hands it out.
+        runtime: where the actor runs that watches over it.
         name: of the resource.
         amount: how much a call takes, as a guard.
         priority: of these calls.
         actor: the name of the `Resources`.
 
     Raises:
-        BadOption: the amount or the priority makes no sense.
+        BadOption: the name, the amount or the priority makes no sense.
     """
 
     def __init__(
@@ -264,19 +319,18 @@ class Resource(Guard):
         priority: Priority = "normal",
         actor: str = "resources",
     ) -> None:
-        positive("Resource", "amount", amount)
-        if priority not in get_args(Priority):
-            raise BadOption("Resource: priority", priority, f"there are {', '.join(get_args(Priority))}")
-        self.name = name
-        self._amount = amount
+        self.name = text("Resource: name", name)
+        self._amount = above_zero("Resource: amount", amount)
+        if not isinstance(priority, str) or priority not in _PRIORITIES:
+            raise BadOption("Resource: priority", priority, f"there are {', '.join(_PRIORITIES)}")
         self._priority: Priority = priority
-        self._address = runtime.name(actor)
+        self._runtime = runtime
         self._book = Book.of(runtime, actor)
 
     @property
     def limited(self) -> bool:
         """Whether there is a limit, and somebody who keeps it now."""
-        return self.name in self._book.limits and self._address.resolve() is not None
+        return self.name in self._book.limits and self._book.address.resolve() is not None
 
     @property
     def used(self) -> float:
@@ -291,6 +345,8 @@ class Resource(Guard):
     async def acquire(self, amount: float | None = None, *, holder: Ref | None = None) -> Token:
         """Take some of it, until it is given back or its holder ends.
 
+        It never waits: whoever is cancelled has either not begun to ask, or has the token.
+
         Args:
             amount: how much; what was said when this object was made, if nothing is given.
             holder: the actor with whose end it is given back: the one in which this code runs, if none is given.
@@ -298,35 +354,56 @@ class Resource(Guard):
         Raises:
             ResourceExhausted: there is not so much left.
             Overloaded: there is too much pressure, on this resource or another.
-            BadOption: there is no such resource.
+            NoProcess: the holder has ended; or no `Resources` runs, because it is being restarted.
+            BadOption: there is no such resource; or the amount is not finite and positive, or the holder no actor of
+                this runtime.
         """
-        taken = self._amount if amount is None else amount
-        request = Take(self.name, taken, holder or current_holder(), self._priority)
-        return await self._address.call(request)
+        taken = self._amount if amount is None else above_zero("acquire: amount", amount)
+        return self._book.take(self.name, taken, self._holder(holder), self._priority)
+
+    def _holder(self, given: Ref | None) -> Ref | None:
+        if given is None:
+            here = current_holder()
+            return here if here is not None and here.runtime is self._runtime else None
+        if not isinstance(given, Ref) or given.runtime is not self._runtime:
+            raise BadOption("acquire: holder", given, "give the Ref of an actor of this runtime")
+        return given
 
     async def release(self, token: Token) -> bool:
-        """Give it back; tell whether it was still held."""
-        return await self._address.call(GiveBack(token))
+        """Give it back; tell whether it was still held. It works at any time, also while `Resources` is away.
 
-    async def set_limit(self, limit: float | Limit) -> None:
-        """Change how much there may be, until the actor is restarted with another limit.
+        Raises:
+            BadOption: this is no token of this resource.
+        """
+        if not isinstance(token, Token) or token.name != self.name or not isinstance(token.number, int):
+            raise BadOption("release: token", token, f"give what was acquired of {self.name}")
+        return self._book.give_back(token.number)
+
+    async def set_limit(self, limit: float | Limit | None) -> None:
+        """Change how much there may be, until the actor is started with another limit; with None, there is none.
 
         Raises:
             BadOption: it makes no sense.
+            NoProcess: no `Resources` runs.
         """
-        await self._address.call(SetLimit(self.name, limit if isinstance(limit, Limit) else Limit(limit)))
+        self._book.set_limit(self.name, None if limit is None else _limit(self.name, limit))
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, with a token for as long as it takes.
 
         Raises:
             ResourceExhausted, Overloaded: there is none.
+            NoProcess, BadOption: see `acquire`.
         """
-        token = await self.acquire()
+        token = self._book.take(self.name, self._amount, self._holder(None), self._priority)
         try:
             return await attempt()
         finally:
-            self._address.cast(GiveBack(token))
+            self._book.give_back(token.number)
+
+
+def _exact(amount: float) -> int | Fraction:
+    return amount if isinstance(amount, int) else Fraction(amount)
 
 
 def _limit(name: str, limit: Any) -> Limit:

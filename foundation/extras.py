@@ -1,0 +1,38 @@
+"""Extras: libraries that one service needs, and who does without the service does without as well."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from types import ModuleType
+from typing import ClassVar
+
+from foundation.errors import Category, FoundationError, Severity
+
+
+class MissingExtra(FoundationError, ImportError):
+    """A service is used whose library is not installed. ``remedy`` is the command that installs it."""
+
+    category: ClassVar[Category] = Category.CONFIG
+    severity: ClassVar[Severity] = Severity.HIGH
+
+    def __init__(self, what: str, library: str, extra: str) -> None:
+        self.missing = library
+        self.remedy = f"pip install 'foundation-otp[{extra}]'"
+        super().__init__(f"{what} needs {library}, which is not installed; run: {self.remedy}")
+
+
+def library(name: str, *, of: str, extra: str) -> ModuleType:
+    """Return a library that only one service needs.
+
+    Args:
+        name: of the module.
+        of: the service.
+        extra: of this package, which brings the library.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    try:
+        return import_module(name)
+    except ImportError as error:
+        raise MissingExtra(of, name, extra) from error

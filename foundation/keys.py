@@ -1,0 +1,74 @@
+"""Keys: values by which several users of a service find a thing.
+
+Python's equality decides what is one key: ``1``, ``1.0`` and ``True`` are. What has no equality to rely on is no key,
+as it would get in the way of others' keys: what is not equal to itself (NaN), or raises when it is compared or hashed.
+
+>>> usable("key", ("page", 7))
+('page', 7)
+>>> usable("key", ("page", float("nan")))
+Traceback (most recent call last):
+supervision.errors.BadOption: key = ('page', nan): nan is not equal to itself, or is to everything: give something that is a key
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from supervision.errors import BadOption
+from supervision.messages import describe
+
+#: Of these types every value is a key.
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+#: How deeply tuples may be nested: hashing them recurses without a limit of its own.
+_DEEPEST = 50
+
+
+class _Other:
+    """What no key is equal to."""
+
+
+_OTHER = _Other()
+
+
+def usable(what: str, key: Any) -> Any:
+    """Return a key.
+
+    Args:
+        what: which one it is, for the error.
+        key: what was given.
+
+    Raises:
+        BadOption: it cannot be one.
+    """
+    if type(key) in _PLAIN:
+        return key
+    why = trouble(key)
+    if why is not None:
+        raise BadOption(what, key, why)
+    return key
+
+
+def trouble(value: Any) -> str | None:
+    """Return why something cannot be a key, nor a value that is looked for and compared; None if it can."""
+    try:
+        return _trouble(value, 0)
+    except TypeError:
+        return "give something that can be a dictionary key"
+    except Exception as error:
+        return f"give something that can be a dictionary key: comparing or hashing it raises {type(error).__name__}"
+
+
+def _trouble(value: Any, depth: int) -> str | None:
+    if type(value) in _PLAIN:
+        return None
+    if isinstance(value, (tuple, frozenset)):
+        if depth == _DEEPEST:
+            return f"nest it less than {_DEEPEST} levels deep"
+        for member in value:
+            why = _trouble(member, depth + 1)
+            if why is not None:
+                return why
+    hash(value)
+    if not value == value or value == _OTHER:
+        return f"{describe(value)} is not equal to itself, or is to everything: give something that is a key"
+    return None
