@@ -111,6 +111,13 @@ class LetterGivenUp(Event, frozen=True, kw_only=True):
     attempts: int
 
 
+class LettersNotWritten(Event, frozen=True, kw_only=True):
+    """The store did not take what became of dead letters: it is tried again, and they may arrive twice."""
+
+    letters: int
+    error: str
+
+
 class HttpHandled(Event, frozen=True, kw_only=True):
     """An HTTP request was answered, after ``seconds``. ``route`` is the pattern that matched, not the path."""
 

@@ -69,6 +69,10 @@ def _trouble(value: Any, depth: int) -> str | None:
             if why is not None:
                 return why
     hash(value)
-    if not value == value or value == _OTHER:
+    if not _equal(value, value) or _equal(value, _OTHER):
         return f"{describe(value)} is not equal to itself, or is to everything: give something that is a key"
     return None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(one == other)

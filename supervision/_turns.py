@@ -231,6 +231,8 @@ def failed(cell: Cell, error: BaseException) -> None:
     if isinstance(error, errors.Refuse) and call is not None:
         cell.call_in_hand = None
         cell.sched.fail(call, error.error)
+    elif isinstance(error, errors.Refuse) and isinstance(bare(cell.head), Request):
+        cell.dead_letter(bare(cell.head), "refused")  # it was cast: nobody waits for the answer
     elif isinstance(error, errors.Stop):
         cell.intend().stop = as_reason(error.reason)
     else:

@@ -132,7 +132,7 @@ class Unregistered(ActorEvent, frozen=True, kw_only=True):
 class MessageDropped(ActorEvent, frozen=True, kw_only=True):
     """A message became a dead letter.
 
-    ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died or late_reply.
+    ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died, refused or late_reply.
     """
 
     message: str

@@ -10,6 +10,7 @@ from foundation.errors import Category, FoundationError
 from supervision import Message, Request
 from supervision.isolation import NotTransferable
 from supervision.isolation.frames import Packed, pack, unpack
+from supervision.messages import describe
 
 
 class Letter(msgspec.Struct, frozen=True):
@@ -57,10 +58,14 @@ def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
         NotKept: it is no message, or cannot be encoded.
     """
     if not isinstance(message, (Message, Request)):
-        raise NotKept(f"{message!r} is no Message and no Request")
+        raise NotKept(f"{describe(message)} is no Message and no Request")
     try:
         packed = pack(message)
+        unpack(packed)
     except NotTransferable as error:
         raise NotKept(str(error)) from None
+    except Exception as error:
+        why = describe(error, form=str)
+        raise NotKept(f"{describe(message)} cannot be read again when it is written: {why}") from None
     assert packed.kind is not None
     return Letter(to, packed.kind, bytes(packed.data), reason, 1, kept_at)

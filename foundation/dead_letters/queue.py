@@ -3,20 +3,41 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from typing import Any, Literal
 
 import msgspec
 
+from foundation.dead_letters.backlog import Backlog, Waiting
 from foundation.dead_letters.letter import Letter, NotKept, letter_for
-from foundation.events import LetterGivenUp
+from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.naming import own_name
-from foundation.protection.limits import positive
+from foundation.options import above_zero, text, whole
 from foundation.readings import Reading
-from foundation.store import Database, Table, Transaction
-from supervision import Actor, CallError, Message, Refuse, Request, Runtime, UnhandledMessage, handle
+from foundation.store import Database, Transaction
+from supervision import (
+    Actor,
+    CallError,
+    MailboxFull,
+    Message,
+    NoProcess,
+    NotRunning,
+    Ref,
+    Refuse,
+    ReplyTo,
+    Request,
+    Runtime,
+    UnhandledMessage,
+    handle,
+)
+from supervision.errors import BadName, BadOption
 from supervision.events import Event, Registered, Subscription
+from supervision.messages import describe
 from supervision.reasons import ExitReason
+
+#: How many messages without an answer are delivered before others get their turn.
+_AT_ONCE = 64
 
 
 class Keep(Request[int], frozen=True):
@@ -25,6 +46,7 @@ class Keep(Request[int], frozen=True):
     to: str
     message: Any
     reason: str
+    tried: Ref | None = None
 
 
 class Redeliver(Request[int], frozen=True):
@@ -38,10 +60,17 @@ class Purge(Request[int], frozen=True):
 
 
 class Tried(Message, frozen=True):
-    """To itself: how an attempt went; without an error, the letter has arrived."""
+    """To itself: an attempt has ended."""
 
+    to: str
     number: int
-    error: BaseException | None
+    attempt: Any
+
+
+class Deliver(Message, frozen=True):
+    """To itself: go on with what waits for a receiver."""
+
+    to: str
 
 
 class Arrived(Message, frozen=True):
@@ -54,12 +83,23 @@ class Tick(Message, frozen=True):
     """To itself: try again what waits, and give up what is too old."""
 
 
+class Write(Message, frozen=True):
+    """To itself: write down what is new, and what became of letters."""
+
+
 class DeadLetters(Actor):
     """Keeps letters in a table of a store, and delivers them: when their receiver takes its name, and now and then.
 
+    A receiver gets its letters at its own pace: the next one goes out when one was answered, at most ``window`` are on
+    their way, and each has its own time-out, which begins when it goes out. A receiver that does not answer, or is
+    gone, gets no more until the next round; those that were tried least often go first then.
+
     A request is delivered when it was answered, with whatever the receiver says; until then it is tried again, so that
-    it may arrive twice: receivers must not mind. A message without an answer is delivered when its receiver lives. It
-    is named ``dead_letters`` unless started with another name.
+    it may arrive twice: receivers must not mind. A message without an answer is delivered when its receiver lives and
+    has room for it. It is named ``dead_letters`` unless started with another name.
+
+    If the store does not take what is to be written, as the disk is full, say, whoever wanted to have a message kept
+    gets that error. What became of letters is written later, and told as a `LettersNotWritten` event.
 
     Args:
         store: the name of the store.
@@ -68,9 +108,12 @@ class DeadLetters(Actor):
         expiry: seconds after which it is given up.
         interval: seconds between two rounds of attempts.
         timeout: seconds to wait for the answer to a request.
+        window: how many letters may be on their way to one receiver at once. With more than one, they may be handled in
+            another order than they were kept.
 
     Raises:
-        BadOption: a number is not positive.
+        BadOption: a number is not finite and positive, or not whole.
+        NoTable: at its start, if the store has no such table.
     """
 
     infrastructure = True
@@ -85,27 +128,28 @@ class DeadLetters(Actor):
         expiry: float = 86_400.0,
         interval: float = 60.0,
         timeout: float = 5.0,
+        window: int = 1,
     ) -> None:
-        options = {"attempts": attempts, "expiry": expiry, "interval": interval, "timeout": timeout}
-        for name, value in options.items():
-            positive("DeadLetters", name, value)
-        self._store = store
-        self._table = table
-        self._attempts = attempts
-        self._expiry = expiry
-        self._interval = interval
-        self._timeout = timeout
-        #: Letters that are on their way at this moment.
-        self._trying: set[int] = set()
-        #: Whom letters wait for, and the table of which that is known.
-        self._awaited: set[str] = set()
-        self._looked_at: Table | None = None
+        self._store = text("DeadLetters: store", store)
+        self._table = text("DeadLetters: table", table)
+        self._attempts = whole("DeadLetters: attempts", attempts)
+        self._expiry = above_zero("DeadLetters: expiry", expiry)
+        self._interval = above_zero("DeadLetters: interval", interval)
+        self._timeout = above_zero("DeadLetters: timeout", timeout)
+        self._window = whole("DeadLetters: window", window)
+        self._backlogs: dict[str, Backlog] = {}
         self._subscription: Subscription | None = None
+        #: What is to be written: new letters; and what became of others, None if they have arrived.
+        self._new: list[_New] = []
+        self._outcomes: dict[int, Letter | None] = {}
+        self._writing = False
+        self._looked = False
 
     def init(self) -> None:
         """Look at what is there."""
         own_name(self, "dead_letters")
         self._database = Database.of(self.runtime, self._store)
+        self._look()
         self._subscription = self.runtime.subscribe(self._see, Registered)
         self.send_interval(self._interval, Tick())
         self.ref.cast(Tick())
@@ -117,119 +161,303 @@ class DeadLetters(Actor):
 
     def _see(self, event: Event) -> None:
         assert isinstance(event, Registered)
-        table = self._database.table(self._table)
-        if table is not self._looked_at:  # names are taken often, and letters kept seldom
-            self._looked_at = table
-            self._awaited = {letter.to for _, letter in waiting(self._database, self._table)}
-        if event.name in self._awaited:
+        if event.name in self._backlogs:
             self.ref.cast(Arrived(event.name))
 
-    # -- letters -----------------------------------------------------------------------------------------------------
+    def _look(self) -> None:
+        """Learn what waits, once the store is there.
+
+        Raises:
+            NoTable: the store has no such table.
+        """
+        if self._looked or not self._database.root.tables:
+            return
+        for number, row in rows(self._database, self._table):
+            letter = read(row)
+            if letter is None:
+                self._tell_given_up(number, Letter("", "", b"", "it cannot be read", 0, 0.0, "given up"))
+            elif letter.state == "waiting":
+                self._note(number, letter)
+        self._looked = True
+
+    def _note(self, number: int, letter: Letter) -> None:
+        backlog = self._backlogs.setdefault(letter.to, Backlog())
+        backlog.letters[number] = Waiting(letter.attempts, letter.kept_at)
+
+    def _forget(self, to: str, number: int) -> None:
+        backlog = self._backlogs[to]
+        backlog.letters.pop(number, None)
+        if not backlog.letters:
+            del self._backlogs[to]
+
+    # -- what is asked for -------------------------------------------------------------------------------------------
 
     @handle
-    async def keep(self, request: Keep) -> int:
+    def keep(self, request: Keep) -> None:
         """Keep a message."""
         try:
-            letter = letter_for(request.to, request.message, request.reason, self.runtime.clock.wall_time())
-        except NotKept as error:
+            to = self.runtime.name(request.to).key
+            letter = letter_for(to, request.message, describe(request.reason, form=str), self.runtime.clock.wall_time())
+        except (NotKept, BadName) as error:
             raise Refuse(error) from error
-
-        async def insert(tx: Transaction) -> int:
-            number: int = tx.get(self._table, 0, 0) + 1
-            tx.put(self._table, 0, number)  # under 0: the last number
-            tx.put(self._table, number, letter)
-            return number
-
-        return await self._database.transact(insert)
+        try:
+            reply = self.defer_reply()
+        except NotRunning:  # it was cast
+            reply = None
+        self._new.append(_New(reply, letter, request.tried))
+        self._write_soon()
 
     @handle
     def redeliver(self, request: Redeliver) -> int:
         """Try again."""
-        found = [
-            (number, letter)
-            for number, letter in waiting(self._database, self._table)
-            if request.to in (None, letter.to) and number not in self._trying
-        ]
-        for number, letter in found:
-            self._try(number, letter)
-        return len(found)
+        if request.to is not None and not isinstance(request.to, str):
+            raise Refuse(BadOption("redeliver: to", request.to, "give the name of a receiver, or None for all"))
+        return sum(self._begin(to) for to in list(self._backlogs) if request.to in (None, to))
 
     @handle
     async def purge(self, request: Purge) -> int:
         """Forget what was given up."""
-        gone = [number for number, letter in letters(self._database, self._table) if letter.state == "given up"]
-        async with self._database.transaction() as tx:
+
+        async def delete(tx: Transaction) -> int:
+            gone = [number for number, row in rows(self._database, self._table) if _state(row) != "waiting"]
             for number in gone:
                 tx.delete(self._table, number)
-        return len(gone)
+            return len(gone)
+
+        try:
+            return await self._database.transact(delete)
+        except Exception as error:
+            raise Refuse(error) from error
 
     @handle
     def arrived(self, message: Arrived) -> None:
         """Deliver what waits for somebody who is there now."""
-        self.redeliver(Redeliver(message.name))
+        if isinstance(message.name, str) and message.name in self._backlogs:
+            self._begin(message.name)
 
     @handle
-    async def tick(self, message: Tick) -> None:
+    def tick(self, message: Tick) -> None:
         """Give up what is too old, and try the rest whose receivers are there."""
+        self._look()
         now = self.runtime.clock.wall_time()
-        for number, letter in list(waiting(self._database, self._table)):
-            if now - letter.kept_at >= self._expiry:
-                await self._give_up(number, letter, "it is too old")
-            elif number not in self._trying and self.runtime.whereis(letter.to) is not None:
-                self._try(number, letter)
+        for to, backlog in list(self._backlogs.items()):
+            for number, letter in list(backlog.letters.items()):
+                if now - letter.kept_at >= self._expiry and number not in backlog.trying:
+                    self._give_up(to, number, letter.attempts, "it is too old")
+            if to in self._backlogs and self.runtime.whereis(to) is not None:
+                self._begin(to)
+        if self._outcomes:
+            self._write_soon()
+
+    # -- delivery ----------------------------------------------------------------------------------------------------
+
+    def _begin(self, to: str) -> int:
+        """Begin a round. The letters themselves go out on behalf of nobody: not of who has asked for it."""
+        self.ref.cast(Deliver(to))
+        return self._backlogs[to].begin()
 
     @handle
-    async def tried(self, message: Tried) -> None:
-        """Forget a letter that has arrived, and note why another one has not."""
-        self._trying.discard(message.number)
-        letter: Letter | None = read(self._database.table(self._table).get(message.number))
-        if letter is None:
-            return
-        if message.error is None:
-            async with self._database.transaction() as tx:
-                tx.delete(self._table, message.number)
-            return
-        letter = msgspec.structs.replace(letter, attempts=letter.attempts + 1, reason=str(message.error))
-        if letter.attempts >= self._attempts:
-            await self._give_up(message.number, letter, letter.reason)
-        else:
-            await self._write(message.number, letter)
+    def deliver(self, message: Deliver) -> None:
+        """Let out as many letters as may be on their way."""
+        to = message.to
+        for _ in range(_AT_ONCE):
+            backlog = self._backlogs.get(to) if isinstance(to, str) else None
+            if backlog is None or len(backlog.trying) >= self._window:
+                return
+            number = backlog.next()
+            if number is None:
+                return
+            self._try(to, backlog, number)
+        self.ref.cast(message)
 
-    def _try(self, number: int, letter: Letter) -> None:
-        self._trying.add(number)
+    def _try(self, to: str, backlog: Backlog, number: int) -> None:
+        letter = self._letter(number)
+        if letter is None:
+            self._forget(to, number)
+            return
         try:
             message = letter.message
         except Exception as error:
-            self.ref.cast(Tried(number, error))
+            self._failed(to, number, error, counts=True)
             return
-        address = self.runtime.name(letter.to)
-        if isinstance(message, Request):
-            address.call(message, self._timeout).add_done_callback(self._hearing(number))
-        elif address.resolve() is None:
-            self.ref.cast(Tried(number, NotThere("nobody holds this name")))
+        attempt = self._sent(to, message)
+        if attempt is None:
+            self._arrived(to, number)
         else:
-            address.cast(message)
-            self.ref.cast(Tried(number, None))
+            backlog.trying[number] = attempt
+            attempt.add_done_callback(lambda done: self.ref.cast(Tried(to, number, done)))
 
-    def _hearing(self, number: int) -> Callable[[asyncio.Future[Any]], None]:
-        def hear(call: asyncio.Future[Any]) -> None:
-            error = None if call.cancelled() else call.exception()
-            arrived = error is None or not worth_keeping(error)
-            self.ref.cast(Tried(number, None if arrived else error))
+    def _sent(self, to: str, message: Any) -> asyncio.Future[Any] | None:
+        """Send a message; return how that ends, or None if it has arrived."""
+        if isinstance(message, Request):
+            return self.runtime.name(to).call(message, self._timeout)
+        ref = self.runtime.whereis(to)
+        if ref is None or not has_room(ref):
+            return asyncio.ensure_future(self._wait_for_room(to, message))
+        ref.cast(message)
+        return None
 
-        return hear
+    async def _wait_for_room(self, to: str, message: Any) -> None:
+        ref = self.runtime.whereis(to)
+        if ref is None:
+            raise NoProcess(self.runtime.name(to), message, "nobody holds this name")
+        full = MailboxFull(ref, message, ref.mailbox_statistics().capacity or 0)
+        if ref.kind.mailbox.overflow != "wait":
+            raise full
+        try:
+            async with asyncio.timeout(self._timeout):
+                await ref.send(message)
+        except TimeoutError:
+            raise full from None
 
-    async def _give_up(self, number: int, letter: Letter, reason: str) -> None:
-        await self._write(number, msgspec.structs.replace(letter, state="given up", reason=reason))
-        self.runtime.events.emit(LetterGivenUp, number=number, to=letter.to, reason=reason, attempts=letter.attempts)
+    @handle
+    def tried(self, message: Tried) -> None:
+        """Note whether a letter has arrived, and go on with the next."""
+        to, number = message.to, message.number
+        backlog = self._backlogs.get(to) if isinstance(to, str) else None
+        if backlog is None or not isinstance(number, int) or backlog.trying.get(number) is not message.attempt:
+            return
+        attempt = backlog.trying.pop(number)
+        if attempt.cancelled():
+            backlog.pause()
+            return
+        error = attempt.exception()
+        if error is None or not worth_keeping(error):
+            self._arrived(to, number)
+        else:
+            backlog.pause()
+            self._failed(to, number, error, counts=not isinstance(error, MailboxFull))
+        self.deliver(Deliver(to))
 
-    async def _write(self, number: int, letter: Letter) -> None:
-        async with self._database.transaction() as tx:
-            tx.put(self._table, number, letter)
+    def _arrived(self, to: str, number: int) -> None:
+        self._forget(to, number)
+        self._outcomes[number] = None
+        self._write_soon()
+
+    def _failed(self, to: str, number: int, error: BaseException, *, counts: bool) -> None:
+        letter = self._letter(number)
+        if letter is None:
+            self._forget(to, number)
+            return
+        attempts = max(letter.attempts, self._backlogs[to].letters[number].attempts) + counts
+        reason = describe(error, form=str)
+        if attempts >= self._attempts:
+            self._give_up(to, number, attempts, reason)
+            return
+        changed = msgspec.structs.replace(letter, attempts=attempts, reason=reason)
+        self._note(number, changed)
+        self._outcomes[number] = changed
+        self._write_soon()
+
+    def _give_up(self, to: str, number: int, attempts: int, reason: str) -> None:
+        self._forget(to, number)
+        letter = self._letter(number)
+        if letter is not None:
+            given_up = msgspec.structs.replace(letter, attempts=attempts, reason=reason, state="given up")
+            self._outcomes[number] = given_up
+            self._write_soon()
+
+    def _letter(self, number: int) -> Letter | None:
+        """Return a letter, if nobody has taken it out of the table."""
+        return read(self._database.table(self._table).get(number))
+
+    def _tell_given_up(self, number: int, letter: Letter) -> None:
+        attempts, reason = letter.attempts, letter.reason
+        self.runtime.events.emit(LetterGivenUp, number=number, to=letter.to, reason=reason, attempts=attempts)
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _write_soon(self) -> None:
+        if not self._writing:
+            self._writing = True
+            self.ref.cast(Write())
+
+    @handle
+    async def write(self, message: Write) -> None:
+        """Write all that has come together: one commit for many letters, and never in the way of their delivery."""
+        self._writing = False
+        asked, self._new = self._new, []
+        outcomes, self._outcomes = self._outcomes, {}
+        new = [one for one in asked if one.wanted]
+
+        async def put(tx: Transaction) -> int:
+            return self._put(tx, new, outcomes)
+
+        try:
+            last = await self._database.transact(put) if new or outcomes else 0
+        except Exception as error:
+            self._outcomes = {**outcomes, **self._outcomes}
+            self._not_written(asked, error)
+        else:
+            self._written(new, last, outcomes)
+            for one in asked:
+                one.answer(last)  # of those who have given up; the others have their answer
+
+    def _put(self, tx: Transaction, new: list[_New], outcomes: dict[int, Letter | None]) -> int:
+        """Write into a transaction; return the last number."""
+        last: int = tx.get(self._table, 0, 0)  # under 0: the last number
+        for number, one in enumerate(new, last + 1):
+            tx.put(self._table, number, one.letter)
+        if new:
+            tx.put(self._table, 0, last + len(new))
+        for number, outcome in outcomes.items():
+            if outcome is None:
+                tx.delete(self._table, number)
+            elif tx.get(self._table, number) is not None:
+                tx.put(self._table, number, outcome)
+        return last + len(new)
+
+    def _written(self, new: list[_New], last: int, outcomes: dict[int, Letter | None]) -> None:
+        for number, one in enumerate(new, last - len(new) + 1):
+            to = one.letter.to
+            self._note(number, one.letter)
+            one.answer(number)
+            there = self.runtime.whereis(to)
+            if there is not None and there is not one.tried:  # it has come meanwhile
+                self._begin(to)
+        for number, outcome in outcomes.items():
+            if outcome is not None and outcome.state == "given up":
+                self._tell_given_up(number, outcome)
+
+    def _not_written(self, asked: list[_New], error: Exception) -> None:
+        for one in asked:
+            one.refuse(error)
+        if self._outcomes:
+            text = describe(error, form=str)
+            self.runtime.events.emit(LettersNotWritten, letters=len(self._outcomes), error=text)
 
 
-class NotThere(Exception):
-    """Nobody holds a name."""
+class _New:
+    """A letter that is to be written, and whom that is to be told."""
+
+    __slots__ = ("_reply", "letter", "tried")
+
+    def __init__(self, reply: ReplyTo[int] | None, letter: Letter, tried: Ref | None) -> None:
+        self._reply = reply
+        self.letter = letter
+        self.tried = tried
+
+    @property
+    def wanted(self) -> bool:
+        """Whether whoever wanted it to be kept has not given up meanwhile."""
+        return self._reply is None or self._reply.waiting
+
+    def answer(self, number: int) -> None:
+        """Say under which number it is kept, if that was not said."""
+        reply, self._reply = self._reply, None
+        if reply is not None:
+            reply.reply(number)
+
+    def refuse(self, error: Exception) -> None:
+        """Say that it is not."""
+        if self._reply is not None:
+            self._reply.fail(error)
+
+
+def has_room(ref: Ref) -> bool:
+    """Tell whether there is room in a mailbox."""
+    box = ref.mailbox_statistics()
+    return box.capacity is None or box.length < box.capacity
 
 
 def worth_keeping(error: BaseException) -> bool:
@@ -238,22 +466,29 @@ def worth_keeping(error: BaseException) -> bool:
 
 
 def read(row: Any) -> Letter | None:
-    """Return a row of the table as a letter."""
-    return None if row is None else msgspec.convert(row, Letter)
+    """Return a row of the table as a letter; None if there is none, or if it is no letter."""
+    try:
+        return None if row is None else msgspec.convert(row, Letter)
+    except msgspec.ValidationError:
+        return None
 
 
-def letters(database: Database, table: str) -> Iterator[tuple[int, Letter]]:
-    """Return all letters with their numbers, in the order in which they were kept."""
-    for number, row in sorted(database.table(table).items()):
-        if number:
-            letter = read(row)
-            assert letter is not None
-            yield number, letter
+def rows(database: Database, table: str) -> list[tuple[int, Any]]:
+    """Return all rows with letters, by number, in the order in which they were kept."""
+    return sorted(
+        (number, row) for number, row in database.table(table).items() if isinstance(number, int) and number > 0
+    )
 
 
-def waiting(database: Database, table: str) -> Iterator[tuple[int, Letter]]:
-    """Return the letters that are to be delivered."""
-    return ((number, letter) for number, letter in letters(database, table) if letter.state == "waiting")
+def letters(database: Database, table: str, state: str) -> dict[int, Letter]:
+    """Return all letters in a state with their numbers, in the order in which they were kept."""
+    every = ((number, read(row)) for number, row in rows(database, table))
+    return {number: letter for number, letter in every if letter is not None and letter.state == state}
+
+
+def _state(row: Any) -> str:
+    letter = read(row)
+    return "given up" if letter is None else letter.state
 
 
 class DeadLetterQueue:
@@ -289,46 +524,60 @@ class DeadLetterQueue:
             timeout: seconds to wait for the answer to a request.
 
         Raises:
-            NotKept: it could not be delivered, and cannot be kept.
+            NotKept: it is no message; or it could not be delivered, and cannot be kept.
+            BadName, BadTime: the receiver or the time-out makes no sense.
+            StoreError, NoProcess: it could not be delivered, and the store, or the queue, is not there to keep it.
             Exception: what the receiver refused the request with.
         """
+        if not isinstance(message, (Message, Request)):
+            raise NotKept(f"{describe(message)} is no Message and no Request")
         address = self._runtime.name(to)
+        tried = address.resolve()
         if not isinstance(message, Request):
-            if address.resolve() is None:
-                return await self._keep(to, message, "nobody holds this name")
-            address.cast(message)
+            if tried is None or not has_room(tried):
+                why = "nobody holds this name" if tried is None else "its mailbox is full"
+                return await self._keep(to, message, why, None)
+            tried.cast(message)
             return "delivered"
         try:
             await address.call(message, timeout)
         except CallError as error:
             if not worth_keeping(error):
                 raise
-            return await self._keep(to, message, str(error))
+            return await self._keep(to, message, describe(error, form=str), tried)
         return "delivered"
 
-    async def _keep(self, to: str, message: Message | Request[Any], reason: str) -> Literal["kept"]:
-        await self._address.call(Keep(to, message, reason), timeout=None)
+    async def _keep(self, to: str, message: Message | Request[Any], reason: str, tried: Ref | None) -> Literal["kept"]:
+        await self._address.call(Keep(to, message, reason, tried), timeout=None)
         return "kept"
 
     def waiting(self) -> dict[int, Letter]:
         """Return the letters that are to be delivered, by number."""
-        return dict(waiting(self._database, self._table))
+        return letters(self._database, self._table, "waiting")
 
     def given_up(self) -> dict[int, Letter]:
         """Return the letters that were given up, by number."""
-        every = letters(self._database, self._table)
-        return {number: letter for number, letter in every if letter.state == "given up"}
+        return letters(self._database, self._table, "given up")
 
     async def redeliver(self, to: str | None = None) -> int:
-        """Try again at once, for one receiver or for all. Return how many letters that are."""
+        """Try again at once, for one receiver or for all. Return how many letters that are.
+
+        Raises:
+            BadOption: this is no name of a receiver.
+        """
         return await self._address.call(Redeliver(to))
 
     async def purge(self) -> int:
-        """Forget the letters that were given up. Return how many those were."""
+        """Forget the letters that were given up, and those that cannot be read. Return how many those were.
+
+        Raises:
+            StoreError: the store does not take it.
+        """
         return await self._address.call(Purge(), timeout=None)
 
     def readings(self) -> Iterator[Reading]:
         """Return the numbers, for the metrics."""
         text = "Dead letters that are kept."
-        for state, kept in (("waiting", self.waiting()), ("given_up", self.given_up())):
-            yield Reading("dead_letters_kept", text, "gauge", (("state", state),), len(kept))
+        numbers = Counter(_state(row) for _, row in rows(self._database, self._table))
+        for state, label in (("waiting", "waiting"), ("given up", "given_up")):
+            yield Reading("dead_letters_kept", text, "gauge", (("state", label),), numbers[state])

@@ -276,8 +276,8 @@ class CircuitBreaker(Guard):
     closes or opens again. A probe whose caller is cancelled, or whose actor is killed, says nothing, and makes room for
     another one at once.
 
-    What is known under a name is forgotten when nobody has a `CircuitBreaker` of that name any more, and its last failure
-    or probe was longer ago than ``window`` and ``reset_after`` together.
+    What is known under a name is forgotten when nobody has a `CircuitBreaker` of that name any more, and its last
+    failure or probe was longer ago than ``window`` and ``reset_after`` together.
 
     Args:
         runtime: where the actor runs that watches over them.

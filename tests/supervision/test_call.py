@@ -85,8 +85,14 @@ async def test_an_expected_failure_is_an_answer(runtime: Runtime) -> None:
     with pytest.raises(SupervisionError, match="why not"):
         await do(ref, refuse_later)
     assert ref.alive
+    for refusing in (refuse, refuse_later):
+        ref.cast(Ask(refusing))
+        await settled(runtime)
+        await advance(1.0)
+        assert ref.alive
+    assert runtime.statistics().dead_letters["refused"] == 2
     ref.cast(Do(refuse))
-    assert "Refuse" in str(await ref.join())
+    assert "Refuse" in str(await ref.join()), "no request, no answer: it is a crash"
 
 
 @pytest.mark.parametrize("error", [StopIteration("x"), StopAsyncIteration("x")])
@@ -613,8 +619,9 @@ async def test_calls_of_those_who_are_not_there(runtime: Runtime) -> None:
     """A call of a name with a wrong time-out raises at once, as does one of a ref."""
     ref = await runtime.spawn(Puppet)
     for target in (ref, runtime.name("nobody")):
-        with pytest.raises(BadTime):
-            target.call(Ask(str), timeout=-1)
+        for timeout in (-1, 10**400, float("nan"), float("inf"), True):
+            with pytest.raises(BadTime):
+                target.call(Ask(str), timeout=timeout)
     ref.kill()
     error = await error_of(ref.call(Ask(str), timeout=3.0))
     assert isinstance(error, NoProcess)
