@@ -79,7 +79,8 @@ class CacheStatistics(msgspec.Struct, frozen=True):
 class Cache(Generic[K, V]):
     """A cache. What was not used for longest goes first when it is full (cachetools).
 
-    It may be used by the code of the loop. Its numbers are in the metrics, under its name, for as long as anybody has it.
+    It may be used by the code of the loop. Its numbers are in the metrics, under its name, for as long as anybody has
+    it.
 
     Args:
         runtime: whose clock counts.

@@ -7,7 +7,7 @@ as it would get in the way of others' keys: what is not equal to itself (NaN), o
 ('page', 7)
 >>> usable("key", ("page", float("nan")))
 Traceback (most recent call last):
-supervision.errors.BadOption: key = ('page', nan): nan is not equal to itself, or is to everything: give something that is a key
+supervision.errors.BadOption: key = ('page', nan): nan is not equal to itself, or is to everything: give a key
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class _Other:
 
 
 _OTHER = _Other()
+#: What a key may meet in a dictionary; it is not equal to the first.
+_OTHERS = (_OTHER, 0, 0.5, "", b"", (), None)
 
 
 def usable(what: str, key: Any) -> Any:
@@ -69,8 +71,9 @@ def _trouble(value: Any, depth: int) -> str | None:
             if why is not None:
                 return why
     hash(value)
-    if not _equal(value, value) or _equal(value, _OTHER):
-        return f"{describe(value)} is not equal to itself, or is to everything: give something that is a key"
+    met = [_equal(value, other) for other in _OTHERS]
+    if met[0] or not _equal(value, value):
+        return f"{describe(value)} is not equal to itself, or is to everything: give a key"
     return None
 
 

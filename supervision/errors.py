@@ -327,8 +327,8 @@ class Stop(Exception):
 class Refuse(Exception):
     """Raised in a handler of a request: the caller gets ``error``, and the actor lives on.
 
-    An expected failure is an answer, not a crash. A request that was cast, so that nobody waits for its answer, is a dead
-    letter (``refused``). In ``init`` it makes the start fail without a crash report.
+    An expected failure is an answer, not a crash. A request that was cast, so that nobody waits for its answer, is a
+    dead letter (``refused``). In ``init`` it makes the start fail without a crash report.
     """
 
     def __init__(self, error: BaseException | object) -> None:

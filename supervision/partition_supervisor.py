@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import suppress
+from numbers import Number
 from typing import Any
 from zlib import crc32
 
@@ -102,13 +104,20 @@ class PartitionSupervisor(Supervisor):
 def number_of(key: Any) -> int:
     """Return the number by which a key is spread over partitions; the same in every process for numbers and strings.
 
-    >>> [number_of(key) % 3 for key in (0, 1, 2, 3, -1)]
-    [0, 1, 2, 0, 1]
+    Equal keys have the same number, whatever their types.
+
+    >>> [number_of(key) % 3 for key in (0, 1, 2, 3, -1, -1.0)]
+    [0, 1, 2, 0, 1, 1]
     """
     if isinstance(key, int):
         return abs(key)
     if isinstance(key, str):
-        return crc32(key.encode())
+        return crc32(key.encode(errors="surrogatepass"))
+    if isinstance(key, Number):
+        with suppress(TypeError, ValueError, OverflowError):
+            whole = int(key.real)  # type: ignore[attr-defined]
+            if whole == key:
+                return abs(whole)
     return abs(hash(key))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from foundation.keys import trouble, usable
 from foundation.readings import Reading
 from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
 from foundation.registry.metadata import Metadata
@@ -13,6 +14,8 @@ from foundation.registry.query import Where
 from foundation.registry.snapshot import Snapshot
 from foundation.registry.tables import Entry, Tables
 from supervision import Call, Name, Ref, Runtime
+from supervision.errors import BadOption
+from supervision.messages import describe
 
 if TYPE_CHECKING:
     from foundation.registry.prepared import Prepared
@@ -71,9 +74,16 @@ class Directory:
     # -- reads -----------------------------------------------------------------------------------------------------
 
     def lookup(self, key: Hashable) -> Entry | None:
-        """Return who is registered under a key now, or None. See `Snapshot.lookup`."""
+        """Return who is registered under a key now, or None. See `Snapshot.lookup`.
+
+        Raises:
+            BadOption: this cannot be a key.
+        """
         root = self.root
-        entry = root.current.get(key)
+        try:
+            entry = root.current.get(key)
+        except Exception as error:
+            raise BadOption("registry: key", key, trouble(key) or describe(error)) from None
         if root.kept is None and root.unique:
             return entry if entry is not None and entry.ref.alive else None
         return root.lookup(key)  # a write is under way, or keys are not unique
@@ -113,7 +123,7 @@ class Directory:
 
     def meta(self, name: Hashable, default: Any = None) -> Any:
         """Return a value of the registry's own, put there by `put_meta`."""
-        return self.root.meta.get(name, default)
+        return self.root.meta.get(usable("meta: name", name), default)
 
     def readings(self) -> Iterator[Reading]:
         """Return its numbers, for the metrics."""
@@ -182,6 +192,8 @@ class Directory:
             BatchFailed: one of them cannot be done, and so none was.
             NoProcess: no registry runs.
         """
+        if not isinstance(writes, Iterable):
+            raise BadOption("batch: writes", writes, "give Register, Update and Unregister")
         return self.address.call(Batch(tuple(writes), partial))
 
     def put_meta(self, name: Hashable, value: Any) -> Call[None]:
@@ -189,7 +201,12 @@ class Directory:
 
         Args:
             name: of the value.
-            value: it must not be changed afterwards.
+            value: it is frozen, as metadata is.
+
+        Raises:
+            BadOption: this cannot be a name.
+            BadMetadata: there is something in the value that can be changed.
+            NoProcess: no registry runs.
         """
         return self.address.call(PutMeta(name, value))
 

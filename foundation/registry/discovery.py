@@ -29,11 +29,12 @@ and then:
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 
+from foundation.options import is_finite
 from foundation.registry.directory import Directory
 from foundation.registry.indexes import IndexKind
 from foundation.registry.metadata import values_at
@@ -133,12 +134,12 @@ class Discovery:
         Args:
             capability: that is needed.
             count: at most so many.
-            loads: the resources whose sum is the load. What does not say counts as 1: as full.
+            loads: the resources whose sum is the load. What does not say, or not as a number, counts as 1: as full.
         """
         paths = [(*self._resources.split("."), name) for name in loads]
 
         def load(entry: Entry) -> float:
-            return sum(next(iter(values_at(entry.metadata, path)), 1.0) for path in paths)
+            return sum(next(_numbers(entry, path), 1.0) for path in paths)
 
         return sorted(self.capable(capability), key=load)[:count]
 
@@ -164,6 +165,11 @@ class Discovery:
         means = {}
         for name in resources:
             path = (*self._resources.split("."), name)
-            values = [value for entry in healthy for value in values_at(entry.metadata, path)]
+            values = [value for entry in healthy for value in _numbers(entry, path)]
             means[name] = sum(values) / len(values) if values else 0.0
         return means
+
+
+def _numbers(entry: Entry, path: tuple[str, ...]) -> Iterator[float]:
+    """Return the numbers at a path: whatever else is there is somebody's mistake, and no reason to fail others."""
+    return (float(value) for value in values_at(entry.metadata, path) if is_finite(value))

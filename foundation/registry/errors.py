@@ -7,6 +7,7 @@ from typing import Any
 
 from foundation.errors import Category, FoundationError, Severity
 from supervision import Ref
+from supervision.messages import describe
 
 
 class RegistryError(FoundationError):
@@ -22,7 +23,7 @@ class KeyTaken(RegistryError):
     def __init__(self, key: Any, ref: Ref) -> None:
         self.key = key
         self.ref = ref
-        super().__init__(f"key {key!r} is taken by {ref}")
+        super().__init__(f"key {describe(key)} is taken by {ref}")
 
 
 class KeyNotFound(RegistryError, LookupError):
@@ -31,7 +32,8 @@ class KeyNotFound(RegistryError, LookupError):
     def __init__(self, key: Any, ref: Ref | None = None) -> None:
         self.key = key
         self.ref = ref
-        super().__init__(f"nobody is registered as {key!r}" if ref is None else f"{ref} is not registered as {key!r}")
+        named = describe(key)
+        super().__init__(f"nobody is registered as {named}" if ref is None else f"{ref} is not registered as {named}")
 
 
 class BadMetadata(RegistryError, ValueError):
@@ -41,7 +43,7 @@ class BadMetadata(RegistryError, ValueError):
         self.field = field
         self.value = value
         self.remedy = remedy
-        super().__init__(f"{field} = {value!r}: {remedy}")
+        super().__init__(f"{field} = {describe(value)}: {remedy}")
 
 
 class NotIndexed(RegistryError, LookupError):
@@ -49,7 +51,7 @@ class NotIndexed(RegistryError, LookupError):
 
     def __init__(self, field: str, indexed: Iterable[str]) -> None:
         self.field = field
-        super().__init__(f"{field!r} is not indexed; indexed are: {', '.join(indexed) or 'no fields'}")
+        super().__init__(f"{describe(field)} is not indexed; indexed are: {', '.join(indexed) or 'no fields'}")
 
 
 class BadQuery(RegistryError, ValueError):
@@ -59,7 +61,7 @@ class BadQuery(RegistryError, ValueError):
         self.what = what
         self.value = value
         self.remedy = remedy
-        super().__init__(f"{what} = {value!r}: {remedy}")
+        super().__init__(f"{what} = {describe(value)}: {remedy}")
 
 
 class RegistryFull(RegistryError):

@@ -6,12 +6,12 @@ A hash index (the default) answers which entries have a value. An ordered one an
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
+from datetime import date, datetime, time, timedelta
 from decimal import Decimal
 from math import inf
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from sortedcontainers import SortedList
-
+from foundation.extras import library
 from foundation.registry.errors import BadMetadata
 
 IndexKind: TypeAlias = Literal["hash", "ordered"]
@@ -70,24 +70,31 @@ class HashIndex:
                 note(self.postings, value, id)
 
     def check(self, path: str, values: tuple[Any, ...]) -> None:
-        """Make sure that values can be kept. All that can be hashed can, and that has been seen to."""
+        """Make sure that values can be kept: whatever they raise when they are compared, they raise here."""
+        for value in values:
+            self.postings.get(value)
 
 
 class OrderedIndex:
     """All values in order, and who has them.
 
     Values of different families (numbers, texts, days, ...) cannot be compared; each family has an order of its own.
+    It needs sortedcontainers.
+
+    Raises:
+        MissingExtra: that is not installed.
 
     Attributes:
         families: the rows of each family.
         several: how many entries have more than one value.
     """
 
-    __slots__ = ("families", "several")
+    __slots__ = ("_rows", "families", "several")
 
     kind: ClassVar[IndexKind] = "ordered"
 
     def __init__(self) -> None:
+        self._rows: Any = library("sortedcontainers", of="an ordered index of a registry", extra="registry").SortedList
         self.families: dict[str, Any] = {}
         self.several = 0
 
@@ -126,7 +133,7 @@ class OrderedIndex:
             if value not in old and comparable(value):
                 rows = self.families.get(family(value))
                 if rows is None:
-                    rows = self.families[family(value)] = SortedList()
+                    rows = self.families[family(value)] = self._rows()
                 rows.add((value, order, id))
 
     def check(self, path: str, values: tuple[Any, ...]) -> None:
@@ -137,7 +144,8 @@ class OrderedIndex:
         """
         for value in values:
             if value == value and not comparable(value):
-                raise BadMetadata(f"metadata.{path}", value, "values of an ordered index can be compared")
+                remedy = "values of an ordered index can be compared: numbers, texts, bytes, times, tuples of these"
+                raise BadMetadata(f"metadata.{path}", value, remedy)
 
 
 Index: TypeAlias = HashIndex | OrderedIndex
@@ -145,18 +153,36 @@ KINDS: dict[str, type[HashIndex | OrderedIndex]] = {"hash": HashIndex, "ordered"
 
 
 def family(value: Any) -> str:
-    """Return with what a value can be compared: numbers with numbers, texts with texts, all else with its own type."""
+    """Return with what a value can be compared: numbers with numbers, texts with texts, all else with its own type.
+
+    Instants with and without a time zone have no common order, nor have tuples with different things in them.
+
+    >>> [family(value) for value in (1, 0.5, "a", (1, "a"), None)]
+    ['number', 'number', 'text', '(number, text)', 'NoneType']
+    """
     if isinstance(value, (int, float, Decimal)):
         return "number"
-    return "text" if isinstance(value, str) else type(value).__qualname__
+    if isinstance(value, str):
+        return "text"
+    if isinstance(value, (datetime, time)):
+        return f"{type(value).__qualname__} {'without' if value.utcoffset() is None else 'with'} a time zone"
+    if isinstance(value, tuple):
+        return f"({', '.join(map(family, value))})"
+    return type(value).__qualname__
 
 
 def comparable(value: Any) -> bool:
     """Tell whether a value has a place in the order of its like: what is not a number, or has no order, has none."""
+    if isinstance(value, tuple):
+        return all(map(comparable, value))
     try:
-        return bool(value == value and not value < value)
-    except (TypeError, ArithmeticError):
+        return isinstance(value, _ORDERED) and bool(value == value and not value < value)
+    except Exception:
         return False
+
+
+#: Of these types any two values of a family can be compared.
+_ORDERED = (int, float, Decimal, str, bytes, date, time, timedelta)
 
 
 class Range(NamedTuple):

@@ -13,7 +13,9 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
+from foundation.keys import trouble
 from foundation.registry.errors import BadMetadata
+from supervision.messages import describe
 
 Metadata: TypeAlias = msgspec.Struct | Mapping[str, Any]
 
@@ -25,8 +27,18 @@ def checked(metadata: Any) -> Any:
     """Return metadata as it is kept.
 
     Raises:
-        BadMetadata: it is neither a mapping with text keys nor a frozen struct, or a field is not of its declared type.
+        BadMetadata: it is neither a mapping with text keys nor a frozen struct, or a field is not of its declared type;
+            or there is something in it that nobody can rely on: that can be changed, or raises when it is looked at.
     """
+    try:
+        return _checked(metadata)
+    except BadMetadata:
+        raise
+    except Exception as error:
+        raise BadMetadata("metadata", metadata, f"looking at it raises {describe(error)}") from None
+
+
+def _checked(metadata: Any) -> Any:
     kind = type(metadata)
     plain = _plain.get(kind)
     if plain is None:
@@ -72,14 +84,25 @@ def _simple(hint: Any) -> bool:
     return hint in _PLAIN or (get_origin(hint) in (Union, UnionType) and all(map(_simple, get_args(hint))))
 
 
-def changed(metadata: Any, changes: Mapping[str, Any]) -> Any:
+def changed(metadata: Any, changes: Any) -> Any:
     """Return metadata with some fields changed, as it is kept.
 
     Raises:
-        BadMetadata: a field is not declared, or not of its declared type.
+        BadMetadata: a field is not declared, or not of its declared type; or see `checked`.
     """
+    if not isinstance(changes, Mapping):
+        raise BadMetadata("changes", changes, "give a mapping from the names of fields to new values")
+    try:
+        return _changed(metadata, changes)
+    except BadMetadata:
+        raise
+    except Exception as error:
+        raise BadMetadata("changes", changes, f"looking at them raises {describe(error)}") from None
+
+
+def _changed(metadata: Any, changes: Mapping[str, Any]) -> Any:
     if not isinstance(metadata, msgspec.Struct):
-        return checked({**metadata, **changes})
+        return _checked({**metadata, **changes})
     fields = _fields(metadata)
     for name, value in changes.items():
         if name not in fields:
@@ -130,18 +153,28 @@ def frozen(where: str, value: Any) -> Any:
     """Return ``value`` with nothing in it that could be changed.
 
     Raises:
-        BadMetadata: there is a struct in it that is not frozen.
+        BadMetadata: there is something in it that can be changed, or cannot be compared and looked for.
     """
     if type(value) in _PLAIN:
         return value
     if isinstance(value, Mapping):
-        return MappingProxyType({name: frozen(f"{where}.{name}", item) for name, item in value.items()})
+        items = [(_usable(where, name), frozen(f"{where}.{name}", item)) for name, item in value.items()]
+        return MappingProxyType(dict(items))
     if isinstance(value, (list, tuple)):
         return tuple(frozen(where, item) for item in value)
     if isinstance(value, (set, frozenset)):
-        return frozenset(value)
+        return frozenset(_usable(where, member) for member in value)
     if isinstance(value, msgspec.Struct):
         return _frozen_struct(where, value)
+    return _usable(where, value)
+
+
+def _usable(where: str, value: Any) -> Any:
+    """Return a value that readers can share: one that can be hashed will not change."""
+    if type(value) not in _PLAIN:
+        why = trouble(value)
+        if why is not None:
+            raise BadMetadata(where, value, f"readers share it, and compare it: {why}")
     return value
 
 

@@ -23,6 +23,7 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
+from foundation.keys import usable
 from foundation.registry.directory import Directory
 from foundation.registry.metadata import Metadata
 from foundation.registry.query import Where
@@ -96,8 +97,12 @@ class PartitionedDirectory:
         return cls(tuple(Directory.of(runtime, name) for name in _names(prefix, partitions)))
 
     def part(self, key: Hashable) -> Directory:
-        """Return the part where a key is."""
-        return self.parts[number_of(key) % len(self.parts)]
+        """Return the part where a key is.
+
+        Raises:
+            BadOption: this cannot be a key.
+        """
+        return self.parts[number_of(usable("registry: key", key)) % len(self.parts)]
 
     @property
     def roots(self) -> tuple[Snapshot, ...]:

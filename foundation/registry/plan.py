@@ -81,7 +81,9 @@ def _by(index: Index, query: Criterion) -> Source | None:
             return None
         found = index.having(value)
         return Source("index", (path,), len(found), lambda: found, f"hash index of {path}: {query!r}")
-    return _rows(path, index, Range.of(operator, value), repr(query)) if comparable(value) else _union([])
+    if comparable(value):
+        return _rows(path, index, Range.of(operator, value), repr(query))
+    return None if operator == "eq" else _union([])  # it may equal what can be compared: 1+0j does
 
 
 def _between(query: All, indexes: Mapping[str, Index]) -> Iterator[Source]:

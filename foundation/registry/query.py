@@ -11,7 +11,7 @@ True
 
 What is at a path may be a collection: then a criterion holds if it holds for any member (so ``eq`` is membership). A
 path that leads nowhere, or to None, has no values: no comparison holds for it but ``neq``, ``not_in`` and ``eq None``.
-Values of different families (a number and a text) are never equal and never in order.
+Values of different families (a number and a text) are never in order; whether they are equal, Python decides.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from foundation.registry.metadata import values_at
 
 Operator: TypeAlias = Literal["eq", "neq", "gt", "lt", "gte", "lte", "in", "not_in"]
 
-_COMPARE: dict[str, Callable[[Any, Any], bool]] = {"eq": op.eq, "gt": op.gt, "lt": op.lt, "gte": op.ge, "lte": op.le}
+_COMPARE: dict[str, Callable[[Any, Any], bool]] = {"gt": op.gt, "lt": op.lt, "gte": op.ge, "lte": op.le}
 _SIGNS = {
     "eq": "==",
     "neq": "!=",
@@ -237,7 +237,7 @@ def _hashable(value: Any) -> Any:
         value = tuple(value)
     try:
         hash(value)
-    except TypeError:
+    except Exception:
         raise BadQuery("value", value, "give a value that metadata can have: one that can be hashed") from None
     return value
 
@@ -255,6 +255,8 @@ def _test(operator: Operator, value: Any) -> Callable[[Collection[Any]], bool]:
         return lambda values: any(test(values) for test in single)
     if operator == "eq" and value is None:
         return lambda values: not values
+    if operator == "eq":
+        return lambda values: any(_true(op.eq, other, value) for other in values)
     compare, of = _COMPARE[operator], family(value)
     return lambda values: any(family(other) == of and _true(compare, other, value) for other in values)
 
@@ -262,5 +264,5 @@ def _test(operator: Operator, value: Any) -> Callable[[Collection[Any]], bool]:
 def _true(compare: Callable[[Any, Any], bool], left: Any, right: Any) -> bool:
     try:
         return bool(compare(left, right))
-    except (TypeError, ArithmeticError):  # no order; or one is a Decimal, and the other not a number
+    except Exception:  # no order; or one is a Decimal, and the other not a number
         return False

@@ -9,7 +9,9 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
+from foundation.keys import usable
 from foundation.naming import own_name
+from foundation.options import above_zero
 from foundation.registry.directory import Directory
 from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
 from foundation.registry.indexes import KINDS, IndexKind
@@ -28,17 +30,21 @@ from foundation.registry.messages import (
     Update,
     Updated,
 )
-from foundation.registry.metadata import changed, checked
+from foundation.registry.metadata import changed, checked, frozen
 from foundation.registry.prepared import Prepared
 from foundation.registry.size import size_of
 from foundation.registry.snapshot import Snapshot
 from foundation.registry.tables import Entry, Tables
 from supervision import Actor, Address, Down, Message, Monitor, NoProcess, NotRunning, Ref, Refuse, ReplyTo, handle
 from supervision.errors import BadName, BadOption
+from supervision.messages import describe
 
 R = TypeVar("R")
 KeyKind: TypeAlias = Literal["unique", "duplicate"]
 
+_KEY = "registry: key"
+#: What may come in one step, and how they are given.
+_WRITES = "give a list of Register, Update and Unregister"
 _REFUSALS = (BadMetadata, BadOption, BatchFailed, KeyNotFound, KeyTaken, NoProcess, RegistryFull)
 
 
@@ -94,9 +100,9 @@ class Registry(Actor):
         self._unique = keys == "unique"
         self._metadata = metadata
         self._set_limits(SetLimits(_most("max_entries", max_entries), _most("max_bytes", max_bytes)))
-        self._listener_names = (listeners,) if isinstance(listeners, (str, Address)) else tuple(listeners)
+        self._listener_names = _listeners(listeners)
         self._listeners: list[Address] = []
-        self._in_doubt = in_doubt
+        self._in_doubt = above_zero("Registry: in_doubt", in_doubt)
         self._watched: dict[Ref, Monitor] = {}
         self._unanswered: list[tuple[ReplyTo[Any], Any]] = []
         self._news: list[Message] = []
@@ -166,6 +172,8 @@ class Registry(Actor):
     @handle
     def prepare(self, request: Prepare) -> Prepared:
         """Do the writes of a transaction, and wait for the decision on it."""
+        if not isinstance(request.writes, (list, tuple)):
+            raise Refuse(BadOption("prepare: writes", request.writes, _WRITES))
         self._publish()
         self._tables.begin()
         _, errors = self._tried(request.writes, False)
@@ -205,10 +213,13 @@ class Registry(Actor):
     @handle
     def undecided(self, message: InDoubt) -> None:
         """Undo what nobody has decided on, and nobody will."""
-        if message.prepared.coming:
+        prepared = self._prepared
+        if prepared is None or message.prepared is not prepared:
+            return
+        if prepared.coming:
             self.send_after(self._in_doubt, message)
             return
-        message.prepared.undo()
+        prepared.undo()
         self.decided(Decided())
 
     @handle
@@ -231,7 +242,8 @@ class Registry(Actor):
     def ended(self, message: Down) -> None:
         """Remove the entries of an actor that has ended."""
         ref = message.target
-        assert isinstance(ref, Ref)
+        if not isinstance(ref, Ref) or self._watched.get(ref) is not message.monitor:
+            return
         del self._watched[ref]
         for entry in self._tables.of_ref(ref):
             self._remove(entry)
@@ -249,7 +261,7 @@ class Registry(Actor):
     # -- the writes themselves -------------------------------------------------------------------------------------
 
     def _registered(self, request: Register) -> Entry:
-        key, ref = _usable(request.key), request.ref
+        key, ref = usable(_KEY, request.key), request.ref
         if not isinstance(ref, Ref) or ref.runtime is not self._here:
             raise BadOption("register: ref", ref, "give the Ref of an actor of this runtime")
         if not ref.alive:
@@ -290,6 +302,8 @@ class Registry(Actor):
         return bool(held)
 
     def _batched(self, request: Batch) -> list[Any]:
+        if not isinstance(request.writes, (list, tuple)):
+            raise BadOption("batch: writes", request.writes, _WRITES)
         news = len(self._news)
         self._tables.begin()
         results, errors = self._tried(request.writes, request.partial)
@@ -307,7 +321,7 @@ class Registry(Actor):
                 one = self._writes.get(type(write))
                 if one is None:
                     raise BadOption("batch: write", write, "give Register, Update and Unregister")
-                results.append(one(write))
+                results.append(self._done(one, write))
             except _REFUSALS as error:
                 if not partial:
                     return results, {place: error}
@@ -322,7 +336,8 @@ class Registry(Actor):
                 self._unwatch(write.ref)
 
     def _put_meta(self, request: PutMeta) -> None:
-        self._meta = MappingProxyType({**self._meta, _usable(request.name): request.value})
+        name, value = usable("put_meta: name", request.name), frozen("put_meta: value", request.value)
+        self._meta = MappingProxyType({**self._meta, name: value})
         self._tables.version += 1
 
     def _remove(self, entry: Entry) -> None:
@@ -335,7 +350,7 @@ class Registry(Actor):
     def _written(self, write: Callable[[R], Any], request: R) -> Any:
         """Do a write, and see to it that it is published, and then answered."""
         try:
-            answer = write(request)
+            answer = self._done(write, request)
         except _REFUSALS as error:
             raise Refuse(error) from error
         if not self.has_waiting():
@@ -345,6 +360,22 @@ class Registry(Actor):
             self._unanswered.append((self.defer_reply(), answer))
         self._publish_soon()
         return None
+
+    def _done(self, write: Callable[[R], Any], request: R) -> Any:
+        """Do a write.
+
+        Raises:
+            BadOption: something in it raises when it is compared or hashed; nothing has changed.
+        """
+        try:
+            return write(request)
+        except _REFUSALS:
+            raise
+        except Exception as error:
+            if self._tables.changing:  # a defect: the next incarnation begins with what was published
+                raise
+            remedy = f"give what can be compared and hashed: it raises {describe(error)}"
+            raise BadOption("registry: write", request, remedy) from error
 
     def _set_limits(self, limits: SetLimits) -> None:
         self._limits = limits
@@ -378,8 +409,9 @@ class Registry(Actor):
 
     def _held(self, request: Update | Unregister) -> list[Entry]:
         """Return the entries that are meant, whose actors live."""
-        held = self._tables.held(_usable(request.key))
-        return [entry for entry in held if entry.ref.alive and request.ref in (None, entry.ref)]
+        held = self._tables.held(usable(_KEY, request.key))
+        ref = request.ref
+        return [entry for entry in held if entry.ref.alive and (ref is None or ref is entry.ref)]
 
     def _make_sure_of_room(self, entry: Entry, holder: Entry | None) -> None:
         """Make sure that there is room for an entry, in the place of another one if there is one.
@@ -400,12 +432,16 @@ class Registry(Actor):
             self.demonitor(self._watched.pop(ref), flush=True)
 
 
-def _usable(key: Any) -> Any:
-    try:
-        hash(key)
-    except TypeError:
-        raise BadOption("registry: key", key, "give something that can be a dictionary key") from None
-    return key
+def _listeners(listeners: object) -> tuple[str | Address, ...]:
+    if isinstance(listeners, (str, Address)):
+        return (listeners,)
+    if not isinstance(listeners, Iterable):
+        raise BadOption("Registry: listeners", listeners, "give names or addresses of actors")
+    every = tuple(listeners)
+    for listener in every:
+        if not isinstance(listener, (str, Address)):
+            raise BadOption("Registry: listeners", listener, "give names or addresses of actors")
+    return every
 
 
 def _index_kinds(indexes: object) -> dict[str, IndexKind]:

@@ -21,11 +21,19 @@ def size_of(entry: Entry) -> int:
     return OVERHEAD + _deep(entry.key) + _deep(entry.metadata)
 
 
+def _own(value: Any) -> int:
+    """Return what it takes itself, as far as it says so."""
+    try:
+        return getsizeof(value)
+    except Exception:
+        return OVERHEAD
+
+
 def _deep(value: Any) -> int:
     if isinstance(value, msgspec.Struct):
-        return getsizeof(value) + sum(_deep(getattr(value, name)) for name in value.__struct_fields__)
+        return _own(value) + sum(_deep(getattr(value, name)) for name in value.__struct_fields__)
     if isinstance(value, Mapping):
-        return getsizeof(value) + sum(_deep(name) + _deep(item) for name, item in value.items())
+        return _own(value) + sum(_deep(name) + _deep(item) for name, item in value.items())
     if isinstance(value, (tuple, frozenset)):
-        return getsizeof(value) + sum(map(_deep, value))
-    return getsizeof(value)
+        return _own(value) + sum(map(_deep, value))
+    return _own(value)

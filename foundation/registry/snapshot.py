@@ -8,7 +8,8 @@ from itertools import islice
 from types import MappingProxyType
 from typing import Any
 
-from foundation.registry.errors import NotIndexed
+from foundation.keys import trouble, usable
+from foundation.registry.errors import BadQuery, NotIndexed
 from foundation.registry.indexes import OrderedIndex, comparable, family
 from foundation.registry.metadata import values_at
 from foundation.registry.plan import Plan, Source, source, walks
@@ -54,14 +55,23 @@ class Snapshot:
         """Return who is registered under a key, or None. Never an actor that has ended.
 
         Of several entries of one key it is the first registered.
+
+        Raises:
+            BadOption: this cannot be a key.
         """
+        usable("registry: key", key)
         if self.unique:
             entry = self._entry(key)
             return entry if entry is not None and entry.ref.alive else None
         return next(iter(self.lookup_all(key)), None)
 
     def lookup_all(self, key: Hashable) -> list[Entry]:
-        """Return all entries of a key, first registered first."""
+        """Return all entries of a key, first registered first.
+
+        Raises:
+            BadOption: this cannot be a key.
+        """
+        usable("registry: key", key)
         ids: Iterable[Any] = (key,) if self.unique else self.tables.by_key.get(key, ())
         return self._living(ids, lambda entry: entry.key == key)
 
@@ -78,8 +88,10 @@ class Snapshot:
 
         Raises:
             NotIndexed: the registry keeps no index of this field.
+            BadOption: no metadata can have such a value.
         """
-        index = self.tables.indexes.get(field)
+        usable("find: value", value)
+        index = self.tables.indexes.get(field) if isinstance(field, str) else None
         if index is None:
             raise NotIndexed(field, self.tables.indexes)
         path = tuple(field.split("."))
@@ -120,7 +132,7 @@ class Snapshot:
         Raises:
             BadQuery: the question makes no sense.
         """
-        query = asked(where)
+        query = _asked(where, order_by, limit)
         found, walk = self._best(query, order_by, limit)
         if walk is not None and order_by is not None:
             path = tuple(order_by.split("."))
@@ -145,7 +157,7 @@ class Snapshot:
         path = tuple(field.split("."))
         totals: dict[Any, int] = {}
         for entry in self._holding(All(()), self._candidates(None)):
-            for value in dict.fromkeys(values_at(entry.metadata, path)):
+            for value in dict.fromkeys(value for value in values_at(entry.metadata, path) if _counts(value)):
                 totals[value] = totals.get(value, 0) + 1
         return totals
 
@@ -153,7 +165,7 @@ class Snapshot:
         self, where: Where = (), *, order_by: str | None = None, descending: bool = False, limit: int | None = None
     ) -> Plan:
         """Return how `select` would answer, without doing it. ``print`` it to read it."""
-        query = asked(where)
+        query = _asked(where, order_by, limit)
         found, walk = self._best(query, order_by, limit)
         total = self._size
         lines = [f"of {total} entries, look at {total if found is None else found.count}: "]
@@ -219,6 +231,19 @@ class Snapshot:
 
     def _living(self, ids: Iterable[Any], meant: Callable[[Entry], bool]) -> list[Entry]:
         return sorted((entry for entry in self._of(ids) if entry.ref.alive and meant(entry)), key=_order)
+
+
+def _asked(where: Where, order_by: object, limit: object) -> Query:
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+        raise BadQuery("limit", limit, "give a whole number from 0, or None for all")
+    if order_by is not None and not isinstance(order_by, str):
+        raise BadQuery("order_by", order_by, "give the path of a field, such as 'resources.memory'")
+    return asked(where)
+
+
+def _counts(value: Any) -> bool:
+    """Tell whether something is one value, and not a mapping, or has one in it."""
+    return trouble(value) is None
 
 
 def in_order(entries: Iterable[Entry], field: str, descending: bool, limit: int | None) -> list[Entry]:

@@ -52,6 +52,7 @@ class Tables:
         root: the current snapshot.
         entries: by key if keys are unique, else by order.
         by_ref: for each actor, which entries are its own.
+        changing: whether an entry is being put: if that is interrupted, the tables are not to be trusted.
         by_key: for each key, which entries have it, if keys need not be unique.
         indexes: those of the declared fields, by path.
     """
@@ -63,6 +64,7 @@ class Tables:
         "_journal",
         "by_key",
         "by_ref",
+        "changing",
         "entries",
         "indexes",
         "kinds",
@@ -88,6 +90,7 @@ class Tables:
         self._fields = [(path, tuple(path.split(".")), index) for path, index in self.indexes.items()]
         self.size_bytes = 0
         self.version = 0
+        self.changing = False
         self._held: weak[Snapshot] | None = None
         self._journal: dict[Any, Entry | None] | None = None
 
@@ -138,8 +141,11 @@ class Tables:
                 index.check(path, after)
                 changes.append((index, before, after))
         id = entry.key if self.unique else entry.order
+        if not self.unique:
+            self.by_key.get(entry.key)  # what comparing it raises, it raises before anything has changed
         if self._journal is not None and id not in self._journal:
             self._journal[id] = old
+        self.changing = True
         # The current snapshot keeps what is about to be overwritten.
         kept = self.root.kept
         if kept is None:
@@ -160,6 +166,7 @@ class Tables:
         if self.measure:
             self.size_bytes += (0 if new is None else size_of(new)) - (0 if old is None else size_of(old))
         self.version += 1
+        self.changing = False
 
     def begin(self) -> None:
         """Begin something that can be undone."""

@@ -479,25 +479,27 @@ async def test_a_registry_may_come_back_with_other_indexes(runtime: Runtime, dir
         people.find("role", "cook")
 
 
-class Odd:
-    """A key whose comparison raises."""
-
-    def __hash__(self) -> int:
-        return 1
-
-    def __eq__(self, other: object) -> bool:
-        raise RuntimeError("no comparison")
-
-
 async def test_a_write_that_crashes_the_registry_is_not_half_done(
-    runtime: Runtime, directory: Directory, idle: Ref
+    runtime: Runtime, directory: Directory, idle: Ref, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A write that fails in the middle, here by a key that raises, publishes nothing, and the registry heals."""
+    """A write that fails in the middle, here by a defect in an index, publishes nothing, and the registry heals."""
     await directory.register(1, idle, {"capabilities": ("x",)})
     before = directory.root.all()
-    with pytest.raises(ActorExited):
-        await directory.register(Odd(), idle, {"capabilities": ("x",)})
-    await settled(runtime)
+
+    class Defect(BaseException):
+        """What no code expects."""
+
+    def change(self: Any, *args: Any) -> None:
+        monkeypatch.undo()
+        raise defects.pop()
+
+    defects: list[type[BaseException]] = [Defect, RuntimeError]
+    while defects:
+        monkeypatch.setattr("foundation.registry.indexes.HashIndex.change", change)
+        with pytest.raises(ActorExited):
+            await directory.register(2, idle, {"capabilities": ("x",)})
+        await settled(runtime)
+        assert directory.root.all() == before
     assert directory.root.all() == before
     await directory.register(2, idle)
 
