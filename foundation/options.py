@@ -9,20 +9,32 @@ supervision.errors.BadOption: Sieve: holes = ...: give a whole number from 1
 
 from __future__ import annotations
 
-from math import isfinite
-from typing import Any, TypeGuard
+from math import isfinite, nan
+from typing import Any
 
 from supervision.errors import BadOption
 
 
-def is_finite(value: object) -> TypeGuard[float]:
-    """Tell whether something is a number that can be counted with: no truth value, no NaN, no infinity, not huge."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return False
+def finite(value: object) -> float | None:
+    """Return a number that can be counted with; None for what is none: a truth value, NaN, infinity, a huge one.
+
+    >>> [finite(value) for value in (1, 0.5, True, float("nan"), 10**400)]
+    [1, 0.5, None, None, None]
+    """
+    number = _plain(value)
     try:
-        return isfinite(value)
+        return number if isfinite(number) else None
     except OverflowError:
-        return False
+        return None
+
+
+def _plain(value: object) -> float:
+    """Return a number without whatever a class of somebody's own makes of it; NaN for what is none."""
+    if isinstance(value, bool):
+        return nan
+    if isinstance(value, int):
+        return int.__add__(value, 0)
+    return float.__add__(value, 0.0) if isinstance(value, float) else nan
 
 
 def above_zero(what: str, value: Any) -> float:
@@ -35,9 +47,10 @@ def above_zero(what: str, value: Any) -> float:
     Raises:
         BadOption: it is something else.
     """
-    if not is_finite(value) or not value > 0:
+    number = finite(value)
+    if number is None or number <= 0:
         raise BadOption(what, value, "give a finite number above 0")
-    return value
+    return number
 
 
 def from_zero(what: str, value: Any) -> float:
@@ -46,9 +59,10 @@ def from_zero(what: str, value: Any) -> float:
     Raises:
         BadOption: it is something else.
     """
-    if not is_finite(value) or not value >= 0:
+    number = finite(value)
+    if number is None or number < 0:
         raise BadOption(what, value, "give a finite number from 0")
-    return value
+    return number
 
 
 def whole(what: str, value: Any, least: int = 1) -> int:
@@ -57,9 +71,10 @@ def whole(what: str, value: Any, least: int = 1) -> int:
     Raises:
         BadOption: it is something else.
     """
-    if not is_finite(value) or not isinstance(value, int) or value < least:
+    number = finite(value)
+    if not isinstance(number, int) or number < least:
         raise BadOption(what, value, f"give a whole number from {least}")
-    return value
+    return number
 
 
 def text(what: str, value: Any) -> str:

@@ -68,4 +68,14 @@ def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
         why = describe(error, form=str)
         raise NotKept(f"{describe(message)} cannot be read again when it is written: {why}") from None
     assert packed.kind is not None
-    return Letter(to, packed.kind, bytes(packed.data), reason, 1, kept_at)
+    letter = Letter(to, packed.kind, bytes(packed.data), reason, 1, kept_at)
+    try:
+        msgspec.msgpack.encode(letter)
+    except UnicodeEncodeError as error:
+        raise NotKept(f"{describe(to)} cannot be written: {error}") from None
+    return letter
+
+
+def said(what: object) -> str:
+    """Return what an error, or whatever it is, says: a text that can be written, whatever is in it."""
+    return describe(what, form=str).encode(errors="replace").decode()

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal
 
 import msgspec
 
 from foundation.dead_letters.backlog import Backlog, Waiting
-from foundation.dead_letters.letter import Letter, NotKept, letter_for
+from foundation.dead_letters.letter import Letter, NotKept, letter_for, said
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.naming import own_name
 from foundation.options import above_zero, text, whole
@@ -197,7 +197,7 @@ class DeadLetters(Actor):
         """Keep a message."""
         try:
             to = self.runtime.name(request.to).key
-            letter = letter_for(to, request.message, describe(request.reason, form=str), self.runtime.clock.wall_time())
+            letter = letter_for(to, request.message, said(request.reason), self.runtime.clock.wall_time())
         except (NotKept, BadName) as error:
             raise Refuse(error) from error
         try:
@@ -281,53 +281,62 @@ class DeadLetters(Actor):
             self._failed(to, number, error, counts=True)
             return
         attempt = self._sent(to, message)
-        if attempt is None:
-            self._arrived(to, number)
-        else:
+        if isinstance(attempt, asyncio.Future):
             backlog.trying[number] = attempt
-            attempt.add_done_callback(lambda done: self.ref.cast(Tried(to, number, done)))
+            attempt.add_done_callback(self._hearing(to, number))
+        else:
+            self._ended(to, number, attempt)
 
-    def _sent(self, to: str, message: Any) -> asyncio.Future[Any] | None:
-        """Send a message; return how that ends, or None if it has arrived."""
+    def _sent(self, to: str, message: Any) -> asyncio.Future[Any] | CallError | None:
+        """Send a message; return how that ends: None if it has arrived."""
+        ref = self.runtime.whereis(to)
         if isinstance(message, Request):
             return self.runtime.name(to).call(message, self._timeout)
-        ref = self.runtime.whereis(to)
-        if ref is None or not has_room(ref):
-            return asyncio.ensure_future(self._wait_for_room(to, message))
-        ref.cast(message)
-        return None
-
-    async def _wait_for_room(self, to: str, message: Any) -> None:
-        ref = self.runtime.whereis(to)
         if ref is None:
-            raise NoProcess(self.runtime.name(to), message, "nobody holds this name")
-        full = MailboxFull(ref, message, ref.mailbox_statistics().capacity or 0)
-        if ref.kind.mailbox.overflow != "wait":
-            raise full
+            return NoProcess(self.runtime.name(to), message, "nobody holds this name")
+        if has_room(ref):
+            ref.cast(message)
+            return None
+        if ref.kind.mailbox.overflow == "wait":
+            return asyncio.ensure_future(self._wait_for_room(ref, message))
+        return _full(ref, message)
+
+    async def _wait_for_room(self, ref: Ref, message: Any) -> None:
         try:
             async with asyncio.timeout(self._timeout):
                 await ref.send(message)
         except TimeoutError:
-            raise full from None
+            raise _full(ref, message) from None
+
+    def _hearing(self, to: str, number: int) -> Callable[[asyncio.Future[Any]], None]:
+        def hear(attempt: asyncio.Future[Any]) -> None:
+            if not attempt.cancelled():
+                attempt.exception()  # it is not lost if this actor has ended meanwhile
+            self.ref.cast(Tried(to, number, attempt))
+
+        return hear
 
     @handle
     def tried(self, message: Tried) -> None:
         """Note whether a letter has arrived, and go on with the next."""
-        to, number = message.to, message.number
+        to, number, attempt = message.to, message.number, message.attempt
         backlog = self._backlogs.get(to) if isinstance(to, str) else None
-        if backlog is None or not isinstance(number, int) or backlog.trying.get(number) is not message.attempt:
+        if backlog is None or not isinstance(attempt, asyncio.Future) or backlog.trying.get(number) is not attempt:
             return
-        attempt = backlog.trying.pop(number)
+        del backlog.trying[number]
         if attempt.cancelled():
             backlog.pause()
             return
-        error = attempt.exception()
+        self._ended(to, number, attempt.exception())
+        self.deliver(Deliver(to))
+
+    def _ended(self, to: str, number: int, error: BaseException | None) -> None:
+        """Note whether a letter has arrived; who did not take it gets no more in this round."""
         if error is None or not worth_keeping(error):
             self._arrived(to, number)
         else:
-            backlog.pause()
+            self._backlogs[to].pause()
             self._failed(to, number, error, counts=not isinstance(error, MailboxFull))
-        self.deliver(Deliver(to))
 
     def _arrived(self, to: str, number: int) -> None:
         self._forget(to, number)
@@ -340,7 +349,7 @@ class DeadLetters(Actor):
             self._forget(to, number)
             return
         attempts = max(letter.attempts, self._backlogs[to].letters[number].attempts) + counts
-        reason = describe(error, form=str)
+        reason = said(error)
         if attempts >= self._attempts:
             self._give_up(to, number, attempts, reason)
             return
@@ -423,7 +432,7 @@ class DeadLetters(Actor):
         for one in asked:
             one.refuse(error)
         if self._outcomes:
-            text = describe(error, form=str)
+            text = said(error)
             self.runtime.events.emit(LettersNotWritten, letters=len(self._outcomes), error=text)
 
 
@@ -452,6 +461,10 @@ class _New:
         """Say that it is not."""
         if self._reply is not None:
             self._reply.fail(error)
+
+
+def _full(ref: Ref, message: Any) -> MailboxFull:
+    return MailboxFull(ref, message, ref.mailbox_statistics().capacity or 0)
 
 
 def has_room(ref: Ref) -> bool:
@@ -544,7 +557,7 @@ class DeadLetterQueue:
         except CallError as error:
             if not worth_keeping(error):
                 raise
-            return await self._keep(to, message, describe(error, form=str), tried)
+            return await self._keep(to, message, said(error), tried)
         return "delivered"
 
     async def _keep(self, to: str, message: Message | Request[Any], reason: str, tried: Ref | None) -> Literal["kept"]:

@@ -37,6 +37,7 @@ from foundation.protection import BreakerOptions, CircuitBreaker, RateLimit
 from foundation.registry import Directory
 from foundation.resources import Resource
 from supervision import IGNORE, Actor, Address, Runtime
+from supervision.messages import describe
 
 
 class Coordination:
@@ -125,10 +126,9 @@ class Foundation:
         infrastructure: InfrastructureProtocol | None = None,
         requires: Mapping[str, str] | None = None,
     ) -> None:
-        required = {name: parsed(name, version) for name, version in (requires or {}).items()}
-        for name in required:
-            if name not in PROTOCOLS:
-                raise IncompatibleProtocol(name, f"there is no such protocol; there are: {', '.join(PROTOCOLS)}")
+        if requires is not None and not isinstance(requires, Mapping):
+            raise IncompatibleProtocol("requires", f"{describe(requires)} is no mapping from protocols to versions")
+        required = {_protocol(name): parsed(name, version) for name, version in (requires or {}).items()}
         self.runtime = runtime
         self.registry: RegistryProtocol = registry or Directory.of(runtime)
         self.coordination: CoordinationProtocol = coordination or Coordination(runtime)
@@ -139,6 +139,12 @@ class Foundation:
     def versions(self) -> dict[str, str]:
         """Return the version of each protocol."""
         return {name: ".".join(map(str, getattr(self, name).protocol_version)) for name in PROTOCOLS}
+
+
+def _protocol(name: Any) -> str:
+    if not isinstance(name, str) or name not in PROTOCOLS:
+        raise IncompatibleProtocol(describe(name), f"there is no such protocol; there are: {', '.join(PROTOCOLS)}")
+    return name
 
 
 class Requirements(Actor):

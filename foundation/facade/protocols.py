@@ -16,6 +16,7 @@ from foundation.registry import Entry, Metadata
 from foundation.registry.query import Where
 from foundation.resources import Resource
 from supervision import Address, Call, Ref
+from supervision.messages import describe
 
 Version: TypeAlias = tuple[int, int]
 
@@ -132,9 +133,9 @@ def parsed(protocol: str, version: object) -> Version:
     """
     if isinstance(version, str):
         parts = version.split(".")
-        if len(parts) == 2 and all(part.isascii() and part.isdigit() for part in parts):
+        if len(parts) == 2 and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
             return int(parts[0]), int(parts[1])
-    raise IncompatibleProtocol(protocol, f"{version!r} is no version: write it as '1.0'")
+    raise IncompatibleProtocol(protocol, f"{describe(version)} is no version: write it as '1.0'")
 
 
 def check(protocol: str, implementation: object, required: Version | None) -> None:
@@ -153,7 +154,9 @@ def check(protocol: str, implementation: object, required: Version | None) -> No
     if missing:
         what = type(implementation).__name__
         raise IncompatibleProtocol(protocol, f"{what} is no implementation: it has no {', '.join(missing)}")
-    version: Version = implementation.protocol_version  # type: ignore[attr-defined]
+    version: Any = implementation.protocol_version  # type: ignore[attr-defined]
+    if not isinstance(version, tuple) or [type(part) for part in version] != [int, int]:
+        raise IncompatibleProtocol(protocol, f"protocol_version = {describe(version)} is not two whole numbers")
     if required is not None and (version[0] != required[0] or version[1] < required[1]):
         here, there = (".".join(map(str, one)) for one in (version, required))
         raise IncompatibleProtocol(protocol, f"the implementation is of version {here}, and {there} is required")

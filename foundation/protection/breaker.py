@@ -57,16 +57,16 @@ class BreakerOptions(msgspec.Struct, frozen=True):
     successes: int = 1
 
     def checked(self) -> BreakerOptions:
-        """Return these options.
+        """Return these options, with plain numbers.
 
         Raises:
             BadOption: a number makes no sense.
         """
-        for name in ("failures", "probes", "successes"):
-            whole(f"CircuitBreaker: {name}", getattr(self, name))
-        for name in ("window", "reset_after"):
-            above_zero(f"CircuitBreaker: {name}", getattr(self, name))
-        return self
+        numbers: dict[str, Any] = {}
+        for name in self.__struct_fields__:
+            check = above_zero if name in ("window", "reset_after") else whole
+            numbers[name] = check(f"CircuitBreaker: {name}", getattr(self, name))
+        return BreakerOptions(**numbers)
 
 
 class Breaker(msgspec.Struct, weakref=True, eq=False):

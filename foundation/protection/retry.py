@@ -96,7 +96,7 @@ class Retry(Guard):
             "wait_max": from_zero("Retry: wait_max", wait_max),
             "wait_jitter": from_zero("Retry: jitter", jitter),
         }
-        stamina = library("stamina", of="foundation.protection.Retry", extra="retry")
+        stamina = library("stamina", of="foundation.protection.Retry", extra="protection")
         self._caller: Any = stamina.AsyncRetryingCaller(timeout=None, **options)
 
     async def run(self, attempt: Attempt[T]) -> T:

@@ -34,7 +34,7 @@ from typing import Any
 
 import msgspec
 
-from foundation.options import is_finite
+from foundation.options import finite
 from foundation.registry.directory import Directory
 from foundation.registry.indexes import IndexKind
 from foundation.registry.metadata import values_at
@@ -172,4 +172,5 @@ class Discovery:
 
 def _numbers(entry: Entry, path: tuple[str, ...]) -> Iterator[float]:
     """Return the numbers at a path: whatever else is there is somebody's mistake, and no reason to fail others."""
-    return (float(value) for value in values_at(entry.metadata, path) if is_finite(value))
+    numbers = (finite(value) for value in values_at(entry.metadata, path))
+    return (number for number in numbers if number is not None)

@@ -62,6 +62,9 @@ class HashIndex:
 
     def change(self, id: Any, order: int, old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
         """Note that an entry has the values ``new`` instead of ``old``."""
+        if not old and len(new) == 1:  # as most do that come in
+            note(self.postings, new[0], id)
+            return
         for value in old:
             if value not in new:
                 strike(self.postings, value, id)
@@ -72,7 +75,8 @@ class HashIndex:
     def check(self, path: str, values: tuple[Any, ...]) -> None:
         """Make sure that values can be kept: whatever they raise when they are compared, they raise here."""
         for value in values:
-            self.postings.get(value)
+            if type(value) is not str:
+                self.postings.get(value)
 
 
 class OrderedIndex:

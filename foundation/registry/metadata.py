@@ -30,17 +30,19 @@ def checked(metadata: Any) -> Any:
         BadMetadata: it is neither a mapping with text keys nor a frozen struct, or a field is not of its declared type;
             or there is something in it that nobody can rely on: that can be changed, or raises when it is looked at.
     """
+    plain = _plain.get(type(metadata))
+    if plain is not None and tuple(map(type, plain.values(metadata))) in plain.seen:
+        return metadata
     try:
-        return _checked(metadata)
+        return _checked(metadata, plain)
     except BadMetadata:
         raise
     except Exception as error:
         raise BadMetadata("metadata", metadata, f"looking at it raises {describe(error)}") from None
 
 
-def _checked(metadata: Any) -> Any:
+def _checked(metadata: Any, plain: _Plain | None = None) -> Any:
     kind = type(metadata)
-    plain = _plain.get(kind)
     if plain is None:
         if isinstance(metadata, Mapping):
             if not all(isinstance(name, str) for name in metadata):
@@ -49,8 +51,6 @@ def _checked(metadata: Any) -> Any:
         if not isinstance(metadata, msgspec.Struct):
             raise BadMetadata("metadata", metadata, "give a frozen msgspec.Struct or a mapping")
         plain = _plain[kind] = _Plain(kind)
-    if tuple(map(type, plain.values(metadata))) in plain.seen:
-        return metadata
     if not kind.__struct_config__.frozen:
         raise BadMetadata("metadata", metadata, f"readers share it: declare {kind.__name__} with frozen=True")
     frozen("metadata", metadata)

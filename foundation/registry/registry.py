@@ -11,7 +11,7 @@ import msgspec
 
 from foundation.keys import usable
 from foundation.naming import own_name
-from foundation.options import above_zero
+from foundation.options import above_zero, whole
 from foundation.registry.directory import Directory
 from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
 from foundation.registry.indexes import KINDS, IndexKind
@@ -262,7 +262,11 @@ class Registry(Actor):
 
     def _registered(self, request: Register) -> Entry:
         key, ref = usable(_KEY, request.key), request.ref
-        if not isinstance(ref, Ref) or ref.runtime is not self._here:
+        try:
+            watched = ref in self._watched
+        except TypeError:  # it cannot be hashed, and so is no Ref
+            watched = False
+        if not watched and (not isinstance(ref, Ref) or ref.runtime is not self._here):
             raise BadOption("register: ref", ref, "give the Ref of an actor of this runtime")
         if not ref.alive:
             raise NoProcess(ref, request, f"it has ended: {ref.reason}")
@@ -277,9 +281,11 @@ class Registry(Actor):
         if self._limited:
             self._make_sure_of_room(entry, holder)
         if holder is not None:
+            tables.check(entry)
             self._remove(holder)
+            watched = ref in self._watched
         tables.put(None, entry)
-        if ref not in self._watched:
+        if not watched:
             self._watched[ref] = self.monitor(ref)
         if self._listeners:
             self._news.append(Registered(self._called, entry))
@@ -290,6 +296,8 @@ class Registry(Actor):
         if not held:
             raise KeyNotFound(request.key, request.ref)
         news = [msgspec.structs.replace(old, metadata=changed(old.metadata, request.changes)) for old in held]
+        for new in news[1:]:
+            self._tables.check(new)
         for old, new in zip(held, news, strict=True):
             self._tables.put(old, new)
             self._tell(Updated, new, old)
@@ -321,11 +329,12 @@ class Registry(Actor):
                 one = self._writes.get(type(write))
                 if one is None:
                     raise BadOption("batch: write", write, "give Register, Update and Unregister")
-                results.append(self._done(one, write))
-            except _REFUSALS as error:
+                results.append(one(write))
+            except Exception as error:
+                refusal = self._refusal(write, error)
                 if not partial:
-                    return results, {place: error}
-                results.append(error)
+                    return results, {place: refusal}
+                results.append(refusal)
         return results, {}
 
     def _take_back(self, writes: Sequence[Any], news: int) -> None:
@@ -350,9 +359,9 @@ class Registry(Actor):
     def _written(self, write: Callable[[R], Any], request: R) -> Any:
         """Do a write, and see to it that it is published, and then answered."""
         try:
-            answer = self._done(write, request)
-        except _REFUSALS as error:
-            raise Refuse(error) from error
+            answer = write(request)
+        except Exception as error:
+            raise Refuse(self._refusal(request, error)) from error
         if not self.has_waiting():
             self._publish()
             return answer
@@ -361,21 +370,18 @@ class Registry(Actor):
         self._publish_soon()
         return None
 
-    def _done(self, write: Callable[[R], Any], request: R) -> Any:
-        """Do a write.
+    def _refusal(self, request: Any, error: Exception) -> Exception:
+        """Return the error with which a write is refused.
 
         Raises:
-            BadOption: something in it raises when it is compared or hashed; nothing has changed.
+            Exception: that error itself, if it came in the middle of a change: it is a defect, and the next incarnation
+                begins with what was published.
         """
-        try:
-            return write(request)
-        except _REFUSALS:
-            raise
-        except Exception as error:
-            if self._tables.changing:  # a defect: the next incarnation begins with what was published
-                raise
-            remedy = f"give what can be compared and hashed: it raises {describe(error)}"
-            raise BadOption("registry: write", request, remedy) from error
+        if isinstance(error, _REFUSALS):
+            return error
+        if self._tables.changing:
+            raise error
+        return BadOption("registry: write", request, f"give what can be compared and hashed: it raises {_named(error)}")
 
     def _set_limits(self, limits: SetLimits) -> None:
         self._limits = limits
@@ -432,6 +438,10 @@ class Registry(Actor):
             self.demonitor(self._watched.pop(ref), flush=True)
 
 
+def _named(error: Exception) -> str:
+    return f"{type(error).__name__}: {describe(error, form=str)}"
+
+
 def _listeners(listeners: object) -> tuple[str | Address, ...]:
     if isinstance(listeners, (str, Address)):
         return (listeners,)
@@ -459,6 +469,4 @@ def _index_kinds(indexes: object) -> dict[str, IndexKind]:
 
 
 def _most(name: str, most: object) -> int | None:
-    if most is not None and (not isinstance(most, int) or isinstance(most, bool) or most < 0):
-        raise BadOption(f"Registry: {name}", most, "give a whole number from 0, or None for no limit")
-    return most
+    return None if most is None else whole(f"Registry: {name}", most, 0)

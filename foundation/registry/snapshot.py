@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from foundation.keys import trouble, usable
+from foundation.options import finite
 from foundation.registry.errors import BadQuery, NotIndexed
 from foundation.registry.indexes import OrderedIndex, comparable, family
 from foundation.registry.metadata import values_at
@@ -234,7 +235,8 @@ class Snapshot:
 
 
 def _asked(where: Where, order_by: object, limit: object) -> Query:
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 0):
+    most = 0 if limit is None else finite(limit)
+    if not isinstance(most, int) or most < 0:
         raise BadQuery("limit", limit, "give a whole number from 0, or None for all")
     if order_by is not None and not isinstance(order_by, str):
         raise BadQuery("order_by", order_by, "give the path of a field, such as 'resources.memory'")

@@ -121,6 +121,15 @@ class Tables:
 
     # -- changes -----------------------------------------------------------------------------------------------------
 
+    def check(self, entry: Entry) -> None:
+        """Make sure that an entry can be put.
+
+        Raises:
+            BadMetadata: a value cannot be in an index.
+        """
+        for path, names, index in self._fields:
+            index.check(path, indexed_values(entry.metadata, names))
+
     def put(self, old: Entry | None, new: Entry | None) -> None:
         """Put an entry in the place of another one of the same key, actor and order.
 

@@ -6,7 +6,7 @@ from enum import IntEnum
 
 import msgspec
 
-from foundation.options import above_zero, is_finite
+from foundation.options import above_zero, finite
 from supervision.errors import BadOption
 
 
@@ -34,17 +34,17 @@ class Limit(msgspec.Struct, frozen=True):
     relief: float = 0.05
 
     def checked(self, name: str) -> Limit:
-        """Return this limit.
+        """Return this limit, with plain numbers.
 
         Raises:
             BadOption: its numbers make no sense.
         """
-        above_zero(f"limit of {name}: most", self.most)
+        most = above_zero(f"limit of {name}: most", self.most)
         marks = (self.moderate, self.severe, self.relief)
-        right = all(map(is_finite, marks)) and 0 < self.moderate <= self.severe and 0 <= self.relief < self.moderate
-        if not right:
+        moderate, severe, relief = (finite(mark) for mark in marks)
+        if moderate is None or severe is None or relief is None or not 0 <= relief < moderate <= severe:
             raise BadOption(f"limit of {name}: marks", marks, "moderate is at most severe, and relief below both")
-        return self
+        return Limit(most, moderate, severe, relief)
 
     def level(self, used: float, before: Level) -> Level:
         """Return the level for a use, given what it was before.
