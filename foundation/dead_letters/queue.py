@@ -33,10 +33,10 @@ from supervision import (
 )
 from supervision.errors import BadName, BadOption
 from supervision.events import Event, Registered, Subscription
-from supervision.messages import describe
+from supervision.messages import SystemRequest, describe
 from supervision.reasons import ExitReason
 
-#: How many messages without an answer are delivered before others get their turn.
+#: How many letters are looked at before others get their turn.
 _AT_ONCE = 64
 
 
@@ -67,6 +67,13 @@ class Tried(Message, frozen=True):
     attempt: Any
 
 
+class Heard(SystemRequest[None], frozen=True):
+    """To a receiver, behind a message without an answer: it is answered when that was handled."""
+
+    def carry_out(self, actor: Actor) -> None:
+        """Do nothing: what came before is done."""
+
+
 class Deliver(Message, frozen=True):
     """To itself: go on with what waits for a receiver."""
 
@@ -95,8 +102,8 @@ class DeadLetters(Actor):
     gone, gets no more until the next round; those that were tried least often go first then.
 
     A request is delivered when it was answered, with whatever the receiver says; until then it is tried again, so that
-    it may arrive twice: receivers must not mind. A message without an answer is delivered when its receiver lives and
-    has room for it. It is named ``dead_letters`` unless started with another name.
+    it may arrive twice: receivers must not mind. A message without an answer is delivered when it was handled: however
+    long that takes, the next one waits for it. It is named ``dead_letters`` unless started with another name.
 
     If the store does not take what is to be written, as the disk is full, say, whoever wanted to have a message kept
     gets that error. What became of letters is written later, and told as a `LettersNotWritten` event.
@@ -287,8 +294,8 @@ class DeadLetters(Actor):
         else:
             self._ended(to, number, attempt)
 
-    def _sent(self, to: str, message: Any) -> asyncio.Future[Any] | CallError | None:
-        """Send a message; return how that ends: None if it has arrived."""
+    def _sent(self, to: str, message: Any) -> asyncio.Future[Any] | CallError:
+        """Send a message; return how that ends."""
         ref = self.runtime.whereis(to)
         if isinstance(message, Request):
             return self.runtime.name(to).call(message, self._timeout)
@@ -296,7 +303,7 @@ class DeadLetters(Actor):
             return NoProcess(self.runtime.name(to), message, "nobody holds this name")
         if has_room(ref):
             ref.cast(message)
-            return None
+            return ref.call(Heard(), None)
         if ref.kind.mailbox.overflow == "wait":
             return asyncio.ensure_future(self._wait_for_room(ref, message))
         return _full(ref, message)
@@ -307,6 +314,7 @@ class DeadLetters(Actor):
                 await ref.send(message)
         except TimeoutError:
             raise _full(ref, message) from None
+        await ref.call(Heard(), None)
 
     def _hearing(self, to: str, number: int) -> Callable[[asyncio.Future[Any]], None]:
         def hear(attempt: asyncio.Future[Any]) -> None:

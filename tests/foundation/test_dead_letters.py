@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
 from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
-from foundation.events import LetterGivenUp
+from foundation.dead_letters.queue import Deliver, Keep
+from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.readings import readings_of
-from foundation.store import Store
-from supervision import Actor, ChildSpec, Message, Refuse, Request, Runtime, Supervisor, handle
+from foundation.store import Database, NoTable, NotWritten, Store
+from foundation.store.messages import Flush
+from supervision import (
+    Actor,
+    Call,
+    ChildSpec,
+    Mailbox,
+    Message,
+    Ref,
+    Refuse,
+    Request,
+    Runtime,
+    Supervisor,
+    handle,
+)
 from supervision.errors import BadOption, UnhandledMessage
-from supervision.testing import EventLog, advance
+from supervision.testing import EventLog, advance, settled
 
 
 class Order(Request[str], frozen=True):
@@ -221,3 +236,350 @@ async def test_what_cannot_be_kept_is_refused(queue: DeadLetterQueue, message: A
 def test_options_that_make_no_sense_are_named(option: str) -> None:
     with pytest.raises(BadOption, match=option):
         DeadLetters(**{option: 0})  # type: ignore[arg-type]
+
+
+# -- a backlog, at its receiver's pace -------------------------------------------------------------------------------
+
+
+class Slow(Actor):
+    """Takes its time for each order."""
+
+    mailbox: ClassVar[Mailbox] = Mailbox()
+    takes = 0.9
+
+    def __init__(self, log: list[str]) -> None:
+        self.log = log
+
+    @handle
+    async def order(self, request: Order) -> str:
+        """Do it; some never are, and some end it."""
+        if request.how == "never":
+            await self.runtime.sleep(10_000.0)
+        if request.how == "deadly" and request.text not in self.log:
+            self.log.append(request.text)
+            self.ref.kill()
+        await self.runtime.sleep(self.takes)
+        self.log.append(request.text)
+        return "done"
+
+    @handle
+    async def news(self, message: News) -> None:
+        """Note it, after a while."""
+        await self.runtime.sleep(self.takes)
+        self.log.append(message.text)
+
+
+class Narrow(Slow):
+    """Has room for two."""
+
+    mailbox = Mailbox(capacity=2)
+
+
+class Refusing(Slow):
+    """Has room for two, and refuses more."""
+
+    mailbox = Mailbox(capacity=2, overflow="refuse")
+
+
+class Dropping(Slow):
+    """Has room for two, and drops more."""
+
+    mailbox = Mailbox(capacity=2, overflow="drop_newest")
+
+
+async def kept(queue: DeadLetterQueue, *messages: Any) -> None:
+    """Send messages that nobody can take yet."""
+    await asyncio.gather(*(queue.send("shop", message) for message in messages))
+
+
+def whereis(runtime: Runtime, name: str = "dead_letters") -> Ref:
+    """Return the holder of a name."""
+    ref = runtime.whereis(name)
+    assert ref is not None
+    return ref
+
+
+async def pass_time(queue: DeadLetterQueue, seconds: int, until: Any = None) -> None:
+    """Let time pass, and what is written be written."""
+    for _ in range(seconds):
+        await advance(1.0)
+        for _ in range(3):
+            await queue._database.address.call(Flush(), timeout=None)
+            await advance(0.0)
+        if until is not None and until():
+            return
+
+
+async def test_a_healthy_receiver_gets_all_of_its_backlog(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    """Each letter has a time-out of its own: a hundred of a second each, with two seconds of patience."""
+    log: list[str] = []
+    await kept(queue, *(Order(str(n)) for n in range(100)))
+    await runtime.spawn(Slow, log, name="shop")
+    await pass_time(queue, 120, lambda: not queue.waiting())
+    assert log == [str(n) for n in range(100)]
+    assert queue.given_up() == queue.waiting() == {}
+
+
+async def test_a_window_of_letters_may_be_on_their_way(wall: Runtime, tmp_path: Path) -> None:
+    await wall.spawn(Store, tmp_path / "s.db", ["dead_letters"], name="store")
+    await wall.spawn(DeadLetters, window=3, name="dead_letters")
+    queue, log = DeadLetterQueue(wall), list[str]()
+    await kept(queue, *(Order(str(n)) for n in range(10)))
+    shop = await wall.spawn(Slow, log, name="shop")
+    await settled(wall)
+    assert shop.mailbox_statistics().length == 2, "and one is being handled"
+    await pass_time(queue, 30, lambda: not queue.waiting())
+    assert sorted(log, key=int) == [str(n) for n in range(10)]
+
+
+async def test_a_letter_that_is_never_answered_holds_up_nobody_else_for_long(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    log: list[str] = []
+    await kept(queue, Order("poison", "never"), *(Order(str(n)) for n in range(5)))
+    shop = await runtime.spawn(Slow, log, name="shop")
+    await pass_time(queue, 4)
+    attempts = Counter(letter.attempts for letter in queue.waiting().values())
+    assert attempts == {1: 5, 2: 1}, "who does not answer gets no more in this round"
+    shop.kill()
+    await runtime.spawn(Slow, log, name="shop")
+    await pass_time(queue, 60, lambda: queue.given_up() and not queue.waiting())
+    assert log == [str(n) for n in range(5)]
+    assert [letter.message.text for letter in queue.given_up().values()] == ["poison"]
+
+
+async def test_a_receiver_that_ends_gets_the_rest_when_it_is_back(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    log: list[str] = []
+    await kept(queue, Order("a"), Order("b", "deadly"), Order("c"), News("d"))
+    await runtime.spawn(Supervisor, [ChildSpec("shop", Slow, (log,), name="shop")], max_restarts=10)
+    await pass_time(queue, 60, lambda: not queue.waiting())
+    assert log == ["a", "b", "c", "d", "b"]
+    assert queue.given_up() == {}
+
+
+async def test_letters_go_out_on_behalf_of_nobody(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    """Whoever asks for a redelivery, and has little time, lends none of its deadline to the letters."""
+    log: list[str] = []
+    await runtime.spawn(Shop, log, name="shop")
+    await queue.send("shop", Order("slow", "slow"), timeout=0.1)
+    await kept(queue, *(Order(str(n)) for n in range(3)))
+    shop = whereis(runtime, "shop")
+    shop.kill()
+    await queue._database.transact(_delete_first)
+    slow: list[str] = []
+    await settled(runtime)
+    assert await whereis(runtime).call(_redeliver(), timeout=0.5) == 0
+    await runtime.spawn(Slow, slow, name="shop")
+    await pass_time(queue, 10, lambda: not queue.waiting())
+    assert log + slow == ["0", "1", "2"]
+
+
+async def _delete_first(tx: Any) -> None:
+    tx.delete("dead_letters", 1)
+
+
+def _redeliver() -> Any:
+    from foundation.dead_letters.queue import Redeliver
+
+    return Redeliver("nobody")
+
+
+@pytest.mark.parametrize("kind", [Slow, Narrow, Refusing, Dropping])
+async def test_messages_without_an_answer_wait_for_room(
+    runtime: Runtime, queue: DeadLetterQueue, kind: type[Slow]
+) -> None:
+    log: list[str] = []
+    await kept(queue, *(News(str(n)) for n in range(100)))
+    shop = await runtime.spawn(kind, log, name="shop")
+    await pass_time(queue, 600, lambda: not queue.waiting())
+    await advance(100.0)
+    assert log == [str(n) for n in range(100)], "none is lost, and none is given up"
+    assert queue.given_up() == {}
+    if kind is not Slow:
+        for n in range(3):
+            shop.cast(News(str(n)))
+            await settled_for(2)
+        assert await queue.send("shop", News("more")) == "kept", "there is no room"
+
+
+async def test_a_message_is_delivered_when_it_was_handled(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    log: list[str] = []
+    await kept(queue, *(News(text) for text in "abcd"))
+    stuck = await runtime.spawn(Narrow, log, name="shop")
+    for _ in range(3):
+        stuck.cast(Order("x", "never"))
+        await settled_for(2)
+    await pass_time(queue, 40)
+    assert {letter.attempts for letter in queue.waiting().values()} == {1}, "it has no room"
+    stuck.kill()
+    stuck = await runtime.spawn(Slow, log, name="shop")
+    stuck.cast(Order("x", "never"))
+    await pass_time(queue, 40)
+    assert len(queue.waiting()) == 4
+    stuck.kill()
+    await runtime.spawn(Slow, log, name="shop")
+    await pass_time(queue, 30, lambda: not queue.waiting())
+    assert sorted(log) == ["a", "b", "c", "d"], "those that somebody had died with come last"
+
+
+async def test_an_attempt_that_is_cancelled_costs_nothing(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    log: list[str] = []
+    await kept(queue, Order("a"))
+    await runtime.spawn(Slow, log, name="shop")
+    await settled_for(5)
+    for attempt in backlogs(runtime)["shop"].trying.values():
+        attempt.cancel()
+    await pass_time(queue, 30, lambda: not queue.waiting())
+    assert log[-1] == "a"
+
+
+def backlogs(runtime: Runtime) -> Any:
+    """Return what waits, as the actor knows it."""
+    cell: Any = whereis(runtime)
+    return cell.actor._backlogs
+
+
+async def test_letters_that_somebody_takes_out_of_the_table_are_not_missed(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    log: list[str] = []
+    await kept(queue, Order("a", "never"), Order("b"))
+
+    async def delete(tx: Any) -> None:
+        tx.delete("dead_letters", 1)
+        tx.delete("dead_letters", 2)
+
+    await runtime.spawn(Slow, log, name="shop")
+    await settled(runtime)
+    await queue._database.transact(delete)
+    await pass_time(queue, 30)
+    assert (backlogs(runtime), queue.waiting(), queue.given_up(), log) == ({}, {}, {}, [])
+    await kept(queue, Order("c", "never"))
+    await queue._database.transact(lambda tx: _forget(tx, 3))
+    await advance(2000.0)
+    await settled(runtime)
+    assert backlogs(runtime) == {}
+
+
+async def _forget(tx: Any, number: int) -> None:
+    tx.delete("dead_letters", number)
+
+
+# -- a disk that does not take it, and senders that leave ------------------------------------------------------------
+
+
+async def test_a_full_disk_refuses_new_letters_and_forgets_no_old_one(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log, told = list[str](), EventLog(runtime, LettersNotWritten)
+    await kept(queue, Order("a"), Order("b"))
+
+    async def full(self: Any, *args: Any, **options: Any) -> Any:
+        raise NotWritten("the disk is full")
+
+    actor = whereis(runtime)
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "transact", full)
+        with pytest.raises(NotWritten):
+            await queue.send("elsewhere", News("x"))
+        with pytest.raises(NotWritten):
+            await queue.purge()
+        actor.cast(Keep("elsewhere", News("x"), "cast"))
+        await runtime.spawn(Slow, log, name="shop")
+        await pass_time(queue, 30)
+    assert log == ["a", "b"], "they are delivered all the same"
+    assert whereis(runtime) is actor
+    assert [event.letters for event in told.of(LettersNotWritten)][-1] == 2
+    await pass_time(queue, 15, lambda: not queue.waiting())
+    assert queue.waiting() == {}
+    assert log == ["a", "b"], "and once"
+
+
+async def test_who_leaves_before_its_letter_is_written_leaves_nothing(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    actor: Any = whereis(runtime)
+    calls: list[Call[int]] = [actor.call(Keep("shop", News(str(n)), "why"), timeout=None) for n in range(100)]
+    for call in calls[1:]:
+        call.cancel()
+    assert await calls[0] == 1
+    actor.cast(Keep("shop", News("cast"), "why"))
+    await until(lambda: len(queue.waiting()) == 2)
+    assert not actor.deferred
+    late = actor.call(Keep("shop", News("late"), "why"), timeout=None)
+    actor.cast(Deliver("nobody"))
+    await settled_for(1)
+    late.cancel()
+    await pass_time(queue, 1)
+    assert not actor.deferred
+    assert whereis(runtime) is actor
+
+
+async def settled_for(turns: int) -> None:
+    """Let some turns of the loop pass."""
+    for _ in range(turns):
+        await advance(0.0)
+
+
+async def test_who_comes_while_its_letter_is_written_gets_it_at_once(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    gate = asyncio.get_running_loop().create_future()
+    transact = Database.transact
+
+    async def late(self: Any, *args: Any, **options: Any) -> Any:
+        await asyncio.shield(gate)
+        return await transact(self, *args, **options)
+
+    monkeypatch.setattr(Database, "transact", late)
+    sending = asyncio.ensure_future(queue.send("shop", Order("a")))
+    await settled_for(3)
+    await runtime.spawn(Slow, log, name="shop")
+    gate.set_result(None)
+    assert await sending == "kept"
+    await advance(1.5)
+    assert log == ["a"], "long before the next round"
+
+
+async def test_a_row_that_is_no_letter_is_told_and_stands_in_nobodys_way(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    log, told = list[str](), EventLog(runtime, LetterGivenUp)
+    await kept(queue, Order("a"), Order("b"))
+
+    async def spoil(tx: Any) -> None:
+        tx.put("dead_letters", 1, {"to": 5})
+        tx.put("dead_letters", "what is this", "no letter")
+
+    await queue._database.transact(spoil)
+    whereis(runtime).kill()
+    await settled(runtime)
+    await runtime.spawn(Shop, log, name="shop")
+    await until(lambda: queue.waiting() == {})
+    assert log == ["b"]
+    assert [(event.number, event.reason) for event in told.of(LetterGivenUp)] == [(1, "it cannot be read")]
+    assert await queue.purge() == 1
+
+
+async def test_a_store_without_the_table_is_told_at_the_start(wall: Runtime, tmp_path: Path) -> None:
+    await wall.spawn(Store, tmp_path / "s.db", ["other"], name="store")
+    with pytest.raises(Exception, match="dead_letters") as caught:
+        await wall.spawn(DeadLetters)
+    assert isinstance(caught.value.__cause__, NoTable)
+
+
+async def test_a_queue_whose_store_comes_later_waits_for_it(wall: Runtime, tmp_path: Path) -> None:
+    await wall.spawn(DeadLetters, interval=5.0, name="dead_letters")
+    queue, log = DeadLetterQueue(wall), list[str]()
+    with pytest.raises(NoTable):
+        await queue.send("shop", News("a"))
+    await wall.spawn(Store, tmp_path / "s.db", ["dead_letters"], name="store")
+    assert await queue.send("shop", News("b")) == "kept"
+    await wall.spawn(Shop, log, name="shop")
+    await pass_time(queue, 10, lambda: not queue.waiting())
+    assert log == ["b"]
+
+
+async def test_many_letters_are_written_at_once(runtime: Runtime, queue: DeadLetterQueue) -> None:
+    await kept(queue, *(News(str(n)) for n in range(1000)))
+    assert [letter.message.text for letter in queue.waiting().values()] == [str(n) for n in range(1000)]
+    assert queue._database.root.version < 100, "in few transactions"
