@@ -6,9 +6,11 @@ something, and has it taken back, whatever became of the code that asked for it.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Hashable
 from typing import Any
 
+from foundation.options import is_a
 from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, current_actor, handle
 
 
@@ -79,15 +81,15 @@ class Granter(Actor):
         for holder in grants.holders():
             self._watched[holder] = self.monitor(holder)
 
+    @abstractmethod
     def take_back(self, what: Any) -> None:
         """Take something back whose holder has ended."""
-        raise NotImplementedError
 
     @handle
     def watch(self, message: Watch) -> None:
         """Begin or cease to watch an actor."""
         ref = message.ref
-        if not isinstance(ref, Ref):
+        if not is_a(ref, Ref):
             return
         holds = bool(self._grants.of(ref))
         if holds and ref not in self._watched:
@@ -98,8 +100,8 @@ class Granter(Actor):
     @handle
     def ended(self, message: Down) -> None:
         """Take back what an actor has held, that has ended."""
-        ref = message.target
-        if isinstance(ref, Ref) and self._watched.get(ref) is message.monitor:
+        ref: Any = message.target
+        if is_a(ref, Ref) and self._watched.get(ref) is message.monitor:
             del self._watched[ref]
             for what in self._grants.of(ref):
                 self.take_back(what)

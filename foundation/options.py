@@ -15,6 +15,11 @@ from typing import Any
 from supervision.errors import BadOption
 
 
+def is_a(value: object, kind: Any) -> bool:
+    """Tell whether a value is of a class, or of one of several, without asking the value what it is."""
+    return issubclass(type(value), kind)
+
+
 def finite(value: object) -> float | None:
     """Return a number that can be counted with; None for what is none: a truth value, NaN, infinity, a huge one.
 
@@ -28,13 +33,13 @@ def finite(value: object) -> float | None:
         return None
 
 
-def _plain(value: object) -> float:
+def _plain(value: Any) -> float:
     """Return a number without whatever a class of somebody's own makes of it; NaN for what is none."""
-    if isinstance(value, bool):
+    if is_a(value, bool):
         return nan
-    if isinstance(value, int):
+    if is_a(value, int):
         return int.__add__(value, 0)
-    return float.__add__(value, 0.0) if isinstance(value, float) else nan
+    return float.__add__(value, 0.0) if is_a(value, float) else nan
 
 
 def above_zero(what: str, value: Any) -> float:
@@ -83,6 +88,6 @@ def text(what: str, value: Any) -> str:
     Raises:
         BadOption: it is something else.
     """
-    if not isinstance(value, str) or not value:
+    if not is_a(value, str) or not str.__len__(value):
         raise BadOption(what, value, "give a text that is not empty")
-    return value
+    return str.__str__(value)

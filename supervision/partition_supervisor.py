@@ -115,8 +115,9 @@ def number_of(key: Any) -> int:
         return crc32(key.encode(errors="surrogatepass"))
     if isinstance(key, Number):
         with suppress(TypeError, ValueError, OverflowError):
-            whole = int(key.real)  # type: ignore[attr-defined]
-            if whole == key:
+            number: Any = key
+            whole = int(number.real)
+            if whole == number:
                 return abs(whole)
     return abs(hash(key))
 

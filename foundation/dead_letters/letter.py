@@ -7,6 +7,7 @@ from typing import Any, Literal
 import msgspec
 
 from foundation.errors import Category, FoundationError
+from foundation.options import is_a
 from supervision import Message, Request
 from supervision.isolation import NotTransferable
 from supervision.isolation.frames import Packed, pack, unpack
@@ -57,7 +58,7 @@ def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
     Raises:
         NotKept: it is no message, or cannot be encoded.
     """
-    if not isinstance(message, (Message, Request)):
+    if not is_a(message, (Message, Request)):
         raise NotKept(f"{describe(message)} is no Message and no Request")
     try:
         packed = pack(message)

@@ -13,7 +13,7 @@ from foundation.dead_letters.backlog import Backlog, Waiting
 from foundation.dead_letters.letter import Letter, NotKept, letter_for, said
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.naming import own_name
-from foundation.options import above_zero, text, whole
+from foundation.options import above_zero, is_a, text, whole
 from foundation.readings import Reading
 from foundation.store import Database, Transaction
 from supervision import (
@@ -203,7 +203,7 @@ class DeadLetters(Actor):
     def keep(self, request: Keep) -> None:
         """Keep a message."""
         try:
-            to = self.runtime.name(request.to).key
+            to = _name(request.to)
             letter = letter_for(to, request.message, said(request.reason), self.runtime.clock.wall_time())
         except (NotKept, BadName) as error:
             raise Refuse(error) from error
@@ -217,7 +217,7 @@ class DeadLetters(Actor):
     @handle
     def redeliver(self, request: Redeliver) -> int:
         """Try again."""
-        if request.to is not None and not isinstance(request.to, str):
+        if request.to is not None and not is_a(request.to, str):
             raise Refuse(BadOption("redeliver: to", request.to, "give the name of a receiver, or None for all"))
         return sum(self._begin(to) for to in list(self._backlogs) if request.to in (None, to))
 
@@ -239,7 +239,7 @@ class DeadLetters(Actor):
     @handle
     def arrived(self, message: Arrived) -> None:
         """Deliver what waits for somebody who is there now."""
-        if isinstance(message.name, str) and message.name in self._backlogs:
+        if is_a(message.name, str) and message.name in self._backlogs:
             self._begin(message.name)
 
     @handle
@@ -268,7 +268,7 @@ class DeadLetters(Actor):
         """Let out as many letters as may be on their way."""
         to = message.to
         for _ in range(_AT_ONCE):
-            backlog = self._backlogs.get(to) if isinstance(to, str) else None
+            backlog = self._backlogs.get(to) if is_a(to, str) else None
             if backlog is None or len(backlog.trying) >= self._window:
                 return
             number = backlog.next()
@@ -327,9 +327,10 @@ class DeadLetters(Actor):
     @handle
     def tried(self, message: Tried) -> None:
         """Note whether a letter has arrived, and go on with the next."""
-        to, number, attempt = message.to, message.number, message.attempt
-        backlog = self._backlogs.get(to) if isinstance(to, str) else None
-        if backlog is None or not isinstance(attempt, asyncio.Future) or backlog.trying.get(number) is not attempt:
+        to, number = message.to, message.number
+        backlog = self._backlogs.get(to) if is_a(to, str) else None
+        attempt = None if backlog is None or not is_a(number, int) else backlog.trying.get(number)
+        if backlog is None or attempt is None or attempt is not message.attempt:
             return
         del backlog.trying[number]
         if attempt.cancelled():
@@ -475,6 +476,17 @@ def _full(ref: Ref, message: Any) -> MailboxFull:
     return MailboxFull(ref, message, ref.mailbox_statistics().capacity or 0)
 
 
+def _name(to: Any) -> str:
+    """Return the name of a receiver.
+
+    Raises:
+        BadName: this cannot be one.
+    """
+    if not is_a(to, str) or not str.__len__(to):
+        raise BadName("name", to, "a name is a string that is not empty")
+    return str.__str__(to)
+
+
 def has_room(ref: Ref) -> bool:
     """Tell whether there is room in a mailbox."""
     box = ref.mailbox_statistics()
@@ -550,9 +562,9 @@ class DeadLetterQueue:
             StoreError, NoProcess: it could not be delivered, and the store, or the queue, is not there to keep it.
             Exception: what the receiver refused the request with.
         """
-        if not isinstance(message, (Message, Request)):
+        if not is_a(message, (Message, Request)):
             raise NotKept(f"{describe(message)} is no Message and no Request")
-        address = self._runtime.name(to)
+        address = self._runtime.name(_name(to))
         tried = address.resolve()
         if not isinstance(message, Request):
             if tried is None or not has_room(tried):

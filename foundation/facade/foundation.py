@@ -33,6 +33,7 @@ from foundation.facade.protocols import (
     check,
     parsed,
 )
+from foundation.options import is_a
 from foundation.protection import BreakerOptions, CircuitBreaker, RateLimit
 from foundation.registry import Directory
 from foundation.resources import Resource
@@ -126,7 +127,7 @@ class Foundation:
         infrastructure: InfrastructureProtocol | None = None,
         requires: Mapping[str, str] | None = None,
     ) -> None:
-        if requires is not None and not isinstance(requires, Mapping):
+        if requires is not None and not is_a(requires, Mapping):
             raise IncompatibleProtocol("requires", f"{describe(requires)} is no mapping from protocols to versions")
         required = {_protocol(name): parsed(name, version) for name, version in (requires or {}).items()}
         self.runtime = runtime
@@ -142,9 +143,9 @@ class Foundation:
 
 
 def _protocol(name: Any) -> str:
-    if not isinstance(name, str) or name not in PROTOCOLS:
+    if not is_a(name, str) or name not in PROTOCOLS:
         raise IncompatibleProtocol(describe(name), f"there is no such protocol; there are: {', '.join(PROTOCOLS)}")
-    return name
+    return str(name)
 
 
 class Requirements(Actor):

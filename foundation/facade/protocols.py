@@ -11,6 +11,7 @@ from typing import Any, ClassVar, Protocol, TypeAlias, runtime_checkable
 
 from foundation.coordination import Barrier, Decision, Election, Lock, Rule
 from foundation.errors import Category, FoundationError, Severity
+from foundation.options import is_a
 from foundation.protection import BreakerOptions, CircuitBreaker, RateLimit
 from foundation.registry import Entry, Metadata
 from foundation.registry.query import Where
@@ -125,13 +126,13 @@ PROTOCOLS: Mapping[str, type[Any]] = {
 }
 
 
-def parsed(protocol: str, version: object) -> Version:
+def parsed(protocol: str, version: Any) -> Version:
     """Return a version from text such as ``"1.10"``. It is compared as numbers: 1.10 is later than 1.9.
 
     Raises:
         IncompatibleProtocol: it is no version.
     """
-    if isinstance(version, str):
+    if is_a(version, str):
         parts = version.split(".")
         if len(parts) == 2 and all(part.isascii() and part.isdigit() and len(part) < 10 for part in parts):
             return int(parts[0]), int(parts[1])
@@ -155,7 +156,7 @@ def check(protocol: str, implementation: object, required: Version | None) -> No
         what = type(implementation).__name__
         raise IncompatibleProtocol(protocol, f"{what} is no implementation: it has no {', '.join(missing)}")
     version: Any = implementation.protocol_version  # type: ignore[attr-defined]
-    if not isinstance(version, tuple) or [type(part) for part in version] != [int, int]:
+    if not is_a(version, tuple) or [type(part) for part in version] != [int, int]:
         raise IncompatibleProtocol(protocol, f"protocol_version = {describe(version)} is not two whole numbers")
     if required is not None and (version[0] != required[0] or version[1] < required[1]):
         here, there = (".".join(map(str, one)) for one in (version, required))

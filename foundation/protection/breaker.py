@@ -18,7 +18,7 @@ import msgspec
 from foundation.events import BreakerChanged
 from foundation.holder import Granter, Grants, current_holder
 from foundation.naming import own_name
-from foundation.options import above_zero, text, whole
+from foundation.options import above_zero, is_a, text, whole
 from foundation.protection.errors import CircuitOpen
 from foundation.protection.guard import Attempt, Guard
 from supervision import Message, Ref, Runtime, handle
@@ -299,7 +299,7 @@ class CircuitBreaker(Guard):
         classify: Classify = failed_if_raised,
         actor: str = "breakers",
     ) -> None:
-        if not isinstance(options, BreakerOptions):
+        if not is_a(options, BreakerOptions):
             raise BadOption("CircuitBreaker: options", options, "give BreakerOptions")
         self.name = text("CircuitBreaker: name", name)
         self._classify = classify

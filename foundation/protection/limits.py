@@ -46,6 +46,7 @@ class RateLimit(Guard):
     ) -> None:
         self._rate = above_zero("RateLimit: rate", rate)
         self._per = above_zero("RateLimit: per", per)
+        above_zero("RateLimit: rate / per", self._rate / self._per)
         self._keys = whole("RateLimit: keys", keys)
         self._key = key
         self._wait = wait

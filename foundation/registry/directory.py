@@ -6,6 +6,7 @@ from collections.abc import Hashable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from foundation.keys import trouble, usable
+from foundation.options import is_a
 from foundation.readings import Reading
 from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
 from foundation.registry.metadata import Metadata
@@ -192,7 +193,7 @@ class Directory:
             BatchFailed: one of them cannot be done, and so none was.
             NoProcess: no registry runs.
         """
-        if not isinstance(writes, Iterable):
+        if not is_a(writes, Iterable):
             raise BadOption("batch: writes", writes, "give Register, Update and Unregister")
         return self.address.call(Batch(tuple(writes), partial))
 

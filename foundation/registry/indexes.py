@@ -179,8 +179,9 @@ def comparable(value: Any) -> bool:
     """Tell whether a value has a place in the order of its like: what is not a number, or has no order, has none."""
     if isinstance(value, tuple):
         return all(map(comparable, value))
+    ordered: Any = _ORDERED
     try:
-        return isinstance(value, _ORDERED) and bool(value == value and not value < value)
+        return isinstance(value, ordered) and bool(value == value and not value < value)
     except Exception:
         return False
 

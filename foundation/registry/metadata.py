@@ -14,6 +14,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 import msgspec
 
 from foundation.keys import trouble
+from foundation.options import is_a
 from foundation.registry.errors import BadMetadata
 from supervision.messages import describe
 
@@ -90,7 +91,7 @@ def changed(metadata: Any, changes: Any) -> Any:
     Raises:
         BadMetadata: a field is not declared, or not of its declared type; or see `checked`.
     """
-    if not isinstance(changes, Mapping):
+    if not is_a(changes, Mapping):
         raise BadMetadata("changes", changes, "give a mapping from the names of fields to new values")
     try:
         return _changed(metadata, changes)

@@ -11,7 +11,7 @@ import msgspec
 
 from foundation.keys import usable
 from foundation.naming import own_name
-from foundation.options import above_zero, whole
+from foundation.options import above_zero, is_a, whole
 from foundation.registry.directory import Directory
 from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
 from foundation.registry.indexes import KINDS, IndexKind
@@ -95,7 +95,7 @@ class Registry(Actor):
         self._kinds = _index_kinds(indexes)
         if keys not in ("unique", "duplicate"):
             raise BadOption("Registry: keys", keys, "give 'unique' or 'duplicate'")
-        if metadata is not None and not (isinstance(metadata, type) and issubclass(metadata, msgspec.Struct)):
+        if metadata is not None and not (is_a(metadata, type) and issubclass(metadata, msgspec.Struct)):
             raise BadOption("Registry: metadata", metadata, "give a frozen msgspec.Struct class")
         self._unique = keys == "unique"
         self._metadata = metadata
@@ -172,7 +172,7 @@ class Registry(Actor):
     @handle
     def prepare(self, request: Prepare) -> Prepared:
         """Do the writes of a transaction, and wait for the decision on it."""
-        if not isinstance(request.writes, (list, tuple)):
+        if not is_a(request.writes, (list, tuple)):
             raise Refuse(BadOption("prepare: writes", request.writes, _WRITES))
         self._publish()
         self._tables.begin()
@@ -241,8 +241,8 @@ class Registry(Actor):
     @handle
     def ended(self, message: Down) -> None:
         """Remove the entries of an actor that has ended."""
-        ref = message.target
-        if not isinstance(ref, Ref) or self._watched.get(ref) is not message.monitor:
+        ref: Any = message.target
+        if not is_a(ref, Ref) or self._watched.get(ref) is not message.monitor:
             return
         del self._watched[ref]
         for entry in self._tables.of_ref(ref):
@@ -266,7 +266,7 @@ class Registry(Actor):
             watched = ref in self._watched
         except TypeError:  # it cannot be hashed, and so is no Ref
             watched = False
-        if not watched and (not isinstance(ref, Ref) or ref.runtime is not self._here):
+        if not watched and (not is_a(ref, Ref) or ref.runtime is not self._here):
             raise BadOption("register: ref", ref, "give the Ref of an actor of this runtime")
         if not ref.alive:
             raise NoProcess(ref, request, f"it has ended: {ref.reason}")
@@ -296,8 +296,6 @@ class Registry(Actor):
         if not held:
             raise KeyNotFound(request.key, request.ref)
         news = [msgspec.structs.replace(old, metadata=changed(old.metadata, request.changes)) for old in held]
-        for new in news[1:]:
-            self._tables.check(new)
         for old, new in zip(held, news, strict=True):
             self._tables.put(old, new)
             self._tell(Updated, new, old)
@@ -310,7 +308,7 @@ class Registry(Actor):
         return bool(held)
 
     def _batched(self, request: Batch) -> list[Any]:
-        if not isinstance(request.writes, (list, tuple)):
+        if not is_a(request.writes, (list, tuple)):
             raise BadOption("batch: writes", request.writes, _WRITES)
         news = len(self._news)
         self._tables.begin()
@@ -341,7 +339,7 @@ class Registry(Actor):
         """Forget what was noted beside the tables of writes that were undone."""
         del self._news[news:]
         for write in writes:
-            if isinstance(write, Register):
+            if is_a(write, Register):
                 self._unwatch(write.ref)
 
     def _put_meta(self, request: PutMeta) -> None:
@@ -442,14 +440,14 @@ def _named(error: Exception) -> str:
     return f"{type(error).__name__}: {describe(error, form=str)}"
 
 
-def _listeners(listeners: object) -> tuple[str | Address, ...]:
-    if isinstance(listeners, (str, Address)):
+def _listeners(listeners: Any) -> tuple[str | Address, ...]:
+    if is_a(listeners, (str, Address)):
         return (listeners,)
-    if not isinstance(listeners, Iterable):
+    if not is_a(listeners, Iterable):
         raise BadOption("Registry: listeners", listeners, "give names or addresses of actors")
-    every = tuple(listeners)
+    every: tuple[Any, ...] = tuple(listeners)
     for listener in every:
-        if not isinstance(listener, (str, Address)):
+        if not is_a(listener, (str, Address)):
             raise BadOption("Registry: listeners", listener, "give names or addresses of actors")
     return every
 

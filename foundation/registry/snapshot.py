@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Any
 
 from foundation.keys import trouble, usable
-from foundation.options import finite
+from foundation.options import finite, is_a
 from foundation.registry.errors import BadQuery, NotIndexed
 from foundation.registry.indexes import OrderedIndex, comparable, family
 from foundation.registry.metadata import values_at
@@ -92,7 +92,7 @@ class Snapshot:
             BadOption: no metadata can have such a value.
         """
         usable("find: value", value)
-        index = self.tables.indexes.get(field) if isinstance(field, str) else None
+        index = self.tables.indexes.get(field) if is_a(field, str) else None
         if index is None:
             raise NotIndexed(field, self.tables.indexes)
         path = tuple(field.split("."))
@@ -238,7 +238,7 @@ def _asked(where: Where, order_by: object, limit: object) -> Query:
     most = 0 if limit is None else finite(limit)
     if not isinstance(most, int) or most < 0:
         raise BadQuery("limit", limit, "give a whole number from 0, or None for all")
-    if order_by is not None and not isinstance(order_by, str):
+    if order_by is not None and not is_a(order_by, str):
         raise BadQuery("order_by", order_by, "give the path of a field, such as 'resources.memory'")
     return asked(where)
 

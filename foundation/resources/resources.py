@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from fractions import Fraction
-from math import isfinite
+from math import inf, isfinite
 from typing import Any, ClassVar, Literal, TypeVar, get_args
 
 import msgspec
@@ -27,7 +27,7 @@ import msgspec
 from foundation.events import MeasureFailed, PressureChanged
 from foundation.holder import Granter, Grants, current_holder
 from foundation.naming import own_name
-from foundation.options import above_zero, text
+from foundation.options import above_zero, is_a, text
 from foundation.protection.guard import Attempt, Guard
 from foundation.readings import Reading
 from foundation.resources.errors import Overloaded, ResourceExhausted
@@ -127,7 +127,7 @@ class Book:
         if limit is None:
             raise BadOption("resource", name, f"there are: {', '.join(self.limits) or 'none'}")
         taken = self._taken.get(name, 0) + _exact(amount)
-        if name not in self.measures and float(taken) > limit.most:
+        if name not in self.measures and _rounded(taken) > limit.most:
             raise ResourceExhausted(name, amount, self.used[name], limit.most)
         from_ = _REFUSED_FROM.get(priority)
         if from_ is not None and self.level >= from_:
@@ -201,7 +201,7 @@ class Book:
     def _use(self, name: str) -> float:
         measure = self.measures.get(name)
         if measure is None:
-            return float(self._taken.get(name, 0))
+            return _rounded(self._taken.get(name, 0))
         try:
             used = float(measure(self._runtime))
             if not isfinite(used):
@@ -270,7 +270,7 @@ class Resources(Granter):
         measures: Mapping[str, Measure] | None = None,
     ) -> None:
         self._interval = above_zero("Resources: interval", interval)
-        if not isinstance(limits, Mapping):
+        if not is_a(limits, Mapping):
             raise BadOption("Resources: limits", limits, "give a mapping from names to limits")
         self._limits = {text("Resources: limits", name): _limit(name, limit) for name, limit in limits.items()}
         self._measures = {**MEASURES, **(measures or {})}
@@ -321,7 +321,7 @@ class Resource(Guard):
     ) -> None:
         self.name = text("Resource: name", name)
         self._amount = above_zero("Resource: amount", amount)
-        if not isinstance(priority, str) or priority not in _PRIORITIES:
+        if not is_a(priority, str) or priority not in _PRIORITIES:
             raise BadOption("Resource: priority", priority, f"there are {', '.join(_PRIORITIES)}")
         self._priority: Priority = priority
         self._runtime = runtime
@@ -365,7 +365,7 @@ class Resource(Guard):
         if given is None:
             here = current_holder()
             return here if here is not None and here.runtime is self._runtime else None
-        if not isinstance(given, Ref) or given.runtime is not self._runtime:
+        if not is_a(given, Ref) or given.runtime is not self._runtime:
             raise BadOption("acquire: holder", given, "give the Ref of an actor of this runtime")
         return given
 
@@ -375,7 +375,7 @@ class Resource(Guard):
         Raises:
             BadOption: this is no token of this resource.
         """
-        if not isinstance(token, Token) or token.name != self.name or not isinstance(token.number, int):
+        if not is_a(token, Token) or token.name != self.name or not is_a(token.number, int):
             raise BadOption("release: token", token, f"give what was acquired of {self.name}")
         return self._book.give_back(token.number)
 
@@ -406,5 +406,12 @@ def _exact(amount: float) -> int | Fraction:
     return amount if isinstance(amount, int) else Fraction(amount)
 
 
+def _rounded(total: int | Fraction) -> float:
+    try:
+        return float(total)
+    except OverflowError:
+        return inf
+
+
 def _limit(name: str, limit: Any) -> Limit:
-    return (limit if isinstance(limit, Limit) else Limit(limit)).checked(name)
+    return (limit if is_a(limit, Limit) else Limit(limit)).checked(name)

@@ -140,6 +140,37 @@ async def test_a_killed_actor_holds_nothing_also_if_nobody_watches_at_that_momen
     assert work.used == 0
 
 
+@pytest.mark.parametrize("away", [False, True])
+async def test_what_a_killed_actor_held_comes_back_though_its_code_goes_on(platform: Runtime, away: bool) -> None:
+    """Also if nobody watches at that moment, as the watcher is being restarted."""
+    breaker, work = await opened(platform), Resource(platform, "work", amount=2)
+    gate = asyncio.get_running_loop().create_future()
+
+    async def stubborn() -> None:
+        while not gate.done():
+            try:
+                await asyncio.shield(gate)
+            except asyncio.CancelledError:
+                continue
+
+    for guard in (breaker, work):
+        caller = await platform.spawn(Caller, guard, stubborn)
+        caller.cast(Go())
+        await settled(platform)
+        with pytest.raises((CircuitOpen, ResourceExhausted)):
+            await guard.call(quick)
+        if away:
+            whereis(platform, "breakers").kill()
+            whereis(platform, "resources").kill()
+        caller.kill()
+        await advance(0.0)
+        assert await guard.call(quick) == "ok"
+    gate.set_result(None)
+    await advance(1.0)
+    assert breaker.state == "closed"
+    assert work.used == 0
+
+
 async def test_a_call_whose_coroutine_is_thrown_away_holds_nothing(platform: Runtime) -> None:
     breaker, bulkhead, work = await opened(platform), Bulkhead(1), Resource(platform, "work", amount=2)
     for guard in (breaker, bulkhead, work):
@@ -200,6 +231,7 @@ async def test_breakers_are_forgotten_when_nobody_needs_them(platform: Runtime) 
     await advance(120.0)
     gc.collect()
     assert len(known) == 1
+    assert known["user 1"].state == "open"
     assert kept.state == "open"
     probe = asyncio.ensure_future(kept.call(lambda: platform.sleep(1000.0)))
     await advance(0.1)
@@ -385,7 +417,9 @@ async def test_errors_of_attempts_that_nobody_waits_for_are_not_reported(runtime
 async def test_tokens_come_back_while_nobody_watches(platform: Runtime) -> None:
     work = Resource(platform, "work")
     token = await work.acquire(2)
+    assert work.limited
     whereis(platform, "resources").kill()
+    assert not work.limited
     with pytest.raises(NoProcess):
         await work.acquire()
     with pytest.raises(NoProcess):
@@ -421,6 +455,17 @@ async def test_fractions_add_up(platform: Runtime) -> None:
         for token in tokens:
             await work.release(token)
         assert work.used == 0.0
+
+
+async def test_huge_amounts_are_too_much(platform: Runtime) -> None:
+    work = Resource(platform, "other", priority="high")
+    await work.set_limit(1.7e308)
+    await work.acquire(1e308)
+    with pytest.raises(ResourceExhausted):
+        await work.acquire(1e308)
+    for rate, per in ((5e-324, 1e10), (1e308, 1e-308)):
+        with pytest.raises(BadOption, match="rate / per"):
+            RateLimit(rate, per)
 
 
 async def test_a_limit_can_be_taken_away_and_nothing_is_left_of_it(platform: Runtime) -> None:

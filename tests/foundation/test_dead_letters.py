@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import pytest
 
 from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
-from foundation.dead_letters.queue import Deliver, Keep
+from foundation.dead_letters.queue import Deliver, Keep, Redeliver, Tick
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.readings import readings_of
 from foundation.store import Database, NoTable, NotWritten, Store
@@ -226,7 +226,13 @@ class Unfit(Message, frozen=True):
     what: Any
 
 
-@pytest.mark.parametrize("message", [Unfit(object()), "text"])
+class Typed(Message, frozen=True):
+    """Is written, but cannot be read again if it is not what it says."""
+
+    n: int
+
+
+@pytest.mark.parametrize("message", [Unfit(object()), "text", Typed("no number")])  # type: ignore[arg-type]
 async def test_what_cannot_be_kept_is_refused(queue: DeadLetterQueue, message: Any) -> None:
     with pytest.raises(NotKept):
         await queue.send("shop", message)
@@ -360,28 +366,12 @@ async def test_a_receiver_that_ends_gets_the_rest_when_it_is_back(runtime: Runti
 async def test_letters_go_out_on_behalf_of_nobody(runtime: Runtime, queue: DeadLetterQueue) -> None:
     """Whoever asks for a redelivery, and has little time, lends none of its deadline to the letters."""
     log: list[str] = []
-    await runtime.spawn(Shop, log, name="shop")
-    await queue.send("shop", Order("slow", "slow"), timeout=0.1)
-    await kept(queue, *(Order(str(n)) for n in range(3)))
-    shop = whereis(runtime, "shop")
-    shop.kill()
-    await queue._database.transact(_delete_first)
-    slow: list[str] = []
-    await settled(runtime)
-    assert await whereis(runtime).call(_redeliver(), timeout=0.5) == 0
-    await runtime.spawn(Slow, slow, name="shop")
-    await pass_time(queue, 10, lambda: not queue.waiting())
-    assert log + slow == ["0", "1", "2"]
-
-
-async def _delete_first(tx: Any) -> None:
-    tx.delete("dead_letters", 1)
-
-
-def _redeliver() -> Any:
-    from foundation.dead_letters.queue import Redeliver
-
-    return Redeliver("nobody")
+    await runtime.spawn(Slow, log, name="shop")
+    assert await queue.send("shop", Order("a"), timeout=0.1) == "kept", "it takes longer"
+    assert await whereis(runtime).call(Redeliver("shop"), timeout=0.5) == 1
+    await pass_time(queue, 3, lambda: not queue.waiting())
+    assert queue.waiting() == {}
+    assert log == ["a", "a"]
 
 
 @pytest.mark.parametrize("kind", [Slow, Narrow, Refusing, Dropping])
@@ -405,10 +395,11 @@ async def test_messages_without_an_answer_wait_for_room(
 async def test_a_message_is_delivered_when_it_was_handled(runtime: Runtime, queue: DeadLetterQueue) -> None:
     log: list[str] = []
     await kept(queue, *(News(text) for text in "abcd"))
-    stuck = await runtime.spawn(Narrow, log, name="shop")
+    stuck = await runtime.spawn(Narrow, log)
     for _ in range(3):
         stuck.cast(Order("x", "never"))
         await settled_for(2)
+    runtime.register("shop", stuck)
     await pass_time(queue, 40)
     assert {letter.attempts for letter in queue.waiting().values()} == {1}, "it has no room"
     stuck.kill()
@@ -454,10 +445,36 @@ async def test_letters_that_somebody_takes_out_of_the_table_are_not_missed(
     await queue._database.transact(delete)
     await pass_time(queue, 30)
     assert (backlogs(runtime), queue.waiting(), queue.given_up(), log) == ({}, {}, {}, [])
-    await kept(queue, Order("c", "never"))
+    await queue.send("elsewhere", Order("c"))
     await queue._database.transact(lambda tx: _forget(tx, 3))
     await advance(2000.0)
     await settled(runtime)
+    assert backlogs(runtime) == {}
+    whereis(runtime, "shop").kill()
+    await kept(queue, *(Order(str(n)) for n in range(200)))
+    for number in range(4, 204):
+        await queue._database.transact(lambda tx, number=number: _forget(tx, number))
+    await runtime.spawn(Slow, log, name="shop")
+    await pass_time(queue, 2)
+    assert (backlogs(runtime), log) == ({}, [])
+
+
+async def test_what_is_too_old_is_given_up_also_in_the_middle_of_a_round(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log: list[str] = []
+    await kept(queue, Order("a"), Order("b"))
+    await runtime.spawn(Slow, log, name="shop")
+    await settled_for(5)
+    monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + 10_000.0)
+    whereis(runtime).cast(Keep("shop", Order("c"), "it is new"))
+    whereis(runtime).cast(Tick())
+    await pass_time(queue, 5, queue.given_up)
+    await pass_time(queue, 20, lambda: not queue.waiting())
+    assert log == ["a", "c"], "what is on its way is waited for"
+    assert [letter.message.text for letter in queue.given_up().values()] == ["b"]
+    whereis(runtime).kill()
+    await pass_time(queue, 2)
     assert backlogs(runtime) == {}
 
 
@@ -493,6 +510,23 @@ async def test_a_full_disk_refuses_new_letters_and_forgets_no_old_one(
     await pass_time(queue, 15, lambda: not queue.waiting())
     assert queue.waiting() == {}
     assert log == ["a", "b"], "and once"
+
+
+async def test_what_became_of_a_letter_that_is_gone_meanwhile_is_not_written(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await kept(queue, Order("a", "never"))
+    transact = Database.transact
+
+    async def gone(self: Any, *args: Any, **options: Any) -> Any:
+        monkeypatch.setattr(Database, "transact", transact)
+        await transact(self, lambda tx: _forget(tx, 1))
+        return await transact(self, *args, **options)
+
+    monkeypatch.setattr(Database, "transact", gone)
+    await runtime.spawn(Slow, [], name="shop")
+    await pass_time(queue, 5)
+    assert queue.waiting() == queue.given_up() == {}
 
 
 async def test_who_leaves_before_its_letter_is_written_leaves_nothing(runtime: Runtime, queue: DeadLetterQueue) -> None:

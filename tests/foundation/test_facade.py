@@ -91,6 +91,9 @@ async def test_implementations_are_injected(runtime: Runtime) -> None:
         ({"coordination": "0.9"}, "of version 1.0, and 0.9 is required"),
         ({"registry": "1"}, "'1' is no version: write it as '1.0'"),
         ({"registry": 1.1}, "1.1 is no version"),
+        (5, "5 is no mapping"),
+        ({5: "1.0"}, "no such protocol"),
+        ({"registry": "9" * 5000 + ".0"}, "is no version"),
         ({"storage": "1.0"}, "no such protocol; there are: registry, coordination, infrastructure"),
     ],
 )
@@ -111,6 +114,12 @@ async def test_versions_are_compared_as_numbers(runtime: Runtime) -> None:
 async def test_what_lacks_something_is_no_implementation(runtime: Runtime) -> None:
     with pytest.raises(IncompatibleProtocol, match="Infrastructure is no implementation: it has no lock, barrier"):
         Foundation(runtime, coordination=Infrastructure(runtime))  # type: ignore[arg-type]
+
+    class Odd(Directory):
+        protocol_version = "1.0"  # type: ignore[assignment]
+
+    with pytest.raises(IncompatibleProtocol, match=r"protocol_version = '1\.0' is not two whole numbers"):
+        Foundation(runtime, registry=Odd(runtime.name("r")))  # type: ignore[arg-type]
 
 
 async def test_a_tree_can_require_versions(runtime: Runtime, expect_crash: Any) -> None:

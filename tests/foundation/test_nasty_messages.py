@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Awaitable, Callable, Iterator
+from datetime import UTC, datetime
 from decimal import Decimal
+from fractions import Fraction
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -32,10 +34,12 @@ from foundation.registry import (
     BadMetadata,
     BadQuery,
     Directory,
+    Discovery,
     Entry,
     Field,
     KeyTaken,
     PartitionedDirectory,
+    PartitionedRegistry,
     Register,
     Registry,
 )
@@ -103,6 +107,14 @@ class Liar(int):
         raise RuntimeError("no <")
 
 
+class Faceless:
+    """Does not say what it is."""
+
+    @property
+    def __class__(self) -> Any:
+        raise RuntimeError("no class")
+
+
 def nested(depth: int) -> Any:
     """Return an empty tuple in tuples."""
     value: Any = ()
@@ -148,6 +160,7 @@ NASTY: list[Any] = [
     Twin(),
     Everything(),
     Liar(3),
+    Faceless(),
     iter([1]),
     Exception(Evil()),
     print,
@@ -186,7 +199,7 @@ class Shop(Actor):
         """Listen."""
 
 
-SERVICES = {
+SERVICES: dict[str, tuple[Any, ...]] = {
     "registry": (Registry, ({"a": "hash", "n": "ordered"},)),
     "many": (Registry, ({"a": "hash", "n": "ordered"},), {"keys": "duplicate", "max_bytes": 10**9}),
     "resources": (Resources, ({"work": 10},)),
@@ -335,10 +348,11 @@ async def test_readers_are_told_what_is_wrong_with_their_question(runtime: Runti
     await directory.register(Twin(), idle)
     await directory.put_meta("m", [1, [2]])
     assert directory.meta("m") == (1, (2,)), "nobody can change it"
-    for key in ([], Evil(), Twin()):
+    unusable: list[Any] = [[], Evil(), Twin()]
+    for key in unusable:
         with pytest.raises(BadOption):
             directory.lookup(key)
-    for key in ([], Evil(), math.nan):
+    for key in (*unusable[:2], math.nan):
         for read in (directory.lookup_all, directory.root.lookup, parts.lookup, directory.meta):
             with pytest.raises(BadOption):
                 read(key)
@@ -359,7 +373,9 @@ async def test_a_batch_with_something_nasty_in_it_is_refused_as_a_whole(
     runtime: Runtime, services: dict[str, Ref], name: str
 ) -> None:
     directory, idle = Directory.of(runtime, name), await runtime.spawn(Idle)
-    await directory.register(Twin(), idle)
+    await directory.register(Twin(), idle, {"a": Twin()})
+    with pytest.raises(BadOption, match="give what can be compared"):
+        await directory.register("other", idle, {"a": Twin()})
     for key in (Twin(), Evil()):
         with pytest.raises(Exception, match="nothing was changed: item 1"):
             await directory.batch([Register("a", idle, {}), Register(key, idle, {})])
@@ -388,7 +404,7 @@ MAKERS: dict[str, Any] = {
     "RetryBudget.window": lambda it: RetryBudget(window=it),
     "Resources": Resources,
     "Resources.limits": lambda it: Resources({"a": it}),
-    "Resources.names": lambda it: Resources({it: 1} if isinstance(it, str) else {1: it}),
+    "Resources.names": lambda it: Resources({it: 1} if type(it) is str else {1: it}),  # type: ignore[dict-item]
     "Resources.limit": lambda it: Resources({"a": Limit(1, severe=it)}),
     "Resources.interval": lambda it: Resources({}, interval=it),
     "Resources.measures": lambda it: Resources({}, measures={"a": it}),
@@ -434,12 +450,12 @@ async def test_arguments_are_right_or_named(runtime: Runtime, services: dict[str
     for name, call in calls.items():
         answers = [await answered(call(nasty)) for nasty in NASTY]
         refused = [answer for answer in answers if isinstance(answer, Exception)]
-        expected = (SpecError, NotKept, BadMetadata, LookupError)
+        expected: tuple[type[Exception], ...] = (SpecError, NotKept, BadMetadata, LookupError)
         if name == "get with":  # what is called may be called for something else
             expected = (*expected, TypeError)
         assert len(refused) > 5, name
         assert [error for error in refused if not isinstance(error, expected)] == [], name
-    for make in (
+    makers: list[Callable[[Any], Any]] = [
         lambda it: CircuitBreaker(runtime, it),
         lambda it: CircuitBreaker(runtime, "a", it),
         lambda it: CircuitBreaker(runtime, "a", BreakerOptions(failures=it)),
@@ -453,7 +469,8 @@ async def test_arguments_are_right_or_named(runtime: Runtime, services: dict[str
         cache.peek,
         cache.invalidate,
         lambda it: cache.put(it, 1),
-    ):
+    ]
+    for make in makers:
         assert sum(isinstance(made(make, nasty), SpecError) for nasty in NASTY) > 5
     await settled(runtime)
     assert all(service.alive for service in services.values())
@@ -484,6 +501,74 @@ def test_numbers_are_finite() -> None:
     for nasty in ("", None, 5):
         with pytest.raises(BadOption):
             text("x", nasty)
+
+
+class Sizeless:
+    """Does not say how large it is."""
+
+    def __sizeof__(self) -> int:
+        raise RuntimeError("no size")
+
+
+async def test_what_does_not_say_its_size_or_has_no_end(runtime: Runtime, services: dict[str, Ref]) -> None:
+    directory, idle = Directory.of(runtime, "many"), await runtime.spawn(Idle)
+    assert (await directory.register("a", idle, {"x": Sizeless()})).key == "a"
+    with pytest.raises(BadMetadata, match="looking at them raises"):
+        await directory.update("a", {"x": endless()})
+    await directory.register("b", idle, {"n": 1})
+    await directory.register("b", idle, {"n": 2})
+    with pytest.raises(BadMetadata, match="can be compared"):
+        await directory.update("b", {"n": 1j})
+    assert [entry.metadata["n"] for entry in directory.lookup_all("b")] == [1, 2]
+    assert services["many"].alive
+
+
+async def test_times_with_and_without_a_zone_are_kept_apart(runtime: Runtime, services: dict[str, Ref]) -> None:
+    directory, idle = Directory.of(runtime), await runtime.spawn(Idle)
+    noon = datetime(2026, 1, 1, 12, tzinfo=UTC).replace(tzinfo=None)
+    values: list[Any] = [noon, noon.replace(tzinfo=UTC), noon.time(), (1, "a"), ("a", 1), (1, 2), b"x", noon.date()]
+    for n, value in enumerate(values):
+        await directory.register(n, idle, {"n": [value]})
+    for n, value in enumerate(values):
+        assert [entry.key for entry in directory.select(Field("n") >= value)] == [n]
+        assert [entry.key for entry in directory.select(Field("n") == value)] == [n]
+    assert len(directory.select(order_by="n", limit=20)) == len(values)
+    await directory.register("one", idle, {"n": 1, "m": 1})
+    assert directory.select(Field("n") > Liar(3)) == directory.select(Field("m") > Liar(3)) == []
+    for equal in (1.0, True, Decimal(1), Fraction(1), 1 + 0j):
+        assert [entry.key for entry in directory.select(Field("n") == equal)] == ["one"], "one value, one entry"
+    assert services["registry"].alive
+
+
+@pytest.mark.parametrize(
+    "keys", [(1, 1.0, True, Decimal(1), Fraction(1), 1 + 0j), (-1, -1.0), (2**61, 2.0**61), (0.5,)]
+)
+async def test_equal_keys_are_one_key_in_every_number_of_parts(runtime: Runtime, keys: tuple[Any, ...]) -> None:
+    await runtime.spawn(PartitionedRegistry, 7)
+    directory, idle = PartitionedDirectory.of(runtime, 7), await runtime.spawn(Idle)
+    for key in (*keys, *((key, "nested") for key in keys)):
+        await directory.register(key, idle)
+        for other in keys:
+            found = directory.lookup((other, "nested") if isinstance(key, tuple) else other)
+            assert found is not None
+            assert found.key == key
+        for other in keys:
+            answer = await answered(directory.register((other, "nested") if isinstance(key, tuple) else other, idle))
+            assert isinstance(answer, KeyTaken)
+        await directory.unregister(key)
+
+
+async def test_one_agents_odd_numbers_are_no_trouble_for_others(runtime: Runtime) -> None:
+    await runtime.spawn(Registry)
+    directory = Directory.of(runtime)
+    for n, used in enumerate((0.9, "high", 0.2, math.nan, 10**400, {"a": 1}, True)):
+        card = {"capabilities": ["solve"], "health": "healthy", "resources": {"memory_usage": used}}
+        await directory.register(n, await runtime.spawn(Idle), card)
+    await directory.register("ill", await runtime.spawn(Idle), {"node": {"a": [1]}})
+    discovery = Discovery(directory)
+    assert [entry.key for entry in discovery.least_loaded("solve", 3)] == [2, 0, 1]
+    assert discovery.utilisation("memory_usage") == {"memory_usage": pytest.approx(0.55)}
+    assert discovery.health().by_node == {}
 
 
 async def test_a_listener_that_is_none_is_told_at_the_start(runtime: Runtime) -> None:

@@ -31,7 +31,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     await runtime.spawn(Resources, {"work": 1})
     await Resource(runtime, "work").release(await Resource(runtime, "work", priority="high").acquire())
     Directory.of(runtime)
-    Cache[str, str](runtime, "pages")
+    held = [Cache[str, str](runtime, "pages")]  # its numbers are there as long as anybody has it
     DeadLetterQueue(runtime)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
@@ -39,6 +39,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
         labels = set(getattr(instrument, "_labelnames", ()))
         labels |= {label for sample in family.samples for label in sample.labels}
         found[family.name] = labels | ({"reason"} if family.name == "foundation_dead_letters" else set())
+    held.clear()
     return found
 
 
