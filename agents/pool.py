@@ -8,7 +8,6 @@ from contextlib import asynccontextmanager
 from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
-import structlog
 
 from agents.agent_type import AgentType
 from agents.handle import AgentHandle
@@ -33,8 +32,9 @@ from supervision import (
     start_child,
 )
 from supervision.errors import BadOption
+from supervision.logs import get_logger
 
-_log: Any = structlog.get_logger("agents")
+_log: Any = get_logger("agents")
 S = TypeVar("S", bound=msgspec.Struct)
 
 #: What becomes of the state of a worker that is given back: it is kept for the next user, or the agent begins anew.

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator, Awaitable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from agents.directives import Emit
 from agents.errors import BadParams
@@ -15,12 +14,13 @@ from agents.signal import new_signal
 from agents.typed import checked
 from supervision import Actor, Down, Message, Ref, handle
 from supervision.clock import seconds
+from supervision.logs import get_logger
 from supervision.messages import FrozenMeta
 
 if TYPE_CHECKING:
     from supervision import Runtime
 
-_log: Any = structlog.get_logger("agents")
+_log: Any = get_logger("agents")
 
 
 class SensorContext:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-import structlog
-
 from agents.signal import Signal
 from supervision import Actor, Address, groups, handle
 from supervision.errors import BadOption
+from supervision.logs import get_logger
 
-_log: Any = structlog.get_logger("agents.signals")
+_log: Any = get_logger("agents.signals")
 
 
 class GroupSink(Actor):

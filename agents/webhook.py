@@ -11,8 +11,6 @@ import hmac
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeAlias
 
-import structlog
-
 from agents.attempts import Attempts
 from agents.cloudevents import MEDIA_TYPE, to_json
 from agents.errors import AgentError
@@ -21,11 +19,12 @@ from agents.execution import pause
 from agents.signal import Signal
 from supervision import Actor, Request, handle
 from supervision.errors import BadOption
+from supervision.logs import get_logger
 
 if TYPE_CHECKING:
     import httpx
 
-_log: Any = structlog.get_logger("agents")
+_log: Any = get_logger("agents")
 
 #: Something that a request goes through, such as a circuit breaker: it calls what it is given, or refuses to.
 Guard: TypeAlias = "Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]"

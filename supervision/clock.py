@@ -16,6 +16,12 @@ from supervision.errors import BadTime
 #: Seconds in a year: no loop is asked to wait longer at a time.
 YEAR = 365 * 86400.0
 
+#: The machine's own monotonic seconds: for what watches a loop from outside, whatever time it is in there.
+machine_time = monotonic
+
+#: A wall clock that moved by more than so many seconds from one look to the next has been set, not adjusted.
+CORRECTION = 180.0
+
 
 class Clock(Protocol):
     """What the runtime needs of time: to read it, and to be called at a point of it."""
@@ -25,7 +31,11 @@ class Clock(Protocol):
         ...
 
     def wall_time(self) -> float:
-        """Return seconds since the epoch, for people; nothing is decided by it."""
+        """Return seconds since the epoch.
+
+        It is for people, for what is due at a time of the day, and for what has to be compared after a restart. It can
+        be set at any time, forwards and backwards: how long something lasts is measured by `time`.
+        """
         ...
 
     def call_at(self, when: float, callback: Callable[[], object], /) -> asyncio.TimerHandle:
@@ -61,6 +71,33 @@ class MonotonicClock:
         """
         delay = min(max(0.0, when - monotonic()), YEAR)
         return self._loop.call_later(math.ceil(delay * 1000.0) / 1000.0, callback)
+
+
+class Corrections:
+    """Notices that the wall clock has been set.
+
+    A machine that slept looks the same as a clock that was set forwards.
+
+    Args:
+        clock: whose.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._offset = self._now()
+
+    def _now(self) -> float:
+        return self._clock.wall_time() - self._clock.time()
+
+    def look(self, least: float = CORRECTION) -> float:
+        """Return by how many seconds the clock was set since the last look, negative for backwards; 0 if it was not.
+
+        Args:
+            least: what is not more than so many seconds is an adjustment, as time servers make them all the time.
+        """
+        before, self._offset = self._offset, self._now()
+        moved = self._offset - before
+        return moved if abs(moved) > least else 0.0
 
 
 def clock_of(loop: asyncio.AbstractEventLoop) -> Clock:

@@ -152,13 +152,17 @@ class Unhandled(ActorEvent, frozen=True, kw_only=True):
 
 
 class LoopBlocked(Event, frozen=True, kw_only=True):
-    """The event loop has not moved for ``seconds``: the actor at ``path`` holds it, in ``file`` at ``line``."""
+    """The event loop has not moved for ``seconds``: the actor at ``path`` holds it, in ``file`` at ``line``.
+
+    It comes again, marked so, as long as that lasts; `LoopUnblocked` follows once.
+    """
 
     path: str | None
     seconds: float
     file: str
     line: int
     stack: str
+    again: bool = False
 
 
 class ApplicationStarted(ActorEvent, frozen=True, kw_only=True):
@@ -191,7 +195,7 @@ class TracePoint(ActorEvent, frozen=True, kw_only=True):
 
 
 class LoopUnblocked(Event, frozen=True, kw_only=True):
-    """The event loop moves again, after ``seconds``."""
+    """The event loop moves again, after ``seconds`` in all."""
 
     seconds: float
 

@@ -10,10 +10,10 @@ from collections.abc import Callable
 from typing import Any
 
 import msgspec
-import structlog
 
 from supervision import events
 from supervision.events import Event
+from supervision.logs import get_logger
 from supervision.messages import cut
 from supervision.reasons import LONG, Crashed, ExitReason
 
@@ -28,7 +28,7 @@ class Reports:
     left out is counted in one ``reports_left_out`` line, when the second is over.
 
     Args:
-        logger: a structlog logger; the one called ``supervision`` if None.
+        logger: has ``warning`` and ``error`` as structlog's do; the program's own log (`supervision.logs`) if None.
         limit: how many reports of a kind are written in a second.
         after: calls a function after some seconds; without it, the count is written before the next report.
     """
@@ -40,7 +40,7 @@ class Reports:
         limit: int = 20,
         after: Callable[[float, Callable[[], None]], object] | None = None,
     ) -> None:
-        self._log: Any = structlog.get_logger("supervision") if logger is None else logger
+        self._log: Any = get_logger("supervision") if logger is None else logger
         self._limit = limit
         self._after = after
         self._since = -WINDOW
@@ -130,6 +130,10 @@ def _blocked(log: Any, event: events.LoopBlocked) -> None:
     )
 
 
+def _unblocked(log: Any, event: events.LoopUnblocked) -> None:
+    log.warning("loop_unblocked", seconds=round(event.seconds, 3))
+
+
 def _child(label: str) -> Callable[[Any, Any], None]:
     def report(log: Any, event: Any) -> None:
         log.error(
@@ -169,7 +173,7 @@ def _gave_up(log: Any, event: events.GaveUp) -> None:
 
 
 #: The reports that are never left out. They are rare, and the watchdog's comes from a thread of its own.
-ALWAYS = (events.LoopBlocked, events.Zombie)
+ALWAYS = (events.LoopBlocked, events.LoopUnblocked, events.Zombie)
 #: The events that are logged, and how.
 REPORTS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.CrashReport: _crashed,
@@ -178,6 +182,7 @@ REPORTS: dict[type[Event], Callable[[Any, Any], None]] = {
     events.HighWater: _high_water,
     events.Unhandled: _unhandled,
     events.LoopBlocked: _blocked,
+    events.LoopUnblocked: _unblocked,
     events.ChildTerminated: _child("child_terminated"),
     events.ChildStartFailed: _child("start_error"),
     events.ChildShutdownFailed: _child("shutdown_error"),

@@ -17,6 +17,7 @@ from supervision import events
 from supervision._cell import Cell
 from supervision._start import start
 from supervision._turns import resume, run_turns
+from supervision.clock import machine_time
 
 if TYPE_CHECKING:
     from supervision.runtime import Runtime
@@ -24,8 +25,15 @@ if TYPE_CHECKING:
 _CODES = (run_turns.__code__, resume.__code__, start.__code__)
 
 
+#: While the loop stands still it is reported again after twice the time, up to so many seconds between two reports.
+_LONGEST = 60.0
+
+
 class Watchdog:
-    """Reports a loop that has not moved for ``limit`` seconds, within a tenth of the limit."""
+    """Reports a loop that has not moved for ``limit`` seconds, within a tenth of the limit.
+
+    It is reported again as long as it lasts, each time after twice the time, and when it is over, with its length.
+    """
 
     def __init__(self, runtime: Runtime, loop: asyncio.AbstractEventLoop, limit: float) -> None:
         self._runtime = runtime
@@ -33,6 +41,7 @@ class Watchdog:
         self._limit = limit
         self._loop_thread = threading.get_ident()
         self._alive = threading.Event()
+        self._answered = 0.0
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._watch, name=f"{runtime.label}-watchdog", daemon=True)
 
@@ -46,31 +55,40 @@ class Watchdog:
         self._alive.set()
         self._thread.join()
 
+    def _answer(self) -> None:
+        """Run by the loop: a sign of life."""
+        self._answered = machine_time()
+        self._alive.set()
+
     def _watch(self) -> None:
+        since = machine_time()
         while not self._closed.is_set():
             self._alive.clear()
+            asked = machine_time()
+            # Code that does not let go of the interpreter holds this thread too: then its pause was the long one.
+            since = asked if asked - since < self._limit else since
             try:
-                self._loop.call_soon_threadsafe(self._alive.set)
+                self._loop.call_soon_threadsafe(self._answer)
+                self._wait(since)
             except RuntimeError:
                 return
-            asked = self._runtime.clock.time()
-            if self._alive.wait(self._limit):
-                self._closed.wait(self._limit / 10)
-            else:
-                self._report(asked)
+            since = machine_time()
+            self._closed.wait(self._limit / 10)
 
-    def _report(self, asked: float) -> None:
-        frame = sys._current_frames().get(self._loop_thread)
-        event = _describe(frame)
-        seconds = self._runtime.clock.time() - asked
-        self._tell(event, seconds)
-        self._alive.wait()
-        if not self._closed.is_set():
-            total = self._runtime.clock.time() - asked
-            self._loop.call_soon_threadsafe(lambda: self._runtime.events.emit(events.LoopUnblocked, seconds=total))
+    def _wait(self, since: float) -> None:
+        """Wait for the sign of life, and report while there is none; then report how long it took, if it was long."""
+        pause, again = self._limit, False
+        while not self._alive.wait(pause):
+            self._report(machine_time() - since, again)
+            again = True
+            pause = min(2 * pause, max(_LONGEST, self._limit))
+        seconds = self._answered - since
+        if seconds >= self._limit and not self._closed.is_set():
+            self._loop.call_soon_threadsafe(lambda: self._runtime.events.emit(events.LoopUnblocked, seconds=seconds))
 
-    def _tell(self, what: dict[str, object], seconds: float) -> None:
-        self._runtime.events.emit(events.LoopBlocked, seconds=seconds, **what)
+    def _report(self, seconds: float, again: bool) -> None:
+        what = _describe(sys._current_frames().get(self._loop_thread))
+        self._runtime.events.emit(events.LoopBlocked, seconds=seconds, again=again, **what)
 
 
 def _describe(frame: FrameType | None) -> dict[str, object]:

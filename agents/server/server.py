@@ -8,7 +8,6 @@ from pkgutil import resolve_name
 from typing import TYPE_CHECKING, Any
 
 import msgspec
-import structlog
 
 from agents.agent import Agent
 from agents.agent_type import AgentType
@@ -46,11 +45,12 @@ from agents.view import ChildAgent, View
 from supervision import IGNORE, Address, Down, Exit, IdleTimeout, Message, Refuse, Shutdown, handle
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.logs import get_logger
 
 if TYPE_CHECKING:
     from supervision import ExitReason, Monitor, Ref
 
-_log: Any = structlog.get_logger("agents")
+_log: Any = get_logger("agents")
 _NO_ERRORS = LogOnly()
 
 
@@ -336,21 +336,18 @@ class AgentServer(Turns):
     def cron_due(self, message: CronDue) -> Any:
         """Take a turn for a tick of a cron job, then wait for the next one."""
         job = message.job
-        if not self.timers.runs(job):
-            return None
-        if not job.is_due(self):
-            job.wait(self)
+        if not self.timers.runs(job) or not job.is_due():
             return None
         turn = self._turn(self.new_signal(job.cron.type, job.cron.data), None)
         if inspect.isawaitable(turn):
             return self._then_arm(turn, job)
-        job.arm(self)
+        job.arm()
         return None
 
     async def _then_arm(self, turn: Awaitable[Any], job: Any) -> None:
         await turn
         if self.timers.runs(job):
-            job.arm(self)
+            job.arm()
 
     @handle
     def child_started(self, message: ChildStarted) -> Any:

@@ -9,59 +9,123 @@ from agents.directives import Cron, Schedule, Unschedule
 from agents.server.executing import executes
 from agents.server.messages import CronDue, Due
 from agents.timetable import Timetable
+from supervision.clock import Corrections
 
 if TYPE_CHECKING:
     from agents.server.server import AgentServer
     from agents.signal import Signal
-    from supervision import Timer
+    from supervision import Runtime, Timer
 
-#: Timers are set for so many seconds at most, and then looked at again: clocks are put right meanwhile.
+#: Timers are set for so many seconds at most, and then looked at again: clocks are adjusted meanwhile.
 _FAR = 3600.0
+#: Every so many seconds somebody looks whether the clock was put right meanwhile.
+LOOK = 30.0
+#: By how many seconds, for the jobs to be told.
+_LEAST = 1.0
 
 
 class CronJob:
     """A cron job of a server.
 
-    Attributes:
+    When the wall clock is set by more than a few minutes, forwards or backwards, the job goes on from the new time:
+    what would have been due in between neither comes late nor again.
+
+    Args:
         cron: what was asked for.
+        server: whose job it is.
+
+    Attributes:
         due: when its next tick is, in seconds since the epoch.
     """
 
-    __slots__ = ("_table", "_timer", "cron", "due")
+    __slots__ = ("_corrections", "_table", "_timer", "cron", "due", "server")
 
-    def __init__(self, cron: Cron) -> None:
+    def __init__(self, cron: Cron, server: AgentServer) -> None:
         self.cron = cron
+        self.server = server
         self.due = 0.0
         self._table = Timetable(cron.expression, cron.timezone)
+        self._corrections = Corrections(server.runtime.clock)
         self._timer: Timer | None = None
 
-    def arm(self, server: AgentServer) -> None:
+    def arm(self) -> None:
         """Set the timer for the next tick; the first one, or the one behind a tick whose turn is over.
 
         A tick that was due during that turn is left out (``skip``), comes now (``queue``, once), or comes as all others
         that were due do (``allow``).
         """
-        now = server.runtime.clock.wall_time()
-        if self.due == 0.0 or self.cron.overlap == "skip":
+        now = self._now()
+        if self._corrections.look() or self.due == 0.0:
             self.due = self._table.next_after(now)
+        elif self.cron.overlap == "skip":
+            self.due = self._table.next_after(max(now, self.due))
         else:
             missed = self._table.next_after(self.due)
             self.due = missed if missed > now or self.cron.overlap == "allow" else now
-        self.wait(server)
+        self._wait()
 
-    def wait(self, server: AgentServer) -> None:
-        """Set the timer, for a part of the way if it is long."""
-        left = max(0.0, self.due - server.runtime.clock.wall_time())
-        self._timer = server.send_after(min(left, _FAR), CronDue(self))
+    def _now(self) -> float:
+        return self.server.runtime.clock.wall_time()
 
-    def is_due(self, server: AgentServer) -> bool:
-        """Return whether the tick is due, or the timer was for a part of the way."""
-        return server.runtime.clock.wall_time() >= self.due - 0.001
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left = max(0.0, self.due - self._now())
+        self._timer = self.server.send_after(min(left, _FAR), CronDue(self))
+
+    def is_due(self) -> bool:
+        """Return whether the tick is due; if not, as the clock was put right meanwhile, wait for it again."""
+        now = self._now()
+        if self._corrections.look():
+            self.due = self._table.next_after(now)
+        elif now >= self.due - 0.001:
+            return True
+        self._wait()
+        return False
 
     def cancel(self) -> None:
         """Forget it."""
         assert self._timer is not None
         self._timer.cancel()
+
+
+class ClockWatch:
+    """Looks at the wall clock of a runtime, and has the cron jobs of all servers look when it was set."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        self._corrections = Corrections(runtime.clock)
+        self._jobs: dict[CronJob, None] = {}
+        self._timer: Timer | None = None
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> ClockWatch:
+        """Return that of a runtime."""
+        found = runtime.shared.get(cls)
+        if found is None:
+            found = runtime.shared[cls] = cls(runtime)
+        watch: ClockWatch = found
+        return watch
+
+    def add(self, job: CronJob) -> None:
+        """Watch for a job, until it is removed or its server ends."""
+        self._jobs[job] = None
+        if self._timer is None:
+            self._corrections.look()
+            self._timer = self._runtime.scheduler.timers.after(LOOK, self._look, LOOK)
+
+    def remove(self, job: CronJob) -> None:
+        """Watch no longer for a job."""
+        self._jobs.pop(job, None)
+
+    def _look(self) -> None:
+        self._jobs = {job: None for job in self._jobs if job.server.ref.reason is None}
+        if self._corrections.look(_LEAST):
+            for job in self._jobs:
+                job.server.ref.cast(CronDue(job))
+        if not self._jobs and self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
 
 
 class Timers:
@@ -86,10 +150,11 @@ class Timers:
         """Start a cron job; one with the same id is replaced, unless it is the same."""
         job = self._jobs.get(cron.id)
         if job is None or job.cron != cron:
-            fresh = CronJob(cron)
-            fresh.arm(server)
+            fresh = CronJob(cron, server)
+            fresh.arm()
             self.forget(cron.id)
             self._jobs[cron.id] = fresh
+            ClockWatch.of(server.runtime).add(fresh)
 
     def runs(self, job: CronJob) -> bool:
         """Return whether a job has not been forgotten or replaced."""
@@ -97,10 +162,13 @@ class Timers:
 
     def forget(self, id: str) -> None:
         """Forget what is scheduled under an id."""
-        for known in (self._once, self._jobs):
-            timer = known.pop(id, None)
-            if timer is not None:
-                timer.cancel()
+        timer = self._once.pop(id, None)
+        if timer is not None:
+            timer.cancel()
+        job = self._jobs.pop(id, None)
+        if job is not None:
+            job.cancel()
+            ClockWatch.of(job.server.runtime).remove(job)
 
     def crons(self) -> tuple[Cron, ...]:
         """Return the cron jobs, in the order in which they were begun."""

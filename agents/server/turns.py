@@ -8,7 +8,6 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
-import structlog
 
 from agents.command import Step, Turn, run_command
 from agents.directives import ErrorDirective, Stop
@@ -28,6 +27,7 @@ from agents.signal import Signal, new_signal
 from agents.typed import differences
 from agents.work import ActionLike, waits
 from supervision import Actor, Address, Refuse, Shutdown
+from supervision.logs import get_logger
 
 if TYPE_CHECKING:
     from agents.agent import Agent
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from agents.server.server import AgentServer
     from agents.view import View
 
-_log: Any = structlog.get_logger("agents")
+_log: Any = get_logger("agents")
 
 
 class Turns(Actor):

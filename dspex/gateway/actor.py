@@ -6,8 +6,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import structlog
-
 from dspex.gateway.settings import BadGateway, Model, endpoints_of, models_of
 from dspex.gateway.spending import SpendingFile
 from dspex.gateway.switchboard import GATEWAY, Switchboard
@@ -15,8 +13,9 @@ from dspex.local.address import LANGUAGE_MODEL
 from foundation.naming import own_name
 from foundation.protection import Breakers
 from supervision import ExitReason, Message, Refuse, Request, handle
+from supervision.logs import get_logger
 
-_log = structlog.get_logger(__name__)
+_log: Any = get_logger("dspex")
 
 #: Seconds between two looks whether anything was spent.
 _KEEP = 1.0
@@ -106,7 +105,7 @@ class Gateway(Breakers):
         try:
             self._file.write(self._board.accounts)
         except OSError as error:
-            _log.error("what was spent is not kept", file=str(self._spending), error=str(error))
+            _log.error("spending_not_kept", file=str(self._spending), error=str(error))
 
     def terminate(self, reason: ExitReason) -> None:
         """Write down what was spent."""

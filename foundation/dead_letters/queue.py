@@ -31,6 +31,7 @@ from supervision import (
     UnhandledMessage,
     handle,
 )
+from supervision.clock import Corrections
 from supervision.errors import BadName, BadOption
 from supervision.events import Event, Registered, Subscription
 from supervision.messages import SystemRequest, describe
@@ -94,6 +95,13 @@ class Write(Message, frozen=True):
     """To itself: write down what is new, and what became of letters."""
 
 
+class Ages(msgspec.Struct):
+    """By how much the letters of a table seem older than they are, as the wall clock was set; outlives the actor."""
+
+    corrections: Corrections
+    moved: float = 0.0
+
+
 class DeadLetters(Actor):
     """Keeps letters in a table of a store, and delivers them: when their receiver takes its name, and now and then.
 
@@ -112,7 +120,8 @@ class DeadLetters(Actor):
         store: the name of the store.
         table: the table, which the store has to have.
         attempts: so often is a letter tried before it is given up.
-        expiry: seconds after which it is given up.
+        expiry: seconds after which it is given up. A wall clock that is set while the runtime runs makes no letter
+            older; over a restart, its age is told by the wall clock.
         interval: seconds between two rounds of attempts.
         timeout: seconds to wait for the answer to a request.
         window: how many letters may be on their way to one receiver at once. With more than one, they may be handled in
@@ -151,6 +160,7 @@ class DeadLetters(Actor):
         self._outcomes: dict[int, Letter | None] = {}
         self._writing = False
         self._looked = False
+        self._ages: Ages = self.runtime.shared.setdefault((Ages, store, table), Ages(Corrections(self.runtime.clock)))
 
     def init(self) -> None:
         """Look at what is there."""
@@ -184,8 +194,10 @@ class DeadLetters(Actor):
             if letter is None:
                 self._tell_given_up(number, Letter("", "", b"", "it cannot be read", 0, 0.0, "given up"))
             elif letter.state == "waiting":
-                self._note(number, letter)
+                self._note(number, msgspec.structs.replace(letter, kept_at=letter.kept_at + self._ages.moved))
         self._looked = True
+        if self._ages.moved:
+            self._write_soon()
 
     def _note(self, number: int, letter: Letter) -> None:
         backlog = self._backlogs.setdefault(letter.to, Backlog())
@@ -202,6 +214,7 @@ class DeadLetters(Actor):
     @handle
     def keep(self, request: Keep) -> None:
         """Keep a message."""
+        self._correct()
         try:
             to = _name(request.to)
             letter = letter_for(to, request.message, said(request.reason), self.runtime.clock.wall_time())
@@ -245,6 +258,7 @@ class DeadLetters(Actor):
     @handle
     def tick(self, message: Tick) -> None:
         """Give up what is too old, and try the rest whose receivers are there."""
+        self._correct()
         self._look()
         now = self.runtime.clock.wall_time()
         for to, backlog in list(self._backlogs.items()):
@@ -262,6 +276,20 @@ class DeadLetters(Actor):
         """Begin a round. The letters themselves go out on behalf of nobody: not of who has asked for it."""
         self.ref.cast(Deliver(to))
         return self._backlogs[to].begin()
+
+    def _correct(self) -> None:
+        """When the wall clock was set, set along with it when letters were kept: none is older than it was."""
+        moved = self._ages.corrections.look()
+        if not moved:
+            return
+        self._ages.moved += moved
+        for backlog in self._backlogs.values():
+            backlog.letters = {
+                number: Waiting(one.attempts, one.kept_at + moved) for number, one in backlog.letters.items()
+            }
+        for new in self._new:
+            new.letter = msgspec.structs.replace(new.letter, kept_at=new.letter.kept_at + moved)
+        self._write_soon()
 
     @handle
     def deliver(self, message: Deliver) -> None:
@@ -357,12 +385,13 @@ class DeadLetters(Actor):
         if letter is None:
             self._forget(to, number)
             return
-        attempts = max(letter.attempts, self._backlogs[to].letters[number].attempts) + counts
+        known = self._backlogs[to].letters[number]
+        attempts = max(letter.attempts, known.attempts) + counts
         reason = said(error)
         if attempts >= self._attempts:
             self._give_up(to, number, attempts, reason)
             return
-        changed = msgspec.structs.replace(letter, attempts=attempts, reason=reason)
+        changed = msgspec.structs.replace(letter, attempts=attempts, reason=reason, kept_at=known.kept_at)
         self._note(number, changed)
         self._outcomes[number] = changed
         self._write_soon()
@@ -397,19 +426,31 @@ class DeadLetters(Actor):
         asked, self._new = self._new, []
         outcomes, self._outcomes = self._outcomes, {}
         new = [one for one in asked if one.wanted]
+        moved = self._ages.moved
 
         async def put(tx: Transaction) -> int:
+            if moved:
+                self._put_ages(tx)
             return self._put(tx, new, outcomes)
 
         try:
-            last = await self._database.transact(put) if new or outcomes else 0
+            last = await self._database.transact(put) if new or outcomes or moved else 0
         except Exception as error:
             self._outcomes = {**outcomes, **self._outcomes}
             self._not_written(asked, error)
         else:
+            self._ages.moved -= moved
             self._written(new, last, outcomes)
             for one in asked:
                 one.answer(last)  # of those who have given up; the others have their answer
+
+    def _put_ages(self, tx: Transaction) -> None:
+        """Write into a transaction when letters were kept, as the clock says now."""
+        for backlog in self._backlogs.values():
+            for number, known in backlog.letters.items():
+                letter = read(tx.get(self._table, number))
+                if letter is not None:
+                    tx.put(self._table, number, msgspec.structs.replace(letter, kept_at=known.kept_at))
 
     def _put(self, tx: Transaction, new: list[_New], outcomes: dict[int, Letter | None]) -> int:
         """Write into a transaction; return the last number."""

@@ -154,6 +154,7 @@ class Tally:
         self.gave_up: list[GiveUp] = []
         self.blocked: defaultdict[str, float] = defaultdict(float)
         self.recovery = Sample()
+        self._blocked_before = 0.0
         self._hit: set[Ref] = set()
         self._since: dict[str, float] = {}
         self._lost: dict[str, None] = {}
@@ -183,7 +184,8 @@ class Tally:
                 self.gave_up.append(GiveUp(event.path, event.time, str(event.reason)))
             case _:
                 assert isinstance(event, events.LoopBlocked)
-                self.blocked[event.path or "?"] += event.seconds
+                self.blocked[event.path or "?"] += event.seconds - (self._blocked_before if event.again else 0.0)
+                self._blocked_before = event.seconds
 
     def _exited(self, event: events.Exited) -> None:
         if event.ref in self._hit:

@@ -12,9 +12,8 @@ from collections.abc import Callable, Coroutine
 from time import monotonic
 from typing import Any, TypeVar
 
-import structlog
-
 from supervision._marks import current
+from supervision.logs import get_logger
 
 T = TypeVar("T")
 
@@ -23,7 +22,7 @@ PATIENCE = 5.0
 #: Where virtual time begins, in seconds since the epoch.
 BEGAN = 1_767_225_600.0
 
-_log: Any = structlog.get_logger("supervision.testing")
+_log: Any = get_logger("supervision.testing")
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -55,6 +54,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         selector = _JumpingSelector()
         selector.loop = self
         self._virtual = 0.0
+        self._set_by = 0.0
         #: What is awaited outside of the loop, and for whom.
         self._held: dict[object, str] = {}
         #: By the number of a file: for whom it is watched.
@@ -68,7 +68,15 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def wall_time(self) -> float:
         """Return virtual seconds since the epoch: the first of January 2026, UTC, and the virtual time since."""
-        return BEGAN + self._virtual
+        return BEGAN + self._virtual + self._set_by
+
+    def set_wall_time(self, seconds: float) -> None:
+        """Set the wall clock, as an operator or a time server does. No timer moves: `time` goes on as before.
+
+        Args:
+            seconds: what `wall_time` is now.
+        """
+        self._set_by += seconds - self.wall_time()
 
     def until_next_timer(self) -> float:
         """Return the virtual seconds until the next timer: 0 if something can run now, a moment if none is set."""

@@ -886,3 +886,77 @@ async def test_agents_can_be_told_to_give_up(runtime: Runtime) -> None:
     await settled(runtime)
     subscription.close()
     assert heard == []
+
+
+# -- clocks that are set -------------------------------------------------------------------------------------
+
+
+def set_clock(by: float) -> None:
+    """Set the wall clock of the test's loop; nothing else changes."""
+    loop: Any = asyncio.get_running_loop()
+    loop.set_wall_time(loop.wall_time() + by)
+
+
+def ticks(agent: Any) -> list[float]:
+    """Return at which seconds of the loop's time there were ticks."""
+    return [float(line.split()[1]) for line in agent.state.log if line.startswith("tick")]
+
+
+async def test_cron_goes_on_from_the_new_time_when_the_clock_is_set_forwards(runtime: Runtime) -> None:
+    """What would have been due in between does not come late; the next tick is that of the new time."""
+    agent = await note(runtime, Cron("0 * * * *", "tick"))
+    await advance(1800.0)
+    set_clock(2.5 * 3600)  # from 0:30 to 3:00; a moment later it is looked at
+    await advance(3500.0)
+    assert ticks(agent) == []
+    await advance(200.0)
+    assert ticks(agent) == [1800 + 3600]
+
+
+async def test_cron_goes_on_from_the_new_time_when_the_clock_is_set_backwards(runtime: Runtime) -> None:
+    """It does not wait until the old time is reached again."""
+    agent = await note(runtime, Cron("0 * * * *", "tick"))
+    await advance(3 * 3600.0 + 1800)
+    before = ticks(agent)
+    set_clock(-2 * 3600.0)  # from 3:30 to 1:30
+    await advance(3600.0)
+    assert ticks(agent)[len(before) :] == [3 * 3600 + 3600]
+
+
+@pytest.mark.parametrize(("by", "at"), [(120.0, [3600, 7080]), (-120.0, [3720])])
+async def test_a_small_correction_is_no_new_time(runtime: Runtime, by: float, at: list[float]) -> None:
+    """A tick comes at the right time, as soon as that is seen, neither twice nor never."""
+    agent = await note(runtime, Cron("0 * * * *", "tick"))
+    await advance(3590.0)
+    set_clock(by)
+    await advance(3600.0)
+    assert ticks(agent) == at
+
+
+@pytest.mark.parametrize("overlap", ["skip", "queue", "allow"])
+@pytest.mark.parametrize("by", [365 * 86400.0, -365 * 86400.0])
+async def test_a_clock_that_is_set_during_a_tick_brings_no_flood(runtime: Runtime, overlap: Any, by: float) -> None:
+    """Nobody makes up for a year of ticks, or waits for one."""
+    agent = await note(runtime, Cron("* * * * *", "slow", overlap=overlap))
+    await advance(70.0)  # the first tick is being handled
+    set_clock(by)
+    await advance(600.0)
+    assert 2 <= len([line for line in agent.state.log if line.startswith("slow")]) <= 5
+
+
+async def test_nobody_looks_at_the_clock_when_there_are_no_jobs(runtime: Runtime) -> None:
+    """Neither after the last job was taken back, nor after its server has ended."""
+    agent = await note(runtime, Cron("0 * * * *", "tick", id="a"))
+    DIRECTIVES.append((Unschedule("a"),))
+    await agent.call(agent.signal("do"))
+    await advance(60.0)
+    idle = runtime.statistics().timers
+    DIRECTIVES.append((Cron("0 * * * *", "tick", id="b"),))
+    await agent.call(agent.signal("do"))
+    assert runtime.statistics().timers == idle + 2
+    DIRECTIVES.append((Cron("0 0 * * *", "tick", id="c"),))
+    await agent.call(agent.signal("do"))
+    assert runtime.statistics().timers == idle + 3
+    await agent.stop()
+    await advance(60.0)
+    assert runtime.statistics().timers == 0

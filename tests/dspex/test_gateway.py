@@ -427,7 +427,7 @@ async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path
     actor.cast(Keep())
     with capture_logs() as logs:
         assert await actor.call(DescribeModels())
-    assert [entry["event"] for entry in logs] == ["what was spent is not kept"]
+    assert [entry["event"] for entry in logs] == ["spending_not_kept"]
 
 
 async def test_the_configuration_is_changed_while_it_is_used(start: Start, runtime: Runtime) -> None:

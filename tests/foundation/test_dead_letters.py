@@ -466,6 +466,7 @@ async def test_what_is_too_old_is_given_up_also_in_the_middle_of_a_round(
     await kept(queue, Order("a"), Order("b"))
     await runtime.spawn(Slow, log, name="shop")
     await settled_for(5)
+    monkeypatch.setattr("supervision.clock.Corrections.look", lambda self: 0.0)  # it has passed, and was not set
     monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + 10_000.0)
     whereis(runtime).cast(Keep("shop", Order("c"), "it is new"))
     whereis(runtime).cast(Tick())
@@ -617,3 +618,41 @@ async def test_many_letters_are_written_at_once(runtime: Runtime, queue: DeadLet
     await kept(queue, *(News(str(n)) for n in range(1000)))
     assert [letter.message.text for letter in queue.waiting().values()] == [str(n) for n in range(1000)]
     assert queue._database.root.version < 100, "in few transactions"
+
+
+@pytest.mark.parametrize("by", [1e9, 3600.0, -3600.0, -1e9])
+async def test_a_letter_is_as_old_as_it_is_whatever_the_clock_is_set_to(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch, by: float
+) -> None:
+    """One kept before the clock was set, and one kept afterwards; also when the queue is restarted in between."""
+    assert await queue.send("shop", News("before")) == "kept"
+    await runtime.sleep(400.0)
+    monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + by)
+    runtime.whereis("dead_letters").kill()  # type: ignore[union-attr]
+    await until(lambda: runtime.whereis("dead_letters") is not None)
+    assert await queue.send("shop", News("after")) == "kept"
+    assert len(queue.waiting()) == 2
+    await runtime.sleep(590.0)
+    assert len(queue.waiting()) == 2
+    await runtime.sleep(20.0)
+    assert [letter.message.text for letter in queue.waiting().values()] == ["after"]
+    await runtime.sleep(400.0)
+    assert queue.waiting() == {}
+
+
+async def test_a_clock_that_was_set_is_thought_of_until_all_letters_know(
+    runtime: Runtime, queue: DeadLetterQueue, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert await queue.send("shop", News("before")) == "kept"
+    monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + 1e9)
+    runtime.whereis("store").kill()  # type: ignore[union-attr]
+    await until(lambda: runtime.whereis("dead_letters") is not None and runtime.whereis("store") is not None)
+    for _ in range(3):  # each in the middle of it
+        runtime.name("dead_letters").cast(Tick())
+        await until(lambda: runtime.info(runtime.whereis("dead_letters")).mailbox == 0)  # type: ignore[arg-type, union-attr]
+        runtime.whereis("dead_letters").kill()  # type: ignore[union-attr]
+        await until(lambda: runtime.whereis("dead_letters") is not None)
+    await runtime.sleep(900.0)
+    assert len(queue.waiting()) == 1
+    await runtime.sleep(200.0)
+    assert queue.waiting() == {}

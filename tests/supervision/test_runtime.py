@@ -9,6 +9,7 @@ import threading
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from supervision import (
     IGNORE,
@@ -559,6 +560,54 @@ async def test_a_loop_that_stands_still_outside_of_actors_is_reported_without_a_
         runtime.subscribe(note, ev.LoopBlocked)
         blocked.wait(30)
     assert seen.of(ev.LoopBlocked)[0].path is None
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_a_loop_that_stands_still_is_reported_while_it_does_and_then_with_its_total() -> None:
+    """In the log too; each time after twice the time."""
+    thrice, seen = threading.Semaphore(0), Recorder()
+    over = asyncio.get_running_loop().create_future()
+
+    def note(event: ev.Event) -> None:
+        seen(event)
+        thrice.release()
+
+    with capture_logs() as entries:
+        async with Runtime(watchdog=0.02) as runtime:
+            runtime.subscribe(note, ev.LoopBlocked)
+            runtime.subscribe(over.set_result, ev.LoopUnblocked)
+            for _ in range(3):
+                assert thrice.acquire(timeout=30)
+            total = (await over).seconds
+    blocked = seen.of(ev.LoopBlocked)
+    assert [event.again for event in blocked] == [False] + [True] * (len(blocked) - 1)
+    assert len(blocked) >= 3
+    assert [event.seconds for event in blocked] == sorted(event.seconds for event in blocked)
+    assert total >= blocked[2].seconds >= 0.02 + 0.04 + 0.08
+    assert [entry["event"] for entry in entries] == ["loop_blocked"] * len(blocked) + ["loop_unblocked"]
+    assert entries[-1]["seconds"] == round(total, 3)
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
+async def test_a_loop_that_held_the_interpreter_too_is_reported_when_it_is_over() -> None:
+    """The watchdog's thread could not run meanwhile."""
+    async with Runtime(watchdog=0.02, reports=False) as runtime:
+        seen = Recorder()
+        runtime.subscribe(seen, ev.LoopUnblocked)
+        await runtime.sleep(0.01)
+        sum(range(10**7))
+        while not seen.all:
+            await runtime.sleep(0.001)
+        assert seen.of(ev.LoopUnblocked)[0].seconds >= 0.02
+
+
+async def test_a_jump_of_virtual_time_is_no_block() -> None:
+    seen = Recorder()
+    async with Runtime(watchdog=30.0, reports=False) as runtime:
+        runtime.subscribe(seen, ev.LoopBlocked, ev.LoopUnblocked)
+        for _ in range(100):
+            await runtime.sleep(3600.0)
+    assert seen.all == []
 
 
 def test_a_thread_that_has_gone_has_no_stack() -> None:

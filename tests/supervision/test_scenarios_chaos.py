@@ -369,7 +369,8 @@ async def test_children_of_dynamic_supervisors_are_victims_too_also_with_one_id(
 async def test_a_blocked_loop_is_in_the_report(runtime: Runtime) -> None:
     async with Chaos(runtime) as chaos:
         for path in ("/a", None):
-            runtime.events.emit(LoopBlocked, path=path, seconds=1.5, file="f", line=1, stack="")
+            runtime.events.emit(LoopBlocked, path=path, seconds=1.0, file="f", line=1, stack="")
+            runtime.events.emit(LoopBlocked, path=path, seconds=1.5, file="f", line=1, stack="", again=True)
     report = chaos.report()
     assert report.blocked == {"/a": 1.5, "?": 1.5}
     assert "loop blocked   /a 1.500 s, ? 1.500 s\n" in report.table()
