@@ -26,6 +26,7 @@
 ``foundation_breaker_changes_total``                   changes of circuit breakers, by ``breaker`` and ``state``
 ``foundation_lock_expirations_total``                  leases that were over before their locks were given back
 ``foundation_leader_changes_total``                    changes of leaders, by ``election``
+``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``
 ====================================================== ==============================================================
@@ -107,14 +108,17 @@ class Instruments(Collector):
             events.GaveUp: lambda event: self.give_ups.labels(event.kind).inc(),
             events.HighWater: lambda event: self.high_water.labels(event.kind).inc(),
             events.Unhandled: lambda event: self.unhandled.labels(event.kind).inc(),
-            events.LoopBlocked: lambda event: self.loop_blocks.inc(),
-            events.LoopUnblocked: lambda event: self.loop_blocked.inc(event.seconds),
+            events.LoopUnblocked: self._unblocked,
             HttpHandled: self._request,
             BreakerChanged: lambda event: self.breakers.labels(event.name, event.after).inc(),
             LockExpired: lambda event: self.leases.inc(),
             LeaderElected: lambda event: self.leaders.labels(event.election).inc(),
         }
         registry.register(self)
+
+    def _unblocked(self, event: events.LoopUnblocked) -> None:
+        self.loop_blocks.inc()
+        self.loop_blocked.inc(event.seconds)
 
     def _request(self, event: HttpHandled) -> None:
         self.requests.labels(event.method, event.route, str(event.status)).inc()

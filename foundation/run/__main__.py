@@ -1,8 +1,6 @@
 """``python -m foundation.run``."""
 
-import sys
-
-from foundation.run.command import main
+from foundation.run.command import run
 
 if __name__ == "__main__":
-    sys.exit(main())
+    run()

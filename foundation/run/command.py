@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
+import math
 import os
 import sys
 from collections.abc import Callable, Generator, Mapping, Sequence
@@ -11,27 +13,71 @@ from importlib import util
 from pathlib import Path
 from typing import NoReturn
 
+import msgspec
+
 from foundation._version import __version__
 from foundation.installation import PACKAGES, foreign
 from foundation.run.console import Console
-from foundation.run.logs import configure_logging, wants_colours
-from foundation.run.serve import Outcome, Service
+from foundation.run.ending import LAST, Ending, stuck
+from foundation.run.logs import columns_of, configure_logging, dropped_line, wants_colours
+from foundation.run.output import Output, open_standard_files, printing_to
+from foundation.run.serve import Service
 from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
-from foundation.run.signals import StopSignals
+from foundation.run.signals import StopSignals, end_at_once
 from foundation.telemetry import CarryContext
 from foundation.tree import DEFAULT, Tree, TreeError, load_tree
 from supervision import Carrier
 
+#: Seconds for a reader to take something when `Streams.drain` has waited for them already.
+SHORT = 0.1
+
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+
+class Streams(msgspec.Struct, frozen=True):
+    """Where the command tells of itself, and what ends it.
+
+    Attributes:
+        out: standard output.
+        errors: standard error.
+        ending: sees to the end of the process.
+    """
+
+    out: Output
+    errors: Output
+    ending: Ending
+
+    def drain(self) -> None:
+        """Wait, but not for long, until everything is written."""
+        self.errors.drain()
+        self.out.drain()
+
+    def close(self) -> None:
+        """Write what is left, to whoever reads at this moment, and nothing more."""
+        self.errors.close(SHORT)
+        self.out.close(SHORT)
+
+
+def run() -> NoReturn:
+    """Be the process: run the command, and end, within limits, whatever threads and exit handlers do."""
+    open_standard_files()
+    end_at_once()
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), Ending())
+    sys.stdout, sys.stderr = streams.out.stream, streams.errors.stream
+    atexit.register(streams.close)
+    status = _command(sys.argv[1:], os.environ, streams)
+    end_at_once()
+    streams.ending.begin()
+    sys.exit(status)
 
 
 def main(
     arguments: Sequence[str] | None = None,
     environ: Mapping[str, str] | None = None,
     *,
-    leave: Callable[[int], NoReturn] = os._exit,
+    leave: Callable[[int], object] = os._exit,
 ) -> int:
-    """Run the command.
+    """Run the command inside of a process that goes on when it has ended.
 
     Args:
         arguments: those behind its name; the process's own if None.
@@ -41,22 +87,34 @@ def main(
     Returns:
         The exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.
     """
-    environ = os.environ if environ is None else environ
-    plain = Console(sys.stdout, sys.stderr)
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), Ending(leave))
+    told = sys.argv[1:] if arguments is None else arguments
+    with printing_to(streams.out, streams.errors):
+        try:
+            return _command(told, os.environ if environ is None else environ, streams)
+        finally:
+            streams.ending.cancel()
+            streams.close()
+
+
+def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Streams) -> int:
+    plain = Console(streams.out, streams.errors)
     try:
-        settings = read_settings(sys.argv[1:] if arguments is None else arguments, environ)
+        settings = read_settings(arguments, environ)
         factory = loop_factory(settings.uvloop)
         with _importable(settings.tree):
             tree = load_tree(
                 settings.tree, values={"host": settings.host, "port": settings.port, "state": settings.state}
             )
             carrier = carrier_for(settings.trace)
-            return _check(tree, plain) if settings.check else _run(tree, settings, environ, factory, carrier, leave)
+            return _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, carrier, streams)
     except (BadInput, TreeError) as error:
         plain.fail(str(error))
         return 2
     except SystemExit as asked:  # --help and --version
         return int(asked.code or 0)
+    finally:
+        streams.drain()
 
 
 def loop_factory(
@@ -113,10 +171,14 @@ def _importable(tree: str) -> Generator[None]:
         sys.path[:] = before
 
 
-def _check(tree: Tree, console: Console) -> int:
+def _check(tree: Tree, streams: Streams) -> int:
+    """Print a tree, to a reader who may take their time."""
+    streams.out.limit = math.inf
+    console = Console(streams.out, streams.errors)
     console.outline(tree)
     for found in filter(None, map(foreign, PACKAGES)):
         console.say(f"warning: {found}", "warning", message=str(found))
+    streams.out.drain(patience=None)
     return 0
 
 
@@ -126,39 +188,36 @@ def _run(
     environ: Mapping[str, str],
     factory: LoopFactory | None,
     carrier: Carrier,
-    leave: Callable[[int], NoReturn],
+    streams: Streams,
 ) -> int:
-    colours = wants_colours(sys.stderr, environ)
-    configure_logging(sys.stderr, as_json=settings.json_logs, colours=colours)
-    console = Console(sys.stdout, sys.stderr, as_json=settings.json_logs, colours=wants_colours(sys.stdout, environ))
+    out, errors, ending = streams.out, streams.errors, streams.ending
+    as_json = settings.json_logs
+    colours, columns = wants_colours(errors.stream, environ), columns_of(errors.stream, environ)
+    configure_logging(errors, as_json=as_json, colours=colours, columns=columns, level=settings.log_level)
+    errors.told = dropped_line(as_json)
+    console = Console(out, errors, as_json=as_json, colours=wants_colours(out.stream, environ), columns=columns)
     for warning in unknown_variables(environ):
         console.say(f"warning: {warning}", "warning", message=warning)
     loop = "asyncio" if factory is None else "uvloop"
     name = "the default tree" if settings.tree == str(DEFAULT) else settings.tree
     console.say(f"foundation {__version__}: {name}, on {loop}\n", "starting", version=__version__, tree=name, loop=loop)
-
-    def gone(outcome: Outcome) -> NoReturn:
-        console.fail(outcome.reason)
-        sys.stdout.flush()
-        leave(outcome.status)
-
-    with asyncio.Runner(loop_factory=factory) as runner:
-        outcome = runner.run(_serve(tree, settings, console, gone, carrier))
+    signals = StopSignals(ending.begin)
+    service = Service(tree, console, signals, settings.shutdown_timeout, settings.chaos, carrier, (out, errors))
+    ending.limit = settings.shutdown_timeout + LAST
+    ending.tell = lambda: _tell_stuck(console, service, ending.limit, streams)
+    with signals.installed(), asyncio.Runner(loop_factory=factory) as runner:
+        outcome = runner.run(service.run())
+        ending.begin()
         if outcome.forced:
-            gone(outcome)
+            console.fail(outcome.reason)
+            streams.drain()
+            ending.leave(outcome.status)
     if outcome.reason:
         console.fail(outcome.reason)
     return outcome.status
 
 
-async def _serve(
-    tree: Tree,
-    settings: Settings,
-    console: Console,
-    gone: Callable[[Outcome], NoReturn],
-    carrier: Carrier,
-) -> Outcome:
-    signals = StopSignals(lambda: gone(Outcome(1, "forced: the event loop is blocked")))
-    with signals.installed():
-        limit, chaos = settings.shutdown_timeout, settings.chaos
-        return await Service(tree, console, signals, limit, chaos, carrier).run()
+def _tell_stuck(console: Console, service: Service, limit: float, streams: Streams) -> None:
+    left = ", ".join((*service.unended(), stuck()))
+    console.fail(f"not ended within {limit:g} s, and ended by force; in the way: {left}")
+    streams.errors.close()

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TextIO
+from typing import Any
 
 import structlog
 
 from foundation.events import Serving
 from foundation.programs import PREFIX, DescribeProgram, Field, Interface
+from foundation.run.logs import fold
+from foundation.run.output import Output
 from foundation.tree import LeftOut, RunningTree, Tree
 from supervision import CallError, ChildSpec, Runtime, events
 
@@ -26,12 +28,16 @@ class Console:
         errors: where the reason goes why the command failed.
         as_json: whether all becomes log lines instead.
         colours: whether people get colours.
+        columns: where the reason is folded; None for nowhere.
     """
 
-    def __init__(self, out: TextIO, errors: TextIO, *, as_json: bool = False, colours: bool = False) -> None:
+    def __init__(
+        self, out: Output, errors: Output, *, as_json: bool = False, colours: bool = False, columns: int | None = None
+    ) -> None:
         self._out = out
         self._errors = errors
         self._json = as_json
+        self._columns = columns
         self._colours = colours
 
     def say(self, line: str, event: str, **fields: Any) -> None:
@@ -39,14 +45,14 @@ class Console:
         if self._json:
             structlog.get_logger("foundation.run").info(event, **fields)
         else:
-            print(line, file=self._out, flush=True)
+            self._out.write(f"{line}\n")
 
     def fail(self, line: str) -> None:
         """Tell why the command failed."""
         if self._json:
             structlog.get_logger("foundation.run").error("failed", reason=line)
         else:
-            print(f"foundation: {line}", file=self._errors, flush=True)
+            self._errors.write(fold(f"foundation: {line}\n", self._columns))
 
     def paint(self, state: str) -> str:
         """Return a state, in its colour, as wide as the column."""

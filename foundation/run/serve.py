@@ -3,17 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Iterator
+from contextlib import suppress
 from typing import Any
 
 import msgspec
 
+from foundation.readings import Reading
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
-from foundation.run.notify import notify
+from foundation.run.notify import ServiceManager
+from foundation.run.output import Output
 from foundation.run.signals import StopSignals
 from foundation.tree import RunningTree, Tree, explain
 from supervision import Carrier, ChildSpec, Runtime, StartError, Supervisor
+from supervision.errors import NotRunning
+
+#: Seconds after which a stop tells what it waits for, and again, and of how many at the most.
+PATIENCE, NAMED = 5.0, 10
+#: How often another thread tries to look at the actors while the loop changes them.
+ATTEMPTS = 100
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -40,6 +49,7 @@ class Service:
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in when the tree is up; None for none.
         carrier: what goes along with messages.
+        outputs: those whose dropped lines are counted in the metrics.
     """
 
     def __init__(
@@ -50,36 +60,56 @@ class Service:
         shutdown_timeout: float,
         chaos: ChaosSettings | None = None,
         carrier: Carrier | None = None,
+        outputs: tuple[Output, ...] = (),
     ) -> None:
         self._tree = tree
         self._console = console
         self._signals = signals
         self._limit = shutdown_timeout
         self._chaos = chaos
-        self._carrier = carrier
+        self._outputs = Outputs(outputs)
+        self._runtime = Runtime(carrier=carrier)
+
+    def unended(self) -> tuple[str, ...]:
+        """Return the paths of the actors that have not ended, or whose code still runs. Any thread may ask."""
+        return _unended(self._runtime)
 
     async def run(self) -> Outcome:
         """Start the tree, keep it running, and return how it ended."""
-        async with Runtime(carrier=self._carrier) as runtime:
-            running = RunningTree(self._tree, runtime)
-            boot = self._console.watch(runtime, self._tree)
-            began = runtime.clock.time()
-            for part in self._tree.left_out:
-                self._console.left_out(part)
-            starting = asyncio.ensure_future(running.start())
-            failure = await self._until_up(starting)
-            if failure is not None:
-                return failure
-            if not self._signals.stop.is_set():
-                await self._tell_up(running, runtime.clock.time() - began)
-            boot.done()
-            if self._chaos is not None:
-                await self._let_chaos_in(runtime, self._chaos)
-            return await self._until_down(running, boot)
+        self._signals.listen()
+        async with self._runtime as runtime:
+            runtime.shared[Outputs] = self._outputs
+            manager = ServiceManager.of(runtime)
+            outcome = await self._run(runtime, manager)
+        left = _unended(runtime)
+        if not left and outcome.status == 0 and self._signals.stop.is_set():
+            self._console.say("stopped", "stopped")
+        if not left or outcome.forced:
+            return outcome
+        why = outcome.reason or "the tree has stopped"
+        return Outcome(1, f"{why}; what would not end, and is ended by force: {', '.join(left)}", forced=True)
+
+    async def _run(self, runtime: Runtime, manager: ServiceManager) -> Outcome:
+        running = RunningTree(self._tree, runtime)
+        boot = self._console.watch(runtime, self._tree)
+        began = runtime.clock.time()
+        for part in self._tree.left_out:
+            self._console.left_out(part)
+        starting = asyncio.ensure_future(running.start())
+        failure = await self._until_up(starting)
+        if failure is not None:
+            return failure
+        if not self._signals.stop.is_set():
+            manager.tell("READY=1")
+            await _first(self._tell_up(running, runtime.clock.time() - began), self._signals.stop.wait())
+        boot.done()
+        if self._chaos is not None:
+            await self._let_chaos_in(runtime, self._chaos)
+        return await self._until_down(running, boot, manager)
 
     async def _until_up(self, starting: asyncio.Future[None]) -> Outcome | None:
         """Wait until the tree runs, or is to stop; return why it did not start."""
-        await _first(starting, self._signals.stop.wait())
+        await _first(starting, self._signals.stop.wait(), cancel=False)
         if starting.done() and isinstance(error := starting.exception(), StartError):
             return Outcome(1, f"the tree did not start: {explain(error.reason)}")
         if starting.done():
@@ -94,7 +124,6 @@ class Service:
         self._console.say(line, "up", seconds=round(seconds, 3), actors=actors)
         await self._console.where_to_look(running)
         self._console.say("", "ready")
-        notify("READY=1")
 
     async def _let_chaos_in(self, runtime: Runtime, chaos: ChaosSettings) -> None:
         victims = opted_in(runtime, chaos.tag)
@@ -106,21 +135,27 @@ class Service:
         child = ChildSpec("live", LiveChaos, (chaos,), restart="temporary")
         await runtime.spawn(Supervisor, [child], name="chaos")
 
-    async def _until_down(self, running: RunningTree, boot: Boot) -> Outcome:
+    async def _until_down(self, running: RunningTree, boot: Boot, manager: ServiceManager) -> Outcome:
         """Wait until the tree has ended, by itself or because it is to stop."""
         await _first(running.join(), self._signals.stop.wait())
         if not self._signals.stop.is_set():
             return await self._ended(running)
-        notify("STOPPING=1")
+        manager.tell("STOPPING=1")
         boot.stopping()
-        line = f"\n{self._signals.name}: stopping, within {self._limit:g} s; once more forces it"
+        line = f"\n{self._signals.name}: stopping, within {self._limit:g} s; once more ends it at once"
         self._console.say(line, "stopping", signal=self._signals.name, limit=self._limit)
-        stopping = asyncio.ensure_future(running.stop(self._limit))
-        await _first(stopping, self._signals.force.wait(), cancel=False)
-        forced = stopping.result() if stopping.done() else running.force()
-        if not stopping.done():
-            await stopping
-        return self._stopped(forced)
+        reminder = running.runtime.scheduler.timers.after(PATIENCE, lambda: self._still_stopping(running), PATIENCE)
+        try:
+            return self._stopped(await running.stop(self._limit))
+        finally:
+            reminder.cancel()
+
+    def _still_stopping(self, running: RunningTree) -> None:
+        """Tell what the stop waits for: the actors without children, as the others wait for theirs."""
+        left = self.unended()
+        ends = [path for path in left if not any(other.startswith(path + "/") for other in left)]
+        line = f"still stopping; waits for {', '.join(ends[:NAMED])}{' and others' if len(ends) > NAMED else ''}"
+        self._console.say(line, "still_stopping", actors=ends[:NAMED], left=len(left))
 
     async def _ended(self, running: RunningTree) -> Outcome:
         reason = await running.join()
@@ -131,10 +166,29 @@ class Service:
 
     def _stopped(self, forced: tuple[str, ...]) -> Outcome:
         if not forced:
-            self._console.say("stopped", "stopped")
             return Outcome(0)
-        why = "forced" if self._signals.force.is_set() else f"not stopped within {self._limit:g} s"
-        return Outcome(1, f"{why}; ended by force: {', '.join(forced)}", forced=True)
+        return Outcome(1, f"not stopped within {self._limit:g} s; ended by force: {', '.join(forced)}", forced=True)
+
+
+class Outputs:
+    """What is kept for the metrics: how many lines nobody read."""
+
+    def __init__(self, outputs: tuple[Output, ...]) -> None:
+        self._outputs = outputs
+
+    def readings(self) -> Iterator[Reading]:
+        """Return the numbers of all."""
+        total = sum(output.dropped for output in self._outputs)
+        text = "Lines of the log and of the output that nobody read."
+        yield Reading("output_lines_dropped", text, "counter", (), total)
+
+
+def _unended(runtime: Runtime) -> tuple[str, ...]:
+    for _ in range(ATTEMPTS):
+        with suppress(RuntimeError, NotRunning):  # the loop, in another thread, has changed what is looked at here
+            zombies = [zombie.ref for zombie in runtime.zombies()]
+            return tuple(ref.path for ref in dict.fromkeys([*runtime.actors(), *zombies]))
+    return ()
 
 
 async def _first(*waiting: Awaitable[Any], cancel: bool = True) -> None:

@@ -14,6 +14,7 @@ import msgspec
 
 from foundation._version import __version__
 from foundation.run.chaos import ChaosSettings
+from foundation.run.logs import LEVELS
 from foundation.tree import DEFAULT
 from foundation.tree.errors import did_you_mean
 
@@ -51,6 +52,8 @@ class Settings(msgspec.Struct, frozen=True):
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in; None for none.
         trace: the share of traces that are kept, besides those with errors; None for no tracing.
+        log_level: from which level on lines are logged; if None, ``info``, and ``warning`` for libraries that log
+            through the standard library.
     """
 
     tree: str = str(DEFAULT)
@@ -63,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True):
     shutdown_timeout: float = 30.0
     chaos: ChaosSettings | None = None
     trace: float | None = None
+    log_level: str | None = None
 
 
 def _text(value: str) -> str:
@@ -97,6 +101,12 @@ def _share(value: str) -> float:
     return number
 
 
+def _level(value: str) -> str:
+    if value.lower() not in LEVELS:
+        raise ValueError(f"choose one of {', '.join(LEVELS)}{did_you_mean(value, LEVELS)}")
+    return value.lower()
+
+
 def _flag(value: str) -> bool:
     if value.lower() not in (*_TRUE, *_FALSE):
         raise ValueError(f"choose one of {', '.join(_TRUE)}, or {', '.join(filter(None, _FALSE))}")
@@ -113,6 +123,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "shutdown_timeout": _seconds,
     "chaos": ChaosSettings.of,
     "trace": _share,
+    "log_level": _level,
 }
 
 
@@ -126,7 +137,8 @@ class _Parser(argparse.ArgumentParser):
 def _parser() -> _Parser:
     parser = _Parser(
         prog="python -m foundation.run",
-        description="Start a supervision tree and keep it running until Ctrl-C or SIGTERM; another one forces the end.",
+        description="Start a supervision tree and keep it running until Ctrl-C, SIGTERM or SIGHUP; "
+        "another one ends it at once.",
         epilog="Each option can be set by the environment too: FOUNDATION_TREE, FOUNDATION_PORT, and so on; arguments "
         "win. Exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.",
         allow_abbrev=False,
@@ -158,6 +170,12 @@ def _parser() -> _Parser:
         metavar="SHARE",
         help="trace calls from actor to actor with OpenTelemetry, and keep this share of the traces, from 0 to 1; "
         "those with errors are always kept (default: no tracing)",
+    )
+    parser.add_argument(
+        "--log-level",
+        metavar="LEVEL",
+        help=f"from which level on lines are logged: {', '.join(LEVELS)} (default: info, and warning for libraries "
+        "that log through the standard library)",
     )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser

@@ -1,53 +1,104 @@
-"""Ctrl-C and SIGTERM: the first asks for an orderly stop, a second one forces it."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first asks for an orderly stop, a second one ends the process whatever is stuck."""
 
 from __future__ import annotations
 
 import asyncio
+import ctypes
+import os
 import signal
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
+from typing import Any
 
-HANDLED = (signal.SIGINT, signal.SIGTERM)
+HANDLED = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+
+Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
 
 class StopSignals:
-    """Counts the signals that ask this process to stop, and tells the loop of them.
+    """Hears of the signals that ask this process to stop.
 
     Args:
-        abandon: called in the signal handler when the loop does not listen: it has not even heard of the signal before.
+        begin: called in the signal handler, at the first one.
     """
 
-    def __init__(self, abandon: Callable[[], object]) -> None:
-        self._abandon = abandon
-        self._loop = asyncio.get_running_loop()
-        self._sent = 0
-        self._heard = 0
+    def __init__(self, begin: Callable[[], object] = lambda: None) -> None:
+        self._begin = begin
+        self._loop: asyncio.AbstractEventLoop | None = None
         #: Set by the first signal.
         self.stop = asyncio.Event()
-        #: Set by the second signal.
-        self.force = asyncio.Event()
-        #: The name of the last signal.
+        #: The name of the first signal; empty before it.
         self.name = ""
 
-    def receive(self, number: int, frame: FrameType | None = None) -> None:
-        """Take a signal. Called by the interpreter between any two instructions of the main thread."""
-        if self._heard < self._sent:
-            self._abandon()
-        self._sent += 1
-        self.name = signal.Signals(number).name
-        self._loop.call_soon_threadsafe(self._hear)
+    def listen(self) -> None:
+        """Tell the running loop from now on."""
+        self._loop = asyncio.get_running_loop()
+        if self.name:
+            self.stop.set()
 
-    def _hear(self) -> None:
-        self._heard += 1
-        (self.stop if self._heard == 1 else self.force).set()
+    def receive(self, number: int, frame: FrameType | None = None) -> None:
+        """Take the first signal. Called by the interpreter between any two instructions of the main thread.
+
+        Nothing is printed, locked or waited for here.
+        """
+        end_at_once()
+        self.name = signal.Signals(number).name
+        self._begin()
+        if self._loop is not None:
+            with suppress(RuntimeError):  # the loop is closed
+                self._loop.call_soon_threadsafe(self.stop.set)
 
     @contextmanager
     def installed(self) -> Generator[StopSignals]:
-        """Handle signals within the block, and restore what was there before."""
-        before = {number: signal.signal(number, self.receive) for number in HANDLED}
+        """Handle signals within the block, and restore what was there before. An ignored SIGHUP (``nohup``) stays."""
+        before: dict[signal.Signals, Handler] = {number: signal.getsignal(number) for number in HANDLED}
+        for number, handler in before.items():
+            if number is signal.SIGHUP and handler == signal.SIG_IGN:
+                continue
+            signal.signal(number, self.receive)
+            deliver_once(number)
         try:
             yield self
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def end_at_once(process: int | None = None) -> None:
+    """Let the kernel end the process at the next signal: this works whatever it is stuck in.
+
+    The first process of a container is an exception: there the kernel ignores a signal without a handler.
+    """
+    first = (os.getpid() if process is None else process) == 1
+    for number in HANDLED:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _leave if first else signal.SIG_DFL)
+
+
+def _leave(number: int, frame: FrameType | None) -> None:  # noqa: ARG001 - a handler's shape
+    os._exit(128 + number)
+
+
+def deliver_once(number: int, library: Any = None) -> bool:
+    """Have the kernel forget the handler of a signal once it has delivered it.
+
+    The interpreter runs handlers between two instructions. In code that keeps it from that (one long computation in C)
+    the first signal has no effect yet; so the second ends the process.
+
+    Args:
+        number: the signal.
+        library: the C library; the process's own if None.
+
+    Returns:
+        Whether the C library can do this: that of GNU can.
+    """
+    try:
+        known = ctypes.CDLL(None) if library is None else library
+        forget, install = known.signal, known.sysv_signal
+    except (AttributeError, OSError, TypeError):
+        return False
+    forget.restype = ctypes.c_void_p
+    install.argtypes = [ctypes.c_int, ctypes.c_void_p]
+    install(number, forget(number, None))
+    return True

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import importlib
 import io
 import json
 import logging
 import os
-import runpy
 import signal
+import subprocess
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,10 +20,11 @@ import structlog
 
 from foundation.programs import Field, Interface
 from foundation.run import main
+from foundation.run import run as run_process
 from foundation.run.command import carrier_for, loop_factory
 from foundation.run.console import curl
 from foundation.run.logs import wants_colours
-from foundation.run.serve import Outcome
+from foundation.run.serve import Outcome, Service
 from foundation.run.settings import BadInput
 from foundation.run.signals import StopSignals
 from foundation.telemetry import CarryContext
@@ -41,13 +42,9 @@ start = "tests.foundation.test_command:{kind}"
 """
 
 
-def stop_by(*numbers: int) -> None:
-    """Send this process signals, each as soon as the loop has heard of the one before."""
-    loop = asyncio.get_running_loop()
-    first, *rest = numbers
-    os.kill(os.getpid(), first)
-    if rest:
-        loop.call_soon(lambda: loop.call_soon(stop_by, *rest))
+def stop_by(number: int) -> None:
+    """Send this process a signal."""
+    os.kill(os.getpid(), number)
 
 
 def when_up(what: Callable[[], object]) -> None:
@@ -63,29 +60,30 @@ def when_up(what: Callable[[], object]) -> None:
 class Stopping(Actor):
     """Sends its process SIGTERM as soon as the tree is up."""
 
-    signals: tuple[int, ...] = (signal.SIGTERM,)
+    signal: int = signal.SIGTERM
 
     def init(self) -> Any:
         """Send it soon."""
-        when_up(lambda: stop_by(*self.signals))
+        when_up(lambda: stop_by(self.signal))
 
 
 class CtrlC(Stopping):
     """Sends SIGINT instead."""
 
-    signals = (signal.SIGINT,)
+    signal = signal.SIGINT
+
+
+class HangUp(Stopping):
+    """Sends SIGHUP, as a terminal does that is closed."""
+
+    signal = signal.SIGHUP
 
 
 class Stuck(Stopping):
-    """Does not stop in time; is sent two signals if it has a name."""
+    """Does not stop in time."""
 
     trap_exit = True
     shutdown = 100.0
-
-    def init(self) -> None:
-        """Send one signal, or two."""
-        twice = self.runtime.whereis("twice") is not None
-        when_up(lambda: stop_by(*[signal.SIGTERM] * (2 if twice else 1)))
 
     async def terminate(self, reason: object) -> None:
         """Wait for ever."""
@@ -133,20 +131,6 @@ class Broken(Actor):
         raise ValueError("no luck")
 
 
-class Blocking(Actor):
-    """Blocks the loop, in which the second signal comes."""
-
-    def init(self) -> None:
-        """Block until there have been two signals."""
-        when_up(self.block)
-
-    def block(self) -> None:
-        """The loop hears of neither."""
-        os.kill(os.getpid(), signal.SIGTERM)
-        os.kill(os.getpid(), signal.SIGTERM)
-        threading.Event().wait(0.001)
-
-
 @pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """The command configures logging; afterwards it is as it was."""
@@ -175,7 +159,7 @@ def run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Callable[..., tup
 Run = Callable[..., tuple[int, str, str]]
 
 
-@pytest.mark.parametrize(("kind", "name"), [("Stopping", "SIGTERM"), ("CtrlC", "SIGINT")])
+@pytest.mark.parametrize(("kind", "name"), [("Stopping", "SIGTERM"), ("CtrlC", "SIGINT"), ("HangUp", "SIGHUP")])
 @pytest.mark.parametrize("loop", ["--uvloop", "--no-uvloop"])
 def test_a_signal_stops_the_tree_in_order_with_status_0(run: Run, kind: str, name: str, loop: str) -> None:
     status, out, errors = run(kind, loop)
@@ -184,17 +168,11 @@ def test_a_signal_stops_the_tree_in_order_with_status_0(run: Run, kind: str, nam
     assert lines[0][-1] == loop.removeprefix("--").replace("no-uvloop", "asyncio")
     assert ["running", "a", kind, "/shop/a"] in lines
     assert any(line[:2] == ["up", "after"] for line in lines)
-    assert f"{name}: stopping, within 30 s; once more forces it" in out
+    assert f"{name}: stopping, within 30 s; once more ends it at once" in out
     assert lines[-3][:2] == ["stopped", "a"]
     assert lines[-2][:2] == ["stopped", "shop"]
     assert out.endswith("\nstopped\n")
     assert errors == ""
-
-
-def test_a_second_signal_forces_the_end_with_status_1(run: Run) -> None:
-    status, _, errors = run("Stuck", more='name = "twice"')
-    assert status == 1
-    assert errors.splitlines()[-1] == "foundation: forced; ended by force: /shop, /shop/a"
 
 
 def test_a_tree_that_does_not_stop_in_time_is_ended_by_force_with_status_1(run: Run) -> None:
@@ -207,12 +185,6 @@ def test_a_signal_while_the_tree_starts_stops_it_too(run: Run) -> None:
     status, out, _ = run("Early")
     assert status == 0
     assert "up after" not in out
-
-
-def test_two_signals_that_the_loop_does_not_hear_of_end_the_process(run: Run) -> None:
-    status, _, errors = run("Blocking")
-    assert status == 1
-    assert errors.splitlines()[0] == "foundation: forced: the event loop is blocked"
 
 
 def test_a_root_that_gives_up_is_status_1_with_the_reason_on_the_last_line(run: Run) -> None:
@@ -345,21 +317,21 @@ class Parent(Actor):
 
 
 def test_when_code_had_to_be_ended_by_force_the_process_ends_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forced(*_: object) -> Outcome:
+    async def forced(service: Service) -> Outcome:
         return Outcome(3, "ended by force", forced=True)
 
-    monkeypatch.setattr("foundation.run.command._serve", forced)
+    monkeypatch.setattr(Service, "run", forced)
     status, _, errors = run("Stopping")
     assert status == 3
     assert errors.splitlines()[0] == "foundation: ended by force"
 
 
-def test_it_is_a_module_that_can_be_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys, "argv", ["x", "--version"])
-    with pytest.raises(SystemExit) as ended:
-        runpy.run_module("foundation.run", run_name="__main__")
-    assert ended.value.code == 0
-    runpy.run_module("foundation.run.__main__", run_name="not main")
+def test_it_is_a_module_that_can_be_run() -> None:
+    command = [sys.executable, "-m", "foundation.run", "--version"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
+    assert (ended.returncode, ended.stderr) == (0, "")
+    assert ended.stdout.startswith("foundation ")
+    assert importlib.import_module("foundation.run.__main__").run is run_process
 
 
 # -- checking, and asking ---------------------------------------------------------------------------------

@@ -50,7 +50,9 @@ async def test_what_happens_is_counted() -> None:
         await long.stop()
         long.cast("too late")
         runtime.events.emit(HttpHandled, method="GET", route="/", status=200, seconds=0.5)
-        runtime.events.emit(events.LoopBlocked, seconds=1.0, path="/x", file="f", line=1, stack="")
+        for again in (False, True):
+            about = {"path": "/x", "file": "f", "line": 1, "stack": "", "again": again}
+            runtime.events.emit(events.LoopBlocked, seconds=1.0, **about)
         runtime.events.emit(events.LoopUnblocked, seconds=1.5)
         assert value(registry, "actor_starts_total", kind="Puppet") == 2
         assert value(registry, "actor_start_failures_total", kind="Failing") == 1

@@ -14,6 +14,7 @@ from foundation.dead_letters import DeadLetterQueue
 from foundation.metrics import Metrics
 from foundation.registry import Directory
 from foundation.resources import Resource, Resources
+from foundation.run.serve import Outputs
 from foundation.store import Store
 from supervision import Runtime
 
@@ -33,6 +34,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     Directory.of(runtime)
     held = [Cache[str, str](runtime, "pages")]  # its numbers are there as long as anybody has it
     DeadLetterQueue(runtime)
+    runtime.shared[Outputs] = Outputs(())
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         instrument = registry._names_to_collectors.get(family.name)
