@@ -91,6 +91,51 @@ class Answer(msgspec.Struct, frozen=True):
     usage: dict[str, dict[str, Any]] = {}
 
 
+class InvalidInputs(ValueError):
+    """The inputs do not fit the program.
+
+    Attributes:
+        missing: required inputs that were not given.
+        unexpected: inputs that the program does not have.
+        wrong: inputs of the wrong type, each with what is wrong about it.
+    """
+
+    def __init__(
+        self, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = (), wrong: Mapping[str, str] | None = None
+    ) -> None:
+        self.missing = missing
+        self.unexpected = unexpected
+        self.wrong = dict(wrong or {})
+        parts = [f"missing: {', '.join(missing)}"] if missing else []
+        parts += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
+        parts += [f"{name}: {why}" for name, why in self.wrong.items()]
+        super().__init__("; ".join(parts))
+
+
+class Busy(Exception):
+    """The program has as much to do as it may have. Worth another try.
+
+    Attributes:
+        retry_after: after how many seconds.
+    """
+
+    def __init__(self, why: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(why)
+
+
+class Unavailable(Exception):
+    """What the program needs, such as its language model, is not there at the moment. Worth another try.
+
+    Attributes:
+        retry_after: after how many seconds.
+    """
+
+    def __init__(self, why: str, retry_after: float = 1.0) -> None:
+        self.retry_after = retry_after
+        super().__init__(why)
+
+
 class RunProgram(Request[Answer], frozen=True):
     """Run the program on ``inputs``.
 
@@ -101,6 +146,7 @@ class RunProgram(Request[Answer], frozen=True):
     needs is not there at the moment; or with whatever the program raised.
     """
 
+    raises = (InvalidInputs, Busy, Unavailable)
     inputs: dict[str, Any]
     context: Context = msgspec.field(default_factory=contextvars.copy_context)
 
@@ -147,48 +193,3 @@ class StreamProgram(Request[Answer], frozen=True):
 
 class DescribeProgram(Request[Interface], frozen=True):
     """What does the program take and give?"""
-
-
-class InvalidInputs(ValueError):
-    """The inputs do not fit the program.
-
-    Attributes:
-        missing: required inputs that were not given.
-        unexpected: inputs that the program does not have.
-        wrong: inputs of the wrong type, each with what is wrong about it.
-    """
-
-    def __init__(
-        self, missing: tuple[str, ...] = (), unexpected: tuple[str, ...] = (), wrong: Mapping[str, str] | None = None
-    ) -> None:
-        self.missing = missing
-        self.unexpected = unexpected
-        self.wrong = dict(wrong or {})
-        parts = [f"missing: {', '.join(missing)}"] if missing else []
-        parts += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
-        parts += [f"{name}: {why}" for name, why in self.wrong.items()]
-        super().__init__("; ".join(parts))
-
-
-class Busy(Exception):
-    """The program has as much to do as it may have. Worth another try.
-
-    Attributes:
-        retry_after: after how many seconds.
-    """
-
-    def __init__(self, why: str, retry_after: float = 1.0) -> None:
-        self.retry_after = retry_after
-        super().__init__(why)
-
-
-class Unavailable(Exception):
-    """What the program needs, such as its language model, is not there at the moment. Worth another try.
-
-    Attributes:
-        retry_after: after how many seconds.
-    """
-
-    def __init__(self, why: str, retry_after: float = 1.0) -> None:
-        self.retry_after = retry_after
-        super().__init__(why)

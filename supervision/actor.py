@@ -68,6 +68,10 @@ class Actor:
     infrastructure: ClassVar[bool] = False
     #: Where its handlers run: ``none`` for the loop, ``thread``, or ``process``. See `supervision.isolation`.
     isolation: ClassVar[Isolation] = "none"
+    #: Errors that are rebuilt here when an actor of this class, in a process of its own, answers with them.
+    raises: ClassVar[tuple[type[Exception], ...]] = ()
+    #: The most bytes that such an actor may send at once. What is longer ends it.
+    max_frame: ClassVar[int] = 1 << 24
     __behaviour__: ClassVar[Behaviour]
     _cell: Cell
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, dataclass_transform
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeVar, dataclass_transform
 
 import msgspec
 
@@ -39,7 +39,13 @@ class Request(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     ...     key: str
 
     ``await ref.call(Get("a"))`` is then an ``int`` for a type checker.
+
+    Attributes:
+        raises: the errors with which it may be answered: they come back as what they are from an actor that lives in
+            another process. Python's own need not be named.
     """
+
+    raises: ClassVar[tuple[type[Exception], ...]] = ()
 
 
 class SystemRequest(Request[R_co], frozen=True):

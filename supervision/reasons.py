@@ -167,6 +167,24 @@ class Crashed(ExitReason, frozen=True, tag="crashed"):
         return "Traceback (most recent call last):\n" + "".join(lines) + f"{self.kind}: {self.message}"
 
 
+#: The exit reasons of the kernel: those that can be sent, and read as what they are.
+REASONS: tuple[type[ExitReason], ...] = (
+    Normal,
+    Shutdown,
+    Kill,
+    Killed,
+    ProcessExited,
+    NoProc,
+    NoConnection,
+    StartTimeout,
+    Abnormal,
+    BadReturnValue,
+    FailedToStartChild,
+    ApplicationEnded,
+    FailedCallback,
+    Crashed,
+)
+
 NORMAL = Normal()
 SHUTDOWN = Shutdown()
 KILL = Kill()

@@ -40,9 +40,9 @@ class Letter(msgspec.Struct, frozen=True):
         """The message itself.
 
         Raises:
-            Exception: its class cannot be imported any more, or has changed.
+            Exception: its class cannot be imported any more, is no message, or has changed.
         """
-        return unpack(Packed(msgspec.Raw(self.body), self.kind))
+        return unpack(Packed(msgspec.Raw(self.body), self.kind), Message, Request)
 
 
 class NotKept(FoundationError, ValueError):

@@ -14,6 +14,7 @@ import signal
 import socket
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any, NoReturn
@@ -24,7 +25,10 @@ from supervision._import import imported
 from supervision._interpose import interpose
 from supervision.errors import ActorExited, Refuse, StartError, StartIgnored
 from supervision.isolation.frames import (
+    LEAST_FRAME,
     LENGTH,
+    LONGEST_TEXT,
+    NOTHING,
     Answered,
     Deliver,
     Ended,
@@ -39,12 +43,13 @@ from supervision.isolation.frames import (
     Stop,
     ToChild,
     encode,
+    encoded,
     pack,
     pack_reason,
     unpack,
-    unpack_reason,
 )
-from supervision.reasons import Abnormal
+from supervision.messages import cut, describe
+from supervision.reasons import LONG, Abnormal
 from supervision.ref import Ref
 from supervision.runtime import Runtime
 
@@ -73,7 +78,10 @@ class Connection:
         threading.Thread(target=self._read, name="parent", daemon=True).start()
 
     def _read(self) -> None:
-        with contextlib.suppress(OSError, RuntimeError), self._socket.makefile("rb") as stream:
+        with (
+            contextlib.suppress(OSError, RuntimeError, msgspec.MsgspecError),
+            self._socket.makefile("rb") as stream,
+        ):
             while len(head := stream.read(LENGTH.size)) == LENGTH.size:
                 frame = msgspec.msgpack.decode(stream.read(LENGTH.unpack(head)[0]), type=ToChild)
                 self._loop.call_soon_threadsafe(self._frames.put_nowait, frame)
@@ -97,6 +105,7 @@ class Child:
         #: The message that the parent waits for, and its number.
         self._in_hand: tuple[Any, int] = (None, 0)
         self._answers: set[asyncio.Task[None]] = set()
+        self._max_frame = LEAST_FRAME
 
     async def serve(self) -> None:
         """Start the actor, deliver messages, and say why it ended."""
@@ -111,21 +120,25 @@ class Child:
         following.cancel()
         if self._answers:
             await asyncio.wait(self._answers)
-        self._connection.send(Ended(pack_reason(reason)))
+        self._connection.send(Ended(pack_reason(reason, self._max_frame // 2)))
 
     async def _start(self, start: Start) -> Ref | None:
         try:
             args = [unpack(each) for each in start.args]
             kwargs = {name: unpack(each) for name, each in start.kwargs.items()}
-            cell = self._runtime.begin(imported(start.kind), tuple(args), kwargs, isolation="none")
+            kind = imported(start.kind)
+            self._max_frame = kind.max_frame
+            cell = self._runtime.begin(kind, tuple(args), kwargs, isolation="none")
             if cell.starting is not None:
                 await cell.starting
         except StartIgnored as error:
             self._connection.send(NotStarted(pack_reason(error.reason), ignored=True))
         except StartError as error:
-            self._connection.send(NotStarted(pack_reason(error.reason)))
+            self._connection.send(NotStarted(pack_reason(error.reason, self._max_frame // 2)))
         except Exception as error:
-            self._connection.send(NotStarted(pack_reason(Abnormal(f"{type(error).__name__}: {error}"))))
+            self._connection.send(
+                NotStarted(pack_reason(Abnormal(describe(f"{type(error).__name__}: {error}", LONG, str))))
+            )
         else:
             interpose(cell, self._handle)
             return cell
@@ -166,17 +179,19 @@ class Child:
             if isinstance(frame, Deliver):
                 self._deliver(ref, frame)
             elif isinstance(frame, Signal):
-                ref.exit(unpack_reason(frame.reason))
+                ref.exit(unpack(frame.reason))
             else:
                 assert isinstance(frame, Stop)
-                stopping = asyncio.ensure_future(ref.stop(unpack_reason(frame.reason)))
+                stopping = asyncio.ensure_future(ref.stop(unpack(frame.reason)))
                 stopping.add_done_callback(lambda done: done.exception())
 
     def _deliver(self, ref: Ref, frame: Deliver) -> None:
         try:
             message = unpack(frame.message)
         except Exception as error:
-            self._connection.send(_failed(frame.id, NotTransferable.of(frame.message.kind, str(error))))
+            self._connection.send(
+                _failed(frame.id, NotTransferable.of(frame.message.kind, str(error)), self._max_frame)
+            )
             if frame.request:
                 self._connection.send(Handled(frame.id))
             return
@@ -190,21 +205,37 @@ class Child:
 
     async def _answer(self, call: Call[Any], id: int) -> None:
         try:
-            answer = Answered(id, pack(await call))
+            answer = self._fitting(id, await call)
         except ActorExited:
             pass  # the parent will hear of it
         except Exception as error:
-            self._connection.send(_failed(id, error))
+            self._connection.send(_failed(id, error, self._max_frame))
         else:
             self._connection.send(answer)
 
+    def _fitting(self, id: int, value: Any) -> Answered:
+        answer = Answered(id, pack(value))
+        size, most = len(encode(answer)) - LENGTH.size, self._max_frame
+        if size > most:
+            raise NotTransferable.of(value, f"it has {size:,} bytes, and max_frame of its actor is {most:,}")
+        return answer
 
-def _failed(id: int, error: Exception) -> Failed:
-    try:
-        args = pack(list(error.args))
-    except NotTransferable:
-        args = None
-    return Failed(id, f"{type(error).__module__}:{type(error).__qualname__}", str(error), args)
+
+def _failed(id: int, error: Exception, most: int) -> Failed:
+    kind = f"{type(error).__module__}:{type(error).__qualname__}"
+    share = min(most // 32, LONGEST_TEXT)  # a character has up to four bytes, and there are three texts
+    fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
+    where = describe(error, share, lambda error: "".join(traceback.format_exception(error))[-share:])
+    texts = cut(kind, share), describe(error, share, str), where
+    return Failed(id, *texts, *(_encoded(each, most // 4) for each in (list(error.args), fields)))
+
+
+def _encoded(value: Any, most: int) -> msgspec.Raw:
+    with contextlib.suppress(NotTransferable):
+        data = encoded(value)
+        if memoryview(data).nbytes <= most:
+            return data
+    return NOTHING
 
 
 def die_with_parent() -> None:

@@ -1,14 +1,19 @@
 """Frames: what a process and the one that started it tell each other, as bytes with their length before them.
 
-A value travels as msgpack, with the import path of its class. What cannot travel is refused before it is sent.
+A value travels as msgpack, with the import path of its class. What cannot travel is refused before it is sent. The
+child imports what its parent names; the parent imports nothing: see `supervision.isolation.decoding`.
 """
 
 from __future__ import annotations
 
+import contextvars
 import enum
 import struct
 import typing
+from collections.abc import Hashable
+from contextlib import suppress
 from dataclasses import is_dataclass
+from functools import cache
 from typing import Any, Self
 
 import msgspec
@@ -16,11 +21,15 @@ import msgspec
 from supervision._import import import_path, imported
 from supervision.errors import SupervisionError
 from supervision.messages import Request, describe
-from supervision.reasons import Abnormal, ExitReason
+from supervision.reasons import LONG, REASONS, Abnormal, ExitReason, Shutdown
 
 LENGTH = struct.Struct("!I")
-#: The longest frame, in bytes.
-LONGEST = 1 << 30
+#: How much of a text about an error is sent, in characters.
+LONGEST_TEXT = 100_000
+#: The least that the longest frame can be, in bytes.
+LEAST_FRAME = 1 << 12
+#: A value that is not there.
+NOTHING = msgspec.Raw(msgspec.msgpack.encode(None))
 
 
 class NotTransferable(SupervisionError, ValueError):
@@ -33,12 +42,19 @@ class NotTransferable(SupervisionError, ValueError):
 
 
 class RemoteError(SupervisionError):
-    """An error of an actor in another process, whose own class cannot be rebuilt here. ``kind`` is its name."""
+    """An error of another process, whose own class is not rebuilt here.
 
-    def __init__(self, kind: str, text: str) -> None:
+    Attributes:
+        kind: the name of its class.
+        text: its message.
+        traceback: where it was raised there, as Python prints it; empty if it is not known.
+    """
+
+    def __init__(self, kind: str, text: str, traceback: str = "") -> None:
         self.kind = kind
         self.text = text
-        super().__init__(f"{kind}: {text}")
+        self.traceback = traceback
+        super().__init__(f"{kind}: {text}" if text else kind)
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
@@ -105,12 +121,17 @@ class Answered(Frame, frozen=True):
 
 
 class Failed(Frame, frozen=True):
-    """From the child: a request was answered with an error."""
+    """From the child: a request was answered with an error.
+
+    ``args`` is the list of its arguments, and ``fields`` the dict of its attributes; `NOTHING` if they cannot travel.
+    """
 
     id: int
     kind: str
     text: str
-    args: Packed | None
+    traceback: str
+    args: msgspec.Raw
+    fields: msgspec.Raw
 
 
 class Ended(Frame, frozen=True):
@@ -123,6 +144,32 @@ ToChild = Start | Deliver | Signal | Stop
 FromChild = Started | NotStarted | Handled | Answered | Failed | Ended
 
 
+def _stays(value: Any) -> Any:
+    """Encode what msgspec does not know: a context stays where it is, and the other side has its own."""
+    if isinstance(value, contextvars.Context):
+        return None
+    raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
+
+
+def _own(kind: type, _: Any) -> Any:
+    if kind is contextvars.Context:
+        return contextvars.copy_context()
+    raise TypeError(f"Decoding objects of type {kind.__name__} is unsupported")
+
+
+def encoded(value: Any) -> msgspec.Raw:
+    """Return a value as msgpack.
+
+    Raises:
+        NotTransferable: it cannot travel.
+    """
+    try:
+        return msgspec.Raw(msgspec.msgpack.encode(value, enc_hook=_stays))
+    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
+        remedy = "send frozen structs of plain values, of classes at the top level of a module"
+        raise NotTransferable.of(value, f"{error}; {remedy}") from None
+
+
 def pack(value: Any) -> Packed:
     """Return a value as it travels.
 
@@ -133,37 +180,63 @@ def pack(value: Any) -> Packed:
     own = isinstance(value, (msgspec.Struct, enum.Enum)) or is_dataclass(value)
     try:
         path = import_path(kind) if own else None
-        data = msgspec.msgpack.encode(value)
-    except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
-        remedy = "send frozen structs of plain values, of classes at the top level of a module"
-        raise NotTransferable.of(value, f"{error}; {remedy}") from None
-    return Packed(msgspec.Raw(data), path)
+    except ValueError as error:
+        raise NotTransferable.of(value, str(error)) from None
+    return Packed(encoded(value), path)
 
 
-def unpack(packed: Packed, expected: Any = Any) -> Any:
-    """Return the value; ``expected`` is the type of one that has no class of its own, such as ``list[Point]``."""
-    kind = expected if packed.kind is None else imported(packed.kind)
-    return msgspec.msgpack.decode(packed.data, type=kind)
+def unpack(packed: Packed, *bases: type) -> Any:
+    """Return a value that this process, or its parent, has packed itself: its class is imported.
+
+    Args:
+        packed: the value.
+        bases: of one of which its class has to be; none for any class.
+
+    Raises:
+        NotTransferable: its class is another one.
+        Exception: it cannot be imported, or has changed.
+    """
+    kind = Any if packed.kind is None else imported(packed.kind)
+    if bases and not (isinstance(kind, type) and issubclass(kind, bases)):
+        raise NotTransferable(f"{packed.kind} is no {' and no '.join(base.__name__ for base in bases)}")
+    return decoded(packed.data, kind)
 
 
-def pack_reason(reason: ExitReason) -> Packed:
-    """Return an exit reason as it travels; one that holds what cannot travel, as text."""
-    try:
-        return pack(reason)
-    except NotTransferable:
-        return pack(Abnormal(str(reason)))
+def decoded(data: msgspec.Raw, kind: Any) -> Any:
+    """Return a value of a type."""
+    return msgspec.msgpack.decode(data, type=kind, dec_hook=_own)
 
 
-def unpack_reason(packed: Packed) -> ExitReason:
-    """Return an exit reason."""
-    reason = unpack(packed)
-    assert isinstance(reason, ExitReason)
-    return reason
+def pack_reason(reason: ExitReason, most: int | None = None) -> Packed:
+    """Return an exit reason as it travels: one of the kernel's own, or one with the text of another, or of a long one.
+
+    Args:
+        reason: why an actor has ended.
+        most: how many bytes it may have.
+    """
+    with suppress(NotTransferable):
+        packed = pack(reason) if type(reason) in REASONS else None
+        if packed is not None and (most is None or memoryview(packed.data).nbytes <= most):
+            return packed
+    text = describe(reason, LONG, str)
+    return pack(Shutdown(text) if reason.clean else Abnormal(text))
 
 
 def answer_type(request: Any) -> Any:
     """Return the type of the answer that a request says it wants: the ``R`` of its ``Request[R]``."""
-    for base in type(request).__mro__:
+    kind: Any = type(request)
+    return promised(kind)
+
+
+@cache
+def promised(kind: Hashable) -> Any:
+    """Return the same for a class of requests."""
+    return _resolved(annotated(kind))
+
+
+def annotated(kind: Any) -> Any:
+    """Return the ``R`` of a class of requests as it is written."""
+    for base in kind.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):
             origin, arguments = typing.get_origin(generic), typing.get_args(generic)
             if (
@@ -171,14 +244,14 @@ def answer_type(request: Any) -> Any:
                 and issubclass(origin, Request)
                 and not isinstance(arguments[0], typing.TypeVar)
             ):
-                return _resolved(arguments[0])
+                return arguments[0]
     return Any
 
 
 def _resolved(annotation: Any) -> Any:
     """Return a type that msgspec can decode to, Any for others: a forward reference, or an arbitrary class."""
     try:
-        msgspec.msgpack.Decoder(annotation)
+        msgspec.msgpack.Decoder(annotation, dec_hook=_own)
     except (TypeError, NameError):
         return Any
     return annotation

@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from supervision._cell import Cell
-from supervision._dispatch import handle
-from supervision._import import import_path, imported
+from supervision._dispatch import KERNEL, handle
+from supervision._import import import_path
 from supervision._marks import IGNORE
 from supervision.actor import Actor
-from supervision.errors import Refuse, Stop
+from supervision.errors import Refuse, Stop, UnhandledMessage
+from supervision.isolation.decoding import read_answer, read_error, read_reason, unhandled
 from supervision.isolation.frames import (
     LENGTH,
-    LONGEST,
     Answered,
     Deliver,
     Ended,
@@ -32,24 +32,23 @@ from supervision.isolation.frames import (
     Handled,
     NotStarted,
     NotTransferable,
-    RemoteError,
     Signal,
     Start,
     Started,
-    answer_type,
     encode,
     pack,
     pack_reason,
-    unpack,
-    unpack_reason,
 )
 from supervision.isolation.frames import Stop as StopFrame
-from supervision.messages import Exit, Message
+from supervision.messages import Exit, Message, describe
 from supervision.reasons import KILLED, Abnormal, ExitReason, ProcessExited
 
 if TYPE_CHECKING:
     from supervision.call import ReplyTo
     from supervision.ref import Ref
+
+#: Seconds that a process has to end by itself, once it has said that it does.
+_PATIENCE = 5.0
 
 _CHILD = """\
 import json, sys
@@ -81,22 +80,40 @@ async def start_interpreter(code: str) -> tuple[asyncio.subprocess.Process, sock
 
 
 class ChildProcess:
-    """An OS process with one actor in it."""
+    """An OS process with one actor in it.
 
-    def __init__(self, process: asyncio.subprocess.Process, sock: socket.socket) -> None:
+    Args:
+        process: the process.
+        sock: leads there.
+        longest: the longest frame that it may send, in bytes.
+    """
+
+    def __init__(self, process: asyncio.subprocess.Process, sock: socket.socket, longest: int) -> None:
         self._process = process
         self._socket = sock
+        self._longest = longest
+        #: What it had sent when it ended.
+        self._rest = bytearray()
         #: How many operations wait on the socket, which is closed when there are none: its number may be used again.
         self._busy = 0
         self._closing = False
         self.pid = process.pid
         #: Its exit status, once it has ended and has been reaped.
         self.exited: asyncio.Task[int] = asyncio.ensure_future(process.wait())
+        self.exited.add_done_callback(self._hang_up)
 
     @classmethod
-    async def start(cls) -> ChildProcess:
+    async def start(cls, longest: int) -> ChildProcess:
         """Start a process: a fresh interpreter with the import path of this one."""
-        return cls(*await start_interpreter(_CHILD))
+        return cls(*await start_interpreter(_CHILD), longest)
+
+    def _hang_up(self, _: object) -> None:
+        """End the connection with the process, though its own children may have it as well; what was sent is kept."""
+        with suppress(OSError):
+            while len(self._rest) <= self._longest and (part := self._socket.recv(1 << 16)):
+                self._rest += part
+        with suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     async def send(self, frame: Frame) -> None:
         """Send a frame. If the process has ended, nothing happens: its end will be told."""
@@ -107,14 +124,14 @@ class ChildProcess:
         """Return the next frame; None when there are no more. Half a frame is none.
 
         Raises:
-            msgspec.DecodeError, ValueError: this is no frame.
+            Exception: this is no frame, or too long a one.
         """
         head = await self._read(LENGTH.size)
         if head is None:
             return None
         length = LENGTH.unpack(head)[0]
-        if length > LONGEST:
-            raise ValueError(f"a frame of {length} bytes")
+        if length > self._longest:
+            raise ValueError(f"a frame of {length} bytes, where max_frame is {self._longest}")
         body = await self._read(length)
         return None if body is None else msgspec.msgpack.decode(body, type=FromChild)
 
@@ -125,6 +142,9 @@ class ChildProcess:
             part = b""
             with suppress(OSError), self._in_use():
                 part = await loop.sock_recv(self._socket, min(length - len(data), 1 << 20))
+            if not part:
+                part = bytes(self._rest[: length - len(data)])
+                del self._rest[: len(part)]
             if not part:
                 return None
             data += part
@@ -185,7 +205,7 @@ class StandIn(Actor):
         self._reason: ExitReason | None = None
         #: What waits for the message in hand to be handled.
         self._handled: tuple[int, asyncio.Future[None]] | None = None
-        #: Requests that are not answered yet, with the types of their answers.
+        #: Requests that are not answered yet.
         self._waiting: dict[int, tuple[ReplyTo[Any], Any]] = {}
         self.pid: int | None = None
 
@@ -197,57 +217,81 @@ class StandIn(Actor):
         except ValueError as error:
             raise NotTransferable.of(self.original, str(error)) from None
         start = Start(kind, [pack(each) for each in args], {name: pack(each) for name, each in kwargs.items()})
-        process = self._process = await ChildProcess.start()
+        process = self._process = await ChildProcess.start(self.original.max_frame)
         self.pid = process.pid
         self._cell.runtime.adopt(self._cell, process)
         await process.send(start)
-        answer = await process.receive()
+        try:
+            answer = await process.receive()
+            reason = read_reason(answer.reason) if isinstance(answer, NotStarted) else None
+            assert isinstance(answer, NotStarted | Started | None), f"it began with {type(answer).__name__}"
+        except Exception as error:
+            raise Stop(_no_frame(error)) from None
         if isinstance(answer, Started):
             self._reader = asyncio.ensure_future(self._read(process))
             return None
-        if not isinstance(answer, NotStarted):
-            raise Stop(exit_reason(await process.exited))
-        await process.exited
-        if answer.ignored:
+        status = await self._ended(process)
+        if isinstance(answer, NotStarted) and answer.ignored:
             return IGNORE
-        raise Stop(unpack_reason(answer.reason))
+        raise Stop(exit_reason(status) if reason is None else reason)
+
+    async def _ended(self, process: ChildProcess) -> int:
+        """Wait until a process that has said goodbye, or hung up, has ended, and kill it if it does not."""
+        if not await self._cell.sched.wait(process.exited, _PATIENCE):
+            process.kill()
+        return await process.exited
 
     async def _read(self, process: ChildProcess) -> None:
-        reason: ExitReason | None = None
         try:
-            while (frame := await process.receive()) is not None:
-                if isinstance(frame, Ended):
-                    reason = unpack_reason(frame.reason)
-                else:
-                    self._take(frame)
-        except (msgspec.DecodeError, msgspec.ValidationError, ValueError) as error:
-            reason = Abnormal(f"its process sent something that is no frame: {error}")
+            reason = await self._follow(process)
+        except Exception as error:
+            reason = _no_frame(error)
             process.kill()
-        status = await process.exited
+        status = await self._ended(process)
         self._reason = reason if reason is not None else exit_reason(status)
         if self._handled is None:
             self._cell.deliver(ProcessEnded(self._reason))
         elif not self._handled[1].done():
             self._handled[1].set_exception(Stop(self._reason))
 
+    async def _follow(self, process: ChildProcess) -> ExitReason | None:
+        """Do what the process says up to its end; return the reason if it gives one."""
+        while (frame := await process.receive()) is not None:
+            if isinstance(frame, Ended):
+                return read_reason(frame.reason)
+            self._take(frame)
+        return None
+
     def _take(self, frame: FromChild) -> None:
         match frame:
             case Handled(id) if self._handled is not None and self._handled[0] == id:
                 self._handled[1].set_result(None)
                 self._handled = None
-            case Answered(id, value):
-                token, expected = self._waiting.pop(id)
+            case Answered(id, value) if id in self._waiting:
+                token, request = self._waiting.pop(id)
                 try:
-                    token.reply(unpack(value, expected))
-                except Exception as error:
-                    token.fail(NotTransferable.of(value, str(error)))
+                    token.reply(read_answer(value, type(request), self._messages()))
+                except NotTransferable as error:
+                    token.fail(error)
             case Failed(id) if id in self._waiting:
-                self._waiting.pop(id)[0].fail(_rebuilt(frame))
-            case Failed() if self._handled is not None:  # a message without an answer that could not be read there
-                self._handled[1].set_exception(_rebuilt(frame))
+                token, request = self._waiting.pop(id)
+                token.fail(self._error(frame, request))
+            case Failed(id) if self._handled is not None and self._handled[0] == id:
+                # A message without an answer, that could not be read there.
+                self._handled[1].set_exception(self._error(frame, None))
                 self._handled = None
             case _:
                 raise ValueError(f"an unexpected {type(frame).__name__}")
+
+    def _messages(self) -> tuple[type, ...]:
+        """Return the types of the messages that the actor handles."""
+        tables = self.original.__behaviour__.tables.values()
+        return tuple(kind for table in tables for kind in table if kind not in KERNEL)
+
+    def _error(self, frame: Failed, request: Any) -> Exception:
+        if unhandled(frame):
+            return UnhandledMessage(self._cell, request)
+        return read_error(frame, (*self.original.raises, *getattr(type(request), "raises", ())))
 
     # -- messages --------------------------------------------------------------------------------------------
 
@@ -283,7 +327,7 @@ class StandIn(Actor):
         handled: asyncio.Future[None] = self._cell.sched.loop.create_future()
         self._handled = (self._ids, handled)
         if token is not None:
-            self._waiting[self._ids] = (token, answer_type(message))
+            self._waiting[self._ids] = (token, message)
         await process.send(Deliver(self._ids, packed, token is not None))
         await handled
 
@@ -301,16 +345,8 @@ class StandIn(Actor):
         return {"process": self.pid, "kind": self.original.__qualname__}
 
 
-def _rebuilt(frame: Failed) -> Exception:
-    """Return an error as it was raised, if it can be rebuilt from its arguments."""
-    if frame.args is not None:
-        try:
-            error: Any = imported(frame.kind)(*unpack(frame.args))
-        except Exception:
-            error = None
-        if isinstance(error, Exception) and str(error) == frame.text:
-            return error
-    return RemoteError(frame.kind.replace(":", ".").removeprefix("builtins."), frame.text)
+def _no_frame(error: Exception) -> Abnormal:
+    return Abnormal(f"its process sent something that is no frame: {describe(error, form=str)}")
 
 
 @cache
