@@ -3,3 +3,4 @@
 from dspex.process.passage import NotTransferable as NotTransferable
 from dspex.process.runner import ProcessRunner as ProcessRunner
 from dspex.process.runner import runner_of as runner_of
+from dspex.process.values import Unsent as Unsent

@@ -3,22 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-import pickle
 import socket
 import struct
-from typing import NamedTuple, Self
+from contextlib import suppress
+from typing import Self
+
+import msgspec
+
+from dspex.process.values import LONGEST
 
 _LENGTH = struct.Struct("!Q")
+#: How much longer than what is in it a frame may be, in bytes.
+_HEAD = 1000
 
 
-class Frame(NamedTuple):
+class Frame(msgspec.Struct, array_like=True, frozen=True):
     """What one process says to the other.
 
     Attributes:
         kind: what is to be done.
         run: the number of the run that it belongs to.
         number: the number of the question, if it is one, or belongs to one.
-        data: the values, packed.
+        data: the values: pickled on the way to the program's process, plain data on the way back.
     """
 
     kind: str
@@ -31,32 +37,67 @@ class Channel:
     """One end of the connection, in an event loop.
 
     Args:
+        sock: the socket.
         reader: of the socket.
         writer: of the socket.
+        longest: the longest frame that is received, in bytes; None for any.
     """
 
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        longest: int | None,
+    ) -> None:
+        self._socket = sock
         self._reader = reader
         self._writer = writer
+        self._longest = longest
 
     @classmethod
-    async def open(cls, sock: socket.socket) -> Self:
+    async def open(cls, sock: socket.socket, longest: int | None = None) -> Self:
         """Return an end of a connected pair of sockets."""
-        return cls(*await asyncio.open_connection(sock=sock))
+        return cls(sock, *await asyncio.open_connection(sock=sock), longest)
 
     def send(self, frame: Frame) -> None:
         """Send a frame; in the loop. To a process that has ended, nothing is sent."""
-        data = pickle.dumps(tuple(frame))
+        data = msgspec.msgpack.encode(frame)
         self._writer.write(_LENGTH.pack(len(data)) + data)
 
+    async def drain(self) -> None:
+        """Wait until the other process has taken most of what was sent."""
+        with suppress(ConnectionError):
+            await self._writer.drain()
+
     async def receive(self) -> Frame | None:
-        """Return the next frame; None when the other process has ended."""
+        """Return the next frame; None when the other process has ended. Half a frame is none.
+
+        Raises:
+            ValueError: this is no frame, or too long a one.
+        """
         try:
             length = _LENGTH.unpack(await self._reader.readexactly(_LENGTH.size))[0]
-            return Frame(*pickle.loads(await self._reader.readexactly(length)))  # noqa: S301  # of our own process
+            if self._longest is not None and length > self._longest:
+                raise ValueError(f"a frame of {length:,} bytes")
+            return msgspec.msgpack.decode(await self._reader.readexactly(length), type=Frame)
         except (asyncio.IncompleteReadError, ConnectionError):
             return None
+
+    def hang_up(self) -> None:
+        """End the connection with a process that has ended, though others may have it too; hear what it has said."""
+        left = LONGEST
+        with suppress(OSError):
+            while left > 0 and (part := self._socket.recv(1 << 16)):
+                self._reader.feed_data(part)
+                left -= len(part)
+        self._reader.feed_eof()
+        self._writer.transport.abort()
 
     def close(self) -> None:
         """End the connection."""
         self._writer.close()
+
+
+#: The longest frame that a program's process may send, in bytes.
+LONGEST_FRAME = LONGEST + _HEAD

@@ -7,7 +7,6 @@ import logging
 import os
 import signal
 import socket
-import traceback
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from itertools import count
 from typing import Any, TypeVar
@@ -17,6 +16,7 @@ import anyio
 from dspex._compat import away_settings, is_away, module_paths, stand_in_callback, stand_in_lm, under_call
 from dspex._loops import awaited_in, is_here, waited_in
 from dspex.process.channel import Channel, Frame
+from dspex.process.encoding import Encoding, traceback_of
 from dspex.process.passage import NotTransferable, Passage
 from dspex.running import run_module
 from supervision.isolation.child import die_with_parent, orphaned
@@ -67,7 +67,8 @@ class Stay:
         self._paths: dict[int, tuple[Any, str]] = {}
         self._portraits: list[bytes] = []
         self._kept: dict[int, Any] = {}
-        self._passage = Passage(self._refer, self._resolve)
+        self._passage = Passage(lambda _: None, self._resolve)
+        self._encoding = Encoding(self._refer, ())
 
     def _refer(self, value: Any) -> Any:
         if is_away(value):
@@ -88,23 +89,24 @@ class Stay:
     async def run(self, limiter: Any) -> None:
         """Run the program, and tell what it returned or raised."""
         try:
-            data, settings, call, self._portraits, call_id = Passage(lambda _: None, self._resolve).unpack(
-                self._frame.data
-            )
-            module = self._passage.unpack(data)
+            data, names, self._portraits, call_id = self._passage.unpack(self._frame.data)
+            values = self._passage.unpack_all(data)
+            module = next(values)
             self._paths = module_paths(module)
-            found = {key: self._passage.unpack(value) for key, value in settings.items()}
-            asynchronous, args, kwargs = self._passage.unpack(call)
+            found = {name: next(values) for name in names}
+            asynchronous, args, kwargs = next(values)
+            self._encoding = Encoding(self._refer, next(values))
             with under_call(call_id), away_settings(found, self):
                 result = await run_module(module, args, kwargs, asynchronous=asynchronous, limiter=limiter)
             self._end("returned", "what it returned", result)
         except asyncio.CancelledError:
+            self._guest.channel.send(Frame("cancelled", self._frame.run))
             raise
         except BaseException as error:
             self._raised(error)
 
     def _raised(self, error: BaseException) -> None:
-        text = "".join(traceback.format_exception(error))
+        text = traceback_of(error)
         error.add_note(f"\nIn the process of the agent:\n{text}")
         try:
             self._end("raised", "what it raised", error)
@@ -113,7 +115,7 @@ class Stay:
             self._end("raised", "an error", said)
 
     def _end(self, kind: str, what: str, value: Any) -> None:
-        self._guest.channel.send(Frame(kind, self._frame.run, data=self._passage.pack(what, value)))
+        self._guest.channel.send(Frame(kind, self._frame.run, data=self._encoding.write(what, value)))
 
     # -- what stands for the caller's things uses this, in any thread ---------------------------------------------
 
@@ -124,7 +126,7 @@ class Stay:
 
     def tell(self, kind: str, *values: Any) -> None:
         """Tell the caller something."""
-        data = self._passage.pack(f"what a {kind} is told", values)
+        data = self._encoding.write(f"what a {kind} is told", values, lenient=True)
         self._send(Frame(kind, self._frame.run, data=data))
 
     def _send(self, frame: Frame) -> None:
@@ -137,7 +139,7 @@ class Stay:
         """Ask the caller something, and return what comes, up to the answer; in the guest's loop."""
         number = next(self._guest.numbers)
         frames = self._guest.answers[number] = asyncio.Queue()
-        self._guest.channel.send(Frame(kind, self._frame.run, number, self._passage.pack(f"a {kind}", values)))
+        self._guest.channel.send(Frame(kind, self._frame.run, number, self._encoding.write(f"a {kind}", values)))
         try:
             while True:
                 frame = await frames.get()

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import asyncio
+import collections
+import dataclasses
+import datetime
+import decimal
+import enum
 import os
+import pathlib
 import threading
-from typing import Any
+import uuid
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import dspy
+import numpy as np
+import pydantic
+from dspy import lm15
 from dspy.utils.syncify import syncify
 
 #: In the process of the agent: how a thread has ended.
@@ -16,11 +27,14 @@ GONE = threading.Event()
 
 
 class Fragile:
-    """Can be read in its own process only."""
+    """Is no data, and would say so if it was made elsewhere."""
 
     def __reduce__(self) -> Any:
         """Remember where it comes from."""
         return at_home, (os.getpid(),)
+
+    def __repr__(self) -> str:
+        return "<Fragile>"
 
 
 def at_home(pid: int) -> Fragile:
@@ -112,3 +126,171 @@ class Says(dspy.Module):  # type: ignore[misc]
                     os._exit(9)
                 return dspy.Prediction(lives=lives)
         return await self.label.acall(text=text)
+
+
+class Mood(enum.Enum):
+    """A mood."""
+
+    GOOD = "good"
+
+
+class Place(pydantic.BaseModel):
+    """A place, whose name cannot be parsed twice."""
+
+    name: str
+    when: datetime.datetime | None = None
+    size: int = None  # type: ignore[assignment]
+    inner: list[Place] = []
+    _secret: int = pydantic.PrivateAttr(default=3)
+
+    @pydantic.field_validator("name", mode="before")
+    @classmethod
+    def shouted(cls, name: str) -> str:
+        """Add something each time."""
+        return f"{name}!"
+
+
+class Pair(NamedTuple):
+    """Two things."""
+
+    left: int
+    right: str
+
+
+@dataclasses.dataclass(frozen=True)
+class Spot:
+    """A place in a picture."""
+
+    at: Pair
+    words: tuple[str, ...] = ()
+    score: Callable[[int], int] | None = None
+
+
+class Shut(Exception):
+    """An error that the program declares."""
+
+    def __init__(self, place: str, why: str) -> None:
+        self.place = place
+        super().__init__(f"{place} is shut: {why}")
+
+
+class Secret(Exception):
+    """An error that nobody declares."""
+
+
+class Leaves(pydantic.BaseModel):
+    """Does something when it goes away."""
+
+    name: str
+
+    def __del__(self) -> None:
+        """Leave a trace."""
+        LEFT.append(self.name)
+
+
+LEFT: list[str] = []
+
+
+class Where(dspy.Signature):  # type: ignore[misc]
+    """Say where."""
+
+    text: str = dspy.InputField()
+    place: Place = dspy.OutputField()
+    mood: Mood = dspy.OutputField()
+
+
+class Undeclared(pydantic.BaseModel):
+    """A model that no signature names."""
+
+    name: str = ""
+
+
+class Declares(dspy.Module):  # type: ignore[misc]
+    """Returns values of all kinds that it declares, and some that it does not."""
+
+    raises = (Shut,)
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.where = dspy.Predict(Where)
+
+    def forward(self, text: str) -> Spot | Leaves | None:
+        """Do it."""
+        return getattr(self, text)()
+
+    def everything(self) -> Any:
+        """Return one of each."""
+        return dspy.Prediction(**everything())
+
+    def asked(self) -> Any:
+        """Ask the language model."""
+        return self.where(text="where?")
+
+    def shut(self) -> Any:
+        """Raise what is declared."""
+        raise Shut("it", "late")
+
+    def secret(self) -> Any:
+        """Raise what is not."""
+        raise Secret("hidden")
+
+    def leaves(self) -> Any:
+        """Return what does something when it goes away."""
+        return Leaves(name="x")
+
+    def undeclared(self) -> Any:
+        """Return what nobody declares."""
+        return dspy.Prediction(it=Undeclared())
+
+    def wrong(self) -> Any:
+        """Return a model that is not what it says."""
+        return Place.model_construct(name=7)
+
+    def exits(self) -> Any:
+        """Leave the interpreter."""
+        raise SystemExit(3)
+
+    def cancels(self) -> Any:
+        """Say that it was cancelled."""
+        raise asyncio.CancelledError
+
+    def many(self) -> Any:
+        """Return too much."""
+        return [[] for _ in range(300_000)]
+
+    def huge(self) -> Any:
+        """Return too many bytes."""
+        return b"x" * ((1 << 26) + 1)
+
+    def forks(self) -> Any:
+        """Have a child that keeps the connection."""
+        pid = os.fork()
+        if pid == 0:
+            threading.Event().wait()
+        return pid
+
+
+def everything() -> dict[str, Any]:
+    """Return values of all kinds that can come from a process."""
+    return {
+        "plain": [None, True, 1, -(2**70), 2**64, 1.5, "x", "\ud800", b"y"],
+        "containers": ({"a": (1, 2), (1, "b"): [3]}, {1, 2}, frozenset({"x"})),
+        "place": Place(
+            name="here", when=datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), inner=[Place(name="there")]
+        ),
+        "mood": Mood.GOOD,
+        "spot": Spot(Pair(1, "x"), ("a", "b")),
+        "times": [datetime.date(2026, 1, 2), datetime.time(3, 4), datetime.timedelta(days=1, microseconds=2)],
+        "numbers": [decimal.Decimal("1.10"), uuid.UUID(int=7), pathlib.Path("/tmp/x"), 1 + 2j],
+        "counts": collections.Counter("aab"),
+        "image": dspy.Image("data:image/png;base64,iVBORw0KGgo="),
+        "history": dspy.History(messages=[{"question": "a", "answer": "b"}]),
+        "demo": dspy.Example(a=1, b="c").with_inputs("a"),
+        "several": dspy.Prediction.from_completions([{"label": "a"}, {"label": "b"}], signature=Where),
+        "message": lm15.Message.user("hello"),
+        "model": Place,
+        "signature": Where,
+        "made": dspy.Signature("a: list[str], b: int | None -> c: Literal['x', 'y']", "Do it."),
+        "scores": np.arange(6, dtype="float32").reshape(2, 3),
+        "score": np.float64(0.5),
+    }

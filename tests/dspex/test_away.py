@@ -9,7 +9,6 @@ import asyncio
 import os
 import signal
 import threading
-from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +17,7 @@ import pytest
 
 from dspex import AgentDown, AgentTimeout, Door, NotTransferable, ProgramPool, proxy, start_agent
 from dspex._compat import lm15
-from dspex.invoke import Invoke
-from dspex.process import ProcessRunner
-from dspex.process.channel import Frame
-from dspex.process.visit import Visit
+from dspex.process import ProcessRunner, Unsent
 from dspex.testing.engine import AsyncKnownEngine, KnownEngine, exact, known_lm, task
 from foundation.programs import RunProgram
 from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
@@ -123,20 +119,15 @@ async def test_what_cannot_be_sent_is_named(runtime: Runtime) -> None:
         await told(program, "pid")
 
 
-async def test_what_cannot_be_read_here_fails_the_call(runtime: Runtime) -> None:
+async def test_what_is_no_data_is_shown_by_its_name_where_calls_are_looked_at(runtime: Runtime) -> None:
+    """Nothing of it is made here."""
     program = await away(runtime)
-    with pytest.raises(ValueError, match="it is broken"):
-        await told(program, "fragile")
+    trace: list[Any] = []
+    with dspy.context(trace=trace):
+        assert (await told(program, "fragile")).toDict() == {}
+    assert [entry[2] for entry in trace] == [Unsent("tests.dspex.away_programs.Fragile", "<Fragile>")] * 2
+    assert trace[0][0] is program.label
     assert (await told(program, "pid")).calls == 1
-
-
-async def test_of_a_call_that_has_failed_nothing_more_is_heard() -> None:
-    """Its process may have sent the result already."""
-    visit = Visit(1, Invoke(Says(), False, (), {}, copy_context(), ""), lambda _: None)
-    visit.take(Frame("raised", data=visit.passage.pack("", ValueError("first"))))
-    visit.take(Frame("returned", data=visit.passage.pack("", "second")))
-    with pytest.raises(ValueError, match="first"):
-        await visit.result
 
 
 async def test_errors_tell_where_they_come_from(runtime: Runtime) -> None:
