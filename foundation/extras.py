@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib import import_module
 from types import ModuleType
-from typing import ClassVar
+from typing import Any, ClassVar
 
 from foundation.errors import Category, FoundationError, Severity
 
@@ -19,6 +19,18 @@ class MissingExtra(FoundationError, ImportError):
         self.missing = library
         self.remedy = f"pip install 'foundation-otp[{extra}]'"
         super().__init__(f"{what} needs {library}, which is not installed; run: {self.remedy}")
+
+
+def ordered(of: str) -> Any:
+    """Return an empty mapping in the order of its keys, for a service of coordination.
+
+    Args:
+        of: the service.
+
+    Raises:
+        MissingExtra: what it needs is not installed.
+    """
+    return library("sortedcontainers", of=of, extra="coordination").SortedDict()
 
 
 def library(name: str, *, of: str, extra: str) -> ModuleType:

@@ -24,7 +24,6 @@ from collections import OrderedDict
 from typing import Any
 
 import msgspec
-from sortedcontainers import SortedDict
 
 from foundation.coordination.checked import MOST, address, living, plain_number, reference, refusing, text, whole
 from foundation.coordination.errors import BadRule
@@ -32,6 +31,7 @@ from foundation.coordination.given_back import Collect, GivenBack, done, seen
 from foundation.coordination.kept import Numbers, kept
 from foundation.coordination.watched import Watched
 from foundation.events import LeaderElected
+from foundation.extras import ordered
 from foundation.naming import own_name
 from supervision import Actor, Address, Down, Message, Name, Ref, ReplyTo, Request, Runtime, handle
 
@@ -130,7 +130,7 @@ class Contest(msgspec.Struct):
     leader: Leader | None = None
     candidates: dict[Ref, Candidacy] = {}
     #: Those who may be elected, by rank.
-    ranked: Any = msgspec.field(default_factory=SortedDict)
+    ranked: Any = msgspec.field(default_factory=lambda: ordered("an election"))
     #: With the request of each.
     followers: dict[Address, Follow] = {}
 

@@ -21,9 +21,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 import msgspec
-from sortedcontainers import SortedDict
 
 from foundation.coordination.checked import MOST, Party, number, strike, whole
+from foundation.extras import ordered
 from supervision.messages import describe
 
 Side: TypeAlias = Literal["buy", "sell"]
@@ -113,7 +113,7 @@ class Book:
 
     def __init__(self, last: int = 0) -> None:
         #: Of each side, the orders by rank.
-        self._sides: dict[Side, Any] = {"buy": SortedDict(), "sell": SortedDict()}
+        self._sides: dict[Side, Any] = {"buy": ordered("a market"), "sell": ordered("a market")}
         self._open: dict[int, OpenOrder] = {}
         #: The numbers of the open orders of each trader, and those that are kept on behalf of somebody.
         self._of: dict[Party, dict[int, None]] = {}
