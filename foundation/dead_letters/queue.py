@@ -160,11 +160,12 @@ class DeadLetters(Actor):
         self._outcomes: dict[int, Letter | None] = {}
         self._writing = False
         self._looked = False
-        self._ages: Ages = self.runtime.shared.setdefault((Ages, store, table), Ages(Corrections(self.runtime.clock)))
 
     def init(self) -> None:
         """Look at what is there."""
         own_name(self, "dead_letters")
+        kept = (Ages, self._store, self._table)
+        self._ages: Ages = self.runtime.shared.setdefault(kept, Ages(Corrections(self.runtime.clock)))
         self._database = Database.of(self.runtime, self._store)
         self._look()
         self._subscription = self.runtime.subscribe(self._see, Registered)
