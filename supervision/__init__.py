@@ -32,6 +32,7 @@ from supervision import events as events
 from supervision import groups as groups
 from supervision import tasks as tasks
 from supervision._dispatch import handle as handle
+from supervision._keeper import coming as coming
 from supervision._keeper import look as look
 from supervision._marks import IGNORE as IGNORE
 from supervision.actor import Actor as Actor

@@ -285,6 +285,7 @@ class Cell(Linked):
             intent.held = deque(message for message in box or () if _passes(message))
             for message in intent.held:
                 box.remove(message)
+            self.emit(events.Suspended)
 
     def release(self) -> None:
         """Let it handle all messages again."""
@@ -292,6 +293,7 @@ class Cell(Linked):
         if intent.held is not None:
             intent.continuations.extendleft(reversed(intent.held))
             intent.held = None
+            self.emit(events.Resumed)
 
     def stash(self) -> None:
         """Put the message in hand aside."""

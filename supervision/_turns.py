@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from supervision import errors
+from supervision import errors, events
 from supervision._death import buried, die
 from supervision._envelopes import bare
 from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
@@ -276,6 +276,7 @@ def carry_out_stop(cell: Cell, after: Intent, in_task: bool) -> Any:
     if not cell.kind.__behaviour__.has_terminate:
         stopped(cell, None)
         return GONE
+    cell.emit(events.Terminating)
     try:
         cell.running = True
         result: Any = actor.terminate(after.stop)

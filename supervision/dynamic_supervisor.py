@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 from supervision import events
@@ -155,17 +155,20 @@ class DynamicSupervisor(ChildKeeper):
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
         return self._running.get(ref) if isinstance(ref, Cell) else None
 
-    def views(self) -> list[ChildInfo]:
+    def each(self) -> Iterator[ChildInfo]:
         """Return what others may see of the children, first started first, those that wait for a restart last."""
-        running = [
-            ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
-            for cell, spec in self._running.items()
-        ]
-        waiting = [
-            ChildInfo(w.spec.id, None, restarting=True, spec=w.spec, restarts=self._restarts.get(cell, 0))
-            for cell, w in self._restarting.items()
-        ]
-        return running + waiting
+        for cell, spec in self._running.items():
+            yield ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
+        for cell, child in self._restarting.items():
+            yield ChildInfo(child.spec.id, None, restarting=True, spec=child.spec, restarts=self._restarts.get(cell, 0))
+
+    def size(self) -> int:
+        """Return how many children there are, with those that wait for a restart."""
+        return len(self._running) + len(self._restarting)
+
+    def coming(self) -> list[ChildSpec]:
+        """Return the children that wait for their restart."""
+        return [child.spec for child in self._restarting.values()]
 
     # -- deaths and restarts ---------------------------------------------------------------------------------
 

@@ -7,7 +7,7 @@ mailbox, so that it answers orders in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from supervision import events
@@ -320,19 +320,23 @@ class Supervisor(ChildKeeper):
         """List the children, last started first."""
         return self.views()[::-1]
 
-    def views(self) -> list[ChildInfo]:
-        """Return what others may see of the children, first started first."""
-        return [child.view() for child in self._children.values()]
+    def each(self) -> Iterator[ChildInfo]:
+        """Return what others may see of the children, first started first, one after the other."""
+        return (child.view() for child in self._children.values())
+
+    def size(self) -> int:
+        """Return how many children there are, with those that do not run."""
+        return len(self._children)
 
     def spec_of(self, ref: Ref) -> ChildSpec | None:
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
         child = self._by_ref(ref)
         return None if child is None else child.spec
 
-    def coming(self) -> list[Any]:
-        """Return the ids of the children that do not run but are about to be restarted, alone or with others."""
+    def coming(self) -> list[ChildSpec]:
+        """Return the children that do not run but are about to be restarted, alone or with others."""
         due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]
-        return [member.spec.id for child in due for member in self._group(child) if member.ref is None]
+        return [member.spec for child in due for member in self._group(child) if member.ref is None]
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:

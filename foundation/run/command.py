@@ -161,4 +161,4 @@ async def _serve(
     signals = StopSignals(lambda: gone(Outcome(1, "forced: the event loop is blocked")))
     with signals.installed():
         limit, chaos = settings.shutdown_timeout, settings.chaos
-        return await Service(tree, console, signals, limit, chaos, carrier).run()
+        return await Service(tree, console, signals, limit, chaos, carrier, settings.access).run()

@@ -8,6 +8,7 @@ from typing import Any
 
 import msgspec
 
+from foundation.access import Access
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
 from foundation.run.notify import notify
@@ -40,6 +41,7 @@ class Service:
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in when the tree is up; None for none.
         carrier: what goes along with messages.
+        access: who may ask over HTTP.
     """
 
     def __init__(
@@ -50,7 +52,9 @@ class Service:
         shutdown_timeout: float,
         chaos: ChaosSettings | None = None,
         carrier: Carrier | None = None,
+        access: Access | None = None,
     ) -> None:
+        self._access = access
         self._tree = tree
         self._console = console
         self._signals = signals
@@ -61,6 +65,8 @@ class Service:
     async def run(self) -> Outcome:
         """Start the tree, keep it running, and return how it ended."""
         async with Runtime(carrier=self._carrier) as runtime:
+            if self._access is not None:
+                runtime.shared[Access] = self._access
             running = RunningTree(self._tree, runtime)
             boot = self._console.watch(runtime, self._tree)
             began = runtime.clock.time()

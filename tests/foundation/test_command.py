@@ -289,8 +289,8 @@ def test_where_to_look_is_said_when_the_tree_is_up(run: Run) -> None:
     _, out, _ = run("Stopping", "--port", "0", more=more)
     assert "live status  http://127.0.0.1:" in out
     assert "/metrics\n" in out
-    assert "  count        curl -X POST http://127.0.0.1:" in out
-    assert "/programs/count -d '{\"n\": 1}'" in out
+    assert "  count        curl http://127.0.0.1:" in out
+    assert "/programs/count --json '{\"n\": 1}'" in out
     assert "mute" not in out.partition("live status")[2].partition("stopping")[0]
 
 
@@ -446,7 +446,7 @@ async def test_signals_are_handled_as_before_when_all_is_over() -> None:
 
 def test_the_command_that_is_shown_has_a_sample_for_each_type() -> None:
     def sample(**schema: Any) -> str:
-        return curl("u", Interface("P", "", (Field("x", "t", schema=schema),), ())).partition("-d ")[2]
+        return curl("u", Interface("P", "", (Field("x", "t", schema=schema),), ())).partition("--json ")[2]
 
     assert sample(type="integer") == "'{\"x\": 1}'"
     assert sample(type="array") == "'{\"x\": []}'"

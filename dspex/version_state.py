@@ -1,0 +1,123 @@
+"""What the saved state of a program may say: instructions, demonstrations, fields, and settings that are allowed.
+
+DSPy keeps every key of a state as an attribute of the predictor, ``config`` with the address of a server among them. A
+state that comes from outside is therefore compared, key by key, with what the program itself would save.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from typing import Any, NamedTuple
+
+from foundation.versions import BadVersion
+
+#: What DSPy writes beside the parts of a program: versions of libraries.
+METADATA = "metadata"
+#: What DSPy saves of a predictor, with the type that it has; ``fields`` only if a decision has any.
+KEYS: Mapping[str, type] = {"traces": list, "train": list, "demos": list, "signature": dict, "fields": dict}
+SIGNATURE: Mapping[str, type] = {"instructions": str, "fields": list}
+FIELD: Mapping[str, type] = {"prefix": str, "description": str}
+
+
+class Checked(NamedTuple):
+    """A state that may be loaded, and the settings of each predictor that it changes."""
+
+    state: dict[str, Any]
+    config: dict[str, dict[str, Any]]
+
+
+def check_state(
+    number: int, state: Mapping[str, Any], reference: Mapping[str, Any], settings: Collection[str]
+) -> Checked:
+    """Return a state if it says nothing that it may not.
+
+    Args:
+        number: the version that it is to be.
+        state: the state.
+        reference: what the program as it was written would save.
+        settings: which settings it may change.
+
+    Raises:
+        BadVersion: it says more, or something else. The key is named.
+    """
+    checker = _Checker(number, frozenset(settings))
+    return Checked(checker.program("", state, reference), checker.config)
+
+
+class _Checker:
+    def __init__(self, number: int, settings: frozenset[str]) -> None:
+        self._number = number
+        self._settings = settings
+        self.config: dict[str, dict[str, Any]] = {}
+
+    def program(self, where: str, state: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
+        """Check a program: each of its parts, and no other."""
+        parts = {name: value for name, value in self._mapping(where, state).items() if name != METADATA or where}
+        self._only(where, parts, reference)
+        for name in reference:
+            if name not in parts:
+                raise self._wrong(where + name, "is missing")
+        return {name: self._part(where + name, value, reference[name]) for name, value in parts.items()}
+
+    def _part(self, where: str, state: Any, reference: Any) -> Any:
+        if not isinstance(reference, Mapping):
+            return state if type(state) is type(reference) else self._raise(where, f"is no {type(reference).__name__}")
+        if "signature" not in reference:
+            return self.program(f"{where}.", state, reference)
+        return self._predictor(where, self._mapping(where, state), reference)
+
+    def _predictor(self, where: str, state: dict[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+        config = state.pop("config", None)
+        if config is not None:
+            self.config[where] = self._allowed(where, config)
+        if state.get("lm") is not None:
+            raise self._wrong(f"{where}.lm", "the language model is chosen in the tree, not by a version")
+        self._typed(where, {name: value for name, value in state.items() if name != "lm"}, KEYS)
+        for name in ("demos", "signature"):
+            if name not in state:
+                raise self._wrong(f"{where}.{name}", "is missing")
+        self._signature(f"{where}.signature", state["signature"], reference["signature"])
+        for index, demo in enumerate(state["demos"]):
+            self._mapping(f"{where}.demos.{index}", demo)
+        return {"lm": None, **state}
+
+    def _signature(self, where: str, state: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
+        self._typed(where, state, SIGNATURE)
+        fields, known = state.get("fields"), reference["fields"]
+        if "instructions" not in state or fields is None or len(fields) != len(known):
+            raise self._wrong(where, f"needs instructions, and {len(known)} fields")
+        for index, field in enumerate(fields):
+            place = f"{where}.fields.{index}"
+            self._typed(place, self._mapping(place, field), FIELD)
+            if len(field) != len(FIELD):
+                raise self._wrong(place, f"needs {' and '.join(FIELD)}")
+
+    def _allowed(self, where: str, config: Any) -> dict[str, Any]:
+        given = self._mapping(f"{where}.config", config)
+        for name in given:
+            if name not in self._settings:
+                there = ", ".join(sorted(self._settings)) or "none"
+                raise self._wrong(
+                    f"{where}.config.{name}", f"is no setting that a version may change; there are {there}"
+                )
+        return given
+
+    def _typed(self, where: str, state: Mapping[str, Any], types: Mapping[str, type]) -> None:
+        self._only(f"{where}.", state, types)
+        for name, value in state.items():
+            if not isinstance(value, types[name]):
+                raise self._wrong(f"{where}.{name}", f"is no {types[name].__name__}")
+
+    def _only(self, where: str, state: Mapping[str, Any], known: Collection[str]) -> None:
+        for name in state:
+            if name not in known:
+                raise self._wrong(where + str(name), f"there is no such part; there are {', '.join(map(str, known))}")
+
+    def _mapping(self, where: str, state: Any) -> dict[str, Any]:
+        return dict(state) if isinstance(state, Mapping) else self._raise(where, "is no object")
+
+    def _raise(self, where: str, why: str) -> Any:
+        raise self._wrong(where, why)
+
+    def _wrong(self, where: str, why: str) -> BadVersion:
+        return BadVersion(self._number, f"it does not fit the program ({where or 'the state'}: {why})")
