@@ -41,7 +41,10 @@ def check_state(
         BadVersion: it says more, or something else. The key is named.
     """
     checker = _Checker(number, frozenset(settings))
-    return Checked(checker.program("", state, reference), checker.config)
+    parts = {name: value for name, value in checker.mapping("", state).items() if name != METADATA}
+    # DSPy saves a program that is nothing but a predictor as that.
+    check = checker.predictor if "signature" in reference else checker.program
+    return Checked(check("", parts, reference), checker.config)
 
 
 class _Checker:
@@ -52,7 +55,7 @@ class _Checker:
 
     def program(self, where: str, state: Any, reference: Mapping[str, Any]) -> dict[str, Any]:
         """Check a program: each of its parts, and no other."""
-        parts = {name: value for name, value in self._mapping(where, state).items() if name != METADATA or where}
+        parts = self.mapping(where, state)
         self._only(where, parts, reference)
         for name in reference:
             if name not in parts:
@@ -64,56 +67,59 @@ class _Checker:
             return state if type(state) is type(reference) else self._raise(where, f"is no {type(reference).__name__}")
         if "signature" not in reference:
             return self.program(f"{where}.", state, reference)
-        return self._predictor(where, self._mapping(where, state), reference)
+        return self.predictor(where, self.mapping(where, state), reference)
 
-    def _predictor(self, where: str, state: dict[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+    def predictor(self, where: str, state: dict[str, Any], reference: Mapping[str, Any]) -> dict[str, Any]:
+        """Check a predictor."""
+        dot = where and f"{where}."
         config = state.pop("config", None)
         if config is not None:
-            self.config[where] = self._allowed(where, config)
+            self.config[where or "self"] = self._allowed(f"{dot}config", config)
         if state.get("lm") is not None:
-            raise self._wrong(f"{where}.lm", "the language model is chosen in the tree, not by a version")
-        self._typed(where, {name: value for name, value in state.items() if name != "lm"}, KEYS)
+            raise self._wrong(f"{dot}lm", "the language model is chosen in the tree, not by a version")
+        self._typed(dot, {name: value for name, value in state.items() if name != "lm"}, KEYS)
         for name in ("demos", "signature"):
             if name not in state:
-                raise self._wrong(f"{where}.{name}", "is missing")
-        self._signature(f"{where}.signature", state["signature"], reference["signature"])
+                raise self._wrong(dot + name, "is missing")
+        self._signature(f"{dot}signature", state["signature"], reference["signature"])
         for index, demo in enumerate(state["demos"]):
-            self._mapping(f"{where}.demos.{index}", demo)
+            self.mapping(f"{dot}demos.{index}", demo)
         return {"lm": None, **state}
 
     def _signature(self, where: str, state: Mapping[str, Any], reference: Mapping[str, Any]) -> None:
-        self._typed(where, state, SIGNATURE)
+        self._typed(f"{where}.", state, SIGNATURE)
         fields, known = state.get("fields"), reference["fields"]
         if "instructions" not in state or fields is None or len(fields) != len(known):
             raise self._wrong(where, f"needs instructions, and {len(known)} fields")
         for index, field in enumerate(fields):
             place = f"{where}.fields.{index}"
-            self._typed(place, self._mapping(place, field), FIELD)
+            self._typed(f"{place}.", self.mapping(place, field), FIELD)
             if len(field) != len(FIELD):
                 raise self._wrong(place, f"needs {' and '.join(FIELD)}")
 
     def _allowed(self, where: str, config: Any) -> dict[str, Any]:
-        given = self._mapping(f"{where}.config", config)
+        given = self.mapping(where, config)
         for name in given:
             if name not in self._settings:
                 there = ", ".join(sorted(self._settings)) or "none"
                 raise self._wrong(
-                    f"{where}.config.{name}", f"is no setting that a version may change; there are {there}"
+                    f"{where}.{name}", f"is no setting that a version may change; there are {there}"
                 )
         return given
 
     def _typed(self, where: str, state: Mapping[str, Any], types: Mapping[str, type]) -> None:
-        self._only(f"{where}.", state, types)
+        self._only(where, state, types)
         for name, value in state.items():
             if not isinstance(value, types[name]):
-                raise self._wrong(f"{where}.{name}", f"is no {types[name].__name__}")
+                raise self._wrong(where + name, f"is no {types[name].__name__}")
 
     def _only(self, where: str, state: Mapping[str, Any], known: Collection[str]) -> None:
         for name in state:
             if name not in known:
                 raise self._wrong(where + str(name), f"there is no such part; there are {', '.join(map(str, known))}")
 
-    def _mapping(self, where: str, state: Any) -> dict[str, Any]:
+    def mapping(self, where: str, state: Any) -> dict[str, Any]:
+        """Return a state as a dict of its own."""
         return dict(state) if isinstance(state, Mapping) else self._raise(where, "is no object")
 
     def _raise(self, where: str, why: str) -> Any:

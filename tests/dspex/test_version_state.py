@@ -85,6 +85,17 @@ def test_what_it_may_not_say_is_refused_by_its_key_and_changes_nothing(path: str
     assert (versions.number, len(versions.list())) == (0, 1)
 
 
+def test_a_program_that_is_a_predictor_is_saved_without_a_name_for_it() -> None:
+    """Its settings are its own."""
+    state = {**dspy.Predict("text -> label").dump_state(), "metadata": {}}
+    versions = Versions(dspy.Predict("text -> label"), settings=("temperature",))
+    versions.add({**state, "config": {"temperature": 0.5}})
+    assert versions.program.config == {"temperature": 0.5}
+    for key, value in (("config", {"api_base": "x"}), ("lm", {"model": "m"}), ("demos", [1]), ("self", {})):
+        with pytest.raises(BadVersion, match=rf"\({key}"):
+            versions.add({**state, key: value})
+
+
 def test_settings_that_the_operator_allows_are_changed_and_the_others_kept() -> None:
     versions = Versions(Two(), settings=("max_tokens",))
     versions.add(changed("draft/config", {"max_tokens": 7}))
