@@ -148,7 +148,8 @@ class StreamProgram(Request[Answer], frozen=True, dict=True):
 
     Attributes:
         inputs: see `RunProgram`.
-        send: is given each piece, and may take its time, for which the program waits.
+        send: is given each piece, and may take its time, for which the program waits. Once nobody reads any more, it
+            refuses the request (`NobodyReads`), which ends its handler, and not the actor.
         caller: see `RunProgram`.
     """
 
@@ -199,6 +200,10 @@ class InvalidInputs(ValueError):
         parts += [f"unexpected: {', '.join(unexpected)}"] if unexpected else []
         parts += [f"{name}: {why}" for name, why in self.wrong.items()]
         super().__init__("; ".join(parts))
+
+
+class NobodyReads(Exception):
+    """A piece of an answer has nobody to go to: the caller has gone, or its time is over. The answer can end here."""
 
 
 class Busy(Exception):

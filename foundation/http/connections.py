@@ -23,9 +23,14 @@ _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-leng
 _log = structlog.get_logger("foundation.http")
 
 
-def connection_class(limits: Limits) -> type[asyncio.Protocol]:
-    """Return uvicorn's class of connections, whichever parser is installed, with limits."""
-    return type("Connection", (_Limited, AutoHTTPProtocol), {"limits": limits, "most": _most(limits)})
+def connection_class(limits: Limits, base: type[asyncio.Protocol] | None = None) -> type[asyncio.Protocol]:
+    """Return a class of connections with limits.
+
+    Args:
+        limits: which.
+        base: uvicorn's class of connections; that of whichever parser is installed if None.
+    """
+    return type("Connection", (_Limited, base or AutoHTTPProtocol), {"limits": limits, "most": _most(limits)})
 
 
 def _most(limits: Limits) -> int:
@@ -62,7 +67,7 @@ class _Limited(asyncio.Protocol):
         """Take a connection, and make room for it if need be."""
         super().connection_made(transport)
         self.since = self.loop.time()
-        if len(self.connections) > self.most and not make_room(self):
+        if len(self.connections) > self.most and not make_room(self, self.most):
             self.transport.write(_TOO_MANY)
             self.transport.close()
 
@@ -120,9 +125,13 @@ def end_all(connections: set[Any]) -> None:
         one.transport.abort()
 
 
-def make_room(new: _Limited) -> bool:
+def make_room(new: _Limited, most: int) -> bool:
     """Close the connections that have waited longest for a request, to make room for a new one; tell if there is."""
-    waiting = [one for one in new.connections if one is not new and one.waiting]
-    for one in sorted(waiting, key=lambda one: one.since)[:ROOM]:
+    others = [one for one in new.connections if one is not new and not one.transport.is_closing()]
+    over = len(others) + 1 - most
+    if over <= 0:
+        return True
+    waiting = sorted((one for one in others if one.waiting), key=lambda one: one.since)
+    for one in waiting[: over + ROOM]:
         one.transport.abort()
-    return bool(waiting)
+    return len(waiting) >= over

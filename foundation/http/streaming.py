@@ -17,8 +17,8 @@ from starlette.types import Send as AsgiSend
 
 from foundation.http.leaving import left
 from foundation.http.problems import Problem, fault, json_bytes
-from foundation.programs import Answer, Chunk, Piece, Send
-from supervision import Runtime
+from foundation.programs import Answer, Chunk, NobodyReads, Piece, Send
+from supervision import Refuse, Runtime
 
 MEDIA_TYPE = "text/event-stream"
 #: Seconds between two signs of life, for what stands between the program and its reader, and ends quiet connections.
@@ -85,7 +85,11 @@ class _Events(StreamingResponse):
 
 async def _working(runtime: Runtime, work: Work, sending: MemoryObjectSendStream[bytes]) -> Answer:
     async def send(piece: Piece) -> None:
-        await sending.send(_event("chunk" if isinstance(piece, Chunk) else "status", piece))
+        event = _event("chunk" if isinstance(piece, Chunk) else "status", piece)
+        try:
+            await sending.send(event)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise Refuse(NobodyReads("nobody reads this answer any more")) from None
 
     alive = asyncio.get_running_loop().create_task(_pinging(runtime, sending))
     try:
