@@ -523,6 +523,12 @@ class Runtime:
             {} if ref.born is None else summarised(ref.actor),
         )
 
+    def parent(self, ref: Ref) -> Ref | None:
+        """Return the live actor whose child another one is; None if it has none, or has ended itself."""
+        assert isinstance(ref, Cell)
+        above = ref.parent if ref.alive else None
+        return above if above is not None and above.alive else None
+
     def zombies(self) -> list[ZombieInfo]:
         """Return the killed actors whose code still runs."""
         return [self._zombie(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]

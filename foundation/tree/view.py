@@ -110,7 +110,7 @@ class Degraded(msgspec.Struct, frozen=True):
 
 
 #: An actor, or the node of a child that has none, with what its supervisor tells of it.
-Seen: TypeAlias = tuple[ActorInfo | Node, ChildInfo | None]
+Seen: TypeAlias = tuple[Ref | Node, ChildInfo | None]
 
 
 class NoSuchPath(LookupError):
@@ -163,27 +163,24 @@ class _Looker:
         self._depth = depth
         self._left = limit
         self._count = 0
-        self._under: dict[Ref | None, dict[Ref, ActorInfo]] = {}
+        self._under: dict[Ref | None, dict[Ref, None]] = {}
 
     def add(self, ref: Ref) -> None:
         """Take an actor in, unless it has ended."""
-        info = self._runtime.info(ref)
-        if info is not None:
-            parent = info.parent if info.parent is not None and info.parent.reason is None else None
-            self._under.setdefault(parent, {})[ref] = info
+        if ref.reason is None:
+            self._under.setdefault(self._runtime.parent(ref), {})[ref] = None
             self._count += 1
 
     def roots(self, path: str) -> tuple[tuple[Node, ...], int]:
         """Return the actors that have no living parent, or the one at a path; and how many there are besides."""
+        refs = list(self._under.get(None, ()))
         if path:
-            infos = [info for under in self._under.values() for info in under.values() if info.path == path]
-            if not infos:
+            refs = [ref for under in self._under.values() for ref in under if ref.path == path]
+            if not refs:
                 raise NoSuchPath(path)
-        else:
-            infos = list(self._under.get(None, {}).values())
         if self._left is not None and self._count <= self._left:
             self._left = None
-        return self._shown(((info, None) for info in infos), len(infos), self._depth, self._left)
+        return self._shown(((ref, None) for ref in refs), len(refs), self._depth, self._left)
 
     def _shown(
         self, listed: Iterable[Seen], size: int, depth: int | None, most: int | None
@@ -195,9 +192,10 @@ class _Looker:
                 if self._left <= 0:
                     break
                 self._left -= 1
-            nodes.append(
-                seen if isinstance(seen, Node) else self._node(seen, child, None if depth is None else depth - 1)
-            )
+            if isinstance(seen, Node):
+                nodes.append(seen)
+            elif (info := self._runtime.info(seen)) is not None:
+                nodes.append(self._node(info, child, None if depth is None else depth - 1))
         return tuple(nodes), size - len(nodes)
 
     def _node(self, info: ActorInfo, child: ChildInfo | None, depth: int | None) -> Node:
@@ -224,19 +222,17 @@ class _Looker:
             more=max(0, more),
         )
 
-    def _children(
-        self, info: ActorInfo, under: Mapping[Ref, ActorInfo], keeper: SupervisorInfo | None
-    ) -> Iterator[Seen]:
+    def _children(self, info: ActorInfo, under: Mapping[Ref, None], keeper: SupervisorInfo | None) -> Iterator[Seen]:
         """Return what a supervisor lists, in its order, and then other actors under it."""
-        if keeper is None:
-            yield from ((below, None) for below in under.values())
-            return
-        known = {child.ref for child in keeper.children}
-        starting = {below.path: below for below in under.values() if below.ref not in known}
-        for child in keeper.children:
+        listed = () if keeper is None else keeper.children
+        known = {child.ref for child in listed}
+        whole = keeper is None or keeper.size == len(listed)
+        starting = {below.path: below for below in under if below not in known} if whole else {}
+        for child in listed:
             path = f"{info.path}/{child.id}"
-            actor = under.get(child.ref) if child.ref is not None else starting.pop(path, None)
+            actor = starting.pop(path, None) if child.ref is None else child.ref if child.ref in under else None
             if actor is None:
+                assert keeper is not None
                 will = "starting" if info.state == "starting" else "restarting"
                 yield _absent(path, child, will if child.id in keeper.coming else "stopped"), child
             else:
