@@ -52,8 +52,7 @@ class Access(msgspec.Struct, frozen=True):
     state: str = ".foundation"
 
     def __post_init__(self) -> None:
-        if self.protect is not None and self.protect not in get_args(Protect):
-            raise BadAccess(f"protect = {self.protect!r}: choose one of {', '.join(get_args(Protect))}")
+        _check_protect(self.protect)
         for name in self.allow_hosts:
             if not isinstance(name, str) or not name or not name.isascii() or any(c in name for c in "/@? "):
                 raise BadAccess(f"allow_hosts: {name!r}: give a name or address, perhaps with a port, and no scheme")
@@ -77,6 +76,7 @@ class Access(msgspec.Struct, frozen=True):
         unknown = sorted(set(changes) - set(kept))
         if unknown:
             raise BadAccess(f"{', '.join(unknown)}: there is no such setting; there are {', '.join(kept)}")
+        _check_protect(changes.get("protect"))
         try:
             return msgspec.convert({**kept, **changes}, Access)
         except msgspec.ValidationError as error:
@@ -91,6 +91,11 @@ class Access(msgspec.Struct, frozen=True):
     def protected(self) -> Protect:
         """What the token is needed for."""
         return self.protect or ("runs" if self.given else "changes")
+
+
+def _check_protect(value: object) -> None:
+    if value is not None and value not in get_args(Protect):
+        raise BadAccess(f"protect = {value!r}: choose one of {', '.join(get_args(Protect))}")
 
 
 class Token:
