@@ -102,9 +102,7 @@ class _Checker:
         for name in given:
             if name not in self._settings:
                 there = ", ".join(sorted(self._settings)) or "none"
-                raise self._wrong(
-                    f"{where}.{name}", f"is no setting that a version may change; there are {there}"
-                )
+                raise self._wrong(f"{where}.{name}", f"is no setting that a version may change; there are {there}")
         return given
 
     def _typed(self, where: str, state: Mapping[str, Any], types: Mapping[str, type]) -> None:

@@ -147,9 +147,10 @@ def _object(name: str, fields: tuple[Field, ...], schemas: dict[str, Any], *, cl
 def _property(name: str, field: Field, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field; what it defines for itself moves to where a whole document has its schemas."""
     definitions = field.schema.get("$defs", {})
-    where = {f"#/$defs/{found}": f"{_key(name)}.{_key(field.name)}.{_key(found)}" for found in definitions}
+    keys = {found: f"{_key(name)}.{_key(field.name)}.{_key(found)}" for found in definitions}
+    where = {f"#/$defs/{found}": f"#/components/schemas/{key}" for found, key in keys.items()}
     for found, schema in definitions.items():
-        schemas[where[f"#/$defs/{found}"]] = _moved(schema, where)
+        schemas[keys[found]] = _moved(schema, where)
     own = _moved({key: value for key, value in field.schema.items() if key != "$defs"}, where)
     return {**own, **({"description": field.description} if field.description else {})}
 
@@ -164,9 +165,9 @@ def _moved(schema: Any, where: Mapping[str, str]) -> Any:
 def _entries(schema: Mapping[str, Any], where: Mapping[str, str]) -> Iterator[tuple[str, Any]]:
     for key, value in schema.items():
         if key == "$ref" and value in where:
-            yield key, f"#/components/schemas/{where[value]}"
+            yield key, where[value]
         elif key == "discriminator" and isinstance(value, Mapping) and "mapping" in value:
-            mapping = {word: f"#/components/schemas/{where.get(to, to)}" for word, to in value["mapping"].items()}
+            mapping = {word: where.get(to, to) for word, to in value["mapping"].items()}
             yield key, {**value, "mapping": mapping}
         else:
             yield key, _moved(value, where)

@@ -130,15 +130,14 @@ class Programs:
         """
         self._address(name)
         ref = self._runtime.whereis(program_name(name))
+        assert ref is not None
         known = self._described.get(name)
-        if ref is None or known is None or known[0] is not ref or (known[1].done() and known[1].exception()):
-            self._described = {n: said for n, said in self._described.items() if said[0].reason is None}
-            said = asyncio.ensure_future(self.ask(name, DescribeProgram(), DESCRIBE_TIMEOUT))
-            said.add_done_callback(lambda done: done.cancelled() or done.exception())
-            if ref is not None:
-                self._described[name] = ref, said
-        else:
-            said = known[1]
+        if known is not None and known[0] is ref and not (known[1].done() and known[1].exception()):
+            return await asyncio.shield(known[1])
+        self._described = {other: said for other, said in self._described.items() if said[0].reason is None}
+        said = asyncio.ensure_future(self.ask(name, DescribeProgram(), DESCRIBE_TIMEOUT))
+        said.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._described[name] = ref, said
         return await asyncio.shield(said)
 
     async def run(self, request: Request) -> Response:

@@ -54,7 +54,7 @@ class Service:
         carrier: Carrier | None = None,
         access: Access | None = None,
     ) -> None:
-        self._access = access
+        self._access = Access() if access is None else access
         self._tree = tree
         self._console = console
         self._signals = signals
@@ -65,8 +65,7 @@ class Service:
     async def run(self) -> Outcome:
         """Start the tree, keep it running, and return how it ended."""
         async with Runtime(carrier=self._carrier) as runtime:
-            if self._access is not None:
-                runtime.shared[Access] = self._access
+            runtime.shared[Access] = self._access
             running = RunningTree(self._tree, runtime)
             boot = self._console.watch(runtime, self._tree)
             began = runtime.clock.time()

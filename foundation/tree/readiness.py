@@ -88,8 +88,6 @@ class Readiness:
             if info is not None:
                 yield Degraded(info.path, info.state)
                 yield from (Degraded(_path(ref, spec), "starting") for spec in _starting(ref, info))
-            else:
-                self._unsettled.pop(ref, None)
         for ref in list(self._supervisors):
             specs = coming(ref)
             yield from (Degraded(_path(ref, spec), "restarting") for spec in specs)

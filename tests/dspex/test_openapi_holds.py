@@ -1,4 +1,4 @@
-"""What the OpenAPI document promises holds, for whatever Schemathesis thinks of: with all its checks, over a real port."""
+"""What the OpenAPI document promises holds, for whatever Schemathesis thinks of, with all its checks."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 def test_schemathesis_finds_nothing(url: str, tmp_path: Path) -> None:
     options = ["--checks", "all", "--max-examples", str(EXAMPLES), "--seed", "1", "--no-color"]
     command = [sys.executable, "-m", "schemathesis.cli", "run", f"{url}/openapi.json", *options]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run(command, check=False, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout
     assert "Tested: 2" in done.stdout
     assert "No issues found" in done.stdout

@@ -10,11 +10,13 @@ import json
 import re
 import socket
 from collections.abc import AsyncIterator, Callable
+from contextlib import ExitStack, asynccontextmanager
 from importlib import util
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
+from msgspec import structs
 from structlog.testing import capture_logs
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -185,19 +187,20 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
     return str(request.param)
 
 
-@pytest.fixture
-async def front(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
-    """A front whose patience is short."""
-    monkeypatch.setattr("foundation.http.front.LOOK", 0.05)
-    limits = Limits(
-        header_timeout=0.4,
-        idle_timeout=0.2,
-        body_timeout=0.4,
-        write_timeout=0.4,
-        max_connections=100,
-        max_requests=20,
-        max_body=10_000,
-    )
+LIMITS = Limits(
+    header_timeout=0.4,
+    idle_timeout=0.2,
+    body_timeout=0.4,
+    write_timeout=0.4,
+    max_connections=100,
+    max_requests=20,
+    max_body=10_000,
+)
+
+
+@asynccontextmanager
+async def serving(limits: Limits) -> AsyncIterator[Victim]:
+    """Serve a program."""
     async with Runtime(watchdog=None, reports=False) as runtime:
         urls: list[str] = []
         runtime.subscribe(lambda event: urls.append(event.url), Serving)
@@ -206,6 +209,14 @@ async def front(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[V
         front = await runtime.spawn(Front, port=0, limits=limits, versions=True, grace=1.0, access=access)
         yield Victim(runtime, urls[0], ref.actor)  # type: ignore[attr-defined]
         await front.stop()
+
+
+@pytest.fixture
+async def front(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
+    """A front whose patience is short."""
+    monkeypatch.setattr("foundation.http.front.LOOK", 0.05)
+    async with serving(LIMITS) as victim:
+        yield victim
 
 
 # -- who may ask ---------------------------------------------------------------------------------------------
@@ -573,7 +584,26 @@ async def test_breaking_off_anywhere_leaves_nothing(front: Victim, times: int) -
     assert front.program.running == 0
 
 
-@attack("streams that nobody reads", 10, "ended after the time for reading")
+@attack("connections with half a request each, as many as may be open", 10, "one more: 503; then they end")
+async def test_one_more_than_all_busy_connections_is_told_so(parser: str, times: int) -> None:
+    async with serving(structs.replace(LIMITS, max_connections=times, body_timeout=2.0)) as front:
+        head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: 9\r\n\r\n"
+        busy = []
+        for _ in range(times):
+            reader, writer = await front.open()
+            writer.write(head.encode() + b"{")
+            busy.append((asyncio.ensure_future(read_all(reader)), writer))
+        refused = b""
+        while status(refused) != 503:
+            refused = await front.send(b"GET /tree HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+        assert b"retry-after: 1" in refused
+        for answer, writer in busy:
+            await answer
+            writer.close()
+        assert await front.lives()
+
+
+@attack("streams that nobody reads", 5, "ended after the time for reading")
 async def test_a_stream_that_nobody_reads_ends(front: Victim, times: int) -> None:
     body = b'{"text": "write"}'
     head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nAccept: text/event-stream\r\n"
@@ -584,18 +614,17 @@ async def test_a_stream_that_nobody_reads_ends(front: Victim, times: int) -> Non
         told.append(event)
         over.set()
 
-    for number in range(times):
-        if number == 1:
-            front.runtime.subscribe(note, HttpHandled)
-        with socket.create_connection(("127.0.0.1", front.port)) as deaf:
-            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            deaf.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
-            while number and len(told) < number:
-                over.clear()
-                await over.wait()
-        # The next one waits until this one is over: the program handles one message at a time.
+    front.runtime.subscribe(note, HttpHandled)  # type: ignore[arg-type]
+    with ExitStack() as deaf:
+        for _ in range(times):
+            one = deaf.enter_context(socket.create_connection(("127.0.0.1", front.port)))
+            one.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        # The program handles one message at a time: the next begins to write when the one before has ended.
+        while len(told) < times:
+            over.clear()
+            await over.wait()
     assert await front.lives()
-    assert told[0].seconds < 5
+    assert all(event.seconds < 15 for event in told)
     assert front.runtime.statistics().dead_letters.get("died", 0) == 0
 
 

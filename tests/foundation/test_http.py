@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -14,6 +15,7 @@ from prometheus_client import CollectorRegistry
 from foundation.events import HttpHandled
 from foundation.http import application
 from foundation.http.limits import Limits
+from foundation.http.openapi import document
 from foundation.http.page import duration
 from foundation.metrics import Metrics
 from foundation.programs import (
@@ -332,6 +334,40 @@ async def test_programs_are_described_in_an_openapi_document(runtime: Runtime, c
     }
     assert set(operation["responses"]) >= {"200", "404", "413", "415", "422", "429", "500", "503", "504"}
     assert "Retry-After" in operation["responses"]["429"]["headers"]
+
+
+async def test_schemas_that_models_define_are_where_a_document_has_them(runtime: Runtime) -> None:
+    """Also of recursive models, of models in lists, and of choices between them; two programs do not mix theirs."""
+    node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "kinds": {"enum": ["a"]}}}
+    mapping = {"a": "#/$defs/Node", "b": "https://elsewhere/schema"}
+    schema = {
+        "$defs": {"Node": node, "Box[int]": {"type": "array", "items": {"$ref": "#/$defs/Node"}}},
+        "oneOf": [{"$ref": "#/$defs/Node"}, {"$ref": "#/$defs/Box[int]"}, {"$ref": "https://elsewhere/schema"}],
+        "discriminator": {"propertyName": "kind", "mapping": mapping},
+    }
+    fields = (Field("graph", "Graph", schema=schema), Field("discriminator", "str", schema={"discriminator": "plain"}))
+    found = document({"p": Interface("P", "", fields, ()), "q/r": Interface("Q", "", fields, ())}, "/root", token=True)
+    assert "$defs" not in json.dumps(found)
+    graph = found["paths"]["/root/programs/p"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert graph["properties"]["graph"] == {
+        "oneOf": [
+            {"$ref": "#/components/schemas/p.graph.Node"},
+            {"$ref": "#/components/schemas/p.graph.Box_int_"},
+            {"$ref": "https://elsewhere/schema"},
+        ],
+        "discriminator": {
+            "propertyName": "kind",
+            "mapping": {"a": "#/components/schemas/p.graph.Node", "b": "https://elsewhere/schema"},
+        },
+    }
+    schemas = found["components"]["schemas"]
+    assert schemas["p.graph.Node"]["properties"]["next"] == {"$ref": "#/components/schemas/p.graph.Node"}
+    assert "q_r.graph.Node" in schemas
+    assert graph["properties"]["discriminator"] == {"discriminator": "plain"}
+    operation = found["paths"]["/root/programs/q%2Fr"]["post"]
+    assert operation["security"] == [{"token": []}]
+    assert "401" in operation["responses"]
+    assert found["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
 
 
 async def test_a_browser_gets_a_page_on_which_a_program_can_be_tried(client: httpx.AsyncClient) -> None:

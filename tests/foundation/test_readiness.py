@@ -204,7 +204,7 @@ def many() -> Callable[[Runtime, int], Any]:
     """Start a tree with one supervisor of many, and one beside it."""
 
     async def start(runtime: Runtime, count: int) -> None:
-        children = [ChildSpec(str(number), Quick) for number in range(count)]
+        children = [ChildSpec(str(number), Quick, restart="temporary") for number in range(count)]
         specs = [ChildSpec("many", DynamicSupervisor, (children,)), ChildSpec("last", Quick)]
         await runtime.spawn(Supervisor, specs, name="top")
 
@@ -243,11 +243,21 @@ async def test_others_go_on_while_a_large_tree_is_looked_at(many: Any) -> None:
         looking = asyncio.ensure_future(part(runtime, limit=2000))
         await asyncio.wait([asyncio.ensure_future(runtime.sleep(0.0))])
         assert not looking.done()
-        victim = runtime.find("/top/many/5")
+        victim = runtime.find("/top/many/900")
         assert victim is not None
         victim.kill()
         shown = [node.path for node in (await looking).walk()]
         assert "/top/last" in shown
+        assert "/top/many/900" not in shown
+
+
+async def test_of_many_roots_as_many_are_shown_as_may_be() -> None:
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        for number in range(5):
+            await runtime.spawn(Supervisor, [ChildSpec("q", Quick), ChildSpec("r", Quick)], name=f"top{number}")
+        shown = await part(runtime, limit=4)
+        assert [node.path for node in shown.walk()] == ["/top0", "/top0/q", "/top0/r", "/top1"]
+        assert (shown.more, shown.tree[1].more) == (3, 2)
 
 
 async def test_the_tree_over_http_takes_path_depth_and_limit(many: Any) -> None:
