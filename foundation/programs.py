@@ -168,12 +168,12 @@ class StreamProgram(Request[Answer], frozen=True, dict=True):
 
 def _keep_context(request: RunProgram | StreamProgram) -> None:
     """Keep the context beside the fields of a request: these may travel to another process, and it cannot."""
-    request.__dict__["context"] = contextvars.copy_context() if request.caller is None else request.caller
+    vars(request)["context"] = contextvars.copy_context() if request.caller is None else request.caller
     msgspec.structs.force_setattr(request, "caller", None)
 
 
 def _context_of(request: RunProgram | StreamProgram) -> Context:
-    context: Context = request.__dict__["context"]
+    context: Context = vars(request)["context"]
     return context
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from foundation.programs import PREFIX
 from foundation.tree.view import Degraded
@@ -30,7 +31,7 @@ class Readiness:
         self._unsettled = {ref: None for ref in runtime.actors() if _trouble(runtime, ref) is not None}
         self._supervisors = {ref: None for ref in runtime.actors() if coming(ref)}
         self._programs = {name: ref for name, ref in runtime.names().items() if name.startswith(PREFIX)}
-        self._notes = {
+        self._notes: dict[type[ActorEvent], Callable[[Any], None]] = {
             **dict.fromkeys(_UNSETTLED, self._unsettle),
             **dict.fromkeys(_SETTLED, self._settle),
             **dict.fromkeys(_RESTARTING, self._restarts),

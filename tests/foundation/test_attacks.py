@@ -531,7 +531,7 @@ async def test_more_requests_than_may_wait_are_told_to_come_again(front: Victim,
     raw = (
         f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
     )
-    waiting = []
+    waiting: list[asyncio.StreamWriter] = []
     refused = 0
     for _ in range(times):
         reader, writer = await front.open()
