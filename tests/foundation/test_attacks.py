@@ -40,6 +40,8 @@ PAGE = Path(__file__).parents[2] / "docs/production.md"
 TOKEN = "0123456789abcdefghij"
 SECRET = "sk-SECRET"
 JSON = "Content-Type: application/json"
+#: How long a long answer is, in bytes: more than the buffers on its way hold.
+LONG = 20_000_000
 
 on_both_loops = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 pytestmark = pytest.mark.timeout(60)
@@ -93,7 +95,7 @@ class Program(Actor):
         if text == "wait":
             self._begin()
             return None
-        return Answer({"said": text})
+        return Answer({"said": "x" * LONG if text == "long" else text})
 
     @handle
     async def stream(self, request: StreamProgram) -> Answer | None:
@@ -626,6 +628,31 @@ async def test_a_stream_that_nobody_reads_ends(front: Victim, times: int) -> Non
     assert await front.lives()
     assert all(event.seconds < 15 for event in told)
     assert front.runtime.statistics().dead_letters.get("died", 0) == 0
+
+
+ASK_LONG = (
+    f'POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: 16\r\n\r\n{{"text": "long"}}'.encode()
+)
+
+
+@on_both_loops
+async def test_who_reads_late_gets_all_of_a_long_answer(front: Victim) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
+    writer.write(ASK_LONG)
+    assert status(await reader.readuntil(b"\r\n\r\n")) == 200
+    assert await front.lives()
+    assert len(await reader.readexactly(LONG)) == LONG
+    writer.close()
+
+
+@on_both_loops
+async def test_a_front_that_stops_does_not_wait_for_ever_for_who_does_not_read(parser: str) -> None:
+    async with serving(structs.replace(LIMITS, write_timeout=600.0)) as front:
+        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
+        writer.write(ASK_LONG)
+        await reader.readuntil(b"\r\n\r\n")
+    assert len(await read_all(reader)) < LONG
+    writer.close()
 
 
 @attack("protocols that are not spoken here: websockets, HTTP/2, TLS, noise", 5, "refused")

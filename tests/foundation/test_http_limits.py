@@ -7,6 +7,7 @@ import json
 import resource
 from collections.abc import AsyncIterator
 from http import HTTPStatus
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
@@ -14,7 +15,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from foundation.http import application
-from foundation.http.connections import SPARE_DESCRIPTORS, connection_class
+from foundation.http.connections import SPARE_DESCRIPTORS, connection_class, make_room
 from foundation.http.leaving import unless_gone
 from foundation.http.limits import Limits, ProgramLimits
 from foundation.http.problems import LONGEST_WAIT, Problem, fault, shown
@@ -150,6 +151,28 @@ def test_there_are_no_more_connections_than_descriptors(monkeypatch: pytest.Monk
     assert [log["event"] for log in logs] == ["few_descriptors"]
     monkeypatch.setattr(resource, "getrlimit", lambda which: (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
     assert connection_class(Limits()).most == 1000  # type: ignore[attr-defined]
+
+
+def connection(*, closing: bool = False, waiting: bool = True, since: float = 0.0) -> Any:
+    """Something like a connection."""
+    aborted: list[bool] = []
+    transport = SimpleNamespace(is_closing=lambda: closing or bool(aborted), abort=lambda: aborted.append(True))
+    return SimpleNamespace(transport=transport, waiting=waiting, since=since, aborted=aborted)
+
+
+def room(others: list[Any], most: int) -> bool:
+    new: Any = connection()
+    new.connections = [new, *others]
+    return make_room(new, most)
+
+
+def test_room_is_made_by_those_that_have_waited_longest_and_only_if_need_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("foundation.http.connections.ROOM", 1)
+    assert room([connection(closing=True), connection()], 2)
+    others = [connection(since=3.0), connection(since=1.0), connection(since=2.0), connection(waiting=False)]
+    assert room(others, 4)
+    assert [bool(one.aborted) for one in others] == [False, True, True, False]
+    assert not room([connection(waiting=False), connection(waiting=False)], 2)
 
 
 # -- bodies --------------------------------------------------------------------------------------------------
