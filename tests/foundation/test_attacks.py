@@ -511,6 +511,7 @@ async def test_a_head_without_an_end_is_refused(front: Victim, times: int) -> No
     ):
         assert status(await front.send(head)) in (0, 400, 431)
     assert await front.lives()
+    assert (await front.run(b'{"text": "x"}'.ljust(9_000), "X: " + "x" * 30_000))[0] == 200
 
 
 @attack("bodies that are too long: said, chunked, without an end, with an end that is too long", 4, "413, or cut off")
