@@ -141,6 +141,7 @@ from supervision.ref import Address as Address
 from supervision.ref import Name as Name
 from supervision.ref import Ref as Ref
 from supervision.reports import Reports as Reports
+from supervision.resend import call_when_ready as call_when_ready
 from supervision.runtime import ActorInfo as ActorInfo
 from supervision.runtime import Runtime as Runtime
 from supervision.runtime import RuntimeStatistics as RuntimeStatistics

@@ -87,6 +87,11 @@ class ChildKeeper(Actor):
         """Put something about a child on the event stream."""
         self._cell.emit(kind, id=id, child=child, **fields)
 
+    def not_again(self, spec: ChildSpec) -> None:
+        """Tell those who wait for a child's next incarnation that there is none to wait for."""
+        if spec.name is not None:
+            self.runtime.vacancies.close(spec.name, self._cell)
+
     def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
         """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
 
@@ -215,6 +220,7 @@ class ChildKeeper(Actor):
         allowed = self.budget.spend(now)
         state = self.budget.state(now)
         if not allowed:
+            self.runtime.vacancies.close_all(self._cell)
             self.tell(events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
             self.stop(SHUTDOWN)
             return None

@@ -161,7 +161,7 @@ def suspend(cell: Cell, awaiting: Any) -> bool:
         return True
     awaiting._asyncio_future_blocking = False
     cell.sched.abandon(awaiting)
-    return advance(cell, errors.CallCycle(awaiting.target, awaiting.message, ring))
+    return advance(cell, errors.CallCycle(awaiting.target, awaiting.message, ring, begun=awaiting.begun))
 
 
 def put_aside(cell: Cell, body: Coroutine[Any, Any, Any]) -> bool:
@@ -180,7 +180,7 @@ def ring_of(cell: Cell, call: Call[Any]) -> list[Cell] | None:
     ring: list[Cell] = [cell]
     while not call.done():
         target = call.target
-        if target in ring[1:] or (target.deferred and call in target.deferred):
+        if target in ring[1:] or target.phase == DEAD or (target.deferred and call in target.deferred):
             return None
         ring.append(target)
         if target is cell:

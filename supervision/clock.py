@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+import sys
 from collections.abc import Callable
 from time import monotonic, time
 from typing import Protocol
@@ -76,6 +77,6 @@ def seconds(field: str, value: object, *, zero: bool = True) -> float:
         BadTime: it is something else.
     """
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
-    if not number or not math.isfinite(value) or value < 0 or (value == 0 and not zero):  # type: ignore[arg-type, operator]
+    if not number or not 0 <= value <= sys.float_info.max or (value == 0 and not zero):  # type: ignore[operator]
         raise BadTime(field, value, f"give a finite number of seconds, {'0 or more' if zero else 'more than 0'}")
     return float(value)  # type: ignore[arg-type]
