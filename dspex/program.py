@@ -177,7 +177,7 @@ class ProgramActor(Runner):
             inputs = self._contract.check(request.inputs)
         except InvalidInputs as error:
             raise Refuse(error) from None
-        self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs, send))
+        self.slots.add(self.defer_reply(begun=False), request.context, partial(self._answer, inputs, send))
 
     @handle
     def swap(self, request: Swap) -> Version:
