@@ -17,7 +17,11 @@ from bench.figure import Better, Figure
 
 BASELINE = Path(__file__).with_name("baseline.json")
 #: What is compared: the figures of these suites but those whose names begin so.
-COMPARED: dict[str, tuple[str, ...]] = {"kernel": ("memory",), "registry": ("mix_", "map_", "lookup")}
+COMPARED: dict[str, tuple[str, ...]] = {
+    "kernel": ("memory",),
+    "registry": ("mix_", "map_", "lookup"),
+    "http": ("at_512", "rss", "fds", "readyz"),
+}
 #: So often each suite is run for a baseline.
 RUNS = 3
 #: What counts as noise at least, as a fraction.

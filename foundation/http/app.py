@@ -18,11 +18,12 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foundation.access import Access, Token, access_of
 from foundation.events import HttpHandled
-from foundation.http.guard import Guard, needed_token
+from foundation.http.guard import Guard, Guarded, needed_token
 from foundation.http.limits import Limits
 from foundation.http.page import SAFE_PAGE, page
 from foundation.http.problems import Problem, fault, json_response, on_http_error, on_problem
 from foundation.http.programs import Programs
+from foundation.http.runs import ROUTE, Application, Runs
 from foundation.http.versions import ProgramVersions
 from foundation.tree.readiness import readiness_of
 from foundation.tree.view import DEPTH, LIMIT, NoSuchPath, View, part
@@ -50,8 +51,8 @@ def application(
 ) -> Starlette:
     """Return the pages of a runtime.
 
-    A request goes through `_Observed`, which tells the event stream of it, `Guard`, which refuses strangers, and
-    Starlette's routes; a run of a program then through `Programs.run`.
+    A request goes through `_Observed`, which tells the event stream of it, `Guarded`, which refuses strangers, and
+    Starlette's routes; a run of a program whose answer is not streamed takes the short way of `Runs`.
 
     Args:
         runtime: which.
@@ -76,7 +77,8 @@ def application(
     runs = token if who.protected != "changes" else None
     programs = Programs(runtime, program_timeout, Limits.of(limits), runs)
     changes = ProgramVersions(programs, versions, token)
-    app = Starlette(
+    guard = Guard(who, address, token)
+    app = Application(
         routes=[
             Route("/", pages.start),
             Route("/healthz", pages.healthz),
@@ -85,7 +87,7 @@ def application(
             Route("/tree", pages.tree),
             Route("/openapi.json", programs.openapi),
             Route("/programs", programs.index),
-            _route("/programs/{name}", GET=programs.describe, POST=programs.run),
+            _route(ROUTE, GET=programs.describe, POST=programs.stream),
             _route("/programs/{name}/versions", GET=changes.list, POST=changes.add),
             Route("/programs/{name}/versions/current", changes.use, methods=["PUT"]),
         ],
@@ -93,8 +95,9 @@ def application(
     )
     # Starlette would redirect to the name under which it was asked.
     app.router.redirect_slashes = False
-    app.add_middleware(Guard, access=who, address=address, token=token)
+    app.add_middleware(Guarded, guard=guard)
     app.add_middleware(_Observed, runtime=runtime)
+    app.runs = Runs(runtime, guard, programs)
     return app
 
 

@@ -29,14 +29,12 @@ class Guard:
     """Refuses requests of strangers, and of pages in browsers that are not the front's own.
 
     Args:
-        app: what it guards.
         access: who may ask.
         address: where the front listens; empty if that is not known, or any.
         token: made, or read, if anything needs one; None if nothing does.
     """
 
-    def __init__(self, app: ASGIApp, access: Access, address: str = "", token: Token | None = None) -> None:
-        self._app = app
+    def __init__(self, access: Access, address: str = "", token: Token | None = None) -> None:
         self._any = "*" in access.allow_hosts
         self._own = frozenset(name.lower() for name in access.allow_hosts)
         self._names = frozenset((*LOOPBACK, *map(_name, self._own), *_told(address)))
@@ -44,34 +42,32 @@ class Guard:
         self._token = token if access.protected == "all" else None
         self._remembered: set[bytes] = set()
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Refuse a request, or let it in."""
-        if scope["type"] == "http":
-            try:
-                self._check(scope)
-            except Problem as problem:
-                await problem.response()(scope, receive, send)
-                return
-        await self._app(scope, receive, send)
+    def check(self, scope: Scope) -> dict[bytes, bytes]:
+        """Let a request in, and return those of its headers by which the front decides.
 
-    def _check(self, scope: Scope) -> None:
+        Raises:
+            Problem: it is refused.
+        """
         found: dict[bytes, bytes] = {}
         for name, value in scope["headers"]:
             if name in _DECIDING:
                 if name in found:
                     raise _bad(f"the header {name.decode()} comes twice")
                 found[name] = value
+            elif name == b"x-request-id":
+                found[name] = value
         if b"transfer-encoding" in found and b"content-length" in found:
             raise _bad("a body has either a length or a transfer encoding")
         path = scope["path"].removeprefix(scope.get("root_path", ""))
         if path in self._open:
-            return
+            return found
         host = found.get(b"host", b"")
         if host not in self._remembered:
             self._check_host(host)
         self._check_page(found, host)
         if self._token is not None and path not in HEALTH:
             authorise(self._token, found.get(b"authorization"))
+        return found
 
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1").lower()
@@ -92,6 +88,29 @@ class Guard:
             authority = origin.lower().partition(b"://")[2].decode("latin-1")
             if not authority or (authority.encode("latin-1") != host.lower() and authority not in self._own):
                 raise _foreign("a page of another origin")
+
+
+class Guarded:
+    """An application behind a guard.
+
+    Args:
+        app: the application.
+        guard: the guard.
+    """
+
+    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+        self._app = app
+        self._guard = guard
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse a request, or let it in."""
+        if scope["type"] == "http":
+            try:
+                self._guard.check(scope)
+            except Problem as problem:
+                await problem.response()(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
 
 
 def authorise(token: Token, header: bytes | None) -> None:

@@ -9,38 +9,48 @@ from typing import Any, TypeVar
 
 from starlette.types import Receive
 
+from foundation.http.overdue import Overdue
 from foundation.http.problems import Problem
 
 T = TypeVar("T")
 
-#: Seconds that work may take before anybody looks whether its client is still there. Most work is done by then.
-PATIENCE = 0.05
+#: Seconds between two looks whether a client is still there. Most work is done before the first.
+PATIENCE = 0.1
 
 
-async def unless_gone(receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-    """Do something for a client, and cancel it when the client goes away.
+class Leaving:
+    """Does things for clients, and cancels them when their clients go away.
 
-    Args:
-        receive: gives what comes from the client: after the body, nothing but its end.
-        work: what is to be done.
-
-    Raises:
-        Problem: the client has gone.
+    Uvicorn keeps a note of that, at which all are looked at in turn. Of another server it is learned by a task for each
+    client, which waits for what comes from it.
     """
-    worker = asyncio.current_task()
-    assert worker is not None
-    loop = asyncio.get_running_loop()
-    watch = _Watch(receive, worker)
-    timer = loop.call_later(PATIENCE, watch.begin)
-    try:
-        return await work
-    except asyncio.CancelledError:
-        if watch.gone and not worker.uncancel():
-            raise left() from None
-        raise
-    finally:
-        timer.cancel()
-        watch.end()
+
+    def __init__(self) -> None:
+        self._early: Overdue[_Watch] = Overdue(PATIENCE, _Watch.look)
+
+    async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+        """Do something for a client, and cancel it when the client goes away.
+
+        Args:
+            receive: gives what comes from the client: after the body, nothing but its end.
+            work: what is to be done.
+
+        Raises:
+            Problem: the client has gone.
+        """
+        worker = asyncio.current_task()
+        assert worker is not None
+        watch = _Watch(receive, worker, self._early)
+        self._early.add(watch)
+        try:
+            return await work
+        except asyncio.CancelledError:
+            if watch.gone and not worker.uncancel():
+                raise left() from None
+            raise
+        finally:
+            self._early.discard(watch)
+            watch.end()
 
 
 def left() -> Problem:
@@ -49,20 +59,33 @@ def left() -> Problem:
 
 
 class _Watch:
-    """Waits for a client to go away, and then cancels a task."""
+    """Looks whether a client has gone away, and then cancels a task."""
 
-    def __init__(self, receive: Receive, worker: asyncio.Task[Any]) -> None:
+    __slots__ = ("_again", "_receive", "_task", "_worker", "gone")
+
+    def __init__(self, receive: Receive, worker: asyncio.Task[Any], again: Overdue[_Watch]) -> None:
         self._receive = receive
         self._worker = worker
+        self._again = again
         self._task: asyncio.Task[None] | None = None
         self.gone = False
 
-    def begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._wait())
+    def look(self) -> None:
+        """Look once; if the server does not know whether the client is there, wait for what it says."""
+        gone = getattr(getattr(self._receive, "__self__", None), "disconnected", None)
+        if gone is None:
+            self._task = asyncio.get_running_loop().create_task(self._wait())
+        elif gone:
+            self._leave()
+        else:
+            self._again.add(self)
 
     async def _wait(self) -> None:
         while (await self._receive())["type"] != "http.disconnect":
             pass
+        self._leave()
+
+    def _leave(self) -> None:
         self.gone = True
         self._worker.cancel()
 

@@ -112,7 +112,7 @@ def json_bytes(body: Any) -> bytes:
     Raises:
         Exception: it cannot be written, such as text with half a character in it.
     """
-    return msgspec.json.encode(body, enc_hook=_as_json)
+    return _encoder.encode(body)
 
 
 def json_response(
@@ -129,6 +129,9 @@ def _as_json(value: object) -> object:
     """Return what JSON has no form for as something that it has: a pydantic model as its fields, the rest as text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else str(value)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_json)
 
 
 async def on_problem(_: Request, error: Exception) -> Response:

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope
 
 from foundation.access import Token
-from foundation.http.body import json_body
+from foundation.http.body import Bodies
 from foundation.http.guard import authorise
-from foundation.http.leaving import unless_gone
+from foundation.http.leaving import Leaving
 from foundation.http.limits import Limits
 from foundation.http.openapi import document
 from foundation.http.page import SAFE_PAGE
-from foundation.http.problems import Problem, fault, json_response
-from foundation.http.streaming import streamed, wants_events
+from foundation.http.problems import Problem, fault, json_bytes, json_response
+from foundation.http.streaming import streamed
 from foundation.http.trial import trial_page
 from foundation.programs import (
     Answer,
@@ -35,6 +37,7 @@ from foundation.programs import (
     program_name,
 )
 from foundation.resources import Resource, ResourceError
+from foundation.telemetry import CarryContext
 from foundation.telemetry import request as traced
 from foundation.tree.readiness import readiness_of
 from foundation.versions import BadVersion
@@ -48,10 +51,13 @@ from supervision import (
     Ref,
     Runtime,
     UnhandledMessage,
+    call_when_ready,
 )
 
 T = TypeVar("T")
 
+#: The name of the span of a run.
+_SPAN = "POST /programs/{name}"
 #: The resource of which each run of a program takes one, if there is a limit.
 WORK = "work"
 #: Seconds to wait for a program to say what it takes and gives.
@@ -67,7 +73,7 @@ MOST_NAMED = 20
 class Programs:
     """The programs of a runtime, for a web server.
 
-    A run goes through `run`, `json_body`, `_admitted`, `unless_gone` and `ask`.
+    A run goes through `answer`, `Bodies.json`, `_run`, `Leaving.unless_gone` and `ask`.
 
     Args:
         runtime: where they run.
@@ -82,6 +88,8 @@ class Programs:
         self._runtime = runtime
         self._timeout = timeout
         self.limits = Limits() if limits is None else limits
+        self.bodies = Bodies(self.limits)
+        self._leaving = Leaving()
         self._token = token
         self._readiness = readiness_of(runtime)
         self._work = Resource(runtime, WORK)
@@ -140,31 +148,61 @@ class Programs:
         self._described[name] = ref, said
         return await asyncio.shield(said)
 
-    async def run(self, request: Request) -> Response:
-        """Run a program on the inputs in the body, and return its outputs."""
+    async def stream(self, request: Request) -> Response:
+        """Run a program on the inputs in the body, and stream its answer."""
         name = request.path_params["name"]
-        if self._token is not None:
-            authorise(self._token, request.headers.get("authorization", "").encode("latin-1"))
-        with traced(self._runtime, "POST /programs/{name}", request.headers, program=name):
-            self._address(name)
-            inputs = await json_body(
-                request, dict[str, Any], """of inputs, such as {"text": "…"}""", self.limits, self.limits.body_of(name)
-            )
-            if wants_events(request):
+        with traced(self._runtime, _SPAN, request.headers, program=name):
+            inputs = await self._inputs(name, dict(request.scope["headers"]), request.receive)
 
-                async def work(send: Send) -> Answer:
-                    return await self._admitted(name, lambda: self._streamed(name, inputs, send))
+            async def work(send: Send) -> Answer:
+                with self._place(name):
+                    asked = self._streamed(name, inputs, send)
+                    return await (self._with_work(asked) if self._work.limited else asked)
 
-                return await streamed(self._runtime, request, work)
-            asked = self._admitted(name, lambda: self.ask(name, RunProgram(inputs), self._timeout))
-            answer = await unless_gone(request.receive, asked)
-            return self._response(name, answer)
+            return await streamed(self._runtime, request, work)
 
-    def _response(self, name: str, answer: Answer) -> Response:
+    async def answer(self, name: str, heads: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
+        """Run a program on the inputs in the body of a request.
+
+        Args:
+            name: which program.
+            heads: the headers of the request by which the front decides.
+            scope: of the request.
+            receive: gives its body.
+
+        Returns:
+            The outputs, in JSON.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        if self._nothing_to_trace(heads):
+            return await self._run(name, heads, receive)
+        with traced(self._runtime, _SPAN, Headers(scope=scope), program=name):
+            return await self._run(name, heads, receive)
+
+    def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
+        carrier = self._runtime.carrier
+        return b"x-request-id" not in heads and (carrier is None or type(carrier) is CarryContext)
+
+    async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        inputs = await self._inputs(name, heads, receive)
+        with self._place(name):
+            work = self.ask(name, RunProgram(inputs), self._timeout)
+            if self._work.limited:
+                work = self._with_work(work)
+            answer = await self._leaving.unless_gone(receive, work)
         try:
-            return json_response(answer.outputs, headers={"vary": "accept"})
+            return json_bytes(answer.outputs) + b"\n"
         except Exception as error:
             raise self._failed(f"program {name!r} has answered with what cannot be written as JSON", error) from error
+
+    async def _inputs(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
+        if self._token is not None:
+            authorise(self._token, heads.get(b"authorization"))
+        self._address(name)
+        what, longest = """of inputs, such as {"text": "…"}""", self.limits.body_of(name)
+        return await self.bodies.json(heads, receive, dict[str, Any], what, longest)
 
     async def _streamed(self, name: str, inputs: dict[str, Any], send: Send) -> Answer:
         """Run a program, and send the pieces of its answer, if it has any."""
@@ -176,8 +214,8 @@ class Programs:
             answer = await self.ask(name, RunProgram(inputs), self._timeout)
         return answer
 
-    async def _admitted(self, name: str, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Do something in a place that is kept for a program's requests, and with a token of the resource ``work``.
+    def _place(self, name: str) -> _Place:
+        """Return a place for a request of a program, to be held while it runs and waits.
 
         Raises:
             Problem: there is too much to do already.
@@ -185,20 +223,20 @@ class Programs:
         count = self._in_hand.get(name, 0)
         if count >= self.limits.requests_of(name) or (name in self._abandoned and self._full_of_abandoned(name)):
             raise _busy(name)
-        self._in_hand[name] = count + 1
-        try:
-            return await (self._with_work(work) if self._work.limited else work())
-        finally:
-            if self._in_hand[name] == 1:
-                del self._in_hand[name]
-            else:
-                self._in_hand[name] -= 1
+        return _Place(self._in_hand, name)
 
-    async def _with_work(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
+    async def _with_work(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Do something with a token of the resource ``work``.
+
+        Raises:
+            Problem: there is none.
+        """
         try:
-            return await self._work.run(work)
+            return await self._work.run(lambda: work)
         except ResourceError as error:
             raise _gone(f"there is too much to do ({error})") from error
+        finally:
+            work.close()
 
     def _full_of_abandoned(self, name: str) -> bool:
         """Whether a program has not yet got rid of as many requests as may wait, whether wanted or not."""
@@ -234,7 +272,7 @@ class Programs:
         """
         address = self._address(name)
         try:
-            return await address.call(request, timeout=timeout)
+            return await call_when_ready(address, request, timeout)
         except Exception as error:
             if isinstance(error, CallTimeout):
                 self._abandoned.add(name)
@@ -282,6 +320,24 @@ class Programs:
             return _busy(name, error.retry_after)
         status, detail = HTTPStatus.TOO_MANY_REQUESTS, f"program {name!r} has too much to do; try again"
         return fault(self._runtime, status, "busy", detail, error, retry_after=error.retry_after)
+
+
+class _Place:
+    """A place among the requests of a program, held for the time of a ``with`` block."""
+
+    __slots__ = ("_in_hand", "_name")
+
+    def __init__(self, in_hand: dict[str, int], name: str) -> None:
+        self._in_hand = in_hand
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._in_hand[self._name] = self._in_hand.get(self._name, 0) + 1
+
+    def __exit__(self, *error: object) -> None:
+        self._in_hand[self._name] -= 1
+        if not self._in_hand[self._name]:
+            del self._in_hand[self._name]
 
 
 def _gone(detail: str) -> Problem:

@@ -37,11 +37,6 @@ _PING = b": ping\n\n"
 Work: TypeAlias = Callable[[Send], Awaitable[Answer]]
 
 
-def wants_events(request: Request) -> bool:
-    """Return whether the answer is to be streamed: whether the client names the media type of events."""
-    return MEDIA_TYPE in request.headers.get("accept", "")
-
-
 async def streamed(runtime: Runtime, request: Request, work: Work) -> Response:
     """Return the response that streams an answer, as soon as there is something to send.
 

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
 from foundation.access import Token
-from foundation.http.body import json_body
 from foundation.http.guard import authorise
 from foundation.http.problems import Problem, json_response
 from foundation.http.programs import Programs
 from foundation.versions import ListVersions, Swap, UseVersion
+
+T = TypeVar("T")
 
 #: Seconds that a program has to change its version.
 CHANGE_TIMEOUT = 10.0
@@ -41,14 +42,17 @@ class ProgramVersions:
     async def add(self, request: Request) -> Response:
         """Serve what is in the body, a saved program, from now on."""
         self._check(request)
-        state = await json_body(request, dict[str, Any], "a program as it is saved", self._programs.limits)
+        state = await self._body(request, dict[str, Any], "a program as it is saved")
         return json_response(await self._ask(request, Swap(state)), HTTPStatus.CREATED)
 
     async def use(self, request: Request) -> Response:
         """Serve a version that is there already."""
         self._check(request)
-        chosen = await json_body(request, _Chosen, """such as {"number": 0}""", self._programs.limits)
+        chosen = await self._body(request, _Chosen, """such as {"number": 0}""")
         return json_response(await self._ask(request, UseVersion(chosen.number)))
+
+    async def _body(self, request: Request, kind: type[T], what: str) -> T:
+        return await self._programs.bodies.json(dict(request.scope["headers"]), request.receive, kind, what)
 
     def _check(self, request: Request) -> None:
         if self._token is None:

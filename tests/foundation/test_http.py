@@ -394,16 +394,18 @@ async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_th
     assert (await run(client, "hello")).status_code == 200
 
 
-async def test_a_program_that_is_killed_while_requests_run_answers_503_at_once(
+async def test_a_kill_costs_the_request_in_hand_503_and_not_those_that_wait(
     runtime: Runtime, client: httpx.AsyncClient
 ) -> None:
-    waiting = [asyncio.ensure_future(run(client, "slow")) for _ in range(3)]
+    waiting = [asyncio.ensure_future(run(client, text)) for text in ("slow", "x", "y")]
     await advance(1)
     ref = runtime.whereis(program_name("echo"))
     assert ref is not None
     ref.kill()
-    assert [(await response).status_code for response in waiting] == [503, 503, 503]
+    assert (await waiting[0]).status_code == 503
     assert asyncio.get_running_loop().time() == pytest.approx(1)
+    assert [(await response).status_code for response in waiting] == [503, 200, 200]
+    assert asyncio.get_running_loop().time() == pytest.approx(4)  # the pause before the restart
 
 
 async def test_no_answer_in_time_is_504(client: httpx.AsyncClient) -> None:
@@ -451,8 +453,8 @@ async def test_a_program_that_has_gone_when_it_is_called_is_503(
     runtime: Runtime, client: httpx.AsyncClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the look and the call it can end."""
-    monkeypatch.setattr(Runtime, "whereis", lambda self, name: "somebody" if name.startswith("program:") else None)
-    monkeypatch.setattr("supervision.ref.Name.resolve", lambda self: None)
+    looks = iter(["somebody", "somebody"])
+    monkeypatch.setattr(Runtime, "whereis", lambda self, name: next(looks, None))
     response = await run(client, "x")
     assert response.status_code == 503
     assert "is not there" in response.json()["detail"]

@@ -16,7 +16,7 @@ from structlog.testing import capture_logs
 
 from foundation.http import application
 from foundation.http.connections import SPARE_DESCRIPTORS, connection_class, make_room
-from foundation.http.leaving import unless_gone
+from foundation.http.leaving import Leaving
 from foundation.http.limits import Limits, ProgramLimits
 from foundation.http.problems import LONGEST_WAIT, Problem, fault, shown
 from foundation.programs import (
@@ -348,17 +348,17 @@ async def test_work_is_cancelled_when_its_client_goes_and_only_then(runtime: Run
         await runtime.sleep(10)
         return "done"
 
-    first = asyncio.ensure_future(unless_gone(receive, work()))
+    first = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
     await advance(11)
     assert await first == "done"
-    second = asyncio.ensure_future(unless_gone(receive, work()))
+    second = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
     await advance(1)
     gone.set()
     with pytest.raises(Problem, match="closed in the middle"):
         await second
     assert second.done()
     gone.clear()
-    third = asyncio.ensure_future(unless_gone(receive, work()))
+    third = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
     await advance(1)
     third.cancel()
     with pytest.raises(asyncio.CancelledError):
