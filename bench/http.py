@@ -78,13 +78,12 @@ async def _running(*command: str) -> AsyncIterator[Server]:
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
         assert process.stdout is not None
         try:
-            told = b""
-            while (found := _URL.search(told)) is None:
+            line = b""
+            while (found := _URL.search(line)) is None:
                 line = await process.stdout.readline()
                 if not line:
                     errors.seek(0)
                     raise RuntimeError(f"{' '.join(command)} has ended: {errors.read().decode()[-2000:]}")
-                told += line
             draining = asyncio.ensure_future(_read_all(process.stdout))
             yield Server(process, f"http://127.0.0.1:{found[1].decode()}")
         finally:
