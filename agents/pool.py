@@ -12,7 +12,7 @@ import msgspec
 from agents.agent_type import AgentType
 from agents.handle import AgentHandle
 from agents.server import AgentServer, Reply
-from agents.server.messages import Reset
+from agents.server.messages import Ask, Reset
 from agents.signal import Signal, new_signal
 from agents.view import View
 from supervision import (
@@ -22,11 +22,13 @@ from supervision import (
     DynamicSupervisor,
     Message,
     Monitor,
+    Name,
     NotRunning,
     Ref,
     ReplyTo,
     Request,
     Runtime,
+    call_when_ready,
     current_actor,
     handle,
     start_child,
@@ -114,9 +116,13 @@ class PoolServer(Actor):
         """Start the workers."""
         supervisor = await self.spawn_link(DynamicSupervisor, max_restarts=1000)
         for number, view in enumerate(self._views):
-            name = f"{self.ref.path.strip('/')}/{number}"
-            options = {"id": name, **self._options, "view": view}
-            await start_child(supervisor, ChildSpec(number, AgentServer, (self._kind,), options))
+            options = {"id": f"{self.ref.path.strip('/')}/{number}", **self._options, "view": view}
+            spec = ChildSpec(number, AgentServer, (self._kind,), options, name=self._name(number).key)
+            await start_child(supervisor, spec)
+
+    def _name(self, worker: int) -> Name:
+        # Of this incarnation alone: the names of a pool that was killed may be held a moment longer.
+        return self.runtime.name(f"{self.ref.path}#{self.ref.id}/{worker}")
 
     @handle
     def take(self, request: _Take) -> AgentHandle[Any] | None:
@@ -129,9 +135,7 @@ class PoolServer(Actor):
     def _hand_out(self, ticket: object, user: Ref | None) -> AgentHandle[Any]:
         worker = self._free.pop() if self._lifo else self._free.popleft()
         self._out[ticket] = (worker, None if user is None else self.monitor(user))
-        view = self._views[worker]
-        assert view.ref is not None
-        return AgentHandle(view.ref, view)
+        return AgentHandle(self._name(worker), self._views[worker])
 
     @handle
     def give_back(self, message: _GiveBack) -> None:
@@ -144,9 +148,8 @@ class PoolServer(Actor):
             self._back(out[0])
 
     def _back(self, worker: int) -> None:
-        ref = self._views[worker].ref
-        if self._on_checkin == "reset" and ref is not None:
-            ref.cast(Reset())
+        if self._on_checkin == "reset":
+            self._name(worker).cast(Reset())
         self._free.append(worker)
         if self._waiting:
             ticket = next(iter(self._waiting))
@@ -192,7 +195,7 @@ class _Work(Actor):
         """Wait for a worker, and for the end of its turn."""
         try:
             async with self._pool.worker(None) as worker:
-                await worker.call(self._signal, None)
+                await call_when_ready(worker.address, Ask(self._signal), None)
         except Exception as error:
             _log.warning("pool_signal_failed", signal=self._signal.type, error=str(error))
         self.unlink(self._pool.address)
@@ -230,12 +233,14 @@ class Pool(Generic[S]):
     async def call(self, signal: Signal, timeout: float | None = 5.0) -> Reply[S]:
         """Have a worker handle a signal, and return what came of it.
 
+        A worker that dies before it has begun with the signal finds it there when it is started again.
+
         Args:
             signal: the signal; `signal` makes one.
             timeout: seconds to wait for a worker, and then for its answer.
         """
         async with self.worker(timeout) as worker:
-            return await worker.call(signal, timeout)
+            return await call_when_ready(worker.address, Ask(signal), timeout)
 
     def cast(self, signal: Signal) -> None:
         """Have a worker handle a signal, when one is free; it is in use until its turn is over."""

@@ -26,6 +26,7 @@ SUITES = {
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
     "check": "whether anything became slower than the baseline, by more than it varies anyway",
+    "http": "a program behind the front beside a bare endpoint, with kills, leaks, health at 100,000 actors",
     "kernel": "messages, calls, starts, restarts, memory and names of the actor kernel",
 }
 
@@ -47,6 +48,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
     parser.add_argument("--agents", action="store_true", help="for the crash suite: commits of agents")
     parser.add_argument("--sync", choices=("full", "normal", "off"), default="full", help="for the crash suite")
+    parser.add_argument(
+        "--small", type=float, metavar="SECONDS", help="for the http suite: the default tree on one core, so long"
+    )
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
     options = parser.parse_args(argv)
     if options.suite is None:
@@ -74,6 +78,11 @@ def main(argv: list[str] | None = None) -> int:
         return check.main(lambda suite, without: _measured(suite, without, options.loop), update=options.update)
     figures = importlib.import_module(f"bench.{options.suite.replace('-', '_')}").FIGURES
     names = _chosen(parser, options.only, figures) or list(figures)
+    if options.suite == "http" and options.small is not None:
+        from bench import http
+
+        figures = http.small(options.small)
+        names = list(figures)
     results = _run(figures, names, options.loop)
     table = _table(results, options.loop)
     print(msgspec.json.encode(results).decode() if options.json else table)

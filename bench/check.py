@@ -22,6 +22,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "kernel": ("memory",),
     "registry": ("mix_", "map_", "lookup"),
     "platform": (*NAMES, "death"),
+    "http": ("at_512", "rss", "fds", "readyz"),
 }
 #: So often each suite is run for a baseline.
 RUNS = 3

@@ -12,7 +12,7 @@ from agents import Ask, Reply, Signal
 from bridge.registration import find_agents
 from foundation.protection import Guard, Retry
 from foundation.registry import Directory
-from supervision import Address, Request
+from supervision import Address, Request, call_when_ready
 from supervision.call import DEFAULT_TIMEOUT
 from supervision.clock import seconds
 from supervision.errors import BadOption
@@ -44,17 +44,43 @@ async def execute_protected(
     """
 
     async def attempt() -> Any:
-        answer = await to.call(Ask(work) if isinstance(work, Signal) else work, timeout)
-        if isinstance(answer, Reply) and answer.errors:
-            raise AgentFailed(answer)
-        return answer
+        return _checked(await to.call(_request(work), timeout))
 
     return await (attempt() if guard is None else guard.run(attempt))
 
 
-async def execute_with_retry(to: Address, work: Work, retry: Retry | None = None) -> Any:
-    """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one."""
-    return await execute_protected(to, work, retry or Retry(on=lambda error: True))
+def _request(work: Work) -> Request[Any]:
+    return Ask(work) if isinstance(work, Signal) else work
+
+
+def _checked(answer: Any) -> Any:
+    if isinstance(answer, Reply) and answer.errors:
+        raise AgentFailed(answer)
+    return answer
+
+
+async def execute_with_retry(
+    to: Address, work: Work, retry: Retry | None = None, *, timeout: float | None = DEFAULT_TIMEOUT
+) -> Any:
+    """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one.
+
+    What no handler had begun when the actor behind a `Name` ended goes to the next incarnation within the same attempt:
+    that is no failure, and nothing is done twice.
+
+    Args:
+        to: an agent's server, or any actor; a `Name` finds the next incarnation.
+        work: a signal for an agent; a request for any other actor.
+        retry: how often, and with which pauses.
+        timeout: seconds that each attempt may take.
+
+    Raises:
+        AgentFailed, CallError, ProtectionError: as for `execute_protected`, of the last attempt.
+    """
+
+    async def attempt() -> Any:
+        return _checked(await call_when_ready(to, _request(work), timeout))
+
+    return await (retry or Retry(on=lambda error: True)).run(attempt)
 
 
 class AgentResult(msgspec.Struct, frozen=True):

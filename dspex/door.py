@@ -14,11 +14,8 @@ from dspex._loops import awaited_in
 from dspex.errors import AgentDown, AgentTimeout, MailboxFull
 from dspex.invoke import Invoke
 from foundation.programs import Busy
-from supervision import CallError, CallTimeout, Name, Ref, Runtime
+from supervision import ActorExited, CallError, CallTimeout, Name, NoProcess, Ref, Runtime
 from supervision.clock import seconds
-
-#: Seconds between two looks for an agent that is being restarted.
-_LOOK = 0.005
 
 
 class Door:
@@ -36,7 +33,8 @@ class Door:
         runtime: where the agent lives.
         address: the name of the agent, so that the next incarnation is found after a restart.
         timeout: seconds that a call may take, with all its attempts; None for any time.
-        retries: how often a call is sent again when the agent has died with it; a call that streams never is.
+        retries: how often a call is sent again when the agent has died in the middle of it; a call that streams never
+            is. What the agent had not begun is sent again in any case.
         patience: seconds to wait for the restart of an agent that is not there.
     """
 
@@ -113,9 +111,10 @@ class Door:
                 ref = await self._there(deadline)
             except Busy as error:
                 raise MailboxFull(f"{self.key}: {error}") from error
+            call = ref.call(invoke, None if deadline is None else max(0.0, deadline - clock.time()))
             try:
                 with self.held(ref):
-                    return await ref.call(invoke, None if deadline is None else max(0.0, deadline - clock.time()))
+                    return await call
             except CallTimeout as error:
                 if error.target is not ref:
                     raise
@@ -125,6 +124,8 @@ class Door:
             except CallError as error:
                 if error.target is not ref:
                     raise
+                if not call.begun and isinstance(error, (ActorExited, NoProcess)):
+                    continue
                 if attempt == retries:
                     raise AgentDown(f"{self.key} died under this call, {attempt + 1} times: {error}") from error
                 attempt += 1
@@ -135,10 +136,18 @@ class Door:
         until = clock.time() + self._patience
         until = until if deadline is None else min(until, deadline)
         while (ref := self.choose()) is None:
-            if clock.time() >= until:
+            in_time = await self.runtime.wait_for_name(*self.names, until=until)
+            if not in_time or not any(map(self._comes, self.names)):
                 raise AgentDown(f"{self.key} does not run; is its supervisor up?")
-            await self.runtime.sleep(_LOOK)
         return ref
+
+    def _comes(self, name: str) -> bool:
+        return self.runtime.whereis(name) is not None or self.runtime.expected(name)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The names of all actors that can take a call."""
+        return (self.address.key,)
 
     def choose(self) -> Ref | None:
         """Return the actor that is to take a call; None if there is none at the moment."""

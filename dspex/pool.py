@@ -40,6 +40,11 @@ class PoolDoor(Door):
         self._calls: Counter[Ref] = Counter()
 
     @property
+    def names(self) -> tuple[str, ...]:
+        """The names of the agents."""
+        return self.members
+
+    @property
     def calls(self) -> int:
         """How many calls they have, all together."""
         return self._calls.total()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
@@ -98,6 +98,8 @@ class ProgramActor(Runner):
         waiting: how many more may wait; the next is refused (`Busy`). None for any number.
         versions: a folder in which versions are kept (`dspex.versions`): the one that counts serves again after a
             restart. None to keep them until then.
+        version_settings: which settings of its predictors, such as ``temperature``, a version may set that is given as
+            a saved state. By default none: what a state says of the language model, or its address, is refused.
         signature: what the program takes and gives, if it does not say so itself; see `Contract`.
         server: under which name the embedded language model is found.
         environ: the environment; that of the process if None.
@@ -118,12 +120,13 @@ class ProgramActor(Runner):
         concurrency: int = 4,
         waiting: int | None = None,
         versions: str | Path | None = None,
+        version_settings: Collection[str] = (),
         signature: Any = None,
         server: str = LANGUAGE_MODEL,
         environ: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(concurrency, waiting)
-        self._versions = Versions(load(program), versions)
+        self._versions = Versions(load(program), versions, version_settings)
         self._contract = Contract(self._versions.program, signature)
         self.settings = {
             **self._select(lm, server, environ).settings(),
@@ -174,7 +177,7 @@ class ProgramActor(Runner):
             inputs = self._contract.check(request.inputs)
         except InvalidInputs as error:
             raise Refuse(error) from None
-        self.slots.add(self.defer_reply(), request.context, partial(self._answer, inputs, send))
+        self.slots.add(self.defer_reply(begun=False), request.context, partial(self._answer, inputs, send))
 
     @handle
     def swap(self, request: Swap) -> Version:

@@ -62,7 +62,7 @@ class Runner(Actor):
     def invoke(self, request: Invoke) -> None:
         """Call the module, as soon as it is this request's turn."""
         self.slots.check()
-        self.slots.add(self.defer_reply(), request.context, partial(self._call, request))
+        self.slots.add(self.defer_reply(begun=False), request.context, partial(self._call, request))
 
     async def _call(self, request: Invoke) -> Any:
         module = request.module

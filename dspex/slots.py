@@ -72,7 +72,7 @@ class Slots:
     def _start(self) -> None:
         while self._jobs and len(self._tasks) < self._concurrency:
             job = self._jobs.popleft()
-            if job.token.waiting:
+            if job.token.begin():
                 task = start_in(adopt(job.context), self._serve(job))
                 self._tasks.add(task)
                 job.token.on_abandoned(task.cancel)

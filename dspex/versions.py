@@ -9,10 +9,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from dspex.version_state import check_state
 from foundation.versions import BadVersion, Version
 
 
@@ -22,12 +23,14 @@ class Versions:
     Args:
         program: as it was written: version 0.
         folder: where they are kept; None for in memory.
+        settings: what a version that is given as a state may set of ``Predict.config``, such as ``temperature``.
 
     Raises:
         BadVersion: what the folder has does not fit the program.
     """
 
-    def __init__(self, program: Any, folder: str | Path | None = None) -> None:
+    def __init__(self, program: Any, folder: str | Path | None = None, settings: Collection[str] = ()) -> None:
+        self._settings = frozenset(settings)
         self._original = program
         self._folder = None if folder is None else Path(folder)
         self._programs = {0: program}
@@ -66,14 +69,18 @@ class Versions:
         """Keep another version, and let it count.
 
         Args:
-            program: a program of the same structure, or its state.
+            program: a program of the same structure, or its state. A state is checked key by key: it may come from
+                anybody, and DSPy would take whatever is in it, such as the address of another language model.
 
         Raises:
-            BadVersion: it does not fit. Nothing has changed.
+            BadVersion: it does not fit, or has something in it that it may not. Nothing has changed.
         """
         number = max(self._programs) + 1
         if isinstance(program, Mapping):
-            state, config = json.dumps(program), "{}"
+            checked = check_state(number, program, self._original.dump_state(), self._settings)
+            before = {name: found.config for name, found in self._original.named_predictors()}
+            changed = {name: {**before.get(name, {}), **given} for name, given in checked.config.items()}
+            state, config = json.dumps(checked.state), json.dumps(changed)
         else:
             state = json.dumps(program.dump_state())
             config = json.dumps({name: found.config for name, found in program.named_predictors()})

@@ -100,6 +100,7 @@ class Instruments(Collector):
             ("method", "route"),
             registry=registry,
         )
+        self._requests: dict[tuple[str, str, int], tuple[Callable[[], None], Callable[[float], None]]] = {}
         self._counts: dict[type[Event], Callable[..., None]] = {
             events.Started: lambda event: self.starts.labels(event.kind).inc(),
             events.StartFailed: lambda event: self.start_failures.labels(event.kind).inc(),
@@ -121,8 +122,14 @@ class Instruments(Collector):
         self.loop_blocked.inc(event.seconds)
 
     def _request(self, event: HttpHandled) -> None:
-        self.requests.labels(event.method, event.route, str(event.status)).inc()
-        self.durations.labels(event.method, event.route).observe(event.seconds)
+        # Methods, routes and statuses are few, and looking a metric up by its labels costs more than counting.
+        key = event.method, event.route, event.status
+        found = self._requests.get(key)
+        if found is None:
+            counter = self.requests.labels(event.method, event.route, str(event.status))
+            found = self._requests[key] = counter.inc, self.durations.labels(event.method, event.route).observe
+        found[0]()
+        found[1](event.seconds)
 
     def count(self, event: Event) -> None:
         """Count an event."""

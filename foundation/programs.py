@@ -112,6 +112,10 @@ class InvalidInputs(ValueError):
         super().__init__("; ".join(parts))
 
 
+class NobodyReads(Exception):
+    """A piece of an answer has nobody to go to: the caller has gone, or its time is over. The answer can end here."""
+
+
 class Busy(Exception):
     """The program has as much to do as it may have. Worth another try.
 
@@ -136,19 +140,31 @@ class Unavailable(Exception):
         super().__init__(why)
 
 
-class RunProgram(Request[Answer], frozen=True):
+class RunProgram(Request[Answer], frozen=True, dict=True, omit_defaults=True):
     """Run the program on ``inputs``.
 
     The context in which the request is made goes with it, so that log and trace bindings of the caller, and whatever
-    else is kept in context variables, can count for the program.
+    else is kept in context variables, can count for the program. (Not if the program's actor has a process of its own.)
 
     Answered with an `Answer`; with `InvalidInputs` if the inputs do not fit; with `Unavailable` if what the program
     needs is not there at the moment; or with whatever the program raised.
+
+    Args:
+        inputs: by name.
+        caller: a context to take along instead; None for the one in which the request is made.
     """
 
     raises = (InvalidInputs, Busy, Unavailable)
     inputs: dict[str, Any]
-    context: Context = msgspec.field(default_factory=contextvars.copy_context)
+    caller: Context | None = None
+
+    def __post_init__(self) -> None:
+        _keep_context(self)
+
+    @property
+    def context(self) -> Context:
+        """The context of the caller."""
+        return _context_of(self)
 
 
 class Chunk(msgspec.Struct, frozen=True):
@@ -177,18 +193,38 @@ Piece: TypeAlias = Chunk | Status
 Send: TypeAlias = Callable[[Piece], Awaitable[None]]
 
 
-class StreamProgram(Request[Answer], frozen=True):
+class StreamProgram(Request[Answer], frozen=True, dict=True):
     """Run the program as `RunProgram` does, and send the pieces of its answer as they are made.
 
     Attributes:
         inputs: see `RunProgram`.
-        send: is given each piece, and may take its time, for which the program waits.
-        context: see `RunProgram`.
+        send: is given each piece, and may take its time, for which the program waits. Once nobody reads any more, it
+            refuses the request (`NobodyReads`), which ends its handler, and not the actor.
+        caller: see `RunProgram`.
     """
 
     inputs: dict[str, Any]
     send: Send
-    context: Context = msgspec.field(default_factory=contextvars.copy_context)
+    caller: Context | None = None
+
+    def __post_init__(self) -> None:
+        _keep_context(self)
+
+    @property
+    def context(self) -> Context:
+        """The context of the caller."""
+        return _context_of(self)
+
+
+def _keep_context(request: RunProgram | StreamProgram) -> None:
+    """Keep the context beside the fields of a request: these may travel to another process, and it cannot."""
+    vars(request)["context"] = contextvars.copy_context() if request.caller is None else request.caller
+    msgspec.structs.force_setattr(request, "caller", None)
+
+
+def _context_of(request: RunProgram | StreamProgram) -> Context:
+    context: Context = vars(request)["context"]
+    return context
 
 
 class DescribeProgram(Request[Interface], frozen=True):

@@ -32,6 +32,7 @@ from supervision import events as events
 from supervision import groups as groups
 from supervision import tasks as tasks
 from supervision._dispatch import handle as handle
+from supervision._keeper import coming as coming
 from supervision._keeper import look as look
 from supervision._marks import IGNORE as IGNORE
 from supervision.actor import Actor as Actor
@@ -140,6 +141,7 @@ from supervision.ref import Address as Address
 from supervision.ref import Name as Name
 from supervision.ref import Ref as Ref
 from supervision.reports import Reports as Reports
+from supervision.resend import call_when_ready as call_when_ready
 from supervision.runtime import ActorInfo as ActorInfo
 from supervision.runtime import Runtime as Runtime
 from supervision.runtime import RuntimeStatistics as RuntimeStatistics

@@ -83,7 +83,7 @@ class BoundedCell(Cell):
     def _refuse(self, call: Call[Any]) -> None:
         self.sched.count_dead_letter("mailbox_full")
         if not call.done():
-            self.sched.fail(call, errors.MailboxFull(self, call.message, self.box.capacity))
+            self.sched.fail(call, errors.MailboxFull(self, call.message, self.box.capacity, begun=call.begun))
 
     def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
         """Send a request; await what this returns for the answer."""
@@ -93,10 +93,11 @@ class BoundedCell(Cell):
         self.sched.set_deadline(call, timeout)
         caller = current.get()
         if caller is None or self.sched.inherit(call, caller):
-            self._enqueue_call(call)
+            self.enqueue_call(call)
         return call
 
-    def _enqueue_call(self, call: Call[Any]) -> None:
+    def enqueue_call(self, call: Call[Any]) -> None:
+        """Let a request wait in the mailbox, if there is room."""
         if self.box is None:
             self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
         elif isinstance(call.message, SystemRequest):

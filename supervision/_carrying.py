@@ -50,6 +50,13 @@ class Carrying(Cell):
             call.load = load
         return call
 
+    def load(self, call: Call[Any]) -> None:
+        """Have a request carry what it is to carry."""
+        load = self.carrier.send(self, call.message, call)
+        if load is not None:
+            call.__class__ = CarriedCall
+            call.load = load
+
     async def send(self, message: Any) -> None:
         """Send a message, and wait for room if the mailbox says so."""
         try:

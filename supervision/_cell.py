@@ -125,7 +125,8 @@ class Cell(Linked):
         self.monitors = None
         self.watching = None
         self.timers: set[Timer] | None = None
-        self.deferred: set[Call[Any]] | None = None
+        #: In the order in which they were put off, so that they fail in it.
+        self.deferred: dict[Call[Any], None] | None = None
         self.stashed: deque[Any] | None = None
         self.joiners = None
         self.starting: Call[None] | None = None
@@ -247,10 +248,22 @@ class Cell(Linked):
             if not sched.awake:
                 sched.wake()
         else:
-            self._enqueue_call(call)
+            self.enqueue_call(call)
         return call
 
-    def _enqueue_call(self, call: Call[Any]) -> None:
+    def load(self, call: Call[Any]) -> None:
+        """Have a request carry what it is to carry: here, nothing."""
+
+    def take_call(self, call: Call[Any]) -> None:
+        """Take a request that was sent to an actor before."""
+        if self.head is IDLE and not isinstance(self.box, BoundedBox):
+            self.head = call
+            self.sched.enqueue(self)
+        else:
+            self.enqueue_call(call)
+
+    def enqueue_call(self, call: Call[Any]) -> None:
+        """Let a request wait in the mailbox of an actor that is not idle."""
         box = self.box
         if self.suspended and isinstance(call.message, SystemRequest):
             self.hand_in(call)
@@ -285,6 +298,7 @@ class Cell(Linked):
             intent.held = deque(message for message in box or () if _passes(message))
             for message in intent.held:
                 box.remove(message)
+            self.emit(events.Suspended)
 
     def release(self) -> None:
         """Let it handle all messages again."""
@@ -292,6 +306,7 @@ class Cell(Linked):
         if intent.held is not None:
             intent.continuations.extendleft(reversed(intent.held))
             intent.held = None
+            self.emit(events.Resumed)
 
     def stash(self) -> None:
         """Put the message in hand aside."""
@@ -449,22 +464,23 @@ class Cell(Linked):
 
     # -- what the actor itself asks for ----------------------------------------------------------------------
 
-    def defer(self) -> ReplyTo[Any]:
+    def defer(self, begun: bool) -> ReplyTo[Any]:
         """Take the request in hand out of the handler's duty."""
         call = self.call_in_hand
         if call is None:
             raise errors.NotRunning("there is no request to be answered later: this handler was not called by one")
         self.call_in_hand = None
+        call._begun = begun
         if self.deferred is None:
-            self.deferred = {call}
+            self.deferred = {call: None}
         else:
-            self.deferred.add(call)
+            self.deferred[call] = None
         return ReplyTo(self, call)
 
     def deferred_done(self, call: Call[Any], outcome: Any) -> None:
         """A deferred request is about to be answered."""
         if self.deferred is not None:
-            self.deferred.discard(call)
+            self.deferred.pop(call, None)
             if isinstance(self.table, Interposed):
                 tell_late_reply(self, call.message, outcome)
 

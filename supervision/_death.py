@@ -179,7 +179,7 @@ def drop_mailbox(cell: Cell, reason: ExitReason) -> None:
             drop(cell, message, reason)
     if cell.deferred:
         for call in list(cell.deferred):
-            fail_call(cell, call, reason)
+            drop(cell, call, reason)
     cell.deferred = None
     if pending:
         drop(cell, head, reason)
@@ -197,11 +197,12 @@ def drop_mailbox(cell: Cell, reason: ExitReason) -> None:
 
 def drop(cell: Cell, message: Any, reason: ExitReason) -> None:
     if isinstance(message, Call):
-        fail_call(cell, message, reason)
+        if not cell.sched.runtime.vacancies.keep(message):
+            fail_call(cell, message, reason)
     else:
         cell.dead_letter(message, "died")
 
 
 def fail_call(cell: Cell, call: Call[Any], reason: ExitReason) -> None:
     if not call.done():
-        cell.sched.fail(call, errors.ActorExited(cell, call.message, reason))
+        cell.sched.fail(call, errors.ActorExited(cell, call.message, reason, begun=call.begun))

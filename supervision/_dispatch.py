@@ -243,6 +243,7 @@ def _answer(actor: Actor, call: Call[Any]) -> Any:
         return None
     message = call.message
     cell.call_in_hand = call
+    call._begun = True
     try:
         handler = cell.table[type(message)]
     except KeyError:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
+from itertools import islice
 from typing import Any, ClassVar
 
 from supervision import events
@@ -57,16 +58,24 @@ class ChildKeeper(Actor):
     budget: RestartBudget
 
     @abstractmethod
+    def each(self) -> Iterator[ChildInfo]:
+        """Return what others may see of the children, first started first, one after the other."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Return how many children there are, with those that do not run."""
+
     def views(self) -> list[ChildInfo]:
         """Return what others may see of the children, first started first."""
+        return list(self.each())
 
     @abstractmethod
     def spec_of(self, ref: Ref) -> ChildSpec | None:
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
 
-    def coming(self) -> Iterable[Any]:
-        """Return the ids of the children that do not run but are about to be restarted."""
-        return [child.id for child in self.views() if child.restarting]
+    @abstractmethod
+    def coming(self) -> Iterable[ChildSpec]:
+        """Return the specifications of the children that do not run but are about to be restarted."""
 
     def unhandled(self, message: Any) -> Any:
         """An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored."""
@@ -77,6 +86,11 @@ class ChildKeeper(Actor):
     def tell(self, kind: type[events.SupervisorEvent], id: Any, child: Ref | None, **fields: Any) -> None:
         """Put something about a child on the event stream."""
         self._cell.emit(kind, id=id, child=child, **fields)
+
+    def not_again(self, spec: ChildSpec) -> None:
+        """Tell those who wait for a child's next incarnation that there is none to wait for."""
+        if spec.name is not None:
+            self.runtime.vacancies.close(spec.name, self._cell)
 
     def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
         """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
@@ -206,6 +220,7 @@ class ChildKeeper(Actor):
         allowed = self.budget.spend(now)
         state = self.budget.state(now)
         if not allowed:
+            self.runtime.vacancies.close_all(self._cell)
             self.tell(events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
             self.stop(SHUTDOWN)
             return None
@@ -265,13 +280,37 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
     return Refuse(wrapped)
 
 
-def look(ref: Ref) -> SupervisorInfo | None:
-    """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None."""
+def look(ref: Ref, limit: int | None = None) -> SupervisorInfo | None:
+    """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None.
+
+    Args:
+        ref: the supervisor.
+        limit: so many children are told of, the first ones; None for all.
+    """
+    keeper = _keeper(ref)
+    if keeper is None:
+        return None
+    children = tuple(islice(keeper.each(), limit))
+    ids = frozenset(spec.id for spec in coming(ref))
+    return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), ids, keeper.size())
+
+
+def coming(ref: Ref) -> list[ChildSpec]:
+    """Return the children that a supervisor is about to start or restart, without asking it, also while it is busy.
+
+    Returns:
+        Their specifications; none if ``ref`` is no supervisor, or has ended.
+    """
+    keeper = _keeper(ref)
+    if keeper is None:
+        return []
+    if keeper._cell.born is None:
+        return [child.spec for child in keeper.each() if child.ref is None]
+    return list(keeper.coming())
+
+
+def _keeper(ref: Ref) -> ChildKeeper | None:
+    """Return a supervisor that has been made, at least so far that it starts its children."""
     assert isinstance(ref, Cell)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
-    keeper = ref.actor if made else None
-    if not isinstance(keeper, ChildKeeper):
-        return None
-    children = tuple(keeper.views())
-    coming = (child.id for child in children if child.ref is None) if ref.born is None else keeper.coming()
-    return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), frozenset(coming))
+    return ref.actor if made and isinstance(ref.actor, ChildKeeper) else None

@@ -324,7 +324,8 @@ class Scheduler:
 
     def _time_out(self, call: Call[Any], limit: float, lag: float) -> None:
         if not call.done():
-            call.set_exception(errors.CallTimeout(call.target, call.message, limit, max(0.0, lag)))
+            late = max(0.0, lag)
+            call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
 
     def set_deadline(self, call: Call[Any], timeout: float | None) -> None:
         """Let a call time out after its own number of seconds; None never."""
@@ -362,6 +363,19 @@ class Scheduler:
         call: Call[Any] = Call(loop=self.loop)
         call.message = request
         call.set_exception(errors.NoProcess(name, request, "nobody holds this name"))
+        return call
+
+    def waiting_for(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
+        """Return a call that goes to the next holder of a name, whose last one has died."""
+        call: Call[Any] = Call(loop=self.loop)
+        call.message = request
+        call.target = last
+        call.again = name
+        self.set_deadline(call, timeout)
+        caller = current.get()
+        if caller is None or self.inherit(call, caller):
+            last.load(call)
+            self.runtime.vacancies.keep(call)
         return call
 
     async def wait(self, future: asyncio.Future[Any], limit: float) -> bool:

@@ -31,6 +31,9 @@ def start(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseE
         cell.head = IDLE
         if listening:
             cell.emit(events.Started, name=cell.name)
+        if cell.box:  # what its predecessor has left
+            cell.head = cell.box.popleft()
+            cell.sched.enqueue(cell)
         return None
     return cell.context_of().run(construct, cell, args, kwargs)
 

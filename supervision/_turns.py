@@ -7,7 +7,7 @@ from collections.abc import Coroutine
 from types import CoroutineType
 from typing import TYPE_CHECKING, Any
 
-from supervision import errors
+from supervision import errors, events
 from supervision._death import buried, die
 from supervision._envelopes import bare
 from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
@@ -161,7 +161,7 @@ def suspend(cell: Cell, awaiting: Any) -> bool:
         return True
     awaiting._asyncio_future_blocking = False
     cell.sched.abandon(awaiting)
-    return advance(cell, errors.CallCycle(awaiting.target, awaiting.message, ring))
+    return advance(cell, errors.CallCycle(awaiting.target, awaiting.message, ring, begun=awaiting.begun))
 
 
 def put_aside(cell: Cell, body: Coroutine[Any, Any, Any]) -> bool:
@@ -180,7 +180,7 @@ def ring_of(cell: Cell, call: Call[Any]) -> list[Cell] | None:
     ring: list[Cell] = [cell]
     while not call.done():
         target = call.target
-        if target in ring[1:] or (target.deferred and call in target.deferred):
+        if target in ring[1:] or target.phase == DEAD or (target.deferred and call in target.deferred):
             return None
         ring.append(target)
         if target is cell:
@@ -278,6 +278,7 @@ def carry_out_stop(cell: Cell, after: Intent, in_task: bool) -> Any:
     if not cell.kind.__behaviour__.has_terminate:
         stopped(cell, None)
         return GONE
+    cell.emit(events.Terminating)
     try:
         cell.running = True
         result: Any = actor.terminate(after.stop)

@@ -184,13 +184,17 @@ class Actor:
         """
         self._cell.set_idle(None if after is None else seconds("idle_timeout", after))
 
-    def defer_reply(self) -> ReplyTo[Any]:
+    def defer_reply(self, *, begun: bool = True) -> ReplyTo[Any]:
         """Answer the request in hand later, from here or from elsewhere; the handler then returns None.
+
+        Args:
+            begun: False for a request that the actor only puts into a queue of its own, and has done nothing for: if it
+                ends before `ReplyTo.begin`, the caller learns that the request was not begun, and may send it again.
 
         Raises:
             NotRunning: the handler was not called by a request.
         """
-        return self._cell.defer()
+        return self._cell.defer(begun)
 
     def link(self, ref: Ref) -> None:
         """Live and die together with another actor.

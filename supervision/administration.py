@@ -44,12 +44,13 @@ class SupervisorInfo(msgspec.Struct, frozen=True):
     """A supervisor at this moment: its children, first started first, and its restart budget.
 
     ``coming`` has the ids of those that do not run but will: the supervisor itself is starting, or about to restart
-    them, alone or with others.
+    them, alone or with others. ``size`` is the number of all children, also if fewer are told of.
     """
 
     children: tuple[ChildInfo, ...]
     budget: BudgetState
     coming: frozenset[Any] = frozenset()
+    size: int = 0
 
 
 class SupervisorStatistics(msgspec.Struct, frozen=True):

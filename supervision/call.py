@@ -24,7 +24,7 @@ class Call(asyncio.Future[R]):
     waits for any more is not handled, and an answer that comes late vanishes.
     """
 
-    __slots__ = ("caller", "deadline", "load", "message", "target")
+    __slots__ = ("_begun", "again", "caller", "deadline", "load", "message", "target")
 
     #: The actor in whose handler the call was made. Not set if it was made elsewhere.
     caller: Cell
@@ -33,6 +33,20 @@ class Call(asyncio.Future[R]):
     message: Any
     target: Cell
     deadline: float | None
+    #: The name whose next holder is to get it if its target ends before it begins. Not set if it is just to fail then.
+    again: str
+    #: Set when a handler begins the request, and not before: a call that is answered costs one store.
+    _begun: bool
+
+    @property
+    def begun(self) -> bool:
+        """Whether a handler has begun the request. What none has begun has left no trace, and can be asked again.
+
+        It stays true whatever becomes of the request then: while it is put aside, or waits to be handled a second time,
+        or is to be answered later, unless its actor says that it has done nothing for it yet
+        (``defer_reply(begun=False)``). A request that has failed and was not begun will never be.
+        """
+        return getattr(self, "_begun", False)
 
 
 class ReplyTo(Generic[R]):
@@ -59,6 +73,19 @@ class ReplyTo(Generic[R]):
         """The runtime's time at which the caller gives up, or None if it never does."""
         return None if self._call is None else self._call.deadline
 
+    def begin(self) -> bool:
+        """Begin a request that was put off with ``defer_reply(begun=False)``. Call it before anything else is done.
+
+        Returns:
+            Whether it is to be done: whether somebody still waits for the answer. If not, it may have been sent to
+            another actor, and must be left alone.
+        """
+        call = self._call
+        if call is None or call.done():
+            return False
+        call._begun = True
+        return True
+
     def on_abandoned(self, callback: Callable[[], object]) -> None:
         """Call something once nobody waits for the answer any more: the caller has given up, or its time is over.
 
@@ -72,7 +99,7 @@ class ReplyTo(Generic[R]):
     def _abandoned(self, call: Call[R], callback: Callable[[], object]) -> None:
         if self._call is call:
             if self._cell.deferred is not None:
-                self._cell.deferred.discard(call)
+                self._cell.deferred.pop(call, None)
             callback()
 
     def _take(self, outcome: Any) -> Call[R] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterable
+from collections.abc import Coroutine, Iterable, Iterator
 from typing import Any
 
 from supervision import events
@@ -119,6 +119,7 @@ class DynamicSupervisor(ChildKeeper):
         return cell
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
+        self.not_again(spec)
         self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
@@ -138,11 +139,14 @@ class DynamicSupervisor(ChildKeeper):
         cell = request.id
         if not isinstance(cell, Cell) or (cell not in self._running and cell not in self._restarting):
             raise Refuse(ChildNotFound(cell))
-        self._restarting.pop(cell, None)
+        waiting = self._restarting.pop(cell, None)
         self._restarts.pop(cell, None)
-        spec = self._running.pop(cell, None)
-        if spec is not None:
-            await self.stop_one(spec, cell)
+        if waiting is not None:
+            self.not_again(waiting.spec)
+            return
+        spec = self._running.pop(cell)
+        await self.stop_one(spec, cell)
+        self.not_again(spec)
 
     @handle
     def which_children(self, request: WhichChildren) -> list[ChildInfo]:
@@ -155,17 +159,20 @@ class DynamicSupervisor(ChildKeeper):
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
         return self._running.get(ref) if isinstance(ref, Cell) else None
 
-    def views(self) -> list[ChildInfo]:
+    def each(self) -> Iterator[ChildInfo]:
         """Return what others may see of the children, first started first, those that wait for a restart last."""
-        running = [
-            ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
-            for cell, spec in self._running.items()
-        ]
-        waiting = [
-            ChildInfo(w.spec.id, None, restarting=True, spec=w.spec, restarts=self._restarts.get(cell, 0))
-            for cell, w in self._restarting.items()
-        ]
-        return running + waiting
+        for cell, spec in self._running.items():
+            yield ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
+        for cell, child in self._restarting.items():
+            yield ChildInfo(child.spec.id, None, restarting=True, spec=child.spec, restarts=self._restarts.get(cell, 0))
+
+    def size(self) -> int:
+        """Return how many children there are, with those that wait for a restart."""
+        return len(self._running) + len(self._restarting)
+
+    def coming(self) -> list[ChildSpec]:
+        """Return the children that wait for their restart."""
+        return [child.spec for child in self._restarting.values()]
 
     # -- deaths and restarts ---------------------------------------------------------------------------------
 
@@ -186,6 +193,7 @@ class DynamicSupervisor(ChildKeeper):
             await self._restart(cell, Waiting(spec), reason)
         else:
             self._restarts.pop(cell, None)
+            self.not_again(spec)
 
     async def _restart(self, last: Cell, child: Waiting, reason: ExitReason) -> None:
         delay = self.spend_restart(child.spec, last, reason)
@@ -214,6 +222,8 @@ class DynamicSupervisor(ChildKeeper):
             self._running[cell] = spec
             self._restarts[cell] = restarts
             self.tell(events.Restarted, spec.id, cell, old=last)
+        else:
+            self.not_again(spec)
 
     @handle
     async def retry(self, message: Retry) -> None:
@@ -235,6 +245,7 @@ class DynamicSupervisor(ChildKeeper):
 
     async def _stop_all(self) -> None:
         self._restarting.clear()
+        self.runtime.vacancies.close_all(self._cell)
         running, self._running = self._running, {}
         slow: list[tuple[ChildSpec, Cell]] = []
         for cell, spec in running.items():

@@ -42,53 +42,76 @@ class SupervisionError(Exception):
 
 
 class CallError(SupervisionError):
-    """A call got no answer. ``target`` is whom it was sent to, ``request`` what was asked."""
+    """A call got no answer.
 
-    def __init__(self, target: Ref | Name, request: object, why: str) -> None:
+    Attributes:
+        target: whom it was sent to.
+        request: what was asked.
+        begun: whether a handler may have begun the request. False says that none has, and none will: it has left no
+            trace, and can be asked again without danger.
+    """
+
+    def __init__(self, target: Ref | Name, request: object, why: str, *, begun: bool = True) -> None:
         self.target = target
         self.request = request
-        super().__init__(f"call of {target} with {describe(request)}: {why}")
+        self.begun = begun
+        super().__init__(why)
+
+    def __str__(self) -> str:
+        # Not before somebody wants to read it: with a long mailbox, thousands fail at once.
+        return f"call of {self.target} with {describe(self.request)}: {self.why()}"
+
+    def why(self) -> str:
+        """Say why there is no answer."""
+        return str(self.args[0])
 
 
 class NoProcess(CallError):
     """There is no such actor: it has ended, or nobody holds that name."""
 
     def __init__(self, target: Ref | Name, request: object, why: str = "no such actor") -> None:
-        super().__init__(target, request, why)
+        super().__init__(target, request, why, begun=False)
 
 
 class ActorExited(CallError):
-    """The actor ended, for ``reason``, before it answered."""
+    """The actor ended, for ``reason``, before it answered; ``begun`` tells whether it had begun the request."""
 
-    def __init__(self, target: Ref | Name, request: object, reason: ExitReason) -> None:
+    def __init__(self, target: Ref | Name, request: object, reason: ExitReason, *, begun: bool = True) -> None:
         self.reason = reason
-        super().__init__(target, request, f"it ended before it answered: {reason}")
+        super().__init__(target, request, "it ended", begun=begun)
+
+    def why(self) -> str:
+        """Say why there is no answer."""
+        return f"it ended before it {'answered' if self.begun else 'began with this'}: {self.reason}"
 
 
 class CallTimeout(CallError, TimeoutError):
     """No answer within ``seconds``. ``lag`` is by how many seconds the loop itself was late when it noticed."""
 
-    def __init__(self, target: Ref | Name, request: object, seconds: float, lag: float = 0.0) -> None:
+    def __init__(
+        self, target: Ref | Name, request: object, seconds: float, lag: float = 0.0, *, begun: bool = True
+    ) -> None:
         self.seconds = seconds
         self.lag = lag
         late = f" (the event loop was blocked: noticed {lag:.3g} s late)" if lag > 0.05 else ""
-        super().__init__(target, request, f"no answer within {seconds:g} s{late}")
+        super().__init__(target, request, f"no answer within {seconds:g} s{late}", begun=begun)
 
 
 class CallCycle(CallError):
     """The call would close a ring of actors that wait for each other, so that none could ever answer."""
 
-    def __init__(self, target: Ref | Name, request: object, ring: Sequence[Ref]) -> None:
+    def __init__(self, target: Ref | Name, request: object, ring: Sequence[Ref], *, begun: bool = True) -> None:
         self.ring = tuple(ring)
-        super().__init__(target, request, "each waits for the next: " + " → ".join(str(ref) for ref in ring))
+        waits = "each waits for the next: " + " → ".join(str(ref) for ref in ring)
+        super().__init__(target, request, waits, begun=begun)
 
 
 class MailboxFull(CallError):
     """The mailbox holds as many messages as it may."""
 
-    def __init__(self, target: Ref | Name, request: object, capacity: int) -> None:
+    def __init__(self, target: Ref | Name, request: object, capacity: int, *, begun: bool = False) -> None:
         self.capacity = capacity
-        super().__init__(target, request, f"its mailbox is full ({capacity} messages)")
+        super().__init__(target, request, f"its mailbox is full ({capacity} messages)", begun=begun)
 
 
 class UnhandledMessage(CallError):
@@ -103,7 +126,7 @@ class Fenced(CallError):
     """The caller was killed: what its code still tries has no effect."""
 
     def __init__(self, target: Ref | Name, request: object) -> None:
-        super().__init__(target, request, "the caller was killed and may no longer act")
+        super().__init__(target, request, "the caller was killed and may no longer act", begun=False)
 
 
 class StartError(SupervisionError):

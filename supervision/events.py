@@ -101,6 +101,18 @@ class StopRequested(ActorEvent, frozen=True, kw_only=True):
     reason: ExitReason
 
 
+class Terminating(ActorEvent, frozen=True, kw_only=True):
+    """An actor is about to run ``terminate``: it handles no message any more."""
+
+
+class Suspended(ActorEvent, frozen=True, kw_only=True):
+    """An actor is held: it handles nothing but system requests (see `system.suspend`)."""
+
+
+class Resumed(ActorEvent, frozen=True, kw_only=True):
+    """A suspended actor goes on."""
+
+
 class FencedOff(ActorEvent, frozen=True, kw_only=True):
     """A killed actor's code still runs: from here on nothing it does has an effect."""
 

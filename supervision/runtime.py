@@ -22,6 +22,7 @@ from supervision._scheduler import RunQueue, Scheduler
 from supervision._start import start
 from supervision._state import summarised
 from supervision._threads import ThreadPool
+from supervision._vacancies import Vacancies
 from supervision.actor import Actor
 from supervision.call import Call
 from supervision.carrier import Carrier
@@ -148,6 +149,8 @@ class Runtime:
         self._log: Reports | None = None
         self._cells: dict[int, Cell] = {}
         self._names: dict[str, Cell] = {}
+        #: The names that supervisors are about to give to the next incarnations.
+        self.vacancies = Vacancies()
         self._ids = 0
         self._closing = False
         self.threads = ThreadPool(threads)
@@ -397,6 +400,22 @@ class Runtime:
             raise BadName("name", name, "a name is a string that is not empty")
         return Name(self, name)
 
+    def expected(self, name: str) -> bool:
+        """Return whether nobody holds a name, but a supervisor is about to start somebody who will."""
+        return name in self.vacancies
+
+    async def wait_for_name(self, *names: str, until: float) -> bool:
+        """Wait until somebody takes one of these names, or the supervisor of its last holder will start no other.
+
+        Args:
+            names: the names.
+            until: the runtime's time at which to stop waiting.
+
+        Returns:
+            False if it is too late.
+        """
+        return await self.vacancies.wait(names, self.scheduler, until)
+
     def names(self) -> dict[str, Ref]:
         """Return all names and their holders."""
         return dict(self._names)
@@ -437,6 +456,7 @@ class Runtime:
     def _take_name(self, name: str, cell: Cell) -> None:
         cell.name = name
         self._names[name] = cell
+        self.vacancies.taken(name, cell)
         cell.emit(Registered, name=name)
 
     def adopt(self, cell: Cell, process: ChildProcess) -> None:
@@ -451,6 +471,8 @@ class Runtime:
             cell.emit(Unregistered, name=name)
             if cell.alive:
                 cell.name = None
+            else:
+                self.vacancies.open(name, cell)
 
     def forget(self, cell: Cell) -> None:
         """Release what an ended actor held."""
@@ -464,6 +486,8 @@ class Runtime:
                 self._reaping = {process, *(each for each in self._reaping if not each.exited.done())}
         if cell.name is not None:
             self.release_name(cell)
+        if self.vacancies:
+            self.vacancies.close_all(cell)
 
     # -- timers ----------------------------------------------------------------------------------------------
 
@@ -522,6 +546,12 @@ class Runtime:
             ref.parent,
             {} if ref.born is None else summarised(ref.actor),
         )
+
+    def parent(self, ref: Ref) -> Ref | None:
+        """Return the live actor whose child another one is; None if it has none, or has ended itself."""
+        assert isinstance(ref, Cell)
+        above = ref.parent if ref.alive else None
+        return above if above is not None and above.alive else None
 
     def zombies(self) -> list[ZombieInfo]:
         """Return the killed actors whose code still runs."""

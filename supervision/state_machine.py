@@ -257,11 +257,11 @@ class StateMachine(Actor):
             raise BadTransition(self, self._state, f"an enter call cannot {what}")
         return event
 
-    def defer_reply(self) -> ReplyTo[Any]:
+    def defer_reply(self, *, begun: bool = True) -> ReplyTo[Any]:
         """Answer the request in hand later. See `Actor.defer_reply`."""
         event = self._event
         if event is None or event.token is None:
-            return super().defer_reply()
+            return super().defer_reply(begun=begun)
         event.deferred = True
         return event.token
 

@@ -7,7 +7,7 @@ mailbox, so that it answers orders in between.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, Literal, get_args
 
 from supervision import events
@@ -142,6 +142,7 @@ class Supervisor(ChildKeeper):
         await self._stop_all()
 
     async def _stop_all(self) -> None:
+        self.runtime.vacancies.close_all(self._cell)
         await self._stop_many(list(self._children.values()))
 
     # -- one child -------------------------------------------------------------------------------------------
@@ -150,8 +151,10 @@ class Supervisor(ChildKeeper):
         child.not_due()
         child.ref, child.info = await self.start_one(child.spec)
         child.last = child.ref
-        if child.ref is None and child.spec.restart == "temporary":
-            self._children.pop(child.spec.id, None)
+        if child.ref is None:
+            self.not_again(child.spec)
+            if child.spec.restart == "temporary":
+                self._children.pop(child.spec.id, None)
 
     async def _stop_many(self, children: Sequence[Child]) -> None:
         """Stop children in reverse order; drop temporary ones."""
@@ -162,6 +165,7 @@ class Supervisor(ChildKeeper):
                 child.ref = None
             if child.spec.restart == "temporary":
                 self._children.pop(child.spec.id, None)
+                self.not_again(child.spec)
 
     # -- deaths and restarts ---------------------------------------------------------------------------------
 
@@ -179,6 +183,7 @@ class Supervisor(ChildKeeper):
         if restart:
             await self._restart(child, reason)
             return
+        self.not_again(spec)
         if spec.restart == "temporary":
             self._children.pop(spec.id, None)
         if spec.significant:
@@ -283,6 +288,7 @@ class Supervisor(ChildKeeper):
         return child.ref
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
+        self.not_again(spec)
         self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
@@ -306,7 +312,9 @@ class Supervisor(ChildKeeper):
     @handle
     async def terminate_child(self, request: TerminateChild) -> None:
         """Stop a child; it is fine if it does not run."""
-        await self._stop_many([self._known(request.id)])
+        child = self._known(request.id)
+        await self._stop_many([child])
+        self.not_again(child.spec)
 
     @handle
     def delete_child(self, request: DeleteChild) -> None:
@@ -320,19 +328,23 @@ class Supervisor(ChildKeeper):
         """List the children, last started first."""
         return self.views()[::-1]
 
-    def views(self) -> list[ChildInfo]:
-        """Return what others may see of the children, first started first."""
-        return [child.view() for child in self._children.values()]
+    def each(self) -> Iterator[ChildInfo]:
+        """Return what others may see of the children, first started first, one after the other."""
+        return (child.view() for child in self._children.values())
+
+    def size(self) -> int:
+        """Return how many children there are, with those that do not run."""
+        return len(self._children)
 
     def spec_of(self, ref: Ref) -> ChildSpec | None:
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
         child = self._by_ref(ref)
         return None if child is None else child.spec
 
-    def coming(self) -> list[Any]:
-        """Return the ids of the children that do not run but are about to be restarted, alone or with others."""
+    def coming(self) -> list[ChildSpec]:
+        """Return the children that do not run but are about to be restarted, alone or with others."""
         due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]
-        return [member.spec.id for child in due for member in self._group(child) if member.ref is None]
+        return [member.spec for child in due for member in self._group(child) if member.ref is None]
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -14,16 +16,27 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from foundation.access import Access, Token, access_of
 from foundation.events import HttpHandled
-from foundation.http.page import page
-from foundation.http.problems import Problem, json_response, on_error, on_http_error, on_problem
+from foundation.http.guard import Guard, Guarded, needed_token
+from foundation.http.limits import Limits
+from foundation.http.page import SAFE_PAGE, page
+from foundation.http.problems import Problem, fault, json_response, on_http_error, on_problem
 from foundation.http.programs import Programs
+from foundation.http.runs import ROUTE, Application, Runs
 from foundation.http.versions import ProgramVersions
-from foundation.tree.view import degraded, view
+from foundation.tree.readiness import readiness_of
+from foundation.tree.view import DEPTH, LIMIT, NoSuchPath, View, part
 from supervision import Runtime
 
 #: Seconds that a program may take to answer, unless somebody says otherwise.
 PROGRAM_TIMEOUT = 30.0
+#: So many parts that are not as they should be are named.
+MOST_TROUBLES = 100
+#: The most levels and actors that one look at the tree shows: its JSON is nested as deep.
+DEEPEST, MOST_ACTORS = 200, 100_000
+
+Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(
@@ -32,19 +45,40 @@ def application(
     program_timeout: float = PROGRAM_TIMEOUT,
     versions: bool = False,
     registry: CollectorRegistry | None = None,
+    access: Access | None = None,
+    limits: Limits | Mapping[str, Any] | None = None,
+    address: str = "",
 ) -> Starlette:
     """Return the pages of a runtime.
+
+    A request goes through `_Observed`, which tells the event stream of it, `Guarded`, which refuses strangers, and
+    Starlette's routes; a run of a program whose answer is not streamed takes the short way of `Runs`.
 
     Args:
         runtime: which.
         program_timeout: seconds that a program may take to answer.
-        versions: whether the versions of programs can be seen, and swapped, by whoever can reach the pages.
+        versions: whether the versions of programs can be seen, and swapped, by whoever has the token. Without one in
+            ``access``, one is made and kept in its folder.
         registry: which metrics are shown; those of the process if None.
+        access: who may ask; what the command was told if None.
+        limits: how much is taken on. What a server in front of the application does (the times and sizes of heads,
+            connections) does not count here.
+        address: where it is served, a name under which it may be reached.
+
+    Raises:
+        BadAccess: the token cannot be read, or made.
+        BadOption: a limit is wrong.
     """
+    who = access_of(runtime) if access is None else access
+    token = needed_token(who, versions)
+    if token is not None:
+        runtime.shared[Token] = token
     pages = _Pages(runtime, REGISTRY if registry is None else registry)
-    programs = Programs(runtime, program_timeout)
-    changes = ProgramVersions(programs, versions)
-    app = Starlette(
+    runs = token if who.protected != "changes" else None
+    programs = Programs(runtime, program_timeout, Limits.of(limits), runs)
+    changes = ProgramVersions(programs, versions, token)
+    guard = Guard(who, address, token)
+    app = Application(
         routes=[
             Route("/", pages.start),
             Route("/healthz", pages.healthz),
@@ -53,16 +87,38 @@ def application(
             Route("/tree", pages.tree),
             Route("/openapi.json", programs.openapi),
             Route("/programs", programs.index),
-            Route("/programs/{name}", programs.describe),
-            Route("/programs/{name}", programs.run, methods=["POST"]),
-            Route("/programs/{name}/versions", changes.list),
-            Route("/programs/{name}/versions", changes.add, methods=["POST"]),
+            _route(ROUTE, GET=programs.describe, POST=programs.stream),
+            _route("/programs/{name}/versions", GET=changes.list, POST=changes.add),
             Route("/programs/{name}/versions/current", changes.use, methods=["PUT"]),
         ],
-        exception_handlers={Problem: on_problem, HTTPException: on_http_error, Exception: on_error},
+        exception_handlers={Problem: on_problem, HTTPException: on_http_error, Exception: _on_error(runtime)},
     )
+    # Starlette would redirect to the name under which it was asked.
+    app.router.redirect_slashes = False
+    app.add_middleware(Guarded, guard=guard)
     app.add_middleware(_Observed, runtime=runtime)
+    app.runs = Runs(runtime, guard, programs)
     return app
+
+
+def _route(path: str, **endpoints: Endpoint) -> Route:
+    """Return one route for all methods of a path, so that ``Allow`` names them all."""
+    endpoints.setdefault("HEAD", endpoints["GET"])
+
+    async def answer(request: Request) -> Response:
+        return await endpoints[request.method](request)
+
+    return Route(path, answer, methods=list(endpoints))
+
+
+def _on_error(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Response]]:
+    """Return what answers a request on which the front itself failed."""
+
+    async def answer(_: Request, error: Exception) -> Response:
+        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the front failed"
+        return fault(runtime, status, "internal-error", detail, error).response()
+
+    return answer
 
 
 class _Pages:
@@ -71,6 +127,9 @@ class _Pages:
     def __init__(self, runtime: Runtime, registry: CollectorRegistry) -> None:
         self._runtime = runtime
         self._registry = registry
+        self._readiness = readiness_of(runtime)
+        #: One look at the tree at a time: each costs as much as there are actors.
+        self._looking = asyncio.Lock()
 
     async def start(self, request: Request) -> Response:
         """Show people the tree."""
@@ -82,7 +141,7 @@ class _Pages:
 
     async def readyz(self, request: Request) -> Response:
         """Say whether the tree can take work, and if not, what keeps it."""
-        troubles = degraded(view(self._runtime))
+        troubles = self._readiness.degraded(MOST_TROUBLES)
         body = {"status": "degraded" if troubles else "ready", "degraded": troubles}
         return json_response(body, HTTPStatus.SERVICE_UNAVAILABLE if troubles else HTTPStatus.OK)
 
@@ -91,12 +150,32 @@ class _Pages:
         return Response(generate_latest(self._registry), headers={"content-type": CONTENT_TYPE_LATEST})
 
     async def tree(self, request: Request) -> Response:
-        """Show all actors: to a browser as a page, to anybody else as JSON."""
-        now = view(self._runtime)
-        vary = {"vary": "accept"}
+        """Show actors: to a browser as a page, to anybody else as JSON."""
+        now = await self._look(request)
         if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(page(now, degraded(now)), headers={"cache-control": "no-store", **vary})
-        return json_response(msgspec.to_builtins(now), headers=vary)
+            troubles = self._readiness.degraded(MOST_TROUBLES)
+            return HTMLResponse(page(now, troubles), headers={**SAFE_PAGE, "vary": "accept"})
+        return json_response(msgspec.to_builtins(now), headers={"vary": "accept"})
+
+    async def _look(self, request: Request) -> View:
+        depth = _number(request, "depth", DEPTH, DEEPEST)
+        limit = _number(request, "limit", LIMIT, MOST_ACTORS)
+        try:
+            async with self._looking:
+                return await part(self._runtime, path=request.query_params.get("path", ""), depth=depth, limit=limit)
+        except NoSuchPath as error:
+            raise Problem(HTTPStatus.NOT_FOUND, "unknown-path", str(error)) from None
+
+
+def _number(request: Request, name: str, usual: int, most: int) -> int:
+    """Return a number that a request asks for, the usual one if it does not."""
+    text = request.query_params.get(name)
+    if text is None:
+        return usual
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 0 < int(text) <= most):
+        detail = f"{name} = {text[:50]!r}: give a whole number from 1 to {most}"
+        raise Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-parameter", detail)
+    return int(text)
 
 
 class _Observed:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from contextlib import contextmanager, suppress
 from contextvars import Context
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import uvicorn
 
+from foundation.access import Access, access_of
 from foundation.events import Serving
 from foundation.http.app import PROGRAM_TIMEOUT, application
+from foundation.http.connections import LOOK, connection_class, end_all, look_at
 from foundation.http.door import Door, PortTaken, door_at
+from foundation.http.limits import Limits
 from supervision import Abnormal, Actor, CallError, Message, Refuse, handle
 from supervision.administration import CountChildren
 
@@ -34,19 +37,25 @@ class ServerEnded(Message, frozen=True):
 class Server(uvicorn.Server):
     """Uvicorn's server inside somebody's loop: it leaves signals alone, and tells when it listens."""
 
-    def __init__(self, app: Starlette, grace: float) -> None:
-        super().__init__(
-            uvicorn.Config(
-                app,
-                lifespan="off",
-                ws="none",
-                log_config=None,
-                access_log=False,
-                server_header=False,
-                timeout_graceful_shutdown=max(1, round(grace)),
-            )
+    def __init__(self, app: Starlette, grace: float, limits: Limits) -> None:
+        config = uvicorn.Config(
+            app,
+            http=connection_class(limits),
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            access_log=False,
+            server_header=False,
+            proxy_headers=False,
+            h11_max_incomplete_event_size=limits.max_header,
+            timeout_graceful_shutdown=max(1, round(grace)),
         )
-        self.ready: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        config.timeout_keep_alive = limits.idle_timeout  # type: ignore[assignment]
+        super().__init__(config)
+        loop = asyncio.get_running_loop()
+        self.ready: asyncio.Future[None] = loop.create_future()
+        self._loop = loop
+        self._looked = loop.time()
 
     @contextmanager
     def capture_signals(self) -> Generator[None]:
@@ -57,6 +66,19 @@ class Server(uvicorn.Server):
         """Begin to listen, and tell."""
         await super().startup(sockets)
         self.ready.set_result(None)
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections now and then."""
+        now = self._loop.time()
+        if now - self._looked >= LOOK:
+            self._looked = now
+            look_at(self.server_state.connections, now)
+        return await super().on_tick(counter)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Answer what was asked, and then leave no connection open."""
+        await super().shutdown(sockets)
+        end_all(self.server_state.connections)
 
 
 class Front(Actor):
@@ -69,12 +91,17 @@ class Front(Actor):
         host: the address to listen at.
         port: the port; 0 for any that is free.
         program_timeout: seconds that a program may take to answer.
-        versions: whether the versions of programs can be seen, and swapped, by whoever can reach the front.
+        versions: whether the versions of programs can be seen, and swapped, by whoever has the token. Without a
+            configured one, one is made at the start, and kept in the folder for what is kept.
         grace: seconds that requests have to end when the front is stopped.
         registry: which metrics are shown; those of the process if None.
+        limits: how much is taken on, as `Limits` or a table of them.
+        access: who may ask, as `Access` or a table of what differs from what the command was told.
 
     Raises:
         PortTaken: at its start, if it cannot listen there.
+        BadAccess: at its start, if the token cannot be read, or made.
+        BadOption: at its start, if a limit is wrong.
     """
 
     trap_exit = True
@@ -90,14 +117,25 @@ class Front(Actor):
         versions: bool = False,
         grace: float = 5.0,
         registry: CollectorRegistry | None = None,
+        limits: Limits | Mapping[str, Any] | None = None,
+        access: Access | Mapping[str, Any] | None = None,
     ) -> None:
         self._door = door_at(self.runtime, host, port)
-        self._app = application(self.runtime, program_timeout=program_timeout, versions=versions, registry=registry)
+        self._limits = Limits.of(limits)
+        self._app = application(
+            self.runtime,
+            program_timeout=program_timeout,
+            versions=versions,
+            registry=registry,
+            limits=self._limits,
+            access=access if isinstance(access, Access) else access_of(self.runtime).with_changes(access or {}),
+            address=host,
+        )
         self._grace = grace
 
     async def init(self) -> None:
         """Begin to serve."""
-        self._server = Server(self._app, self._grace)
+        self._server = Server(self._app, self._grace, self._limits)
         try:
             listening = self._door.enter(self.ref)
         except PortTaken as error:

@@ -4,10 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from html import escape
+from urllib.parse import quote
 
 from foundation.tree.missing import LeftOut
 from foundation.tree.view import Degraded, Node, View
 
+#: Headers of pages for people: nothing from elsewhere, and not inside anybody else's page.
+SAFE_PAGE = {
+    "cache-control": "no-store",
+    "content-security-policy": "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; "
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "referrer-policy": "no-referrer",
+    "x-content-type-options": "nosniff",
+}
 #: Seconds between two looks.
 RELOAD = 2
 
@@ -37,10 +46,11 @@ def page(now: View, troubles: Iterable[Degraded]) -> str:
     letters = ", ".join(f"{escape(why)}: {count}" for why, count in now.dead_letters.items()) or "none"
     state = ", ".join(f"{escape(t.path)} {escape(t.state)}" for t in troubles) or "ready"
     return (
-        f"{_HEAD}<h1>{escape(now.node)}</h1>\n<p>{state}</p>\n<table>{_COLUMNS}{rows}</table>\n"
-        f"{''.join(map(_absent, now.left_out))}"
+        f"{_HEAD}<h1>{escape(now.node)}</h1>\n<p>{state}</p>\n"
         f"<p><small>{now.actors} actors, {now.runnable} runnable, {now.zombies} zombies; "
         f"dead letters: {letters}</small></p>\n"
+        f"<table>{_COLUMNS}{rows}{_more(now.more, 0)}</table>\n"
+        f"{''.join(map(_absent, now.left_out))}"
         '<p><small><a href="programs">programs</a> · <a href="metrics">metrics</a> · <a href="readyz">ready?</a>'
         "</small></p>\n</body></html>\n"
     )
@@ -50,6 +60,15 @@ def _rows(nodes: Iterable[Node], depth: int) -> Iterator[str]:
     for node in nodes:
         yield _row(node, depth)
         yield from _rows(node.children, depth + 1)
+        yield _more(node.more, depth + 1, node.path)
+
+
+def _more(count: int, depth: int, path: str = "") -> str:
+    """Return a row for actors that are not shown."""
+    if not count:
+        return ""
+    about = f"{count} more" if not path else f'<a href="tree?path={quote(path)}">{count} more</a>'
+    return f'<tr><td style="padding-left:{depth * 1.5}rem" colspan="8"><small>{about}</small></td></tr>\n'
 
 
 def _row(node: Node, depth: int) -> str:

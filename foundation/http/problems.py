@@ -5,16 +5,25 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
+import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from supervision import Runtime
+
 MEDIA_TYPE = "application/problem+json"
+#: The longest time after which a caller is told to try again, in seconds.
+LONGEST_WAIT = 86_400
+
+_SAFE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
+_log = structlog.get_logger("foundation.http")
 
 
 class Problem(Exception):
@@ -25,38 +34,85 @@ class Problem(Exception):
         word: what went wrong, in a word that programs can rely on.
         detail: what went wrong, for people.
         retry_after: after how many seconds it is worth another try; None if it is not.
+        headers: further headers of the response.
         fields: further members of the body.
     """
 
     def __init__(
-        self, status: HTTPStatus, word: str, detail: str, *, retry_after: float | None = None, **fields: Any
+        self,
+        status: HTTPStatus,
+        word: str,
+        detail: str,
+        *,
+        retry_after: float | None = None,
+        headers: Mapping[str, str] | None = None,
+        **fields: Any,
     ) -> None:
         self.status = status
         self.word = word
         self.detail = detail
-        self.retry_after = retry_after
+        self.retry_after = None if retry_after is None else _whole(retry_after)
+        self.headers = dict(headers or {})
         self.fields = fields
         super().__init__(detail)
 
     def body(self) -> dict[str, Any]:
         """Return the document."""
+        wait = {} if self.retry_after is None else {"retry_after": self.retry_after}
         return {
             "type": f"about:blank#{self.word}",
             "title": self.status.phrase,
             "status": self.status.value,
             "detail": self.detail,
+            **wait,
             **self.fields,
         }
 
     def response(self) -> Response:
         """Return it as an HTTP response."""
-        wait = {} if self.retry_after is None else {"retry-after": str(max(1, round(self.retry_after)))}
-        return json_response(self.body(), self.status, wait, MEDIA_TYPE)
+        wait = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
+        return json_response(self.body(), self.status, {**self.headers, **wait}, MEDIA_TYPE)
+
+
+def fault(
+    runtime: Runtime, status: HTTPStatus, word: str, detail: str, error: object, *, retry_after: float | None = None
+) -> Problem:
+    """Return a problem whose cause is none of the caller's business: an id leads to it in the log, and nothing else.
+
+    Args:
+        runtime: where it happened.
+        status: the HTTP status.
+        word: what went wrong, in a word that programs can rely on.
+        detail: what went wrong, for people; it says nothing of the cause.
+        error: the cause: an exception, or the reason why an actor ended.
+        retry_after: after how many seconds it is worth another try; None if it is not.
+    """
+    id = f"{runtime.random.getrandbits(64):016x}"
+    trace = {"exc_info": error} if isinstance(error, BaseException) else {"reason": shown(error)}
+    _log.error("request_failed", id=id, status=status.value, detail=detail, **trace)
+    return Problem(status, word, f"{detail}; the log has more under {id}", retry_after=retry_after, id=id)
+
+
+def shown(error: object) -> str:
+    """Return the text of an error or reason, also of one that fails to tell it."""
+    try:
+        return str(error)
+    except Exception:
+        return f"{type(error).__name__} without a text"
+
+
+def _whole(seconds: float) -> int:
+    """Return seconds as a whole number from 1 to a day, also for what is no length of time."""
+    return max(1, math.ceil(seconds)) if 0 < seconds <= LONGEST_WAIT else 1 if not seconds > 0 else LONGEST_WAIT
 
 
 def json_bytes(body: Any) -> bytes:
-    """Return anything in JSON, on one line."""
-    return msgspec.json.encode(body, enc_hook=_as_json)
+    """Return anything in JSON, on one line.
+
+    Raises:
+        Exception: it cannot be written, such as text with half a character in it.
+    """
+    return _encoder.encode(body)
 
 
 def json_response(
@@ -66,13 +122,16 @@ def json_response(
     media_type: str = "application/json",
 ) -> Response:
     """Return anything as an HTTP response in JSON; it is never to be cached."""
-    return Response(json_bytes(body) + b"\n", status, {"cache-control": "no-store", **(headers or {})}, media_type)
+    return Response(json_bytes(body) + b"\n", status, {**_SAFE, **(headers or {})}, media_type)
 
 
 def _as_json(value: object) -> object:
     """Return what JSON has no form for as something that it has: a pydantic model as its fields, the rest as text."""
     dump = getattr(value, "model_dump", None)
     return dump(mode="json") if callable(dump) else str(value)
+
+
+_encoder = msgspec.json.Encoder(enc_hook=_as_json)
 
 
 async def on_problem(_: Request, error: Exception) -> Response:
@@ -86,12 +145,5 @@ async def on_http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     status = HTTPStatus(error.status_code)
     word = status.name.lower().replace("_", "-")
-    response = Problem(status, word, f"{request.method} {request.url.path}: {error.detail}").response()
-    response.headers.update(error.headers or {})
-    return response
-
-
-async def on_error(_: Request, error: Exception) -> Response:
-    """Answer a request on which the front itself failed."""
-    detail = f"{type(error).__name__}: {error}"
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail).response()
+    detail = f"{request.method} {request.scope['path']}: {error.detail}"
+    return Problem(status, word, detail, headers=error.headers).response()

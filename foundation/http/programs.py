@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Coroutine, Mapping
 from http import HTTPStatus
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 import msgspec
-from starlette.requests import ClientDisconnect, Request
+from starlette.datastructures import Headers
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
+from starlette.types import Receive, Scope
 
+from foundation.access import Token
+from foundation.http.body import Bodies
+from foundation.http.guard import authorise
+from foundation.http.leaving import Leaving
+from foundation.http.limits import Limits
 from foundation.http.openapi import document
-from foundation.http.problems import Problem, json_response
-from foundation.http.streaming import streamed, wants_events
+from foundation.http.page import SAFE_PAGE
+from foundation.http.problems import Problem, fault, json_bytes, json_response
+from foundation.http.streaming import streamed
 from foundation.http.trial import trial_page
 from foundation.programs import (
-    PREFIX,
     Answer,
     Busy,
     DescribeProgram,
@@ -29,8 +37,9 @@ from foundation.programs import (
     program_name,
 )
 from foundation.resources import Resource, ResourceError
+from foundation.telemetry import CarryContext
 from foundation.telemetry import request as traced
-from foundation.tree.view import degraded, view
+from foundation.tree.readiness import readiness_of
 from foundation.versions import BadVersion
 from supervision import (
     ActorExited,
@@ -39,16 +48,16 @@ from supervision import (
     CallTimeout,
     MailboxFull,
     NoProcess,
+    Ref,
     Runtime,
     UnhandledMessage,
+    call_when_ready,
 )
 
 T = TypeVar("T")
 
-#: The longest body of a request, in bytes.
-LONGEST_BODY = 1 << 20
-#: The states of a program that does not run but will.
-COMING = ("starting", "restarting")
+#: The name of the span of a run.
+_SPAN = "POST /programs/{name}"
 #: The resource of which each run of a program takes one, if there is a limit.
 WORK = "work"
 #: Seconds to wait for a program to say what it takes and gives.
@@ -57,38 +66,51 @@ DESCRIBE_TIMEOUT = 2.0
 NOT_HANDLED = "not-a-program"
 #: Seconds after which a program whose actor has ended is worth another try.
 RETRY_AFTER = 1.0
-
-
-def known_programs(runtime: Runtime) -> list[str]:
-    """Return the names of all programs: those that run, and those whose supervisor is about to start them."""
-    held = list(runtime.names())
-    listed = [node.name for node in view(runtime).walk() if node.name is not None and node.state in COMING]
-    return sorted({name.removeprefix(PREFIX) for name in (*held, *listed) if name.startswith(PREFIX)})
+#: So many programs are named to somebody who has asked for another.
+MOST_NAMED = 20
 
 
 class Programs:
     """The programs of a runtime, for a web server.
 
+    A run goes through `answer`, `Bodies.json`, `_run`, `Leaving.unless_gone` and `ask`.
+
     Args:
         runtime: where they run.
         timeout: seconds that one may take to answer.
+        limits: how much is taken on.
+        token: what a run has to bring; None if it need not.
     """
 
-    def __init__(self, runtime: Runtime, timeout: float) -> None:
+    def __init__(
+        self, runtime: Runtime, timeout: float, limits: Limits | None = None, token: Token | None = None
+    ) -> None:
         self._runtime = runtime
         self._timeout = timeout
+        self.limits = Limits() if limits is None else limits
+        self.bodies = Bodies(self.limits)
+        self._leaving = Leaving()
+        self._token = token
+        self._readiness = readiness_of(runtime)
+        self._work = Resource(runtime, WORK)
+        #: How many requests run and wait, by program.
+        self._in_hand: dict[str, int] = {}
+        #: Programs in whose mailboxes may be requests that nobody waits for any more.
+        self._abandoned: set[str] = set()
+        #: What programs have said of themselves, or are being asked.
+        self._described: dict[str, tuple[Ref, asyncio.Future[Interface]]] = {}
 
     async def index(self, request: Request) -> Response:
         """List the programs, with what they take and give."""
-        programs = await asyncio.gather(*map(self._entry, known_programs(self._runtime)))
+        programs = await asyncio.gather(*map(self._entry, self._readiness.programs()))
         return json_response({"programs": programs})
 
     async def _entry(self, name: str) -> dict[str, Any]:
-        entry = {"name": name, "url": f"/programs/{name}"}
+        entry = {"name": name, "url": f"/programs/{quote(name, safe='')}"}
         try:
             return {**entry, "state": "running", **msgspec.to_builtins(await self._describe(name))}
-        except (Problem, CallError) as error:
-            return {**entry, "state": "unavailable", "detail": str(error)}
+        except Problem as error:
+            return {**entry, "state": "unavailable", "detail": error.detail}
 
     async def describe(self, request: Request) -> Response:
         """Say what a program takes and gives: to a browser as a page on which it can be tried."""
@@ -96,34 +118,91 @@ class Programs:
         interface = await self._describe(name)
         vary = {"vary": "accept"}
         if "text/html" in request.headers.get("accept", ""):
-            return HTMLResponse(trial_page(name, interface), headers={"cache-control": "no-store", **vary})
+            page = trial_page(name, interface, token=self._token is not None)
+            return HTMLResponse(page, headers={**SAFE_PAGE, **vary})
         return json_response({"name": name, **msgspec.to_builtins(interface)}, headers=vary)
 
     async def openapi(self, request: Request) -> Response:
         """Describe the programs that run, as an OpenAPI document."""
-        names = known_programs(self._runtime)
+        names = self._readiness.programs()
         found = await asyncio.gather(*map(self._describe, names), return_exceptions=True)
         running = {name: said for name, said in zip(names, found, strict=True) if isinstance(said, Interface)}
-        return json_response(document(running, request.scope.get("root_path", "")))
+        root = request.scope.get("root_path", "")
+        return json_response(document(running, root, token=self._token is not None))
 
     async def _describe(self, name: str) -> Interface:
-        interface: Interface = await self.ask(name, DescribeProgram(), DESCRIBE_TIMEOUT)
-        return interface
+        """Return what a program says of itself: each incarnation is asked once, however many want to know.
 
-    async def run(self, request: Request) -> Response:
-        """Run a program on the inputs in the body, and return its outputs."""
+        Raises:
+            Problem: it does not say.
+        """
+        self._address(name)
+        ref = self._runtime.whereis(program_name(name))
+        assert ref is not None
+        known = self._described.get(name)
+        if known is not None and known[0] is ref and not (known[1].done() and known[1].exception()):
+            return await asyncio.shield(known[1])
+        self._described = {other: said for other, said in self._described.items() if said[0].reason is None}
+        said = asyncio.ensure_future(self.ask(name, DescribeProgram(), DESCRIBE_TIMEOUT))
+        said.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._described[name] = ref, said
+        return await asyncio.shield(said)
+
+    async def stream(self, request: Request) -> Response:
+        """Run a program on the inputs in the body, and stream its answer."""
         name = request.path_params["name"]
-        with traced(self._runtime, "POST /programs/{name}", request.headers, program=name):
-            self._address(name)
-            inputs = await json_body(request, dict[str, Any], """of inputs, such as {"text": "…"}""")
-            if wants_events(request):
+        with traced(self._runtime, _SPAN, request.headers, program=name):
+            inputs = await self._inputs(name, dict(request.scope["headers"]), request.receive)
 
-                async def work(send: Send) -> Answer:
-                    return await self._admitted(lambda: self._streamed(name, inputs, send))
+            async def work(send: Send) -> Answer:
+                with self._place(name):
+                    asked = self._streamed(name, inputs, send)
+                    return await (self._with_work(asked) if self._work.limited else asked)
 
-                return await streamed(self._runtime, request, work)
-            answer: Answer = await self._admitted(lambda: self.ask(name, RunProgram(inputs), self._timeout))
-            return json_response(answer.outputs, headers={"vary": "accept"})
+            return await streamed(self._runtime, request, work)
+
+    async def answer(self, name: str, heads: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
+        """Run a program on the inputs in the body of a request.
+
+        Args:
+            name: which program.
+            heads: the headers of the request by which the front decides.
+            scope: of the request.
+            receive: gives its body.
+
+        Returns:
+            The outputs, in JSON.
+
+        Raises:
+            Problem: there is no answer.
+        """
+        if self._nothing_to_trace(heads):
+            return await self._run(name, heads, receive)
+        with traced(self._runtime, _SPAN, Headers(scope=scope), program=name):
+            return await self._run(name, heads, receive)
+
+    def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
+        carrier = self._runtime.carrier
+        return b"x-request-id" not in heads and (carrier is None or type(carrier) is CarryContext)
+
+    async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        inputs = await self._inputs(name, heads, receive)
+        with self._place(name):
+            work = self.ask(name, RunProgram(inputs), self._timeout)
+            if self._work.limited:
+                work = self._with_work(work)
+            answer = await self._leaving.unless_gone(receive, work)
+        try:
+            return json_bytes(answer.outputs) + b"\n"
+        except Exception as error:
+            raise self._failed(f"program {name!r} has answered with what cannot be written as JSON", error) from error
+
+    async def _inputs(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> dict[str, Any]:
+        if self._token is not None:
+            authorise(self._token, heads.get(b"authorization"))
+        self._address(name)
+        what, longest = """of inputs, such as {"text": "…"}""", self.limits.body_of(name)
+        return await self.bodies.json(heads, receive, dict[str, Any], what, longest)
 
     async def _streamed(self, name: str, inputs: dict[str, Any], send: Send) -> Answer:
         """Run a program, and send the pieces of its answer, if it has any."""
@@ -135,19 +214,37 @@ class Programs:
             answer = await self.ask(name, RunProgram(inputs), self._timeout)
         return answer
 
-    async def _admitted(self, work: Callable[[], Awaitable[Answer]]) -> Answer:
-        """Do something with a token of the resource ``work``, if the runtime limits that.
+    def _place(self, name: str) -> _Place:
+        """Return a place for a request of a program, to be held while it runs and waits.
 
         Raises:
             Problem: there is too much to do already.
         """
-        resource = Resource(self._runtime, WORK)
-        if not resource.limited:
-            return await work()
+        count = self._in_hand.get(name, 0)
+        if count >= self.limits.requests_of(name) or (name in self._abandoned and self._full_of_abandoned(name)):
+            raise _busy(name)
+        return _Place(self._in_hand, name)
+
+    async def _with_work(self, work: Coroutine[Any, Any, Answer]) -> Answer:
+        """Do something with a token of the resource ``work``.
+
+        Raises:
+            Problem: there is none.
+        """
         try:
-            return await resource.run(work)
+            return await self._work.run(lambda: work)
         except ResourceError as error:
             raise _gone(f"there is too much to do ({error})") from error
+        finally:
+            work.close()
+
+    def _full_of_abandoned(self, name: str) -> bool:
+        """Whether a program has not yet got rid of as many requests as may wait, whether wanted or not."""
+        ref = self._runtime.whereis(program_name(name))
+        info = None if ref is None else self._runtime.info(ref)
+        if info is None or not info.mailbox:
+            self._abandoned.discard(name)
+        return info is not None and info.mailbox >= self.limits.requests_of(name)
 
     def _address(self, name: str) -> Address:
         """Return where to find a program.
@@ -157,13 +254,15 @@ class Programs:
         """
         if self._runtime.whereis(program_name(name)) is not None:
             return self._runtime.name(program_name(name))
-        known = known_programs(self._runtime)
+        known = self._readiness.programs()
         if name in known:
             raise _gone(f"program {name!r} is being started")
-        if degraded(view(self._runtime)):
+        if not self._readiness.ready:
             raise _gone(f"there is no program {name!r} at this moment, while parts of the tree start")
-        there_are = f"there are: {', '.join(known)}" if known else "there are none"
-        raise Problem(HTTPStatus.NOT_FOUND, "unknown-program", f"no program {name!r}; {there_are}", programs=known)
+        named = known[:MOST_NAMED]
+        more = f", and {len(known) - MOST_NAMED} more" if len(known) > MOST_NAMED else ""
+        there_are = f"there are: {', '.join(named)}{more}" if known else "there are none"
+        raise Problem(HTTPStatus.NOT_FOUND, "unknown-program", f"no program {name!r}; {there_are}", programs=named)
 
     async def ask(self, name: str, request: Any, timeout: float) -> Any:
         """Ask a program something.
@@ -173,42 +272,82 @@ class Programs:
         """
         address = self._address(name)
         try:
-            return await address.call(request, timeout=timeout)
+            return await call_when_ready(address, request, timeout)
         except Exception as error:
-            raise _problem(name, request, error) from error
+            if isinstance(error, CallTimeout):
+                self._abandoned.add(name)
+            raise self._problem(name, request, error) from error
+        except asyncio.CancelledError:
+            self._abandoned.add(name)
+            raise
+
+    def _problem(self, name: str, request: object, error: Exception) -> Problem:
+        """Return what to tell a caller whose request came to nothing."""
+        ours = isinstance(error, CallError) and error.request is request
+        if isinstance(error, InvalidInputs):
+            detail = f"the inputs do not fit program {name!r}: {error}"
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
+        if isinstance(error, BadVersion):
+            return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-version", f"program {name!r}: {error}")
+        if isinstance(error, Unavailable):
+            return self._gone(f"program {name!r} cannot run now", error, error.retry_after)
+        if isinstance(error, Busy):
+            return self._overloaded(name, error)
+        if ours and isinstance(error, ActorExited):
+            return self._gone(f"program {name!r} ended before it answered", error.reason)
+        if ours and isinstance(error, NoProcess):
+            return _gone(f"program {name!r} is not there")
+        if ours and isinstance(error, MailboxFull):
+            return _busy(name)
+        if ours and isinstance(error, CallTimeout):
+            detail = f"program {name!r} gave no answer within {error.seconds:g} s"
+            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", detail)
+        if ours and isinstance(error, UnhandledMessage):
+            detail = f"the actor under the name {program_name(name)!r} does not handle {type(request).__name__}"
+            return Problem(HTTPStatus.NOT_IMPLEMENTED, NOT_HANDLED, detail)
+        return self._failed(f"program {name!r} failed", error)
+
+    def _failed(self, detail: str, error: Exception) -> Problem:
+        return fault(self._runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "program-failed", detail, error)
+
+    def _gone(self, detail: str, error: object, retry_after: float = RETRY_AFTER) -> Problem:
+        status = HTTPStatus.SERVICE_UNAVAILABLE
+        return fault(self._runtime, status, "unavailable", f"{detail}; try again", error, retry_after=retry_after)
+
+    def _overloaded(self, name: str, error: Busy) -> Problem:
+        """Tell that a program has too much to do; a queue that is full is not worth a line in the log, a cause is."""
+        if error.__cause__ is None:
+            return _busy(name, error.retry_after)
+        status, detail = HTTPStatus.TOO_MANY_REQUESTS, f"program {name!r} has too much to do; try again"
+        return fault(self._runtime, status, "busy", detail, error, retry_after=error.retry_after)
 
 
-def _gone(detail: str, retry_after: float = RETRY_AFTER) -> Problem:
-    return Problem(HTTPStatus.SERVICE_UNAVAILABLE, "unavailable", f"{detail}; try again", retry_after=retry_after)
+class _Place:
+    """A place among the requests of a program, held for the time of a ``with`` block."""
+
+    __slots__ = ("_in_hand", "_name")
+
+    def __init__(self, in_hand: dict[str, int], name: str) -> None:
+        self._in_hand = in_hand
+        self._name = name
+
+    def __enter__(self) -> None:
+        self._in_hand[self._name] = self._in_hand.get(self._name, 0) + 1
+
+    def __exit__(self, *error: object) -> None:
+        self._in_hand[self._name] -= 1
+        if not self._in_hand[self._name]:
+            del self._in_hand[self._name]
 
 
-def _problem(name: str, request: object, error: Exception) -> Problem:
-    """Return what to tell a caller whose request came to nothing."""
-    ours = isinstance(error, CallError) and error.request is request
-    if isinstance(error, InvalidInputs):
-        detail = f"the inputs do not fit program {name!r}: {error}"
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
-    if isinstance(error, BadVersion):
-        return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "bad-version", f"program {name!r}: {error}")
-    if isinstance(error, Unavailable):
-        return _gone(f"program {name!r} cannot run now: {error}", error.retry_after)
-    if isinstance(error, Busy):
-        detail = f"program {name!r} has too much to do: {error}; try again"
-        return Problem(HTTPStatus.TOO_MANY_REQUESTS, "busy", detail, retry_after=error.retry_after)
-    if ours and isinstance(error, ActorExited):
-        return _gone(f"program {name!r} ended before it answered ({error.reason})")
-    if ours and isinstance(error, NoProcess):
-        return _gone(f"program {name!r} is not there")
-    if ours and isinstance(error, MailboxFull):
-        return _gone(f"program {name!r} has too much to do")
-    if ours and isinstance(error, CallTimeout):
-        detail = f"program {name!r} gave no answer within {error.seconds:g} s"
-        return Problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", detail)
-    if ours and isinstance(error, UnhandledMessage):
-        detail = f"the actor under the name {program_name(name)!r} does not handle {type(request).__name__}"
-        return Problem(HTTPStatus.NOT_IMPLEMENTED, NOT_HANDLED, detail)
-    detail = f"program {name!r} failed: {type(error).__name__}: {error}"
-    return Problem(HTTPStatus.INTERNAL_SERVER_ERROR, "program-failed", detail)
+def _gone(detail: str) -> Problem:
+    status = HTTPStatus.SERVICE_UNAVAILABLE
+    return Problem(status, "unavailable", f"{detail}; try again", retry_after=RETRY_AFTER)
+
+
+def _busy(name: str, retry_after: float = RETRY_AFTER) -> Problem:
+    detail = f"program {name!r} has too much to do; try again"
+    return Problem(HTTPStatus.TOO_MANY_REQUESTS, "busy", detail, retry_after=retry_after)
 
 
 def _field_errors(error: InvalidInputs) -> list[dict[str, str]]:
@@ -217,36 +356,3 @@ def _field_errors(error: InvalidInputs) -> list[dict[str, str]]:
         *({"field": name, "detail": "is not an input of this program"} for name in error.unexpected),
         *({"field": name, "detail": why} for name, why in error.wrong.items()),
     ]
-
-
-async def _body(request: Request) -> bytes:
-    """Return the body of a request, unless it is too long."""
-    body = bytearray()
-    try:
-        async for chunk in request.stream():
-            body += chunk
-            if len(body) > LONGEST_BODY:
-                detail = f"the body is longer than {LONGEST_BODY} bytes"
-                raise Problem(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "body-too-long", detail)
-    except ClientDisconnect:
-        raise Problem(HTTPStatus.BAD_REQUEST, "incomplete", "the connection was closed in the middle") from None
-    return bytes(body)
-
-
-async def json_body(request: Request, kind: type[T], what: str) -> T:
-    """Return what the body of a request holds. Its content type does not matter, so that a bare ``curl -d`` works.
-
-    Args:
-        request: which.
-        kind: the type that it must have.
-        what: what it is to be, for people.
-
-    Raises:
-        Problem: it is something else.
-    """
-    body = await _body(request)
-    try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        detail = f"the body must be a JSON object {what}: {error}"
-        raise Problem(HTTPStatus.BAD_REQUEST, "bad-json", detail) from None

@@ -15,9 +15,10 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
-from foundation.http.problems import Problem, json_bytes
-from foundation.programs import Answer, Chunk, Piece, Send
-from supervision import Runtime
+from foundation.http.leaving import left
+from foundation.http.problems import Problem, fault, json_bytes
+from foundation.programs import Answer, Chunk, NobodyReads, Piece, Send
+from supervision import Refuse, Runtime
 
 MEDIA_TYPE = "text/event-stream"
 #: Seconds between two signs of life, for what stands between the program and its reader, and ends quiet connections.
@@ -25,15 +26,15 @@ PING = 15.0
 #: How many pieces may wait for their reader, before the program does.
 BUFFER = 16
 
-_HEADERS = {"cache-control": "no-store", "x-accel-buffering": "no", "vary": "accept"}
+_HEADERS = {
+    "cache-control": "no-store",
+    "vary": "accept",
+    "x-accel-buffering": "no",
+    "x-content-type-options": "nosniff",
+}
 _PING = b": ping\n\n"
 
 Work: TypeAlias = Callable[[Send], Awaitable[Answer]]
-
-
-def wants_events(request: Request) -> bool:
-    """Return whether the answer is to be streamed: whether the client names the media type of events."""
-    return MEDIA_TYPE in request.headers.get("accept", "")
 
 
 async def streamed(runtime: Runtime, request: Request, work: Work) -> Response:
@@ -51,7 +52,7 @@ async def streamed(runtime: Runtime, request: Request, work: Work) -> Response:
     task = asyncio.get_running_loop().create_task(_working(runtime, work, sending))
     try:
         first = await _first(request, pieces)
-        events = _only(await task) if first is None else _all(first, pieces, task)
+        events = _only(_answer(await task)) if first is None else _all(runtime, first, pieces, task)
     except BaseException:
         task.cancel()
         pieces.close()
@@ -79,7 +80,11 @@ class _Events(StreamingResponse):
 
 async def _working(runtime: Runtime, work: Work, sending: MemoryObjectSendStream[bytes]) -> Answer:
     async def send(piece: Piece) -> None:
-        await sending.send(_event("chunk" if isinstance(piece, Chunk) else "status", piece))
+        event = _event("chunk" if isinstance(piece, Chunk) else "status", piece)
+        try:
+            await sending.send(event)
+        except (anyio.BrokenResourceError, anyio.ClosedResourceError):
+            raise Refuse(NobodyReads("nobody reads this answer any more")) from None
 
     alive = asyncio.get_running_loop().create_task(_pinging(runtime, sending))
     try:
@@ -107,7 +112,7 @@ async def _first(request: Request, pieces: MemoryObjectReceiveStream[bytes]) -> 
     try:
         await asyncio.wait([piece, gone], return_when=asyncio.FIRST_COMPLETED)
         if not piece.done():
-            raise Problem(HTTPStatus.BAD_REQUEST, "incomplete", "the connection was closed in the middle")
+            raise left()
         return piece.result()
     finally:
         piece.cancel()
@@ -121,22 +126,32 @@ async def _next(pieces: MemoryObjectReceiveStream[bytes]) -> bytes | None:
         return None
 
 
-async def _only(answer: Answer) -> AsyncIterator[bytes]:
-    yield _event("answer", answer.outputs)
+async def _only(event: bytes) -> AsyncIterator[bytes]:
+    yield event
 
 
 async def _all(
-    first: bytes, pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
+    runtime: Runtime, first: bytes, pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
 ) -> AsyncIterator[bytes]:
     yield first
     async for piece in pieces:
         yield piece
     try:
-        answer = await task
+        last = _answer(await task)
     except Problem as problem:
-        yield _event("error", problem.body())
-    else:
-        yield _event("answer", answer.outputs)
+        last = _event("error", problem.body())
+    except Exception as error:
+        last = _event("error", _failed(runtime, error).body())
+    yield last
+
+
+def _failed(runtime: Runtime, error: Exception) -> Problem:
+    detail = "the answer could not be sent to its end"
+    return fault(runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail, error)
+
+
+def _answer(answer: Answer) -> bytes:
+    return _event("answer", answer.outputs)
 
 
 def _event(name: str, data: Any) -> bytes:

@@ -7,6 +7,7 @@ import json
 
 from foundation.programs import Field, Interface
 
+_BOX = '<label>token <small>not kept</small><input id="token" type="password" autocomplete="off"></label>'
 _PAGE = """<!doctype html>
 <html lang="en">
 <meta charset="utf-8">
@@ -15,14 +16,14 @@ _PAGE = """<!doctype html>
 <style>
 body {{ font: 16px/1.5 system-ui, sans-serif; max-width: 44rem; margin: 2rem auto; padding: 0 1rem }}
 label {{ display: block; margin-top: 1rem }}
-textarea {{ width: 100%; font: inherit; box-sizing: border-box }}
+textarea, input {{ width: 100%; font: inherit; box-sizing: border-box }}
 button {{ margin-top: 1rem; font: inherit; padding: .3rem 1rem }}
 pre {{ background: #8882; padding: 1rem; white-space: pre-wrap }}
 small {{ opacity: .7 }}
 </style>
 <h1>{name}</h1>
 <p>{description}</p>
-<form>{inputs}<button>Run</button></form>
+<form>{token}{inputs}<button>Run</button></form>
 <pre aria-live="polite"></pre>
 <p><a href="../openapi.json">OpenAPI</a> · <a href="../tree">tree</a></p>
 <script>
@@ -44,7 +45,10 @@ document.querySelector("form").addEventListener("submit", async event => {{
   }}
   shown.textContent = "…"
   try {{
-    const response = await fetch(location.href, {{ method: "POST", headers: {{ accept: "text/event-stream" }}, body }})
+    const headers = {{ "accept": "text/event-stream", "content-type": "application/json" }}
+    const token = document.querySelector("#token")?.value
+    if (token) headers.authorization = "Bearer " + token
+    const response = await fetch(location.href, {{ method: "POST", headers, body }})
     if (!response.ok) return show("error", await response.json())
     const reader = response.body.pipeThrough(new TextDecoderStream()).getReader()
     let rest = ""
@@ -63,19 +67,26 @@ document.querySelector("form").addEventListener("submit", async event => {{
 """
 
 
-def trial_page(name: str, interface: Interface) -> str:
+def trial_page(name: str, interface: Interface, *, token: bool = False) -> str:
     """Return the page of a program: a field for each input, a button, and what came back.
 
     Args:
         name: of the program.
         interface: what it takes and gives.
+        token: whether a run has to bring a token.
     """
     return _PAGE.format(
         name=html.escape(name),
         description=html.escape(interface.description),
         inputs="".join(map(_input, interface.inputs)),
-        texts=json.dumps([field.name for field in interface.inputs if field.schema.get("type", "string") == "string"]),
+        token=_BOX if token else "",
+        # A script ends at its end tag, also inside of a text.
+        texts=json.dumps(_texts(interface)).replace("<", "\\u003c"),
     )
+
+
+def _texts(interface: Interface) -> list[str]:
+    return [field.name for field in interface.inputs if field.schema.get("type", "string") == "string"]
 
 
 def _input(field: Field) -> str:

@@ -202,7 +202,8 @@ def _run(
     name = "the default tree" if settings.tree == str(DEFAULT) else settings.tree
     console.say(f"foundation {__version__}: {name}, on {loop}\n", "starting", version=__version__, tree=name, loop=loop)
     signals = StopSignals(ending.begin)
-    service = Service(tree, console, signals, settings.shutdown_timeout, settings.chaos, carrier, (out, errors))
+    limit, outputs = settings.shutdown_timeout, (out, errors)
+    service = Service(tree, console, signals, limit, settings.chaos, carrier, outputs, settings.access)
     ending.limit = settings.shutdown_timeout + LAST
     ending.tell = lambda: _tell_stuck(console, service, ending.limit, streams)
     with signals.installed(), asyncio.Runner(loop_factory=factory) as runner:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+from pathlib import Path
 from typing import Any
 
 import structlog
 
+from foundation.access import Token, token_in_use
 from foundation.events import Serving
 from foundation.programs import PREFIX, DescribeProgram, Field, Interface
 from foundation.run.logs import fold
@@ -93,6 +95,16 @@ class Console:
                 program = name.removeprefix(PREFIX)
                 line = curl(f"{url}/programs/{program}", interface)
                 self.say(f"  {program:<12} {line}", "program", path=path, program=program, try_it=line)
+        token = token_in_use(running.runtime)
+        if running.urls and token is not None and token.file is not None:
+            self._token(token, token.file)
+
+    def _token(self, token: Token, file: Path) -> None:
+        """Tell of a token that was made: itself once, to a person at a terminal; where it is kept, to everybody."""
+        text = token.show_once() if self._out.isatty() and not self._json else None
+        if text is not None:
+            self.say(f"  {'token':<12} {text}", "token")
+        self.say(f"  {'token kept':<12} {file}", "token", file=str(file))
 
 
 class Boot:
@@ -157,11 +169,11 @@ def curl(url: str, interface: Interface) -> str:
     r"""Return a command that runs a program.
 
     >>> curl("http://127.0.0.1:8000/programs/echo", Interface("Echo", "", (Field("text", "str"),), ()))
-    'curl -X POST http://127.0.0.1:8000/programs/echo -d \'{"text": "What a lovely day."}\''
+    'curl http://127.0.0.1:8000/programs/echo --json \'{"text": "What a lovely day."}\''
     """
     inputs = {field.name: _sample(field) for field in interface.inputs if field.required}
     body = ", ".join(f'"{name}": {value}' for name, value in inputs.items())
-    return f"curl -X POST {url} -d '{{{body}}}'"
+    return f"curl {url} --json '{{{body}}}'"
 
 
 def _sample(field: Field) -> str:

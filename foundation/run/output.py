@@ -63,6 +63,10 @@ class Output:
     def flush(self) -> None:
         """Wait for nothing: a stream has this."""
 
+    def isatty(self) -> bool:
+        """Whether a person reads it, at a terminal."""
+        return self.stream.isatty()
+
     def put(self, data: bytes) -> None:
         """Put text into the queue."""
         if os.getpid() != self._process:  # a fork has no thread of ours

@@ -9,6 +9,7 @@ from typing import Any
 
 import msgspec
 
+from foundation.access import Access
 from foundation.readings import Reading
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
@@ -50,6 +51,7 @@ class Service:
         chaos: faults to be let in when the tree is up; None for none.
         carrier: what goes along with messages.
         outputs: those whose dropped lines are counted in the metrics.
+        access: who may ask over HTTP.
     """
 
     def __init__(
@@ -61,7 +63,9 @@ class Service:
         chaos: ChaosSettings | None = None,
         carrier: Carrier | None = None,
         outputs: tuple[Output, ...] = (),
+        access: Access | None = None,
     ) -> None:
+        self._access = Access() if access is None else access
         self._tree = tree
         self._console = console
         self._signals = signals
@@ -79,6 +83,7 @@ class Service:
         self._signals.listen()
         async with self._runtime as runtime:
             runtime.shared[Outputs] = self._outputs
+            runtime.shared[Access] = self._access
             manager = ServiceManager.of(runtime)
             outcome = await self._run(runtime, manager)
         left = _unended(runtime)

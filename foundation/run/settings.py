@@ -8,11 +8,12 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_args
 
 import msgspec
 
 from foundation._version import __version__
+from foundation.access import Access, BadAccess, Protect, Token
 from foundation.run.chaos import ChaosSettings
 from foundation.run.logs import LEVELS
 from foundation.tree import DEFAULT
@@ -54,6 +55,12 @@ class Settings(msgspec.Struct, frozen=True):
         trace: the share of traces that are kept, besides those with errors; None for no tracing.
         log_level: from which level on lines are logged; if None, ``info``, and ``warning`` for libraries that log
             through the standard library.
+        allow_hosts: names under which the HTTP front may be reached, beside those of loopback and ``host``.
+        token: what whoever changes or runs programs over HTTP has to bring; only the environment can say it, as others
+            can see arguments.
+        token_file: a file that holds it.
+        protect: what it is needed for; see `foundation.access.Access`.
+        metrics_any_host: whether ``/metrics`` is served under any name.
     """
 
     tree: str = str(DEFAULT)
@@ -67,6 +74,22 @@ class Settings(msgspec.Struct, frozen=True):
     chaos: ChaosSettings | None = None
     trace: float | None = None
     log_level: str | None = None
+    allow_hosts: tuple[str, ...] = ()
+    token: str | None = None
+    token_file: str | None = None
+    protect: Protect | None = None
+    metrics_any_host: bool = False
+
+    def __repr__(self) -> str:
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "token"}
+        return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
+
+    @property
+    def access(self) -> Access:
+        """Who may ask over HTTP."""
+        return Access(
+            self.allow_hosts, self.token, self.token_file, self.protect, self.metrics_any_host, state=self.state
+        )
 
 
 def _text(value: str) -> str:
@@ -113,6 +136,28 @@ def _flag(value: str) -> bool:
     return value.lower() in _TRUE
 
 
+def _names(value: str) -> tuple[str, ...]:
+    names = tuple(name.strip() for name in value.split(",") if name.strip())
+    try:
+        return Access(names).allow_hosts
+    except BadAccess as error:
+        raise ValueError(str(error)) from None
+
+
+def _token(value: str) -> str:
+    try:
+        Token(value)
+    except BadAccess as error:
+        raise ValueError(str(error)) from None
+    return value
+
+
+def _protect(value: str) -> str:
+    if value not in get_args(Protect):
+        raise ValueError(f"choose one of {', '.join(get_args(Protect))}")
+    return value
+
+
 _READERS: dict[str, Callable[[str], Any]] = {
     "tree": _text,
     "json_logs": _flag,
@@ -124,7 +169,14 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "chaos": ChaosSettings.of,
     "trace": _share,
     "log_level": _level,
+    "allow_hosts": _names,
+    "token": _token,
+    "token_file": _text,
+    "protect": _protect,
+    "metrics_any_host": _flag,
 }
+#: Settings whose values are not shown, as they are secret.
+_SECRET = ("token",)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -177,6 +229,29 @@ def _parser() -> _Parser:
         help=f"from which level on lines are logged: {', '.join(LEVELS)} (default: info, and warning for libraries "
         "that log through the standard library)",
     )
+    parser.add_argument(
+        "--allow-host",
+        metavar="NAME",
+        action="append",
+        dest="allow_hosts",
+        help="a name under which the HTTP front may be reached, beside localhost and the address that it listens at; "
+        "may be given several times. In the environment: FOUNDATION_ALLOW_HOSTS, with commas in between",
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help="a file with the token that whoever changes or runs programs over HTTP has to bring. In the environment "
+        "also FOUNDATION_TOKEN, the token itself. Without one, one is made when it is needed, and kept in --state",
+    )
+    parser.add_argument(
+        "--protect",
+        metavar="WHAT",
+        help="what the token is needed for: changes (of programs), runs (of them too), all (but health) (default: runs "
+        "if there is a token, else changes)",
+    )
+    parser.add_argument(
+        "--metrics-any-host", action=either, help="serve /metrics under any name, for who scrapes by address"
+    )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser
 
@@ -199,12 +274,16 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         hint = did_you_mean(unknown[0], known)
         raise BadInput("command line", unknown[0], f"there is no such option{hint}; --help tells more")
     told = {name: value for name, value in vars(given).items() if value is not None}
+    if "allow_hosts" in told:
+        told["allow_hosts"] = ",".join(told["allow_hosts"])
     found = {**_from_environment(environ, told), **_read(told, _option)}
+    if found.get("token") is not None and found.get("token_file") is not None:
+        raise BadInput(f"{PREFIX}TOKEN and --token-file", None, "give one of them")
     return Settings(**found)
 
 
 def _option(name: str) -> str:
-    return "TREE" if name == "tree" else f"--{name.replace('_', '-')}"
+    return {"tree": "TREE", "allow_hosts": "--allow-host"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def _from_environment(environ: Mapping[str, str], told: Mapping[str, object]) -> dict[str, Any]:
@@ -225,7 +304,7 @@ def _read(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[str, 
         try:
             read[name] = _READERS[name](value) if isinstance(value, str) else value
         except ValueError as error:
-            raise BadInput(called(name), value, str(error)) from None
+            raise BadInput(called(name), None if name in _SECRET else value, str(error)) from None
     return read
 
 

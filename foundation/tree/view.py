@@ -1,16 +1,24 @@
 """A look at the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
 
-Nobody is asked and nothing is waited for, so that the view is whole, and is there also while supervisors are busy.
+Nobody is asked and nothing is waited for, so that the view is whole, and is there also while supervisors are busy. With
+many actors `part` is kinder: it lets others go on in between, and so shows one part a moment later than another.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
+from typing import TypeAlias
 
 import msgspec
 
 from foundation.tree.missing import LeftOut, left_out
 from supervision import ActorInfo, ChildInfo, Ref, Runtime, SupervisorInfo, look
+
+#: How many levels, and how many actors, are shown, unless somebody asks for more.
+DEPTH, LIMIT = 50, 1000
+#: So many actors are looked at before others go on.
+SLICE = 200
 
 
 class Budget(msgspec.Struct, frozen=True):
@@ -40,6 +48,7 @@ class Node(msgspec.Struct, frozen=True):
         budget: a supervisor's restart budget.
         summary: what the actor says of itself in a few words.
         children: those under it.
+        more: how many there are besides, directly under it.
     """
 
     path: str
@@ -55,6 +64,7 @@ class Node(msgspec.Struct, frozen=True):
     budget: Budget | None = None
     summary: dict[str, str] = {}
     children: tuple[Node, ...] = ()
+    more: int = 0
 
     def walk(self) -> Iterator[Node]:
         """Return this node and all under it, parents first."""
@@ -74,6 +84,7 @@ class View(msgspec.Struct, frozen=True):
         dead_letters: messages that nobody read, by reason.
         tree: the actors that have no parent, with those under them.
         left_out: the optional parts of the tree that cannot run here.
+        more: how many actors without a parent there are besides.
     """
 
     node: str
@@ -83,6 +94,7 @@ class View(msgspec.Struct, frozen=True):
     dead_letters: dict[str, int]
     tree: tuple[Node, ...]
     left_out: tuple[LeftOut, ...]
+    more: int = 0
 
     def walk(self) -> Iterator[Node]:
         """Return all nodes, parents first."""
@@ -97,37 +109,102 @@ class Degraded(msgspec.Struct, frozen=True):
     state: str
 
 
+#: An actor, or the node of a child that has none, with what its supervisor tells of it.
+Seen: TypeAlias = tuple[Ref | Node, ChildInfo | None]
+
+
+class NoSuchPath(LookupError):
+    """There is no actor at ``path``."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        super().__init__(f"there is no actor at {path!r}")
+
+
 def view(runtime: Runtime) -> View:
-    """Return a runtime as it is at this moment."""
+    """Return a runtime as it is at this moment, whole."""
+    looker = _Looker(runtime)
+    for ref in runtime.actors():
+        looker.add(ref)
+    return _view(runtime, looker.roots(""))
+
+
+async def part(runtime: Runtime, *, path: str = "", depth: int = DEPTH, limit: int = LIMIT) -> View:
+    """Return a part of a runtime. Others go on in between.
+
+    Args:
+        runtime: which.
+        path: of the actor to begin with; empty for all that have no parent.
+        depth: how many levels to show.
+        limit: how many actors to show.
+
+    Raises:
+        NoSuchPath: there is none at the path.
+    """
+    looker = _Looker(runtime, depth, limit)
+    for number, ref in enumerate(runtime.actors(), 1):
+        looker.add(ref)
+        if number % SLICE == 0:
+            await runtime.sleep(0.0)
+    return _view(runtime, looker.roots(path))
+
+
+def _view(runtime: Runtime, found: tuple[tuple[Node, ...], int]) -> View:
     numbers = runtime.statistics()
-    return View(
-        runtime.node,
-        numbers.actors,
-        numbers.runnable,
-        numbers.zombies,
-        numbers.dead_letters,
-        _Looker(runtime).roots(),
-        left_out(runtime),
-    )
+    counts = (numbers.actors, numbers.runnable, numbers.zombies, numbers.dead_letters)
+    return View(runtime.node, *counts, found[0], left_out(runtime), found[1])
 
 
 class _Looker:
     """Puts the actors of a runtime into a tree."""
 
-    def __init__(self, runtime: Runtime) -> None:
-        infos = [info for ref in runtime.actors() if (info := runtime.info(ref)) is not None]
-        alive = {info.ref for info in infos}
-        self._under: dict[Ref | None, list[ActorInfo]] = {}
-        for info in infos:
-            parent = info.parent if info.parent in alive else None
-            self._under.setdefault(parent, []).append(info)
+    def __init__(self, runtime: Runtime, depth: int | None = None, limit: int | None = None) -> None:
+        self._runtime = runtime
+        self._depth = depth
+        self._left = limit
+        self._count = 0
+        self._under: dict[Ref | None, dict[Ref, None]] = {}
 
-    def roots(self) -> tuple[Node, ...]:
-        """Return the actors that have no living parent."""
-        return tuple(self._node(info, None) for info in self._under.get(None, ()))
+    def add(self, ref: Ref) -> None:
+        """Take an actor in, unless it has ended."""
+        if ref.reason is None:
+            self._under.setdefault(self._runtime.parent(ref), {})[ref] = None
+            self._count += 1
 
-    def _node(self, info: ActorInfo, child: ChildInfo | None) -> Node:
-        keeper = look(info.ref)
+    def roots(self, path: str) -> tuple[tuple[Node, ...], int]:
+        """Return the actors that have no living parent, or the one at a path; and how many there are besides."""
+        refs = list(self._under.get(None, ()))
+        if path:
+            refs = [ref for under in self._under.values() for ref in under if ref.path == path]
+            if not refs:
+                raise NoSuchPath(path)
+        if self._left is not None and self._count <= self._left:
+            self._left = None
+        return self._shown(((ref, None) for ref in refs), len(refs), self._depth, self._left)
+
+    def _shown(
+        self, listed: Iterable[Seen], size: int, depth: int | None, most: int | None
+    ) -> tuple[tuple[Node, ...], int]:
+        """Return as many as may be shown, and how many there are besides."""
+        nodes: list[Node] = []
+        for seen, child in islice(listed, most if depth is None or depth > 0 else 0):
+            if self._left is not None:
+                if self._left <= 0:
+                    break
+                self._left -= 1
+            if isinstance(seen, Node):
+                nodes.append(seen)
+            elif (info := self._runtime.info(seen)) is not None:
+                nodes.append(self._node(info, child, None if depth is None else depth - 1))
+        return tuple(nodes), size - len(nodes)
+
+    def _node(self, info: ActorInfo, child: ChildInfo | None, depth: int | None) -> Node:
+        # One with very many leaves some room for those after it.
+        most = None if self._left is None else (self._left + 1) // 2
+        keeper = look(info.ref, most)
+        under = self._under.get(info.ref, {})
+        size = len(under) if keeper is None else max(keeper.size, len(under))
+        children, more = self._shown(self._children(info, under, keeper), size, depth, most)
         return Node(
             path=info.path,
             id=info.path.rpartition("/")[2] if child is None else str(child.id),
@@ -141,25 +218,26 @@ class _Looker:
             mailbox=info.mailbox,
             budget=None if keeper is None else _budget(keeper),
             summary=info.summary,
-            children=tuple(self._children(info, keeper)),
+            children=children,
+            more=max(0, more),
         )
 
-    def _children(self, info: ActorInfo, keeper: SupervisorInfo | None) -> Iterator[Node]:
+    def _children(self, info: ActorInfo, under: Mapping[Ref, None], keeper: SupervisorInfo | None) -> Iterator[Seen]:
         """Return what a supervisor lists, in its order, and then other actors under it."""
-        under = {below.ref: below for below in self._under.get(info.ref, ())}
-        listed, coming = ((), frozenset()) if keeper is None else (keeper.children, keeper.coming)
+        listed = () if keeper is None else keeper.children
         known = {child.ref for child in listed}
-        starting = {below.path: below for below in under.values() if below.ref not in known}
+        whole = keeper is None or keeper.size == len(listed)
+        starting = {below.path: below for below in under if below not in known} if whole else {}
         for child in listed:
             path = f"{info.path}/{child.id}"
-            actor = under.get(child.ref) if child.ref is not None else starting.pop(path, None)
+            actor = starting.pop(path, None) if child.ref is None else child.ref if child.ref in under else None
             if actor is None:
+                assert keeper is not None
                 will = "starting" if info.state == "starting" else "restarting"
-                yield _absent(path, child, will if child.id in coming else "stopped")
+                yield _absent(path, child, will if child.id in keeper.coming else "stopped"), child
             else:
-                yield self._node(actor, child)
-        for below in starting.values():
-            yield self._node(below, None)
+                yield actor, child
+        yield from ((below, None) for below in starting.values())
 
 
 def _absent(path: str, child: ChildInfo, state: str) -> Node:

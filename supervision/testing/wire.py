@@ -10,7 +10,7 @@ from supervision._bounded import BoundedCell
 from supervision._carrying import Carrying, CarryingBoundedCell, CarryingCell
 from supervision._cell import Cell
 from supervision._envelopes import bare
-from supervision._marks import DEAD, IDLE, current
+from supervision._marks import DEAD, current
 from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.mailbox import BoundedBox
 from supervision.messages import Request, SystemRequest
@@ -140,7 +140,7 @@ class _OnWire(Cell):
         self.sched.set_deadline(call, timeout)
         caller = current.get()
         if caller is None or self.sched.inherit(call, caller):
-            wires(self)[self].carry(request, lambda: self._take_call(call))
+            wires(self)[self].carry(request, lambda: self.take_call(call))
         return call
 
     async def send(self, message: Any) -> None:
@@ -155,13 +155,6 @@ class _OnWire(Cell):
         except BaseException:
             wire.tell(bare(message), -1)
             raise
-
-    def _take_call(self, call: Call[Any]) -> None:
-        if self.head is IDLE and not isinstance(self, BoundedCell):
-            self.head = call
-            self.sched.enqueue(self)
-        else:
-            self._enqueue_call(call)
 
 
 def _outside(plain: Callable[[Any], None], message: Any) -> None:

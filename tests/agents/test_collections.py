@@ -24,11 +24,14 @@ from agents.pods import (
 from agents.pods.pod import TopologyHolder
 from agents.pool import start_pool
 from agents.server import AttachOwner
+from agents.server.messages import Ask
 from supervision import (
     Abnormal,
     Actor,
+    ActorExited,
     CallTimeout,
     Message,
+    Name,
     Runtime,
     StartError,
     handle,
@@ -292,6 +295,26 @@ async def test_a_worker_that_crashes_comes_back(runtime: Runtime) -> None:
         worker.view.ref.exit(Abnormal("boom"))
         await settled(runtime)
     assert (await pool.call(pool.signal("increment"))).agent.state.counter == 1
+
+
+async def test_a_worker_that_dies_costs_the_signal_in_hand_alone(runtime: Runtime) -> None:
+    """What waits for the same worker is handled when it is back, whether it was called or cast."""
+    pool = await start_pool(runtime, Worker, 1)
+    async with pool.worker() as worker:
+        address = worker.address
+    assert isinstance(address, Name)
+    in_hand = address.call(Ask(pool.signal("slow")))
+    await settled(runtime)
+    waiting = asyncio.ensure_future(pool.call(pool.signal("increment")))
+    pool.cast(pool.signal("increment"))
+    await settled(runtime)
+    ref = address.resolve()
+    assert ref is not None
+    ref.kill()
+    assert (await waiting).agent.state.counter == 1
+    with pytest.raises(ActorExited):
+        await in_hand
+    assert (await pool.call(pool.signal("increment"))).agent.state.counter == 3
 
 
 # -- pods --------------------------------------------------------------------------------------------------------------

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import msgspec
@@ -32,10 +33,12 @@ from foundation.resources import Limit, Resource, ResourceExhausted, Resources
 from supervision import (
     Actor,
     CallTimeout,
+    ChildSpec,
     DynamicSupervisor,
     Ref,
     Request,
     Runtime,
+    Supervisor,
     handle,
 )
 from supervision.events import Exited
@@ -135,6 +138,33 @@ async def test_work_is_tried_again(runtime: Runtime) -> None:
     with pytest.raises(AgentFailed):
         await execute_with_retry(ref, signal("flaky"), Retry(2, on=lambda error: isinstance(error, OSError)))
     assert len(TRIES) == 1
+
+
+async def test_what_was_not_begun_goes_to_the_next_incarnation_and_is_no_failure(runtime: Runtime) -> None:
+    """A retry is not spent on it; one for what was begun is."""
+    begun: list[int] = []
+
+    class Number(Request[int], frozen=True):
+        n: int
+
+    class Slow(Actor):
+        @handle
+        async def number(self, request: Number) -> int:
+            begun.append(request.n)
+            await self.runtime.sleep(1.0)
+            return request.n
+
+    await runtime.spawn(Supervisor, [ChildSpec("slow", Slow, name="slow")])
+    name = runtime.name("slow")
+    works = [asyncio.ensure_future(execute_with_retry(name, Number(n), Retry(1))) for n in range(3)]
+    await settled(runtime)
+    ref = name.resolve()
+    assert ref is not None
+    ref.kill()
+    first, *others = await asyncio.gather(*works, return_exceptions=True)
+    assert isinstance(first, Exception)
+    assert others == [1, 2]
+    assert begun == [0, 1, 2]
 
 
 async def test_a_foreign_actor_is_bridged_alike(runtime: Runtime, directory: Directory) -> None:

@@ -73,7 +73,7 @@ async def test_a_pool_is_bounded(runtime: Runtime) -> None:
     with pytest.raises(Busy, match="runs 2 requests, and 1 wait"):
         await actor.call(RunProgram({"name": "late"}))
     transport = httpx.ASGITransport(application(runtime))
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         found = await client.post("/programs/p", json={"name": "late"})
     assert (found.status_code, found.headers["retry-after"]) == (429, "1")
     gate.open.set()

@@ -12,10 +12,12 @@ import pytest
 
 from dspex import BadVersion, ListVersions, ProgramActor, Swap, UseVersion, Version, VersionChanged
 from dspex.testing.engine import KnownEngine, known_lm
+from foundation.access import Access
 from foundation.http import application
 from foundation.programs import RunProgram
 from supervision import ChildSpec, Ref, Runtime, StartError, Supervisor
 
+TOKEN = "a-token-of-some-length"
 LABELS = {"text": "yes"}
 
 
@@ -148,8 +150,9 @@ async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) 
     engine = Seen()
     await served(runtime, engine)
     better().save(tmp_path / "better.json")
-    transport = httpx.ASGITransport(application(runtime, versions=True))
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+    transport = httpx.ASGITransport(application(runtime, versions=True, access=Access(token=TOKEN, protect="changes")))
+    headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
         found = await client.post("/programs/p/versions", content=(tmp_path / "better.json").read_bytes())
         assert (found.status_code, found.json()) == (201, {"number": 1, "current": True})
         await client.post("/programs/p", json={"text": "text"})
@@ -172,7 +175,7 @@ async def test_versions_are_not_for_everybody(runtime: Runtime) -> None:
     """Unless the front was told to, it neither shows nor changes them."""
     await served(runtime, Seen())
     transport = httpx.ASGITransport(application(runtime))
-    async with httpx.AsyncClient(transport=transport, base_url="http://here") as client:
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for found in (
             await client.get("/programs/p/versions"),
             await client.post("/programs/p/versions", json={}),

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import uvloop
 
 from supervision.testing import VirtualClockLoop
 
 _FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "virtual": VirtualClockLoop,
     "asyncio": asyncio.SelectorEventLoop,
+    "uvloop": uvloop.new_event_loop,
 }
 
 

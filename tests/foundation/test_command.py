@@ -18,18 +18,20 @@ from typing import Any
 import pytest
 import structlog
 
+from foundation.http import Front
 from foundation.programs import Field, Interface
 from foundation.run import main
 from foundation.run import run as run_process
 from foundation.run.command import carrier_for, loop_factory
-from foundation.run.console import curl
+from foundation.run.console import Console, curl
 from foundation.run.logs import wants_colours
 from foundation.run.serve import Outcome, Service
 from foundation.run.settings import BadInput
 from foundation.run.signals import StopSignals
 from foundation.telemetry import CarryContext
 from foundation.telemetry.tracing import Tracing
-from supervision import Actor
+from foundation.tree import running_tree
+from supervision import Actor, ChildSpec
 from tests.foundation.parts import Worker
 
 TREE = """
@@ -261,9 +263,42 @@ def test_where_to_look_is_said_when_the_tree_is_up(run: Run) -> None:
     _, out, _ = run("Stopping", "--port", "0", more=more)
     assert "live status  http://127.0.0.1:" in out
     assert "/metrics\n" in out
-    assert "  count        curl -X POST http://127.0.0.1:" in out
-    assert "/programs/count -d '{\"n\": 1}'" in out
+    assert "  count        curl http://127.0.0.1:" in out
+    assert "/programs/count --json '{\"n\": 1}'" in out
     assert "mute" not in out.partition("live status")[2].partition("stopping")[0]
+
+
+def test_where_a_token_is_kept_is_said_and_itself_only_at_a_terminal(run: Run, tmp_path: Path) -> None:
+    more = """
+        [[children]]
+        id = "http"
+        start = "foundation.http:Front"
+        kwargs = { port = "${port}", versions = true }
+    """
+    _, out, err = run("Stopping", "--port", "0", "--state", str(tmp_path / "state"), more=more)
+    text = (tmp_path / "state" / "token").read_text().strip()
+    assert f"token kept   {tmp_path / 'state' / 'token'}" in out
+    assert text not in out + err
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio"])
+async def test_a_token_that_was_made_is_shown_at_a_terminal_once(tmp_path: Path) -> None:
+    class Terminal(io.StringIO):
+        """A screen."""
+
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    kwargs = {"port": 0, "versions": True, "access": {"state": str(tmp_path)}}
+    async with running_tree([ChildSpec("http", Front, kwargs=kwargs)], reports=False, watchdog=None) as tree:
+        await Console(screen, screen, as_json=True).where_to_look(tree)
+        assert screen.getvalue() == ""
+        for _ in range(2):
+            await Console(screen, screen).where_to_look(tree)
+    text = (tmp_path / "token").read_text().strip()
+    assert screen.getvalue().count(f"token        {text}\n") == 1
+    assert screen.getvalue().count("token kept") == 2
 
 
 def test_a_restart_is_shown_as_it_happens(run: Run) -> None:
@@ -418,7 +453,7 @@ async def test_signals_are_handled_as_before_when_all_is_over() -> None:
 
 def test_the_command_that_is_shown_has_a_sample_for_each_type() -> None:
     def sample(**schema: Any) -> str:
-        return curl("u", Interface("P", "", (Field("x", "t", schema=schema),), ())).partition("-d ")[2]
+        return curl("u", Interface("P", "", (Field("x", "t", schema=schema),), ())).partition("--json ")[2]
 
     assert sample(type="integer") == "'{\"x\": 1}'"
     assert sample(type="array") == "'{\"x\": []}'"

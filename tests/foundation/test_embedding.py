@@ -22,7 +22,7 @@ async def test_a_tree_inside_a_plain_program(capsys: pytest.CaptureFixture[str])
 async def test_a_tree_inside_a_fastapi_service_serves_and_survives_a_crash() -> None:
     async with LifespanManager(app) as manager:
         transport = httpx.ASGITransport(manager.app)
-        async with httpx.AsyncClient(transport=transport, base_url="http://service") as client:
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
             assert (await client.post("/count/2")).json() == {"total": 2}
             assert (await client.post("/count/3")).json() == {"total": 5}
             runtime: Runtime = app.state.counter.runtime

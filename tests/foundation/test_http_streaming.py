@@ -80,7 +80,11 @@ class Reader:
         self.reading.set()
         self._parts: list[dict[str, Any]] = [{"type": "http.request", "body": json.dumps({"do": do}).encode()}]
         scope = {"type": "http", "method": "POST", "path": f"/programs/{program}", "query_string": b""}
-        headers = [(b"accept", b"text/event-stream")]
+        headers = [
+            (b"host", b"localhost"),
+            (b"accept", b"text/event-stream"),
+            (b"content-type", b"application/json"),
+        ]
         app: Any = application(runtime, **options)
         self.over = asyncio.ensure_future(app({**scope, "headers": headers}, self.receive, self.send))
 

@@ -42,10 +42,12 @@ async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
 #: The tests of what happens to messages. They hold as well when each message carries something.
 _OF_MESSAGES = {
     "test_become",
+    "test_begun",
     "test_call",
     "test_faults",
     "test_ledger",
     "test_mailbox",
+    "test_resend",
     "test_scenarios_actor_messages",
     "test_scenarios_groups",
     "test_scenarios_system",

@@ -72,11 +72,15 @@ async def test_children_stop_in_reverse_order_one_after_the_other(
     assert await time_of(runtime.shut_down(sup, 20.0)) == 2.0
     assert log == ["+a", "+b", "+c", "-c(shutdown)", "-b(shutdown)", "-a(shutdown)"]
     assert [(type(e).__name__, e.path) for e in events.of(ev.ActorEvent)] == [
+        ("Terminating", "/s"),
         ("StopRequested", "/s/c"),
+        ("Terminating", "/s/c"),
         ("Exited", "/s/c"),
         ("StopRequested", "/s/b"),
+        ("Terminating", "/s/b"),
         ("Exited", "/s/b"),
         ("StopRequested", "/s/a"),
+        ("Terminating", "/s/a"),
         ("Exited", "/s/a"),
         ("Unregistered", "/s"),
         ("Exited", "/s"),
