@@ -47,6 +47,5 @@ from supervision.testing.survival import NotSurvived as NotSurvived
 from supervision.testing.survival import survives as survives
 from supervision.testing.victims import Victims as Victims
 from supervision.testing.virtual_clock import VirtualClockLoop as VirtualClockLoop
-from supervision.testing.virtual_clock import VirtualClockPolicy as VirtualClockPolicy
 from supervision.testing.virtual_clock import advance as advance
 from supervision.testing.virtual_clock import run as run

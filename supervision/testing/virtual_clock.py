@@ -1,7 +1,7 @@
 """An event loop whose time jumps to the next timer when nothing else can happen.
 
-Time stands still while code runs, and jumps when the loop would wait. It does not jump while real input or output, or
-the result of a thread, is awaited: then it passes as real time does.
+Time stands still while code runs, and jumps when the loop would wait. It does not jump while a thread, a process or a
+connection works, whoever started it: then it passes as real time does.
 """
 
 from __future__ import annotations
@@ -9,16 +9,23 @@ from __future__ import annotations
 import asyncio
 import selectors
 from collections.abc import Callable, Coroutine
+from concurrent.futures import ThreadPoolExecutor
+from functools import wraps
+from threading import get_ident
 from time import monotonic
 from typing import Any, TypeVar
 
 from supervision._marks import current
 from supervision.logs import get_logger
+from supervision.testing._files_awaited import awaited
+from supervision.testing._threads_at_work import at_work, name_of, waits_for_others
 
 T = TypeVar("T")
 
 #: Real seconds after which a loop that waits for the world says for what.
 PATIENCE = 5.0
+#: Real seconds between two looks at whether a thread is still at work.
+LOOK = 0.005
 #: Where virtual time begins, in seconds since the epoch.
 BEGAN = 1_767_225_600.0
 
@@ -31,24 +38,47 @@ class _JumpingSelector(selectors.DefaultSelector):
     loop: VirtualClockLoop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        loop = self.loop
+        # Asked first: a thread that tells the loop something, and then is at work no more, is heard below.
+        jumps = timeout is not None and timeout > 0 and not loop.awaits_the_world()
         ready = super().select(0)
         if ready or timeout == 0:
             return ready
-        if timeout is not None and not self.loop.awaits_the_world():
-            self.loop.jump(timeout)
-            return []
+        if not jumps:
+            return self._wait(timeout)
+        assert timeout is not None
+        loop.jump(timeout)
+        return []
+
+    def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        """Wait for the world, and let time pass as it does there."""
+        loop = self.loop
         began = monotonic()
-        first = PATIENCE if timeout is None else min(timeout, PATIENCE)
-        ready = super().select(first)
-        if not ready and first == PATIENCE:
-            _log.warning("virtual_time_stands_still", held_up_by=self.loop.held_up_by())
-            ready = super().select(None if timeout is None else timeout - first)
-        self.loop.jump(monotonic() - began)
-        return ready
+        warned = False
+        while True:
+            passed = monotonic() - began
+            jumps = timeout is not None and not loop.awaits_the_world()
+            left = PATIENCE if timeout is None else min(LOOK, timeout - passed)
+            ready = super().select(0 if jumps else max(0.0, left))
+            passed = monotonic() - began
+            if ready or jumps or (timeout is not None and passed >= timeout):
+                loop.jump(passed if ready or timeout is None else timeout)
+                return ready
+            if passed >= PATIENCE and not warned:
+                warned = True
+                _log.warning("virtual_time_stands_still", held_up_by=loop.held_up_by())
 
 
 class VirtualClockLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop with virtual time, which begins at 0."""
+    """An asyncio loop with virtual time, which begins at 0.
+
+    It is what whoever makes loops asks for: ``asyncio.Runner(loop_factory=VirtualClockLoop)``; the hook
+    ``pytest_asyncio_loop_factories`` of pytest-asyncio; with anyio's pytest plugin, the fixture ``anyio_backend``
+    returns ``("asyncio", {"loop_factory": VirtualClockLoop})``.
+
+    Time does not jump while a thread, a process or a connection works for the loop, whoever started it. Threads that
+    were at work already when the loop was made are none of its concern, nor are connections on which nobody reads.
+    """
 
     def __init__(self) -> None:
         selector = _JumpingSelector()
@@ -57,10 +87,22 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._set_by = 0.0
         #: What is awaited outside of the loop, and for whom.
         self._held: dict[object, str] = {}
+        #: The threads in which what is awaited is done, as far as known.
+        self._done_in: dict[object, int] = {}
         #: By the number of a file: for whom it is watched.
         self._owners: dict[int, str] = {}
+        self._background = frozenset(at_work(()))
+        #: Called after each turn.
+        self.after_turn: Callable[[], object] | None = None
+        #: Gets what is to be done in a thread, and returns what is done instead.
+        self.hop: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         super().__init__(selector)
-        self._own_files = len(selector.get_map())
+        self._own_files = frozenset(selector.get_map())
+
+    def _run_once(self) -> None:
+        super()._run_once()  # type: ignore[misc]
+        if self.after_turn is not None:
+            self.after_turn()
 
     def time(self) -> float:
         """Return virtual seconds."""
@@ -90,20 +132,50 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._virtual += max(0.0, seconds)
 
     def awaits_the_world(self) -> bool:
-        """Whether real input or output, or a thread, is awaited, so that time must not jump."""
+        """Whether real input or output, a process, or a thread is awaited, so that time must not jump."""
+        return bool(self._holding() or at_work(self._background) or self._awaited_files())
+
+    def _holding(self) -> list[str]:
+        """Return what holds time, but for jobs in threads that themselves wait for somebody."""
+        threads = dict(self._done_in)
+        return [what for key, what in self._held.items() if key not in threads or not waits_for_others(threads[key])]
+
+    def _awaited_files(self) -> list[int]:
         files = self._selector.get_map()  # type: ignore[attr-defined]
-        return bool(self._held) or len(files) > self._own_files
+        if len(files) == len(self._own_files):
+            return []
+        return awaited(key for fd, key in files.items() if fd not in self._own_files)
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
-        """Run a function in a thread; time does not jump until it is done."""
-        future = super().run_in_executor(executor, func, *args)
-        release = self.hold("a thread")
+        """Run a function in a thread or a process; time does not jump until it is done."""
+        key = object()
+        if executor is None or isinstance(executor, ThreadPoolExecutor):
+            func = self._noting(key, func if self.hop is None else self.hop(func))
+        release = self._hold(key, "a thread")
+        try:
+            future = super().run_in_executor(executor, func, *args)
+        except BaseException:
+            release()
+            raise
         future.add_done_callback(lambda _: release())
         return future
 
+    def _noting(self, key: object, func: Callable[..., T]) -> Callable[..., T]:
+        @wraps(func)
+        def noting(*args: Any) -> T:
+            self._done_in[key] = get_ident()
+            try:
+                return func(*args)
+            finally:
+                del self._done_in[key]
+
+        return noting
+
     def hold(self, what: str) -> Callable[[], None]:
         """Let time not jump until what is returned is called: something outside of the loop is awaited."""
-        key = object()
+        return self._hold(object(), what)
+
+    def _hold(self, key: object, what: str) -> Callable[[], None]:
         self._held[key] = f"{what} of {_who()}"
 
         def release() -> None:
@@ -121,8 +193,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def held_up_by(self) -> list[str]:
         """Return what prevents time from jumping, and which actors wait for it."""
-        files = list(self._selector.get_map())[self._own_files :]  # type: ignore[attr-defined]
-        return [*self._held.values(), *(f"file {fd} of {self._owners.get(fd, 'no actor')}" for fd in files)]
+        threads = [name_of(thread) for thread in at_work(self._background)]
+        files = [f"file {fd} of {self._owners.get(fd, 'no actor')}" for fd in self._awaited_files()]
+        return [*self._holding(), *threads, *files]
 
 
 def _who() -> str:
@@ -132,14 +205,6 @@ def _who() -> str:
 
 def _number(fd: Any) -> int:
     return fd if isinstance(fd, int) else int(fd.fileno())
-
-
-class VirtualClockPolicy(asyncio.DefaultEventLoopPolicy):
-    """Makes loops with virtual time, for test runners that ask the policy for loops."""
-
-    def new_event_loop(self) -> asyncio.AbstractEventLoop:
-        """Return a new loop with virtual time."""
-        return VirtualClockLoop()
 
 
 async def advance(seconds: float) -> None:

@@ -1,0 +1,108 @@
+"""Which of the files that a loop watches somebody waits for: for the rest of a message, a process, a connection.
+
+An open socket is no work. A server that listens, and a connection on which nobody reads, are waited for by nobody. A
+connection whose other end is in the same loop is waited for while what was sent is under way. Of a connection that
+belongs to a protocol of which it is not known whether it reads, so long as it was used lately.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import selectors
+import socket
+import stat
+import struct
+from collections.abc import Generator, Iterable
+from contextlib import contextmanager
+from typing import Any
+
+#: Real seconds that what was sent takes to the other end of a connection inside this process, at most.
+UNDER_WAY = 0.05
+#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that is silent.
+SILENT = 5.0
+#: Where Linux notes how long ago data was last sent and received, in milliseconds (struct tcp_info).
+_LAST_SENT, _LAST_RECEIVED = 44, 52
+
+
+def awaited(keys: Iterable[selectors.SelectorKey]) -> list[int]:
+    """Return the numbers of the files that somebody waits for."""
+    keys = list(keys)
+    ends = _ends(keys)
+    return [key.fd for key in keys if _is_awaited(key, ends)]
+
+
+def _is_awaited(key: selectors.SelectorKey, ends: set[Any]) -> bool:
+    reader, writer = key.data
+    if writer is not None or not _is_socket(key.fd):
+        return True
+    with _socket(key.fd) as one:
+        if _listens(one):
+            return False
+        silent = _silent_for(one)
+        if silent is None:
+            return True
+        if _peer(one) in ends:
+            return silent < UNDER_WAY
+    reads = _reads(reader._callback)
+    return silent < SILENT if reads is None else reads
+
+
+def _is_socket(fd: int) -> bool:
+    return stat.S_ISSOCK(os.fstat(fd).st_mode)
+
+
+@contextmanager
+def _socket(fd: int) -> Generator[socket.socket]:
+    """Look at the socket of a file, which stays open."""
+    one = socket.socket(fileno=fd)
+    try:
+        yield one
+    finally:
+        one.detach()
+
+
+def _listens(one: socket.socket) -> bool:
+    return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+
+
+def _silent_for(one: socket.socket) -> float | None:
+    """Return for how many seconds nothing was sent or received; None if that is not known."""
+    try:
+        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED + 4)
+    except (AttributeError, OSError):  # not on Linux; not TCP
+        return None
+    sent: int = struct.unpack_from("I", info, _LAST_SENT)[0]
+    received: int = struct.unpack_from("I", info, _LAST_RECEIVED)[0]
+    return min(sent, received) / 1000.0
+
+
+def _ends(keys: Iterable[selectors.SelectorKey]) -> set[Any]:
+    """Return the addresses of the ends that are here."""
+    ends = set()
+    for key in keys:
+        if _is_socket(key.fd):
+            with _socket(key.fd) as one:
+                ends.add(one.getsockname())
+    return ends
+
+
+def _peer(one: socket.socket) -> Any:
+    try:
+        return one.getpeername()
+    except OSError:  # the connection has ended
+        return None
+
+
+def _reads(callback: Any) -> bool | None:
+    """Return whether somebody reads; None if that is not known."""
+    transport = getattr(callback, "__self__", None)
+    if not isinstance(transport, asyncio.BaseTransport):
+        return True  # such as `loop.sock_recv`
+    protocol: Any = transport.get_protocol()
+    protocol = getattr(protocol, "_app_protocol", protocol)  # that which is inside TLS
+    stream = getattr(protocol, "_stream_reader", None)
+    if isinstance(stream, asyncio.StreamReader):
+        return stream._waiter is not None  # type: ignore[attr-defined]
+    event = getattr(protocol, "read_event", None)  # anyio's
+    return bool(event._waiters) if isinstance(event, asyncio.Event) else None

@@ -1,0 +1,288 @@
+"""Virtual time waits for whoever works for the loop, and for nobody who only could."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Awaitable, Callable
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from typing import Any
+
+import anyio.from_thread
+import anyio.to_thread
+import pytest
+
+from supervision.testing import VirtualClockLoop, run
+from supervision.testing._files_awaited import awaited
+from supervision.testing._threads_at_work import at_work, name_of, waits_for_others
+
+HOUR = 3600.0
+#: Real seconds that the world needs in these tests.
+MOMENT = 0.05
+
+
+def work() -> int:
+    time.sleep(MOMENT)
+    return 7
+
+
+async def in_to_thread() -> int:
+    return await asyncio.to_thread(work)
+
+
+async def in_anyio() -> int:
+    return await anyio.to_thread.run_sync(work)
+
+
+async def in_a_process() -> int:
+    loop = asyncio.get_running_loop()
+    with ProcessPoolExecutor(1) as pool:
+        return await loop.run_in_executor(pool, int, "7")
+
+
+async def in_a_thread_that_calls_back() -> int:
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[int] = loop.create_future()
+    threading.Thread(target=lambda: loop.call_soon_threadsafe(result.set_result, work())).start()
+    return await result
+
+
+async def in_a_pool_that_calls_back() -> int:
+    loop = asyncio.get_running_loop()
+    result: asyncio.Future[int] = loop.create_future()
+    with ThreadPoolExecutor(1) as pool:
+        pool.submit(int).result()  # its thread is there, and waits
+        pool.submit(lambda: loop.call_soon_threadsafe(result.set_result, work()))
+        return await result
+
+
+async def in_a_subprocess() -> int:
+    command = (sys.executable, "-c", "print(7)")
+    process = await asyncio.create_subprocess_exec(*command, stdout=subprocess.PIPE)
+    output, _ = await process.communicate()
+    return int(output)
+
+
+async def at_a_server() -> int:
+    def serve() -> None:
+        connection, _ = listening.accept()
+        with connection:
+            work()
+            connection.send(b"7")
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        threading.Thread(target=serve, name="server").start()
+        reader, writer = await asyncio.open_connection(*listening.getsockname())
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+    return int(answer)
+
+
+@pytest.mark.parametrize(
+    "wait",
+    [
+        in_to_thread,
+        in_anyio,
+        in_a_process,
+        in_a_thread_that_calls_back,
+        in_a_pool_that_calls_back,
+        in_a_subprocess,
+        at_a_server,
+    ],
+)
+def test_a_time_limit_does_not_strike_while_the_world_works(wait: Callable[[], Awaitable[int]]) -> None:
+    async def main() -> int:
+        async with asyncio.timeout(HOUR):
+            return await wait()
+
+    assert run(main()) == 7
+
+
+def test_a_thread_that_waits_for_the_loop_does_not_hold_time_up() -> None:
+    async def asleep() -> float:
+        await asyncio.sleep(HOUR)
+        return asyncio.get_running_loop().time()
+
+    async def main() -> tuple[float, float]:
+        loop = asyncio.get_running_loop()
+        first = await asyncio.to_thread(lambda: asyncio.run_coroutine_threadsafe(asleep(), loop).result())
+        return first, await anyio.to_thread.run_sync(lambda: anyio.from_thread.run(asleep))
+
+    began = time.monotonic()
+    assert run(main()) == pytest.approx((HOUR, 2 * HOUR), abs=1.0)
+    assert time.monotonic() - began < 30
+
+
+def _spin(begun: threading.Event, over: threading.Event) -> None:
+    begun.set()
+    while not over.is_set():
+        time.sleep(0.001)
+
+
+@pytest.mark.parametrize("seconds", [None, HOUR])
+def test_threads_that_wait_or_were_there_before_hold_nothing_up(seconds: float | None) -> None:
+    begun, over = threading.Event(), threading.Event()
+    before = threading.Thread(target=_spin, args=(begun, over))
+    before.start()
+    begun.wait()
+
+    async def main() -> float:
+        idle = threading.Thread(target=over.wait, args=(seconds,))
+        idle.start()
+        follower = threading.Thread(target=idle.join)
+        follower.start()
+        other = asyncio.new_event_loop()
+        looping = threading.Thread(target=other.run_forever)
+        looping.start()
+        await asyncio.sleep(HOUR)
+        over.set()
+        follower.join()
+        other.call_soon_threadsafe(other.stop)
+        looping.join()
+        other.close()
+        return asyncio.get_running_loop().time()
+
+    assert run(main()) == pytest.approx(HOUR, abs=1.0)
+    before.join()
+
+
+def test_connections_of_many_kinds_are_looked_at() -> None:
+    async def main() -> dict[str, bool]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        found = {}
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            client = socket.create_connection(listening.getsockname())
+            served, _ = listening.accept()
+            client.setblocking(False)
+            reading = asyncio.ensure_future(loop.sock_recv(client, 1))
+            await asyncio.sleep(0)
+            found["a read of a bare socket"] = loop._awaited_files() == [client.fileno()]
+            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "pass", stdout=subprocess.PIPE)
+            await asyncio.sleep(0)
+            found["a process beside it"] = len(loop._awaited_files()) > 1
+            await process.communicate()
+            served.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            served.close()  # a reset
+            found["one that was reset"] = client.fileno() in loop._awaited_files()
+            with pytest.raises(ConnectionResetError):
+                await reading
+            client.close()
+        return found
+
+    assert all(run(main()).values())
+
+
+class Silent(asyncio.Protocol):
+    """A protocol of which nobody knows whether it waits for anything."""
+
+
+def test_open_connections_on_which_nothing_happens_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supervision.testing._files_awaited.SILENT", MOMENT)
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while line := await reader.readline():
+            await asyncio.sleep(HOUR)
+            writer.write(line)
+        writer.close()
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        server = await asyncio.start_server(serve, "127.0.0.1", 0)
+        address = server.sockets[0].getsockname()
+        reader, writer = await asyncio.open_connection(*address)
+        transport, _ = await loop.create_connection(Silent, *address)
+        times = []
+        for _ in range(2):
+            writer.write(b"line\n")
+            assert await reader.readline() == b"line\n"
+            await asyncio.sleep(HOUR)
+            times.append(loop.time())
+        transport.close()
+        writer.close()
+        await writer.wait_closed()
+        server.close()
+        await server.wait_closed()
+        return times
+
+    began = time.monotonic()
+    assert run(main()) == pytest.approx([2 * HOUR, 4 * HOUR], abs=1.0)
+    assert time.monotonic() - began < 30
+
+
+def test_a_connection_to_another_process_is_waited_for_as_long_as_somebody_reads(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("supervision.testing._files_awaited.SILENT", MOMENT)
+
+    async def main() -> dict[str, Any]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        found = {}
+        with socket.create_server(("127.0.0.1", 0)) as listening:
+            address = listening.getsockname()
+            reader, writer = await asyncio.open_connection(*address)
+            found["nobody reads"] = bool(loop._awaited_files())
+            reading = asyncio.ensure_future(reader.read())
+            await asyncio.sleep(0)
+            found["somebody reads"] = bool(loop._awaited_files())
+            reading.cancel()
+            stream = await anyio.connect_tcp(*address)
+            await asyncio.sleep(0)
+            found["anyio: nobody reads"] = bool(loop._awaited_files())
+            receiving = asyncio.ensure_future(stream.receive())
+            await asyncio.sleep(0)
+            found["anyio: somebody reads"] = bool(loop._awaited_files())
+            receiving.cancel()
+            await asyncio.sleep(0)
+            transport, _ = await loop.create_connection(Silent, *address)
+            found["unknown, a moment ago"] = bool(loop._awaited_files())
+            await asyncio.to_thread(time.sleep, 2 * MOMENT)
+            found["unknown, silent"] = bool(loop._awaited_files())
+            transport.close()
+            writer.close()
+            await stream.aclose()
+        return found
+
+    assert run(main()) == {
+        "nobody reads": False,
+        "somebody reads": True,
+        "anyio: nobody reads": False,
+        "anyio: somebody reads": True,
+        "unknown, a moment ago": True,
+        "unknown, silent": False,
+    }
+
+
+def test_a_job_that_cannot_be_begun_holds_nothing_up() -> None:
+    async def main() -> list[str]:
+        loop = asyncio.get_running_loop()
+        assert isinstance(loop, VirtualClockLoop)
+        pool = ThreadPoolExecutor(1)
+        pool.shutdown()
+        with pytest.raises(RuntimeError, match="shutdown"):
+            loop.run_in_executor(pool, work)
+        return loop.held_up_by()
+
+    assert run(main()) == []
+
+
+def test_threads_and_files_that_have_gone_are_not_waited_for() -> None:
+    thread = threading.Thread(target=work, name="worker")
+    thread.start()
+    ident = thread.ident
+    assert ident is not None
+    assert name_of(ident) == "thread 'worker'"
+    assert not waits_for_others(ident)
+    thread.join()
+    assert waits_for_others(ident)
+    assert ident not in at_work(())
+    assert name_of(ident) == f"thread {ident}"
+    assert awaited([]) == []
