@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Hashable
+from contextvars import Context
 from typing import Any
 
 from foundation.options import is_a
@@ -46,7 +47,7 @@ class Grants:
         held = self._held.get(holder)
         if held is None:
             self._held[holder] = {what: None}
-            self._address.cast(Watch(holder))
+            self._tell(holder)
         else:
             held[what] = None
 
@@ -57,7 +58,11 @@ class Grants:
             held.pop(what, None)
             if not held:
                 del self._held[holder]
-                self._address.cast(Watch(holder))
+                self._tell(holder)
+
+    def _tell(self, holder: Ref) -> None:
+        # On behalf of nobody: the fence around code that goes on after its actor was killed would hold it up.
+        Context().run(self._address.cast, Watch(holder))
 
     def of(self, holder: Ref) -> tuple[Hashable, ...]:
         """Return what an actor holds, first granted first."""

@@ -160,6 +160,8 @@ class DeadLetters(Actor):
         self._outcomes: dict[int, Letter | None] = {}
         self._writing = False
         self._looked = False
+        #: The last number that is known of. The last incarnation's writes may come to the disk after this one's look.
+        self._last = 0
 
     def init(self) -> None:
         """Look at what is there."""
@@ -196,9 +198,19 @@ class DeadLetters(Actor):
                 self._tell_given_up(number, Letter("", "", b"", "it cannot be read", 0, 0.0, "given up"))
             elif letter.state == "waiting":
                 self._note(number, msgspec.structs.replace(letter, kept_at=letter.kept_at + self._ages.moved))
+            self._last = max(self._last, number)
         self._looked = True
         if self._ages.moved:
             self._write_soon()
+
+    def _look_for_more(self) -> None:
+        """Learn of letters that were written on behalf of the last incarnation, after this one had looked."""
+        last: int = self._database.table(self._table).get(0, 0) if self._looked else 0
+        for number in range(self._last + 1, last + 1):
+            letter = self._letter(number)
+            if letter is not None and letter.state == "waiting":
+                self._note(number, letter)
+        self._last = max(self._last, last)
 
     def _note(self, number: int, letter: Letter) -> None:
         backlog = self._backlogs.setdefault(letter.to, Backlog())
@@ -261,6 +273,7 @@ class DeadLetters(Actor):
         """Give up what is too old, and try the rest whose receivers are there."""
         self._correct()
         self._look()
+        self._look_for_more()
         now = self.runtime.clock.wall_time()
         for to, backlog in list(self._backlogs.items()):
             for number, letter in list(backlog.letters.items()):
@@ -468,6 +481,7 @@ class DeadLetters(Actor):
         return last + len(new)
 
     def _written(self, new: list[_New], last: int, outcomes: dict[int, Letter | None]) -> None:
+        self._look_for_more()
         for number, one in enumerate(new, last - len(new) + 1):
             to = one.letter.to
             self._note(number, one.letter)

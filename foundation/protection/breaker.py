@@ -226,7 +226,7 @@ class KnownBreakers:
         now = self._runtime.clock.time()
         breaker.failed_at.append(now)
         self._keep(name, breaker, now)
-        while breaker.failed_at[0] <= now - breaker.options.window:
+        while breaker.failed_at and breaker.failed_at[0] <= now - breaker.options.window:
             breaker.failed_at.popleft()
         if len(breaker.failed_at) >= breaker.options.failures:
             self._open(name, breaker)
@@ -334,6 +334,6 @@ class CircuitBreaker(Guard):
 
     def _outcome(self, result: object, error: BaseException | None) -> Outcome:
         outcome = self._classify(result, error)
-        if outcome not in _OUTCOMES:
+        if not is_a(outcome, str) or outcome not in _OUTCOMES:
             raise BadOption("CircuitBreaker: classify", outcome, f"return one of {', '.join(_OUTCOMES)}")
         return outcome

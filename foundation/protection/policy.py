@@ -6,10 +6,12 @@ from collections.abc import Awaitable, Callable
 from inspect import isawaitable
 from typing import Any, TypeVar
 
+from foundation.options import is_a
 from foundation.protection.breaker import CircuitBreaker
 from foundation.protection.guard import Attempt, Guard
 from foundation.protection.limits import Bulkhead, RateLimit, TimeLimit
 from foundation.protection.retry import Hedge, Retry
+from supervision.errors import BadOption
 
 T = TypeVar("T")
 
@@ -65,7 +67,7 @@ class Policy(Guard):
         hedge: Hedge | None = None,
     ) -> None:
         guards = (time_limit, retry, breaker, rate_limit, bulkhead, attempt_limit, hedge)
-        self._inside_out = [guard for guard in reversed(guards) if guard is not None]
+        self._inside_out = [_guard(guard) for guard in reversed(guards) if guard is not None]
         self._fallback = fallback
         self._compensate = compensate
 
@@ -82,6 +84,12 @@ class Policy(Guard):
                 raise
             result: T = await _awaited(self._fallback(error))
             return result
+
+
+def _guard(guard: Any) -> Guard:
+    if not is_a(guard, Guard):
+        raise BadOption("Policy", guard, "give guards, such as TimeLimit(1.0) or Retry()")
+    return guard  # type: ignore[no-any-return]
 
 
 def _inside(guard: Guard, attempt: Attempt[T]) -> Attempt[T]:

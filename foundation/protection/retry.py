@@ -9,8 +9,9 @@ from typing import Any, TypeVar
 
 from foundation.errors import describe
 from foundation.extras import library
-from foundation.options import above_zero, from_zero, whole
+from foundation.options import above_zero, from_zero, is_a, whole
 from foundation.protection.guard import Attempt, Guard
+from supervision.errors import BadOption
 
 T = TypeVar("T")
 
@@ -88,6 +89,8 @@ class Retry(Guard):
         jitter: float = 0.1,
         budget: RetryBudget | None = None,
     ) -> None:
+        if budget is not None and not is_a(budget, RetryBudget):
+            raise BadOption("Retry: budget", budget, "give a RetryBudget, or None")
         self._on = on
         self._budget = budget
         options = {
@@ -107,7 +110,8 @@ class Retry(Guard):
         return result
 
     def _worth_it(self, error: Exception) -> bool:
-        return self._on(error) and (self._budget is None or self._budget.spend())
+        # A caller that is cancelled goes, whatever ``on`` would say.
+        return isinstance(error, Exception) and self._on(error) and (self._budget is None or self._budget.spend())
 
 
 class Hedge(Guard):

@@ -195,7 +195,11 @@ class Directory:
         """
         if not is_a(writes, Iterable):
             raise BadOption("batch: writes", writes, "give Register, Update and Unregister")
-        return self.address.call(Batch(tuple(writes), partial))
+        try:
+            every = tuple(writes)
+        except Exception as error:
+            raise BadOption("batch: writes", writes, f"it raises {type(error).__name__}") from error
+        return self.address.call(Batch(every, partial))
 
     def put_meta(self, name: Hashable, value: Any) -> Call[None]:
         """Keep a value of the registry's own, which is part of every snapshot. Await the result.

@@ -339,7 +339,7 @@ class Registry(Actor):
         """Forget what was noted beside the tables of writes that were undone."""
         del self._news[news:]
         for write in writes:
-            if is_a(write, Register):
+            if is_a(write, Register) and is_a(write.ref, Ref):
                 self._unwatch(write.ref)
 
     def _put_meta(self, request: PutMeta) -> None:

@@ -375,7 +375,8 @@ class Resource(Guard):
         Raises:
             BadOption: this is no token of this resource.
         """
-        if not is_a(token, Token) or token.name != self.name or not is_a(token.number, int):
+        named = is_a(token, Token) and is_a(token.name, str)
+        if not named or token.name != self.name or not is_a(token.number, int):
             raise BadOption("release: token", token, f"give what was acquired of {self.name}")
         return self._book.give_back(token.number)
 

@@ -189,6 +189,7 @@ def as_path(where: str, path: object) -> Path:
     Raises:
         BadOption: it is none.
     """
-    if not isinstance(path, (str, Path)) or not str(path) or "\0" in str(path):
+    named = str.__str__(path) if isinstance(path, str) else path
+    if not isinstance(named, (str, Path)) or not str(named) or "\0" in str(named):
         raise BadOption(where, path, "give the path of a file")
-    return Path(path)
+    return Path(named)

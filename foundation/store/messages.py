@@ -59,6 +59,18 @@ class Written(Message, frozen=True):
     row: Row | None
 
 
+def is_transaction(request: Commit) -> bool:
+    """Tell whether a request to commit is made of what it should be made of."""
+    return (
+        isinstance(request.outcome, Outcome)
+        and all(
+            isinstance(each, Mapping) for each in (request.reads, request.scans, request.writes, request.registries)
+        )
+        and all(isinstance(written, Written) for written in request.writes.values())
+        and all(isinstance(name, str) and isinstance(writes, tuple) for name, writes in request.registries.items())
+    )
+
+
 class Flush(Request[None], frozen=True):
     """Answer when all that is on its way to the disk is there, and shown."""
 

@@ -33,6 +33,7 @@ from foundation.store.messages import (
     Open,
     Outcome,
     Written,
+    is_transaction,
 )
 from foundation.store.snapshot import StoreSnapshot, Table
 from foundation.store.trie import Trie
@@ -173,17 +174,15 @@ class Store(Actor):
     @handle
     async def commit(self, request: Commit) -> int:
         """Check a transaction, and see to it that it is written, shown and acknowledged, in this order."""
-        if not isinstance(request.outcome, Outcome):
-            raise Refuse(BadOption("Commit: outcome", request.outcome, "use Database.transaction"))
-        self._check(request)
+        number = self._working.version + 1
+        working = self._checked(request, number)
         prepared = await self._prepare(request.registries, request.outcome) if request.registries else []
         if not request.writes:
             for one in prepared:
                 one.publish()
             self._go_on(prepared)
             return self._working.version
-        number = self._working.version + 1
-        self._working = _with(self._working, request.writes, number)
+        self._working = working
         outcome = request.outcome
         outcome.taken, outcome.number = True, number
         for one in prepared:
@@ -194,6 +193,22 @@ class Store(Actor):
         if not self._on_its_way:
             self._write()
         return None  # type: ignore[return-value]
+
+    def _checked(self, request: Commit, number: int) -> StoreSnapshot:
+        """Look at a request whole, before anything changes; return the tables as they will be.
+
+        Raises:
+            Refuse: with `Conflict`; with BadOption, if it was not made by a `Transaction`.
+        """
+        try:
+            if not is_transaction(request):
+                raise TypeError("it is not what a transaction sends")  # as whatever else is wrong with it
+            self._check(request)
+            return _with(self._working, request.writes, number)
+        except Refuse:
+            raise
+        except Exception as error:
+            raise Refuse(BadOption("Commit", request, "use Database.transaction")) from error
 
     def _check(self, request: Commit) -> None:
         """Make sure that nothing of what was read has changed, also not by what is on its way to the disk.
@@ -318,7 +333,8 @@ class Store(Actor):
     async def back_up(self, request: BackUp) -> None:
         """Write a copy of the file."""
         try:
-            await self._writer.call(request, timeout=None)
+            path = as_path("back_up: path", request.path)
+            await self._writer.call(BackUp(path), timeout=None)
         except (BadOption, StoreError) as error:
             raise Refuse(error) from error
 

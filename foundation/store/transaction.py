@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal, Self, TypeVar
 
 import msgspec
 
+from foundation.options import is_a, text
 from foundation.registry.directory import Directory
 from foundation.registry.messages import Register, Unregister, Update
 from foundation.store.errors import BadValue, NoTable, OutcomeUnknown, RollbackFailed, TooLarge, TransactionEnded
@@ -168,6 +169,8 @@ class Transaction:
             BadOption, BadName: the key, or the name of the registry, cannot be one.
             TransactionEnded: it has ended. What the registry refuses is raised at the end of the block.
         """
+        if not is_a(ref, Ref):
+            raise BadOption("register: ref", ref, "give the Ref of an actor")
         self._to(registry, Register(_hashable(key), ref, {} if metadata is None else metadata))
 
     def update(
@@ -369,8 +372,7 @@ class Transaction:
 
     def _to(self, registry: str, write: Any) -> None:
         self._must_be_open()
-        runtime = self._database.runtime
-        key = Directory.of(runtime, runtime.name(registry).key).address.key
+        key = Directory.of(self._database.runtime, text("transaction: registry", registry)).address.key
         self._registries.setdefault(key, []).append(write)
 
 

@@ -75,7 +75,7 @@ class Writer(Actor):
         assert self._file is not None
         try:
             self._file.maintain(self._fold_after)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.Error, OSError, StoreError) as error:
             raise Refuse(NotWritten(f"{self._path}: {error}")) from error
 
     @handle

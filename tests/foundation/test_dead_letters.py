@@ -7,9 +7,11 @@ from collections import Counter
 from pathlib import Path
 from typing import Any, ClassVar
 
+import msgspec
 import pytest
 
 from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
+from foundation.dead_letters.letter import letter_for
 from foundation.dead_letters.queue import Deliver, Keep, Redeliver, Tick
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.readings import readings_of
@@ -634,9 +636,9 @@ async def test_a_letter_is_as_old_as_it_is_whatever_the_clock_is_set_to(
     assert len(queue.waiting()) == 2
     await runtime.sleep(590.0)
     assert len(queue.waiting()) == 2
-    await runtime.sleep(20.0)
+    await runtime.sleep(30.0)
     assert [letter.message.text for letter in queue.waiting().values()] == ["after"]
-    await runtime.sleep(400.0)
+    await runtime.sleep(410.0)
     assert queue.waiting() == {}
 
 
@@ -656,3 +658,21 @@ async def test_a_clock_that_was_set_is_thought_of_until_all_letters_know(
     assert len(queue.waiting()) == 1
     await runtime.sleep(200.0)
     assert queue.waiting() == {}
+
+
+async def test_letters_that_the_last_incarnation_wrote_after_the_next_had_looked_are_delivered(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    log: list[str] = []
+    await pass_time(queue, 1)
+    letters = [letter_for("shop", Order(text), "nobody was there", 0.0) for text in "ab"]
+    letters[1] = msgspec.structs.replace(letters[1], state="given up")
+    async with Database.of(runtime).transaction() as tx:  # as what was under way when it was killed
+        tx.put("dead_letters", 0, 3)
+        tx.put("dead_letters", 1, letters[0])
+        tx.put("dead_letters", 2, letters[1])
+    await runtime.spawn(Shop, log, name="shop")
+    await pass_time(queue, 30)
+    assert log == ["a"]
+    assert queue.waiting() == {}
+    assert list(queue.given_up()) == [2]
