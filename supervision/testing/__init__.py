@@ -16,6 +16,10 @@ from supervision.testing.checks import partial_order as partial_order
 from supervision.testing.client import Client as Client
 from supervision.testing.client import Requests as Requests
 from supervision.testing.event_log import EventLog as EventLog
+from supervision.testing.explorer import BrokenByInterruption as BrokenByInterruption
+from supervision.testing.explorer import Exploration as Exploration
+from supervision.testing.explorer import Failure as Failure
+from supervision.testing.explorer import explore as explore
 from supervision.testing.faults import BlockLoop as BlockLoop
 from supervision.testing.faults import ChaosCrash as ChaosCrash
 from supervision.testing.faults import Crash as Crash
@@ -36,7 +40,13 @@ from supervision.testing.faults import SlowStop as SlowStop
 from supervision.testing.faults import Suspend as Suspend
 from supervision.testing.faults import SwallowCancel as SwallowCancel
 from supervision.testing.injector import Injector as Injector
+from supervision.testing.interruption import Outcome as Outcome
+from supervision.testing.interruption import Run as Run
 from supervision.testing.ledger import Ledger as Ledger
+from supervision.testing.nasty import NASTY as NASTY
+from supervision.testing.nasty import MissingHypothesis as MissingHypothesis
+from supervision.testing.nasty import Spite as Spite
+from supervision.testing.nasty import nasty as nasty
 from supervision.testing.plan import BadPlan as BadPlan
 from supervision.testing.plan import Plan as Plan
 from supervision.testing.plan import Step as Step

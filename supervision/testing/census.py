@@ -17,6 +17,8 @@ from supervision.runtime import Runtime
 class Census(msgspec.Struct, frozen=True):
     """How many there are: in a runtime, and in its process.
 
+    ``deferred`` counts the requests that wait for an answer that was put off, ``members`` those of process groups.
+
     >>> import asyncio
     >>> async def main() -> None:
     ...     async with Runtime(watchdog=None) as runtime:
@@ -37,6 +39,7 @@ class Census(msgspec.Struct, frozen=True):
     tasks: int
     threads: int
     files: int
+    deferred: int = 0
 
     @classmethod
     def of(cls, runtime: Runtime) -> Self:
@@ -55,6 +58,7 @@ class Census(msgspec.Struct, frozen=True):
             sum(task.get_name() != own for task in asyncio.all_tasks()),
             threading.active_count(),
             _open_files(),
+            sum(len(cell.deferred or ()) for cell in cells),
         )
 
     def leaks(self, after: Census) -> dict[str, int]:
