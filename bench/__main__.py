@@ -20,6 +20,7 @@ SUITES = {
     "bridge": "the same work of an agent, bare and bridged",
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
     "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
+    "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
     "quality": "optimisers with a real, small language model and real data: accuracy, and calls of the model",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
@@ -41,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--write", metavar="FILE", help="put the table between the marks for it in a document, too")
     parser.add_argument("--update", action="store_true", help="make the baseline of the check anew")
     parser.add_argument("--only", metavar="FIGURE", help="measure these figures only (comma separated)")
+    parser.add_argument("--at", metavar="POINT", help="for the interrupt suite: this point only, such as cancel@3")
     parser.add_argument(
         "--seed", type=int, default=1, help="the seed of the chaos and the crash suite; of quality, the first"
     )
@@ -70,6 +72,10 @@ def main(argv: list[str] | None = None) -> int:
 
             found = AgentCampaign()
         return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync, found=found)
+    if options.suite == "interrupt":
+        from bench import interrupt
+
+        return interrupt.main(options.only, options.at, as_json=options.json)
     if options.suite == "quality":
         return _quality(parser, options)
     if options.suite == "check":
