@@ -82,12 +82,12 @@ def main(argv: list[str] | None = None) -> int:
         from bench import check
 
         return check.main(lambda suite, without: _measured(suite, without, options.loop), update=options.update)
-    figures = importlib.import_module(f"bench.{options.suite.replace('-', '_')}").FIGURES
+    figures: dict[str, object] = importlib.import_module(f"bench.{options.suite.replace('-', '_')}").FIGURES
     names = _chosen(parser, options.only, figures) or list(figures)
     if options.suite == "http" and options.small is not None:
         from bench import http
 
-        figures = http.small(options.small)
+        figures = dict(http.small(options.small))
         names = list(figures)
     results = _run(figures, names, options.loop)
     table = _table(results, options.loop)

@@ -12,7 +12,7 @@ import signal
 import statistics
 import sys
 import tempfile
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 from functools import cache
 from pathlib import Path
@@ -72,11 +72,12 @@ class Server:
 
 
 @asynccontextmanager
-async def _running(*command: str) -> AsyncIterator[Server]:
+async def _running(*command: str) -> AsyncGenerator[Server]:
     """Run a command that prints where it serves."""
     with tempfile.TemporaryFile() as errors:
         process = await asyncio.create_subprocess_exec(*command, stdout=asyncio.subprocess.PIPE, stderr=errors)
         assert process.stdout is not None
+        draining: asyncio.Future[None] | None = None
         try:
             line = b""
             while (found := _URL.search(line)) is None:
@@ -90,7 +91,8 @@ async def _running(*command: str) -> AsyncIterator[Server]:
             if process.returncode is None:
                 process.send_signal(signal.SIGTERM)
             await process.wait()
-            draining.cancel()
+            if draining is not None:
+                draining.cancel()
 
 
 async def _read_all(stream: asyncio.StreamReader) -> None:
@@ -99,7 +101,7 @@ async def _read_all(stream: asyncio.StreamReader) -> None:
 
 
 @asynccontextmanager
-async def front(tree: str | None = None, before: Iterable[str] = ()) -> AsyncIterator[Server]:
+async def front(tree: str | None = None, before: Iterable[str] = ()) -> AsyncGenerator[Server]:
     """Run a tree with a front.
 
     Args:
@@ -116,7 +118,7 @@ async def front(tree: str | None = None, before: Iterable[str] = ()) -> AsyncIte
 
 
 @asynccontextmanager
-async def bare() -> AsyncIterator[Server]:
+async def bare() -> AsyncGenerator[Server]:
     """Run the bare endpoint."""
     async with _running(sys.executable, "-m", "bench.http_server", _loop()) as server:
         yield server

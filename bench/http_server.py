@@ -36,7 +36,7 @@ class Killer(Actor):
 
     def init(self) -> None:
         """Begin."""
-        self.runtime.send_interval(self.ref, self._period, Kill())
+        self.send_interval(self._period, Kill())
 
     @handle
     def kill(self, message: Kill) -> None:

@@ -97,6 +97,7 @@ from supervision.errors import MailboxFull as MailboxFull
 from supervision.errors import MaxChildren as MaxChildren
 from supervision.errors import NoPartitions as NoPartitions
 from supervision.errors import NoProcess as NoProcess
+from supervision.errors import NotOffered as NotOffered
 from supervision.errors import NotOwner as NotOwner
 from supervision.errors import NotRunning as NotRunning
 from supervision.errors import Refuse as Refuse

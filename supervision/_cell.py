@@ -61,6 +61,7 @@ class Cell(Linked):
     """One incarnation of an actor with an unbounded mailbox."""
 
     __slots__ = (
+        "__weakref__",
         "actor",
         "after",
         "alive",
@@ -152,8 +153,18 @@ class Cell(Linked):
     @property
     def path(self) -> str:
         """Its place in the tree."""
-        above = self.parent.path if self.parent is not None else ""
-        return f"{above}/{self.label if self.label is not None else self.name or f'{self.kind.__name__}-{self.id}'}"
+        words: list[str] = []
+        here: Linked | None = self
+        while isinstance(here, Cell):
+            words.append(f"/{here.label if here.label is not None else here.name or f'{here.kind.__name__}-{here.id}'}")
+            here = here.parent
+        return "".join(reversed(words))
+
+    def let_go_of_the_dead(self) -> None:
+        """Cut a parent that has ended off from its own parents, which may be gone for long; its path stays."""
+        parent = self.parent
+        if isinstance(parent, Cell) and parent.phase == DEAD and parent.parent is not None:
+            parent.label, parent.parent = parent.path[1:], None
 
     def __repr__(self) -> str:
         return f"<{self.kind.__name__} {self.path}#{self.id}>"
@@ -294,10 +305,7 @@ class Cell(Linked):
         """Suspend it when the message in hand is done; what may pass all the same is taken out of the mailbox."""
         intent = self.intend()
         if intent.held is None:
-            box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
-            intent.held = deque(message for message in box or () if _passes(message))
-            for message in intent.held:
-                box.remove(message)
+            intent.held = deque(self.take_out(_passes))
             self.emit(events.Suspended)
 
     def release(self) -> None:
@@ -414,6 +422,8 @@ class Cell(Linked):
             self.body.close()
             self.body = None
         busy = self.body is not None or self.running
+        if self.context is not None:
+            self.sched.fence_tasks(self)
         if busy:
             self.sched.fence(self)
             self.emit(events.FencedOff)
@@ -513,8 +523,15 @@ class Cell(Linked):
         else:
             self.idle = self.sched.timers.after(delay, self._idle_over)
 
+    def disturb_idle(self) -> None:
+        """A message is about to be handled: the idle time-out is off; or begins anew, if somebody only looks in."""
+        head, timer = self.head, self.idle
+        self.cancel_idle()
+        if timer is not None and isinstance(head, Call) and isinstance(head.message, SystemRequest):
+            self.idle = self.sched.timers.after(timer.delay, self._idle_over)
+
     def cancel_idle(self) -> None:
-        """A message has come: the idle time-out is off."""
+        """The idle time-out is off."""
         if self.idle is not None:
             self.idle.cancel()
             self.idle = None

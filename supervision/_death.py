@@ -11,8 +11,8 @@ from supervision._observers import kept_events
 from supervision._state import shown_state
 from supervision.call import Call
 from supervision.mailbox import BoundedBox
-from supervision.messages import describe
-from supervision.reasons import Crashed, ExitReason
+from supervision.messages import ParentExit, describe
+from supervision.reasons import Crashed, ExitReason, Killed
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +54,7 @@ def die(
     if cell.phase == DEAD:
         return
     sched = cell.sched
-    if isinstance(reason, Crashed) and cell.born is not None:
+    if cell.born is not None and (isinstance(reason, Crashed) or ends_itself_badly(cell, reason)):
         report_crash(cell, reason)
     if cell.phase == STOPPING:
         cell.head = SHUT  # the message in hand was handled
@@ -81,7 +81,13 @@ def die(
         cell.context = None
 
 
-def report_crash(cell: Cell, reason: Crashed) -> None:
+def ends_itself_badly(cell: Cell, reason: ExitReason) -> bool:
+    """Whether an actor stops itself for an unclean reason of its own: not that of its parent, and not a kill."""
+    own = type(cell.head) is not ParentExit and not isinstance(reason, Killed)
+    return cell.phase == STOPPING and not reason.clean and own
+
+
+def report_crash(cell: Cell, reason: ExitReason) -> None:
     if cell.sched.events.wanted[events.CrashReport]:
         box = cell.box
         cell.emit(

@@ -185,6 +185,16 @@ class Behaviour:
         return handler
 
 
+def check_names(kind: type[Actor], base: type[Actor]) -> None:
+    """Refuse a handler under a name that the kernel calls, or the actor itself."""
+    for name, attribute in vars(kind).items():
+        if hasattr(attribute, _MARK) and hasattr(base, name):
+            where = f"@handle {kind.__qualname__}.{name}"
+            raise BadHandler(
+                where, name, f"Actor has a {name!r} of its own, which this would hide: choose another name"
+            )
+
+
 def _in_threads(table: dict[type, Handler]) -> dict[type, Handler]:
     """Return the same handlers, but with those of the class itself that are plain functions in threads."""
     return {

@@ -5,7 +5,8 @@ from __future__ import annotations
 import asyncio
 import inspect
 from abc import abstractmethod
-from collections.abc import Coroutine, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import wraps
 from itertools import islice
 from typing import Any, ClassVar
 
@@ -21,10 +22,10 @@ from supervision.administration import (
     GetBudget,
     GetStatistics,
     SupervisorInfo,
+    SupervisorRequest,
     SupervisorStatistics,
 )
 from supervision.budget import BudgetState, RestartBudget
-from supervision.call import Call
 from supervision.childspec import START, AutoShutdown, ChildSpec, check_significant
 from supervision.errors import (
     AlreadyRegistered,
@@ -34,6 +35,7 @@ from supervision.errors import (
     SpecError,
     StartError,
     StartIgnored,
+    Stop,
     UnhandledMessage,
 )
 from supervision.reasons import (
@@ -42,9 +44,11 @@ from supervision.reasons import (
     Abnormal,
     ExitReason,
     Killed,
+    StartTimeout,
+    as_reason,
     crashed,
 )
-from supervision.ref import Ref
+from supervision.ref import Name, Ref
 
 
 class ChildKeeper(Actor):
@@ -56,6 +60,15 @@ class ChildKeeper(Actor):
     infrastructure: ClassVar[bool] = True
 
     budget: RestartBudget
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "init" in cls.__dict__:
+            cls.init = _rolled_back(cls.init)  # type: ignore[assignment, method-assign]
+        super().__init_subclass__(**kwargs)
+
+    @abstractmethod
+    async def stop_all(self) -> None:
+        """Stop all children in order."""
 
     @abstractmethod
     def each(self) -> Iterator[ChildInfo]:
@@ -78,14 +91,19 @@ class ChildKeeper(Actor):
         """Return the specifications of the children that do not run but are about to be restarted."""
 
     def unhandled(self, message: Any) -> Any:
-        """An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored."""
-        if self._cell.call_in_hand is not None:
+        """Refuse an order that another kind of supervisor offers.
+
+        An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored.
+        """
+        if self._cell.call_in_hand is not None and not isinstance(message, SupervisorRequest):
             raise UnhandledMessage(self._cell, message)
         return super().unhandled(message)
 
-    def tell(self, kind: type[events.SupervisorEvent], id: Any, child: Ref | None, **fields: Any) -> None:
+    def tell(self, kind: type[events.SupervisorEvent], spec: ChildSpec, child: Ref | None, **fields: Any) -> None:
         """Put something about a child on the event stream."""
-        self._cell.emit(kind, id=id, child=child, **fields)
+        if self._cell.sched.events.listening:
+            known = {"id": spec.id, "restart": spec.restart, "shutdown": spec.shutdown, "type": spec.type}
+            self._cell.emit(kind, child=child, **known, **fields)
 
     def not_again(self, spec: ChildSpec) -> None:
         """Tell those who wait for a child's next incarnation that there is none to wait for."""
@@ -104,7 +122,7 @@ class ChildKeeper(Actor):
         named = {"name": spec.name, "parent": self._cell, "label": spec.id}
         cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
         if cell.starting is not None:
-            return self._start_slowly(spec, cell.starting)
+            return self._start_slowly(spec, cell)
         self.tell_started(spec, cell)
         return cell
 
@@ -120,10 +138,10 @@ class ChildKeeper(Actor):
         except StartIgnored:
             return None, None
 
-    async def _start_slowly(self, spec: ChildSpec, starting: Call[None]) -> tuple[Cell | None, Any]:
-        await starting
-        self.tell_started(spec, starting.target)
-        return starting.target, None
+    async def _start_slowly(self, spec: ChildSpec, cell: Cell) -> tuple[Cell | None, Any]:
+        await self.runtime.complete(cell, spec.start_timeout)
+        self.tell_started(spec, cell)
+        return cell, None
 
     async def _start_by_call(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
         cell, info = await self._called(spec)
@@ -134,32 +152,39 @@ class ChildKeeper(Actor):
     def tell_started(self, spec: ChildSpec, cell: Cell) -> None:
         """Tell of a child that was started."""
         if self._cell.sched.events.listening:
-            self.tell(
-                events.ChildStarted,
-                spec.id,
-                cell,
-                restart=spec.restart,
-                shutdown=spec.shutdown,
-                type=spec.type,
-                significant=spec.significant,
-            )
+            self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
 
     async def _call(self, spec: ChildSpec) -> Any:
         try:
             result: Any = spec.start(*spec.args, **spec.kwargs)
-            return await result if inspect.isawaitable(result) else result
-        except asyncio.CancelledError as error:
+            return await self._in_time(spec, result) if inspect.isawaitable(result) else result
+        except (StartError, SpecError, AlreadyRegistered, GeneratorExit):
+            raise
+        except BaseException as error:
             task = asyncio.current_task()
-            if task is not None and task.cancelling():  # it is the supervisor's own code that is to end
+            ending = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+            if ending:  # it is the supervisor's own code that is to end
                 raise
-            raise StartError(f"child {spec.id!r}", crashed(error)) from error
+            self._cell.sched.interrupt(error)
+            raise StartError(f"child {spec.id!r}", raised(error)) from error
+
+    async def _in_time(self, spec: ChildSpec, starting: Awaitable[Any]) -> Any:
+        if spec.start_timeout is None:
+            return await starting
+        task = asyncio.ensure_future(starting)
+        try:
+            if await self._cell.sched.wait(task, spec.start_timeout):
+                return await task
+        finally:
+            task.cancel()
+        raise StartError(f"child {spec.id!r}", StartTimeout(spec.start_timeout))
 
     async def _called(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
         result = await self._call(spec)
         if result is IGNORE:
             return None, None
         cell, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
-        if not isinstance(cell, Cell):
+        if not isinstance(cell, Cell) or cell.sched is not self._cell.sched:
             raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(
                 f"child {spec.id!r}: start", result, START
             )
@@ -212,7 +237,7 @@ class ChildKeeper(Actor):
         else:
             fine = reason.clean and spec.restart != "permanent"
         if not fine:
-            self.tell(events.ChildShutdownFailed, spec.id, cell, reason=reason)
+            self.tell(events.ChildShutdownFailed, spec, cell, reason=reason)
 
     def spend_restart(self, spec: ChildSpec, last: Cell | None, reason: ExitReason) -> float | None:
         """Count a restart; return the pause before it, or None if the supervisor gives up instead."""
@@ -221,12 +246,12 @@ class ChildKeeper(Actor):
         state = self.budget.state(now)
         if not allowed:
             self.runtime.vacancies.close_all(self._cell)
-            self.tell(events.GaveUp, spec.id, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
+            self.tell(events.GaveUp, spec, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
             self.stop(SHUTDOWN)
             return None
         delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
         window = {"used": state.used, "allowed": state.allowed, "seconds": state.seconds}
-        self.tell(events.RestartScheduled, spec.id, last, delay=delay, **window)
+        self.tell(events.RestartScheduled, spec, last, delay=delay, **window)
         return delay
 
     @handle
@@ -249,9 +274,32 @@ class ChildKeeper(Actor):
         return self.budget.state(self.runtime.clock.time())
 
 
+def _rolled_back(init: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Have an ``init`` that fails, or does not want to run, leave no children behind."""
+
+    @wraps(init)
+    async def checked(self: ChildKeeper) -> Any:
+        try:
+            result = init(self)
+            answer = await result if inspect.isawaitable(result) else result
+        except Exception:
+            await self.stop_all()
+            raise
+        if answer is IGNORE:
+            await self.stop_all()
+        return answer
+
+    return checked
+
+
 def worth_a_restart(spec: ChildSpec, reason: ExitReason) -> bool:
     """Whether a child that ended for ``reason`` is to be restarted (section 2.3 of the reference)."""
     return spec.restart == "permanent" or (spec.restart == "transient" and not reason.clean)
+
+
+def raised(error: BaseException) -> ExitReason:
+    """Return the reason for which a start function did not start a child."""
+    return as_reason(error.reason) if isinstance(error, Stop) else crashed(error)
 
 
 def start_reason(error: BaseException) -> ExitReason:
@@ -280,7 +328,7 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
     return Refuse(wrapped)
 
 
-def look(ref: Ref, limit: int | None = None) -> SupervisorInfo | None:
+def look(ref: Ref | Name, limit: int | None = None) -> SupervisorInfo | None:
     """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None.
 
     Args:
@@ -295,7 +343,7 @@ def look(ref: Ref, limit: int | None = None) -> SupervisorInfo | None:
     return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), ids, keeper.size())
 
 
-def coming(ref: Ref) -> list[ChildSpec]:
+def coming(ref: Ref | Name) -> list[ChildSpec]:
     """Return the children that a supervisor is about to start or restart, without asking it, also while it is busy.
 
     Returns:
@@ -309,8 +357,8 @@ def coming(ref: Ref) -> list[ChildSpec]:
     return list(keeper.coming())
 
 
-def _keeper(ref: Ref) -> ChildKeeper | None:
+def _keeper(ref: Ref | Name) -> ChildKeeper | None:
     """Return a supervisor that has been made, at least so far that it starts its children."""
-    assert isinstance(ref, Cell)
+    ref = ref.runtime.own("look", ref)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     return ref.actor if made and isinstance(ref.actor, ChildKeeper) else None

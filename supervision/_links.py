@@ -119,7 +119,7 @@ class Linked(Ref):
         Raises:
             NoProcess: the other one has ended, and this one does not trap exits.
         """
-        assert isinstance(other, Linked)
+        other = self.runtime.own("link", other)
         if other is self or self.phase == DEAD:
             return
         if other.alive:
@@ -131,8 +131,8 @@ class Linked(Ref):
 
     def monitor(self, target: Ref | Name) -> Monitor:
         """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
-        ref = target.resolve() if isinstance(target, Name) else target
-        assert ref is None or isinstance(ref, Linked)
+        nobody = isinstance(target, Name) and target.runtime is self.runtime and target.resolve() is None
+        ref = None if nobody else self.runtime.own("monitor", target)
         monitor = Monitor(self, target, ref)
         if ref is None or ref.phase == DEAD:
             monitor.cell = None
@@ -172,6 +172,13 @@ class Linked(Ref):
 
     def flush(self, unwanted: Callable[[Any], bool]) -> None:
         """Remove messages that wait in the mailbox."""
+        self.take_out(lambda message: unwanted(bare(message)))
+
+    def take_out(self, wanted: Callable[[Any], bool]) -> list[Any]:
+        """Take messages out of the mailbox, and return them. They are never compared: whoever made them says how."""
         box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
-        for message in [message for message in box or () if unwanted(bare(message))]:
-            box.remove(message)
+        taken: list[Any] = []
+        for _ in range(len(box or ())):
+            message = box.popleft()
+            (taken if wanted(message) else box).append(message)
+        return taken

@@ -43,6 +43,9 @@ GONE: Any = Mark("gone")
 #: The actor in whose context the code runs.
 current: ContextVar[Cell | None] = ContextVar("supervision.current_actor", default=None)
 
+#: The request for which the code runs: that of the ``async`` handler that made the task.
+answering: ContextVar[Call[Any] | None] = ContextVar("supervision.answering", default=None)
+
 WAKE = Wake()
 KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
 

@@ -11,16 +11,19 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
+from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol
+from weakref import ref
 
 from supervision import errors, events
 from supervision._cell import Cell
 from supervision._ladder import Ladder
-from supervision._marks import DEAD, EXITING, current
+from supervision._marks import DEAD, EXITING, answering, current
 from supervision._turns import run_turns
 from supervision._worker import Worker
 from supervision.call import DEFAULT_TIMEOUT, Call
-from supervision.clock import Clock, seconds
+from supervision.clock import Clock, machine_time, seconds
+from supervision.reasons import crashed
 from supervision.timers import TimerQueue
 
 if TYPE_CHECKING:
@@ -32,9 +35,11 @@ if TYPE_CHECKING:
 BUDGET = 64
 #: Gets the ``init`` of an actor, and returns what an ``init`` returns.
 Prelude = Callable[[Callable[[], Any]], Any]
-#: For how many seconds the drain goes on before it lets the loop look after everything else.
+#: For how many real seconds the drain goes on before it lets the loop look after everything else.
 SLICE = 0.002
-#: How many times sixteen turns it gives at the most before that.
+#: How many turns it gives at the most before it looks at the time.
+TURNS = 16
+#: How many times it looks at the time at the most before it lets the loop go on.
 ROUNDS = 64
 #: For how many drains a coroutine is remembered.
 LATELY = 100
@@ -73,12 +78,17 @@ class Scheduler:
     __slots__ = (
         "_drain_next",
         "_idle",
+        "_killed",
         "_soon",
+        "_thread",
+        "_turns",
+        "_whole_budget",
         "_workers",
         "awake",
         "base",
         "budget",
         "clock",
+        "coming",
         "dead_letters",
         "deaths",
         "events",
@@ -115,15 +125,22 @@ class Scheduler:
         self.events = stream
         self.timers = TimerQueue(clock, base.copy())
         self.ready = queue
+        #: How many messages an actor handles in a turn: fewer while handlers are slow.
         self.budget: int = getattr(queue, "budget", BUDGET)
+        self._whole_budget = self.budget
+        #: How many turns until the next look at the time: few at first, and after handlers that were slow.
+        self._turns = 1
         self.pause: Callable[[], bool] | None = getattr(queue, "pause", None)
         #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
         self.prelude: Callable[[Cell], Prelude | None] | None = None
         self.handed_over: deque[Cell] = deque()
         self.awake = False
+        #: How many workers were woken and have not begun.
+        self.coming = 0
         #: How many of the next drains begin in a worker, as coroutines have been met lately.
         self.prefer_worker = 0
         self._soon = loop.call_soon
+        self._thread = get_ident()
         self._drain_next = self._drain_in_callback
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
@@ -132,7 +149,9 @@ class Scheduler:
         self.watching = False
         self.deaths: deque[Cell] = deque()
         self.telling = False
+        #: How many killed actors there are whose code, or whose tasks, may still do something.
         self.fenced = 0
+        self._killed: set[ref[Cell]] = set()
         self.ladders: dict[Cell, Ladder] = {}
         self.dead_letters: Counter[str] = Counter()
 
@@ -147,13 +166,16 @@ class Scheduler:
     def wake(self) -> None:
         """See to it that the queue is drained."""
         self.awake = True
-        if self.prefer_worker:
+        if get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self._drain_in_callback)
+        elif self.prefer_worker:
             self.prefer_worker -= 1
             self._wake_worker()
         else:
             self._soon(self._drain_next)
 
     def _wake_worker(self) -> None:
+        self.coming += 1
         while self._idle:
             if self._idle.pop().wake():
                 return
@@ -167,9 +189,13 @@ class Scheduler:
             context = lone.context
             if context is None or lone.phase >= EXITING:
                 ready.append(lone)
-            elif context.run(run_turns, lone, False):
-                self.handed_over.append(lone)
-                self.prefer_worker = LATELY
+            else:
+                try:
+                    if context.run(run_turns, lone, False):
+                        self.handed_over.append(lone)
+                        self.prefer_worker = LATELY
+                except Exception as error:
+                    self.broken(lone, error)
             if not ready and not self.handed_over:
                 self.awake = False
                 return
@@ -194,9 +220,10 @@ class Scheduler:
         in_task = task is not None
         pause = self.pause
         cancelling = None if task is None else task.cancelling
-        end = 0.0
+        end = before = machine_time()
+        end += SLICE
         for _ in range(ROUNDS):
-            for _ in range(16):
+            for _ in range(self._turns):
                 if not ready:
                     return None
                 cell = ready.popleft()
@@ -205,16 +232,46 @@ class Scheduler:
                     if cell.phase >= EXITING:
                         continue
                     context = cell.context_of()
-                if context.run(run_turns, cell, in_task):
-                    return cell
+                try:
+                    waits = context.run(run_turns, cell, in_task)
+                except Exception as error:
+                    self.broken(cell, error)
+                else:
+                    if waits is not False:
+                        if waits:
+                            return cell
+                        if (cancelling is not None and cancelling()) or (pause is not None and pause()):
+                            return None
+                        break  # a turn with as many messages as there may be: look at the time
                 if (cancelling is not None and cancelling()) or (pause is not None and pause()):
                     return None
-            now = self.now()
-            if end == 0.0:
-                end = now + SLICE
-            elif now > end:
+            if pause is not None:
+                continue  # a schedule from a seed: how long things take must not decide
+            now = machine_time()
+            self._pace(now - before)
+            if now > end:
                 return None
+            before = now
         return None
+
+    def _pace(self, took: float) -> None:
+        """Look at the time often enough, whatever the handlers do: fewer turns, and shorter ones, if they are slow."""
+        if took > SLICE / 2:
+            self._turns = max(1, self._turns // 4)
+            if self._turns == 1:
+                self.budget = max(1, self.budget // 4)
+        elif took < SLICE / 8:
+            if self.budget < self._whole_budget:
+                self.budget = min(self._whole_budget, self.budget * 2)
+            else:
+                self._turns = min(TURNS, self._turns * 2)
+
+    def broken(self, cell: Cell, error: Exception) -> None:
+        """An error of the kernel itself: the actor ends, for nobody would give it another turn."""
+        self.loop.call_exception_handler({"message": f"the kernel failed in a turn of {cell}", "exception": error})
+        cell.running = False
+        cell.body = None
+        cell.end_by_force(crashed(error))
 
     def hand_over(self, cell: Cell) -> None:
         """Have the coroutine of an actor run in a worker."""
@@ -238,6 +295,9 @@ class Scheduler:
             self.awake = False
             if self.ready or self.handed_over:
                 self.wake()
+                # The next ones are likely to wait as well: let them begin in one pass of the loop.
+                for _ in range(min(len(self.ready) + len(self.handed_over) - self.coming, POOL)):
+                    self._wake_worker()
 
     def park(self, worker: Worker) -> bool:
         """Keep an idle worker for later, unless there are enough."""
@@ -349,6 +409,7 @@ class Scheduler:
             reason is None
             or reason.deadline is None
             or (call.deadline is not None and call.deadline <= reason.deadline)
+            or not (caller.running or answering.get() is reason)  # what it does besides has time of its own
         ):
             return True
         self.waiting.pop(call, None)
@@ -415,6 +476,16 @@ class Scheduler:
         """From here on nothing the code of this actor does has an effect."""
         self.fenced += 1
         self.ladders[cell] = Ladder(self, cell)
+
+    def fence_tasks(self, cell: Cell) -> None:
+        """From here on nothing that tasks of this actor do has an effect, as long as any of them may be there."""
+
+        def gone(killed: ref[Cell]) -> None:
+            self._killed.discard(killed)
+            self.fenced -= 1
+
+        self.fenced += 1
+        self._killed.add(ref(cell, gone))
 
     def climb(self, cell: Cell) -> None:
         """Begin to end the code of a fenced actor."""

@@ -22,8 +22,8 @@ def formatted_status(actor: Actor) -> Any:
     """Return what an actor shows of its state; if it fails to, a text that says so."""
     try:
         return actor.format_status()
-    except Exception as error:
-        return f"<format_status raised {type(error).__name__}: {cut(str(error), 200)}>"
+    except BaseException as error:  # a hook of the user's ends nothing but itself
+        return f"<format_status raised {type(error).__name__}: {_text(error)}>"
 
 
 def summarised(actor: Actor | None) -> dict[str, str]:
@@ -31,8 +31,15 @@ def summarised(actor: Actor | None) -> dict[str, str]:
     try:
         words = {} if actor is None else actor.summary()
         return {str(name): cut(str(value), 200) for name, value in words.items()}
-    except Exception as error:
-        return {"summary": f"raised {type(error).__name__}: {cut(str(error), 100)}"}
+    except BaseException as error:
+        return {"summary": f"raised {type(error).__name__}: {_text(error)}"}
+
+
+def _text(error: BaseException) -> str:
+    try:
+        return cut(str(error), 100)
+    except BaseException:
+        return "its text cannot be shown"
 
 
 _SHORT = Repr()
@@ -43,4 +50,7 @@ _SHORT.maxstring = _SHORT.maxother = 200
 
 def shown_state(actor: Actor) -> str:
     """Return a short text for what an actor shows of its state."""
-    return cut(_SHORT.repr(formatted_status(actor)), 2000)
+    try:
+        return cut(_SHORT.repr(formatted_status(actor)), 2000)
+    except BaseException as error:
+        return f"<its state cannot be shown: {type(error).__name__}>"

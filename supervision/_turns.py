@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from asyncio import Future
 from collections import deque
 from collections.abc import Coroutine
 from types import CoroutineType
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from supervision import errors, events
 from supervision._death import buried, die
 from supervision._envelopes import bare
-from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED
+from supervision._marks import DEAD, EXITING, GONE, HELD, IDLE, RUNNING, STARTING, STOPPING, SUSPENDED, answering
 from supervision._start import started
 from supervision.call import Call
 from supervision.messages import Request
@@ -21,18 +22,47 @@ if TYPE_CHECKING:
     from supervision._marks import Intent
 
 
-def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost loop: calls would cost
+#: Types of answers that are known not to be awaitable: some to begin with, and those that were met.
+PLAIN: set[type] = {type(None), bool, int, float, str, bytes, tuple, list, dict}
+#: How many of them are remembered.
+MANY = 1000
+
+
+def awaitable(answer: Any) -> bool:
+    """Whether an answer is a coroutine, or a future such as a call; if not, its type is remembered."""
+    kind = type(answer)
+    if issubclass(kind, (Future, Coroutine)):
+        return True
+    if len(PLAIN) < MANY:
+        PLAIN.add(kind)
+    return False
+
+
+def wait_for_answer(cell: Cell, answer: Any, in_task: bool) -> bool:
+    """Await what a handler has returned, a call it made, say, and answer with what comes. True if the actor waits."""
+
+    async def answering() -> Any:
+        return await answer
+
+    body = answering()
+    if not in_task:
+        return put_aside(cell, body)
+    cell.body = body
+    return advance(cell, None) or settle_body(cell)
+
+
+def run_turns(cell: Cell, in_task: bool) -> bool | None:  # noqa: C901 - the innermost loop: calls would cost
     """Handle the messages of one actor, in its own context, up to its budget.
 
     Returns True if a handler waits (or, outside a task, is a coroutine that a task has to run), False if the turn is
-    over.
+    over, None if it is over because the budget is used up.
     """
     message = cell.head
     table, actor = cell.table, cell.actor
     cell.running = True
     budget = cell.sched.budget
     if cell.idle is not None:
-        cell.cancel_idle()
+        cell.disturb_idle()
     while True:
         try:
             try:
@@ -43,6 +73,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
             if result is not None and type(result) is CoroutineType:
                 if not in_task:
                     return put_aside(cell, result)
+                answering.set(cell.call_in_hand)
                 if handler in cell.kind.__behaviour__.silent:
                     # `next` makes no exception of a result that is None: a tenth of the time of a message.
                     awaiting = next(result.__await__(), GONE)
@@ -68,6 +99,8 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
             elif cell.after is not None:
                 returned(cell, result)
             else:
+                if type(result) not in PLAIN and awaitable(result):
+                    return wait_for_answer(cell, result, in_task)
                 cell.call_in_hand = None
                 cell.sched.waiting.pop(call, None)
                 if call.done():
@@ -81,19 +114,19 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
                     return True
                 if following is GONE:
                     return False
-                if cell.idle is not None:
-                    cell.cancel_idle()
                 table = cell.table
                 message = cell.head = following
+                if cell.idle is not None:
+                    cell.disturb_idle()
                 budget -= 1
                 if budget:
                     continue
                 cell.running = False
                 cell.sched.ready.append(cell)
-                return False
-            if cell.idle is not None and cell.box:
-                cell.cancel_idle()
+                return None
             table = cell.table
+            if cell.idle is not None and cell.box:
+                budget = 1  # for the next turn to look at the message, and at the idle time-out
         box = cell.box
         if not box:
             if box is not None and type(box) is deque:
@@ -106,12 +139,13 @@ def run_turns(cell: Cell, in_task: bool) -> bool:  # noqa: C901 - the innermost 
         if not budget:
             cell.running = False
             cell.sched.ready.append(cell)
-            return False
+            return None
 
 
 def resume(cell: Cell, error: BaseException | None) -> bool:
     """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
     starting = cell.phase == STARTING
+    answering.set(cell.call_in_hand)
     if advance(cell, error):
         return True
     return False if starting else settle_body(cell)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator
+from contextvars import Context
 from typing import TYPE_CHECKING, Any
 
 from supervision._cell import Cell
@@ -57,6 +58,7 @@ class Worker:
 
     def __await__(self) -> Generator[Any, Any, None]:
         sched = self._sched
+        sched.coming -= 1
         try:
             while not self._spoilt:
                 cell = sched.next_handed_over()
@@ -78,14 +80,22 @@ class Worker:
                     self._parked = sched.loop.create_future()
                     self._parked._asyncio_future_blocking = True
                     yield self._parked
+                    sched.coming -= 1
         finally:
             sched.retire(self)
+
+    def _resume(self, cell: Cell, context: Context, error: BaseException | None) -> bool:
+        try:
+            return context.run(resume, cell, error)
+        except Exception as failure:
+            self._sched.broken(cell, failure)
+            return False
 
     def _run(self, cell: Cell, started: bool) -> Generator[Any, Any, None]:
         """Run the code of one actor, as often as it waits, until it ends."""
         context = cell.context_of()
         cell.worker = self
-        waits = started or context.run(resume, cell, None)
+        waits = started or self._resume(cell, context, None)
         if started and cell.phase >= EXITING:
             self._sched.end_of_line(cell)
         while waits:
@@ -95,7 +105,7 @@ class Worker:
                 yield cell.awaiting
             except BaseException as thrown:
                 error = thrown
-            waits = cell.body is not None and context.run(resume, cell, error)
+            waits = cell.body is not None and self._resume(cell, context, error)
         cell.worker = None
         if self.task.cancelling():
             self._spoilt = True

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from supervision import events
 from supervision._cell import Cell
-from supervision._dispatch import Behaviour
+from supervision._dispatch import Behaviour, check_names
 from supervision._isolated import Isolation
 from supervision._marks import current
 from supervision._state import attributes
@@ -77,6 +77,7 @@ class Actor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        check_names(cls, Actor)
         trap_exit = cls.__dict__.get("trap_exit", cls.__behaviour__.trap_exit)
         if "trap_exit" in cls.__dict__:
             del cls.trap_exit
@@ -133,6 +134,12 @@ class Actor:
     def ref(self) -> Ref:
         """The address of this incarnation."""
         return self._cell
+
+    @property
+    def parent(self) -> Ref | None:
+        """Who started it as a child, such as its supervisor; None if nobody did, or if that one has ended."""
+        parent = self._cell.parent
+        return parent if isinstance(parent, Cell) and parent.alive else None
 
     @property
     def runtime(self) -> Runtime:
@@ -206,8 +213,7 @@ class Actor:
 
     def unlink(self, ref: Ref) -> None:
         """Take a link away. An `Exit` message that waits already stays."""
-        assert isinstance(ref, Cell)
-        self._cell.unlink(ref)
+        self._cell.unlink(self.runtime.own("unlink", ref))
 
     def monitor(self, target: Ref | Name) -> Monitor:
         """Get a `Down` message when another actor ends, at once if it is not there."""
@@ -236,9 +242,17 @@ class Actor:
     async def spawn_monitor(
         self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any
     ) -> tuple[Ref, Monitor]:
-        """Start another actor and watch it."""
-        ref = await self.runtime.spawn(kind, *args, name=name, **kwargs)
-        return ref, self.monitor(ref)
+        """Start another actor, and watch it from before its ``init``. If it does not start, no `Down` comes."""
+        monitors: list[Monitor] = []
+        try:
+            cell = self.runtime.begin(
+                kind, args, kwargs, name=name, made=lambda cell: monitors.append(self.monitor(cell))
+            )
+            return await self.runtime.complete(cell, None), monitors[0]
+        except BaseException:
+            for monitor in monitors:
+                self.demonitor(monitor, flush=True)
+            raise
 
     def send_after(self, delay: float, message: Any, to: Address | None = None) -> Timer:
         """Send a message in ``delay`` seconds: to this actor, or to ``to``. A `Name` is looked up at that time.
@@ -246,11 +260,11 @@ class Actor:
         Raises:
             BadTime: the delay is no length of time.
         """
-        return self.runtime.send_after(self._cell if to is None else to, delay, message)
+        return self.runtime.send_after(delay, message, self._cell if to is None else to)
 
     def send_interval(self, period: float, message: Any, to: Address | None = None) -> Timer:
         """Send a message every ``period`` seconds, until the timer is cancelled or the receiver ends."""
-        return self.runtime.send_interval(self._cell if to is None else to, period, message)
+        return self.runtime.send_interval(period, message, self._cell if to is None else to)
 
 
 def _get_trap_exit(self: Actor) -> bool:

@@ -5,7 +5,7 @@ The results are those of OTP's ``supervisor`` module; where OTP answers ``{error
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -13,6 +13,8 @@ from supervision.budget import BudgetState
 from supervision.childspec import ChildSpec
 from supervision.messages import Request
 from supervision.ref import Address, Ref
+
+R = TypeVar("R")
 
 
 class ChildInfo(msgspec.Struct, frozen=True):
@@ -61,55 +63,59 @@ class SupervisorStatistics(msgspec.Struct, frozen=True):
     restarts: int
 
 
-class StartChild(Request[Ref | None], frozen=True):
+class SupervisorRequest(Request[R], Generic[R], frozen=True):
+    """An order or a question for a supervisor. One that does not offer it says so, and goes on."""
+
+
+class StartChild(SupervisorRequest[Ref | None], frozen=True):
     """Start a child. The answer is its address, or None if it ignored the start."""
 
     spec: Any
 
 
-class TerminateChild(Request[None], frozen=True):
+class TerminateChild(SupervisorRequest[None], frozen=True):
     """Stop a child and keep its specification, unless it is temporary."""
 
     id: Any
 
 
-class RestartChild(Request[Ref | None], frozen=True):
+class RestartChild(SupervisorRequest[Ref | None], frozen=True):
     """Start a stopped child again."""
 
     id: Any
 
 
-class DeleteChild(Request[None], frozen=True):
+class DeleteChild(SupervisorRequest[None], frozen=True):
     """Forget the specification of a stopped child."""
 
     id: Any
 
 
-class WhichChildren(Request[list[ChildInfo]], frozen=True):
+class WhichChildren(SupervisorRequest[list[ChildInfo]], frozen=True):
     """List the children, last started first."""
 
 
-class WhichChild(Request[ChildInfo], frozen=True):
+class WhichChild(SupervisorRequest[ChildInfo], frozen=True):
     """Tell of one child."""
 
     id: Any
 
 
-class CountChildren(Request[Counts], frozen=True):
+class CountChildren(SupervisorRequest[Counts], frozen=True):
     """Count the children."""
 
 
-class GetChildSpec(Request[ChildSpec], frozen=True):
+class GetChildSpec(SupervisorRequest[ChildSpec], frozen=True):
     """Return the specification of a child, with all defaults filled in."""
 
     id: Any
 
 
-class GetStatistics(Request[SupervisorStatistics], frozen=True):
+class GetStatistics(SupervisorRequest[SupervisorStatistics], frozen=True):
     """Tell of the supervisor in numbers."""
 
 
-class GetBudget(Request[BudgetState], frozen=True):
+class GetBudget(SupervisorRequest[BudgetState], frozen=True):
     """Tell how much of the restart budget is used."""
 
 
@@ -130,7 +136,10 @@ async def start_child(supervisor: Address, spec: object) -> Ref | None:
         StartError: the child did not start; its specification is not kept.
         NoProcess: there is no such supervisor.
     """
-    return await supervisor.call(StartChild(spec), timeout=None)
+    call = supervisor.call(StartChild(ChildSpec.of(spec)), timeout=None)
+    ref = await call
+    call.message = None  # nothing is to hold the arguments of a temporary child
+    return ref
 
 
 async def terminate_child(supervisor: Address, id: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Literal, get_args
 
 import msgspec
@@ -30,7 +30,7 @@ class Backoff(msgspec.Struct, frozen=True):
 
     Args:
         initial: the first pause, in seconds.
-        maximum: the longest pause, in seconds.
+        maximum: the longest pause, in seconds; 5, or ``initial`` if that is longer, unless it is given.
         factor: by what each pause is longer than the one before; at least 1.
         jitter: from 0 (none) to 1 (all of it).
 
@@ -39,26 +39,35 @@ class Backoff(msgspec.Struct, frozen=True):
     """
 
     initial: float = 0.1
-    maximum: float = 5.0
+    maximum: float | msgspec.UnsetType = msgspec.UNSET
     factor: float = 2.0
     jitter: float = 0.5
 
     def __post_init__(self) -> None:
+        if self.maximum is msgspec.UNSET:
+            longest = max(5.0, self.initial) if isinstance(self.initial, (int, float)) else 5.0
+            msgspec.structs.force_setattr(self, "maximum", longest)
         for field in ("initial", "maximum", "factor", "jitter"):
             try:
                 seconds(field, getattr(self, field))
             except BadTime as error:
                 raise BadBackoff(f"Backoff.{field}", error.value, "give a finite number, 0 or more") from None
-        if self.factor < 1 or self.jitter > 1 or self.maximum < self.initial:
+        if self.factor < 1 or self.jitter > 1 or self.longest < self.initial:
             raise BadBackoff("Backoff", self, "factor is at least 1, jitter at most 1, maximum at least initial")
+
+    @property
+    def longest(self) -> float:
+        """The longest pause, in seconds, also if ``maximum`` was not given."""
+        assert not isinstance(self.maximum, msgspec.UnsetType)
+        return self.maximum
 
     def delay(self, attempt: int, chance: random.Random) -> float:
         """Return the pause before the ``attempt``-th restart (from 1), in seconds."""
         try:
             grown = self.initial * float(self.factor) ** (attempt - 1)
         except OverflowError:
-            grown = self.maximum if self.initial else 0.0
-        return min(grown, self.maximum) * (1.0 - self.jitter * chance.random())
+            grown = self.longest if self.initial else 0.0
+        return min(grown, self.longest) * (1.0 - self.jitter * chance.random())
 
 
 class ChildSpec(msgspec.Struct, frozen=True):
@@ -80,6 +89,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         name: registered by the child at each start.
         isolation: where its handlers run: ``none``, ``thread`` or ``process``; None for what its class says.
         tags: words to find it by, such as those that let chaos in.
+        start_timeout: seconds that each of its starts may take; a longer one has failed. None for any time, as in OTP.
 
     Raises:
         BadChildSpec, BadBackoff: a field is wrong.
@@ -97,6 +107,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     name: str | None = None
     tags: tuple[str, ...] = ()
     isolation: Isolation | None = None
+    start_timeout: float | None = None
 
     def __post_init__(self) -> None:
         self._check("id", hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
@@ -118,6 +129,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         self._check("tags", words, "give a tuple of strings")
         known = self.isolation in (None, *get_args(Isolation)) and (self.isolation is None or self.kind is not None)
         self._check("isolation", known, f"choose one of {', '.join(get_args(Isolation))}, for an Actor class")
+        self._check("start_timeout", _is_limit(self.start_timeout), "give seconds, more than 0, or None")
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
         self._fill_in()
@@ -128,8 +140,10 @@ class ChildSpec(msgspec.Struct, frozen=True):
             limit = 5.0 if kind is None else kind.shutdown
             msgspec.structs.force_setattr(self, "shutdown", "infinity" if self.type == "supervisor" else limit)
         if self.type is None:
-            supervisor = kind is not None and getattr(kind, "is_supervisor", False)
-            msgspec.structs.force_setattr(self, "type", "supervisor" if supervisor else "worker")
+            msgspec.structs.force_setattr(self, "type", "supervisor" if _supervises(kind) else "worker")
+        if _supervises(kind):  # its children are read again at each restart
+            msgspec.structs.force_setattr(self, "args", tuple(map(_lasting, self.args)))
+            msgspec.structs.force_setattr(self, "kwargs", {key: _lasting(arg) for key, arg in self.kwargs.items()})
 
     def _check(self, field: str, good: bool, remedy: str) -> None:
         if not good:
@@ -142,6 +156,12 @@ class ChildSpec(msgspec.Struct, frozen=True):
     def kind(self) -> ActorClass | None:
         """The class of the child, or None if a function starts it."""
         return self.start if isinstance(self.start, type) and issubclass(self.start, Actor) else None
+
+    def kept(self) -> ChildSpec:
+        """Return what a supervisor keeps once the child runs: a temporary one's arguments are not needed again."""
+        if self.restart != "temporary" or not (self.args or self.kwargs):
+            return self
+        return msgspec.structs.replace(self, args=(), kwargs={})
 
     @classmethod
     def of(cls, spec: object) -> ChildSpec:
@@ -161,11 +181,20 @@ class ChildSpec(msgspec.Struct, frozen=True):
         return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec})
 
 
+def _supervises(kind: ActorClass | None) -> bool:
+    return kind is not None and getattr(kind, "is_supervisor", False)
+
+
+def _lasting(argument: Any) -> Any:
+    """Return an argument that can be read again and again: of an iterator, a tuple of what it gives."""
+    return tuple(argument) if isinstance(argument, Iterator) else argument
+
+
 def hashable(value: object) -> bool:
     """Whether a value can be the id of a child."""
     try:
         hash(value)
-    except TypeError:
+    except Exception:
         return False
     return True
 
@@ -178,6 +207,13 @@ def _is_shutdown(value: object) -> bool:
     except BadTime:
         return False
     return True
+
+
+def _is_limit(value: object) -> bool:
+    try:
+        return value is None or seconds("start_timeout", value, zero=False) > 0
+    except BadTime:
+        return False
 
 
 def check_child_specs(specs: Iterable[object], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:

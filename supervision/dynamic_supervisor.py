@@ -10,10 +10,19 @@ from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision._keeper import ChildKeeper, acceptable, start_reason, start_refusal, worth_a_restart
-from supervision.administration import ChildInfo, StartChild, TerminateChild, WhichChildren
+from supervision.administration import (
+    ChildInfo,
+    DeleteChild,
+    GetChildSpec,
+    RestartChild,
+    StartChild,
+    TerminateChild,
+    WhichChild,
+    WhichChildren,
+)
 from supervision.budget import RestartBudget
 from supervision.childspec import ChildSpec, check_child_specs
-from supervision.errors import BadBudget, ChildNotFound, MaxChildren, Refuse, StartIgnored, Stop
+from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Ref
@@ -50,7 +59,7 @@ class DynamicSupervisor(ChildKeeper):
         extra_arguments: put before the arguments of every child.
 
     Raises:
-        BadBudget, BadChildSpec: an argument is wrong; nothing was started.
+        BadBudget, BadChildSpec, BadOption: an argument is wrong; nothing was started.
     """
 
     def __init__(
@@ -65,6 +74,8 @@ class DynamicSupervisor(ChildKeeper):
         wrong = not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
         if max_children is not None and wrong:
             raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
+        if not isinstance(extra_arguments, (tuple, list)):
+            raise BadOption("extra_arguments", extra_arguments, "give a tuple of arguments")
         self._first = check_child_specs(children)
         if max_children is not None and len(self._first) > max_children:
             raise BadBudget("max_children", max_children, f"it begins with {len(self._first)} children")
@@ -82,11 +93,10 @@ class DynamicSupervisor(ChildKeeper):
                 cell, _ = await self.start_one(self._with_extras(spec))
             except Exception as error:
                 reason = start_reason(error)
-                self.tell(events.ChildStartFailed, spec.id, None, reason=reason)
-                await self._stop_all()
+                self.tell(events.ChildStartFailed, spec, None, reason=reason)
                 raise Stop(Shutdown(FailedToStartChild(spec.id, reason))) from error
             if cell is not None:
-                self._running[cell] = spec
+                self._running[cell] = spec.kept()
 
     # -- orders ----------------------------------------------------------------------------------------------
 
@@ -104,7 +114,7 @@ class DynamicSupervisor(ChildKeeper):
             raise self._refusal(spec, error) from None
         if not isinstance(begun, Cell):
             return self._finish_start(spec, begun)
-        self._running[begun] = spec
+        self._running[begun] = spec.kept()
         return begun
 
     async def _finish_start(self, spec: ChildSpec, rest: Coroutine[Any, Any, tuple[Cell | None, Any]]) -> Ref | None:
@@ -115,12 +125,12 @@ class DynamicSupervisor(ChildKeeper):
         except Exception as error:
             raise self._refusal(spec, error) from None
         if cell is not None:
-            self._running[cell] = spec
+            self._running[cell] = spec.kept()
         return cell
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
         self.not_again(spec)
-        self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
+        self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
     def _with_extras(self, spec: ChildSpec) -> ChildSpec:
@@ -147,6 +157,32 @@ class DynamicSupervisor(ChildKeeper):
         spec = self._running.pop(cell)
         await self.stop_one(spec, cell)
         self.not_again(spec)
+
+    def _known(self, ref: Any) -> ChildInfo:
+        found = next((child for child in self.views() if child.ref is not None and child.ref is ref), None)
+        if found is None:
+            raise Refuse(ChildNotFound(ref))
+        return found
+
+    @handle
+    def which_child(self, request: WhichChild) -> ChildInfo:
+        """Tell of a child, by its address."""
+        return self._known(request.id)
+
+    @handle
+    def get_child_spec(self, request: GetChildSpec) -> ChildSpec:
+        """Return the specification of a child, by its address."""
+        return self._known(request.id).spec
+
+    @handle
+    def restart_child(self, request: RestartChild) -> None:
+        """Refuse: a child that was stopped is forgotten."""
+        raise Refuse(NotOffered(request.id, "restart_child", "start_child starts another one"))
+
+    @handle
+    def delete_child(self, request: DeleteChild) -> None:
+        """Refuse: a child that was stopped is forgotten."""
+        raise Refuse(NotOffered(request.id, "delete_child", "terminate_child stops and forgets it"))
 
     @handle
     def which_children(self, request: WhichChildren) -> list[ChildInfo]:
@@ -188,7 +224,7 @@ class DynamicSupervisor(ChildKeeper):
         reason = message.reason
         restart = worth_a_restart(spec, reason)
         if restart or not reason.clean:
-            self.tell(events.ChildTerminated, spec.id, cell, reason=reason, restart=spec.restart)
+            self.tell(events.ChildTerminated, spec, cell, reason=reason)
         if restart:
             await self._restart(cell, Waiting(spec), reason)
         else:
@@ -212,7 +248,7 @@ class DynamicSupervisor(ChildKeeper):
             cell, _ = await self.start_one(self._with_extras(spec))
         except Exception as error:
             child.failure = start_reason(error)
-            self.tell(events.ChildStartFailed, spec.id, last, reason=child.failure)
+            self.tell(events.ChildStartFailed, spec, last, reason=child.failure)
             self._restarting[last] = child
             self.ref.cast(Retry(last))
             return
@@ -221,7 +257,7 @@ class DynamicSupervisor(ChildKeeper):
         if cell is not None:
             self._running[cell] = spec
             self._restarts[cell] = restarts
-            self.tell(events.Restarted, spec.id, cell, old=last)
+            self.tell(events.Restarted, spec, cell, old=last)
         else:
             self.not_again(spec)
 
@@ -237,13 +273,19 @@ class DynamicSupervisor(ChildKeeper):
         else:
             await self._restart(message.last, child, FailedToStartChild(child.spec.id, child.failure))
 
+    def tell_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
+        """Tell of a child that did not stop as it should; an end with ``shutdown`` and more to say is fine here."""
+        if not isinstance(reason, Shutdown):
+            super().tell_stopped(spec, cell, reason)
+
     # -- the end ---------------------------------------------------------------------------------------------
 
     async def terminate(self, reason: ExitReason) -> None:
         """Stop all children at once, each within its own limit."""
-        await self._stop_all()
+        await self.stop_all()
 
-    async def _stop_all(self) -> None:
+    async def stop_all(self) -> None:
+        """Stop all children at once, each within its own limit."""
         self._restarting.clear()
         self.runtime.vacancies.close_all(self._cell)
         running, self._running = self._running, {}

@@ -14,7 +14,7 @@
     ├── StartError                   an actor did not start
     │   └── StartIgnored             its ``init`` answered IGNORE
     ├── ChildError                   a supervisor refused an order
-    │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren
+    │   ├── AlreadyStarted, AlreadyPresent, ChildNotFound, ChildRunning, ChildRestarting, MaxChildren, NotOffered
     ├── SpecError                    a specification is wrong (also a ValueError)
     │   ├── BadChildSpec, BadStrategy, BadBudget, BadBackoff, BadMailbox, BadHandler, BadName, BadTime, BadOption,
     │       BadApplication
@@ -184,6 +184,15 @@ class ChildRestarting(ChildError):
 
     def __init__(self, id: object) -> None:
         super().__init__(id, "is restarting; terminate_child first")
+
+
+class NotOffered(ChildError):
+    """This kind of supervisor does not offer the order ``order``."""
+
+    def __init__(self, id: object, order: str, remedy: str) -> None:
+        self.order = order
+        self.remedy = remedy
+        super().__init__(id, f"{order}: not offered by a dynamic supervisor; {remedy}")
 
 
 class MaxChildren(ChildError):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from supervision.reasons import Crashed, ExitReason
+from supervision.reasons import ExitReason
 
 if TYPE_CHECKING:
     import asyncio
@@ -64,11 +64,11 @@ class Exited(ActorEvent, frozen=True, kw_only=True):
 
 
 class CrashReport(ActorEvent, frozen=True, kw_only=True):
-    """An actor ends by an exception (OTP's crash report).
+    """An actor ends by an exception, or stops itself for a reason that is not clean (OTP's crash report).
 
     Attributes:
         name: under which it was registered.
-        reason: the exception.
+        reason: the exception, or the reason that was given.
         message: what it was handling.
         mailbox: how many messages die with it.
         links: how many links it had.
@@ -82,7 +82,7 @@ class CrashReport(ActorEvent, frozen=True, kw_only=True):
     """
 
     name: str | None
-    reason: Crashed
+    reason: ExitReason
     message: str | None
     mailbox: int
     links: int
@@ -213,18 +213,21 @@ class LoopUnblocked(Event, frozen=True, kw_only=True):
 
 
 class SupervisorEvent(ActorEvent, frozen=True, kw_only=True):
-    """Something a supervisor did about the child ``id``; ``child`` is the child's incarnation, if there is one."""
+    """Something a supervisor did about the child ``id``; ``child`` is the child's incarnation, if there is one.
+
+    ``restart``, ``shutdown`` and ``type`` are those of its specification.
+    """
 
     id: Any
     child: Ref | None
+    restart: str
+    shutdown: float | str
+    type: str
 
 
 class ChildStarted(SupervisorEvent, frozen=True, kw_only=True):
     """A child was started (OTP's progress report)."""
 
-    restart: str
-    shutdown: float | str
-    type: str
     significant: bool
 
 
@@ -232,7 +235,6 @@ class ChildTerminated(SupervisorEvent, frozen=True, kw_only=True):
     """A child ended by itself in a way worth a report (OTP's ``child_terminated``)."""
 
     reason: ExitReason
-    restart: str
 
 
 class ChildStartFailed(SupervisorEvent, frozen=True, kw_only=True):

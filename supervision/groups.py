@@ -37,7 +37,8 @@ from typing import Any
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision.actor import Actor, current_actor
-from supervision.errors import BadOption, NotOwner
+from supervision.childspec import hashable
+from supervision.errors import BadOption, NotOwner, Refuse, SpecError
 from supervision.messages import Down, Message, Request
 from supervision.monitor import Monitor
 from supervision.ref import Address, Name, Ref
@@ -116,6 +117,7 @@ class Groups(Actor):
     @handle
     def join(self, request: Join) -> None:
         """Add members."""
+        self._check(request.group, request.members)
         for member in request.members:
             self._joined.setdefault(member, Counter())[request.group] += 1
             if member not in self._monitors:
@@ -127,6 +129,7 @@ class Groups(Actor):
     @handle
     def leave(self, request: Leave) -> bool:
         """Remove members."""
+        self._check(request.group, request.members)
         gone = []
         for member in request.members:
             joined = self._joined.get(member)
@@ -137,6 +140,16 @@ class Groups(Actor):
         if gone:
             self._remove(request.group, gone)
         return bool(gone)
+
+    def _check(self, group: Any, members: tuple[Ref, ...]) -> None:
+        """Refuse what could not be kept, before anything has changed."""
+        try:
+            if not hashable(group):
+                raise BadOption("group", group, "give something that can be a dictionary key")
+            for member in _refs(members):
+                self.runtime.own("member", member)
+        except SpecError as error:
+            raise Refuse(error) from None
 
     def _forget_if_nowhere(self, member: Ref, joined: Counter[Any]) -> None:
         if not joined.total():
@@ -177,6 +190,7 @@ class Groups(Actor):
     def watch(self, request: Watch) -> dict[Any, tuple[Ref, ...]]:
         """Begin a watch, and tell what there is at this moment."""
         watch = request.monitor
+        self._check(watch.group, (watch.watcher,))
         self._watches[watch] = self.monitor(watch.watcher)
         if watch.whole_scope:
             return dict(self.groups)
@@ -193,11 +207,10 @@ class Groups(Actor):
 
 
 def _refs(members: Iterable[Ref]) -> tuple[Ref, ...]:
-    given = tuple(members) or (current_actor(),)
-    for member in given:
+    for member in members:
         if not isinstance(member, Ref):
             raise BadOption("member", member, "give the Ref of an actor of this runtime")
-    return given
+    return tuple(members)
 
 
 async def join(scope: Address, group: Any, *members: Ref) -> None:
@@ -205,10 +218,10 @@ async def join(scope: Address, group: Any, *members: Ref) -> None:
 
     Raises:
         NoProcess: there is no such scope.
-        BadOption: a member is no `Ref`.
+        BadOption: a member is no `Ref` of an actor of the scope's runtime, or the group cannot be a dictionary key.
         NotRunning: no member is given, and this code does not run in an actor.
     """
-    await scope.call(Join(group, _refs(members)), timeout=None)
+    await scope.call(Join(group, _refs(members or (current_actor(),))), timeout=None)
 
 
 async def leave(scope: Address, group: Any, *members: Ref) -> bool:
@@ -220,7 +233,7 @@ async def leave(scope: Address, group: Any, *members: Ref) -> bool:
     Raises:
         The same as `join`.
     """
-    return await scope.call(Leave(group, _refs(members)), timeout=None)
+    return await scope.call(Leave(group, _refs(members or (current_actor(),))), timeout=None)
 
 
 def _read(scope: Address) -> dict[Any, tuple[Ref, ...]]:

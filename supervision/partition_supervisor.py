@@ -12,9 +12,9 @@ import msgspec
 
 from supervision._cell import Cell
 from supervision._dispatch import handle
+from supervision.administration import SupervisorRequest
 from supervision.childspec import ChildSpec
 from supervision.errors import BadChildSpec, BadOption, NoPartitions, NoProcess, Refuse
-from supervision.messages import Request
 from supervision.ref import Address, Name, Ref
 from supervision.supervisor import Child, Strategy, Supervisor
 
@@ -22,7 +22,7 @@ from supervision.supervisor import Child, Strategy, Supervisor
 WithArguments = Callable[[tuple[Any, ...], int], tuple[Any, ...]]
 
 
-class Resize(Request[int], frozen=True):
+class Resize(SupervisorRequest[int], frozen=True):
     """Change the number of partitions. The answer is the number before."""
 
     partitions: int
@@ -60,12 +60,9 @@ class PartitionSupervisor(Supervisor):
         spec = ChildSpec.of(child)
         if spec.name is not None:
             raise BadChildSpec(f"child {spec.id!r}: name", spec.name, "copies cannot share a name; find them by a key")
-        copies = [
-            msgspec.structs.replace(
-                spec, id=number, args=spec.args if with_arguments is None else with_arguments(spec.args, number)
-            )
-            for number in range(partitions)
-        ]
+        if with_arguments is not None and not callable(with_arguments):
+            raise BadOption("with_arguments", with_arguments, "give a function of the arguments and the partition")
+        copies = [_copy(spec, number, with_arguments) for number in range(partitions)]
         super().__init__(copies, strategy=strategy, max_restarts=max_restarts, max_seconds=max_seconds)
         self._copies = list(self._children.values())
         #: How many partitions keys are spread over.
@@ -99,6 +96,19 @@ class PartitionSupervisor(Supervisor):
         """Return the copy for a key, or the one that is about to be replaced; None if it is not there yet."""
         child = self._copies[number_of(key) % self.partitions]
         return child.ref or child.last
+
+
+def _copy(spec: ChildSpec, number: int, with_arguments: WithArguments | None) -> ChildSpec:
+    if with_arguments is None:
+        return msgspec.structs.replace(spec, id=number)
+    try:
+        args = with_arguments(spec.args, number)
+    except TypeError as error:
+        remedy = f"it is called with the arguments and the number of the partition ({error})"
+        raise BadOption("with_arguments", with_arguments, remedy) from error
+    if not isinstance(args, (tuple, list)):
+        raise BadOption("with_arguments", args, "return a tuple of arguments")
+    return msgspec.structs.replace(spec, id=number, args=tuple(args))
 
 
 def number_of(key: Any) -> int:

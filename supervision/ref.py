@@ -151,6 +151,42 @@ class Name(Address):
         """Return who holds the name now, or None."""
         return self.runtime.whereis(self.key)
 
+    def _holder(self, request: object) -> Ref:
+        from supervision.errors import NoProcess
+
+        ref = self.resolve()
+        if ref is None:
+            raise NoProcess(self, request, "nobody holds this name")
+        return ref
+
+    def exit(self, reason: object) -> None:
+        """Send the holder an exit signal; nothing happens if there is none. See `Ref.exit`."""
+        ref = self.resolve()
+        if ref is not None:
+            ref.exit(reason)
+
+    def kill(self) -> None:
+        """End the holder at once; nothing happens if there is none. See `Ref.kill`."""
+        ref = self.resolve()
+        if ref is not None:
+            ref.kill()
+
+    async def stop(self, reason: object = None, timeout: float | None = None) -> None:
+        """Ask the holder to end in order, and wait until it has. See `Ref.stop`.
+
+        Raises:
+            NoProcess: nobody holds the name; or what `Ref.stop` raises.
+        """
+        await self._holder("stop").stop(reason, timeout)
+
+    async def join(self) -> ExitReason:
+        """Wait until whoever holds the name now has ended, and return why.
+
+        Raises:
+            NoProcess: nobody holds the name.
+        """
+        return await self._holder("join").join()
+
     def cast(self, message: Any) -> None:
         """Send a message to the holder; a dead letter if there is none."""
         ref = self.resolve()
@@ -168,9 +204,4 @@ class Name(Address):
 
     async def send(self, message: Any) -> None:
         """Send a message to the holder, and wait for room."""
-        from supervision.errors import NoProcess
-
-        ref = self.resolve()
-        if ref is None:
-            raise NoProcess(self, message, "nobody holds this name")
-        await ref.send(message)
+        await self._holder(message).send(message)

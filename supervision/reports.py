@@ -98,7 +98,7 @@ def _crashed(log: Any, event: events.CrashReport) -> None:
         client=event.client,
         state=event.state,
         last_events=list(event.log),
-        traceback=_short(event.reason).traceback(),
+        **({"traceback": _short(event.reason).traceback()} if isinstance(event.reason, Crashed) else {}),
     )
 
 
@@ -142,6 +142,9 @@ def _child(label: str) -> Callable[[Any, Any], None]:
             id=event.id,
             child=None if event.child is None else event.child.path,
             reason=_line(event.reason),
+            restart=event.restart,
+            shutdown=event.shutdown,
+            type=event.type,
         )
 
     return report

@@ -6,11 +6,12 @@ import asyncio
 import contextvars
 import random as _random
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
 import msgspec
+import structlog
 
 from supervision._carrying import CARRYING
 from supervision._cell import Cell
@@ -27,7 +28,7 @@ from supervision.actor import Actor
 from supervision.call import Call
 from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
-from supervision.errors import AlreadyRegistered, BadName, BadOption, NotRunning, SupervisionError
+from supervision.errors import AlreadyRegistered, BadName, BadOption, Fenced, NoProcess, NotRunning, SupervisionError
 from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
 from supervision.reasons import KILLED, SHUTDOWN, ExitReason
 from supervision.ref import Address, Name, Ref
@@ -38,6 +39,8 @@ from supervision.watchdog import Watchdog
 if TYPE_CHECKING:
     from supervision._ladder import Ladder
     from supervision.isolation.process import ChildProcess
+
+_log: Any = structlog.get_logger("supervision")
 
 _PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITING: "exiting", DEAD: "dead"}
 
@@ -104,6 +107,8 @@ class Runtime:
         watchdog: after how many seconds a blocked event loop is reported; None for no watchdog thread.
         kill_grace: seconds between two attempts to end the code of a killed actor.
         exit_grace: seconds that code has to end after an exit signal before its actor is declared dead.
+        close_timeout: seconds that all actors have to stop in order when the runtime is left; what has not ended by
+            then is named in the log, and killed. None for any time.
         run_queue: the order of turns; first in, first out if None.
         threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
         carrier: what goes along with messages from the context of their senders; None for nothing.
@@ -125,6 +130,7 @@ class Runtime:
         watchdog: float | None = 0.5,
         kill_grace: float = 0.1,
         exit_grace: float = 5.0,
+        close_timeout: float | None = 30.0,
         run_queue: RunQueue | None = None,
         threads: int = 40,
         carrier: Carrier | None = None,
@@ -140,6 +146,7 @@ class Runtime:
         self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)
         self.exit_grace = seconds("exit_grace", exit_grace)
+        self.close_timeout = None if close_timeout is None else seconds("close_timeout", close_timeout)
         self._watchdog_limit = None if watchdog is None else seconds("watchdog", watchdog, zero=False)
         self._clock = clock
         self._reports = reports
@@ -197,12 +204,14 @@ class Runtime:
             return
         self._closing = True
         scheduler = self.scheduler
+        stopping = asyncio.ensure_future(self._stop_in_order())
         try:
-            for cell in reversed([cell for cell in self._cells.values() if cell.parent is None]):
-                await self.shut_down(cell, cell.kind.shutdown)
-            for cell in reversed(list(self._cells.values())):  # children of actors that are no supervisors
-                await self.shut_down(cell, cell.kind.shutdown)
+            if self.close_timeout is None or await scheduler.wait(stopping, self.close_timeout):
+                await stopping
+            else:
+                self._tell_unstopped(self.close_timeout)
         finally:
+            stopping.cancel()
             for cell in reversed(list(self._cells.values())):
                 cell.end_by_force(cell.exit_reason or SHUTDOWN)
             await self._climb_ladders()
@@ -215,6 +224,17 @@ class Runtime:
                 self._log.flush()
             await scheduler.close()
 
+    async def _stop_in_order(self) -> None:
+        for cell in reversed([cell for cell in self._cells.values() if cell.parent is None]):
+            await self.shut_down(cell, cell.kind.shutdown)
+        for cell in reversed(list(self._cells.values())):  # children of actors that are no supervisors
+            await self.shut_down(cell, cell.kind.shutdown)
+
+    def _tell_unstopped(self, limit: float) -> None:
+        """Name the actors that have not ended in time, those that wait for others last."""
+        unstopped = [f"{cell.path} ({_PHASES[cell.phase]})" for cell in reversed(list(self._cells.values()))]
+        _log.error("close_timed_out", seconds=limit, killed=unstopped)
+
     async def _climb_ladders(self) -> None:
         """Give the code of killed actors the time to end that the ladder takes."""
         ladders = self.scheduler.ladders
@@ -223,8 +243,7 @@ class Runtime:
 
     async def shut_down(self, ref: Ref, limit: float | str) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
-        cell = ref
-        assert isinstance(cell, Cell)
+        cell = self.own("shut_down", ref)
         if limit == "brutal_kill":
             cell.end_by_force(KILLED)
         else:
@@ -301,7 +320,7 @@ class Runtime:
             BadName, BadOption, BadTime: an argument is wrong; nothing was started.
         """
         cell = self.begin(kind, args, kwargs, name=name)
-        return cell if cell.starting is None else await self._complete(cell, timeout)
+        return cell if cell.starting is None else await self.complete(cell, timeout)
 
     def spawn_nowait(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start an actor from code that cannot wait, such as a plain handler. An ``async`` init goes on by itself.
@@ -324,7 +343,7 @@ class Runtime:
         parent = current.get()
         if parent is None:
             raise NotRunning("only an actor can have children; from outside, use spawn")
-        return await self._complete(self.begin(kind, args, kwargs or {}, name=name, parent=parent, label=label), None)
+        return await self.complete(self.begin(kind, args, kwargs or {}, name=name, parent=parent, label=label), None)
 
     def begin(
         self,
@@ -336,15 +355,18 @@ class Runtime:
         parent: Cell | None = None,
         label: Any = None,
         isolation: Isolation | None = None,
+        made: Callable[[Cell], object] | None = None,
     ) -> Cell:
-        """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one."""
+        """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one.
+
+        ``made`` gets its address before its ``init`` runs.
+        """
         scheduler = self._scheduler
         if scheduler is None or (self._closing and parent is None) or (scheduler.fenced and scheduler.is_fenced()):
             raise NotRunning(f"{kind!r} not started: the runtime, or the actor that starts it, is not running")
-        try:
-            behaviour = kind.__behaviour__
-        except AttributeError:
-            raise BadOption("spawn", kind, "give a subclass of Actor") from None
+        if not isinstance(kind, type) or not issubclass(kind, Actor):
+            raise BadOption("spawn", kind, "give a subclass of Actor, and its arguments: not an instance")
+        behaviour = kind.__behaviour__
         if behaviour.isolation != "none" or isolation is not None:
             kind, args, kwargs = isolated(kind, isolation or behaviour.isolation, args, kwargs)
             behaviour = kind.__behaviour__
@@ -358,10 +380,13 @@ class Runtime:
             self._take_name(name, cell)
         if parent is not None:
             parent.link(cell)
+            parent.let_go_of_the_dead()
         if self.belongs:
             owner = self.belongs.get(parent or current.get())
             if owner is not None:
                 self.belongs[cell] = owner
+        if made is not None:
+            made(cell)
         error = start(cell, args, kwargs)
         if cell.phase == DEAD:
             raise self._failure(cell, error)
@@ -372,7 +397,8 @@ class Runtime:
         assert reason is not None
         return start_error(cell, reason, cell.ignored, error)
 
-    async def _complete(self, cell: Cell, timeout: float | None) -> Cell:
+    async def complete(self, cell: Cell, timeout: float | None) -> Cell:
+        """Wait until a start that `begin` began is done, for so many seconds at the most."""
         limit = None if timeout is None else seconds("timeout", timeout)
         starting: Call[None] | None = cell.starting
         if starting is None:
@@ -387,6 +413,24 @@ class Runtime:
             if timer is not None:
                 timer.cancel()
         return cell
+
+    def own(self, where: str, ref: object) -> Cell:
+        """Return an address that is about to be kept, as it is one of this runtime's.
+
+        Args:
+            where: what it is kept for.
+            ref: a `Ref`; or a `Name`, which stands for its holder.
+
+        Raises:
+            BadOption: it is no address of an actor, or is another runtime's.
+            NoProcess: nobody holds the name.
+        """
+        found = ref.resolve() if isinstance(ref, Name) and ref.runtime is self else ref
+        if found is None:
+            raise NoProcess(ref, where, "nobody holds this name")  # type: ignore[arg-type]
+        if not isinstance(found, Cell) or found.sched is not self._scheduler:
+            raise BadOption(where, ref, "give the Ref, or the Name, of an actor of this runtime")
+        return found
 
     # -- names -----------------------------------------------------------------------------------------------
 
@@ -428,10 +472,8 @@ class Runtime:
             BadName: this cannot be a name.
             NoProcess: the actor has ended.
         """
-        from supervision.errors import Fenced, NoProcess
-
         self._check_free(name)
-        assert isinstance(ref, Cell)
+        ref = self.own("register", ref)
         if not ref.alive:
             raise NoProcess(ref, f"register {name}")
         if ref.name is not None:
@@ -491,20 +533,23 @@ class Runtime:
 
     # -- timers ----------------------------------------------------------------------------------------------
 
-    def send_after(self, to: Address, delay: float, message: Any) -> Timer:
+    def send_after(self, delay: float, message: Any, to: Address) -> Timer:
         """Send a message in ``delay`` seconds. Aimed at a `Ref`, the timer ends with the actor.
 
         Raises:
             BadTime: the delay is no length of time.
+            BadOption: ``to`` is no address in this runtime.
         """
         return self._timer(to, seconds("delay", delay), None, message)
 
-    def send_interval(self, to: Address, period: float, message: Any) -> Timer:
+    def send_interval(self, period: float, message: Any, to: Address) -> Timer:
         """Send a message every ``period`` seconds."""
         period = seconds("period", period, zero=False)
         return self._timer(to, period, period, message)
 
     def _timer(self, to: Address, delay: float, period: float | None, message: Any) -> Timer:
+        if not isinstance(to, Address) or to.runtime is not self:
+            raise BadOption("to", to, "give the Ref, or the Name, of an actor of this runtime")
         timer = self.scheduler.timers.after(delay, lambda: to.cast(message), period)
         if self.scheduler.fenced and self.scheduler.is_fenced():
             timer.cancel()
@@ -527,7 +572,7 @@ class Runtime:
 
     def info(self, ref: Ref) -> ActorInfo | None:
         """Return what is known of a live actor, None for one that has ended."""
-        assert isinstance(ref, Cell)
+        ref = self.own("info", ref)
         if not ref.alive:
             return None
         uptime = 0.0 if ref.born is None else self.clock.time() - ref.born

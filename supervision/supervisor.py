@@ -123,6 +123,7 @@ class Supervisor(ChildKeeper):
         self.strategy: Strategy = strategy
         self.auto_shutdown: AutoShutdown = auto_shutdown
         self._children = {spec.id: Child(spec) for spec in check_child_specs(children, auto_shutdown)}
+        self._by_cell: dict[Cell, Child] = {}
         #: The child that is being restarted, with those that go with it.
         self._reviving: Child | None = None
 
@@ -133,15 +134,15 @@ class Supervisor(ChildKeeper):
                 await self._start(child)
             except Exception as error:
                 reason = start_reason(error)
-                self.tell(events.ChildStartFailed, child.spec.id, None, reason=reason)
-                await self._stop_all()
+                self.tell(events.ChildStartFailed, child.spec, None, reason=reason)
                 raise Stop(Shutdown(FailedToStartChild(child.spec.id, reason))) from error
 
     async def terminate(self, reason: ExitReason) -> None:
         """Stop the children, last started first, one after the other."""
-        await self._stop_all()
+        await self.stop_all()
 
-    async def _stop_all(self) -> None:
+    async def stop_all(self) -> None:
+        """Stop the children, last started first, one after the other."""
         self.runtime.vacancies.close_all(self._cell)
         await self._stop_many(list(self._children.values()))
 
@@ -151,6 +152,9 @@ class Supervisor(ChildKeeper):
         child.not_due()
         child.ref, child.info = await self.start_one(child.spec)
         child.last = child.ref
+        if child.ref is not None:
+            self._by_cell[child.ref] = child
+        child.spec = child.spec.kept()
         if child.ref is None:
             self.not_again(child.spec)
             if child.spec.restart == "temporary":
@@ -162,7 +166,7 @@ class Supervisor(ChildKeeper):
             child.not_due()
             if child.ref is not None:
                 await self.stop_one(child.spec, child.ref)
-                child.ref = None
+                self._down(child)
             if child.spec.restart == "temporary":
                 self._children.pop(child.spec.id, None)
                 self.not_again(child.spec)
@@ -175,11 +179,11 @@ class Supervisor(ChildKeeper):
         child = self._by_ref(message.sender)
         if child is None:
             return
-        child.ref = None
+        self._down(child)
         spec, reason = child.spec, message.reason
         restart = worth_a_restart(spec, reason)
         if restart or not reason.clean:
-            self.tell(events.ChildTerminated, spec.id, child.last, reason=reason, restart=spec.restart)
+            self.tell(events.ChildTerminated, spec, child.last, reason=reason)
         if restart:
             await self._restart(child, reason)
             return
@@ -190,7 +194,13 @@ class Supervisor(ChildKeeper):
             self._shut_down_if_done()
 
     def _by_ref(self, ref: Ref | None) -> Child | None:
-        return next((child for child in self._children.values() if child.ref is ref), None) if ref is not None else None
+        return self._by_cell.get(ref) if isinstance(ref, Cell) else None
+
+    def _down(self, child: Child) -> None:
+        """A child does not run any more."""
+        if child.ref is not None:
+            self._by_cell.pop(child.ref, None)
+            child.ref = None
 
     def _shut_down_if_done(self) -> None:
         others = any(child.spec.significant and child.runs_or_will() for child in self._children.values())
@@ -213,9 +223,9 @@ class Supervisor(ChildKeeper):
 
     def _group(self, child: Child) -> list[Child]:
         """Return the children that are restarted with this one."""
-        children = list(self._children.values())
         if self.strategy == "one_for_one":
             return [child]
+        children = list(self._children.values())
         return children if self.strategy == "one_for_all" else children[children.index(child) :]
 
     async def _stop_others(self, child: Child) -> None:
@@ -229,7 +239,7 @@ class Supervisor(ChildKeeper):
                 await self._start(member)
             except Exception as error:
                 member.failure = start_reason(error)
-                self.tell(events.ChildStartFailed, member.spec.id, old, reason=member.failure)
+                self.tell(events.ChildStartFailed, member.spec, old, reason=member.failure)
                 if self.strategy == "one_for_all":
                     await self._stop_many(started)
                 self._try_again(member, 0.0)
@@ -237,7 +247,7 @@ class Supervisor(ChildKeeper):
             member.restarts += 1
             started.append(member)
             if member.ref is not None:
-                self.tell(events.Restarted, member.spec.id, member.ref, old=old)
+                self.tell(events.Restarted, member.spec, member.ref, old=old)
 
     def _try_again(self, child: Child, delay: float) -> None:
         child.attempt = object()
@@ -289,7 +299,7 @@ class Supervisor(ChildKeeper):
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
         self.not_again(spec)
-        self.tell(events.ChildStartFailed, spec.id, None, reason=start_reason(error))
+        self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
     @handle

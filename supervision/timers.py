@@ -16,11 +16,12 @@ if TYPE_CHECKING:
 class Timer:
     """A message, or a call of a function, that is due at ``deadline``."""
 
-    __slots__ = ("_queue", "action", "deadline", "on_end", "period", "seq")
+    __slots__ = ("_queue", "action", "deadline", "delay", "on_end", "period", "seq")
 
-    def __init__(self, queue: TimerQueue, deadline: float, period: float | None, action: Callable[[], object]) -> None:
+    def __init__(self, queue: TimerQueue, delay: float, period: float | None, action: Callable[[], object]) -> None:
         self._queue = queue
-        self.deadline = deadline
+        self.delay = delay
+        self.deadline = queue.clock.time() + delay
         self.period = period
         self.action: Callable[[], object] | None = action
         self.on_end: Callable[[Timer], object] | None = None
@@ -70,7 +71,7 @@ class TimerQueue:
 
     def after(self, delay: float, action: Callable[[], object], period: float | None = None) -> Timer:
         """Call ``action`` in ``delay`` seconds, and then every ``period`` seconds if that is given."""
-        timer = Timer(self, self.clock.time() + delay, period, action)
+        timer = Timer(self, delay, period, action)
         self._push(timer)
         if timer.deadline < self._armed:
             self._arm()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Coroutine, Hashable
 from typing import TypeVar
 
 from foundation.keys import usable
@@ -12,6 +12,7 @@ from foundation.protection.bucket import Bucket
 from foundation.protection.errors import BulkheadFull, RateLimited, TimeLimitExceeded
 from foundation.protection.guard import Attempt, Guard
 from foundation.protection.line import Line
+from supervision.errors import BadOption
 
 T = TypeVar("T")
 #: At so many limits is looked for one that can be forgotten.
@@ -79,7 +80,7 @@ class RateLimit(Guard):
             RateLimited: it is not, and calls do not wait.
             BadOption: what ``key`` returned cannot be a key.
         """
-        key = None if self._key is None else usable("RateLimit: key", self._key())
+        key = None if self._key is None else _key(self._key())
         now = asyncio.get_running_loop().time()
         bucket = self._bucket(key, now)
         if not bucket.fill(now):
@@ -87,6 +88,14 @@ class RateLimit(Guard):
                 raise RateLimited(key, self._rate, self._per)
             await bucket.turn()
         return await attempt()
+
+
+def _key(found: Hashable) -> Hashable:
+    if isinstance(found, Coroutine):
+        found.close()
+        raise BadOption("RateLimit: key", "a coroutine", "give a plain function, not an async one")
+    key: Hashable = usable("RateLimit: key", found)
+    return key
 
 
 class Bulkhead(Guard):

@@ -20,7 +20,7 @@ from foundation.store.messages import Commit, Outcome, Written
 from foundation.store.values import row_of
 from supervision import CallError, Ref
 from supervision.clock import seconds
-from supervision.errors import BadOption, BadTime
+from supervision.errors import BadOption
 
 if TYPE_CHECKING:
     from foundation.store.database import Database
@@ -65,7 +65,7 @@ class Transaction:
     def __init__(self, database: Database, timeout: float | None, parent: Transaction | None = None) -> None:
         self._database = database
         self._parent = parent
-        self._limit = asyncio.timeout(None if timeout is None else _seconds(timeout))
+        self._limit = asyncio.timeout(None if timeout is None else seconds("transaction: timeout", timeout))
         self._root: StoreSnapshot = database.root if parent is None else parent._root
         self._reads: dict[tuple[str, Any], int] = {} if parent is None else parent._reads
         self._scans: dict[str, int] = {} if parent is None else parent._scans
@@ -385,13 +385,6 @@ async def _outlast(*futures: asyncio.Future[Any]) -> asyncio.CancelledError | No
         except asyncio.CancelledError as late:
             cancelled = late
     return cancelled
-
-
-def _seconds(timeout: Any) -> float:
-    try:
-        return seconds("transaction: timeout", timeout)
-    except OverflowError:
-        raise BadTime("transaction: timeout", timeout, "give a finite number of seconds, 0 or more") from None
 
 
 def _hashable(key: Any) -> Any:

@@ -66,8 +66,8 @@ class RunningTree:
         assert kind is not None
         begun = self.runtime.begin(kind, tuple(spec.args), dict(spec.kwargs), name=spec.name, label=spec.id)
         self._root = begun
-        if begun.starting is not None:
-            await begun.starting
+        assert begun.starting is not None  # a supervisor's start waits
+        await begun.starting
 
     async def join(self) -> ExitReason:
         """Wait until the tree has ended, and return why."""

@@ -196,7 +196,7 @@ def unpack(packed: Packed, *bases: type) -> Any:
         NotTransferable: its class is another one.
         Exception: it cannot be imported, or has changed.
     """
-    kind = Any if packed.kind is None else imported(packed.kind)
+    kind: Any = Any if packed.kind is None else imported(packed.kind)
     if bases and not (isinstance(kind, type) and issubclass(kind, bases)):
         raise NotTransferable(f"{packed.kind} is no {' and no '.join(base.__name__ for base in bases)}")
     return decoded(packed.data, kind)

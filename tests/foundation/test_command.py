@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
@@ -25,6 +25,7 @@ from foundation.run import run as run_process
 from foundation.run.command import carrier_for, loop_factory
 from foundation.run.console import Console, curl
 from foundation.run.logs import wants_colours
+from foundation.run.output import Output
 from foundation.run.serve import Outcome, Service
 from foundation.run.settings import BadInput
 from foundation.run.signals import StopSignals
@@ -292,10 +293,10 @@ async def test_a_token_that_was_made_is_shown_at_a_terminal_once(tmp_path: Path)
     screen = Terminal()
     kwargs = {"port": 0, "versions": True, "access": {"state": str(tmp_path)}}
     async with running_tree([ChildSpec("http", Front, kwargs=kwargs)], reports=False, watchdog=None) as tree:
-        await Console(screen, screen, as_json=True).where_to_look(tree)
+        await Console(cast(Output, screen), cast(Output, screen), as_json=True).where_to_look(tree)
         assert screen.getvalue() == ""
         for _ in range(2):
-            await Console(screen, screen).where_to_look(tree)
+            await Console(cast(Output, screen), cast(Output, screen)).where_to_look(tree)
     text = (tmp_path / "token").read_text().strip()
     assert screen.getvalue().count(f"token        {text}\n") == 1
     assert screen.getvalue().count("token kept") == 2

@@ -525,3 +525,14 @@ def test_any_error_is_described(error: Exception, category: Category, retryable:
     assert description.remedy
     assert Severity.LOW < Severity.CRITICAL
     assert MailboxFull.__mro__
+
+
+async def test_a_rate_limit_whose_key_is_a_coroutine_says_so() -> None:
+    async def key() -> str:
+        return "never awaited"
+
+    async def attempt() -> None:
+        raise AssertionError("not called")
+
+    with pytest.raises(BadOption, match="give a plain function, not an async one"):
+        await RateLimit(5, key=key).run(attempt)  # type: ignore[arg-type]

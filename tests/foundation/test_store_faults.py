@@ -291,8 +291,9 @@ async def test_a_store_that_cannot_open_its_file_says_why(runtime: Runtime, path
 
 
 async def test_an_answer_of_the_writer_that_says_nothing_ends_the_store_which_reads_its_file_again(
-    runtime: Runtime, path: Path
+    runtime: Runtime, path: Path, expect_crash: Any
 ) -> None:
+    expect_crash("/Supervisor-1/store", "nobody knows what was written")
     bank = await supervised(runtime, path, Disk())
     await put(bank, "a", 1)
     log = EventLog(runtime)

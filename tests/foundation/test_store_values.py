@@ -473,7 +473,7 @@ async def test_what_a_transaction_asks_of_others_is_checked_at_once(
             await tx.effect(lambda: 1 / 0, value)
         with pytest.raises(BadOption, match="effect: do"):
             await tx.effect(value, print)
-        with pytest.raises(BadName):
+        with pytest.raises(BadOption, match="transaction: registry"):
             tx.unregister("a", registry=value)
         if type(value) in (list, Unhashable):
             with pytest.raises(BadOption, match="give something that can be a dictionary key"):

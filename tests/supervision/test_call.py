@@ -391,10 +391,10 @@ async def test_an_actor_that_waits_for_its_own_end(runtime: Runtime, what: str) 
 
     assert isinstance(await do(ref, wait_for_itself), CallCycle)
 
-    def wait_in_a_task(actor: Puppet) -> asyncio.Task[Any]:
-        return asyncio.ensure_future(getattr(actor.ref, what)())
+    def wait_in_a_task(actor: Puppet) -> list[asyncio.Task[Any]]:
+        return [asyncio.ensure_future(getattr(actor.ref, what)())]
 
-    task = await do(ref, wait_in_a_task)
+    (task,) = await do(ref, wait_in_a_task)
     await settled(runtime)
     if what == "join":
         await ref.stop()
@@ -411,7 +411,7 @@ async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime
     def defer(actor: Puppet) -> None:
         token = actor.defer_reply()
         actor.continue_with(Do(call_back))
-        helper.cast(Do(lambda other: other.runtime.send_after(other.ref, 1.0, Do(lambda _: token.reply("answer")))))
+        helper.cast(Do(lambda other: other.runtime.send_after(1.0, Do(lambda _: token.reply("answer")), other.ref)))
 
     async def call_back(actor: Puppet) -> None:
         actor.log.append(await do(client, lambda other: "called back"))

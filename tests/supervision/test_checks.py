@@ -54,8 +54,12 @@ class Forged:
 
     def add(self, kind: type[Event], ref: Ref, *, time: float = 0.0, **fields: Any) -> Forged:
         """Add an event."""
-        about = {"ref": ref, "path": ref.path, "kind": "Puppet"} if issubclass(kind, ev.ActorEvent) else {}
-        self.events.append(kind(seq=len(self.events) + 1, time=time, **about, **fields))
+        about: dict[str, Any] = {}
+        if issubclass(kind, ev.ActorEvent):
+            about |= {"ref": ref, "path": ref.path, "kind": "Puppet"}
+        if issubclass(kind, ev.SupervisorEvent):
+            about |= {"restart": "permanent", "shutdown": 5.0, "type": "worker"}
+        self.events.append(kind(seq=len(self.events) + 1, time=time, **{**about, **fields}))
         return self
 
     def found(self, check: NewCheck) -> list[str]:
@@ -250,7 +254,7 @@ async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
     await groups.join(scope, "g", member)
     member.cast(Do(lambda actor: actor.link(other)))
     member.cast(Do(lambda actor: actor.monitor(other) and None))
-    runtime.send_after(member, 100, Do(lambda actor: None))
+    runtime.send_after(100, Do(lambda actor: None), member)
     await settled(runtime)
     assert before.leaks(Census.of(runtime)) == {
         "actors": 3,

@@ -251,7 +251,13 @@ def test_each_field_of_a_back_off_is_a_number(field: str, value: Any) -> None:
     assert caught.value.value is value
 
 
-@pytest.mark.parametrize("fields", [{"factor": 0.9}, {"jitter": 1.1}, {"initial": 6.0}, {"maximum": 0.05}])
+def test_a_back_off_that_begins_late_needs_no_second_argument() -> None:
+    assert (Backoff(initial=10).maximum, Backoff(initial=1).maximum) == (10, 5.0)
+
+
+@pytest.mark.parametrize(
+    "fields", [{"factor": 0.9}, {"jitter": 1.1}, {"initial": 6.0, "maximum": 5.0}, {"maximum": 0.05}]
+)
 def test_the_fields_of_a_back_off_go_together(fields: dict[str, float]) -> None:
     """It does not shrink, is not negative, and its longest pause is not shorter than its first."""
     with pytest.raises(BadBackoff, match="factor is at least 1, jitter at most 1, maximum at least initial") as caught:
@@ -275,7 +281,7 @@ def test_a_pause_lies_between_its_bounds_and_grows(backoff: Backoff, attempt: in
     pause = backoff.delay(attempt, random.Random(seed))
     sure = 1.0 - backoff.jitter
     assert backoff.initial * sure <= pause * (1 + 1e-9)
-    assert pause <= backoff.maximum
+    assert pause <= backoff.longest
     steady = msgspec.structs.replace(backoff, jitter=0.0)
     pauses = [steady.delay(n, random.Random(seed)) for n in sorted({1, 2, attempt, attempt + 1, attempt + 500})]
     assert pauses[0] == backoff.initial

@@ -146,7 +146,7 @@ async def test_an_exception_that_is_sent_as_a_reason_is_reported_as_a_crash_of_a
 
 async def test_a_message_that_comes_at_the_same_instant_cancels_the_idle_time_out(runtime: Runtime) -> None:
     ref = await runtime.spawn(Puppet)
-    runtime.send_after(ref, 5, Note("message"))
+    runtime.send_after(5, Note("message"), ref)
     ref.cast(Do(lambda actor: actor.idle_timeout(5)))
     await advance(9)
     assert await do(ref, lambda actor: actor.log) == ["message"]
@@ -235,7 +235,7 @@ async def test_the_wall_clock_is_the_worlds() -> None:
 async def test_a_time_that_no_loop_can_wait_for_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         ref = await runtime.spawn(Puppet)
-        runtime.send_after(ref, 1.7e308, Note("never"))
+        runtime.send_after(1.7e308, Note("never"), ref)
         call = ref.call(Ask(lambda actor: actor.runtime.sleep(1e300)), timeout=1e308)
         await runtime.sleep(0.001)
         assert not call.done()
@@ -253,7 +253,7 @@ class Own(float):
 async def test_what_is_no_length_of_time_is_named(runtime: Runtime, value: Any) -> None:
     ref = await runtime.spawn(Puppet)
     with pytest.raises(BadTime, match=r"delay = .*: give a finite number of seconds"):
-        runtime.send_after(ref, value, Note("never"))
+        runtime.send_after(value, Note("never"), ref)
 
 
 async def test_a_sleep_that_is_cancelled_at_the_instant_it_ends_is_cancelled(runtime: Runtime) -> None:

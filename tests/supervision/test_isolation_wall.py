@@ -66,6 +66,7 @@ from supervision.isolation.frames import (
 from supervision.reasons import REASONS, ApplicationEnded, ExitReason, FailedToStartChild, ProcessExited
 from tests.supervision.audit import nothing_happens
 from tests.supervision.isolated import Do, Echo, Isolated, Pid, Point, Points
+from tests.supervision.test_isolation_thread import until
 from tests.supervision.walled import (
     Box,
     Circle,
@@ -217,6 +218,7 @@ async def test_a_lie_costs_one_restart_and_no_more(world: Runtime, made: list[Sc
     assert outcome == "fine" or isinstance(outcome, ActorExited)
     assert await near.call(Pid()) == os.getpid()
     again = world.name("far").call(Echo(1), timeout=None)
+    await until(lambda: len(made) == 2)
     await made[1].say(GOOD)
     assert await again == "fine"
     assert (len(restarts), len(made)) == (1, 2)
@@ -418,6 +420,7 @@ def test_thousands_of_frames_cost_one_restart_each_time(said: list[bytes]) -> No
                     await ref.join()
                 await asyncio.gather(call, return_exceptions=True)
                 again = world.name("far").call(Echo(1), timeout=None)
+                await until(lambda: len(made) == 2)
                 await made[-1].say(GOOD)
                 assert await again == "fine"
                 assert len(made) == 2

@@ -541,7 +541,7 @@ async def test_kill_by_a_killed_actor(runtime: Runtime) -> None:
 
     def set_timers(actor: Puppet) -> None:
         actor.send_after(1.0, Note("set in life"), to=other)
-        actor.runtime.send_after(other, 5.0, Note("set in life as well"))
+        actor.runtime.send_after(5.0, Note("set in life as well"), other)
 
     swallower = Swallower(BaseException, first=set_timers)
     ghost.cast(Do(swallower))

@@ -212,7 +212,7 @@ async def test_a_killed_actor_can_neither_take_nor_give_back_names(runtime: Runt
                 runtime.register("mine", await _ref_of(other))
             errors.append(caught.value)
             runtime.unregister("other")
-            assert runtime.send_after(other, 0.0, Note("x")).read() is None
+            assert runtime.send_after(0.0, Note("x"), other).read() is None
             actor.ref.exit("x")
             other.kill()
 
@@ -306,8 +306,8 @@ async def test_a_listener_that_raises_is_reported_and_the_others_hear_the_event(
 
 async def test_many_timers_that_were_cancelled_hold_no_memory(runtime: Runtime) -> None:
     ref = await runtime.spawn(Puppet)
-    timers = [runtime.send_after(ref, 1000.0, Note(n)) for n in range(200)]
-    kept = runtime.send_after(ref, 1.0, Note("kept"))
+    timers = [runtime.send_after(1000.0, Note(n), ref) for n in range(200)]
+    kept = runtime.send_after(1.0, Note("kept"), ref)
     for timer in timers:
         timer.cancel()
     assert len(runtime.scheduler.timers._heap) < 100
@@ -320,7 +320,7 @@ async def test_many_timers_that_were_cancelled_hold_no_memory(runtime: Runtime) 
 async def test_a_timer_for_an_actor_that_has_ended_is_not_set(runtime: Runtime) -> None:
     ref = await runtime.spawn(Puppet)
     ref.kill()
-    assert runtime.send_after(ref, 1.0, Note(1)).read() is None
+    assert runtime.send_after(1.0, Note(1), ref).read() is None
     assert runtime.statistics().timers == 0
 
 

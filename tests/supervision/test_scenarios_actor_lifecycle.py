@@ -245,6 +245,7 @@ async def test_S164_a_crash_is_reported_once(runtime: Runtime, events: Recorder)
     assert report.message is not None
     assert report.message.startswith("Do(")
     assert (report.mailbox, report.links) == (1, 0)
+    assert isinstance(report.reason, Crashed)
     assert report.reason.frames[-1].function.endswith("fail")
     assert "broken" in report.reason.traceback()
     assert len(events.of(ev.Exited)) == 1

@@ -461,7 +461,7 @@ async def test_S245_timers_end_with_their_actor(runtime: Runtime, by_name: bool)
     log: list[Any] = []
     first = await runtime.spawn(Puppet, log, name="n")
     to = runtime.name("n") if by_name else first
-    timers = [runtime.send_after(to, 1.0, Note("once")), runtime.send_interval(to, 3.0, Note("often"))]
+    timers = [runtime.send_after(1.0, Note("once"), to), runtime.send_interval(3.0, Note("often"), to)]
     first.kill()
     assert [timer.read() for timer in timers] == ([1.0, 3.0] if by_name else [None, None])
     await runtime.spawn(Puppet, log, name="n")
@@ -479,7 +479,7 @@ async def test_S247_cancel_tells_the_time_that_was_left(runtime: Runtime) -> Non
     """`cancel` returns the rest of the time once, then None; nothing is delivered."""
     log: list[Any] = []
     ref = await runtime.spawn(Puppet, log)
-    timer = runtime.send_after(ref, 10.0, Note("x"))
+    timer = runtime.send_after(10.0, Note("x"), ref)
     await runtime.sleep(4.0)
     assert timer.read() == pytest.approx(6.0)
     assert timer.cancel() == pytest.approx(6.0)
@@ -495,11 +495,11 @@ async def test_S249_delays_that_are_none_are_refused(runtime: Runtime, bad: Any)
     ref = await runtime.spawn(Puppet)
     for what in (runtime.send_after, runtime.send_interval):
         with pytest.raises(BadTime):
-            what(ref, bad, Note("x"))
+            what(bad, Note("x"), ref)
     with pytest.raises(BadTime):
         await runtime.sleep(bad)
     with pytest.raises(BadTime, match="more than 0"):
-        runtime.send_interval(ref, 0, Note("x"))
+        runtime.send_interval(0, Note("x"), ref)
     assert runtime.statistics().timers == 0
 
 
@@ -507,8 +507,8 @@ async def test_S249_a_delay_may_be_long(runtime: Runtime) -> None:
     """A delay of 2**31 milliseconds is accepted, and so is zero."""
     log: list[Any] = []
     ref = await runtime.spawn(Puppet, log)
-    runtime.send_after(ref, 2**31 / 1000, Note("late"))
-    runtime.send_after(ref, 0, Note("now"))
+    runtime.send_after(2**31 / 1000, Note("late"), ref)
+    runtime.send_after(0, Note("now"), ref)
     await runtime.sleep(0.001)
     assert log == ["now"]
     await runtime.sleep(2**31 / 1000)
@@ -533,8 +533,8 @@ async def test_S250_cancel_after_firing_leaves_the_message(runtime: Runtime) -> 
 async def test_S252_a_name_is_looked_up_when_the_timer_fires(runtime: Runtime) -> None:
     """A timer aimed at a name reaches whoever holds it then; if nobody does, nothing happens."""
     log: list[Any] = []
-    runtime.send_after(runtime.name("later"), 1.0, Note("first"))
-    runtime.send_after(runtime.name("later"), 3.0, Note("second"))
+    runtime.send_after(1.0, Note("first"), runtime.name("later"))
+    runtime.send_after(3.0, Note("second"), runtime.name("later"))
     ref = await runtime.spawn(Puppet, log, name="later")
     await runtime.sleep(2.0)
     runtime.unregister("later")

@@ -23,6 +23,7 @@ from supervision import (
     DynamicSupervisor,
     ExitReason,
     MaxChildren,
+    NotOffered,
     Ref,
     Refuse,
     Runtime,
@@ -33,10 +34,14 @@ from supervision import (
     UnhandledMessage,
     count_children,
     delete_child,
+    get_child_spec,
     look,
+    resize,
+    restart_child,
     spawn_link,
     start_child,
     terminate_child,
+    which_child,
     which_children,
 )
 from supervision import events as ev
@@ -431,7 +436,19 @@ async def test_it_has_no_delete_and_a_wrong_specification_is_named(supervisor: R
     assert await count_children(supervisor) == Counts(0, 0, 0, 0)
 
 
-async def test_an_order_that_it_does_not_know_ends_it_as_in_otp(supervisor: Ref) -> None:
-    error = await error_of(delete_child(supervisor, "x"))
-    assert "UnhandledMessage" in str(error) or isinstance(error, UnhandledMessage)
-    assert not supervisor.alive
+async def test_orders_that_it_does_not_offer_and_questions_about_strangers_are_refused(supervisor: Ref) -> None:
+    """Nothing ends: neither the supervisor nor its children."""
+    child = await start_child(supervisor, Puppet)
+    stranger = await supervisor.runtime.spawn(Puppet)
+    unknown: list[Any] = [stranger, "x", []]
+    for order in (restart_child, delete_child):
+        for id in (child, *unknown):
+            assert isinstance(await error_of(order(supervisor, id)), NotOffered)
+    for ask in (which_child, get_child_spec, terminate_child):
+        for id in unknown:
+            assert isinstance(await error_of(ask(supervisor, id)), ChildNotFound)
+    assert isinstance(await error_of(resize(supervisor, 3)), UnhandledMessage)
+    assert child is not None
+    assert (await which_child(supervisor, child)).ref is child
+    assert (await get_child_spec(supervisor, child)).start is Puppet
+    assert (supervisor.alive, child.alive) == (True, True)
