@@ -321,11 +321,7 @@ def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
     """Return the answer for a child that did not start: a name that is taken tells by whom, as in OTP."""
     if isinstance(error, AlreadyRegistered):
         return Refuse(AlreadyStarted(spec.id, error.ref))
-    if isinstance(error, (StartError, SpecError)):
-        return Refuse(error)
-    wrapped = StartError(f"child {spec.id!r}", crashed(error))
-    wrapped.__cause__ = error
-    return Refuse(wrapped)
+    return Refuse(error)
 
 
 def look(ref: Ref | Name, limit: int | None = None) -> SupervisorInfo | None:

@@ -198,9 +198,9 @@ class Supervisor(ChildKeeper):
 
     def _down(self, child: Child) -> None:
         """A child does not run any more."""
-        if child.ref is not None:
-            self._by_cell.pop(child.ref, None)
-            child.ref = None
+        assert child.ref is not None
+        self._by_cell.pop(child.ref, None)
+        child.ref = None
 
     def _shut_down_if_done(self) -> None:
         others = any(child.spec.significant and child.runs_or_will() for child in self._children.values())

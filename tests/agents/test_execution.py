@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
@@ -36,6 +37,8 @@ from agents import (
     execute,
     tool,
 )
+from agents.errors import BadTimetable
+from agents.timetable import Timetable
 from supervision.clock import clock_of
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance
@@ -531,3 +534,9 @@ def test_any_action_is_a_tool_for_a_language_model() -> None:
     assert parameters["$defs"]["Place"]["properties"]["city"] == {"type": "string"}
     arguments = msgspec.json.decode(b'{"place": {"city": "Brno"}}')
     assert cmd(Shop.new("s"), (HTTPFetchPage, arguments)).agent.state.text == "Brno"
+
+
+def test_a_timetable_says_what_to_install_if_what_reads_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "cronsim", None)
+    with pytest.raises(BadTimetable, match=r"pip install 'foundation-otp\[cron\]'"):
+        Timetable("* * * * *")

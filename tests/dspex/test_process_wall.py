@@ -29,7 +29,7 @@ from dspex._compat import DSPY_CLASSES, checked_request, lm15
 from dspex.invoke import Invoke
 from dspex.process import ProcessRunner, runner
 from dspex.process.channel import LONGEST_FRAME, Channel, Frame
-from dspex.process.decoding import Decoding, Malformed
+from dspex.process.decoding import Decoding, Malformed, _instances
 from dspex.process.encoding import Encoding
 from dspex.process.known import Known
 from dspex.process.values import TEXTS, Mark, Unsent
@@ -679,3 +679,7 @@ async def test_programs_return_what_they_declare(runtime: Runtime) -> None:
     os.kill(int(runtime.info(agents[0]).summary["pid"]), signal.SIGKILL)  # type: ignore[union-attr, arg-type]
     await agents[0].join()
     os.kill(heir, signal.SIGKILL)
+
+
+def test_what_a_hint_says_besides_its_type_does_not_count() -> None:
+    assert _instances(Annotated[int, "of things"]) is int

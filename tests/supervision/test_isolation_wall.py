@@ -174,6 +174,15 @@ async def test_a_scripted_process_is_as_good_as_another(world: Runtime, made: li
     assert ref.alive
 
 
+@real
+async def test_what_comes_for_a_process_that_is_about_to_end_ends_with_it(world: Runtime, made: list[Scripted]) -> None:
+    ref, call = await first_call(world, made)
+    ref.actor._reason = Abnormal("about to end")
+    ref.cast(Echo(2))
+    assert await ref.join() == Abnormal("about to end")
+    await asyncio.gather(call, return_exceptions=True)
+
+
 LIES = {
     "a length that is too long": LENGTH.pack(1 << 31),
     "a length without an end": LENGTH.pack(1 << 20) + b"x" * 100,

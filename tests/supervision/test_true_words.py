@@ -13,6 +13,7 @@ from structlog.testing import capture_logs
 
 from supervision import (
     IGNORE,
+    KILLED,
     NORMAL,
     Abnormal,
     Actor,
@@ -348,6 +349,38 @@ async def test_a_name_stands_for_its_holder_where_an_address_is_meant(runtime: R
         runtime.info(name)  # type: ignore[arg-type]
 
 
+async def test_a_name_can_do_what_an_address_can(runtime: Runtime) -> None:
+    name = runtime.name("me")
+    for nobody in (name.stop(), name.join()):
+        assert isinstance(await error_of(nobody), NoProcess)
+    name.kill()
+    name.exit("nobody hears it")
+    ref = await runtime.spawn(Puppet, name="me")
+    joined = asyncio.ensure_future(name.join())
+    await settled(runtime)
+    await name.stop()
+    assert await joined == NORMAL
+    assert not ref.alive
+    for end, reason in ((name.kill, KILLED), (lambda: name.exit("why"), Abnormal("why"))):
+        ref = await runtime.spawn(Puppet, name="me")
+        end()
+        assert await ref.join() == reason
+
+
+async def test_a_timer_is_for_an_actor_of_this_runtime(runtime: Runtime) -> None:
+    to: Any
+    for to in (None, 7, "me"):
+        with pytest.raises(BadOption, match="give the Ref, or the Name"):
+            runtime.send_after(1.0, Go(), to)
+
+
+async def test_what_is_left_in_the_queue_when_a_runtime_is_left_is_forgotten() -> None:
+    async with Runtime(watchdog=None) as runtime:
+        ref = await runtime.spawn(Puppet)
+        runtime.scheduler.ready.append(ref)  # type: ignore[arg-type]
+    assert len(runtime.scheduler.ready) == 0
+
+
 async def test_an_actor_knows_who_started_it(runtime: Runtime) -> None:
     supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet)])
     child = (await refs(supervisor))["a"]
@@ -629,9 +662,10 @@ async def test_turns_are_as_long_as_ever_once_handlers_are_quick_again(runtime: 
     assert (scheduler.budget, scheduler._turns) == (whole, TURNS)
 
 
+@pytest.mark.parametrize("many", [False, True])
 @pytest.mark.parametrize("waits", [False, True])
 async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
-    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, loop_errors: list[dict[str, Any]], waits: bool
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, loop_errors: list[dict[str, Any]], waits: bool, many: bool
 ) -> None:
     """An actor is never left alive with nobody to run it."""
     from supervision import _turns
@@ -646,6 +680,8 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
         await actor.runtime.sleep(1)
         return 7
 
+    if many:  # the queue's way; a lone message takes a shorter one
+        other.cast(Do(lambda actor: None))
     monkeypatch.setattr(_turns, "body_ended" if waits else "settle", broken)
     ref.cast(Do(later if waits else (lambda actor: actor.continue_with(Go()))))
     await advance(2)
