@@ -45,10 +45,14 @@ class SqliteStorage:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self._database = sqlite3.connect(self.path, isolation_level=None, check_same_thread=False)
+        except (OSError, sqlite3.Error) as error:
+            raise StorageError(f"{self.path} cannot be opened: {error}") from error
+        try:
             self._database.execute("PRAGMA journal_mode = WAL")
             self._database.execute(f"PRAGMA synchronous = {'NORMAL' if sync == 'normal' else 'FULL'}")
             self._database.executescript(f"BEGIN; {_SCHEMA} COMMIT;")
-        except (OSError, sqlite3.Error) as error:
+        except sqlite3.Error as error:
+            self._database.close()
             raise StorageError(f"{self.path} cannot be opened: {error}") from error
         #: One thread is at the file at any time.
         self._thread = ThreadPoolExecutor(1, "agents-sqlite")

@@ -518,6 +518,7 @@ async def test_tasks_of_a_killed_actor_do_nothing_whether_or_not_there_are_zombi
     assert runtime.whereis("mine") is None
     assert runtime.scheduler.fenced == 1
     tasks.clear()
+    seen.clear()
     del ref
     gc.collect()
     assert runtime.scheduler.fenced == 0
