@@ -27,13 +27,20 @@ PROCESS = "tests/supervision/test_isolation_process.py::"
 PROGRAM = "tests/dspex/test_process_wall.py::"
 AWAY = "tests/dspex/test_away.py::"
 HERE = "tests/house/test_threat_model.py::"
+ATTACKS = "tests/foundation/test_attacks.py::"
 
 #: The tests of each sentence.
 TESTS: dict[str, tuple[str, ...]] = {
     "front-loopback": ("tests/foundation/test_settings.py::test_without_arguments_the_default_tree_runs_at_loopback",),
     "front-runs": ("tests/foundation/test_http.py::test_a_program_answers_with_its_outputs",),
     "front-tree": ("tests/foundation/test_http.py::test_a_strange_method_and_path_are_problems_too",),
-    "front-strangers": (HERE + "test_the_rules_of_the_front_have_a_section",),
+    "front-strangers": (
+        HERE + "test_the_rules_of_the_front_have_a_section",
+        ATTACKS + "test_a_name_that_is_not_ours_is_misdirected",
+        ATTACKS + "test_a_page_of_somebody_else_is_refused",
+        ATTACKS + "test_another_token_opens_nothing",
+        ATTACKS + "test_the_table_in_the_documents_is_what_is_tried_here",
+    ),
     "tree-runs": (HERE + "test_a_tree_file_runs_what_it_names",),
     "tree-check": (HERE + "test_a_tree_file_runs_what_it_names",),
     "state-data": (
