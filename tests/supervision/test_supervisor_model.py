@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -455,6 +456,7 @@ FLAGS = st.builds(
 
 
 @settings(deadline=None, derandomize=True, max_examples=1000)
+@pytest.mark.timeout(900)
 @given(FLAGS, st.lists(PLANS, min_size=2, max_size=4), st.lists(STEPS, min_size=4, max_size=16))
 def test_a_supervisor_does_what_the_model_of_otp_says(flags: Flags, plans: list[Plan], steps: list[Step]) -> None:
     """Whatever dies, is ordered and passes in whatever sequence: the same starts, stops, answers and end."""

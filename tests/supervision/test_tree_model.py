@@ -11,6 +11,7 @@ from collections import deque
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -268,6 +269,7 @@ STEPS = st.tuples(
 
 
 @settings(deadline=None, derandomize=True, max_examples=2000)
+@pytest.mark.timeout(900)
 @given(TREES, st.lists(STEPS, min_size=3, max_size=12), st.integers(0, 2**16))
 def test_a_tree_does_what_the_model_of_otp_says(plan: Group, steps: Any, seed: int) -> None:
     """Whoever dies, in whatever order actors get their turns: the same lives, and the same was started."""
