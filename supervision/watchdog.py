@@ -46,7 +46,8 @@ class Watchdog:
         self._thread = threading.Thread(target=self._watch, name=f"{runtime.label}-watchdog", daemon=True)
 
     def start(self) -> None:
-        """Begin to watch."""
+        """Begin to watch. It is the loop that calls this, and so is alive."""
+        self._answered = machine_time()
         self._thread.start()
 
     def stop(self) -> None:
@@ -61,18 +62,17 @@ class Watchdog:
         self._alive.set()
 
     def _watch(self) -> None:
-        since = machine_time()
         while not self._closed.is_set():
             self._alive.clear()
             asked = machine_time()
-            # Code that does not let go of the interpreter holds this thread too: then its pause was the long one.
-            since = asked if asked - since < self._limit else since
+            # Code that does not let go of the interpreter holds this thread too: then what was long is the time since
+            # the last sign of life, whenever this thread hears of it.
+            since = asked if asked - self._answered < self._limit else self._answered
             try:
                 self._loop.call_soon_threadsafe(self._answer)
                 self._wait(since)
             except RuntimeError:
                 return
-            since = machine_time()
             self._closed.wait(self._limit / 10)
 
     def _wait(self, since: float) -> None:

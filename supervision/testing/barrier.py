@@ -13,6 +13,11 @@ if TYPE_CHECKING:
     from supervision.ref import Ref
     from supervision.runtime import Runtime
 
+#: After how many turns of the loop in which no actor is runnable nothing will happen any more: if nothing else is ready
+#: there either; and if that is not so, or not known, for a handler that goes on may need a few turns to get to actors.
+QUIET = 3
+LONG_QUIET = 50
+
 
 async def barrier(ref: Ref) -> None:
     """Wait until an actor has handled everything that was sent to it before, or has ended."""
@@ -31,12 +36,20 @@ async def settled(runtime: Runtime, *refs: Ref) -> None:
     scheduler = runtime.scheduler
     quiet = 0
     pause = 0.0
-    while quiet < 3:
+    while quiet < LONG_QUIET:
         await asyncio.sleep(pause)
         busy = scheduler.ready or scheduler.awake or scheduler.handed_over
         waiting = any(isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD) for ref in refs)
         quiet = 0 if busy or waiting else quiet + 1
+        if quiet >= QUIET and _nothing_ready():
+            return
         pause = _until_next_timer() if waiting and not busy else 0.0
+
+
+def _nothing_ready() -> bool:
+    """Whether nobody else runs in this turn of the loop, or in the next; False on a loop that does not tell."""
+    loop = asyncio.get_running_loop()
+    return isinstance(loop, VirtualClockLoop) and not loop.has_ready()
 
 
 def _until_next_timer() -> float:

@@ -120,9 +120,13 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """
         self._set_by += seconds - self.wall_time()
 
+    def has_ready(self) -> bool:
+        """Whether something can run now, besides what runs."""
+        return bool(self._ready)  # type: ignore[attr-defined]
+
     def until_next_timer(self) -> float:
         """Return the virtual seconds until the next timer: 0 if something can run now, a moment if none is set."""
-        if self._ready:  # type: ignore[attr-defined]
+        if self.has_ready():
             return 0.0
         due = [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
         return max(0.0, min(due) - self._virtual) if due else 0.001

@@ -595,6 +595,33 @@ async def test_a_loop_that_held_the_interpreter_too_is_reported_when_it_is_over(
         assert seen.of(ev.LoopUnblocked)[0].seconds >= 0.02
 
 
+async def test_a_block_that_began_between_a_sign_of_life_and_its_being_heard_is_reported(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    answered, over = threading.Event(), threading.Event()
+
+    class HeardLate(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            heard = super().wait(timeout)
+            answered.set()
+            over.wait()
+            return heard
+
+    async with Runtime(watchdog=0.02, reports=False) as runtime:
+        watchdog = runtime._watchdog
+        assert watchdog is not None
+        monkeypatch.setattr(watchdog, "_alive", HeardLate())
+        seen = Recorder()
+        runtime.subscribe(seen, ev.LoopUnblocked)
+        while not answered.is_set():
+            await runtime.sleep(0.001)
+        threading.Event().wait(0.05)
+        over.set()
+        while not seen.all:
+            await runtime.sleep(0.001)
+        assert seen.of(ev.LoopUnblocked)[0].seconds >= 0.04
+
+
 async def test_a_jump_of_virtual_time_is_no_block() -> None:
     seen = Recorder()
     async with Runtime(watchdog=30.0, reports=False) as runtime:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from supervision import (
@@ -268,9 +268,28 @@ STEPS = st.tuples(
 )
 
 
+def keeps(*children: Any, allowed: int = 0, strategy: str = "one_for_one") -> Group:
+    """Return a supervisor that is restarted whatever happens."""
+    return Group(children, strategy, allowed, 1.0, "never")
+
+
+WORKER = Worker("permanent")
+
+#: It ends with a fourth death: level by level, and between two of them a few turns of the loop pass.
+DEEP = keeps(
+    keeps(WORKER, WORKER),
+    keeps(WORKER, keeps(WORKER), keeps(WORKER)),
+    keeps(keeps(WORKER), keeps(WORKER), allowed=1),
+    allowed=2,
+    strategy="one_for_all",
+)
+DEATHS = [("kill", number, NORMAL, 0.5) for number in (1, 1, 11, 4)]
+
+
 @settings(deadline=None, derandomize=True, max_examples=2000)
 @pytest.mark.timeout(900)
 @given(TREES, st.lists(STEPS, min_size=3, max_size=12), st.integers(0, 2**16))
+@example(DEEP, DEATHS, 21425)
 def test_a_tree_does_what_the_model_of_otp_says(plan: Group, steps: Any, seed: int) -> None:
     """Whoever dies, in whatever order actors get their turns: the same lives, and the same was started."""
     run(compare(plan, steps, seed))
