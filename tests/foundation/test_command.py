@@ -135,6 +135,14 @@ class Broken(Actor):
 
 
 @pytest.fixture(autouse=True)
+def _hangs_up() -> Iterator[None]:
+    """SIGHUP does something, also if the tests are run under ``nohup``, where the command would leave it ignored."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
+
+
+@pytest.fixture(autouse=True)
 def _logging_as_before() -> Iterator[None]:
     """The command configures logging; afterwards it is as it was."""
     root = logging.getLogger()
