@@ -29,7 +29,11 @@ class Ending:
         self.leave = leave
         self._orders: SimpleQueue[bool] = SimpleQueue()
         self._begun = False
+        self._due: SimpleQueue[bool] = SimpleQueue()
+        self._told = threading.Event()
         threading.Thread(target=self._run, name="ending", daemon=True).start()
+        # Both from the beginning: while Python 3.12 waits for threads at its end, no new ones can be made.
+        threading.Thread(target=self._tell, name="ending-teller", daemon=True).start()
 
     def begin(self) -> None:
         """The process is to end: count from here. May be called in a signal handler; twice is once."""
@@ -45,11 +49,16 @@ class Ending:
         try:
             if self._orders.get():
                 self._orders.get(timeout=min(self.limit, threading.TIMEOUT_MAX))
+            self._due.put(False)
         except Empty:
-            teller = threading.Thread(target=self.tell, name="ending-teller", daemon=True)
-            teller.start()
-            teller.join(TELLING)
+            self._due.put(True)
+            self._told.wait(TELLING)
             self.leave(1)
+
+    def _tell(self) -> None:
+        if self._due.get():
+            self.tell()
+            self._told.set()
 
 
 def stuck() -> str:
