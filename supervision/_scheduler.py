@@ -123,6 +123,8 @@ class Scheduler:
         base: Context,
         stream: EventStream,
         queue: RunQueue,
+        *,
+        direct: bool,
     ) -> None:
         self.runtime = runtime
         self.loop = loop
@@ -138,9 +140,7 @@ class Scheduler:
         #: How many turns until the next look at the time: few at first, and after handlers that were slow.
         self._turns = 1
         self.pause: Callable[[], bool] | None = getattr(queue, "pause", None)
-        # Not in an order that a test decides: it is there to see all of them. Nor where calls carry something, which is
-        # put in when they are on their way.
-        self._whole_direct = DIRECT if isinstance(queue, deque) and runtime.carrier is None else 0
+        self._whole_direct = DIRECT if direct else 0
         #: How many direct turns there may still be in this pass of the loop.
         self.direct = self._whole_direct
         self._direct_until = 0.0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import threading
+from collections import deque
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -194,8 +195,9 @@ async def test_a_caller_of_slow_handlers_gives_way_after_a_millisecond(runtime: 
 # -- where not ---------------------------------------------------------------------------------------------------------
 
 
-async def test_a_schedule_of_a_test_is_left_to_the_test() -> None:
-    async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(1)) as runtime:
+@pytest.mark.parametrize("queue", [SeededQueue(1), deque()])
+async def test_a_schedule_of_a_test_is_left_to_the_test(queue: Any) -> None:
+    async with Runtime(watchdog=None, reports=False, run_queue=queue) as runtime:
         call = (await runtime.spawn(Puppet)).call(Ask(text))
         assert not call.done()
         assert await call == "answer"
