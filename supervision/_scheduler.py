@@ -379,6 +379,7 @@ class Scheduler:
         if tasks:
             await asyncio.wait(tasks, timeout=self.runtime.kill_grace)
         self.timers.close()
+        self.watching = False
 
     # -- calls -----------------------------------------------------------------------------------------------
 

@@ -617,7 +617,7 @@ class Runtime:
             actors=len(self._cells),
             names=len(self._names),
             runnable=len(scheduler.ready),
-            timers=len(scheduler.timers),
+            timers=len(scheduler.timers) - scheduler.watching,  # the kernel's own, for calls, is nobody's
             zombies=len(scheduler.ladders),
             dead_letters=dict(scheduler.dead_letters),
             processes=len(self.processes),
