@@ -90,9 +90,7 @@ class BoundedCell(Cell):
         call: Call[R] = Call(loop=self.sched.loop)
         call.message = request
         call.target = self
-        self.sched.set_deadline(call, timeout)
-        caller = current.get()
-        if caller is None or self.sched.inherit(call, caller):
+        if self.sched.set_out(call, timeout, current.get()):
             self.enqueue_call(call)
         return call
 

@@ -241,25 +241,39 @@ class Cell(Linked):
         call: Call[R] = Call(loop=sched.loop)
         call.message = request
         call.target = self
+        now = sched.now()
+        direct = sched.direct
+        limit: float | None
         if timeout is DEFAULT_TIMEOUT:
-            call.deadline = sched.now() + DEFAULT_TIMEOUT
-            if not sched.watching:
-                sched.watch_deadlines()
-            sched.waiting[call] = None
-        elif timeout is None:
-            call.deadline = None
+            limit = DEFAULT_TIMEOUT
+            call.deadline = now + limit
         else:
-            sched.set_deadline(call, timeout)
+            limit = sched.set_deadline(call, timeout, now)
+            if limit == 0:
+                direct = 0  # it is late already
         caller = current.get()
-        if caller is not None and not sched.inherit(call, caller):
-            return call
+        if caller is not None:
+            if caller.phase >= EXITING:
+                direct = 0  # what is cancelled is to wait somewhere
+                if not sched.may_call(call, caller):
+                    return call
+            call.caller = caller
+            if caller.call_in_hand is not None:
+                limit = sched.inherit(call, caller, limit, now)
+                if limit == 0:
+                    direct = 0
         if self.head is IDLE:
+            if direct and sched.direct_turn(self, call, now):
+                if not call.done():
+                    sched.watch_late(call, limit)
+                return call
             self.head = call
             sched.ready.append(self)
             if not sched.awake:
                 sched.wake()
         else:
             self.enqueue_call(call)
+        sched.watch(call, limit)
         return call
 
     def load(self, call: Call[Any]) -> None:

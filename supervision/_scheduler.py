@@ -19,7 +19,7 @@ from supervision import errors, events
 from supervision._cell import Cell
 from supervision._ladder import Ladder
 from supervision._marks import DEAD, EXITING, answering, current
-from supervision._turns import run_turns
+from supervision._turns import answer_at_once, run_turns
 from supervision._worker import Worker
 from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.clock import Clock, machine_time, seconds
@@ -41,6 +41,9 @@ SLICE = 0.002
 TURNS = 16
 #: How many times it looks at the time at the most before it lets the loop go on.
 ROUNDS = 64
+#: How many direct turns there are in one pass of the loop at the most, and for how many seconds.
+DIRECT = 64
+DIRECT_SLICE = 0.001
 #: For how many drains a coroutine is remembered.
 LATELY = 100
 #: How many idle workers are kept.
@@ -76,13 +79,16 @@ class Scheduler:
     """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
 
     __slots__ = (
+        "_direct_until",
         "_drain_next",
         "_idle",
         "_killed",
+        "_next_pass",
         "_soon",
         "_thread",
         "_turns",
         "_whole_budget",
+        "_whole_direct",
         "_workers",
         "awake",
         "base",
@@ -91,6 +97,7 @@ class Scheduler:
         "coming",
         "dead_letters",
         "deaths",
+        "direct",
         "events",
         "fenced",
         "handed_over",
@@ -116,6 +123,8 @@ class Scheduler:
         base: Context,
         stream: EventStream,
         queue: RunQueue,
+        *,
+        direct: bool,
     ) -> None:
         self.runtime = runtime
         self.loop = loop
@@ -131,6 +140,10 @@ class Scheduler:
         #: How many turns until the next look at the time: few at first, and after handlers that were slow.
         self._turns = 1
         self.pause: Callable[[], bool] | None = getattr(queue, "pause", None)
+        self._whole_direct = DIRECT if direct else 0
+        #: How many direct turns there may still be in this pass of the loop.
+        self.direct = self._whole_direct
+        self._direct_until = 0.0
         #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
         self.prelude: Callable[[Cell], Prelude | None] | None = None
         self.handed_over: deque[Cell] = deque()
@@ -142,6 +155,7 @@ class Scheduler:
         self._soon = loop.call_soon
         self._thread = get_ident()
         self._drain_next = self._drain_in_callback
+        self._next_pass = self._renew_direct
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         #: Calls with the default time-out, in the order of their deadlines.
@@ -181,9 +195,43 @@ class Scheduler:
                 return
         self._workers.add(Worker(self))
 
+    def direct_turn(self, cell: Cell, call: Call[Any], now: float) -> bool:
+        """Let an idle actor handle a call at once, within the code that makes the call; False if that may not be.
+
+        It may be a number of times, and for a millisecond, in one pass of the loop, so that others have their turns;
+        not within another direct turn, and not in the middle of the kernel's own work.
+        """
+        left = self.direct
+        if left == self._whole_direct:
+            self._direct_until = now + DIRECT_SLICE
+            self._soon(self._next_pass)
+        elif now > self._direct_until:
+            return False
+        if self.events.telling or get_ident() != self._thread:
+            return False
+        self.direct = 0
+        context = cell.context
+        if context is None:
+            context = cell.context_of()
+        try:
+            waits = context.run(answer_at_once, cell, call)
+        except Exception as error:
+            self.broken(cell, error)
+        else:
+            if waits:
+                self.handed_over.append(cell)
+                self.prefer_worker = LATELY
+        self.direct = left - 1
+        if not self.awake and (self.ready or self.handed_over):
+            self.wake()
+        return True
+
+    def _renew_direct(self) -> None:
+        self.direct = self._whole_direct
+
     def _drain_in_callback(self) -> None:
         ready = self.ready
-        if len(ready) == 1 and not self.handed_over:
+        if len(ready) == 1 and not self.handed_over and self.pause is None:
             # A lone message, such as a call from outside: the short way.
             lone = ready.popleft()
             context = lone.context
@@ -331,6 +379,7 @@ class Scheduler:
         if tasks:
             await asyncio.wait(tasks, timeout=self.runtime.kill_grace)
         self.timers.close()
+        self.watching = False
 
     # -- calls -----------------------------------------------------------------------------------------------
 
@@ -363,10 +412,11 @@ class Scheduler:
         self.waiting.pop(call, None)
         call.cancel()
 
-    def watch_deadlines(self) -> None:
+    def _watch_deadlines(self, first: Call[Any]) -> None:
         """See to it that calls with the default time-out do time out."""
+        assert first.deadline is not None
         self.watching = True
-        self.timers.after(DEFAULT_TIMEOUT, self._expire)
+        self.timers.after(first.deadline - self.now(), self._expire)
 
     def _expire(self) -> None:
         self.watching = False
@@ -387,23 +437,36 @@ class Scheduler:
             late = max(0.0, lag)
             call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
 
-    def set_deadline(self, call: Call[Any], timeout: float | None) -> None:
-        """Let a call time out after its own number of seconds; None never."""
-        call.deadline = None
-        if timeout is None:
-            return
-        limit = seconds("timeout", timeout)
-        deadline = call.deadline = self.now() + limit
-        timer = self.timers.after(limit, lambda: self._time_out(call, limit, self.now() - deadline))
-        call.add_done_callback(lambda _: timer.cancel())
+    def set_out(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
+        """Give a call its deadline and its caller, and watch it. False if its caller may not call, being dead."""
+        now = self.now()
+        limit = self.set_deadline(call, timeout, now)
+        if caller is not None:
+            if not self.may_call(call, caller):
+                return False
+            call.caller = caller
+            limit = self.inherit(call, caller, limit, now)
+        self.watch(call, limit)
+        return True
 
-    def inherit(self, call: Call[Any], caller: Cell) -> bool:
-        """Let a call made on behalf of another one end with it. False if the caller may not call, being dead."""
+    def set_deadline(self, call: Call[Any], timeout: float | None, now: float) -> float | None:
+        """Say when a call times out; return the seconds until then, None for never."""
+        if timeout is None:
+            call.deadline = None
+            return None
+        limit = seconds("timeout", timeout)
+        call.deadline = now + limit
+        return limit
+
+    def may_call(self, call: Call[Any], caller: Cell) -> bool:
+        """Whether an actor may call. One that has been killed may not: its call fails."""
         if caller.phase == DEAD:
-            self.waiting.pop(call, None)
             call.set_exception(errors.Fenced(call.target, call.message))
             return False
-        call.caller = caller
+        return True
+
+    def inherit(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
+        """Let a call made on behalf of another one end with it; return the seconds that it has."""
         reason = caller.call_in_hand
         if (
             reason is None
@@ -411,10 +474,35 @@ class Scheduler:
             or (call.deadline is not None and call.deadline <= reason.deadline)
             or not (caller.running or answering.get() is reason)  # what it does besides has time of its own
         ):
-            return True
-        self.waiting.pop(call, None)
-        self.set_deadline(call, max(0.0, reason.deadline - self.now()))
-        return True
+            return limit
+        limit = max(0.0, reason.deadline - now)
+        call.deadline = now + limit
+        return limit
+
+    def watch(self, call: Call[Any], limit: float | None) -> None:
+        """Let a call time out at its deadline, ``limit`` seconds after it was made; None never."""
+        if limit is None:
+            return
+        if limit != DEFAULT_TIMEOUT:
+            self._watch_alone(call, limit)
+            return
+        if not self.watching:
+            self._watch_deadlines(call)
+        self.waiting[call] = None
+
+    def watch_late(self, call: Call[Any], limit: float | None) -> None:
+        """Do that when time has passed since: calls with later deadlines may be watched already."""
+        last = next(reversed(self.waiting), None)
+        if limit is not None and last is not None and last.deadline > call.deadline:  # type: ignore[operator]
+            self._watch_alone(call, limit)
+        else:
+            self.watch(call, limit)
+
+    def _watch_alone(self, call: Call[Any], limit: float) -> None:
+        deadline = call.deadline
+        assert deadline is not None
+        timer = self.timers.after(deadline - self.now(), lambda: self._time_out(call, limit, self.now() - deadline))
+        call.add_done_callback(lambda _: timer.cancel())
 
     def unanswerable(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
         """Return a call that has failed already, as nobody holds the name."""
@@ -432,9 +520,7 @@ class Scheduler:
         call.message = request
         call.target = last
         call.again = name
-        self.set_deadline(call, timeout)
-        caller = current.get()
-        if caller is None or self.inherit(call, caller):
+        if self.set_out(call, timeout, current.get()):
             last.load(call)
             self.runtime.vacancies.keep(call)
         return call

@@ -28,12 +28,13 @@ def start(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseE
         cell.actor = actor
         cell.phase = RUNNING
         cell.born = cell.sched.now()
-        cell.head = IDLE
         if listening:
             cell.emit(events.Started, name=cell.name)
-        if cell.box:  # what its predecessor has left
-            cell.head = cell.box.popleft()
-            cell.sched.enqueue(cell)
+        if cell.phase == RUNNING:
+            cell.head = IDLE
+            if cell.box:  # what its predecessor has left, say
+                cell.head = cell.box.popleft()
+                cell.sched.enqueue(cell)
         return None
     return cell.context_of().run(construct, cell, args, kwargs)
 

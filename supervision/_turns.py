@@ -142,6 +142,42 @@ def run_turns(cell: Cell, in_task: bool) -> bool | None:  # noqa: C901 - the inn
             return None
 
 
+def answer_at_once(cell: Cell, call: Call[Any]) -> bool:
+    """Handle a call that has just been made to an idle actor, in its own context: the short way of `run_turns`.
+
+    Returns True if the handler is a coroutine that a task has to run. What else the actor has to do then waits for its
+    next turn.
+    """
+    message = call.message
+    handler = cell.table.get(type(message))
+    if handler is None or cell.idle is not None:
+        cell.head = call
+        return bool(run_turns(cell, False))
+    cell.running = True
+    cell.call_in_hand = cell.head = call
+    call._begun = True
+    try:
+        result = handler(cell.actor, message)
+    except BaseException as error:
+        failed(cell, error)
+    else:
+        kind = type(result)
+        if kind is CoroutineType:
+            return put_aside(cell, result)
+        if cell.after is not None or cell.call_in_hand is None:
+            returned(cell, result)
+        elif kind not in PLAIN and awaitable(result):
+            return wait_for_answer(cell, result, False)
+        else:
+            cell.call_in_hand = None
+            call.set_result(result)  # nobody has the call yet who could have ended it
+    if cell.after is None and cell.box is None:
+        cell.running = False
+        cell.head = IDLE
+        return False
+    return end_turn(cell, False)
+
+
 def resume(cell: Cell, error: BaseException | None) -> bool:
     """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
     starting = cell.phase == STARTING
@@ -153,18 +189,23 @@ def resume(cell: Cell, error: BaseException | None) -> bool:
 
 def settle_body(cell: Cell) -> bool:
     """After the end of a coroutine: do what it asked for, and go on. Returns True if the actor waits again."""
-    if cell.phase == DEAD:
-        return False
+    return cell.phase != DEAD and end_turn(cell, True)
+
+
+def end_turn(cell: Cell, in_task: bool) -> bool:
+    """Do what a handler asked for; the actor's next message waits for its next turn. Returns True if it waits again."""
     if cell.after is not None:
-        following = settle(cell, True)
+        following = settle(cell, in_task)
         if following is SUSPENDED:
             return True
         if following is GONE:
             return False
         if following is not None:
+            cell.running = False
             cell.head = following
             cell.sched.enqueue(cell)
             return False
+    cell.running = False
     go_on(cell)
     return False
 

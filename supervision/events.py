@@ -314,6 +314,8 @@ class EventStream:
         self.wanted = _Wanted()
         #: Whether anybody listens to anything.
         self.listening = False
+        #: Whether listeners are being told: then the kernel is in the middle of something.
+        self.telling = False
 
     def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
         """Call ``listener`` with each event from now on, synchronously. It must not block and not wait.
@@ -339,7 +341,15 @@ class EventStream:
         self.listening = bool(subscriptions)
 
     def emit(self, event_class: type[Event], **fields: Any) -> None:
-        """Build an event and tell it to all who want it."""
+        """Build an event and tell it to all who want it. Call it in the loop's thread."""
+        outer, self.telling = self.telling, True
+        try:
+            self.emit_from_thread(event_class, **fields)
+        finally:
+            self.telling = outer
+
+    def emit_from_thread(self, event_class: type[Event], **fields: Any) -> None:
+        """Build an event and tell it, in whatever thread."""
         wanting = self.wanted[event_class]
         if not wanting:
             return

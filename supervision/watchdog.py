@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 from supervision import events
 from supervision._cell import Cell
 from supervision._start import start
-from supervision._turns import resume, run_turns
+from supervision._turns import answer_at_once, resume, run_turns
 from supervision.clock import machine_time
 
 if TYPE_CHECKING:
     from supervision.runtime import Runtime
 
-_CODES = (run_turns.__code__, resume.__code__, start.__code__)
+_CODES = (run_turns.__code__, answer_at_once.__code__, resume.__code__, start.__code__)
 
 
 #: While the loop stands still it is reported again after twice the time, up to so many seconds between two reports.
@@ -88,7 +88,7 @@ class Watchdog:
 
     def _report(self, seconds: float, again: bool) -> None:
         what = _describe(sys._current_frames().get(self._loop_thread))
-        self._runtime.events.emit(events.LoopBlocked, seconds=seconds, again=again, **what)
+        self._runtime.events.emit_from_thread(events.LoopBlocked, seconds=seconds, again=again, **what)
 
 
 def _describe(frame: FrameType | None) -> dict[str, object]:

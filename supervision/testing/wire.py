@@ -137,9 +137,7 @@ class _OnWire(Cell):
         call: Call[R] = Call(loop=self.sched.loop)
         call.message = request
         call.target = self
-        self.sched.set_deadline(call, timeout)
-        caller = current.get()
-        if caller is None or self.sched.inherit(call, caller):
+        if self.sched.set_out(call, timeout, current.get()):
             wires(self)[self].carry(request, lambda: self.take_call(call))
         return call
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
@@ -84,7 +85,7 @@ class Worker(Actor):
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
     """A runtime with all coordinators, supervised; its messages carry nothing, or something."""
     carrier = CarryAlways() if request.param == "carrying" else None
-    async with Runtime(watchdog=None, reports=False, carrier=carrier) as runtime:
+    async with Runtime(watchdog=None, reports=False, carrier=carrier, run_queue=deque()) as runtime:
         children = [ChildSpec(kind.__name__.lower(), kind, name=kind.__name__.lower()) for kind in KINDS]
         await runtime.spawn(Supervisor, children, max_restarts=10_000)
         yield runtime
@@ -410,7 +411,7 @@ class Absent:
 @pytest.fixture
 async def bare() -> AsyncIterator[Runtime]:
     """A runtime with all coordinators, which nobody restarts."""
-    async with Runtime(watchdog=None, reports=False) as runtime:
+    async with Runtime(watchdog=None, reports=False, run_queue=deque()) as runtime:
         for kind in KINDS:
             await runtime.spawn(kind)
         yield runtime

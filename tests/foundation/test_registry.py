@@ -33,6 +33,7 @@ from supervision import (
     StartError,
     Supervisor,
 )
+from supervision._marks import WAKE
 from supervision.errors import BadName, BadOption
 from supervision.testing import barrier, settled
 
@@ -99,6 +100,11 @@ def registry(runtime: Runtime) -> Ref:
     return ref
 
 
+def keep_busy(runtime: Runtime) -> None:
+    """Let the registry have something to do, so that the next write waits."""
+    registry(runtime).cast(WAKE)
+
+
 async def crash(runtime: Runtime) -> None:
     """Kill the registry's actor, and wait until there is another one."""
     old = registry(runtime)
@@ -143,6 +149,7 @@ async def test_writes_take_effect_in_the_order_of_sending(directory: Directory, 
 async def test_readers_do_not_use_the_mailbox(runtime: Runtime, directory: Directory, idle: Ref) -> None:
     """While a write waits in the mailbox, reads answer from the last snapshot, and the mailbox does not grow."""
     await directory.register("a", idle)
+    keep_busy(runtime)
     writing = directory.register("b", idle)
     assert directory.lookup("a") is not None
     assert directory.lookup("b") is None
@@ -360,6 +367,7 @@ async def test_s257_the_place_of_the_dead_is_free_at_once(runtime: Runtime, dire
     """Another actor can have the key before the registry has heard of the holder's death, and keeps it afterwards."""
     other = await runtime.spawn(Idle)
     await directory.register("a", idle, {"capabilities": ("x",)})
+    keep_busy(runtime)
     registering = directory.register("a", other, {"capabilities": ("y",)})
     idle.kill()
     await registering
@@ -369,8 +377,9 @@ async def test_s257_the_place_of_the_dead_is_free_at_once(runtime: Runtime, dire
     assert list(directory.root.tables.by_ref) == [other]
 
 
-async def test_a_dead_actor_is_not_registered(directory: Directory, idle: Ref) -> None:
+async def test_a_dead_actor_is_not_registered(runtime: Runtime, directory: Directory, idle: Ref) -> None:
     """Who has ended cannot be registered, also if it ended while the request was on its way."""
+    keep_busy(runtime)
     registering = directory.register("a", idle)
     idle.kill()
     for call in (registering, directory.register("a", idle)):
@@ -455,6 +464,7 @@ async def test_a_write_meets_no_registry(runtime: Runtime, directory: Directory,
     """A write that was waiting when the registry was killed fails with ActorExited, one sent later with NoProcess;
     neither
     has happened."""
+    keep_busy(runtime)
     waiting = directory.register("a", idle)
     registry(runtime).kill()
     late = directory.register("b", idle)

@@ -3,6 +3,7 @@ model."""
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -257,7 +258,8 @@ def test_histories_of_writers_readers_deaths_and_crashes(orders: list[tuple[Any,
     whole."""
 
     async def main() -> None:
-        async with Runtime(watchdog=None, reports=False, seed=1) as runtime:
+        # Calls wait their turn, so that deaths and crashes come in between.
+        async with Runtime(watchdog=None, reports=False, seed=1, run_queue=deque()) as runtime:
             directory = Watched(runtime.name("registry"))
             runtime.shared[(Directory, "registry")] = directory
             indexes = {"capabilities": "hash", "load": "ordered"}

@@ -38,7 +38,7 @@ from supervision import (
 from supervision import events as ev
 from supervision._cell import Cell
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of
+from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, nothing
 
 
 class Small(Puppet):
@@ -181,6 +181,7 @@ async def test_an_answer_that_the_handler_itself_has_made_unwanted_is_a_late_rep
         calls[0].cancel()
         return "too late"
 
+    ref.cast(Do(nothing))  # for the call to wait its turn
     calls.append(ref.call(Ask(cancel)))
     await settled(runtime)
     assert runtime.statistics().dead_letters == {"late_reply": 1}

@@ -179,6 +179,7 @@ async def test_S180_a_stop_without_reply(runtime: Runtime) -> None:
     assert error.reason == Abnormal("r")
     assert error.request is call.message
     assert log == [("terminate", Abnormal("r"))]
+    await settled(runtime)
     assert seen == [(False, Abnormal("r"), ActorExited)]
 
 

@@ -20,7 +20,7 @@ from supervision import (
     handle,
 )
 from supervision.groups import GroupJoined, GroupLeft, Groups, Join
-from supervision.testing import barrier
+from supervision.testing import barrier, settled
 from tests.supervision.probes import Note, Puppet, do, error_of
 
 
@@ -163,6 +163,7 @@ async def test_S302_a_watcher_that_is_a_member_ends_and_leaves_nothing_behind(ru
     await do(watcher, lambda actor: groups.monitor_scope(scope))
     await do(other, lambda actor: groups.monitor(scope, "g"))
     await groups.join(scope, "g", watcher)
+    await settled(runtime)
     watcher.kill()
     assert await heard(other, scope) == [("joined", "g", (watcher,)), ("left", "g", (watcher,))]
     assert runtime.statistics().dead_letters == {}
