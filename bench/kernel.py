@@ -214,7 +214,7 @@ async def tell_one() -> Figure:
 
             return n / await timed(work)
 
-    return await compare(ours, raw_deque, unit="messages/s", reach=0.30)
+    return await compare(ours, raw_deque, unit="messages/s", reach=0.36)
 
 
 async def fan(kind: type[Actor], rounds: int = 200) -> float:
@@ -236,12 +236,12 @@ async def fan(kind: type[Actor], rounds: int = 200) -> float:
 
 async def tell_fan() -> Figure:
     """One message each to 1000 actors with plain handlers."""
-    return await compare(lambda: fan(Sink), raw_deques, unit="messages/s", reach=0.20)
+    return await compare(lambda: fan(Sink), raw_deques, unit="messages/s", reach=0.28)
 
 
 async def tell_fan_async() -> Figure:
     """One message each to 1000 actors with ``async def`` handlers that do not wait."""
-    return await compare(lambda: fan(AsyncSink), raw_deques, unit="messages/s", reach=0.12)
+    return await compare(lambda: fan(AsyncSink), raw_deques, unit="messages/s", reach=0.16)
 
 
 async def raw_future(n: int = 30_000) -> float:
@@ -278,7 +278,7 @@ async def ask_seq() -> Figure:
                 latencies.append(perf_counter() - began)
             return rate
 
-    figure = await compare(ours, raw_future, unit="calls/s", reach=0.5)
+    figure = await compare(ours, raw_future, unit="calls/s", reach=1.6)
     return with_latency(figure, latencies)
 
 
@@ -302,7 +302,7 @@ async def ask_pair() -> Figure:
 
             return n / await timed(work)
 
-    return await compare(ours, raw_future, unit="calls/s", reach=0.4)
+    return await compare(ours, raw_future, unit="calls/s", reach=1.5)
 
 
 async def ring() -> Figure:
@@ -346,7 +346,7 @@ async def ring() -> Figure:
 
             return hops / await timed(work)
 
-    return await compare(ours, raw, unit="hops/s", reach=0.4)
+    return await compare(ours, raw, unit="hops/s", reach=1.8)
 
 
 SPAWNS = 100_000
@@ -420,7 +420,7 @@ async def spawn_supervised() -> Figure:
 
             return SPAWNS / await timed(work, collect=collect)
 
-    return await both_ways(ours, 1.0)
+    return await both_ways(ours, 2.5)
 
 
 async def memory_idle() -> Figure:
@@ -510,7 +510,7 @@ async def restart() -> Figure:
 
             return await timed(work) / n
 
-    figure = await compare(ours, raw, unit="s/restart", reach=4.0, better="lower")
+    figure = await compare(ours, raw, unit="s/restart", reach=1.8, better="lower")
     more = {
         "median_s": percentile(latencies, 0.5),
         "p99_s": percentile(latencies, 0.99),
