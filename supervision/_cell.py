@@ -266,6 +266,8 @@ class Cell(Linked):
             if direct and sched.direct_turn(self, call, now):
                 if not call.done():
                     sched.watch_late(call, limit)
+                elif not self.alive:
+                    return sched.told_later(call)
                 return call
             self.head = call
             sched.ready.append(self)

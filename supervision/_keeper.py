@@ -26,6 +26,7 @@ from supervision.administration import (
     SupervisorStatistics,
 )
 from supervision.budget import BudgetState, RestartBudget
+from supervision.call import Call
 from supervision.childspec import START, AutoShutdown, ChildSpec, check_significant
 from supervision.errors import (
     AlreadyRegistered,
@@ -122,7 +123,7 @@ class ChildKeeper(Actor):
         named = {"name": spec.name, "parent": self._cell, "label": spec.id}
         cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
         if cell.starting is not None:
-            return self._start_slowly(spec, cell)
+            return self._start_slowly(spec, cell, cell.starting)
         self.tell_started(spec, cell)
         return cell
 
@@ -138,8 +139,9 @@ class ChildKeeper(Actor):
         except StartIgnored:
             return None, None
 
-    async def _start_slowly(self, spec: ChildSpec, cell: Cell) -> tuple[Cell | None, Any]:
-        await self.runtime.complete(cell, spec.start_timeout)
+    async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
+        # It may be over before the supervisor comes to this.
+        await self.runtime.complete(cell, spec.start_timeout, starting)
         self.tell_started(spec, cell)
         return cell, None
 

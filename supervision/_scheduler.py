@@ -12,7 +12,7 @@ from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
 from threading import get_ident
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
 
 from supervision import errors, events
@@ -25,6 +25,8 @@ from supervision.call import DEFAULT_TIMEOUT, Call
 from supervision.clock import Clock, machine_time, seconds
 from supervision.reasons import crashed
 from supervision.timers import TimerQueue
+
+R = TypeVar("R")
 
 if TYPE_CHECKING:
     from supervision.events import EventStream
@@ -225,6 +227,25 @@ class Scheduler:
         if not self.awake and (self.ready or self.handed_over):
             self.wake()
         return True
+
+    def told_later(self, call: Call[R]) -> Call[R]:
+        """Return a call like one whose target has ended in a direct turn, to be told when its supervisor has heard."""
+        later: Call[R] = Call(loop=self.loop)
+        for slot in call.__slots__:
+            if hasattr(call, slot):
+                setattr(later, slot, getattr(call, slot))
+
+        def tell() -> None:
+            error = call.exception()
+            if later.done():
+                return
+            if error is None:
+                later.set_result(call.result())
+            else:
+                later.set_exception(error)
+
+        self._soon(tell)
+        return later
 
     def _renew_direct(self) -> None:
         self.direct = self._whole_direct

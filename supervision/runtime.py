@@ -401,10 +401,13 @@ class Runtime:
         assert reason is not None
         return start_error(cell, reason, cell.ignored, error)
 
-    async def complete(self, cell: Cell, timeout: float | None) -> Cell:
-        """Wait until a start that `begin` began is done, for so many seconds at the most."""
+    async def complete(self, cell: Cell, timeout: float | None, starting: Call[None] | None = None) -> Cell:
+        """Wait until a start that `begin` began is done, for so many seconds at the most.
+
+        ``starting`` is what the cell had when it was begun, for those that do not come here at once.
+        """
         limit = None if timeout is None else seconds("timeout", timeout)
-        starting: Call[None] | None = cell.starting
+        starting = starting or cell.starting
         if starting is None:
             return cell
         timer = self.scheduler.timers.after(limit, lambda: cell.start_timed_out(limit)) if limit is not None else None

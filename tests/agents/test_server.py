@@ -84,6 +84,7 @@ async def test_a_call_tells_what_came_of_it(runtime: Runtime) -> None:
     first = counter.call(counter.signal("counter.add", {"amount": 2}))
     counter.cast(counter.signal("counter.add", {"amount": 100}))
     assert await first == Reply(Agent(id="c1", type="counter", state=Counting(3), version=1))
+    await settled(runtime)
     assert counter.state.count == 103
 
 

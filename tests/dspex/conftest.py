@@ -21,7 +21,6 @@ from dspex.supervisor import agents_supervisor
 from supervision import Runtime, Supervisor
 from tests.dspex.fake_llama import FakeLlama
 
-
 # Its cache on the disk opens a connection in each thread, and leaves it to the end of the thread to close it.
 dspy.configure_cache(enable_disk_cache=False)
 

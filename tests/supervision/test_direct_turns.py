@@ -19,13 +19,17 @@ from supervision import (
     ActorExited,
     CallCycle,
     CallTimeout,
+    ChildSpec,
+    DynamicSupervisor,
     Message,
     Ref,
     Request,
     Runtime,
     StartError,
+    Supervisor,
     current_actor,
     handle,
+    start_child,
     system,
 )
 from supervision import events as ev
@@ -124,17 +128,47 @@ async def test_a_handler_that_stops_stashes_defers_or_continues_does_what_it_doe
     assert await deferred == "put off"
     assert await ref.call(Ask(lambda actor: nothing(actor.continue_with(Note("on"))))) is None
     assert "on" in await do(ref, lambda actor: list(actor.log))
-    failed = ref.call(Ask(lambda actor: actor.stop("enough")))
-    assert failed.done()
-    assert await failed is None
+    assert await ref.call(Ask(lambda actor: actor.stop("enough"))) is None
     assert ref.reason == Abnormal("enough")
 
 
-async def test_a_crash_is_told_to_the_caller_at_once(runtime: Runtime) -> None:
+async def test_a_crash_is_told_when_the_supervisor_has_heard_of_it(runtime: Runtime) -> None:
+    """So a caller that asks again by name finds the next incarnation."""
+    await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a")])
+    name = runtime.name("a")
+    call = name.call(Ask(lambda actor: 1 // 0))
+    error = await error_of(call)
+    assert isinstance(error, ActorExited)
+    assert error.begun
+    assert call.begun
+    assert await name.call(Ask(text)) == "answer"
+
+
+async def test_an_end_that_nobody_waits_for_any_more_is_told_to_nobody(runtime: Runtime) -> None:
     ref = await runtime.spawn(Puppet)
     call = ref.call(Ask(lambda actor: 1 // 0))
-    assert isinstance(await error_of(call), ActorExited)
-    assert not ref.alive
+    call.cancel()
+    await settled(runtime)
+    assert call.cancelled()
+    assert runtime.statistics().dead_letters == {}
+
+
+class FailsToStart(Actor):
+    """Its start fails when it has begun to wait."""
+
+    async def init(self) -> None:
+        """Fail, without waiting for anything."""
+        raise LookupError("no luck")
+
+
+@pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
+async def test_a_child_that_fails_before_its_supervisor_waits_for_it_has_failed(
+    runtime: Runtime, kind: type[Actor]
+) -> None:
+    supervisor = await (runtime.spawn(Supervisor, []) if kind is Supervisor else runtime.spawn(DynamicSupervisor))
+    error = await error_of(start_child(supervisor, ChildSpec("a", FailsToStart)))
+    assert isinstance(error, StartError)
+    assert "no luck" in str(error)
 
 
 async def test_a_handler_that_kills_its_own_actor_leaves_nothing_behind(runtime: Runtime) -> None:
