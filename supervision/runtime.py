@@ -184,6 +184,9 @@ class Runtime:
         base = contextvars.copy_context()
         base.run(current.set, None)
         self._scheduler = Scheduler(self, loop, clock, base, stream, queue)
+        hosted = getattr(loop, "runtimes", None)  # a loop for tests wants to name who waits on it
+        if hosted is not None:
+            hosted.add(self)
         if self._reports:
             self._log = Reports(after=self._scheduler.timers.after)
             stream.subscribe(self._log, *REPORTS)

@@ -2,7 +2,8 @@
 
 An open socket is no work. A server that listens, and a connection on which nobody reads, are waited for by nobody. A
 connection whose other end is in the same loop is waited for while what was sent is under way. Of a connection that
-belongs to a protocol of which it is not known whether it reads, so long as it was used lately.
+belongs to a protocol of which it is not known whether it reads: so long as something was asked on it lately. What was
+answered last, and what a server keeps open for its next request, is idle.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 
 #: Real seconds that what was sent takes to the other end of a connection inside this process, at most.
 UNDER_WAY = 0.05
-#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that is silent.
+#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that brings no answer.
 SILENT = 5.0
 #: Where Linux notes how long ago data was last sent and received, in milliseconds (struct tcp_info).
 _LAST_SENT, _LAST_RECEIVED = 44, 52
@@ -28,24 +29,29 @@ _LAST_SENT, _LAST_RECEIVED = 44, 52
 def awaited(keys: Iterable[selectors.SelectorKey]) -> list[int]:
     """Return the numbers of the files that somebody waits for."""
     keys = list(keys)
-    ends = _ends(keys)
-    return [key.fd for key in keys if _is_awaited(key, ends)]
+    ends, servers = _ends(keys)
+    return [key.fd for key in keys if _is_awaited(key, ends, servers)]
 
 
-def _is_awaited(key: selectors.SelectorKey, ends: set[Any]) -> bool:
+def _is_awaited(key: selectors.SelectorKey, ends: set[Any], servers: set[Any]) -> bool:
     reader, writer = key.data
     if writer is not None or not _is_socket(key.fd):
         return True
     with _socket(key.fd) as one:
         if _listens(one):
             return False
-        silent = _silent_for(one)
-        if silent is None:
+        times = _silent_for(one)
+        if times is None:
             return True
+        sent, received = times
         if _peer(one) in ends:
-            return silent < UNDER_WAY
+            return min(times) < UNDER_WAY
+        served = _port(one) in servers
     reads = _reads(reader._callback)
-    return silent < SILENT if reads is None else reads
+    if reads is not None:
+        return reads
+    asked = sent < received and not served
+    return min(times) < (SILENT if asked else UNDER_WAY)
 
 
 def _is_socket(fd: int) -> bool:
@@ -66,25 +72,33 @@ def _listens(one: socket.socket) -> bool:
     return bool(one.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
 
 
-def _silent_for(one: socket.socket) -> float | None:
-    """Return for how many seconds nothing was sent or received; None if that is not known."""
+def _silent_for(one: socket.socket) -> tuple[float, float] | None:
+    """Return how many seconds ago something was sent, and received; None if that is not known."""
     try:
         info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED + 4)
     except (AttributeError, OSError):  # not on Linux; not TCP
         return None
     sent: int = struct.unpack_from("I", info, _LAST_SENT)[0]
     received: int = struct.unpack_from("I", info, _LAST_RECEIVED)[0]
-    return min(sent, received) / 1000.0
+    return sent / 1000.0, received / 1000.0
 
 
-def _ends(keys: Iterable[selectors.SelectorKey]) -> set[Any]:
-    """Return the addresses of the ends that are here."""
-    ends = set()
+def _ends(keys: Iterable[selectors.SelectorKey]) -> tuple[set[Any], set[Any]]:
+    """Return the addresses of the ends that are here, and the ports on which somebody listens."""
+    ends, servers = set(), set()
     for key in keys:
         if _is_socket(key.fd):
             with _socket(key.fd) as one:
                 ends.add(one.getsockname())
-    return ends
+                if _listens(one):
+                    servers.add(_port(one))
+    return ends, servers
+
+
+def _port(one: socket.socket) -> Any:
+    """Return the port of this end, or what stands for it."""
+    address = one.getsockname()
+    return address[1] if isinstance(address, tuple) else address
 
 
 def _peer(one: socket.socket) -> Any:

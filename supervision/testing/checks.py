@@ -204,10 +204,12 @@ class StopOrder(Check):
     """A supervisor that ends stops its children in the reverse of their order; a dynamic one, all at once.
 
     A child that is restarted keeps its place. One that was started again by an order may have another one, and is left
-    out.
+    out; so is a supervisor that was there before: in which order its children were started was not seen.
     """
 
     def __init__(self) -> None:
+        #: The supervisors that were seen from their beginning, and live.
+        self._seen: set[Ref] = set()
         #: The ids of each supervisor's children, in order.
         self._order: dict[Ref, dict[object, None]] = {}
         self._alive: dict[tuple[Ref, object], Ref] = {}
@@ -217,15 +219,18 @@ class StopOrder(Check):
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at starts, and at orders to end."""
-        if isinstance(event, events.ChildStarted) and event.child is not None:
-            self._started(event.ref, _key(event.id), event.child)
+        if isinstance(event, events.StartAttempt):
+            self._seen.add(event.ref)
+        elif isinstance(event, events.ChildStarted) and event.child is not None:
+            if event.ref in self._seen:
+                self._started(event.ref, _key(event.id), event.child)
         elif isinstance(event, events.Restarted):
             self._unsure.discard((event.ref, _key(event.id)))
         elif isinstance(event, events.GaveUp):
             self._ending.add(event.ref)
         elif isinstance(event, events.StopRequested):
             yield from self._stopped(event)
-        elif isinstance(event, events.Exited):
+        elif isinstance(event, (events.Exited, events.StartFailed, events.StartIgnored)):
             self._gone(event.ref)
 
     def _started(self, above: Ref, id: object, child: Ref) -> None:
@@ -253,6 +258,7 @@ class StopOrder(Check):
         return (above, id) in self._alive and (above, id) not in self._unsure
 
     def _gone(self, ref: Ref) -> None:
+        self._seen.discard(ref)
         place = self._place.pop(ref, None)
         if place is not None and self._alive.get(place) is ref:
             del self._alive[place]

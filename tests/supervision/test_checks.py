@@ -140,11 +140,14 @@ async def test_children_that_are_stopped_in_the_wrong_order_are_found(runtime: R
     refs = {event.path: event.ref for event in log.of(ev.Started)}
     forged = Forged(top, top)
     spec: dict[str, Any] = {"restart": "permanent", "shutdown": 5.0, "type": "worker", "significant": False}
+    forged.add(ev.StartAttempt, top)
     for id in "bc":
         forged.add(ev.ChildStarted, top, id=id, child=refs[f"/top/{id}"], **spec)
     forged.add(ev.GaveUp, top, id="b", child=None, reason=KILLED, allowed=1, seconds=5.0)
     forged.add(ev.StopRequested, refs["/top/b"], reason=SHUTDOWN)
     assert forged.found(checks.StopOrder) == [f"{refs['/top/b']} was told to end before {refs['/top/c']}"]
+    del forged.events[0]  # if the start of the supervisor was not seen, nor was the order of its children
+    assert forged.found(checks.StopOrder) == []
 
 
 async def test_only_the_first_violations_are_kept_but_all_are_counted(forged: Forged) -> None:
