@@ -1,4 +1,4 @@
-"""Which failures are the same: of one kind, with one message but for its numbers; or, if they say nothing, of one line."""
+"""Which failures are the same: of one kind, with one message but for its numbers; of one line, if that is empty."""
 
 from __future__ import annotations
 

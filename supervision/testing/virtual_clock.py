@@ -7,6 +7,7 @@ connection works, whoever started it: then it passes as real time does.
 from __future__ import annotations
 
 import asyncio
+import math
 import selectors
 import threading
 from collections.abc import Callable, Coroutine
@@ -20,7 +21,7 @@ from weakref import WeakKeyDictionary, WeakSet
 from supervision._marks import current
 from supervision.errors import SupervisionError
 from supervision.logs import get_logger
-from supervision.testing._files_awaited import awaited
+from supervision.testing._files_awaited import awaited, sent
 from supervision.testing._threads_at_work import Known, at_work, may_tell, name_of, waits_for_others
 from supervision.testing._who_waits import of_task, who_waits
 
@@ -36,6 +37,9 @@ LOOK = 0.005
 #: Where virtual time begins, in seconds since the epoch.
 BEGAN = 1_767_225_600.0
 
+#: Seconds that are nothing, and those by which timers may be early, if time has only begun.
+MOMENT = 1e-6
+RESOLUTION = 1e-9
 #: Real seconds after which silence is taken for the end, where open connections could still bring something.
 SILENCE = 30.0
 
@@ -91,11 +95,12 @@ class _JumpingSelector(selectors.DefaultSelector):
         jumps = timeout is not None and timeout > 0 and not loop.awaits_the_world()
         ready = super().select(0)
         if ready or timeout == 0:
+            loop.hear(ready)
             return ready
         if not jumps:
             return self._wait(timeout)
         assert timeout is not None
-        loop.jump(timeout)
+        loop.jump_on(timeout)
         return []
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
@@ -113,6 +118,7 @@ class _JumpingSelector(selectors.DefaultSelector):
             passed = monotonic() - began
             if ready or jumps or (timeout is not None and passed >= timeout):
                 loop.jump(passed if ready or timeout is None else timeout)
+                loop.hear(ready)
                 return ready
             if passed >= PATIENCE and not warned:
                 warned = True
@@ -141,6 +147,8 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._done_in: dict[object, int] = {}
         #: By the number of a file: for whom it is watched.
         self._owners: dict[int, str] = {}
+        #: How much had been sent on connections when something was last heard there, by the numbers of the files.
+        self._heard: dict[int, int] = {}
         self._background = Known(at_work(()))
         # Who has made a loop for the main thread does not know others; one in another thread is often there for them.
         here = threading.current_thread() is threading.main_thread()
@@ -186,15 +194,31 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         """Return the virtual seconds until the next timer: 0 if something can run now, a moment if none is set."""
         if self.has_ready():
             return 0.0
-        due = self._timers()
-        return max(0.0, min(due) - self._virtual) if due else 0.001
+        due = min(self._timers(), default=self._virtual + 0.001)
+        left = max(0.0, due - self._virtual)
+        # After months a sum of two times may be rounded down: who slept that long would wake up before the timer.
+        return left if self._virtual + left >= due else left + math.ulp(due)
 
     def _timers(self) -> list[float]:
         return [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
 
+    def jump_on(self, seconds: float) -> None:
+        """Let time jump, for the next timer.
+
+        To it exactly: after months, the sum of two times may be too short by more than the loop takes for nothing.
+        """
+        there = self._virtual + seconds
+        due: float = self._scheduled[0].when()  # type: ignore[attr-defined]
+        self._move(max(self._virtual, due if due - there < MOMENT else there))
+
     def jump(self, seconds: float) -> None:
         """Let time pass."""
-        self._virtual += max(0.0, seconds)
+        self._move(self._virtual + max(0.0, seconds))
+
+    def _move(self, there: float) -> None:
+        self._virtual = there
+        # asyncio takes timers that are due within this; as numbers grow, the next larger one is further away than that.
+        self._clock_resolution = max(RESOLUTION, 2 * math.ulp(there))
 
     def awaits_the_world(self) -> bool:
         """Whether real input or output, a process, or a thread is awaited, so that time must not jump."""
@@ -241,7 +265,15 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         files = self._selector.get_map()  # type: ignore[attr-defined]
         if len(files) == len(self._own_files):
             return []
-        return awaited(key for fd, key in files.items() if fd not in self._own_files)
+        return awaited((key for fd, key in files.items() if fd not in self._own_files), self._heard)
+
+    def hear(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
+        """Something has come on files: what was asked there before is answered."""
+        for key, _ in ready:
+            if key.fd not in self._own_files:
+                number = sent(key.fd)
+                if number is not None:
+                    self._heard[key.fd] = number
 
     def run_in_executor(self, executor: Any, func: Callable[..., T], *args: Any) -> asyncio.Future[T]:  # type: ignore[override]
         """Run a function in a thread or a process; time does not jump until it is done."""
@@ -282,6 +314,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
         self._owners[_number(fd)] = _who()
+        self._heard.pop(_number(fd), None)  # it may be another connection, with the number of one that was closed
         return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
 
     def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
