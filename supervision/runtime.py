@@ -553,7 +553,8 @@ class Runtime:
     def _timer(self, to: Address, delay: float, period: float | None, message: Any) -> Timer:
         if not isinstance(to, Address) or to.runtime is not self:
             raise BadOption("to", to, "give the Ref, or the Name, of an actor of this runtime")
-        timer = self.scheduler.timers.after(delay, lambda: to.cast(message), period)
+        own = isinstance(to, Cell) and current.get() is to
+        timer = self.scheduler.timers.after(delay, lambda: _remind(to, message) if own else to.cast(message), period)
         if self.scheduler.fenced and self.scheduler.is_fenced():
             timer.cancel()
         elif isinstance(to, Cell):
@@ -622,3 +623,12 @@ class Runtime:
             processes=len(self.processes),
             leaked_threads=self.threads.leaked,
         )
+
+
+def _remind(cell: Address, message: Any) -> None:
+    """Send an actor what it has set a timer for: as its own message, wherever timers run."""
+    token = current.set(cell)  # type: ignore[arg-type]
+    try:
+        cell.cast(message)
+    finally:
+        current.reset(token)

@@ -54,6 +54,7 @@ from supervision.testing.plan import Step as Step
 from supervision.testing.report import Report as Report
 from supervision.testing.schedule import SeededQueue as SeededQueue
 from supervision.testing.shrink import shrink as shrink
+from supervision.testing.survival import NeverEnds as NeverEnds
 from supervision.testing.survival import NotSurvived as NotSurvived
 from supervision.testing.survival import survives as survives
 from supervision.testing.victims import Victims as Victims

@@ -8,8 +8,13 @@ from pathlib import Path
 from types import FrameType
 from typing import Any
 
-#: Where the code is that says nothing about where work waits: Python's own, and this.
-_NOT_SAID = (sysconfig.get_path("stdlib"), "<frozen", str(Path(__file__).with_name("interruption.py")))
+#: Where the code is that says nothing about where work waits: Python's own, what sleeps for others, and this.
+_NOT_SAID = (
+    sysconfig.get_path("stdlib"),
+    "<frozen",
+    str(Path(__file__).parents[1] / "runtime.py"),
+    str(Path(__file__).with_name("interruption.py")),
+)
 
 
 def line(work: Any) -> str:

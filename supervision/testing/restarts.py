@@ -65,7 +65,7 @@ class Restarts:
 
     def strikes(self, cell: Cell, fault: Fault) -> None:
         """A fault is about to strike an actor: note what comes of it later."""
-        if _at_start(fault):
+        if _at_start(fault) or _starts_and_ends(cell, fault):
             for keeper, id in _responsible(cell):
                 self._failing[keeper].add(id)
 
@@ -81,7 +81,7 @@ class Restarts:
             del self._failing[keeper]
 
     def _costs(self, cell: Cell, fault: Fault) -> Costs:
-        if _at_start(fault):
+        if _at_start(fault) or _starts_and_ends(cell, fault):
             return Costs(keeper for keeper, _ in _responsible(cell))
         reason = ends_with(fault, cell)
         if reason is None and isinstance(fault, Exit) and fault.reason != "normal":
@@ -131,6 +131,11 @@ def _at_start(fault: Fault) -> bool:
     if isinstance(fault, FailStart):
         return fault.how in ("raise", "refuse", "hang")
     return isinstance(fault, KillDuring) and fault.phase in ("init", "restart")
+
+
+def _starts_and_ends(cell: Cell, fault: Fault) -> bool:
+    """Whether a fault ends an actor that is still starting, so that its start fails."""
+    return cell.phase == STARTING and ends_with(fault, cell) is not None
 
 
 def _responsible(cell: Cell) -> Iterator[tuple[Cell, object]]:

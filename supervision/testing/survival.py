@@ -9,7 +9,8 @@ from typing import Any
 
 import msgspec
 
-from supervision.errors import BadOption
+from supervision.clock import seconds as seconds_of
+from supervision.errors import BadOption, SupervisionError
 from supervision.runtime import Runtime
 from supervision.testing.chaos import Chaos
 from supervision.testing.checks import Violation
@@ -41,6 +42,17 @@ class Failure(msgspec.Struct, frozen=True):
     plan: Plan
     error: Any
     tail: Sequence[str]
+
+
+class NeverEnds(SupervisionError, TimeoutError):
+    """The use of a service did not return within ``seconds`` after the last fault; ``waits`` says who waits."""
+
+    def __init__(self, seconds: float, waits: Sequence[str]) -> None:
+        self.seconds = seconds
+        self.waits = tuple(waits)
+        super().__init__(
+            f"use() has not returned {seconds:g} virtual seconds after the last fault (limit=...); " + "; ".join(waits)
+        )
 
 
 class NotSurvived(AssertionError):
@@ -75,6 +87,8 @@ def survives(
     victims: Victims | None = None,
     mode: Mode = "within_budget",
     plan: Plan | None = None,
+    limit: float | None = 3600.0,
+    tries: int = 500,
 ) -> list[Report]:
     """Test a service under faults: once for each seed, in a fresh runtime, on virtual time, in a seeded schedule.
 
@@ -88,15 +102,18 @@ def survives(
         victims: to whom.
         mode: whether supervisors may be brought to give up.
         plan: carried out instead of random ones.
+        limit: virtual seconds after the last fault in which ``use`` has to return; None for any time.
+        tries: with how many smaller plans a failure is looked for.
 
     Returns:
         A report for each seed.
 
     Raises:
-        NotSurvived: ``start`` or ``use`` raised, nothing went on any more (`Standstill`), a check found a violation, or
-            tasks of actors were left over. It has the smallest plan that fails in the same way.
+        NotSurvived: ``start`` or ``use`` raised, ``use`` did not return (`NeverEnds`), nothing went on any more
+            (`Standstill`), a check found a violation, or tasks of actors, or actors that cannot be killed, were left
+            over. It has the smallest plan that fails in the same way.
         BadPlan: the plan has no victims; or nothing of it has struck with any seed, so that nothing was tested.
-        BadOption: there are no seeds.
+        BadOption, BadTime: there are no seeds; ``limit`` is no length of time.
         LoopRunning: a loop runs already in this thread.
 
     >>> from supervision import Actor, ChildSpec, Request, Supervisor, handle
@@ -127,7 +144,8 @@ def survives(
             runtime, seed, faults=faults, steps=steps, seconds=seconds, victims=victims, mode=mode
         )
     )
-    reports = [_Trial(start, use, seed).survive(plan, draw) for seed in chosen]
+    patience = None if limit is None else seconds_of("limit", limit)
+    reports = [_Trial(start, use, seed, patience, tries).survive(plan, draw) for seed in chosen]
     _must_have_struck(reports)
     return reports
 
@@ -148,10 +166,12 @@ def _must_have_struck(reports: Sequence[Report]) -> None:
 class _Trial:
     """One seed."""
 
-    def __init__(self, start: Start, use: Use, seed: int) -> None:
+    def __init__(self, start: Start, use: Use, seed: int, limit: float | None, tries: int) -> None:
         self._start = start
         self._use = use
         self._seed = seed
+        self._limit = limit
+        self._tries = tries
         self._plan = Plan()
         self._tail: list[str] = []
 
@@ -184,7 +204,7 @@ class _Trial:
             # As this loop runs already; each try has a loop of its own.
             return await asyncio.get_running_loop().run_in_executor(None, fails, plan)
 
-        run(shrink(found.plan, in_a_thread))
+        run(shrink(found.plan, in_a_thread, tries=self._tries))
         return best
 
     def _failure(self, plan: Plan) -> Failure | None:
@@ -205,10 +225,11 @@ class _Trial:
                     await self._start(runtime)
                     if plan is None and draw is not None:
                         self._plan = draw(runtime, self._seed)
-                    await _together(chaos.run(self._plan), self._use(runtime, chaos))
+                    await self._carry_out(runtime, chaos)
                     _must_have_victims(self._plan, chaos.met)
                     report = chaos.report()
                     _must_be_right(report.violations)
+                    _must_be_mortal(report.zombies)
                 except BaseException:
                     self._tail = chaos.log.tail(TAIL)
                     raise
@@ -217,6 +238,22 @@ class _Trial:
         _must_be_right(chaos.judge.end())
         await _must_leave_no_tasks()
         return report
+
+    async def _carry_out(self, runtime: Runtime, chaos: Chaos) -> None:
+        """Carry the plan out, and use the service meanwhile, as long as it may take."""
+        both = asyncio.ensure_future(_together(chaos.run(self._plan), self._use(runtime, chaos)))
+        try:
+            limit = None if self._limit is None else self._plan.duration + self._limit
+            done, _ = await asyncio.wait([both], timeout=limit)
+            if not done:
+                loop = asyncio.get_running_loop()
+                assert isinstance(loop, VirtualClockLoop)
+                assert self._limit is not None
+                raise NeverEnds(self._limit, loop.who_waits())
+            await both
+        finally:
+            both.cancel()
+            await asyncio.gather(both, return_exceptions=True)
 
 
 def _is_failure(error: BaseException) -> bool:
@@ -251,6 +288,11 @@ def _must_have_victims(plan: Plan, met: set[str]) -> None:
 def _must_be_right(violations: Iterable[Violation]) -> None:
     for violation in violations:
         raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
+
+
+def _must_be_mortal(zombies: Iterable[str]) -> None:
+    for path in zombies:
+        raise AssertionError(f"zombie: {path} was killed, and its code goes on all the same: it catches CancelledError")
 
 
 async def _must_leave_no_tasks() -> None:

@@ -37,6 +37,9 @@ LOOK = 0.005
 #: Where virtual time begins, in seconds since the epoch.
 BEGAN = 1_767_225_600.0
 
+#: Virtual seconds, and turns of the loop, in which tasks have to end that are cancelled at the end of `run`.
+ENDING = 60.0
+ENDING_TURNS = 10_000
 #: Seconds that are nothing, and those by which timers may be early, if time has only begun.
 MOMENT = 1e-6
 RESOLUTION = 1e-9
@@ -371,7 +374,28 @@ def run(main: Coroutine[Any, Any, T]) -> T:
         main.close()
         raise
     with asyncio.Runner(loop_factory=_private_loop) as runner:
-        return runner.run(main)
+        try:
+            return runner.run(main)
+        finally:
+            runner.run(_end_tasks())
+
+
+async def _end_tasks() -> None:
+    """Cancel all tasks, and give up those that do not end: else the loop would wait for them for ever."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    left = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in left:
+        task.cancel()
+    over = loop.time() + ENDING
+    turns = 0
+    while left and turns < ENDING_TURNS and loop.time() < over:
+        turns += 1
+        await asyncio.sleep(loop.until_next_timer())
+        left = {task for task in left if not task.done()}
+    for task in left:
+        _log.warning("task_does_not_end", task=of_task(task))
+        asyncio._unregister_task(task)
 
 
 def _private_loop() -> VirtualClockLoop:

@@ -15,6 +15,7 @@ from supervision.testing import (
     Crash,
     FailStart,
     Kill,
+    NeverEnds,
     NotSurvived,
     Plan,
     Standstill,
@@ -218,10 +219,16 @@ def test_a_deadlock_is_a_failure_with_actors_seed_and_plan() -> None:
     async def use(runtime: Runtime, chaos: Chaos) -> None:
         await runtime.name("a").call(Never(), timeout=None)
 
-    found = failure(use, Plan((Step(1.0, Crash(), "/app/a"),), seed=3), start)
+    plan = Plan((Step(1.0, Crash(), "/app/a"),), seed=3)
+    found = failure(use, plan, start)
+    assert isinstance(found.cause, NeverEnds)
+    assert str(found).startswith("seed 3: NeverEnds: use() has not returned 3600 virtual seconds after the last fault")
+    assert "/app/a: owes 1 answers; task" in str(found)
+    assert "in use, for the answer of /app/a to Never()" in str(found)
+    found = failure(use, plan, start, limit=None)
     assert isinstance(found.cause, Standstill)
     assert str(found).startswith("seed 3: Standstill: nothing can happen any more")
-    assert "/app/a: owes 1 answers" in str(found)
+    assert "/app/a: owes 1 answers; task" in str(found)
     assert "Started /app/a" in str(found)
     assert found.plan.steps == ()
 
