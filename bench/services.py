@@ -1,40 +1,47 @@
 """Services out of numbers: right ones, which must survive whatever chaos does within the budgets, and wrong ones.
 
 A number decides the tree (strategies, depth, budgets, restart types, shutdown limits, back-off), who does what in it,
-and how it is used: jobs that are acknowledged once they are written down, jobs in an order, answers that can be checked,
-work that is passed on, monitors that are kept up, sessions that come and go. A *flaw* is one mistake in one such
-service, of a kind that people make; everything else in it stays as it is.
+and how it is used: jobs that are acknowledged once they are written down, jobs in an order, answers that can be
+checked, work that is passed on, monitors that are kept up, sessions that come and go. A *flaw* is one mistake in one
+such service, of a kind that people make; everything else in it stays as it is.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections import Counter, defaultdict
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import suppress
 from random import Random
 from typing import Any
 
+from bench.flaws import DELEGATES, STORES, SUPERVISORS, LostMonitor, WrongOrder
+from bench.parts import (
+    Append,
+    Deferring,
+    Delegate,
+    Disk,
+    Part,
+    Prompt,
+    Put,
+    Row,
+    Session,
+    Slow,
+    Store,
+    Watched,
+    Watcher,
+    answer,
+)
 from supervision import (
-    Actor,
-    CallError,
     ChildSpec,
-    Down,
     DynamicSupervisor,
-    Message,
-    Ref,
-    Refuse,
     Request,
     Runtime,
     SupervisionError,
     Supervisor,
-    handle,
     start_child,
 )
 from supervision.childspec import Backoff
 from supervision.events import GaveUp
-from supervision.ref import Address
-from supervision.supervisor import Child
 from supervision.testing import (
     Chaos,
     Client,
@@ -59,453 +66,6 @@ SECONDS = 20.0
 AFTER = 200.0
 STEPS = 30
 JOBS = 10
-
-
-# -- what is done ------------------------------------------------------------------------------------------------------
-
-
-class Put(Request[int], frozen=True):
-    """A job: to be written down once, however often it is sent, and answered with `answer`."""
-
-    id: int
-
-
-class Append(Request[int], frozen=True):
-    """The next job of a row: to be written down after those before."""
-
-    n: int
-
-
-class Tick(Message, frozen=True):
-    """A note to itself: there is something left to do."""
-
-
-class Late(Message, frozen=True):
-    """A note to itself: something was put off."""
-
-    what: Callable[[], object]
-
-
-def answer(id: int) -> int:
-    """Return what is to be answered to a job."""
-    return 7 * id + 3
-
-
-class Disk:
-    """What outlives every actor of a service."""
-
-    def __init__(self) -> None:
-        #: Who wrote down which job, how often.
-        self.written: defaultdict[str, Counter[int]] = defaultdict(Counter)
-        self.rows: defaultdict[str, list[int]] = defaultdict(list)
-        self.outbox: defaultdict[str, list[int]] = defaultdict(list)
-        self.starts: Counter[str] = Counter()
-        self.locked: set[str] = set()
-        self.steps: defaultdict[str, list[int]] = defaultdict(list)
-
-
-class Part(Actor):
-    """An actor of a service, which knows its name and the disk."""
-
-    def __init__(self, disk: Disk, key: str, pause: float) -> None:
-        self.disk = disk
-        self.key = key
-        self.pause = pause
-
-    def init(self) -> Any:
-        """Count the start."""
-        self.disk.starts[self.key] += 1
-
-    @handle
-    def late(self, message: Late) -> None:
-        """Do what was put off."""
-        message.what()
-
-
-class Store(Part):
-    """Writes jobs down before it answers."""
-
-    def write(self, id: int) -> None:
-        """Write a job down, unless it is there."""
-        if not self.disk.written[self.key][id]:
-            self.disk.written[self.key][id] += 1
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Write a job down."""
-        await self.runtime.sleep(self.pause)
-        self.write(request.id)
-        await self.runtime.sleep(self.pause)
-        return answer(request.id)
-
-
-class Prompt(Store):
-    """One that takes no time."""
-
-    @handle
-    def put(self, request: Put) -> int:  # type: ignore[override]
-        """Write a job down."""
-        self.write(request.id)
-        return answer(request.id)
-
-
-class Deferring(Store):
-    """One that answers later, in the meantime takes other jobs."""
-
-    @handle
-    def put(self, request: Put) -> None:  # type: ignore[override]
-        """Write a job down."""
-        self.write(request.id)
-        owed = self.defer_reply()
-        self.send_after(self.pause, Late(lambda: owed.reply(answer(request.id))))
-
-
-class Slow(Store):
-    """One that takes its time to start and to stop."""
-
-    trap_exit = True
-
-    async def init(self) -> None:
-        """Start slowly."""
-        super().init()
-        await self.runtime.sleep(self.pause)
-
-    async def terminate(self, reason: object) -> None:
-        """Stop slowly."""
-        await self.runtime.sleep(self.pause)
-
-
-class Delegate(Part):
-    """Passes jobs on to a store, until that has done them."""
-
-    def __init__(self, disk: Disk, key: str, pause: float, target: str) -> None:
-        super().__init__(disk, key, pause)
-        self.target = target
-
-    def address(self) -> Address:
-        """Return to whom jobs are passed on."""
-        return self.runtime.name(self.target)
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Pass a job on; who has sent it has to try again if there is no answer."""
-        error: CallError | None = None
-        for _ in range(3):
-            try:
-                return await self.address().call(request, timeout=5.0)
-            except CallError as failed:
-                error = failed
-                await self.runtime.sleep(0.1)
-        raise Refuse(error)
-
-
-class Row(Part):
-    """Takes jobs into an outbox on the disk, and writes them down from there, in their order."""
-
-    def init(self) -> None:
-        """Go on with what is left in the outbox."""
-        super().init()
-        self.send_after(self.pause, Tick())
-
-    @handle
-    def append(self, request: Append) -> int:
-        """Take a job."""
-        outbox, row = self.disk.outbox[self.key], self.disk.rows[self.key]
-        if request.n not in outbox and request.n not in row:
-            outbox.append(request.n)
-        return answer(request.n)
-
-    @handle
-    def tick(self, message: Tick) -> None:
-        """Write the oldest one down."""
-        outbox = self.disk.outbox[self.key]
-        if outbox:
-            self.disk.rows[self.key].append(outbox[0])
-            del outbox[0]
-        self.send_after(self.pause, Tick())
-
-
-class Watched(Request[Ref | None], frozen=True):
-    """The question whom a watcher watches."""
-
-
-class Watcher(Part):
-    """Keeps a monitor on whoever has a name."""
-
-    watching: Ref | None = None
-
-    def __init__(self, disk: Disk, key: str, pause: float, target: str) -> None:
-        super().__init__(disk, key, pause)
-        self.target = target
-
-    def init(self) -> None:
-        """Begin to watch."""
-        super().init()
-        self.continue_with(Tick())
-
-    @handle
-    def tick(self, message: Tick) -> None:
-        """Watch the next incarnation, if it is there."""
-        self.watching = self.runtime.whereis(self.target)
-        if self.watching is None:
-            self.send_after(0.1, Tick())
-        else:
-            self.monitor(self.watching)
-
-    @handle
-    def watched(self, request: Watched) -> Ref | None:
-        """Tell."""
-        return self.watching
-
-    @handle
-    def down(self, message: Down) -> None:
-        """Watch the next one."""
-        self.watching = None
-        self.continue_with(Tick())
-
-
-class Session(Part):
-    """Does three things and ends; when it is restarted, it goes on where it was."""
-
-    def init(self) -> None:
-        """Begin."""
-        super().init()
-        self.continue_with(Tick())
-
-    @handle
-    async def tick(self, message: Tick) -> None:
-        """Do the next thing."""
-        done = self.disk.steps[self.key]
-        step = len(done)
-        if step < 3:
-            await self.runtime.sleep(self.pause)
-            if step not in done:  # one that was killed, and caught its cancellation, may have done it
-                done.append(step)
-            self.continue_with(message)
-        else:
-            self.stop()
-
-
-# -- flaws -------------------------------------------------------------------------------------------------------------
-
-
-class LostJob(Store):
-    """Answers before it has written."""
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Put the writing off."""
-        await self.runtime.sleep(self.pause)
-        self.send_after(1.0, Late(lambda: self.write(request.id)))
-        return answer(request.id)
-
-
-class DoubleWork(Store):
-    """Does not look whether it has done a job."""
-
-    def write(self, id: int) -> None:
-        """Write a job down."""
-        self.disk.written[self.key][id] += 1
-
-
-class WrongAnswer(Store):
-    """Counts jobs itself, from its start."""
-
-    count = 0
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Answer by the count."""
-        await self.runtime.sleep(self.pause)
-        self.write(request.id)
-        self.count += 1
-        return answer(self.count - 1)
-
-
-class KeptState(Store):
-    """Remembers what it has begun in a place that outlives it, and takes that for done."""
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Write a job down, unless it was begun."""
-        begun = self.runtime.shared.setdefault(("begun", self.key), set())
-        if request.id not in begun:
-            begun.add(request.id)
-            await self.runtime.sleep(self.pause)
-            self.write(request.id)
-        return answer(request.id)
-
-
-class Deadlock(Store):
-    """Takes a lock that nobody gives back if it dies."""
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Write a job down under the lock."""
-        while self.key in self.disk.locked:
-            await self.runtime.sleep(0.2)
-        self.disk.locked.add(self.key)
-        await self.runtime.sleep(self.pause)
-        self.write(request.id)
-        self.disk.locked.discard(self.key)
-        return answer(request.id)
-
-
-class NeverStarts(Store):
-    """Waits, when it starts for the second time, for what comes only once."""
-
-    async def init(self) -> None:
-        """Wait."""
-        super().init()
-        if self.disk.starts[self.key] > 1:
-            await asyncio.Event().wait()
-
-
-class LeaksActors(Store):
-    """Starts a helper that belongs to nobody."""
-
-    def init(self) -> None:
-        """Start it."""
-        super().init()
-        self.runtime.spawn_nowait(Actor)
-
-
-class LeaksTasks(Store):
-    """Starts a task that never ends."""
-
-    def init(self) -> None:
-        """Start it."""
-        super().init()
-        self.task = asyncio.get_running_loop().create_task(asyncio.Event().wait())
-
-
-class Immortal(Store):
-    """Goes on with a job for long, whatever is done to end it."""
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Write a job down."""
-        begun = self.runtime.clock.time()
-        over = begun + self.pause
-        while self.runtime.clock.time() < over:
-            try:
-                await self.runtime.sleep(self.pause)
-            except BaseException:
-                over = begun + 2.5 * SECONDS
-        self.write(request.id)
-        return answer(request.id)
-
-
-class StaleName(Delegate):
-    """Looks its store up once."""
-
-    store: Ref | None = None
-
-    def address(self) -> Address:
-        """Return whom it knows."""
-        self.store = self.store or self.runtime.whereis(self.target)
-        return self.store or self.runtime.name(self.target)
-
-
-class Swallows(Delegate):
-    """Takes no answer for a good one."""
-
-    @handle
-    async def put(self, request: Put) -> int:
-        """Pass a job on, and hope."""
-        try:
-            return await self.runtime.name(self.target).call(request, timeout=2.0)
-        except CallError:
-            return answer(request.id)
-
-
-class WrongOrder(Row):
-    """When it starts again, it deals with what is new before what was left."""
-
-    def init(self) -> None:
-        """Put aside what is left."""
-        super().init()
-        outbox = self.disk.outbox[self.key]
-        left = list(outbox)
-        outbox.clear()
-        self.send_after(3.0, Late(lambda: self.disk.rows[self.key].extend(left)))
-
-
-class LostMonitor(Watcher):
-    """Watches once."""
-
-    @handle
-    def down(self, message: Down) -> None:
-        """Note the end."""
-
-
-class _Flawed(Supervisor):
-    """A supervisor with a mistake."""
-
-
-class StartsTwice(_Flawed):
-    """Starts a child that was restarted once more."""
-
-    async def _start(self, child: Child) -> None:
-        again = child.last is not None
-        await super()._start(child)
-        if again:
-            await super()._start(child)
-
-
-class WrongRestartOrder(_Flawed):
-    """Restarts a group from its end."""
-
-    def _group(self, child: Child) -> list[Child]:
-        return super()._group(child)[::-1]
-
-
-class ForgetsSiblings(_Flawed):
-    """Restarts the one that has died, whatever its strategy."""
-
-    def _group(self, child: Child) -> list[Child]:
-        return [child]
-
-
-class WrongStopOrder(_Flawed):
-    """Stops its children first to last."""
-
-    async def stop_all(self) -> None:
-        """Stop them."""
-        await self._stop_many(list(self._children.values())[::-1])
-
-
-class CountsNothing(_Flawed):
-    """Has a budget that is never used up."""
-
-    def spend_restart(self, spec: ChildSpec, last: Any, reason: Any) -> float | None:
-        """Forget all restarts before."""
-        self.budget._times.clear()
-        return super().spend_restart(spec, last, reason)
-
-
-STORES: dict[str, type[Store]] = {
-    "lost job": LostJob,
-    "double work": DoubleWork,
-    "wrong answer": WrongAnswer,
-    "kept state": KeptState,
-    "deadlock": Deadlock,
-    "never starts": NeverStarts,
-    "leak of actors": LeaksActors,
-    "leak of tasks": LeaksTasks,
-    "cannot be killed": Immortal,
-}
-DELEGATES: dict[str, type[Delegate]] = {"stale name": StaleName, "swallowed failure": Swallows}
-SUPERVISORS: dict[str, type[Supervisor]] = {
-    "child started twice": StartsTwice,
-    "wrong restart order": WrongRestartOrder,
-    "siblings forgotten": ForgetsSiblings,
-    "wrong stop order": WrongStopOrder,
-    "restarts not counted": CountsNothing,
-}
-#: All kinds of mistakes.
-FLAWS = (*STORES, *DELEGATES, *SUPERVISORS, "wrong order", "lost monitor", "not restarted")
-
 #: What may happen to a right service.
 FAULTS: tuple[Fault, ...] = (
     Crash(),
@@ -528,9 +88,6 @@ FAULTS: tuple[Fault, ...] = (
     Delay(0.7),
     Duplicate(),
 )
-
-
-# -- a service ---------------------------------------------------------------------------------------------------------
 
 
 class Service:
