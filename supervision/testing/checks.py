@@ -88,6 +88,11 @@ class _OfActors(Check):
             self.starting.discard(event.ref.id)
             self.alive.discard(event.ref.id)
 
+    def gone(self, ref: Ref) -> bool:
+        """Whether an actor that was seen from its beginning has ended; some end before their supervisor says a word."""
+        id = ref.id
+        return self._first is not None and id >= self._first and id not in self.alive and id not in self.starting
+
 
 class Pairing(_OfActors):
     """What has started ends once, and nothing ends that has not started."""
@@ -104,16 +109,20 @@ class Pairing(_OfActors):
         self.follow(event)
 
 
-class SingleIncarnation(Check):
+class SingleIncarnation(_OfActors):
     """A name belongs to one actor at a time, and a supervisor has one incarnation of a child at a time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._holders: dict[str, Ref] = {}
         self._children: dict[tuple[Ref, object], Ref] = {}
         self._running: dict[Ref, tuple[Ref, object]] = {}
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at names, and at the children of supervisors."""
+        if isinstance(event, ActorEvent):
+            self.knows(event)
+            self.follow(event)
         if isinstance(event, events.Registered):
             holder = self._holders.get(event.name)
             if holder is not None and holder is not event.ref:
@@ -121,7 +130,7 @@ class SingleIncarnation(Check):
             self._holders[event.name] = event.ref
         elif isinstance(event, events.Unregistered):
             self._holders.pop(event.name, None)
-        elif isinstance(event, events.ChildStarted) and event.child is not None:
+        elif isinstance(event, events.ChildStarted) and event.child is not None and not self.gone(event.child):
             key = (event.ref, _key(event.id))
             other = self._children.get(key)
             dynamic = issubclass(_class_of(event.ref), DynamicSupervisor)
@@ -167,10 +176,16 @@ class Fence(_OfActors):
 CLOSE = 1e-3
 
 
-class Budget(Check):
-    """Supervisors count their restarts right, and give up when, and only when, there are too many."""
+class Budget(_OfActors):
+    """Supervisors count their restarts right, and give up when, and only when, there are too many.
+
+    What the code of one that was killed in the middle of a restart still counts is of no concern.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
+        #: The supervisors that were there before, and have ended.
+        self._gone_before: set[int] = set()
         self._windows: dict[Ref, deque[float]] = defaultdict(deque)
         self._since: float | None = None
 
@@ -178,13 +193,24 @@ class Budget(Check):
         """Look at restarts, and at supervisors that give up."""
         if self._since is None:
             self._since = float("-inf") if event.seq == 1 else event.time
-        if isinstance(event, events.Exited):
-            self._windows.pop(event.ref, None)
-        if not isinstance(event, (events.RestartScheduled, events.GaveUp)):
+        if not isinstance(event, ActorEvent):
             return
+        known = self.knows(event)
+        self.follow(event)
+        if isinstance(event, events.Exited):
+            if self._windows.pop(event.ref, None) is not None and not known:
+                self._gone_before.add(event.ref.id)
+        elif isinstance(event, (events.RestartScheduled, events.GaveUp)) and not self._is_gone(event.ref):
+            yield from self._counted(event)
+
+    def _is_gone(self, ref: Ref) -> bool:
+        return ref.id in self._gone_before or self.gone(ref)
+
+    def _counted(self, event: events.RestartScheduled | events.GaveUp) -> Iterator[Violation]:
         window = self._windows[event.ref]
         window.append(event.time)
         edge = event.time - event.seconds
+        assert self._since is not None
         while window[0] < edge - CLOSE:
             window.popleft()
         if edge <= self._since:
@@ -200,7 +226,7 @@ class Budget(Check):
             yield self.wrong(f"counts {event.used} restarts where there were {most}", event)
 
 
-class _OfChildren(Check):
+class _OfChildren(_OfActors):
     """Knows the children of supervisors, in their order.
 
     A child that is restarted keeps its place. One that was started again by an order may have another one, and is left
@@ -208,6 +234,7 @@ class _OfChildren(Check):
     """
 
     def __init__(self) -> None:
+        super().__init__()
         #: The supervisors that were seen from their beginning, and live.
         self._seen: set[Ref] = set()
         #: The ids of each supervisor's children, in order.
@@ -218,8 +245,11 @@ class _OfChildren(Check):
         self._again: set[tuple[Ref, object]] = set()
         self._moved: set[tuple[Ref, object]] = set()
 
-    def follow(self, event: Event) -> None:
+    def learn(self, event: Event) -> None:
         """Note what the event says about children."""
+        if isinstance(event, ActorEvent):
+            self.knows(event)
+            self.follow(event)
         if isinstance(event, events.StartAttempt):
             self._seen.add(event.ref)
         elif isinstance(event, events.ChildStarted) and event.child is not None:
@@ -237,8 +267,9 @@ class _OfChildren(Check):
         if place[1] in order:
             self._again.add(place)
         order[place[1]] = None
-        self._alive[place] = child
-        self._place[child] = place
+        if not self.gone(child):
+            self._alive[place] = child
+            self._place[child] = place
 
     def _gone(self, ref: Ref) -> None:
         self._seen.discard(ref)
@@ -272,7 +303,7 @@ class StopOrder(_OfChildren):
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at starts, and at orders to end."""
-        self.follow(event)
+        self.learn(event)
         if isinstance(event, events.GaveUp):
             self._ending.add(event.ref)
         elif isinstance(event, events.StopRequested):
@@ -302,8 +333,8 @@ class RestartOrder(_OfChildren):
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at restarts."""
-        self.follow(event)
-        if isinstance(event, events.RestartScheduled):
+        self.learn(event)
+        if isinstance(event, events.RestartScheduled) and event.ref in self._seen:
             self._old[event.ref] = list(self._together((event.ref, _key(event.id))))
         elif isinstance(event, events.Restarted):
             yield from self._restarted(event)

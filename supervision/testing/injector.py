@@ -246,8 +246,7 @@ class _Starts:
 
     def heal(self) -> None:
         """Let what hangs go on."""
-        if not self._healed.done():
-            self._healed.set_result(None)
+        self._healed.set_result(None)
 
     def _failing(self) -> Prelude:
         fault = self._fault

@@ -110,9 +110,9 @@ def costs_of_an_end(cell: Cell, reason: ExitReason) -> Costs:
         if keeper is not None and above not in seen:
             assert isinstance(above, Cell)
             spec = keeper.spec_of(one)
-            if spec is not None and worth_a_restart(spec, why):
+            if spec is None or worth_a_restart(spec, why):  # None: it has started, and is about to be told so
                 costs[above] += 1
-            elif spec is not None and spec.significant and _ends_with_children(keeper):
+            elif spec.significant and _ends_with_children(keeper):
                 seen.add(above)
                 falls.append((above, SHUTDOWN))
         for peer in one.peers():
@@ -134,8 +134,10 @@ def _at_start(fault: Fault) -> bool:
 
 
 def _starts_and_ends(cell: Cell, fault: Fault) -> bool:
-    """Whether a fault ends an actor that is still starting, so that its start fails."""
-    return cell.phase == STARTING and ends_with(fault, cell) is not None
+    """Whether a fault ends an actor that is still starting, or has, and its supervisor does not know that yet."""
+    keeper = supervisor_of(cell)
+    young = cell.phase == STARTING or (keeper is not None and keeper.spec_of(cell) is None)
+    return young and ends_with(fault, cell) is not None
 
 
 def _responsible(cell: Cell) -> Iterator[tuple[Cell, object]]:

@@ -114,10 +114,12 @@ class _JumpingSelector(selectors.DefaultSelector):
         while True:
             passed = monotonic() - began
             jumps = timeout is not None and not loop.awaits_the_world()
-            if timeout is None and loop.is_stuck(passed):
-                raise Standstill(loop.who_waits())
+            # Asked first, as above.
+            stuck = timeout is None and loop.is_stuck(passed)
             left = LOOK if timeout is None else min(LOOK, timeout - passed)
-            ready = super().select(0 if jumps else max(0.0, left))
+            ready = super().select(0 if jumps or stuck else max(0.0, left))
+            if stuck and not ready:
+                raise Standstill(loop.who_waits())
             passed = monotonic() - began
             if ready or jumps or (timeout is not None and passed >= timeout):
                 loop.jump(passed if ready or timeout is None else timeout)
@@ -229,7 +231,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def stands_still(self) -> bool:
         """Whether nothing can happen any more: nothing ready, no timer, and nobody who could tell the loop anything."""
-        return not (self.has_ready() or self._timers() or not self.is_stuck(0.0))
+        # Asked first: a thread that tells the loop something, and then is at work no more, is seen after that.
+        stuck = self.is_stuck(0.0)
+        return stuck and not self.has_ready() and not self._timers()
 
     def is_stuck(self, silent: float) -> bool:
         """Whether nobody outside of the loop can tell it anything.

@@ -15,6 +15,7 @@ from supervision import (
     Ref,
     Runtime,
     Supervisor,
+    delete_child,
     groups,
     start_child,
     terminate_child,
@@ -142,6 +143,7 @@ async def test_children_that_are_stopped_in_the_wrong_order_are_found(runtime: R
     spec: dict[str, Any] = {"restart": "permanent", "shutdown": 5.0, "type": "worker", "significant": False}
     forged.add(ev.StartAttempt, top)
     for id in "bc":
+        forged.add(ev.Started, refs[f"/top/{id}"], name=None)
         forged.add(ev.ChildStarted, top, id=id, child=refs[f"/top/{id}"], **spec)
     forged.add(ev.GaveUp, top, id="b", child=None, reason=KILLED, allowed=1, seconds=5.0)
     forged.add(ev.StopRequested, refs["/top/b"], reason=SHUTDOWN)
@@ -336,3 +338,39 @@ def test_of_many_times_some_are_kept_and_the_longest_always() -> None:
     assert (summed.number, summed.maximum) == (1000, 5000.0)
     assert 50 < summed.median < 950
     assert Sample().recovery().number == 0
+
+
+async def test_children_that_are_restarted_in_the_wrong_order_are_found(runtime: Runtime) -> None:
+    log = EventLog(runtime)
+    options: dict[str, Any] = {"strategy": "rest_for_one", "max_restarts": 9}
+    top = await runtime.spawn(Supervisor, [rec([], id) for id in "abc"], name="top", **options)
+    for path in ("/top/b", "/top/a", "/top/c"):
+        ref = runtime.find(path)
+        assert ref is not None
+        ref.kill()
+        await settled(runtime)
+    assert check_all(log, [checks.RestartOrder]) == []
+    events = list(log)
+    first = next(n for n, event in enumerate(events) if isinstance(event, ev.RestartScheduled))
+    told = [n for n, event in enumerate(events) if isinstance(event, ev.Restarted)][:2]
+    stopped = [n for n, event in enumerate(events) if n > first and isinstance(event, ev.Exited)][:1]
+    assert "was restarted before" in check_all([*events[: stopped[0]], events[told[0]]], [checks.RestartOrder])[0].what
+    swapped = [*events[:first], *events[told[0] + 1 : told[1] + 1], events[told[0]]]
+    assert "which comes behind it" in check_all(swapped, [checks.RestartOrder])[0].what
+    await top.stop()
+
+
+async def test_children_that_were_moved_by_orders_are_left_out(runtime: Runtime) -> None:
+    log = EventLog(runtime)
+    options: dict[str, Any] = {"strategy": "one_for_all", "max_restarts": 9}
+    top = await runtime.spawn(Supervisor, [rec([], id) for id in "abc"], name="top", **options)
+    for _ in range(2):
+        await terminate_child(top, "a")
+        await delete_child(top, "a")
+        await start_child(top, rec([], "a"))
+    ref = runtime.find("/top/b")
+    assert ref is not None
+    ref.kill()
+    await settled(runtime)
+    await top.stop()
+    assert check_all(log) == []

@@ -2,20 +2,36 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from supervision import Actor, Backoff, ChildSpec, DynamicSupervisor, Message, Runtime, Supervisor, handle, start_child
+from supervision import (
+    Actor,
+    Backoff,
+    ChildSpec,
+    DynamicSupervisor,
+    Message,
+    Runtime,
+    StartError,
+    Supervisor,
+    handle,
+    start_child,
+)
+from supervision._cell import Cell
 from supervision.testing import (
     Chaos,
     Crash,
+    Delay,
+    Drop,
     Duplicate,
     Exit,
     FailStart,
     Fault,
+    Injector,
     Kill,
     KillDuring,
     Plan,
@@ -27,6 +43,7 @@ from supervision.testing import (
     advance,
     run,
 )
+from supervision.testing.report import Tally
 
 
 class Work(Message, frozen=True):
@@ -183,18 +200,6 @@ async def test_a_start_that_fails_inside_a_supervisor_that_starts_costs_the_one_
     assert runtime.find("/top/inner/b") is not None
 
 
-async def test_the_first_start_of_a_tree_may_fail(runtime: Runtime) -> None:
-    await top(runtime, *three())
-    async with Chaos(runtime) as chaos:
-        armed = Plan((Step(0.0, FailStart(), "/top/a"), Step(1.0, Exit("normal"), "/top/b")))
-        await advance(0)
-        found = runtime.find("/top")
-        assert found is not None
-        running = chaos.run(armed)
-        await found.stop()
-        assert (await running).missed == 2
-
-
 async def test_a_start_that_hangs_goes_on_when_it_is_healed(runtime: Runtime) -> None:
     await top(runtime, *three())
     hang = Step(0.0, FailStart(how="hang"), "/top/a", until=3.0)
@@ -261,10 +266,17 @@ KINDS = st.sampled_from([Worker, Worker, Trapping, SlowStart, Tied])
 STRATEGIES = st.sampled_from(["one_for_one", "one_for_all", "rest_for_one"])
 BUDGETS = st.tuples(st.integers(0, 4), st.sampled_from([0.5, 3.0, 30.0]))
 GROUPS = st.tuples(STRATEGIES, BUDGETS, st.lists(KINDS, min_size=1, max_size=3))
+#: A child that dies when it has started, and before its supervisor knows that.
+YOUNG = [(0.0, Kill(), 1), (0.0, Crash(), 1), (2.0, Kill(), 0)]
+#: A supervisor that is killed in the middle of a restart.
+CUT_SHORT = [(0.0, Kill(), 1), (0.0, KillDuring("handler"), 0), (0.0, Kill(), 1)]
 STEPS = st.lists(st.tuples(st.floats(0, 10), FAULTS, st.integers(0, 20)), min_size=1, max_size=15)
 
 
 @settings(deadline=None, derandomize=True, max_examples=150)
+@example("one_for_one", (0, 0.5), [("one_for_one", (1, 3.0), [SlowStart])], YOUNG, 0)
+@example("one_for_one", (0, 0.5), [("one_for_one", (1, 0.5), [SlowStart])], YOUNG, 0)
+@example("one_for_one", (1, 0.5), [("one_for_one", (2, 0.5), [Worker])], CUT_SHORT, 0)
 @given(STRATEGIES, BUDGETS, st.lists(GROUPS, min_size=1, max_size=3), STEPS, st.integers(0, 2**16))
 def test_no_plan_within_the_budgets_makes_a_supervisor_give_up(
     strategy: Any, budget: Any, groups: Any, steps: Any, seed: int
@@ -289,3 +301,54 @@ def test_no_plan_within_the_budgets_makes_a_supervisor_give_up(
     assert report.gave_up == ()
     assert report.violations == ()
     assert report.done + report.missed + report.held_back == report.planned
+
+
+async def test_a_first_start_that_fails_costs_nobody_anything(runtime: Runtime) -> None:
+    await top(runtime, *three())
+    async with Chaos(runtime) as chaos:
+        running = asyncio.ensure_future(chaos.run(Plan((Step(0.0, FailStart(), "/top/a"), *kills("/top/b", at=2.0)))))
+        await advance(1.0)
+        found = runtime.find("/top")
+        assert found is not None
+        await found.stop()
+        with pytest.raises(StartError, match="the start was to fail"):
+            await top(runtime, *three())
+        report = await running
+    assert (report.done, report.missed) == (1, 1)
+
+
+def test_a_fault_that_was_held_back_and_strikes_later_has_struck(runtime: Runtime) -> None:
+    tally = Tally(runtime)
+    booking = tally.book()
+    booking.held_back()
+    booking.held_back()
+    assert (tally.done, tally.held_back) == (0, 1)
+    booking.done()
+    booking.done()
+    booking.held_back()
+    assert (tally.done, tally.held_back) == (1, 0)
+
+
+async def test_what_an_actor_sends_to_itself_goes_no_way(runtime: Runtime) -> None:
+    class Clock(Actor):
+        ticks = 0
+
+        def init(self) -> None:
+            self.send_after(1.0, Work())
+
+        @handle
+        def tick(self, message: Work) -> None:
+            self.ticks += 1
+            if self.ticks % 2:
+                self.ref.cast(message)
+            else:
+                self.send_after(1.0, message)
+
+    ref = await runtime.spawn(Clock, name="clock")
+    injector = Injector(runtime)
+    assert isinstance(ref, Cell)
+    for fault in (Duplicate(), Drop(), Delay(0.5)):
+        injector.inflict(ref, fault)
+    await advance(5.5)
+    assert ref.actor.ticks == 10  # type: ignore[attr-defined]
+    injector.close()

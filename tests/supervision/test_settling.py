@@ -7,6 +7,7 @@ import logging
 import socket
 import sys
 import threading
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ from supervision.testing import (
     settled,
     survives,
 )
-from supervision.testing._who_waits import MOST
+from supervision.testing._who_waits import MOST, busy
 
 #: Not the function of the same name.
 MODULE = sys.modules["supervision.testing.barrier"]
@@ -344,3 +345,34 @@ async def test_in_a_thread_it_works_where_a_loop_runs() -> None:
 
     reports = await asyncio.to_thread(survives, start, use, seeds=[1, 2], plan=Plan())
     assert len(reports) == 2
+
+
+async def test_who_runs_at_this_moment_is_named(runtime: Runtime) -> None:
+    class Looking(Waiter):
+        @handle
+        def again(self, message: Again) -> None:
+            self.runtime.shared["seen"] = list(busy(self.runtime))
+
+    ref = await runtime.spawn(Looking, name="looking")
+    ref.cast(Again())
+    await settled(runtime)
+    assert runtime.shared["seen"] == ["/looking: runs"]
+
+
+def test_a_task_that_does_not_end_is_left_behind_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+    async def stubborn() -> None:
+        while True:
+            with suppress(asyncio.CancelledError):
+                await advance(1.0)
+
+    async def main() -> asyncio.Task[None]:
+        task = asyncio.ensure_future(stubborn())
+        await advance(1.0)
+        return task
+
+    with caplog.at_level(logging.WARNING):
+        task = run(main())
+    assert any(line.startswith("task_does_not_end") for line in caplog.messages)
+    with pytest.raises(LookupError):
+        task.get_coro().throw(LookupError())  # type: ignore[union-attr]
+    task._log_destroy_pending = False  # type: ignore[attr-defined]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import socket
 import struct
 import subprocess
@@ -18,7 +20,7 @@ import anyio.to_thread
 import pytest
 
 from supervision.testing import VirtualClockLoop, run
-from supervision.testing._files_awaited import awaited
+from supervision.testing._files_awaited import awaited, sent
 from supervision.testing._threads_at_work import at_work, name_of, waits_for_others
 
 HOUR = 3600.0
@@ -388,3 +390,18 @@ def test_threads_and_files_that_have_gone_are_not_waited_for() -> None:
     assert ident not in at_work(())
     assert name_of(ident) == f"thread {ident}"
     assert awaited([], {}) == []
+
+
+def test_ends_of_which_the_system_tells_nothing_are_waited_for() -> None:
+    one, other = socket.socketpair()
+    reading, writing = os.pipe()
+    assert sent(one.fileno()) is None
+    assert sent(reading) is None
+    selector = selectors.DefaultSelector()
+    key = selector.register(one, selectors.EVENT_READ, (None, None))
+    assert awaited([key], {}) == [one.fileno()]
+    selector.close()
+    for each in (one, other):
+        each.close()
+    for file in (reading, writing):
+        os.close(file)
