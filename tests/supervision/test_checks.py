@@ -118,8 +118,11 @@ async def test_a_supervisor_that_counts_wrong_is_found(forged: Forged) -> None:
     forged.add(ev.RestartScheduled, a, time=0, used=1, **restart).add(ev.RestartScheduled, a, time=5, used=2, **restart)
     forged.add(ev.RestartScheduled, a, time=6, used=2, **restart).add(ev.Exited, a, name=None, reason=KILLED)
     assert forged.found(checks.Budget) == []
-    forged.add(ev.RestartScheduled, a, time=20, used=2, **restart).add(ev.GaveUp, a, time=20, reason=KILLED, **window)
-    forged.add(ev.RestartScheduled, a, time=20, used=3, **restart)
+    forged.add(ev.RestartScheduled, a, time=20, used=3, **restart)  # its code goes on after its end
+    assert forged.found(checks.Budget) == []
+    b = forged.b
+    forged.add(ev.RestartScheduled, b, time=20, used=2, **restart).add(ev.GaveUp, b, time=20, reason=KILLED, **window)
+    forged.add(ev.RestartScheduled, b, time=20, used=3, **restart)
     assert forged.found(checks.Budget) == [
         "counts 2 restarts where there were 1",
         "gave up at 2 of 2 restarts",
@@ -374,3 +377,33 @@ async def test_children_that_were_moved_by_orders_are_left_out(runtime: Runtime)
     await settled(runtime)
     await top.stop()
     assert check_all(log) == []
+
+
+async def test_a_child_that_ends_before_its_supervisor_knows_that_it_has_started_is_no_violation(
+    runtime: Runtime,
+) -> None:
+    class Slow(Actor):
+        async def init(self) -> None:
+            await advance(1)
+
+    def kill(event: Event) -> None:
+        assert isinstance(event, ev.Started)
+        if event.path == "/top/b" and not killed:
+            killed.append(event.ref)
+            asyncio.get_running_loop().call_soon(event.ref.kill)
+
+    killed: list[Ref] = []
+    log = EventLog(runtime)
+    runtime.subscribe(kill, ev.Started)
+    options: dict[str, Any] = {"strategy": "rest_for_one"}
+    top = await runtime.spawn(Supervisor, [ChildSpec(id, Slow) for id in "abc"], name="top", **options)
+    await settled(runtime, top)
+    for path in ("/top/c", "/top/b"):
+        ref = runtime.find(path)
+        assert ref is not None
+        ref.kill()
+        await settled(runtime, top)
+    await top.stop()
+    order = [(type(event).__name__, getattr(event, "child", event.ref)) for event in log.of(ev.Exited, ev.ChildStarted)]
+    assert order.index(("Exited", killed[0])) < order.index(("ChildStarted", killed[0]))
+    must_hold(log)
