@@ -263,7 +263,7 @@ class Service:
         gave_up: list[Any] = []
         runtime.subscribe(gave_up.append, GaveUp)
         await asyncio.gather(*self._work(runtime, chaos))
-        await runtime.sleep(max(0.0, SECONDS + 20.0 - runtime.clock.time()))
+        await runtime.sleep(max(10.0, SECONDS + 20.0 - runtime.clock.time()))  # what is left in outboxes is done
         assert not gave_up, f"gave up: {gave_up[0].path}"
         self._jobs_are_done()
         await self._everybody_is_there(runtime)

@@ -90,7 +90,7 @@ class Known:
 
     def __contains__(self, thread: object) -> bool:
         """Whether the thread with this number is one of them."""
-        return thread in self._threads and _ALL.get(thread) is self._threads[thread]
+        return isinstance(thread, int) and thread in self._threads and _ALL.get(thread) is self._threads[thread]
 
 
 def may_tell(apart_from: Container[int]) -> list[int]:

@@ -144,13 +144,15 @@ class SingleIncarnation(_OfActors):
                 del self._children[gone]
 
 
-#: What may be told of an actor that has ended: about its code, its mailbox, and by its supervisor.
+#: What may be told of an actor that has ended: about its code, which may go on, its mailbox, and by its supervisor.
 _POSTHUMOUS = (
     events.Exited,
     events.FencedOff,
     events.Zombie,
     events.ZombieEnded,
     events.MessageDropped,
+    events.TracePoint,
+    events.Unhandled,
     events.Unregistered,
     events.StopRequested,
     events.SupervisorEvent,

@@ -30,7 +30,6 @@ from supervision.testing import (
     Duplicate,
     Exit,
     FailStart,
-    Fault,
     Injector,
     Kill,
     KillDuring,
@@ -164,7 +163,7 @@ async def test_starts_fail_as_long_as_the_budget_has_room(runtime: Runtime) -> N
 
 
 @pytest.mark.parametrize("fault", [Crash(), KillDuring("handler")])
-async def test_crashes_that_wait_for_a_message_are_held_back_when_it_comes(runtime: Runtime, fault: Fault) -> None:
+async def test_crashes_that_wait_for_a_message_are_held_back_when_it_comes(runtime: Runtime, fault: Any) -> None:
     await top(runtime, *three(), max_restarts=2)
     report = await carried_out(
         runtime,
@@ -175,7 +174,7 @@ async def test_crashes_that_wait_for_a_message_are_held_back_when_it_comes(runti
 
 
 @pytest.mark.parametrize("fault", [KillDuring("init"), KillDuring("restart"), FailStart(times=9)])
-async def test_starts_that_are_cut_short_count_as_well(runtime: Runtime, fault: Fault) -> None:
+async def test_starts_that_are_cut_short_count_as_well(runtime: Runtime, fault: Any) -> None:
     await top(runtime, *three(SlowStart), max_restarts=2, max_seconds=60.0)
     report = await carried_out(
         runtime, Step(0.0, fault, "/top/a"), *kills("/top/a", "/top/b"), Step(9.0, Kill(), "/top/c")

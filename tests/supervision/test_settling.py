@@ -301,7 +301,8 @@ def test_a_loop_in_another_thread_waits_for_who_made_that_thread() -> None:
         loop = asyncio.get_running_loop()
         assert isinstance(loop, VirtualClockLoop)
         done: asyncio.Future[int] = loop.create_future()
-        loop.call_soon(lambda: loops.append(loop) or ready.set())
+        loop.call_soon(loops.append, loop)
+        loop.call_soon(ready.set)
         loop.call_soon(setattr, loop, "done", done)
         return await done
 
