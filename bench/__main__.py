@@ -18,7 +18,8 @@ from bench.figure import Figure
 SUITES = {
     "agents": "turns of agents beside plain actors, routing, memory, a crowd that crashes, waking from SQLite",
     "bridge": "the same work of an agent, bare and bridged",
-    "chaos": "a soak: a tree of 10,000 actors under 100,000 kills, with clients that retry",
+    "alarms": "whether chaos tests give false alarms, or miss flaws, in generated services: some of those of chaos",
+    "chaos": "a soak: a tree of 10,000 actors under 100,000 kills; and 100 generated services, right ones and flawed",
     "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
     "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",

@@ -1,7 +1,8 @@
 """The soak: a tree of three levels and 10,000 actors under random kills within the budgets, with clients that retry.
 
 It runs on virtual time and in a seeded schedule, so that one seed is one run: the digest of its event log says so. What
-is measured in real seconds is what a kill costs and how long its replacement takes.
+is measured in real seconds is what a kill costs and how long its replacement takes. After it, `alarms` judges what
+chaos tests say of generated services.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import msgspec
 
+from bench import alarms
 from supervision import Actor, ChildSpec, Request, Runtime, Supervisor, handle
 from supervision.events import Event, Exited, Started
 from supervision.testing import Chaos, Client, Plan, Report, SeededQueue, Victims, run
@@ -191,14 +193,14 @@ class Soak:
 
 
 def main(seed: int, kills: int, *, as_json: bool) -> int:
-    """Run the soak and print its figures."""
-    figures = run(Soak(seed, kills).run())
+    """Run the soak, and the generated services, and print the figures."""
+    figures = run(Soak(seed, kills).run()) | alarms.main()
     if as_json:
         print(msgspec.json.encode(figures).decode())
         return 0
     for name, figure in figures.items():
         more = ", ".join(f"{key} {_shown(each)}" for key, each in figure.items() if key not in ("value", "unit"))
-        print(f"{name:<12} {_shown(figure['value'])} {figure['unit']}{f' ({more})' if more else ''}")
+        print(f"{name:<13} {_shown(figure['value'])} {figure['unit']}{f' ({more})' if more else ''}")
     return 0
 
 

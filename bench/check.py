@@ -9,6 +9,7 @@ from __future__ import annotations
 import statistics
 import sys
 from collections.abc import Callable, Mapping
+from math import inf
 from pathlib import Path
 
 import msgspec
@@ -22,6 +23,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "kernel": ("memory",),
     "registry": ("mix_", "map_", "lookup"),
     "platform": (*NAMES, "death"),
+    "alarms": (),
     "http": ("at_512", "rss", "fds", "readyz"),
 }
 #: So often each suite is run for a baseline.
@@ -39,7 +41,7 @@ class Known(msgspec.Struct, frozen=True):
 
 
 class Worse(msgspec.Struct, frozen=True):
-    """A figure that became worse."""
+    """A figure that became worse, or one that misses what is promised: then it is worse by infinitely much."""
 
     name: str
     before: float
@@ -48,6 +50,8 @@ class Worse(msgspec.Struct, frozen=True):
     noise: float
 
     def __str__(self) -> str:
+        if self.by == inf:
+            return f"{self.name}: {self.now:.3f}, and {self.before:.3f} is promised"
         return (
             f"{self.name}: ratio {self.before:.3f} → {self.now:.3f}, worse by {self.by:.0%}; noise is {self.noise:.0%}"
         )
@@ -59,7 +63,7 @@ def known(runs: list[Mapping[str, Figure]]) -> dict[str, Known]:
     for name, figure in runs[0].items():
         ratios = [run[name].ratio for run in runs]
         middle = statistics.median(ratios)
-        made[name] = Known(middle, (max(ratios) - min(ratios)) / middle, figure.better)
+        made[name] = Known(middle, (max(ratios) - min(ratios)) / middle if middle else 0.0, figure.better)
     return made
 
 
@@ -67,7 +71,10 @@ def worse(baseline: Mapping[str, Known], now: Mapping[str, Figure]) -> list[Wors
     """Return what became worse by more than its noise, the worst first."""
     found = []
     for name, before in baseline.items():
-        if name in now:
+        if name in now and now[name].promise:
+            if not now[name].reached:
+                found.append(Worse(name, now[name].reach, now[name].ratio, inf, 0.0))
+        elif name in now:
             change = now[name].ratio / before.ratio
             by = (1 / change if before.better == "higher" else change) - 1
             noise = max(LEAST_NOISE, 2 * before.noise)

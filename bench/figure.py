@@ -22,6 +22,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
         ratio: ``value / limit``.
         reach: the ratio to reach: at least that when higher is better, at most that when lower is.
         better: which way is better.
+        promise: whether the ratio has to be reached, whatever it was before and on whatever machine.
         more: other numbers of the same measurement, such as percentiles.
     """
 
@@ -31,6 +32,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
     ratio: float
     reach: float
     better: Better
+    promise: bool = False
     more: dict[str, float] = {}
 
     @property

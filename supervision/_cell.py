@@ -321,7 +321,11 @@ class Cell(Linked):
         """Suspend it when the message in hand is done; what may pass all the same is taken out of the mailbox."""
         intent = self.intend()
         if intent.held is None:
-            intent.held = deque(self.take_out(_passes))
+            # What was let through before, and comes after this order, may stand before the mailbox.
+            before = list(intent.continuations)
+            intent.continuations.clear()
+            intent.continuations.extend(message for message in before if not _passes(message))
+            intent.held = deque((*filter(_passes, before), *self.take_out(_passes)))
             self.emit(events.Suspended)
 
     def release(self) -> None:

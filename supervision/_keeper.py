@@ -100,6 +100,10 @@ class ChildKeeper(Actor):
             raise UnhandledMessage(self._cell, message)
         return super().unhandled(message)
 
+    @abstractmethod
+    def uncounted(self) -> Iterator[ChildSpec]:
+        """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
+
     def tell(self, kind: type[events.SupervisorEvent], spec: ChildSpec, child: Ref | None, **fields: Any) -> None:
         """Put something about a child on the event stream."""
         if self._cell.sched.events.listening:

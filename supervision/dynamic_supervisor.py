@@ -210,6 +210,10 @@ class DynamicSupervisor(ChildKeeper):
         """Return the children that wait for their restart."""
         return [child.spec for child in self._restarting.values()]
 
+    def uncounted(self) -> Iterator[ChildSpec]:
+        """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
+        return (child.spec for child in self._restarting.values() if not child.paused)
+
     # -- deaths and restarts ---------------------------------------------------------------------------------
 
     @handle

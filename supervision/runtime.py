@@ -188,6 +188,9 @@ class Runtime:
         # something, which is put in when they are on their way.
         direct = self._queue is None and self.carrier is None
         self._scheduler = Scheduler(self, loop, clock, base, stream, queue, direct=direct)
+        hosted = getattr(loop, "runtimes", None)  # a loop for tests wants to name who waits on it
+        if hosted is not None:
+            hosted.add(self)
         if self._reports:
             self._log = Reports(after=self._scheduler.timers.after)
             stream.subscribe(self._log, *REPORTS)
@@ -557,7 +560,8 @@ class Runtime:
     def _timer(self, to: Address, delay: float, period: float | None, message: Any) -> Timer:
         if not isinstance(to, Address) or to.runtime is not self:
             raise BadOption("to", to, "give the Ref, or the Name, of an actor of this runtime")
-        timer = self.scheduler.timers.after(delay, lambda: to.cast(message), period)
+        own = isinstance(to, Cell) and current.get() is to
+        timer = self.scheduler.timers.after(delay, lambda: _remind(to, message) if own else to.cast(message), period)
         if self.scheduler.fenced and self.scheduler.is_fenced():
             timer.cancel()
         elif isinstance(to, Cell):
@@ -626,3 +630,12 @@ class Runtime:
             processes=len(self.processes),
             leaked_threads=self.threads.leaked,
         )
+
+
+def _remind(cell: Address, message: Any) -> None:
+    """Send an actor what it has set a timer for: as its own message, wherever timers run."""
+    token = current.set(cell)  # type: ignore[arg-type]
+    try:
+        cell.cast(message)
+    finally:
+        current.reset(token)

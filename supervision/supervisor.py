@@ -356,6 +356,10 @@ class Supervisor(ChildKeeper):
         due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]
         return [member.spec for child in due for member in self._group(child) if member.ref is None]
 
+    def uncounted(self) -> Iterator[ChildSpec]:
+        """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
+        return (child.spec for child in self._children.values() if child.attempt is not None and not child.paused)
+
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:
         """Tell of one child."""

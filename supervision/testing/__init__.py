@@ -4,6 +4,7 @@
 pytest plugin are in `pytest_foundation`.
 """
 
+from supervision.testing.barrier import NotSettled as NotSettled
 from supervision.testing.barrier import barrier as barrier
 from supervision.testing.barrier import settled as settled
 from supervision.testing.census import Census as Census
@@ -53,9 +54,12 @@ from supervision.testing.plan import Step as Step
 from supervision.testing.report import Report as Report
 from supervision.testing.schedule import SeededQueue as SeededQueue
 from supervision.testing.shrink import shrink as shrink
+from supervision.testing.survival import NeverEnds as NeverEnds
 from supervision.testing.survival import NotSurvived as NotSurvived
 from supervision.testing.survival import survives as survives
 from supervision.testing.victims import Victims as Victims
+from supervision.testing.virtual_clock import LoopRunning as LoopRunning
+from supervision.testing.virtual_clock import Standstill as Standstill
 from supervision.testing.virtual_clock import VirtualClockLoop as VirtualClockLoop
 from supervision.testing.virtual_clock import advance as advance
 from supervision.testing.virtual_clock import run as run

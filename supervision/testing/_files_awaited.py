@@ -2,7 +2,8 @@
 
 An open socket is no work. A server that listens, and a connection on which nobody reads, are waited for by nobody. A
 connection whose other end is in the same loop is waited for while what was sent is under way. Of a connection that
-belongs to a protocol of which it is not known whether it reads, so long as it was used lately.
+belongs to a protocol of which it is not known whether it reads: so long as something was asked on it lately. What was
+answered last, and what a server keeps open for its next request, is idle.
 """
 
 from __future__ import annotations
@@ -13,26 +14,41 @@ import selectors
 import socket
 import stat
 import struct
-from collections.abc import Generator, Iterable
+from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
 #: Real seconds that what was sent takes to the other end of a connection inside this process, at most.
 UNDER_WAY = 0.05
-#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that is silent.
+#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that brings no answer.
 SILENT = 5.0
-#: Where Linux notes how long ago data was last sent and received, in milliseconds (struct tcp_info).
-_LAST_SENT, _LAST_RECEIVED = 44, 52
+#: Where Linux notes how long ago data was last sent and received, in milliseconds, and how many pieces of data were
+#: sent (struct tcp_info).
+_LAST_SENT, _LAST_RECEIVED, _SENT = 44, 52, 156
 
 
-def awaited(keys: Iterable[selectors.SelectorKey]) -> list[int]:
-    """Return the numbers of the files that somebody waits for."""
+def awaited(keys: Iterable[selectors.SelectorKey], heard: Mapping[int, int]) -> list[int]:
+    """Return the numbers of the files that somebody waits for.
+
+    Args:
+        keys: the files that a loop watches.
+        heard: how much had been sent on each when something was last heard there (`sent`), as far as known.
+    """
     keys = list(keys)
-    ends = _ends(keys)
-    return [key.fd for key in keys if _is_awaited(key, ends)]
+    ends, servers = _ends(keys)
+    return [key.fd for key in keys if _is_awaited(key, ends, servers, heard)]
 
 
-def _is_awaited(key: selectors.SelectorKey, ends: set[Any]) -> bool:
+def sent(fd: int) -> int | None:
+    """Return how many pieces of data were sent on a connection; None if that is not known, or it is none."""
+    if not _is_socket(fd):
+        return None
+    with _socket(fd) as one:
+        info = _info(one)
+    return None if info is None or len(info) < _SENT + 4 else struct.unpack_from("I", info, _SENT)[0]
+
+
+def _is_awaited(key: selectors.SelectorKey, ends: set[Any], servers: set[Any], heard: Mapping[int, int]) -> bool:
     reader, writer = key.data
     if writer is not None or not _is_socket(key.fd):
         return True
@@ -44,8 +60,12 @@ def _is_awaited(key: selectors.SelectorKey, ends: set[Any]) -> bool:
             return True
         if _peer(one) in ends:
             return silent < UNDER_WAY
+        served = _port(one) in servers
     reads = _reads(reader._callback)
-    return silent < SILENT if reads is None else reads
+    if reads is not None:
+        return reads
+    answered = key.fd in heard and heard[key.fd] == sent(key.fd)
+    return silent < (UNDER_WAY if served or answered else SILENT)
 
 
 def _is_socket(fd: int) -> bool:
@@ -68,23 +88,39 @@ def _listens(one: socket.socket) -> bool:
 
 def _silent_for(one: socket.socket) -> float | None:
     """Return for how many seconds nothing was sent or received; None if that is not known."""
+    info = _info(one)
+    if info is None:
+        return None
+    last: tuple[int, int] = (
+        struct.unpack_from("I", info, _LAST_SENT)[0],
+        struct.unpack_from("I", info, _LAST_RECEIVED)[0],
+    )
+    return min(last) / 1000.0
+
+
+def _info(one: socket.socket) -> bytes | None:
     try:
-        info = one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _LAST_RECEIVED + 4)
+        return one.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SENT + 4)
     except (AttributeError, OSError):  # not on Linux; not TCP
         return None
-    sent: int = struct.unpack_from("I", info, _LAST_SENT)[0]
-    received: int = struct.unpack_from("I", info, _LAST_RECEIVED)[0]
-    return min(sent, received) / 1000.0
 
 
-def _ends(keys: Iterable[selectors.SelectorKey]) -> set[Any]:
-    """Return the addresses of the ends that are here."""
-    ends = set()
+def _ends(keys: Iterable[selectors.SelectorKey]) -> tuple[set[Any], set[Any]]:
+    """Return the addresses of the ends that are here, and the ports on which somebody listens."""
+    ends, servers = set(), set()
     for key in keys:
         if _is_socket(key.fd):
             with _socket(key.fd) as one:
                 ends.add(one.getsockname())
-    return ends
+                if _listens(one):
+                    servers.add(_port(one))
+    return ends, servers
+
+
+def _port(one: socket.socket) -> Any:
+    """Return the port of this end, or what stands for it."""
+    address = one.getsockname()
+    return address[1] if isinstance(address, tuple) else address
 
 
 def _peer(one: socket.socket) -> Any:

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import sysconfig
 import threading
-from collections.abc import Callable, Coroutine, Generator, Iterator
+from collections.abc import Callable, Coroutine, Generator
 from contextlib import contextmanager, suppress
 from contextvars import copy_context
 from math import inf
-from pathlib import Path
-from types import FrameType, coroutine
+from types import coroutine
 from typing import Any, TypeVar
 
+from supervision.testing._lines import line
 from supervision.testing.virtual_clock import VirtualClockLoop
 
 T = TypeVar("T")
-
-#: Where the code is that says nothing about where work waits: Python's own, and this.
-_NOT_SAID = (sysconfig.get_path("stdlib"), "<frozen", str(Path(__file__).with_name("interruption.py")))
 
 #: Real seconds in which a thread begins what it is given, unless all are busy.
 MOMENT = 0.1
@@ -118,7 +114,7 @@ class Points:
     @property
     def place(self) -> str:
         """The line at which the work waits."""
-        return _line(self._waiting)
+        return line(self._waiting)
 
     def _done_in_thread(self, heard: threading.Event) -> None:
         # The thread tells its result after this turn of the loop.
@@ -152,20 +148,3 @@ class Points:
             self.struck = True
             self.where = self.place
             self._context.run(self.strike)
-
-
-def _line(work: Any) -> str:
-    """Return the innermost line at which a coroutine waits, of code that is not Python's own."""
-    frames = list(_frames(work))
-    outside = [frame for frame in frames if not frame.f_code.co_filename.startswith(_NOT_SAID)]
-    for frame in reversed(outside or frames):
-        return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
-    return "an unknown place"
-
-
-def _frames(work: Any) -> Iterator[FrameType]:
-    while work is not None:
-        frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None)
-        if frame is not None:
-            yield frame
-        work = getattr(work, "cr_await", None) or getattr(work, "gi_yieldfrom", None)

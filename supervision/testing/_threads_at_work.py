@@ -12,13 +12,16 @@ import concurrent.futures.thread
 import selectors
 import sys
 import threading
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping
 from types import CodeType, FrameType
-from typing import Any
+from typing import Any, Self
 
 from supervision import _threads
+from supervision.watchdog import Watchdog
 
 Locals = Mapping[str, Any]
+#: All threads that Python has made, by their numbers.
+_ALL: Mapping[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _WORKER: CodeType = concurrent.futures.thread._worker.__code__
 
 
@@ -67,10 +70,47 @@ def _waits(frame: FrameType) -> bool:
 def waits_for_others(thread: int) -> bool:
     """Tell whether a thread waits, without a limit of time."""
     frame = sys._current_frames().get(thread)
-    return frame is None or (_waits(frame) and frame.f_locals.get("timeout") is None)
+    return frame is None or (_waits(frame) and frame.f_locals.get("timeout") in (None, -1))
 
 
-def at_work(apart_from: Collection[int]) -> list[int]:
+class Known:
+    """Threads of a moment. The system gives the number of one that has ended to a new one: that is not known.
+
+    Args:
+        threads: their numbers.
+    """
+
+    def __init__(self, threads: Iterable[int] = ()) -> None:
+        self._threads = {thread: _ALL.get(thread) for thread in threads}
+
+    @classmethod
+    def now(cls) -> Self:
+        """Return all threads that there are."""
+        return cls(sys._current_frames())
+
+    def __contains__(self, thread: object) -> bool:
+        """Whether the thread with this number is one of them."""
+        return isinstance(thread, int) and thread in self._threads and _ALL.get(thread) is self._threads[thread]
+
+
+def may_tell(apart_from: Container[int]) -> list[int]:
+    """Return the threads that could still tell a loop something, but for these and the present one.
+
+    Those are all that do not wait for others without a limit of time. A watchdog only asks how a loop is.
+    """
+    frames = sys._current_frames()
+    here = threading.get_ident()
+    others = [thread for thread in frames if thread != here and thread not in apart_from]
+    return [thread for thread in others if not waits_for_others(thread) and not _watches(frames[thread])]
+
+
+def _watches(frame: FrameType | None) -> bool:
+    while frame is not None and frame.f_code is not Watchdog._watch.__code__:
+        frame = frame.f_back
+    return frame is not None
+
+
+def at_work(apart_from: Container[int]) -> list[int]:
     """Return the threads that are at work, but for these and the present one."""
     frames = sys._current_frames()
     if len(frames) == 1:

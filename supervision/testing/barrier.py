@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from time import monotonic
+from typing import TYPE_CHECKING, Any
 
 from supervision._cell import Cell
 from supervision._marks import HELD, IDLE
+from supervision.clock import seconds
+from supervision.errors import SupervisionError
+from supervision.logs import get_logger
+from supervision.testing._who_waits import busy, shortened, what_it_does
 from supervision.testing.virtual_clock import VirtualClockLoop
 
 if TYPE_CHECKING:
@@ -17,33 +22,106 @@ if TYPE_CHECKING:
 #: there either; and if that is not so, or not known, for a handler that goes on may need a few turns to get to actors.
 QUIET = 3
 LONG_QUIET = 50
+#: Real seconds that it may take until all is quiet.
+LIMIT = 30.0
+#: Real seconds after which it is said what is waited for.
+PATIENCE = 2.0
+#: Real seconds for which one turn of the loop counts at the most: a debugger, or a machine that slept, is no unrest.
+TURN = 0.1
+
+_log: Any = get_logger("supervision.testing")
 
 
-async def barrier(ref: Ref) -> None:
-    """Wait until an actor has handled everything that was sent to it before, or has ended."""
+class NotSettled(SupervisionError, TimeoutError):
+    """What was waited for has not come to rest, and may never do so.
+
+    Attributes:
+        waits: what each actor does that is not idle, a line each.
+    """
+
+    def __init__(self, why: str, waits: list[str]) -> None:
+        self.waits = tuple(waits)
+        super().__init__(f"not settled: {why}; {'; '.join(waits) or 'no actor is busy at this moment'}")
+
+
+async def barrier(ref: Ref, timeout: float | None = LIMIT) -> None:
+    """Wait until an actor has handled everything that was sent to it before, or has ended.
+
+    Args:
+        ref: the actor.
+        timeout: as for `settled`.
+
+    Raises:
+        NotSettled: it will never be idle, or is not in time.
+    """
     assert isinstance(ref, Cell)
-    await settled(ref.runtime, ref)
+    await settled(ref.runtime, ref, timeout=timeout)
 
 
-async def settled(runtime: Runtime, *refs: Ref) -> None:
+async def settled(runtime: Runtime, *refs: Ref, timeout: float | None = LIMIT) -> None:
     """Wait until nothing can happen any more without a timer: no actor runnable, no handler ready to go on.
 
     Args:
         runtime: the runtime.
         refs: the actors that must be idle as well, or have ended; for a handler
             that waits for a timer, virtual time passes.
+        timeout: real seconds that this may take, however much virtual time passes in them; None for any. A turn of the
+            loop counts for a tenth of a second at the most. After two seconds the log says what is waited for.
+
+    Raises:
+        NotSettled: it has not come to rest in time; or on virtual time, an actor of ``refs`` waits for what cannot
+            come any more. It names the actors.
+        BadTime: ``timeout`` is no length of time.
     """
     scheduler = runtime.scheduler
+    unrest = _Unrest(runtime, None if timeout is None else seconds("timeout", timeout))
     quiet = 0
     pause = 0.0
     while quiet < LONG_QUIET:
         await asyncio.sleep(pause)
-        busy = scheduler.ready or scheduler.awake or scheduler.handed_over
-        waiting = any(isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD) for ref in refs)
-        quiet = 0 if busy or waiting else quiet + 1
+        active = scheduler.ready or scheduler.awake or scheduler.handed_over
+        waiting = [ref for ref in refs if isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD)]
+        quiet = 0 if active or waiting else quiet + 1
         if quiet >= QUIET and _nothing_ready():
             return
-        pause = _until_next_timer() if waiting and not busy else 0.0
+        if not quiet:
+            unrest.goes_on(None if active else waiting)
+        pause = _until_next_timer() if waiting and not active else 0.0
+
+
+class _Unrest:
+    """Measures for how long there is no rest, says so, and ends it."""
+
+    def __init__(self, runtime: Runtime, limit: float | None) -> None:
+        self._runtime = runtime
+        self._limit = limit
+        self._began = runtime._ids
+        self._passed = 0.0
+        self._looked = monotonic()
+        self._told = False
+
+    def goes_on(self, waiting: list[Cell] | None) -> None:
+        """Look at the time.
+
+        Args:
+            waiting: the actors that are waited for, if they wait themselves.
+        """
+        now = monotonic()
+        self._passed += min(TURN, now - self._looked)
+        self._looked = now
+        loop = asyncio.get_running_loop()
+        if waiting and isinstance(loop, VirtualClockLoop) and loop.stands_still():
+            raise NotSettled("it waits for what cannot come any more", [what_it_does(cell) for cell in waiting])
+        if self._limit is not None and self._passed >= self._limit:
+            raise NotSettled(f"no rest within {self._limit:g} real seconds", self._who())
+        if self._passed >= PATIENCE and not self._told:
+            self._told = True
+            _log.warning("still_waiting_to_settle", real_seconds=PATIENCE, waits="; ".join(self._who()))
+
+    def _who(self) -> list[str]:
+        found = shortened(list(busy(self._runtime)))
+        started = self._runtime._ids - self._began
+        return [*found, f"{started} actors were started meanwhile"] if started else found
 
 
 def _nothing_ready() -> bool:

@@ -23,23 +23,33 @@ from typing import Self
 
 from supervision import events
 from supervision._cell import Cell
-from supervision._keeper import worth_a_restart
 from supervision.events import ActorEvent, Event
-from supervision.reasons import KILLED
+from supervision.reasons import Abnormal
 from supervision.ref import Ref
 from supervision.runtime import Runtime
 from supervision.testing.barrier import settled
 from supervision.testing.checks import ALWAYS, Judge, NewCheck
 from supervision.testing.client import Client, together
 from supervision.testing.event_log import EventLog
-from supervision.testing.faults import Crash, Exit, FailStart, Fault, Kill, KillDuring, Sigkill
-from supervision.testing.injector import Heal, Injector
+from supervision.testing.faults import (
+    Delay,
+    Drop,
+    Duplicate,
+    Exhaust,
+    Exit,
+    Fault,
+    Kill,
+    KillDuring,
+    Sigkill,
+    Suspend,
+)
+from supervision.testing.injector import Injector
 from supervision.testing.plan import Plan, Step
-from supervision.testing.report import Report, Tally
-from supervision.testing.victims import spec_of
+from supervision.testing.report import Booking, Report, Tally
+from supervision.testing.restarts import Restarts, ends_with
 
-#: The faults that end an actor.
-DEADLY = (Kill, Exit, Crash, KillDuring, Sigkill)
+#: The faults that strike at once. The others wait for something: a message, an order to end, the next start.
+AT_ONCE = (Kill, Exit, Sigkill, Drop, Delay, Duplicate, Suspend, Exhaust)
 
 
 class Chaos:
@@ -72,7 +82,8 @@ class Chaos:
         self._dry = dry
         self._before = before
         self._clients = list(clients)
-        self._judge = Judge(checks)
+        #: By which the run is judged.
+        self.judge = Judge(checks)
 
     async def __aenter__(self) -> Self:
         """Begin to watch."""
@@ -83,12 +94,13 @@ class Chaos:
         for cell in runtime.actors():
             assert isinstance(cell, Cell)
             self._paths[cell.path] = cell
-        #: Restarts that were caused and that supervisors have not counted yet: the victim, and its supervisor.
-        self._pending: dict[Ref, Ref] = {}
+        self._restarts = Restarts(runtime)
+        #: The paths at which there was anybody, ever.
+        self.met = set(self._paths)
         self._triggers: list[tuple[Step, Injector]] = []
         self._injectors: list[Injector] = []
         self._plan = Plan()
-        self._subscriptions = [runtime.subscribe(self._judge), runtime.subscribe(self._watch, ActorEvent)]
+        self._subscriptions = [runtime.subscribe(self.judge), runtime.subscribe(self._watch, ActorEvent)]
         return self
 
     async def __aexit__(
@@ -118,6 +130,7 @@ class Chaos:
     async def run(self, plan: Plan) -> Report:
         """Carry a plan out, heal what lasts, wait until all is quiet, and report."""
         self._plan = plan
+        self._tally.complete = False
         injector = Injector(self._runtime, plan.seed)
         self._injectors = [each for each in self._injectors if not each.closed]
         self._injectors.append(injector)
@@ -126,6 +139,7 @@ class Chaos:
             await self._until(began + step.at)
             self._take(step, injector)
         await self._until(began + plan.duration)
+        self._tally.complete = not self._triggers
         self._triggers.clear()
         injector.close()
         await settled(self._runtime)
@@ -148,54 +162,52 @@ class Chaos:
             victims = [self._paths[step.path]] if step.path in self._paths else []
         if not victims:
             self._tally.planned += 1
-            self._tally.missed += 1
         for cell in victims:
-            self._tally.planned += 1
             self._hit(step, cell, injector)
 
     def _hit(self, step: Step, cell: Cell, injector: Injector) -> None:
-        if self._may_hit is not None and not self._may_hit(cell):
-            self._tally.held_back += 1
-            return
-        if self._plan.mode == "within_budget" and not self._affordable(cell, step.fault):
-            self._tally.held_back += 1
+        fault = step.fault
+        booking = self._tally.book()
+        at_once = isinstance(fault, AT_ONCE)
+        if (self._may_hit is not None and not self._may_hit(cell)) or (at_once and not self._allowed(cell, fault)):
+            booking.held_back()
             return
         if self._before is not None:
             self._before(step, cell)
-        self._tally.done += 1
-        if not self._dry:
-            heal = self._inflict(cell, step.fault, injector)
-            if step.until is not None:
-                left = max(0.0, step.until - step.at)
-                self._runtime.scheduler.timers.after(left, heal)
+        if self._dry:
+            booking.done()
+            return
+        if at_once:
+            self._strikes(booking, fault, cell)
+        heal = injector.inflict(cell, fault, lambda struck: self._may_strike(booking, fault, struck))
+        if step.until is not None:
+            left = max(0.0, step.until - step.at)
+            self._runtime.scheduler.timers.after(left, heal)
 
-    def _inflict(self, cell: Cell, fault: Fault, injector: Injector) -> Heal:
-        if isinstance(fault, DEADLY):
+    def _allowed(self, cell: Cell, fault: Fault) -> bool:
+        return self._plan.mode != "within_budget" or self._restarts.affordable(cell, fault)
+
+    def _may_strike(self, booking: Booking, fault: Fault, cell: Cell) -> bool:
+        """What a fault has waited for has come: it strikes, unless a supervisor would have to give up now."""
+        if not self._allowed(cell, fault):
+            booking.held_back()
+            return False
+        self._strikes(booking, fault, cell)
+        return True
+
+    def _strikes(self, booking: Booking, fault: Fault, cell: Cell) -> None:
+        booking.done()
+        self._restarts.strikes(cell, fault)
+        if isinstance(fault, KillDuring):
+            self._tally.hit(cell, for_good=fault.phase != "terminate")
+        elif ends_with(fault, cell) is not None:
             self._tally.hit(cell)
-            if cell.parent is not None and self._counts(cell):
-                self._pending[cell] = cell.parent
-        return injector.inflict(cell, fault)
+        elif isinstance(fault, Exit) and fault.reason not in ("normal", "shutdown"):
+            self._tally.hit(cell, reason=Abnormal(fault.reason))  # it is told, and ends or not
 
     def report(self) -> Report:
         """Return what has happened so far."""
-        return self._tally.report(self._plan, together(self._clients), self._judge.end(), self.log.digest())
-
-    # -- the budget ------------------------------------------------------------------------------------------
-
-    def _counts(self, cell: Cell) -> bool:
-        """Whether its supervisor counts a restart if it is killed."""
-        spec = spec_of(cell)
-        return spec is not None and worth_a_restart(spec, KILLED)
-
-    def _affordable(self, cell: Cell, fault: Fault) -> bool:
-        cost = 1 if isinstance(fault, DEADLY) and self._counts(cell) else 0
-        cost += fault.times if isinstance(fault, FailStart) else 0
-        keeper = cell.parent
-        if cost == 0 or not isinstance(keeper, Cell) or keeper.actor is None:
-            return True
-        state = keeper.actor.budget.state(self._runtime.clock.time())  # type: ignore[attr-defined]
-        due = sum(1 for supervisor in self._pending.values() if supervisor is keeper)
-        return bool(state.used + due + cost <= state.allowed)
+        return self._tally.report(self._plan, together(self._clients), self.judge.end(), self.log.digest())
 
     # -- events ----------------------------------------------------------------------------------------------
 
@@ -205,14 +217,12 @@ class Chaos:
             case events.StartAttempt():
                 assert isinstance(event.ref, Cell)
                 self._paths[event.path] = event.ref
+                self.met.add(event.path)
             case events.Exited() | events.StartFailed() | events.StartIgnored():
                 self._forget(event)
-            case events.RestartScheduled() if event.child is not None:
-                self._pending.pop(event.child, None)
-            case events.StopRequested() | events.GaveUp():
-                self._pending.pop(event.ref, None)
             case _:
                 pass
+        self._restarts.see(event)
         if self._triggers:
             self._trigger(event)
 
@@ -226,6 +236,5 @@ class Chaos:
             step, injector = trigger
             if step.on == name and fnmatchcase(event.path, step.path):
                 self._triggers.remove(trigger)
-                self._tally.planned += 1
                 assert isinstance(event.ref, Cell)
                 self._hit(step, event.ref, injector)

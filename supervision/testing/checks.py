@@ -88,6 +88,11 @@ class _OfActors(Check):
             self.starting.discard(event.ref.id)
             self.alive.discard(event.ref.id)
 
+    def gone(self, ref: Ref) -> bool:
+        """Whether an actor that was seen from its beginning has ended; some end before their supervisor says a word."""
+        id = ref.id
+        return self._first is not None and id >= self._first and id not in self.alive and id not in self.starting
+
 
 class Pairing(_OfActors):
     """What has started ends once, and nothing ends that has not started."""
@@ -104,16 +109,20 @@ class Pairing(_OfActors):
         self.follow(event)
 
 
-class SingleIncarnation(Check):
+class SingleIncarnation(_OfActors):
     """A name belongs to one actor at a time, and a supervisor has one incarnation of a child at a time."""
 
     def __init__(self) -> None:
+        super().__init__()
         self._holders: dict[str, Ref] = {}
         self._children: dict[tuple[Ref, object], Ref] = {}
         self._running: dict[Ref, tuple[Ref, object]] = {}
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at names, and at the children of supervisors."""
+        if isinstance(event, ActorEvent):
+            self.knows(event)
+            self.follow(event)
         if isinstance(event, events.Registered):
             holder = self._holders.get(event.name)
             if holder is not None and holder is not event.ref:
@@ -121,7 +130,7 @@ class SingleIncarnation(Check):
             self._holders[event.name] = event.ref
         elif isinstance(event, events.Unregistered):
             self._holders.pop(event.name, None)
-        elif isinstance(event, events.ChildStarted) and event.child is not None:
+        elif isinstance(event, events.ChildStarted) and event.child is not None and not self.gone(event.child):
             key = (event.ref, _key(event.id))
             other = self._children.get(key)
             dynamic = issubclass(_class_of(event.ref), DynamicSupervisor)
@@ -135,13 +144,15 @@ class SingleIncarnation(Check):
                 del self._children[gone]
 
 
-#: What may be told of an actor that has ended: about its code, its mailbox, and by its supervisor.
+#: What may be told of an actor that has ended: about its code, which may go on, its mailbox, and by its supervisor.
 _POSTHUMOUS = (
     events.Exited,
     events.FencedOff,
     events.Zombie,
     events.ZombieEnded,
     events.MessageDropped,
+    events.TracePoint,
+    events.Unhandled,
     events.Unregistered,
     events.StopRequested,
     events.SupervisorEvent,
@@ -167,10 +178,16 @@ class Fence(_OfActors):
 CLOSE = 1e-3
 
 
-class Budget(Check):
-    """Supervisors count their restarts right, and give up when, and only when, there are too many."""
+class Budget(_OfActors):
+    """Supervisors count their restarts right, and give up when, and only when, there are too many.
+
+    What the code of one that was killed in the middle of a restart still counts is of no concern.
+    """
 
     def __init__(self) -> None:
+        super().__init__()
+        #: The supervisors that were there before, and have ended.
+        self._gone_before: set[int] = set()
         self._windows: dict[Ref, deque[float]] = defaultdict(deque)
         self._since: float | None = None
 
@@ -178,13 +195,24 @@ class Budget(Check):
         """Look at restarts, and at supervisors that give up."""
         if self._since is None:
             self._since = float("-inf") if event.seq == 1 else event.time
-        if isinstance(event, events.Exited):
-            self._windows.pop(event.ref, None)
-        if not isinstance(event, (events.RestartScheduled, events.GaveUp)):
+        if not isinstance(event, ActorEvent):
             return
+        known = self.knows(event)
+        self.follow(event)
+        if isinstance(event, events.Exited):
+            if self._windows.pop(event.ref, None) is not None and not known:
+                self._gone_before.add(event.ref.id)
+        elif isinstance(event, (events.RestartScheduled, events.GaveUp)) and not self._is_gone(event.ref):
+            yield from self._counted(event)
+
+    def _is_gone(self, ref: Ref) -> bool:
+        return ref.id in self._gone_before or self.gone(ref)
+
+    def _counted(self, event: events.RestartScheduled | events.GaveUp) -> Iterator[Violation]:
         window = self._windows[event.ref]
         window.append(event.time)
         edge = event.time - event.seconds
+        assert self._since is not None
         while window[0] < edge - CLOSE:
             window.popleft()
         if edge <= self._since:
@@ -200,65 +228,145 @@ class Budget(Check):
             yield self.wrong(f"counts {event.used} restarts where there were {most}", event)
 
 
-class StopOrder(Check):
-    """A supervisor that ends stops its children in the reverse of their order; a dynamic one, all at once.
+class _OfChildren(_OfActors):
+    """Knows the children of supervisors, in their order.
 
     A child that is restarted keeps its place. One that was started again by an order may have another one, and is left
-    out.
+    out; so is a supervisor that was there before: in which order its children were started was not seen.
     """
 
     def __init__(self) -> None:
+        super().__init__()
+        #: The supervisors that were seen from their beginning, and live.
+        self._seen: set[Ref] = set()
         #: The ids of each supervisor's children, in order.
         self._order: dict[Ref, dict[object, None]] = {}
         self._alive: dict[tuple[Ref, object], Ref] = {}
         self._place: dict[Ref, tuple[Ref, object]] = {}
-        self._unsure: set[tuple[Ref, object]] = set()
+        #: The places that were taken again, not known yet whether by a restart; and those that were not by one.
+        self._again: set[tuple[Ref, object]] = set()
+        self._moved: set[tuple[Ref, object]] = set()
+
+    def learn(self, event: Event) -> None:
+        """Note what the event says about children."""
+        if isinstance(event, ActorEvent):
+            self.knows(event)
+            self.follow(event)
+        if isinstance(event, events.StartAttempt):
+            self._seen.add(event.ref)
+        elif isinstance(event, events.ChildStarted) and event.child is not None:
+            if event.ref in self._seen and not issubclass(_class_of(event.ref), DynamicSupervisor):
+                self._started((event.ref, _key(event.id)), event.child)
+        elif isinstance(event, events.Restarted):
+            self._again.discard((event.ref, _key(event.id)))
+        elif isinstance(event, (events.Exited, events.StartFailed, events.StartIgnored)):
+            self._gone(event.ref)
+
+    def _started(self, place: tuple[Ref, object], child: Ref) -> None:
+        order = self._order.setdefault(place[0], {})
+        if place in self._again:
+            self._moved.add(place)
+        if place[1] in order:
+            self._again.add(place)
+        order[place[1]] = None
+        if not self.gone(child):
+            self._alive[place] = child
+            self._place[child] = place
+
+    def _gone(self, ref: Ref) -> None:
+        self._seen.discard(ref)
+        place = self._place.pop(ref, None)
+        if place is not None and self._alive.get(place) is ref:
+            del self._alive[place]
+        for id in self._order.pop(ref, ()):
+            self._again.discard((ref, id))
+            self._moved.discard((ref, id))
+
+    def sure(self, place: tuple[Ref, object]) -> bool:
+        """Whether a child stands in the order where it was first seen."""
+        return place not in self._again and place not in self._moved
+
+    def after(self, place: tuple[Ref, object]) -> Iterator[Ref]:
+        """Return the children that run and come after one, the last one first."""
+        above, id = place
+        for other in reversed(self._order.get(above, {})):
+            if other == id:
+                return
+            if (above, other) in self._alive and self.sure((above, other)):
+                yield self._alive[above, other]
+
+
+class StopOrder(_OfChildren):
+    """A supervisor that ends stops its children in the reverse of their order; a dynamic one, all at once."""
+
+    def __init__(self) -> None:
+        super().__init__()
         self._ending: set[Ref] = set()
 
     def see(self, event: Event) -> Iterator[Violation]:
         """Look at starts, and at orders to end."""
-        if isinstance(event, events.ChildStarted) and event.child is not None:
-            self._started(event.ref, _key(event.id), event.child)
-        elif isinstance(event, events.Restarted):
-            self._unsure.discard((event.ref, _key(event.id)))
-        elif isinstance(event, events.GaveUp):
+        self.learn(event)
+        if isinstance(event, events.GaveUp):
             self._ending.add(event.ref)
         elif isinstance(event, events.StopRequested):
             yield from self._stopped(event)
         elif isinstance(event, events.Exited):
-            self._gone(event.ref)
-
-    def _started(self, above: Ref, id: object, child: Ref) -> None:
-        order = self._order.setdefault(above, {})
-        if id in order:
-            self._unsure.add((above, id))
-        order[id] = None
-        self._alive[above, id] = child
-        self._place[child] = above, id
+            self._ending.discard(event.ref)
 
     def _stopped(self, event: events.StopRequested) -> Iterator[Violation]:
         place = self._place.get(event.ref)
-        if place is not None and place[0] in self._ending and place not in self._unsure:
-            above = place[0]
-            dynamic = issubclass(_class_of(above), DynamicSupervisor)
-            last = next(id for id in reversed(self._order[above]) if self._sure_to_live(above, id))
-            if last != place[1] and not dynamic:
-                yield self.wrong(f"{event.ref} was told to end before {self._alive[above, last]}", event)
         if place is not None:
+            if place[0] in self._ending and self.sure(place):
+                for last in self.after(place):
+                    yield self.wrong(f"{event.ref} was told to end before {last}", event)
+                    break
             self._alive.pop(place, None)
         if event.ref in self._order:
             self._ending.add(event.ref)
 
-    def _sure_to_live(self, above: Ref, id: object) -> bool:
-        return (above, id) in self._alive and (above, id) not in self._unsure
 
-    def _gone(self, ref: Ref) -> None:
-        place = self._place.pop(ref, None)
-        if place is not None and self._alive.get(place) is ref:
-            del self._alive[place]
-        self._ending.discard(ref)
-        for id in self._order.pop(ref, ()):
-            self._unsure.discard((ref, id))
+class RestartOrder(_OfChildren):
+    """Children that are restarted together are all stopped before any is started, and start in their order."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        #: By supervisor: the children that have to be stopped before any is started.
+        self._old: dict[Ref, list[Ref]] = {}
+
+    def see(self, event: Event) -> Iterator[Violation]:
+        """Look at restarts."""
+        self.learn(event)
+        if isinstance(event, events.RestartScheduled) and event.ref in self._seen:
+            self._old[event.ref] = list(self._together((event.ref, _key(event.id))))
+        elif isinstance(event, events.Restarted):
+            yield from self._restarted(event)
+        elif isinstance(event, events.Exited):
+            self._old.pop(event.ref, None)
+
+    def _together(self, place: tuple[Ref, object]) -> Iterator[Ref]:
+        """Return the children that are restarted together with one."""
+        above = place[0]
+        strategy = _strategy_of(above)
+        if strategy == "rest_for_one" and self.sure(place):
+            yield from self.after(place)
+        elif strategy == "one_for_all":
+            yield from (self._alive[above, id] for id in self._order.get(above, ()) if (above, id) in self._alive)
+
+    def _restarted(self, event: events.Restarted) -> Iterator[Violation]:
+        place = event.ref, _key(event.id)
+        for other in self._old.get(event.ref, ()):
+            if other in self._place and other is not event.child:
+                yield self.wrong(f"{event.child} was restarted before {other} was stopped", event)
+                return
+        if _strategy_of(event.ref) != "one_for_one" and self.sure(place):
+            for other in self.after(place):
+                yield self.wrong(f"{event.child} was restarted after {other}, which comes behind it", event)
+                return
+
+
+def _strategy_of(ref: Ref) -> str:
+    assert isinstance(ref, Cell)
+    return getattr(ref.actor, "strategy", "one_for_one")
 
 
 def _key(id: object) -> object:
@@ -271,7 +379,7 @@ def _class_of(ref: Ref | None) -> type:
 
 
 #: The checks that hold in every run.
-ALWAYS: tuple[NewCheck, ...] = (Pairing, SingleIncarnation, Fence, Budget, StopOrder)
+ALWAYS: tuple[NewCheck, ...] = (Pairing, SingleIncarnation, Fence, Budget, StopOrder, RestartOrder)
 
 
 # -- what a test expects ---------------------------------------------------------------------------------------------

@@ -21,7 +21,7 @@ import msgspec
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.testing.interruption import Kind, Run, Wrong
-from supervision.testing.virtual_clock import VirtualClockLoop
+from supervision.testing.virtual_clock import VirtualClockLoop, no_loop_here
 
 #: Sets a world up, has a piece of work interrupted by `Run.interrupt`, and raises if the world is not as it should be.
 Scenario: TypeAlias = Callable[[Run], Awaitable[object]]
@@ -126,11 +126,10 @@ def explore(
     Raises:
         BrokenByInterruption: it does harm.
         BadOption: there are no such ways, or more points than ``most``.
-        RuntimeError: a loop runs already.
+        LoopRunning: a loop runs already.
         Exception: the scenario fails although nothing is interrupted.
     """
-    if asyncio._get_running_loop() is not None:
-        raise RuntimeError("explore() makes event loops of its own: call it from a plain function")
+    no_loop_here("explore")
     explorer = _Explorer(scenario, seconds("limit", limit, zero=False), seconds("grace", grace))
     if at is not None:
         explorer.again(*_point(at))

@@ -114,7 +114,7 @@ class SwallowCancel(Fault, frozen=True, tag="swallow_cancel"):
 
 
 class Drop(Fault, frozen=True, tag="drop"):
-    """Lose messages to it on the way.
+    """Lose messages to it on the way. What it sends to itself, also by a timer, goes no way: for the next two as well.
 
     Args:
         share: which share of them, from 0 to 1.

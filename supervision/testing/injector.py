@@ -33,7 +33,7 @@ from supervision.testing.faults import (
     Sigkill,
     Suspend,
 )
-from supervision.testing.layers import finish, strike
+from supervision.testing.layers import May, always, finish, strike
 from supervision.testing.wire import spoil
 
 T = TypeVar("T")
@@ -61,19 +61,26 @@ class Injector:
         self.closed = False
         #: How to heal what lasts, newest last.
         self._lasting: dict[object, Heal] = {}
-        #: By path: the starts that are to fail, and how many there have been.
-        self._starts: dict[str, tuple[FailStart, int]] = {}
-        #: The paths whose next start is to be killed.
-        self._doomed: set[str] = set()
+        #: By path: the starts that are to fail, one fault after the other.
+        self._starts: dict[str, list[_Starts]] = {}
+        #: The paths whose next start is to be killed, and who is asked then.
+        self._doomed: dict[str, May] = {}
         self._subscription = runtime.subscribe(self._starting, events.StartAttempt)
 
-    def inflict(self, cell: Cell, fault: Fault) -> Heal:
+    def inflict(self, cell: Cell, fault: Fault, may: May = always) -> Heal:
         """Let something go wrong with an actor.
+
+        Args:
+            cell: the actor.
+            fault: what.
+            may: if the fault waits for something, such as the next message: asked in the moment in which that has
+                come, with the actor that is to be struck, which is the next incarnation if it is a start. False spares
+                that one.
 
         Returns:
             A function that heals it, as far as it can be; calling it twice is fine.
         """
-        heal = self._as_nobody(self._inflict, fault, cell)
+        heal = self._as_nobody(self._inflict, fault, cell, may)
         key = object()
 
         def once() -> None:
@@ -104,40 +111,48 @@ class Injector:
     # -- one fault -------------------------------------------------------------------------------------------
 
     @singledispatchmethod
-    def _inflict(self, fault: Fault, cell: Cell) -> Heal | None:
-        return strike(fault, cell).heal
+    def _inflict(self, fault: Fault, cell: Cell, may: May) -> Heal | None:
+        hit = strike(fault, cell)
+        hit.may = may
+        return hit.heal
 
     @_inflict.register
-    def _kill(self, fault: Kill, cell: Cell) -> Heal | None:
+    def _kill(self, fault: Kill, cell: Cell, may: May) -> Heal | None:
         cell.kill()
         return None
 
     @_inflict.register
-    def _sigkill(self, fault: Sigkill, cell: Cell) -> Heal | None:
+    def _sigkill(self, fault: Sigkill, cell: Cell, may: May) -> Heal | None:
         process = self._runtime.processes.get(cell)
         if process is not None:
             process.kill()
         return None
 
     @_inflict.register
-    def _exit(self, fault: Exit, cell: Cell) -> Heal | None:
+    def _exit(self, fault: Exit, cell: Cell, may: May) -> Heal | None:
         cell.signal(None, _REASONS.get(fault.reason, Abnormal(fault.reason)))
         return None
 
     @_inflict.register
-    def _kill_during(self, fault: KillDuring, cell: Cell) -> Heal | None:
+    def _kill_during(self, fault: KillDuring, cell: Cell, may: May) -> Heal | None:
         if fault.phase in ("handler", "terminate"):
-            return strike(fault, cell).heal
+            hit = strike(fault, cell)
+            hit.may = may
+            return hit.heal
         path = cell.path
-        self._doomed.add(path)
-        return lambda: self._doomed.discard(path)
+        self._doomed[path] = may
+
+        def spare() -> None:
+            self._doomed.pop(path, None)
+
+        return spare
 
     @_inflict.register
-    def _drop(self, fault: Drop | Delay | Duplicate, cell: Cell) -> Heal | None:
+    def _drop(self, fault: Drop | Delay | Duplicate, cell: Cell, may: May) -> Heal | None:
         return spoil(cell, fault, Random(self._chance.random()))
 
     @_inflict.register
-    def _suspend(self, fault: Suspend, cell: Cell) -> Heal | None:
+    def _suspend(self, fault: Suspend, cell: Cell, may: May) -> Heal | None:
         cell.call(system.Suspend(), timeout=None).add_done_callback(_ignore)
 
         def resume() -> None:
@@ -147,7 +162,7 @@ class Injector:
         return self._for(fault.seconds, resume)
 
     @_inflict.register
-    def _exhaust(self, fault: Exhaust, cell: Cell) -> Heal | None:
+    def _exhaust(self, fault: Exhaust, cell: Cell, may: May) -> Heal | None:
         if fault.what == "mailbox":
             for _ in range(fault.amount):
                 cell.cast(Junk())
@@ -170,56 +185,89 @@ class Injector:
     # -- starts ----------------------------------------------------------------------------------------------
 
     @_inflict.register
-    def _fail_start(self, fault: FailStart, cell: Cell) -> Heal | None:
+    def _fail_start(self, fault: FailStart, cell: Cell, may: May) -> Heal | None:
         path = cell.path
-        self._starts[path] = (fault, 0)
+        starts = _Starts(self._runtime, fault, may)
+        self._starts.setdefault(path, []).append(starts)
         self._runtime.scheduler.prelude = self._prelude
 
         def mend() -> None:
-            self._starts.pop(path, None)
-            if not self._starts:
-                self._runtime.scheduler.prelude = None
+            starts.heal()
+            self._no_more(path, starts)
 
         return mend
 
+    def _no_more(self, path: str, starts: _Starts) -> None:
+        left = self._starts.get(path, [])
+        if starts in left:
+            left.remove(starts)
+        if not left:
+            self._starts.pop(path, None)
+        if not self._starts:
+            self._runtime.scheduler.prelude = None
+
     def _prelude(self, cell: Cell) -> Prelude | None:
         path = cell.path
-        fault, number = self._starts.get(path, (None, 0))
-        if fault is None:
-            return None
-        if fault.lasts(number + 1):
-            self._starts[path] = (fault, number + 1)
-        else:
-            del self._starts[path]
-        return _failing(self._runtime, fault) if fault.hits(number) else None
+        for starts in self._starts.get(path, ()):
+            prelude = starts.next(cell)
+            if not starts.lasts():
+                self._no_more(path, starts)
+            return prelude
+        return None
 
     def _starting(self, event: events.StartAttempt) -> None:
-        if event.path in self._doomed:
-            self._doomed.remove(event.path)
-            cell = event.ref
+        may = self._doomed.pop(event.path, None)
+        cell = event.ref
+        assert isinstance(cell, Cell)
+        if may is not None and may(cell):
             # Not at once: so that it is in the middle of an ``init`` that waits.
             self._runtime.scheduler.loop.call_soon(cell.kill)
 
 
-def _failing(runtime: Runtime, fault: FailStart) -> Prelude:
-    """Return what happens instead of an ``init``."""
+class _Starts:
+    """The starts that a fault lets fail."""
 
-    async def hang(_: Init) -> None:
-        await runtime.scheduler.loop.create_future()
+    def __init__(self, runtime: Runtime, fault: FailStart, may: May) -> None:
+        self._runtime = runtime
+        self._fault = fault
+        self._may = may
+        self._number = 0
+        self._healed: asyncio.Future[None] = runtime.scheduler.loop.create_future()
 
-    async def slow(init: Init) -> Any:
-        await runtime.sleep(fault.seconds)
-        return await finish(init())
+    def next(self, cell: Cell) -> Prelude | None:
+        """Return what happens instead of the next ``init``; None if that is to be as always."""
+        number = self._number
+        self._number += 1
+        return self._failing() if self._fault.hits(number) and self._may(cell) else None
 
-    def ignore(_: Init) -> Any:
-        return IGNORE
+    def lasts(self) -> bool:
+        """Whether any start is still to fail."""
+        return self._fault.lasts(self._number)
 
-    def fail(_: Init) -> None:
-        if fault.how == "refuse":
-            raise Refuse("chaos: the start was to fail")
-        raise ChaosCrash("the start was to fail")
+    def heal(self) -> None:
+        """Let what hangs go on."""
+        self._healed.set_result(None)
 
-    return {"hang": hang, "slow": slow, "ignore": ignore}.get(fault.how, fail)
+    def _failing(self) -> Prelude:
+        fault = self._fault
+
+        async def hang(init: Init) -> Any:
+            await asyncio.shield(self._healed)
+            return await finish(init())
+
+        async def slow(init: Init) -> Any:
+            await self._runtime.scheduler.wait(asyncio.shield(self._healed), fault.seconds)
+            return await finish(init())
+
+        def ignore(_: Init) -> Any:
+            return IGNORE
+
+        def fail(_: Init) -> None:
+            if fault.how == "refuse":
+                raise Refuse("chaos: the start was to fail")
+            raise ChaosCrash("the start was to fail")
+
+        return {"hang": hang, "slow": slow, "ignore": ignore}.get(fault.how, fail)
 
 
 def _ignore(call: asyncio.Future[Any]) -> None:

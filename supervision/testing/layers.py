@@ -31,6 +31,13 @@ if TYPE_CHECKING:
 
 #: Goes on with the message as if nothing had happened.
 Proceed = Callable[[], Any]
+#: Says of an actor whether a fault may strike it now.
+May = Callable[[Cell], bool]
+
+
+def always(_: Cell) -> bool:
+    """Spare nobody."""
+    return True
 
 
 class Hit:
@@ -38,6 +45,8 @@ class Hit:
 
     def __init__(self, cell: Cell, act: Callable[[Proceed], Any], wanted: Callable[[Any], bool]) -> None:
         self.cell = cell
+        #: Asked in the moment in which it is to act; False spares the actor.
+        self.may: May = always
         self.healed: asyncio.Future[None] = cell.sched.loop.create_future()
         self._act = act
         self._wanted = wanted
@@ -48,6 +57,8 @@ class Hit:
         if not self._wanted(message):
             return proceed(actor, message)
         self._withdraw()
+        if not self.may(self.cell):
+            return proceed(actor, message)
         return self._act(lambda: proceed(actor, message))
 
     def _withdraw(self) -> None:

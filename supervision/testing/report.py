@@ -12,6 +12,7 @@ import msgspec
 from supervision import events
 from supervision._cell import Cell
 from supervision.events import Event
+from supervision.reasons import ExitReason
 from supervision.ref import Ref
 from supervision.runtime import Runtime, ZombieInfo
 from supervision.testing.checks import Violation
@@ -84,10 +85,10 @@ class Report(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: what was to happen.
-        complete: whether it was carried out to its end.
+        complete: whether it was carried out to its end, and every event that a fault waited for (`Step.on`) came.
         planned: how many faults the plan has; those with a pattern for a path count for each actor they met.
-        done: how many were inflicted.
-        missed: how many found nobody at their path.
+        done: how many have struck.
+        missed: how many found nobody at their path, or waited for something, such as a message, that did not come.
         held_back: how many were left out, as they would have made a supervisor give up.
         kills: how many actors were ended by a fault.
         replacements: how many actors supervisors started again.
@@ -144,30 +145,67 @@ class Report(msgspec.Struct, frozen=True):
         return "\n".join(f"{title:<{width}}  {text}" for title, text in rows)
 
 
+class Booking:
+    """What becomes of one fault: it strikes, is held back, or, as long as it waits, is missed."""
+
+    def __init__(self, tally: Tally) -> None:
+        self._tally = tally
+        self._state = ""
+
+    def done(self) -> None:
+        """It strikes, if not for the first time; what was spared before does not count."""
+        if self._state == "held back":
+            self._tally.held_back -= 1
+        if self._state != "done":
+            self._tally.done += 1
+        self._state = "done"
+
+    def held_back(self) -> None:
+        """An actor is spared."""
+        if not self._state:
+            self._tally.held_back += 1
+            self._state = "held back"
+
+
 class Tally:
     """Counts, while a plan is carried out, what the report tells."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self.planned = self.done = self.missed = self.held_back = 0
+        self.planned = self.done = self.held_back = 0
+        #: Whether the last plan was carried out to its end.
+        self.complete = True
         self.kills = self.replacements = self.cascades = 0
         self.gave_up: list[GiveUp] = []
         self.blocked: defaultdict[str, float] = defaultdict(float)
         self.recovery = Sample()
         self._blocked_before = 0.0
-        self._hit: set[Ref] = set()
+        #: Who was hit by a fault that ends it: for which reason, None for any; and whether it should come back.
+        self._hit: dict[Ref, tuple[ExitReason | None, bool]] = {}
+        self._ended: set[Ref] = set()
         self._since: dict[str, float] = {}
         self._lost: dict[str, None] = {}
-        kinds = (events.Exited, events.Started, events.Restarted, events.GaveUp, events.LoopBlocked)
+        kinds = (events.Exited, events.StartFailed, events.Started, events.Restarted, events.GaveUp, events.LoopBlocked)
         self._subscription = runtime.subscribe(self._count, *kinds)
 
-    def hit(self, cell: Cell) -> None:
-        """A fault is about to be inflicted on an actor."""
-        self._hit.add(cell)
+    def book(self) -> Booking:
+        """Return the place for what becomes of a fault."""
+        self.planned += 1
+        return Booking(self)
+
+    def hit(self, cell: Cell, reason: ExitReason | None = None, *, for_good: bool = True) -> None:
+        """A fault that ends an actor is about to strike.
+
+        Args:
+            cell: the actor.
+            reason: if the actor may also live on, or end otherwise: the reason by which one can tell.
+            for_good: whether it is lost if it has no replacement. One that was told to end anyway is not.
+        """
+        self._hit[cell] = reason, for_good
 
     def _count(self, event: Event) -> None:
         match event:
-            case events.Exited():
+            case events.Exited() | events.StartFailed():
                 self._exited(event)
             case events.Started():
                 self._lost.pop(event.path, None)
@@ -176,8 +214,8 @@ class Tally:
                     self.recovery.add(event.time - since)
             case events.Restarted():
                 self.replacements += 1
-                if event.old in self._hit:
-                    self._hit.discard(event.old)
+                if event.old in self._ended:
+                    self._ended.discard(event.old)
                 else:
                     self.cascades += 1
             case events.GaveUp():
@@ -187,9 +225,13 @@ class Tally:
                 self.blocked[event.path or "?"] += event.seconds - (self._blocked_before if event.again else 0.0)
                 self._blocked_before = event.seconds
 
-    def _exited(self, event: events.Exited) -> None:
-        if event.ref in self._hit:
-            self.kills += 1
+    def _exited(self, event: events.Exited | events.StartFailed) -> None:
+        reason, for_good = self._hit.pop(event.ref, (None, None))
+        if for_good is None or (reason is not None and reason != event.reason):
+            return
+        self.kills += 1
+        self._ended.add(event.ref)
+        if for_good:
             self._since[event.path] = event.time
             self._lost[event.path] = None
 
@@ -198,10 +240,10 @@ class Tally:
         zombies: list[ZombieInfo] = self._runtime.zombies()
         return Report(
             plan,
-            self.done + self.missed + self.held_back >= len(plan.steps),
+            self.complete,
             self.planned,
             self.done,
-            self.missed,
+            self.planned - self.done - self.held_back,
             self.held_back,
             self.kills,
             self.replacements,

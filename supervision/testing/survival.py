@@ -4,26 +4,65 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from fnmatch import fnmatchcase
 from typing import Any
 
+import msgspec
+
+from supervision.clock import seconds as seconds_of
+from supervision.errors import BadOption, SupervisionError
 from supervision.runtime import Runtime
 from supervision.testing.chaos import Chaos
+from supervision.testing.checks import Violation
+from supervision.testing.failures import kind_of
 from supervision.testing.faults import AnyFault, Kill
-from supervision.testing.plan import Mode, Plan
+from supervision.testing.plan import BadPlan, Mode, Plan
 from supervision.testing.report import Report
 from supervision.testing.schedule import SeededQueue
 from supervision.testing.shrink import shrink
 from supervision.testing.victims import Victims
-from supervision.testing.virtual_clock import run
+from supervision.testing.virtual_clock import VirtualClockLoop, no_loop_here, run
 
 #: Starts what is to be tested.
 Start = Callable[[Runtime], Awaitable[object]]
+#: Draws a plan for a tree that has been started, from a seed.
+Draw = Callable[[Runtime, int], Plan]
 #: Uses it while faults happen, and raises if it does not do what it should.
 Use = Callable[[Runtime, Chaos], Awaitable[object]]
 
+#: Virtual seconds in which the tasks of actors have to end after the runtime is closed.
+GRACE = 60.0
+#: How many events a failure shows.
+TAIL = 20
+
+
+class Failure(msgspec.Struct, frozen=True):
+    """How a plan failed: with which error, and the last events."""
+
+    plan: Plan
+    error: Any
+    tail: Sequence[str]
+
+
+class NeverEnds(SupervisionError, TimeoutError):
+    """The use of a service did not return within ``seconds`` after the last fault; ``waits`` says who waits."""
+
+    def __init__(self, seconds: float, waits: Sequence[str]) -> None:
+        self.seconds = seconds
+        self.waits = tuple(waits)
+        super().__init__(
+            f"use() has not returned {seconds:g} virtual seconds after the last fault (limit=...); " + "; ".join(waits)
+        )
+
 
 class NotSurvived(AssertionError):
-    """A service did not live through a plan. ``plan`` is the smallest one found, ``cause`` what went wrong."""
+    """A service did not live through a plan.
+
+    Attributes:
+        seed: the seed.
+        plan: the smallest plan found that fails in the same way as the first one did.
+        cause: what went wrong with that.
+    """
 
     def __init__(self, seed: int, plan: Plan, cause: BaseException, tail: Sequence[str]) -> None:
         self.seed = seed
@@ -48,6 +87,8 @@ def survives(
     victims: Victims | None = None,
     mode: Mode = "within_budget",
     plan: Plan | None = None,
+    limit: float | None = 3600.0,
+    tries: int = 500,
 ) -> list[Report]:
     """Test a service under faults: once for each seed, in a fresh runtime, on virtual time, in a seeded schedule.
 
@@ -61,12 +102,19 @@ def survives(
         victims: to whom.
         mode: whether supervisors may be brought to give up.
         plan: carried out instead of random ones.
+        limit: virtual seconds after the last fault in which ``use`` has to return; None for any time.
+        tries: with how many smaller plans a failure is looked for.
 
     Returns:
         A report for each seed.
 
     Raises:
-        NotSurvived: ``use`` raised, or a check found a violation. It has the smallest plan that still fails.
+        NotSurvived: ``start`` or ``use`` raised, ``use`` did not return (`NeverEnds`), nothing went on any more
+            (`Standstill`), a check found a violation, or tasks of actors, or actors that cannot be killed, were left
+            over. It has the smallest plan that fails in the same way.
+        BadPlan: the plan has no victims; or nothing of it has struck with any seed, so that nothing was tested.
+        BadOption, BadTime: there are no seeds; ``limit`` is no length of time.
+        LoopRunning: a loop runs already in this thread.
 
     >>> from supervision import Actor, ChildSpec, Request, Supervisor, handle
     >>> class Ping(Request[str]):
@@ -85,6 +133,10 @@ def survives(
     >>> all(report.kills > 0 for report in survives(start, use, seeds=range(3)))
     True
     """
+    no_loop_here("survives")
+    chosen = list(seeds)
+    if not chosen:
+        raise BadOption("survives: seeds", seeds, "give at least one")
     draw = (
         None
         if plan is not None
@@ -92,61 +144,165 @@ def survives(
             runtime, seed, faults=faults, steps=steps, seconds=seconds, victims=victims, mode=mode
         )
     )
-    return [_Trial(start, use, seed).survive(plan, draw) for seed in seeds]
+    patience = None if limit is None else seconds_of("limit", limit)
+    reports = [_Trial(start, use, seed, patience, tries).survive(plan, draw) for seed in chosen]
+    _must_have_struck(reports)
+    return reports
+
+
+def _must_have_struck(reports: Sequence[Report]) -> None:
+    """Refuse the assurance of runs in which nothing has gone wrong."""
+    planned = sum(report.planned for report in reports)
+    if planned and not any(report.done for report in reports):
+        held_back = sum(report.held_back for report in reports)
+        raise BadPlan(
+            "plan",
+            reports[0].plan,
+            f"nothing has struck with any seed: {planned - held_back} faults waited in vain, {held_back} were held "
+            "back as a supervisor would have given up; name other faults, allow more restarts, or use mode='unlimited'",
+        )
 
 
 class _Trial:
     """One seed."""
 
-    def __init__(self, start: Start, use: Use, seed: int) -> None:
+    def __init__(self, start: Start, use: Use, seed: int, limit: float | None, tries: int) -> None:
         self._start = start
         self._use = use
         self._seed = seed
+        self._limit = limit
+        self._tries = tries
         self._plan = Plan()
         self._tail: list[str] = []
 
-    def survive(self, plan: Plan | None, draw: Callable[[Runtime, int], Plan] | None) -> Report:
+    def survive(self, plan: Plan | None, draw: Draw | None) -> Report:
         try:
             return run(self._once(plan, draw))
-        except Exception as error:
-            failed = self._plan
-            smallest = run(shrink(failed, self._fails))
-            raise NotSurvived(self._seed, smallest, error, self._tail) from error
+        except BadPlan:
+            raise
+        except BaseException as error:
+            if not _is_failure(error):
+                raise
+            found = Failure(self._plan, error, self._tail)
+        smallest = self._smallest(found)
+        raise NotSurvived(self._seed, smallest.plan, smallest.error, smallest.tail) from smallest.error
 
-    async def _fails(self, plan: Plan) -> bool:
-        # In a thread, as this loop runs already; each try has a loop of its own.
-        return await asyncio.get_running_loop().run_in_executor(None, self._fails_in_a_fresh_world, plan)
+    def _smallest(self, found: Failure) -> Failure:
+        """Return the same failure with the smallest plan that still leads to it."""
+        kind = kind_of(found.error)
+        best = found
 
-    def _fails_in_a_fresh_world(self, plan: Plan) -> bool:
+        def fails(plan: Plan) -> bool:
+            nonlocal best
+            failure = self._failure(plan)
+            if failure is None or kind_of(failure.error) != kind:
+                return False
+            best = failure
+            return True
+
+        async def in_a_thread(plan: Plan) -> bool:
+            # As this loop runs already; each try has a loop of its own.
+            return await asyncio.get_running_loop().run_in_executor(None, fails, plan)
+
+        run(shrink(found.plan, in_a_thread, tries=self._tries))
+        return best
+
+    def _failure(self, plan: Plan) -> Failure | None:
         try:
             run(self._once(plan, None))
-        except Exception:
-            return True
-        return False
+        except BaseException as error:
+            return Failure(plan, error, self._tail)
+        return None
 
-    async def _once(self, plan: Plan | None, draw: Callable[[Runtime, int], Plan] | None) -> Report:
+    async def _once(self, plan: Plan | None, draw: Draw | None) -> Report:
         queue = SeededQueue(self._seed)
+        self._plan = plan or Plan()
         async with Runtime(seed=self._seed, watchdog=None, reports=False, run_queue=queue) as runtime:
-            await self._start(runtime)
-            self._plan = chosen = draw(runtime, self._seed) if plan is None and draw is not None else plan or Plan()
+            # Whoever judges is there before the first start, and stays until the last end.
             async with Chaos(runtime) as chaos:
+                self._tail = []
                 try:
-                    await self._together(chaos.run(chosen), self._use(runtime, chaos))
+                    await self._start(runtime)
+                    if plan is None and draw is not None:
+                        self._plan = draw(runtime, self._seed)
+                    await self._carry_out(runtime, chaos)
+                    _must_have_victims(self._plan, chaos.met)
                     report = chaos.report()
-                    for violation in report.violations:
-                        raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
-                except Exception:
-                    self._tail = chaos.log.tail(20)
+                    _must_be_right(report.violations)
+                    _must_be_mortal(report.zombies)
+                except BaseException:
+                    self._tail = chaos.log.tail(TAIL)
                     raise
+            runtime.subscribe(chaos.judge)
+        self._tail = chaos.log.tail(TAIL)
+        _must_be_right(chaos.judge.end())
+        await _must_leave_no_tasks()
         return report
 
-    async def _together(self, *parts: Awaitable[Any]) -> None:
-        """Wait for all; when one fails, do not wait for the others."""
-        tasks = [asyncio.ensure_future(part) for part in parts]
+    async def _carry_out(self, runtime: Runtime, chaos: Chaos) -> None:
+        """Carry the plan out, and use the service meanwhile, as long as it may take."""
+        both = asyncio.ensure_future(_together(chaos.run(self._plan), self._use(runtime, chaos)))
         try:
-            for task in asyncio.as_completed(tasks):
-                await task
+            limit = None if self._limit is None else self._plan.duration + self._limit
+            done, _ = await asyncio.wait([both], timeout=limit)
+            if not done:
+                loop = asyncio.get_running_loop()
+                assert isinstance(loop, VirtualClockLoop)
+                assert self._limit is not None
+                raise NeverEnds(self._limit, loop.who_waits())
+            await both
         finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            both.cancel()
+            await asyncio.gather(both, return_exceptions=True)
+
+
+def _is_failure(error: BaseException) -> bool:
+    """Whether an exception tells of the service: what `pytest.fail` raises is no `Exception`."""
+    return isinstance(error, Exception) or type(error).__name__ == "Failed"
+
+
+async def _together(*parts: Awaitable[Any]) -> None:
+    """Wait for all; when one fails, do not wait for the others."""
+    tasks = [asyncio.ensure_future(part) for part in parts]
+    try:
+        for task in asyncio.as_completed(tasks):
+            await task
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def _must_have_victims(plan: Plan, met: set[str]) -> None:
+    """Refuse a plan that is about nobody."""
+    for step in plan.steps:
+        if any(fnmatchcase(path, step.path) for path in met):
+            return
+    if plan.steps:
+        known = ", ".join(sorted(met)[:10]) or "nobody"
+        raise BadPlan(
+            "plan", plan, f"it has no victims: no actor was ever at {plan.steps[0].path!r}; there were {known}"
+        )
+
+
+def _must_be_right(violations: Iterable[Violation]) -> None:
+    for violation in violations:
+        raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
+
+
+def _must_be_mortal(zombies: Iterable[str]) -> None:
+    for path in zombies:
+        raise AssertionError(f"zombie: {path} was killed, and its code goes on all the same: it catches CancelledError")
+
+
+async def _must_leave_no_tasks() -> None:
+    """Fail if tasks that actors have made outlive the whole runtime."""
+    loop = asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    if loop.tasks_of_actors():
+        await asyncio.sleep(GRACE)
+    for text in loop.tasks_of_actors():
+        raise AssertionError(
+            f"leak: {text}; it runs on after its actor, and the whole runtime, have ended: cancel it in terminate, or "
+            "let a TaskGroup, a linked actor or a TaskSupervisor do the work"
+        )

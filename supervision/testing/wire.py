@@ -24,7 +24,7 @@ _WIRES = "supervision.testing.wires"
 
 
 class Wire:
-    """What can happen to messages on their way to one actor."""
+    """What can happen to messages on their way to one actor. What it sends to itself goes no way."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
@@ -127,6 +127,9 @@ class _OnWire(Cell):
         plain = super().cast
         sender = current.get()
         if sender is not None and sender.phase == DEAD:
+            plain(message)
+        elif sender is self:
+            wires(self)[self].tell(bare(message), 1)
             plain(message)
         else:
             wires(self)[self].carry(bare(message), lambda: _outside(plain, message))

@@ -15,6 +15,7 @@ from supervision import (
     Ref,
     Runtime,
     Supervisor,
+    delete_child,
     groups,
     start_child,
     terminate_child,
@@ -117,8 +118,11 @@ async def test_a_supervisor_that_counts_wrong_is_found(forged: Forged) -> None:
     forged.add(ev.RestartScheduled, a, time=0, used=1, **restart).add(ev.RestartScheduled, a, time=5, used=2, **restart)
     forged.add(ev.RestartScheduled, a, time=6, used=2, **restart).add(ev.Exited, a, name=None, reason=KILLED)
     assert forged.found(checks.Budget) == []
-    forged.add(ev.RestartScheduled, a, time=20, used=2, **restart).add(ev.GaveUp, a, time=20, reason=KILLED, **window)
-    forged.add(ev.RestartScheduled, a, time=20, used=3, **restart)
+    forged.add(ev.RestartScheduled, a, time=20, used=3, **restart)  # its code goes on after its end
+    assert forged.found(checks.Budget) == []
+    b = forged.b
+    forged.add(ev.RestartScheduled, b, time=20, used=2, **restart).add(ev.GaveUp, b, time=20, reason=KILLED, **window)
+    forged.add(ev.RestartScheduled, b, time=20, used=3, **restart)
     assert forged.found(checks.Budget) == [
         "counts 2 restarts where there were 1",
         "gave up at 2 of 2 restarts",
@@ -140,11 +144,15 @@ async def test_children_that_are_stopped_in_the_wrong_order_are_found(runtime: R
     refs = {event.path: event.ref for event in log.of(ev.Started)}
     forged = Forged(top, top)
     spec: dict[str, Any] = {"restart": "permanent", "shutdown": 5.0, "type": "worker", "significant": False}
+    forged.add(ev.StartAttempt, top)
     for id in "bc":
+        forged.add(ev.Started, refs[f"/top/{id}"], name=None)
         forged.add(ev.ChildStarted, top, id=id, child=refs[f"/top/{id}"], **spec)
     forged.add(ev.GaveUp, top, id="b", child=None, reason=KILLED, allowed=1, seconds=5.0)
     forged.add(ev.StopRequested, refs["/top/b"], reason=SHUTDOWN)
     assert forged.found(checks.StopOrder) == [f"{refs['/top/b']} was told to end before {refs['/top/c']}"]
+    del forged.events[0]  # if the start of the supervisor was not seen, nor was the order of its children
+    assert forged.found(checks.StopOrder) == []
 
 
 async def test_only_the_first_violations_are_kept_but_all_are_counted(forged: Forged) -> None:
@@ -333,3 +341,69 @@ def test_of_many_times_some_are_kept_and_the_longest_always() -> None:
     assert (summed.number, summed.maximum) == (1000, 5000.0)
     assert 50 < summed.median < 950
     assert Sample().recovery().number == 0
+
+
+async def test_children_that_are_restarted_in_the_wrong_order_are_found(runtime: Runtime) -> None:
+    log = EventLog(runtime)
+    options: dict[str, Any] = {"strategy": "rest_for_one", "max_restarts": 9}
+    top = await runtime.spawn(Supervisor, [rec([], id) for id in "abc"], name="top", **options)
+    for path in ("/top/b", "/top/a", "/top/c"):
+        ref = runtime.find(path)
+        assert ref is not None
+        ref.kill()
+        await settled(runtime)
+    assert check_all(log, [checks.RestartOrder]) == []
+    events = list(log)
+    first = next(n for n, event in enumerate(events) if isinstance(event, ev.RestartScheduled))
+    told = [n for n, event in enumerate(events) if isinstance(event, ev.Restarted)][:2]
+    stopped = [n for n, event in enumerate(events) if n > first and isinstance(event, ev.Exited)][:1]
+    assert "was restarted before" in check_all([*events[: stopped[0]], events[told[0]]], [checks.RestartOrder])[0].what
+    swapped = [*events[:first], *events[told[0] + 1 : told[1] + 1], events[told[0]]]
+    assert "which comes behind it" in check_all(swapped, [checks.RestartOrder])[0].what
+    await top.stop()
+
+
+async def test_children_that_were_moved_by_orders_are_left_out(runtime: Runtime) -> None:
+    log = EventLog(runtime)
+    options: dict[str, Any] = {"strategy": "one_for_all", "max_restarts": 9}
+    top = await runtime.spawn(Supervisor, [rec([], id) for id in "abc"], name="top", **options)
+    for _ in range(2):
+        await terminate_child(top, "a")
+        await delete_child(top, "a")
+        await start_child(top, rec([], "a"))
+    ref = runtime.find("/top/b")
+    assert ref is not None
+    ref.kill()
+    await settled(runtime)
+    await top.stop()
+    assert check_all(log) == []
+
+
+async def test_a_child_that_ends_before_its_supervisor_knows_that_it_has_started_is_no_violation(
+    runtime: Runtime,
+) -> None:
+    class Slow(Actor):
+        async def init(self) -> None:
+            await advance(1)
+
+    def kill(event: Event) -> None:
+        assert isinstance(event, ev.Started)
+        if event.path == "/top/b" and not killed:
+            killed.append(event.ref)
+            asyncio.get_running_loop().call_soon(event.ref.kill)
+
+    killed: list[Ref] = []
+    log = EventLog(runtime)
+    runtime.subscribe(kill, ev.Started)
+    options: dict[str, Any] = {"strategy": "rest_for_one"}
+    top = await runtime.spawn(Supervisor, [ChildSpec(id, Slow) for id in "abc"], name="top", **options)
+    await settled(runtime, top)
+    for path in ("/top/c", "/top/b"):
+        ref = runtime.find(path)
+        assert ref is not None
+        ref.kill()
+        await settled(runtime, top)
+    await top.stop()
+    order = [(type(event).__name__, getattr(event, "child", event.ref)) for event in log.of(ev.Exited, ev.ChildStarted)]
+    assert order.index(("Exited", killed[0])) < order.index(("ChildStarted", killed[0]))
+    must_hold(log)

@@ -33,6 +33,7 @@ from supervision import (
     Supervisor,
     count_children,
     start_child,
+    system,
     which_children,
 )
 from supervision import events as ev
@@ -361,3 +362,17 @@ async def test_the_first_children_must_fit(runtime: Runtime) -> None:
         error = await error_of(runtime.spawn(DynamicSupervisor, max_children=wrong))
         assert isinstance(error, BadBudget)
         assert repr(wrong) in str(error)
+
+
+@pytest.mark.parametrize("orders", ["SR", "SSR", "SRSR", "SSRRSR", "SRSRSR"])
+async def test_whoever_is_suspended_and_resumed_again_and_again_while_it_starts_runs_in_the_end(
+    runtime: Runtime, orders: str
+) -> None:
+    class Slow(Actor):
+        async def init(self) -> None:
+            await advance(1)
+
+    ref = runtime.spawn_nowait(Slow)
+    calls = [ref.call(system.Suspend() if order == "S" else system.Resume(), timeout=None) for order in orders]
+    await asyncio.gather(*calls)
+    assert (await system.get_status(ref)).state == "running"

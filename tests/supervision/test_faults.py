@@ -216,15 +216,15 @@ async def test_kill_during_a_start_that_is_healed_before_does_not_happen(runtime
 async def test_starts_that_fail(runtime: Runtime, injector: Injector, how: Any, error: Any) -> None:
     first = await runtime.spawn(Puppet, name="p")
     inflict(injector, first, FailStart(2, how))
+    assert runtime.scheduler.prelude is not None
     other = await runtime.spawn(Puppet, name="q")
     await first.stop()
     for _ in range(2):
         with pytest.raises(error):
             await runtime.spawn(Puppet, name="p")
     await (await runtime.spawn(Puppet, name="p")).stop()
-    assert runtime.scheduler.prelude is not None
-    injector.heal()
     assert runtime.scheduler.prelude is None
+    injector.heal()
     assert other.alive
 
 

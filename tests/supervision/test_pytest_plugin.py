@@ -161,7 +161,7 @@ async def test_it(runtime, chaos):
     made = await chaos.begin()
     chaos.begin = lambda: begun(made)
     must_not = exact_order(Expected(type(made.log.tail) and __import__("supervision.events").events.GaveUp))
-    made._judge._checks.append(must_not())
+    made.judge._checks.append(must_not())
     await chaos.run(steps=1)
 
 async def begun(made):

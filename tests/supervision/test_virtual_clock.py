@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import selectors
 import socket
 import struct
 import subprocess
@@ -18,7 +20,7 @@ import anyio.to_thread
 import pytest
 
 from supervision.testing import VirtualClockLoop, run
-from supervision.testing._files_awaited import awaited
+from supervision.testing._files_awaited import awaited, sent
 from supervision.testing._threads_at_work import at_work, name_of, waits_for_others
 
 HOUR = 3600.0
@@ -261,6 +263,108 @@ def test_a_connection_to_another_process_is_waited_for_as_long_as_somebody_reads
     }
 
 
+class Listener(asyncio.Protocol):
+    """A protocol of which nobody knows whether it waits for anything: it hears."""
+
+    def __init__(self) -> None:
+        self.heard = asyncio.Event()
+
+    def data_received(self, data: bytes) -> None:
+        self.heard.set()
+
+
+class Answering(Listener):
+    """One that answers as well."""
+
+    transport: asyncio.Transport
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        assert isinstance(transport, asyncio.Transport)
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        self.transport.write(data)
+        super().data_received(data)
+
+
+_SERVER = """
+import socket, sys, time
+listening = socket.create_server(("127.0.0.1", 0))
+print(listening.getsockname()[1], flush=True)
+connection, _ = listening.accept()
+while data := connection.recv(10):
+    time.sleep(0.1)
+    connection.send(data)
+"""
+
+
+def test_a_question_is_waited_for_and_a_connection_that_is_kept_alive_after_the_answer_is_not() -> None:
+    """The server is a process of its own, and no protocol of asyncio's says whether it reads."""
+
+    async def main() -> list[float]:
+        loop = asyncio.get_running_loop()
+        spent = []
+        transport, protocol = await loop.create_connection(Listener, "127.0.0.1", port)
+        for _ in range(3):
+            protocol.heard.clear()
+            transport.write(b"question")
+            async with asyncio.timeout(HOUR):
+                await protocol.heard.wait()
+            began = time.monotonic()
+            await asyncio.sleep(HOUR)
+            spent.append(time.monotonic() - began)
+        transport.close()
+        await asyncio.sleep(1)
+        return spent
+
+    with subprocess.Popen([sys.executable, "-c", _SERVER], stdout=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        port = int(process.stdout.readline())
+        spent = run(main())
+    assert max(spent) < 1
+
+
+def test_a_connection_that_a_server_keeps_open_for_the_next_request_holds_nothing_up() -> None:
+    """The client is a process of its own."""
+
+    async def main() -> float:
+        loop = asyncio.get_running_loop()
+        served: list[Answering] = []
+
+        def serve() -> Answering:
+            served.append(Answering())
+            return served[-1]
+
+        server = await loop.create_server(serve, sock=listening)
+        command = (sys.executable, "-c", _CLIENT, str(listening.getsockname()[1]))
+        process = await asyncio.create_subprocess_exec(*command, stdin=subprocess.PIPE)
+        async with asyncio.timeout(HOUR):
+            while not served:
+                await asyncio.to_thread(time.sleep, 0.01)
+            await served[0].heard.wait()
+        assert isinstance(loop, VirtualClockLoop)
+        idle = served[0].transport.get_extra_info("socket").fileno()
+        await asyncio.to_thread(time.sleep, 0.1)
+        assert idle not in loop._awaited_files()
+        await process.communicate(b"end")
+        served[0].transport.close()
+        server.close()
+        await server.wait_closed()
+        return loop.time()
+
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        assert run(main()) < HOUR
+
+
+_CLIENT = """
+import socket, sys
+with socket.create_connection(("127.0.0.1", int(sys.argv[1]))) as connection:
+    connection.send(b"request")
+    connection.recv(10)
+    sys.stdin.read()
+"""
+
+
 def test_a_job_that_cannot_be_begun_holds_nothing_up() -> None:
     async def main() -> list[str]:
         loop = asyncio.get_running_loop()
@@ -285,4 +389,19 @@ def test_threads_and_files_that_have_gone_are_not_waited_for() -> None:
     assert waits_for_others(ident)
     assert ident not in at_work(())
     assert name_of(ident) == f"thread {ident}"
-    assert awaited([]) == []
+    assert awaited([], {}) == []
+
+
+def test_ends_of_which_the_system_tells_nothing_are_waited_for() -> None:
+    one, other = socket.socketpair()
+    reading, writing = os.pipe()
+    assert sent(one.fileno()) is None
+    assert sent(reading) is None
+    selector = selectors.DefaultSelector()
+    key = selector.register(one, selectors.EVENT_READ, (None, None))
+    assert awaited([key], {}) == [one.fileno()]
+    selector.close()
+    for each in (one, other):
+        each.close()
+    for file in (reading, writing):
+        os.close(file)
