@@ -159,7 +159,7 @@ async def test_a_significant_child_that_was_stopped_by_order_is_not_waited_for(r
 async def test_a_significant_child_that_is_restarting_is_waited_for(runtime: Runtime, pause: bool) -> None:
     """As in OTP a child that is about to come back has not ended: the end of the other one is not the last."""
     log: list[Any] = []
-    plan = ["ok"] if pause else ["ok", OSError("c1"), "ok"]
+    plan = [None] if pause else [None, OSError("c1"), None]
     backoff = Backoff(initial=2.0, jitter=0.0) if pause else None
     specs = [
         rec(log, "c1", *plan, restart="transient", significant=True, backoff=backoff),

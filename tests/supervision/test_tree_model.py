@@ -169,7 +169,7 @@ def spec(plan: Worker | Group, id: int, log: list[Any], mode: str) -> ChildSpec:
     """Return the specification of a child."""
     significant = plan.significant and mode != "never" and plan.restart != "permanent"
     if isinstance(plan, Worker):
-        return rec(log, id, trap=False, restart=plan.restart, significant=significant)
+        return rec(log, id, trap_exit=False, restart=plan.restart, significant=significant)
     return ChildSpec(id, Supervisor, (specs(plan, log),), options(plan), restart=plan.restart, significant=significant)  # type: ignore[arg-type]
 
 
@@ -209,7 +209,7 @@ async def compare(plan: Group, steps: list[tuple[str, int, ExitReason, float]], 
     async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(seed)) as runtime:
         events = EventLog(runtime)
         started: list[str] = []
-        runtime.subscribe(lambda event: started.append(event.path) if event.kind == "Rec" else None, Started)
+        runtime.subscribe(lambda event: started.append(event.path) if event.kind == "Probe" else None, Started)
         model = Model(plan)
         await runtime.spawn(Supervisor, specs(plan, []), name="top", **options(plan))
         agree(model, runtime, started)
