@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from supervision.budget import BudgetState
-from supervision.childspec import ChildSpec
+from supervision.childspec import ChildLike, ChildSpec
 from supervision.messages import Request
 from supervision.ref import Address, Ref
 
@@ -119,7 +119,7 @@ class GetBudget(SupervisorRequest[BudgetState], frozen=True):
     """Tell how much of the restart budget is used."""
 
 
-async def start_child(supervisor: Address, spec: object) -> Ref | None:
+async def start_child(supervisor: Address, spec: ChildLike) -> Ref | None:
     """Start a child under a supervisor.
 
     Args:

@@ -21,7 +21,7 @@ from supervision.administration import (
     WhichChildren,
 )
 from supervision.budget import RestartBudget
-from supervision.childspec import ChildSpec, check_child_specs
+from supervision.childspec import ChildLike, ChildSpec, check_child_specs
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
@@ -64,7 +64,7 @@ class DynamicSupervisor(ChildKeeper):
 
     def __init__(
         self,
-        children: Iterable[object] = (),
+        children: Iterable[ChildLike] = (),
         *,
         max_children: int | None = None,
         max_restarts: int = 3,
@@ -76,12 +76,12 @@ class DynamicSupervisor(ChildKeeper):
             raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
         if not isinstance(extra_arguments, (tuple, list)):
             raise BadOption("extra_arguments", extra_arguments, "give a tuple of arguments")
-        self._first = check_child_specs(children)
+        self.extra_arguments = tuple(extra_arguments)
+        self._first = check_child_specs(children, "never", self.extra_arguments)
         if max_children is not None and len(self._first) > max_children:
             raise BadBudget("max_children", max_children, f"it begins with {len(self._first)} children")
         self.budget = RestartBudget(max_restarts, max_seconds)
         self.max_children = max_children
-        self.extra_arguments = tuple(extra_arguments)
         self._running: dict[Cell, ChildSpec] = {}
         self._restarting: dict[Cell, Waiting] = {}
         self._restarts: dict[Cell, int] = {}
@@ -103,7 +103,7 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     def start_child(self, request: StartChild) -> Any:
         """Start a child, unless there are too many."""
-        spec = acceptable(request.spec, "never")
+        spec = acceptable(request.spec, "never", self.extra_arguments)
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:

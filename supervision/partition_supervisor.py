@@ -13,7 +13,7 @@ import msgspec
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision.administration import SupervisorRequest
-from supervision.childspec import ChildSpec
+from supervision.childspec import ChildLike, ChildSpec
 from supervision.errors import BadChildSpec, BadOption, NoPartitions, NoProcess, Refuse
 from supervision.ref import Address, Name, Ref
 from supervision.supervisor import Child, Strategy, Supervisor
@@ -47,7 +47,7 @@ class PartitionSupervisor(Supervisor):
 
     def __init__(
         self,
-        child: object,
+        child: ChildLike,
         *,
         partitions: int,
         with_arguments: WithArguments | None = None,

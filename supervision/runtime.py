@@ -20,11 +20,12 @@ from supervision._isolated import Isolation, isolated
 from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
+from supervision._spawning import spawning
 from supervision._start import start
 from supervision._state import summarised
 from supervision._threads import ThreadPool
 from supervision._vacancies import Vacancies
-from supervision.actor import Actor
+from supervision.actor import Actor, StopLimit
 from supervision.call import Call
 from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
@@ -241,7 +242,7 @@ class Runtime:
         while not all(ladder.given_up for ladder in ladders.values()):
             await self.sleep(self.kill_grace)
 
-    async def shut_down(self, ref: Ref, limit: float | str) -> ExitReason:
+    async def shut_down(self, ref: Ref, limit: StopLimit) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
         cell = self.own("shut_down", ref)
         if limit == "brutal_kill":
@@ -296,6 +297,7 @@ class Runtime:
 
     # -- starting actors -------------------------------------------------------------------------------------
 
+    @spawning
     async def spawn(
         self,
         kind: type[Actor],
@@ -322,6 +324,7 @@ class Runtime:
         cell = self.begin(kind, args, kwargs, name=name)
         return cell if cell.starting is None else await self.complete(cell, timeout)
 
+    @spawning
     def spawn_nowait(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start an actor from code that cannot wait, such as a plain handler. An ``async`` init goes on by itself.
 

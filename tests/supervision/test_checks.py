@@ -322,7 +322,7 @@ class Leaky(Actor):
 async def test_a_child_spec_takes_words_as_tags() -> None:
     assert ChildSpec("a", Leaky, tags=("chaos",)).tags == ("chaos",)
     with pytest.raises(Exception, match="tuple of strings"):
-        ChildSpec("a", Leaky, tags="chaos")  # type: ignore[arg-type]
+        ChildSpec("a", Leaky, tags="chaos")  # type: ignore[call-overload]
 
 
 def test_of_many_times_some_are_kept_and_the_longest_always() -> None:

@@ -18,6 +18,7 @@ from supervision import (
     Backoff,
     BadBackoff,
     BadChildSpec,
+    ChildLike,
     ChildSpec,
     DynamicSupervisor,
     SpecError,
@@ -119,12 +120,13 @@ def test_a_specification_is_a_frozen_value() -> None:
 def test_a_mapping_or_a_class_is_made_into_a_specification() -> None:
     """A mapping has the fields as its keys, others are ignored; a class is a child that is called as it is."""
     spec = ChildSpec("a", Probe, ([],), restart="transient")
-    fields = {"id": "a", "start": Probe, "args": ([],), "restart": "transient", "colour": "red"}
+    fields: dict[str, Any] = {"id": "a", "start": Probe, "args": ([],), "restart": "transient", "colour": "red"}
     assert ChildSpec.of(fields) == spec
     assert ChildSpec.of(MappingProxyType(fields)) == spec
     assert ChildSpec.of(spec) is spec
     assert ChildSpec.of(Probe) == ChildSpec("Probe", Probe)
-    assert check_child_specs(iter([fields, Probe])) == [spec, ChildSpec("Probe", Probe)]
+    both: list[ChildLike] = [fields, Probe]
+    assert check_child_specs(iter(both)) == [spec, ChildSpec("Probe", Probe)]
 
 
 @pytest.mark.parametrize("spec", ["a", None, 3, ("a", Probe), [Probe], int, start])

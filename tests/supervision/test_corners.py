@@ -356,7 +356,8 @@ async def test_the_first_children_must_fit(runtime: Runtime) -> None:
     specs = [ChildSpec(n, Actor) for n in range(3)]
     assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, specs, max_children=2)), BadBudget)
     assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, [specs[0]] * 2)), BadChildSpec)
-    for wrong in (-1, 1.5, True, "3"):
+    given: list[Any] = [-1, 1.5, True, "3"]
+    for wrong in given:
         error = await error_of(runtime.spawn(DynamicSupervisor, max_children=wrong))
         assert isinstance(error, BadBudget)
         assert repr(wrong) in str(error)

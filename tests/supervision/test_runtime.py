@@ -138,7 +138,7 @@ async def test_a_start_whose_starter_gives_up_is_ended(runtime: Runtime) -> None
 
 
 async def test_what_is_no_actor_class_cannot_be_started(runtime: Runtime) -> None:
-    assert isinstance(await error_of(runtime.spawn(int)), BadOption)  # type: ignore[arg-type]
+    assert isinstance(await error_of(runtime.spawn(int)), BadOption)  # type: ignore[call-overload]
     assert isinstance(await error_of(runtime.spawn(Unwilling)), StartIgnored)
     assert isinstance(await error_of(spawn_link(Actor)), NotRunning)
     assert isinstance(await error_of(runtime.spawn_child(Actor)), NotRunning)

@@ -327,7 +327,7 @@ async def test_actors_can_be_spared_and_a_dry_run_hits_nobody(runtime: Runtime) 
 async def test_what_lasts_is_healed_at_its_time_and_when_the_block_is_left(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top")
     hang = Hang(1000)
-    steps = (Step(0, hang, "/top/0", until=1), Step(0, hang, "/top/1"), Step(0, Kill(), "/top/2", on="Never"))
+    steps = (Step(0, hang, "/top/0", until=1), Step(0, hang, "/top/1"), Step(0, Kill(), "/top/2", on="never"))
     async with Chaos(runtime) as chaos:
         running = asyncio.ensure_future(chaos.run(Plan(steps)))
         await runtime.sleep(0.5)

@@ -30,6 +30,7 @@ from supervision import (
     Shutdown,
     StartError,
     Stop,
+    StopLimit,
     Supervisor,
     UnhandledMessage,
     count_children,
@@ -297,7 +298,7 @@ async def watched(runtime: Runtime, refs: list[Ref]) -> Ref:
 
 
 @pytest.mark.parametrize("limit", ["infinity", 5.0])
-async def test_S137_children_are_told_to_shut_down(runtime: Runtime, supervisor: Ref, limit: float | str) -> None:
+async def test_S137_children_are_told_to_shut_down(runtime: Runtime, supervisor: Ref, limit: StopLimit) -> None:
     refs = [await started(supervisor, ChildSpec(n, Probe, shutdown=limit)) for n in range(3)]
     await supervisor.stop()
     assert [ref.reason for ref in refs] == [SHUTDOWN] * 3
@@ -335,7 +336,7 @@ class Trapping(Actor):
 
 @pytest.mark.parametrize(("limit", "reason"), [("brutal_kill", KILLED), (5.0, SHUTDOWN), ("infinity", SHUTDOWN)])
 async def test_S142_a_child_is_stopped_for_good_by_its_address(
-    runtime: Runtime, supervisor: Ref, limit: float | str, reason: ExitReason
+    runtime: Runtime, supervisor: Ref, limit: StopLimit, reason: ExitReason
 ) -> None:
     ref = await started(supervisor, ChildSpec("x", Probe, shutdown=limit))
     await terminate_child(supervisor, ref)
@@ -429,7 +430,8 @@ async def test_a_restart_of_which_the_child_wants_nothing_ends_it(runtime: Runti
 
 
 async def test_it_has_no_delete_and_a_wrong_specification_is_named(supervisor: Ref) -> None:
-    for wrong in (7, {"id": "x"}, ChildSpec):
+    given: list[Any] = [7, {"id": "x"}, ChildSpec]
+    for wrong in given:
         assert isinstance(await error_of(start_child(supervisor, wrong)), BadChildSpec)
     significant = ChildSpec("x", Probe, restart="temporary", significant=True)
     assert isinstance(await error_of(start_child(supervisor, significant)), BadChildSpec)

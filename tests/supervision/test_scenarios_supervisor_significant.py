@@ -239,7 +239,7 @@ async def test_the_end_of_a_significant_child_that_comes_too_late_is_nothing(run
 @pytest.mark.parametrize("mode", [*MODES, "never"])
 async def test_S107_a_dynamic_supervisor_has_no_auto_shutdown(runtime: Runtime, mode: str) -> None:
     """There is no such argument, so that no mode can be asked for; and no significant child is accepted."""
-    error = await error_of(runtime.spawn(DynamicSupervisor, auto_shutdown=mode))
+    error = await error_of(runtime.spawn(DynamicSupervisor, auto_shutdown=mode))  # type: ignore[call-overload]
     assert isinstance(error, StartError)
     assert isinstance(error.__cause__, TypeError)
     spec = rec([], "c1", restart="temporary", significant=True)

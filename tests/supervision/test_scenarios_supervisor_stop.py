@@ -20,6 +20,7 @@ from supervision import (
     ExitReason,
     NoProcess,
     Ref,
+    Restart,
     Runtime,
     Shutdown,
     Supervisor,
@@ -202,16 +203,13 @@ async def test_S032_children_that_end_by_themselves_while_the_supervisor_stops(
     """Nobody is restarted, each keeps its own reason, and the supervisor ends with `shutdown` all the same."""
     log: list[Any] = []
     reasons = [NORMAL, SHUTDOWN, Shutdown("test"), Abnormal("other")]
-    twelve = {
-        f"{restart}-{reason}": (restart, reason)
-        for restart in ("temporary", "transient", "permanent")
-        for reason in reasons
-    }
+    kinds: tuple[Restart, ...] = ("temporary", "transient", "permanent")
+    twelve = {f"{restart}-{reason}": (restart, reason) for restart in kinds for reason in reasons}
     sup = await runtime.spawn(
         Supervisor,
         [
             rec(log, "A", restart="temporary"),
-            *(ChildSpec(id, Probe, restart=restart) for id, (restart, _) in twelve.items()),  # type: ignore[arg-type]
+            *(ChildSpec(id, Probe, restart=restart) for id, (restart, _) in twelve.items()),
             rec(log, "Z", restart="temporary", stops=20.0, shutdown=40.0),
         ],
     )

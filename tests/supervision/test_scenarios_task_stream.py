@@ -179,7 +179,7 @@ async def test_S294_wrong_options_are_named_before_anything_runs(supervisor: Ref
     with pytest.raises(BadTime, match="timeout"):
         tasks.stream(supervisor, nap, [1], timeout=-1)
     with pytest.raises(ValueError, match="shutdown"):
-        tasks.stream(supervisor, nap, [1], shutdown="soon")
+        tasks.stream(supervisor, nap, [1], shutdown="soon")  # type: ignore[call-overload]
     with pytest.raises(BadOption, match="inputs"):
         tasks.stream(supervisor, nap, 7)  # type: ignore[call-overload]
     with pytest.raises(BadOption, match="function"):

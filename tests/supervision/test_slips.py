@@ -98,8 +98,9 @@ async def test_a_monitor_is_flushed_past_messages_that_cannot_be_compared(runtim
 
 
 async def test_an_instance_is_not_spawned(runtime: Runtime) -> None:
-    for wrong in (Actor(), 7, Probe.__init__):
-        error = await error_of(runtime.spawn(wrong))  # type: ignore[arg-type]
+    given: list[Any] = [Actor(), 7, Probe.__init__]
+    for wrong in given:
+        error = await error_of(runtime.spawn(wrong))
         assert isinstance(error, BadOption)
         assert "give a subclass of Actor, and its arguments" in str(error)
     assert list(runtime.actors()) == []

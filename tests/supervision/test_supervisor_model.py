@@ -20,6 +20,7 @@ from supervision import (
     NORMAL,
     SHUTDOWN,
     Abnormal,
+    AutoShutdown,
     Backoff,
     Call,
     CallError,
@@ -29,6 +30,7 @@ from supervision import (
     Runtime,
     Shutdown,
     StartError,
+    Strategy,
     Supervisor,
     look,
 )
@@ -73,8 +75,8 @@ class Step(NamedTuple):
 class Flags(NamedTuple):
     """What a supervisor is started with."""
 
-    strategy: str
-    mode: str
+    strategy: Strategy
+    mode: AutoShutdown
     allowed: int
     seconds: float
 
