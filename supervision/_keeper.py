@@ -48,7 +48,7 @@ from supervision.reasons import (
     as_reason,
     crashed,
 )
-from supervision.ref import Name, Ref
+from supervision.ref import Name, Ref, addressed
 
 
 class ChildKeeper(Actor):
@@ -356,6 +356,6 @@ def coming(ref: Ref | Name) -> list[ChildSpec]:
 
 def _keeper(ref: Ref | Name) -> ChildKeeper | None:
     """Return a supervisor that has been made, at least so far that it starts its children."""
-    ref = ref.runtime.own("look", ref)
+    ref = addressed("look", ref).runtime.own("look", ref)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     return ref.actor if made and isinstance(ref.actor, ChildKeeper) else None

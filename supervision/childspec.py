@@ -156,7 +156,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
             self, id: Any, start: Callable[..., Any], *, kwargs: Mapping[str, Any], **options: Unpack[ChildOptions]
         ) -> None: ...
         @overload  # so that mypy takes a list of specifications and classes for what it is
-        def __init__(
+        def __init__(  # pyright: ignore[reportOverlappingOverload]
             self,
             id: Any,
             start: KeeperClass,

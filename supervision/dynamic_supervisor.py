@@ -25,7 +25,7 @@ from supervision.childspec import ChildLike, ChildSpec, check_child_specs
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
-from supervision.ref import Ref
+from supervision.ref import Name, Ref
 
 
 class Retry(Message, frozen=True):
@@ -146,7 +146,7 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     async def terminate_child(self, request: TerminateChild) -> None:
         """Stop a child for good, by its address; a restarting one by its last address."""
-        cell = request.id
+        cell = self._addressed(request.id)
         if not isinstance(cell, Cell) or (cell not in self._running and cell not in self._restarting):
             raise Refuse(ChildNotFound(cell))
         waiting = self._restarting.pop(cell, None)
@@ -158,10 +158,15 @@ class DynamicSupervisor(ChildKeeper):
         await self.stop_one(spec, cell)
         self.not_again(spec)
 
-    def _known(self, ref: Any) -> ChildInfo:
+    def _addressed(self, id: Any) -> Any:
+        """Return whom a request means; a name that nobody holds means nobody."""
+        return id.resolve() or id if isinstance(id, Name) and id.runtime is self.runtime else id
+
+    def _known(self, id: Any) -> ChildInfo:
+        ref = self._addressed(id)
         found = next((child for child in self.views() if child.ref is not None and child.ref is ref), None)
         if found is None:
-            raise Refuse(ChildNotFound(ref))
+            raise Refuse(ChildNotFound(id))
         return found
 
     @handle

@@ -15,7 +15,7 @@ from supervision._dispatch import handle
 from supervision.administration import SupervisorRequest
 from supervision.childspec import ChildLike, ChildSpec
 from supervision.errors import BadChildSpec, BadOption, NoPartitions, NoProcess, Refuse
-from supervision.ref import Address, Name, Ref
+from supervision.ref import Address, Name, Ref, addressed
 from supervision.supervisor import Child, Strategy, Supervisor
 
 #: Gives a copy its arguments, from those of the specification and the number of its partition.
@@ -160,7 +160,7 @@ def partitions(supervisor: Ref | Name) -> int:
 
 
 def _keeper(supervisor: Ref | Name, what: Any) -> PartitionSupervisor:
-    ref = supervisor.resolve() if isinstance(supervisor, Name) else supervisor
+    ref = supervisor.resolve() if isinstance(supervisor, Name) else addressed("supervisor", supervisor)
     if isinstance(ref, Cell) and ref.alive and isinstance(ref.actor, PartitionSupervisor):
         return ref.actor
     raise NoProcess(supervisor, what, "there is no partition supervisor")
@@ -177,4 +177,4 @@ async def resize(supervisor: Address, partitions: int) -> int:
         BadOption: there cannot be so many.
         StartError: a copy did not start; the number is unchanged.
     """
-    return await supervisor.call(Resize(partitions), timeout=None)
+    return await addressed("supervisor", supervisor).call(Resize(partitions), timeout=None)

@@ -428,9 +428,11 @@ class Runtime:
             BadOption: it is no address of an actor, or is another runtime's.
             NoProcess: nobody holds the name.
         """
-        found = ref.resolve() if isinstance(ref, Name) and ref.runtime is self else ref
-        if found is None:
-            raise NoProcess(ref, where, "nobody holds this name")  # type: ignore[arg-type]
+        found = ref
+        if isinstance(ref, Name) and ref.runtime is self:
+            found = ref.resolve()
+            if found is None:
+                raise NoProcess(ref, where, "nobody holds this name")
         if not isinstance(found, Cell) or found.sched is not self._scheduler:
             raise BadOption(where, ref, "give the Ref, or the Name, of an actor of this runtime")
         return found
@@ -596,9 +598,13 @@ class Runtime:
         )
 
     def parent(self, ref: Ref) -> Ref | None:
-        """Return the live actor whose child another one is; None if it has none, or has ended itself."""
-        assert isinstance(ref, Cell)
-        above = ref.parent if ref.alive else None
+        """Return the live actor whose child another one is; None if it has none, or has ended itself.
+
+        Raises:
+            BadOption, NoProcess: ``ref`` is no `Ref` of this runtime, and no `Name` that somebody holds.
+        """
+        cell = self.own("parent", ref)
+        above = cell.parent if cell.alive else None
         return above if above is not None and above.alive else None
 
     def zombies(self) -> list[ZombieInfo]:

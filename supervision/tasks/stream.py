@@ -17,7 +17,7 @@ from supervision.administration import StartChild
 from supervision.clock import seconds
 from supervision.errors import BadOption, NoProcess, TaskTimeout
 from supervision.reasons import KILLED, Abnormal
-from supervision.ref import Address
+from supervision.ref import Address, addressed
 from supervision.tasks.task import Done, Exited, Task, check_choice, spec_of
 from supervision.timers import Timer
 
@@ -140,7 +140,7 @@ class Items:
 
     async def _start(self, item: Item) -> None:
         spec = spec_of(item.task, self._function, (item.input,), {}, shutdown=self._shutdown)
-        await self._supervisor.call(StartChild(spec), timeout=None)
+        await addressed("supervisor", self._supervisor).call(StartChild(spec), timeout=None)
         self._running[item] = None
         self.started.append(item)
         cell = item.task.ref

@@ -21,7 +21,7 @@ from supervision.errors import BadOption, NotOwner, TaskExited, TaskTimeout
 from supervision.messages import Message
 from supervision.monitor import Monitor
 from supervision.reasons import KILLED, NORMAL, SHUTDOWN, ExitReason
-from supervision.ref import Address, Ref
+from supervision.ref import Address, Ref, addressed
 
 R = TypeVar("R")
 
@@ -302,7 +302,7 @@ async def start_child(
         BadOption, BadChildSpec: an argument is wrong.
     """
     spec = spec_of(None, function, args, kwargs, restart=restart, shutdown=shutdown)
-    return cast("Ref", await supervisor.call(StartChild(spec), timeout=None))
+    return cast("Ref", await addressed("supervisor", supervisor).call(StartChild(spec), timeout=None))
 
 
 @overload
@@ -350,7 +350,9 @@ async def _started(
     kwargs: dict[str, Any],
     shutdown: StopLimit,
 ) -> Task[Any]:
-    await supervisor.call(StartChild(spec_of(task, function, args, kwargs, shutdown=shutdown)), timeout=None)
+    await addressed("supervisor", supervisor).call(
+        StartChild(spec_of(task, function, args, kwargs, shutdown=shutdown)), timeout=None
+    )
     return task
 
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING
 
-from supervision._cell import Cell
 from supervision._marks import HELD, IDLE
+from supervision.ref import Address, holder
 from supervision.testing.virtual_clock import VirtualClockLoop
 
 if TYPE_CHECKING:
-    from supervision.ref import Ref
     from supervision.runtime import Runtime
 
 #: After how many turns of the loop in which no actor is runnable nothing will happen any more: if nothing else is ready
@@ -19,27 +18,35 @@ QUIET = 3
 LONG_QUIET = 50
 
 
-async def barrier(ref: Ref) -> None:
-    """Wait until an actor has handled everything that was sent to it before, or has ended."""
-    assert isinstance(ref, Cell)
-    await settled(ref.runtime, ref)
+async def barrier(ref: Address) -> None:
+    """Wait until an actor has handled everything that was sent to it before, or has ended.
+
+    Raises:
+        BadOption, NoProcess: it is no `Ref`, and no `Name` that somebody holds.
+    """
+    cell = holder("barrier", ref)
+    await settled(cell.runtime, cell)
 
 
-async def settled(runtime: Runtime, *refs: Ref) -> None:
+async def settled(runtime: Runtime, *refs: Address) -> None:
     """Wait until nothing can happen any more without a timer: no actor runnable, no handler ready to go on.
 
     Args:
         runtime: the runtime.
         refs: the actors that must be idle as well, or have ended; for a handler
             that waits for a timer, virtual time passes.
+
+    Raises:
+        BadOption, NoProcess: one of them is no actor of this runtime, or nobody holds its name.
     """
     scheduler = runtime.scheduler
+    cells = [runtime.own("settled", ref) for ref in refs]
     quiet = 0
     pause = 0.0
     while quiet < LONG_QUIET:
         await asyncio.sleep(pause)
         busy = scheduler.ready or scheduler.awake or scheduler.handed_over
-        waiting = any(isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD) for ref in refs)
+        waiting = any(cell.alive and cell.head not in (IDLE, HELD) for cell in cells)
         quiet = 0 if busy or waiting else quiet + 1
         if quiet >= QUIET and _nothing_ready():
             return

@@ -31,7 +31,7 @@ from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import Down, Exit, IdleTimeout, Message, Request
 from supervision.reasons import ExitReason
-from supervision.ref import Address
+from supervision.ref import Address, addressed
 
 T = TypeVar("T")
 
@@ -67,7 +67,7 @@ async def do(probe: Address, what: Any) -> Any:
     Raises:
         ActorExited: what it did has ended it.
     """
-    return await probe.call(Ask(what), timeout=None)
+    return await addressed("probe", probe).call(Ask(what), timeout=None)
 
 
 async def hang(probe: Actor) -> None:
