@@ -122,7 +122,7 @@ def specifications() -> None:
     ChildSpec("a", Idle, shutdown="now")  # wrong
     ChildSpec("a", Idle, isolation="planet")  # wrong
     ChildSpec("a", Idle, type="boss")  # wrong
-    ChildSpec("a", Idle, nam="a")  # wrong
+    ChildSpec("a", Idle, colour="red")  # wrong
     Supervisor([Idle], strategy="one_for_oen")  # wrong
     Supervisor([Idle], auto_shutdown="always")  # wrong
     PartitionSupervisor(Idle, partitions=2, strategy="all")  # wrong
