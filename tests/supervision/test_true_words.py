@@ -37,6 +37,7 @@ from supervision import (
     StartTimeout,
     Stop,
     Supervisor,
+    count_children,
     groups,
     handle,
     look,
@@ -691,3 +692,58 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
     assert await do(other, lambda actor: "goes on") == "goes on"
     assert "the kernel failed in a turn of" in loop_errors[0]["message"]
     loop_errors.clear()
+
+
+async def test_handlers_that_wait_begin_together_and_not_one_in_each_pass_of_the_loop(runtime: Runtime) -> None:
+    begun: list[int] = []
+    gate = asyncio.get_running_loop().create_future()
+
+    async def wait(actor: Probe) -> None:
+        begun.append(passes)
+        await gate
+
+    refs = [await runtime.spawn(Probe) for _ in range(300)]
+    passes = 0
+    for ref in refs:
+        ref.cast(Do(wait))
+    while len(begun) < 300:
+        passes += 1
+        await asyncio.wait([asyncio.ensure_future(_one_pass())])
+    assert max(begun) <= 10
+    gate.set_result(None)
+    await settled(runtime, *refs)
+
+
+async def _one_pass() -> None:
+    """Take a pass of the loop."""
+
+
+class Counted(dict[Any, Any]):
+    """Counts how often all of it is looked at."""
+
+    looks = 0
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+    def __iter__(self) -> Any:
+        self.looks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_a_death_under_a_static_supervisor_is_no_matter_of_how_many_children_it_has(
+    runtime: Runtime, restart: Any
+) -> None:
+    specs = [ChildSpec(n, Probe, restart=restart) for n in range(100)]
+    supervisor = await runtime.spawn(Supervisor, specs, max_restarts=100)
+    children = await refs(supervisor)
+    actor: Any = supervisor.actor  # type: ignore[attr-defined]
+    actor._children = counted = Counted(actor._children)
+    for n in (0, 50, 99):
+        children[n].kill()  # type: ignore[union-attr]
+    await settled(runtime)
+    assert counted.looks == 0
+    actor._children = dict(counted)
+    assert (await count_children(supervisor)).active == (97 if restart == "temporary" else 100)
