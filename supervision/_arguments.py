@@ -20,10 +20,11 @@ class Takes:
         bound: whether its first argument is given already, as that of a method is.
     """
 
-    __slots__ = ("_function", "_least", "_most", "_signature")
+    __slots__ = ("_called", "_least", "_most", "_signature", "function")
 
     def __init__(self, function: Callable[..., Any], *, bound: bool = False) -> None:
-        self._function = partial(function, None) if bound else function
+        self.function = function
+        self._called = partial(function, None) if bound else function
         self._signature: Signature | None = None
         #: With so many arguments, and no keywords, it can be called for certain; with none if the most is less.
         self._least, self._most = 0, -1
@@ -37,7 +38,7 @@ class Takes:
             return None
         try:
             # As it is, and not as what it wraps.
-            signature = self._signature or inspect.signature(self._function, follow_wrapped=False)
+            signature = self._signature or inspect.signature(self._called, follow_wrapped=False)
         except (TypeError, ValueError):
             return None
         self._signature = signature
@@ -48,17 +49,22 @@ class Takes:
         return None
 
 
+def _nothing() -> None:
+    """Take nothing, as a class without ``__init__`` does."""
+
+
+NOTHING = Takes(_nothing)
+
+
 def takes(function: Callable[..., Any]) -> Takes:
     """Return what a function, or a class, takes; of an actor's class, it is remembered."""
     behaviour = getattr(function, "__behaviour__", None) if isinstance(function, type) else None
     if behaviour is None:
         return Takes(function)
-    if behaviour.takes is None:
-        init: Any = function.__init__
-        behaviour.takes = Takes(_nothing) if init is object.__init__ else Takes(init, bound=True)
-    known: Takes = behaviour.takes
+    init: Any = function.__init__
+    if init is object.__init__:
+        return NOTHING
+    known: Takes | None = behaviour.takes
+    if known is None or known.function is not init:  # somebody may have put another one in its place
+        known = behaviour.takes = Takes(init, bound=True)
     return known
-
-
-def _nothing() -> None:
-    """Take nothing, as a class without ``__init__`` does."""

@@ -120,13 +120,13 @@ def _check_answers(where: str, function: Any, kinds: tuple[Any, ...], frame: typ
     try:
         annotation = function.__annotations__["return"]
         returned = _resolved(annotation, frame) if isinstance(annotation, str) else annotation
-    except Exception:  # it says nothing, or what can be understood only later
+        promised = {kind: promise(kind) for kind in kinds if issubclass(kind, Request)}
+        wrong = [kind for kind, each in promised.items() if not can_be(returned, each)]
+    except Exception:  # it says nothing, or what can be understood only later, or by nobody
         return
-    for kind in kinds:
-        promised = promise(kind) if issubclass(kind, Request) else Any
-        if not can_be(returned, promised):
-            remedy = f"{kind.__qualname__} promises {_named(promised)}: return that, or None to answer later"
-            raise BadHandler(f"{where}: returns", _named(returned), remedy)
+    for kind in wrong:
+        remedy = f"{kind.__qualname__} promises {_named(promised[kind])}: return that, or None to answer later"
+        raise BadHandler(f"{where}: returns", _named(returned), remedy)
 
 
 def _named(annotation: Any) -> str:

@@ -270,6 +270,7 @@ async def test_signals_become_events(runtime: Runtime) -> None:
     await runtime.spawn(EventSink, name="telemetry")
     agent = await start_agent(runtime, Worker, id="w")
     await agent.call(agent.signal("tell"))
+    await settled(runtime)
     heard: list[AgentEvent] = []
     runtime.subscribe(heard.append, AgentEvent)  # type: ignore[arg-type]
     await agent.call(agent.signal("tell"))

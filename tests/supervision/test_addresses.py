@@ -228,6 +228,9 @@ async def test_a_name_joins_and_leaves_a_group_for_its_holder(runtime: Runtime) 
     assert await groups.leave(scope, "g", runtime.name("member")) is True
     assert isinstance(await error_of(groups.join(scope, "g", runtime.name("free"))), NoProcess)
     assert isinstance(await error_of(groups.leave(scope, "g", "member")), BadOption)  # type: ignore[arg-type]
+    names: Any = (runtime.name("member"),)  # in a message there are incarnations
+    assert isinstance(await error_of(scope.call(groups.Join("g", names))), BadOption)
+    assert groups.members(scope, "g") == ()
 
 
 async def test_a_dynamic_supervisor_knows_its_children_by_their_names(runtime: Runtime) -> None:

@@ -376,6 +376,30 @@ def test_annotations_are_read_where_the_class_is_made() -> None:
             return ""
 
 
+def test_a_type_that_nobody_understands_is_left_alone() -> None:
+    class Moody(type):
+        def __subclasscheck__(cls, other: type) -> bool:
+            raise ArithmeticError
+
+    class Odd(metaclass=Moody):
+        pass
+
+    class GetOdd(Request[Odd]):
+        pass
+
+    assert handle(_handler(GetOdd, int)) is not None
+
+
+async def test_a_child_whose_class_was_changed_is_judged_by_what_it_is_now(monkeypatch: pytest.MonkeyPatch) -> None:
+    def init(self: Any, a: int, b: int, c: int) -> None:
+        """Take three."""
+
+    with pytest.raises(BadChildSpec):
+        ChildSpec("a", Worker, (1, "", 3), {})
+    monkeypatch.setattr(Worker, "__init__", init)
+    assert check_child_specs([ChildSpec("a", Worker, (1, 2, 3), {})])
+
+
 async def test_an_alias_of_a_type_is_what_it_stands_for() -> None:
     class Alias:
         __value__ = str

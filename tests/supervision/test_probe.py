@@ -23,7 +23,7 @@ from supervision import (
     Supervisor,
     UnhandledMessage,
 )
-from supervision.testing import Ask, Do, Note, Probe, ProbeLog, barrier, do, error_of, hang, settled
+from supervision.testing import Ask, Do, Note, Probe, ProbeLog, Run, barrier, do, error_of, explore, hang, settled
 from tests.supervision.probes import time_of
 
 
@@ -255,6 +255,21 @@ async def test_two_who_wait_get_an_entry_each_and_one_who_gives_up_none(runtime:
     log.append(2)
     assert (await first, await second) == (1, 2)
     assert given_up.cancelled()
+
+
+async def next_entry(run: Run) -> None:
+    """Somebody waits for an entry, and is cut off."""
+    log = ProbeLog()
+    asyncio.get_running_loop().call_later(1.0, log.append, "entry")
+    outcome = await run.interrupt(lambda: log.until("entry", timeout=3.0))
+    assert outcome.done or await log.next(timeout=3.0) == "entry"
+    assert not outcome.done or outcome.value == "entry"
+    await log.nothing()
+    assert log._waiting == []
+
+
+def test_who_waits_for_an_entry_can_be_cut_off_anywhere_and_takes_nothing_along() -> None:
+    assert not explore(next_entry).failures
 
 
 async def test_a_log_begins_anew() -> None:
