@@ -8,6 +8,7 @@ import random
 import sqlite3
 import tempfile
 import tracemalloc
+from collections.abc import Callable
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -148,7 +149,8 @@ def _routing(n: int, *, met: bool) -> Any:
 async def memory() -> Figure:
     """Bytes that an idle agent takes above an idle actor; 3 KiB is the mark."""
     used = {}
-    for kind, args in ((Plain, ()), (AgentServer, (Counter,))):
+    kinds: list[tuple[Callable[..., Actor], tuple[Any, ...]]] = [(Plain, ()), (AgentServer, (Counter,))]
+    for kind, args in kinds:
         async with Runtime(reports=False, watchdog=None) as runtime:
             await runtime.spawn(kind, *args)
             gc.collect()

@@ -36,6 +36,7 @@ from supervision._keeper import coming as coming
 from supervision._keeper import look as look
 from supervision._marks import IGNORE as IGNORE
 from supervision.actor import Actor as Actor
+from supervision.actor import StopLimit as StopLimit
 from supervision.actor import current_actor as current_actor
 from supervision.actor import spawn_link as spawn_link
 from supervision.actor import trace_point as trace_point
@@ -60,6 +61,7 @@ from supervision.call import ReplyTo as ReplyTo
 from supervision.carrier import Carrier as Carrier
 from supervision.childspec import AutoShutdown as AutoShutdown
 from supervision.childspec import Backoff as Backoff
+from supervision.childspec import ChildLike as ChildLike
 from supervision.childspec import ChildSpec as ChildSpec
 from supervision.childspec import Restart as Restart
 from supervision.childspec import check_child_specs as check_child_specs

@@ -6,11 +6,12 @@ import inspect
 import sys
 import types
 import typing
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar, get_args, overload
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args, overload
 
 import msgspec
 
+from supervision._answers import can_be, promise
 from supervision._bounded import BoundedCell
 from supervision._carrying import unload, unload_call
 from supervision._cell import Cell
@@ -21,12 +22,15 @@ from supervision._threads import in_thread
 from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox, BadOption
 from supervision.mailbox import Mailbox
-from supervision.messages import ParentExit, StopOrder, SystemRequest, Wake
+from supervision.messages import ParentExit, Request, StopOrder, SystemRequest, Wake
 
 if TYPE_CHECKING:
+    from supervision._arguments import Takes
     from supervision.actor import Actor
 
 F = TypeVar("F", bound=Callable[..., Any])
+P = ParamSpec("P")
+R = TypeVar("R")
 
 Handler = Callable[[Any, Any], Any]
 
@@ -37,9 +41,13 @@ _LEAST_FRAME = 1 << 12
 
 
 @overload
-def handle(function: F, /) -> F: ...
+def handle(
+    request: type[Request[R]], /, *, when: str | None = None
+) -> Callable[[Callable[P, R | Awaitable[R | None] | None]], Callable[P, Any]]: ...
 @overload
 def handle(*types: type, when: str | None = None) -> Callable[[F], F]: ...
+@overload
+def handle(function: F, /) -> F: ...
 def handle(*what: Any, when: str | None = None) -> Any:
     """Mark a method of an actor as the handler of a type of message.
 
@@ -52,7 +60,8 @@ def handle(*what: Any, when: str | None = None) -> Any:
 
     Raises:
         BadHandler: the method does not take exactly one message, or the type cannot be worked out, or is a struct that
-            is not frozen.
+            is not frozen; or it says that it returns something else than its `Request` promises. (Type checkers see
+            that of ``@handle(TheRequest)``; of a plain ``@handle`` they cannot.)
 
     >>> from supervision import Actor, Message
     >>> class Add(Message):
@@ -66,7 +75,7 @@ def handle(*what: Any, when: str | None = None) -> Any:
     """
     frame = sys._getframe(1)
     if len(what) == 1 and inspect.isfunction(what[0]):
-        return _mark(what[0], tuple(_members(_annotated(what[0], frame))), None)
+        return _mark(what[0], tuple(_members(_annotated(what[0], frame))), None, frame)
     for kind in what:
         _check_kind("@handle", kind)
     if when is not None and (not isinstance(when, str) or not when):
@@ -74,12 +83,12 @@ def handle(*what: Any, when: str | None = None) -> Any:
 
     def mark(function: Any) -> Any:
         annotated = when is not None and not what and inspect.isfunction(function)
-        return _mark(function, tuple(_members(_annotated(function, frame))) if annotated else what, when)
+        return _mark(function, tuple(_members(_annotated(function, frame))) if annotated else what, when, frame)
 
     return mark
 
 
-def _mark(function: Any, kinds: tuple[Any, ...], when: str | None) -> Any:
+def _mark(function: Any, kinds: tuple[Any, ...], when: str | None, frame: types.FrameType) -> Any:
     where = f"@handle {getattr(function, '__qualname__', function)}"
     if (
         not inspect.isfunction(function)
@@ -93,6 +102,7 @@ def _mark(function: Any, kinds: tuple[Any, ...], when: str | None) -> Any:
         _check_kind(where, kind)
     if not kinds:
         raise BadHandler(where, kinds, "name at least one type of message")
+    _check_answers(where, function, kinds, frame)
     setattr(function, _MARK, kinds)
     setattr(function, _WHEN, when)
     return function
@@ -103,6 +113,24 @@ def _check_kind(where: str, kind: Any) -> None:
         raise BadHandler(where, kind, "annotate the message with a class, or write @handle(TheClass)")
     if issubclass(kind, msgspec.Struct) and not kind.__struct_config__.frozen:
         raise BadHandler(where, kind, "messages are shared: declare the struct with frozen=True")
+
+
+def _check_answers(where: str, function: Any, kinds: tuple[Any, ...], frame: types.FrameType) -> None:
+    """Refuse a handler that says that it returns what a request that it handles does not promise."""
+    try:
+        annotation = function.__annotations__["return"]
+        returned = _resolved(annotation, frame) if isinstance(annotation, str) else annotation
+        promised = {kind: promise(kind) for kind in kinds if issubclass(kind, Request)}
+        wrong = [kind for kind, each in promised.items() if not can_be(returned, each)]
+    except Exception:  # it says nothing, or what can be understood only later, or by nobody
+        return
+    for kind in wrong:
+        remedy = f"{kind.__qualname__} promises {_named(promised[kind])}: return that, or None to answer later"
+        raise BadHandler(f"{where}: returns", _named(returned), remedy)
+
+
+def _named(annotation: Any) -> str:
+    return annotation.__qualname__ if type(annotation) is type else str(annotation)
 
 
 def _annotated(function: Any, frame: types.FrameType) -> Any:
@@ -116,11 +144,15 @@ def _annotated(function: Any, frame: types.FrameType) -> Any:
     if not isinstance(annotation, str):
         return annotation
     try:
-        return eval(annotation, frame.f_globals, _names_in_sight(frame))  # noqa: S307 - the class's own source
+        return _resolved(annotation, frame)
     except Exception as error:
         raise BadHandler(
             where, annotation, f"the annotation cannot be resolved ({error}); write @handle(TheClass)"
         ) from error
+
+
+def _resolved(annotation: str, frame: types.FrameType) -> Any:
+    return eval(annotation, frame.f_globals, _names_in_sight(frame))  # noqa: S307 - the class's own source
 
 
 def _names_in_sight(frame: types.FrameType | None) -> dict[str, Any]:
@@ -152,6 +184,7 @@ class Behaviour:
         "silent",
         "table",
         "tables",
+        "takes",
         "trap_exit",
     )
 
@@ -163,6 +196,8 @@ class Behaviour:
         self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
+        #: What its arguments can be; worked out when it is first asked for.
+        self.takes: Takes | None = None
         self.isolation: Isolation = kind.isolation
         if self.isolation not in get_args(Isolation):
             where = f"{kind.__qualname__}.isolation"

@@ -14,7 +14,7 @@ from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision._marks import IGNORE
-from supervision.actor import Actor
+from supervision.actor import Actor, StopLimit
 from supervision.administration import (
     ChildInfo,
     CountChildren,
@@ -49,14 +49,14 @@ from supervision.reasons import (
     as_reason,
     crashed,
 )
-from supervision.ref import Name, Ref
+from supervision.ref import Name, Ref, addressed
 
 
 class ChildKeeper(Actor):
     """What all supervisors share: starting and stopping one child, the budget, and what is told of it."""
 
     trap_exit = True
-    shutdown: ClassVar[float | str] = "infinity"
+    shutdown: ClassVar[StopLimit] = "infinity"
     is_supervisor: ClassVar[bool] = True
     infrastructure: ClassVar[bool] = True
 
@@ -313,11 +313,12 @@ def start_reason(error: BaseException) -> ExitReason:
     return error.reason if isinstance(error, StartError) else crashed(error)
 
 
-def acceptable(spec: object, auto_shutdown: AutoShutdown) -> ChildSpec:
+def acceptable(spec: object, auto_shutdown: AutoShutdown, extra_arguments: tuple[Any, ...] = ()) -> ChildSpec:
     """Return a specification that a supervisor was asked to start, or refuse the request if it is wrong."""
     try:
         checked = ChildSpec.of(spec)
         check_significant(checked, auto_shutdown)
+        checked.check_arguments(extra_arguments)
     except SpecError as error:
         raise Refuse(error) from None
     return checked
@@ -361,6 +362,6 @@ def coming(ref: Ref | Name) -> list[ChildSpec]:
 
 def _keeper(ref: Ref | Name) -> ChildKeeper | None:
     """Return a supervisor that has been made, at least so far that it starts its children."""
-    ref = ref.runtime.own("look", ref)
+    ref = addressed("look", ref).runtime.own("look", ref)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     return ref.actor if made and isinstance(ref.actor, ChildKeeper) else None

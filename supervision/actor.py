@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from supervision import events
 from supervision._cell import Cell
 from supervision._dispatch import Behaviour, check_names
 from supervision._isolated import Isolation
 from supervision._marks import current
+from supervision._spawning import spawning
 from supervision._state import attributes
 from supervision.clock import seconds
 from supervision.errors import NotRunning, Refuse, UnhandledMessage
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from supervision.monitor import Monitor
     from supervision.runtime import Runtime
     from supervision.timers import Timer
+
+#: How long an actor has to stop in order when its supervisor says so: seconds, no time at all, or any time.
+StopLimit = float | Literal["brutal_kill", "infinity"]
 
 
 class Actor:
@@ -63,7 +67,7 @@ class Actor:
     #: Whether exit signals come as `Exit` messages. Can also be set on the actor.
     trap_exit: bool = False
     mailbox: ClassVar[Mailbox] = Mailbox()
-    shutdown: ClassVar[float | str] = 5.0
+    shutdown: ClassVar[StopLimit] = 5.0
     #: Whether others depend on it as they do on a supervisor or a registry: chaos leaves it alone by default.
     infrastructure: ClassVar[bool] = False
     #: Where its handlers run: ``none`` for the loop, ``thread``, or ``process``. See `supervision.isolation`.
@@ -231,14 +235,17 @@ class Actor:
         """
         return self._cell.demonitor(monitor, flush)
 
+    @spawning
     async def spawn(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start another actor that is not linked to this one. See `Runtime.spawn`."""
         return await self.runtime.spawn(kind, *args, name=name, **kwargs)
 
+    @spawning
     async def spawn_link(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start another actor as a child: linked to this one from the first moment, and ended by its exit signals."""
         return await self.runtime.spawn_child(kind, args, kwargs, name=name)
 
+    @spawning
     async def spawn_monitor(
         self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any
     ) -> tuple[Ref, Monitor]:
@@ -306,6 +313,7 @@ def trace_point(name: str, **fields: Any) -> None:
         cell.emit(events.TracePoint, name=name, fields=fields)
 
 
+@spawning
 async def spawn_link(kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
     """Start an actor as a child of the actor in which this code runs, such as a supervisor that calls a start function.
 

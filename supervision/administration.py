@@ -10,9 +10,9 @@ from typing import Any, Generic, TypeVar
 import msgspec
 
 from supervision.budget import BudgetState
-from supervision.childspec import ChildSpec
+from supervision.childspec import ChildLike, ChildSpec
 from supervision.messages import Request
-from supervision.ref import Address, Ref
+from supervision.ref import Address, Ref, addressed
 
 R = TypeVar("R")
 
@@ -119,7 +119,7 @@ class GetBudget(SupervisorRequest[BudgetState], frozen=True):
     """Tell how much of the restart budget is used."""
 
 
-async def start_child(supervisor: Address, spec: object) -> Ref | None:
+async def start_child(supervisor: Address, spec: ChildLike) -> Ref | None:
     """Start a child under a supervisor.
 
     Args:
@@ -136,7 +136,7 @@ async def start_child(supervisor: Address, spec: object) -> Ref | None:
         StartError: the child did not start; its specification is not kept.
         NoProcess: there is no such supervisor.
     """
-    call = supervisor.call(StartChild(ChildSpec.of(spec)), timeout=None)
+    call = addressed("supervisor", supervisor).call(StartChild(ChildSpec.of(spec)), timeout=None)
     ref = await call
     call.message = None  # nothing is to hold the arguments of a temporary child
     return ref
@@ -148,7 +148,7 @@ async def terminate_child(supervisor: Address, id: object) -> None:
     Raises:
         ChildNotFound: there is no such child.
     """
-    await supervisor.call(TerminateChild(id), timeout=None)
+    await addressed("supervisor", supervisor).call(TerminateChild(id), timeout=None)
 
 
 async def restart_child(supervisor: Address, id: object) -> Ref | None:
@@ -158,7 +158,7 @@ async def restart_child(supervisor: Address, id: object) -> Ref | None:
         ChildNotFound, ChildRunning, ChildRestarting: it is not there, or not stopped.
         StartError: it did not start; its specification is kept.
     """
-    return await supervisor.call(RestartChild(id), timeout=None)
+    return await addressed("supervisor", supervisor).call(RestartChild(id), timeout=None)
 
 
 async def delete_child(supervisor: Address, id: object) -> None:
@@ -167,12 +167,12 @@ async def delete_child(supervisor: Address, id: object) -> None:
     Raises:
         ChildNotFound, ChildRunning, ChildRestarting: it is not there, or not stopped.
     """
-    await supervisor.call(DeleteChild(id), timeout=None)
+    await addressed("supervisor", supervisor).call(DeleteChild(id), timeout=None)
 
 
 async def which_children(supervisor: Address) -> list[ChildInfo]:
     """Return the children of a supervisor, last started first."""
-    return await supervisor.call(WhichChildren(), timeout=None)
+    return await addressed("supervisor", supervisor).call(WhichChildren(), timeout=None)
 
 
 async def which_child(supervisor: Address, id: object) -> ChildInfo:
@@ -181,17 +181,17 @@ async def which_child(supervisor: Address, id: object) -> ChildInfo:
     Raises:
         ChildNotFound: there is no such child.
     """
-    return await supervisor.call(WhichChild(id), timeout=None)
+    return await addressed("supervisor", supervisor).call(WhichChild(id), timeout=None)
 
 
 async def count_children(supervisor: Address) -> Counts:
     """Count the children of a supervisor."""
-    return await supervisor.call(CountChildren(), timeout=None)
+    return await addressed("supervisor", supervisor).call(CountChildren(), timeout=None)
 
 
 async def statistics(supervisor: Address) -> SupervisorStatistics:
     """Return a supervisor in numbers."""
-    return await supervisor.call(GetStatistics(), timeout=None)
+    return await addressed("supervisor", supervisor).call(GetStatistics(), timeout=None)
 
 
 async def get_child_spec(supervisor: Address, id: object) -> ChildSpec:
@@ -200,4 +200,4 @@ async def get_child_spec(supervisor: Address, id: object) -> ChildSpec:
     Raises:
         ChildNotFound: there is no such child.
     """
-    return await supervisor.call(GetChildSpec(id), timeout=None)
+    return await addressed("supervisor", supervisor).call(GetChildSpec(id), timeout=None)

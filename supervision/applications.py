@@ -63,7 +63,7 @@ from supervision.reasons import (
     Normal,
     crashed,
 )
-from supervision.ref import Address, Ref
+from supervision.ref import Address, Ref, addressed
 from supervision.supervisor import Supervisor
 
 #: What the end of an application means: for ``permanent`` ones any, for ``transient`` ones any but a normal one ends
@@ -435,7 +435,7 @@ async def start(controller: Address, name: str, type: StartType = "temporary") -
         ApplicationNotStarted: one that it requires does not run.
         ApplicationFailed: it did not start; nothing of it is left.
     """
-    await controller.call(StartApplication(name, type), timeout=None)
+    await addressed("controller", controller).call(StartApplication(name, type), timeout=None)
 
 
 async def ensure_all_started(controller: Address, name: str, type: StartType = "temporary") -> list[str]:
@@ -449,7 +449,7 @@ async def ensure_all_started(controller: Address, name: str, type: StartType = "
         ApplicationFailed: one did not start. Those that were started for it have been stopped, the last one first.
     """
     started: list[str] = []
-    for each in await controller.call(StartOrder(name), timeout=None):
+    for each in await addressed("controller", controller).call(StartOrder(name), timeout=None):
         try:
             await start(controller, each, type)
         except ApplicationAlreadyStarted:
@@ -471,9 +471,9 @@ async def stop(controller: Address, name: str) -> tuple[str, ...]:
     Raises:
         UnknownApplication, ApplicationNotStarted: there is none of this name, or it does not run.
     """
-    return await controller.call(StopApplication(name), timeout=None)
+    return await addressed("controller", controller).call(StopApplication(name), timeout=None)
 
 
 async def which_applications(controller: Address) -> list[ApplicationInfo]:
     """Return the applications that run, the last started first."""
-    return await controller.call(WhichApplications(), timeout=None)
+    return await addressed("controller", controller).call(WhichApplications(), timeout=None)

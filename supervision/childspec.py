@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVarTuple, Unpack, get_args, overload
 
 import msgspec
 
+from supervision._arguments import takes
 from supervision._isolated import Isolation
-from supervision.actor import Actor
+from supervision.actor import Actor, StopLimit
 from supervision.clock import seconds
 from supervision.errors import BadBackoff, BadChildSpec, BadTime
+
+if TYPE_CHECKING:
+    from supervision._keeper import ChildKeeper
+
+    KeeperClass = type[ChildKeeper]
 
 Restart = Literal["permanent", "transient", "temporary"]
 ChildType = Literal["worker", "supervisor"]
 AutoShutdown = Literal["never", "any_significant", "all_significant"]
+Args = TypeVarTuple("Args")
 
 ActorClass = type[Actor]
 
@@ -70,6 +77,20 @@ class Backoff(msgspec.Struct, frozen=True):
         return min(grown, self.longest) * (1.0 - self.jitter * chance.random())
 
 
+class ChildOptions(TypedDict, total=False):
+    """The fields of a `ChildSpec` that can be left out, beside the arguments of the child."""
+
+    restart: Restart
+    shutdown: StopLimit | None
+    type: ChildType | None
+    significant: bool
+    backoff: Backoff | None
+    name: str | None
+    tags: tuple[str, ...]
+    isolation: Isolation | None
+    start_timeout: float | None
+
+
 class ChildSpec(msgspec.Struct, frozen=True):
     """What a supervisor knows of a child.
 
@@ -100,7 +121,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
     args: tuple[Any, ...] = ()
     kwargs: Mapping[str, Any] = {}
     restart: Restart = "permanent"
-    shutdown: float | str | None = None
+    shutdown: StopLimit | None = None
     type: ChildType | None = None
     significant: bool = False
     backoff: Backoff | None = None
@@ -108,6 +129,41 @@ class ChildSpec(msgspec.Struct, frozen=True):
     tags: tuple[str, ...] = ()
     isolation: Isolation | None = None
     start_timeout: float | None = None
+
+    if TYPE_CHECKING:  # what `start` takes is checked, but for keyword arguments
+
+        @overload
+        def __init__(self, id: Any, start: Callable[[], Any], **options: Unpack[ChildOptions]) -> None: ...
+        @overload
+        def __init__(
+            self,
+            id: Any,
+            start: Callable[[*Args], Any],
+            args: tuple[*Args],
+            **options: Unpack[ChildOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self,
+            id: Any,
+            start: Callable[..., Any],
+            args: tuple[Any, ...],
+            kwargs: Mapping[str, Any],
+            **options: Unpack[ChildOptions],
+        ) -> None: ...
+        @overload
+        def __init__(
+            self, id: Any, start: Callable[..., Any], *, kwargs: Mapping[str, Any], **options: Unpack[ChildOptions]
+        ) -> None: ...
+        @overload  # so that mypy takes a list of specifications and classes for what it is
+        def __init__(  # pyright: ignore[reportOverlappingOverload]
+            self,
+            id: Any,
+            start: KeeperClass,
+            args: tuple[Iterable[ChildLike]],
+            **options: Unpack[ChildOptions],
+        ) -> None: ...
+        def __init__(self, *args: Any, **kwargs: Any) -> None: ...
 
     def __post_init__(self) -> None:
         self._check("id", hashable(self.id) and self.id is not None, "give an id that can be a dictionary key")
@@ -130,6 +186,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         known = self.isolation in (None, *get_args(Isolation)) and (self.isolation is None or self.kind is not None)
         self._check("isolation", known, f"choose one of {', '.join(get_args(Isolation))}, for an Actor class")
         self._check("start_timeout", _is_limit(self.start_timeout), "give seconds, more than 0, or None")
+        self._fit(self.args, whole=False)  # some may be missing yet: see `extra_arguments`
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
         self._fill_in()
@@ -144,6 +201,20 @@ class ChildSpec(msgspec.Struct, frozen=True):
         if _supervises(kind):  # its children are read again at each restart
             msgspec.structs.force_setattr(self, "args", tuple(map(_lasting, self.args)))
             msgspec.structs.force_setattr(self, "kwargs", {key: _lasting(arg) for key, arg in self.kwargs.items()})
+
+    def check_arguments(self, extra_arguments: tuple[Any, ...] = ()) -> None:
+        """Refuse arguments that ``start`` cannot be called with, behind those that a supervisor puts before them.
+
+        Raises:
+            BadChildSpec: they do not fit.
+        """
+        self._fit((*extra_arguments, *self.args) if extra_arguments else self.args, whole=True)
+
+    def _fit(self, args: tuple[Any, ...], *, whole: bool) -> None:
+        why = takes(self.start).misfit(args, self.kwargs, whole)
+        if why is not None:
+            given = (args, self.kwargs) if self.kwargs else args
+            raise BadChildSpec(f"child {self.id!r}: arguments", given, why)
 
     def _check(self, field: str, good: bool, remedy: str) -> None:
         if not good:
@@ -181,6 +252,10 @@ class ChildSpec(msgspec.Struct, frozen=True):
         return cls(**{key: spec[key] for key in cls.__struct_fields__ if key in spec})
 
 
+#: What a specification can be made of: see `ChildSpec.of`.
+ChildLike = ChildSpec | Mapping[str, Any] | ActorClass
+
+
 def _supervises(kind: ActorClass | None) -> bool:
     return kind is not None and getattr(kind, "is_supervisor", False)
 
@@ -216,15 +291,22 @@ def _is_limit(value: object) -> bool:
         return False
 
 
-def check_child_specs(specs: Iterable[object], auto_shutdown: AutoShutdown = "never") -> list[ChildSpec]:
+def check_child_specs(
+    specs: Iterable[ChildLike], auto_shutdown: AutoShutdown = "never", extra_arguments: tuple[Any, ...] = ()
+) -> list[ChildSpec]:
     """Check specifications without starting anything (OTP's ``supervisor:check_childspecs``).
+
+    Args:
+        specs: the specifications, or what they can be made of.
+        auto_shutdown: that of their supervisor.
+        extra_arguments: what their supervisor puts before the arguments of each.
 
     Returns:
         The specifications, with defaults filled in.
 
     Raises:
-        BadChildSpec: one is wrong, an id stands twice, a significant child has a supervisor that never shuts down, or
-            ``specs`` is no list.
+        BadChildSpec: one is wrong, or its ``start`` cannot be called with its arguments; an id stands twice, a
+            significant child has a supervisor that never shuts down, or ``specs`` is no list.
     """
     if isinstance(specs, (str, bytes, Mapping)) or not isinstance(specs, Iterable):
         raise BadChildSpec("children", specs, "give a list of child specifications")
@@ -235,6 +317,7 @@ def check_child_specs(specs: Iterable[object], auto_shutdown: AutoShutdown = "ne
             raise BadChildSpec("child spec: id", spec.id, "this id stands twice (duplicate_child_name)")
         seen.add(spec.id)
         check_significant(spec, auto_shutdown)
+        spec.check_arguments(extra_arguments)
     return checked
 
 

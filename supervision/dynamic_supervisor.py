@@ -21,11 +21,11 @@ from supervision.administration import (
     WhichChildren,
 )
 from supervision.budget import RestartBudget
-from supervision.childspec import ChildSpec, check_child_specs
+from supervision.childspec import ChildLike, ChildSpec, check_child_specs
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
-from supervision.ref import Ref
+from supervision.ref import Name, Ref
 
 
 class Retry(Message, frozen=True):
@@ -64,7 +64,7 @@ class DynamicSupervisor(ChildKeeper):
 
     def __init__(
         self,
-        children: Iterable[object] = (),
+        children: Iterable[ChildLike] = (),
         *,
         max_children: int | None = None,
         max_restarts: int = 3,
@@ -76,12 +76,12 @@ class DynamicSupervisor(ChildKeeper):
             raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
         if not isinstance(extra_arguments, (tuple, list)):
             raise BadOption("extra_arguments", extra_arguments, "give a tuple of arguments")
-        self._first = check_child_specs(children)
+        self.extra_arguments = tuple(extra_arguments)
+        self._first = check_child_specs(children, "never", self.extra_arguments)
         if max_children is not None and len(self._first) > max_children:
             raise BadBudget("max_children", max_children, f"it begins with {len(self._first)} children")
         self.budget = RestartBudget(max_restarts, max_seconds)
         self.max_children = max_children
-        self.extra_arguments = tuple(extra_arguments)
         self._running: dict[Cell, ChildSpec] = {}
         self._restarting: dict[Cell, Waiting] = {}
         self._restarts: dict[Cell, int] = {}
@@ -103,7 +103,7 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     def start_child(self, request: StartChild) -> Any:
         """Start a child, unless there are too many."""
-        spec = acceptable(request.spec, "never")
+        spec = acceptable(request.spec, "never", self.extra_arguments)
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:
@@ -146,7 +146,7 @@ class DynamicSupervisor(ChildKeeper):
     @handle
     async def terminate_child(self, request: TerminateChild) -> None:
         """Stop a child for good, by its address; a restarting one by its last address."""
-        cell = request.id
+        cell = self._addressed(request.id)
         if not isinstance(cell, Cell) or (cell not in self._running and cell not in self._restarting):
             raise Refuse(ChildNotFound(cell))
         waiting = self._restarting.pop(cell, None)
@@ -158,10 +158,15 @@ class DynamicSupervisor(ChildKeeper):
         await self.stop_one(spec, cell)
         self.not_again(spec)
 
-    def _known(self, ref: Any) -> ChildInfo:
+    def _addressed(self, id: Any) -> Any:
+        """Return whom a request means; a name that nobody holds means nobody."""
+        return id.resolve() or id if isinstance(id, Name) and id.runtime is self.runtime else id
+
+    def _known(self, id: Any) -> ChildInfo:
+        ref = self._addressed(id)
         found = next((child for child in self.views() if child.ref is not None and child.ref is ref), None)
         if found is None:
-            raise Refuse(ChildNotFound(ref))
+            raise Refuse(ChildNotFound(id))
         return found
 
     @handle

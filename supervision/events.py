@@ -275,6 +275,16 @@ class GaveUp(SupervisorEvent, frozen=True, kw_only=True):
 Listener = Callable[[Any], object]
 
 
+def event_names() -> set[str]:
+    """Return the names of all classes of events that have been made, here and elsewhere."""
+    found: set[type[Event]] = {Event}
+    new = found
+    while new:
+        new = {sub for kind in new for sub in kind.__subclasses__()} - found
+        found = found | new
+    return {kind.__name__ for kind in found}
+
+
 class Subscription:
     """A listener on the stream; `close` ends it."""
 

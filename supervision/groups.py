@@ -41,7 +41,7 @@ from supervision.childspec import hashable
 from supervision.errors import BadOption, NotOwner, Refuse, SpecError
 from supervision.messages import Down, Message, Request
 from supervision.monitor import Monitor
-from supervision.ref import Address, Name, Ref
+from supervision.ref import Address, Name, Ref, addressed, holder
 
 
 class GroupMonitor:
@@ -146,7 +146,9 @@ class Groups(Actor):
         try:
             if not hashable(group):
                 raise BadOption("group", group, "give something that can be a dictionary key")
-            for member in _refs(members):
+            for member in members:
+                if not isinstance(member, Ref):
+                    raise BadOption("member", member, "give the Ref of an actor of this runtime")
                 self.runtime.own("member", member)
         except SpecError as error:
             raise Refuse(error) from None
@@ -206,25 +208,24 @@ class Groups(Actor):
         return True
 
 
-def _refs(members: Iterable[Ref]) -> tuple[Ref, ...]:
-    for member in members:
-        if not isinstance(member, Ref):
-            raise BadOption("member", member, "give the Ref of an actor of this runtime")
-    return tuple(members)
+def _refs(members: Iterable[Address]) -> tuple[Ref, ...]:
+    return tuple(holder("member", member) for member in members)
 
 
-async def join(scope: Address, group: Any, *members: Ref) -> None:
+async def join(scope: Address, group: Any, *members: Address) -> None:
     """Join a group: the actors given, or else the one in which this code runs. Whoever joins twice must leave twice.
 
+    A `Name` stands for whoever holds it now: members are incarnations, and end.
+
     Raises:
-        NoProcess: there is no such scope.
-        BadOption: a member is no `Ref` of an actor of the scope's runtime, or the group cannot be a dictionary key.
+        NoProcess: there is no such scope, or nobody holds the name of a member.
+        BadOption: a member is no actor of the scope's runtime, or the group cannot be a dictionary key.
         NotRunning: no member is given, and this code does not run in an actor.
     """
-    await scope.call(Join(group, _refs(members or (current_actor(),))), timeout=None)
+    await addressed("scope", scope).call(Join(group, _refs(members or (current_actor(),))), timeout=None)
 
 
-async def leave(scope: Address, group: Any, *members: Ref) -> bool:
+async def leave(scope: Address, group: Any, *members: Address) -> bool:
     """Leave a group: the actors given, or else the one in which this code runs.
 
     Returns:
@@ -233,11 +234,11 @@ async def leave(scope: Address, group: Any, *members: Ref) -> bool:
     Raises:
         The same as `join`.
     """
-    return await scope.call(Leave(group, _refs(members or (current_actor(),))), timeout=None)
+    return await addressed("scope", scope).call(Leave(group, _refs(members or (current_actor(),))), timeout=None)
 
 
 def _read(scope: Address) -> dict[Any, tuple[Ref, ...]]:
-    ref = scope.resolve() if isinstance(scope, Name) else scope
+    ref = scope.resolve() if isinstance(scope, Name) else addressed("scope", scope)
     if isinstance(ref, Cell) and ref.alive and isinstance(ref.actor, Groups):
         return ref.actor.groups
     return {}
@@ -268,13 +269,13 @@ async def monitor(scope: Address, group: Any) -> tuple[GroupMonitor, tuple[Ref, 
         The watch, and the members at this moment.
     """
     watch = GroupMonitor(current_actor(), group, whole_scope=False)
-    return watch, (await scope.call(Watch(watch), timeout=None))[group]
+    return watch, (await addressed("scope", scope).call(Watch(watch), timeout=None))[group]
 
 
 async def monitor_scope(scope: Address) -> tuple[GroupMonitor, dict[Any, tuple[Ref, ...]]]:
     """Watch all groups of a scope. Returns the watch, and the groups at this moment."""
     watch = GroupMonitor(current_actor(), None, whole_scope=True)
-    return watch, await scope.call(Watch(watch), timeout=None)
+    return watch, await addressed("scope", scope).call(Watch(watch), timeout=None)
 
 
 async def demonitor(scope: Address, watch: GroupMonitor) -> bool:
@@ -286,7 +287,7 @@ async def demonitor(scope: Address, watch: GroupMonitor) -> bool:
     me = current_actor()
     if watch.watcher is not me:
         raise NotOwner(watch, watch.watcher)
-    ended = await scope.call(Unwatch(watch), timeout=None)
+    ended = await addressed("scope", scope).call(Unwatch(watch), timeout=None)
     assert isinstance(me, Cell)
     me.flush(lambda message: isinstance(message, (GroupJoined, GroupLeft)) and message.monitor is watch)
     return ended

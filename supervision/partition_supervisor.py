@@ -13,9 +13,9 @@ import msgspec
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision.administration import SupervisorRequest
-from supervision.childspec import ChildSpec
+from supervision.childspec import ChildLike, ChildSpec
 from supervision.errors import BadChildSpec, BadOption, NoPartitions, NoProcess, Refuse
-from supervision.ref import Address, Name, Ref
+from supervision.ref import Address, Name, Ref, addressed
 from supervision.supervisor import Child, Strategy, Supervisor
 
 #: Gives a copy its arguments, from those of the specification and the number of its partition.
@@ -47,7 +47,7 @@ class PartitionSupervisor(Supervisor):
 
     def __init__(
         self,
-        child: object,
+        child: ChildLike,
         *,
         partitions: int,
         with_arguments: WithArguments | None = None,
@@ -160,7 +160,7 @@ def partitions(supervisor: Ref | Name) -> int:
 
 
 def _keeper(supervisor: Ref | Name, what: Any) -> PartitionSupervisor:
-    ref = supervisor.resolve() if isinstance(supervisor, Name) else supervisor
+    ref = supervisor.resolve() if isinstance(supervisor, Name) else addressed("supervisor", supervisor)
     if isinstance(ref, Cell) and ref.alive and isinstance(ref.actor, PartitionSupervisor):
         return ref.actor
     raise NoProcess(supervisor, what, "there is no partition supervisor")
@@ -177,4 +177,4 @@ async def resize(supervisor: Address, partitions: int) -> int:
         BadOption: there cannot be so many.
         StartError: a copy did not start; the number is unchanged.
     """
-    return await supervisor.call(Resize(partitions), timeout=None)
+    return await addressed("supervisor", supervisor).call(Resize(partitions), timeout=None)

@@ -205,3 +205,31 @@ class Name(Address):
     async def send(self, message: Any) -> None:
         """Send a message to the holder, and wait for room."""
         await self._holder(message).send(message)
+
+
+def addressed(where: str, value: object) -> Address:
+    """Return an address, as it is one.
+
+    Args:
+        where: what it is for.
+        value: a `Ref` or a `Name`.
+
+    Raises:
+        BadOption: it is neither, such as the name of an actor as a string.
+    """
+    from supervision.errors import BadOption
+
+    if not isinstance(value, Address):
+        raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
+    return value
+
+
+def holder(where: str, value: object) -> Ref:
+    """Return the actor of an address: itself, or who holds the name.
+
+    Raises:
+        BadOption: it is no address.
+        NoProcess: nobody holds the name.
+    """
+    address = addressed(where, value)
+    return address.runtime.own(where, address)

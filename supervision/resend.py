@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, TypeVar
 
 from supervision.call import DEFAULT_TIMEOUT
-from supervision.ref import Name
+from supervision.ref import Name, addressed
 
 if TYPE_CHECKING:
     from supervision.call import Call
@@ -53,7 +53,7 @@ def call_when_ready(to: Address, request: Request[R], timeout: float | None = DE
     'hello'
     """
     if not isinstance(to, Name):
-        return to.call(request, timeout)
+        return addressed("to", to).call(request, timeout)
     ref = to.resolve()
     if ref is not None:
         call = ref.call(request, timeout)

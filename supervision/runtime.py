@@ -20,11 +20,12 @@ from supervision._isolated import Isolation, isolated
 from supervision._ladder import stack_of
 from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
 from supervision._scheduler import RunQueue, Scheduler
+from supervision._spawning import spawning
 from supervision._start import start
 from supervision._state import summarised
 from supervision._threads import ThreadPool
 from supervision._vacancies import Vacancies
-from supervision.actor import Actor
+from supervision.actor import Actor, StopLimit
 from supervision.call import Call
 from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
@@ -248,7 +249,7 @@ class Runtime:
         while not all(ladder.given_up for ladder in ladders.values()):
             await self.sleep(self.kill_grace)
 
-    async def shut_down(self, ref: Ref, limit: float | str) -> ExitReason:
+    async def shut_down(self, ref: Ref, limit: StopLimit) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
         cell = self.own("shut_down", ref)
         if limit == "brutal_kill":
@@ -303,6 +304,7 @@ class Runtime:
 
     # -- starting actors -------------------------------------------------------------------------------------
 
+    @spawning
     async def spawn(
         self,
         kind: type[Actor],
@@ -329,6 +331,7 @@ class Runtime:
         cell = self.begin(kind, args, kwargs, name=name)
         return cell if cell.starting is None else await self.complete(cell, timeout)
 
+    @spawning
     def spawn_nowait(self, kind: type[Actor], *args: Any, name: str | None = None, **kwargs: Any) -> Ref:
         """Start an actor from code that cannot wait, such as a plain handler. An ``async`` init goes on by itself.
 
@@ -435,9 +438,11 @@ class Runtime:
             BadOption: it is no address of an actor, or is another runtime's.
             NoProcess: nobody holds the name.
         """
-        found = ref.resolve() if isinstance(ref, Name) and ref.runtime is self else ref
-        if found is None:
-            raise NoProcess(ref, where, "nobody holds this name")  # type: ignore[arg-type]
+        found = ref
+        if isinstance(ref, Name) and ref.runtime is self:
+            found = ref.resolve()
+            if found is None:
+                raise NoProcess(ref, where, "nobody holds this name")
         if not isinstance(found, Cell) or found.sched is not self._scheduler:
             raise BadOption(where, ref, "give the Ref, or the Name, of an actor of this runtime")
         return found
@@ -604,9 +609,13 @@ class Runtime:
         )
 
     def parent(self, ref: Ref) -> Ref | None:
-        """Return the live actor whose child another one is; None if it has none, or has ended itself."""
-        assert isinstance(ref, Cell)
-        above = ref.parent if ref.alive else None
+        """Return the live actor whose child another one is; None if it has none, or has ended itself.
+
+        Raises:
+            BadOption, NoProcess: ``ref`` is no `Ref` of this runtime, and no `Name` that somebody holds.
+        """
+        cell = self.own("parent", ref)
+        above = cell.parent if cell.alive else None
         return above if above is not None and above.alive else None
 
     def zombies(self) -> list[ZombieInfo]:

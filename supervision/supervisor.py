@@ -25,7 +25,7 @@ from supervision.administration import (
     WhichChildren,
 )
 from supervision.budget import RestartBudget
-from supervision.childspec import AutoShutdown, ChildSpec, check_child_specs, hashable
+from supervision.childspec import AutoShutdown, ChildLike, ChildSpec, check_child_specs, hashable
 from supervision.errors import (
     AlreadyPresent,
     AlreadyStarted,
@@ -108,7 +108,7 @@ class Supervisor(ChildKeeper):
 
     def __init__(
         self,
-        children: Iterable[object] = (),
+        children: Iterable[ChildLike] = (),
         *,
         strategy: Strategy = "one_for_one",
         max_restarts: int = 3,

@@ -48,6 +48,7 @@ from supervision._observers import SystemEvent as SystemEvent
 from supervision._state import attributes, formatted_status
 from supervision.errors import BadOption, CallbackFailed, Refuse
 from supervision.messages import SystemRequest, cut
+from supervision.ref import addressed
 
 if TYPE_CHECKING:
     from supervision.actor import Actor
@@ -206,7 +207,7 @@ class Observed(SystemRequest[Any], frozen=True):
 
 async def get_state(actor: Address) -> dict[str, Any]:
     """Return the attributes of an actor by name: the objects themselves, so do not change them."""
-    return await actor.call(GetState())
+    return await addressed("actor", actor).call(GetState())
 
 
 async def replace_state(actor: Address, function: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
@@ -222,22 +223,22 @@ async def replace_state(actor: Address, function: Callable[[dict[str, Any]], Map
     Raises:
         CallbackFailed: the function raised, or returned no mapping; the actor is as it was.
     """
-    return await actor.call(ReplaceState(function))
+    return await addressed("actor", actor).call(ReplaceState(function))
 
 
 async def get_status(actor: Address) -> Status:
     """Return what there is to know about an actor, with the state as its `Actor.format_status` shows it."""
-    return await actor.call(GetStatus())
+    return await addressed("actor", actor).call(GetStatus())
 
 
 async def suspend(actor: Address) -> None:
     """Hold an actor: it answers system requests and ends when it is told to; all else waits. Twice is once."""
-    await actor.call(Suspend())
+    await addressed("actor", actor).call(Suspend())
 
 
 async def resume(actor: Address) -> None:
     """Let a suspended actor go on, with what has come meanwhile, in order. It is fine if it is not suspended."""
-    await actor.call(Resume())
+    await addressed("actor", actor).call(Resume())
 
 
 async def install(actor: Address, observer: Observer, id: Any = None) -> None:
@@ -251,17 +252,17 @@ async def install(actor: Address, observer: Observer, id: Any = None) -> None:
     Raises:
         BadOption: there is an observer with this id.
     """
-    await actor.call(Install(observer if id is None else id, observer))
+    await addressed("actor", actor).call(Install(observer if id is None else id, observer))
 
 
 async def remove(actor: Address, id: Any) -> bool:
     """Remove an observer; tell whether it was there."""
-    return await actor.call(Remove(id))
+    return await addressed("actor", actor).call(Remove(id))
 
 
 async def no_debug(actor: Address) -> None:
     """Remove all observers, traces, logs and statistics."""
-    await actor.call(NoDebug())
+    await addressed("actor", actor).call(NoDebug())
 
 
 async def trace(actor: Address, write: Callable[[str], object] = print) -> None:
@@ -279,16 +280,16 @@ async def log(actor: Address, length: int = 10) -> None:
 
 async def get_log(actor: Address) -> list[SystemEvent]:
     """Return the events that were kept, oldest first; none if `log` was not asked for."""
-    return await actor.call(Observed("log")) or []
+    return await addressed("actor", actor).call(Observed("log")) or []
 
 
 async def start_statistics(actor: Address) -> None:
     """Begin to count the messages of an actor."""
-    clock = actor.runtime.clock
+    clock = addressed("actor", actor).runtime.clock
     await install(actor, Counter(clock.time()), "statistics")
 
 
 async def get_statistics(actor: Address) -> Statistics | None:
     """Return what an actor has done since `start_statistics`; None if that was not called."""
-    statistics: Statistics | None = await actor.call(Observed("statistics"))
+    statistics: Statistics | None = await addressed("actor", actor).call(Observed("statistics"))
     return statistics

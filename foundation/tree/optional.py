@@ -9,6 +9,7 @@ from foundation.tree.explain import explain
 from foundation.tree.missing import LeftOut, leave_out
 from supervision import (
     IGNORE,
+    ChildLike,
     Stop,
     Supervisor,
 )
@@ -31,7 +32,7 @@ class OptionalSupervisor(Supervisor):
         options: as for `Supervisor`.
     """
 
-    def __init__(self, children: Iterable[object] = (), *, presence: Presence, **options: Any) -> None:
+    def __init__(self, children: Iterable[ChildLike] = (), *, presence: Presence, **options: Any) -> None:
         super().__init__(children, **options)
         self._presence = presence
 

@@ -12,11 +12,12 @@ from typing import Any, Generic, Literal, TypeVar, overload
 
 from supervision._cell import Cell
 from supervision._marks import current
+from supervision.actor import StopLimit
 from supervision.administration import StartChild
 from supervision.clock import seconds
 from supervision.errors import BadOption, NoProcess, TaskTimeout
 from supervision.reasons import KILLED, Abnormal
-from supervision.ref import Address
+from supervision.ref import Address, addressed
 from supervision.tasks.task import Done, Exited, Task, check_choice, spec_of
 from supervision.timers import Timer
 
@@ -106,7 +107,7 @@ class Items:
         inputs: Iterable[Any],
         max_concurrency: int,
         timeout: float,
-        shutdown: float | str,
+        shutdown: StopLimit,
         linked: bool,
     ) -> None:
         self._supervisor = supervisor
@@ -114,7 +115,7 @@ class Items:
         self._iterator: Iterator[Any] = iter(inputs)
         self._places = max_concurrency
         self.timeout = timeout
-        self._shutdown = shutdown
+        self._shutdown: StopLimit = shutdown
         self._owner = current.get()
         #: The owner, if the items are to end with it, and it with them.
         self._linked = self._owner if linked else None
@@ -139,7 +140,7 @@ class Items:
 
     async def _start(self, item: Item) -> None:
         spec = spec_of(item.task, self._function, (item.input,), {}, shutdown=self._shutdown)
-        await self._supervisor.call(StartChild(spec), timeout=None)
+        await addressed("supervisor", self._supervisor).call(StartChild(spec), timeout=None)
         self._running[item] = None
         self.started.append(item)
         cell = item.task.ref
@@ -212,7 +213,7 @@ def stream(
     timeout: float | None = ...,
     on_timeout: OnTimeout = ...,
     linked: bool = ...,
-    shutdown: float | str = ...,
+    shutdown: StopLimit = ...,
 ) -> Stream[R]: ...
 @overload
 def stream(
@@ -225,7 +226,7 @@ def stream(
     timeout: float | None = ...,
     on_timeout: OnTimeout = ...,
     linked: bool = ...,
-    shutdown: float | str = ...,
+    shutdown: StopLimit = ...,
 ) -> Stream[R]: ...
 def stream(
     supervisor: Address,
@@ -237,7 +238,7 @@ def stream(
     timeout: float | None = 5.0,
     on_timeout: OnTimeout = "exit",
     linked: bool = True,
-    shutdown: float | str = 5.0,
+    shutdown: StopLimit = 5.0,
 ) -> Stream[Any]:
     """Run a function on each item of an iterable, in a task each (Elixir's ``Task.async_stream``).
 

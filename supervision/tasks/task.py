@@ -12,7 +12,7 @@ import msgspec
 from supervision._cell import Cell
 from supervision._dispatch import handle
 from supervision._marks import current
-from supervision.actor import Actor
+from supervision.actor import Actor, StopLimit
 from supervision.administration import StartChild
 from supervision.childspec import ChildSpec, Restart
 from supervision.clock import seconds
@@ -21,7 +21,7 @@ from supervision.errors import BadOption, NotOwner, TaskExited, TaskTimeout
 from supervision.messages import Message
 from supervision.monitor import Monitor
 from supervision.reasons import KILLED, NORMAL, SHUTDOWN, ExitReason
-from supervision.ref import Address, Ref
+from supervision.ref import Address, Ref, addressed
 
 R = TypeVar("R")
 
@@ -150,7 +150,7 @@ class Task(Generic[R]):
         self.close()
         return outcome
 
-    async def shutdown(self, timeout: float | str = 5.0) -> Done[R] | Exited | None:
+    async def shutdown(self, timeout: StopLimit = 5.0) -> Done[R] | Exited | None:
         """Unlink the task and end it.
 
         Args:
@@ -172,7 +172,7 @@ class Task(Generic[R]):
         outcome = self.outcome.result()
         return None if outcome == Exited(KILLED if limit == "brutal_kill" else SHUTDOWN) else outcome
 
-    async def _end(self, limit: float | str) -> None:
+    async def _end(self, limit: StopLimit) -> None:
         if limit == "brutal_kill":
             self.ref.kill()
         else:
@@ -263,7 +263,7 @@ def spec_of(
     kwargs: dict[str, Any],
     *,
     restart: Restart = "temporary",
-    shutdown: float | str = 5.0,
+    shutdown: StopLimit = 5.0,
 ) -> ChildSpec:
     """Return the specification of the actor that runs a task.
 
@@ -283,7 +283,7 @@ async def start_child(
     function: Callable[..., Any],
     *args: Any,
     restart: Restart = "temporary",
-    shutdown: float | str = 5.0,
+    shutdown: StopLimit = 5.0,
     **kwargs: Any,
 ) -> Ref:
     """Start a task for its effect alone: nobody is linked to it, nobody can await it.
@@ -302,19 +302,19 @@ async def start_child(
         BadOption, BadChildSpec: an argument is wrong.
     """
     spec = spec_of(None, function, args, kwargs, restart=restart, shutdown=shutdown)
-    return cast("Ref", await supervisor.call(StartChild(spec), timeout=None))
+    return cast("Ref", await addressed("supervisor", supervisor).call(StartChild(spec), timeout=None))
 
 
 @overload
 async def async_(
-    supervisor: Address, function: Callable[..., Awaitable[R]], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., Awaitable[R]], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[R]: ...
 @overload
 async def async_(
-    supervisor: Address, function: Callable[..., R], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., R], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[R]: ...
 async def async_(
-    supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[Any]:
     """Start a task whose result can be awaited, linked to the actor in which this code runs.
 
@@ -326,14 +326,14 @@ async def async_(
 
 @overload
 async def async_nolink(
-    supervisor: Address, function: Callable[..., Awaitable[R]], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., Awaitable[R]], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[R]: ...
 @overload
 async def async_nolink(
-    supervisor: Address, function: Callable[..., R], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., R], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[R]: ...
 async def async_nolink(
-    supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: float | str = 5.0, **kwargs: Any
+    supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[Any]:
     """Start a task whose result can be awaited, and whose crash does no harm to who started it.
 
@@ -348,9 +348,11 @@ async def _started(
     function: Callable[..., Any],
     args: tuple[Any, ...],
     kwargs: dict[str, Any],
-    shutdown: float | str,
+    shutdown: StopLimit,
 ) -> Task[Any]:
-    await supervisor.call(StartChild(spec_of(task, function, args, kwargs, shutdown=shutdown)), timeout=None)
+    await addressed("supervisor", supervisor).call(
+        StartChild(spec_of(task, function, args, kwargs, shutdown=shutdown)), timeout=None
+    )
     return task
 
 

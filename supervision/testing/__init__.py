@@ -1,7 +1,7 @@
 """The test kit: virtual time, barriers, seeded schedules, faults, plans, checks and reports.
 
-`run`, `advance`, `barrier` and `settled` replace sleeping. `Chaos` carries out a `Plan` of faults. The fixtures of the
-pytest plugin are in `pytest_foundation`.
+`run`, `advance`, `barrier` and `settled` replace sleeping. A `Probe` does what a test tells it. `Chaos` carries out a
+`Plan` of faults. The fixtures of the pytest plugin are in `pytest_foundation`.
 """
 
 from supervision.testing.barrier import NotSettled as NotSettled
@@ -51,6 +51,14 @@ from supervision.testing.nasty import nasty as nasty
 from supervision.testing.plan import BadPlan as BadPlan
 from supervision.testing.plan import Plan as Plan
 from supervision.testing.plan import Step as Step
+from supervision.testing.probe import Ask as Ask
+from supervision.testing.probe import Do as Do
+from supervision.testing.probe import Note as Note
+from supervision.testing.probe import Probe as Probe
+from supervision.testing.probe import ProbeLog as ProbeLog
+from supervision.testing.probe import do as do
+from supervision.testing.probe import error_of as error_of
+from supervision.testing.probe import hang as hang
 from supervision.testing.report import Report as Report
 from supervision.testing.schedule import SeededQueue as SeededQueue
 from supervision.testing.shrink import shrink as shrink

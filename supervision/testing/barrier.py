@@ -6,16 +6,16 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from supervision._cell import Cell
 from supervision._marks import HELD, IDLE
 from supervision.clock import seconds
 from supervision.errors import SupervisionError
 from supervision.logs import get_logger
+from supervision.ref import Address, holder
 from supervision.testing._who_waits import busy, shortened, what_it_does
 from supervision.testing.virtual_clock import VirtualClockLoop
 
 if TYPE_CHECKING:
-    from supervision.ref import Ref
+    from supervision._cell import Cell
     from supervision.runtime import Runtime
 
 #: After how many turns of the loop in which no actor is runnable nothing will happen any more: if nothing else is ready
@@ -44,7 +44,7 @@ class NotSettled(SupervisionError, TimeoutError):
         super().__init__(f"not settled: {why}; {'; '.join(waits) or 'no actor is busy at this moment'}")
 
 
-async def barrier(ref: Ref, timeout: float | None = LIMIT) -> None:
+async def barrier(ref: Address, timeout: float | None = LIMIT) -> None:
     """Wait until an actor has handled everything that was sent to it before, or has ended.
 
     Args:
@@ -53,12 +53,13 @@ async def barrier(ref: Ref, timeout: float | None = LIMIT) -> None:
 
     Raises:
         NotSettled: it will never be idle, or is not in time.
+        BadOption, NoProcess: it is no `Ref`, and no `Name` that somebody holds.
     """
-    assert isinstance(ref, Cell)
-    await settled(ref.runtime, ref, timeout=timeout)
+    cell = holder("barrier", ref)
+    await settled(cell.runtime, cell, timeout=timeout)
 
 
-async def settled(runtime: Runtime, *refs: Ref, timeout: float | None = LIMIT) -> None:
+async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMIT) -> None:
     """Wait until nothing can happen any more without a timer: no actor runnable, no handler ready to go on.
 
     Args:
@@ -72,15 +73,17 @@ async def settled(runtime: Runtime, *refs: Ref, timeout: float | None = LIMIT) -
         NotSettled: it has not come to rest in time; or on virtual time, an actor of ``refs`` waits for what cannot
             come any more. It names the actors.
         BadTime: ``timeout`` is no length of time.
+        BadOption, NoProcess: one of ``refs`` is no actor of this runtime, or nobody holds its name.
     """
     scheduler = runtime.scheduler
     unrest = _Unrest(runtime, None if timeout is None else seconds("timeout", timeout))
+    cells = [runtime.own("settled", ref) for ref in refs]
     quiet = 0
     pause = 0.0
     while quiet < LONG_QUIET:
         await asyncio.sleep(pause)
         active = scheduler.ready or scheduler.awake or scheduler.handed_over
-        waiting = [ref for ref in refs if isinstance(ref, Cell) and ref.alive and ref.head not in (IDLE, HELD)]
+        waiting = [cell for cell in cells if cell.alive and cell.head not in (IDLE, HELD)]
         quiet = 0 if active or waiting else quiet + 1
         if quiet >= QUIET and _nothing_ready():
             return

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 from pathlib import Path
 from random import Random
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
 from supervision._keeper import look
 from supervision.errors import SpecError
+from supervision.events import Event, event_names
 from supervision.runtime import Runtime
 from supervision.testing.faults import AnyFault, Kill
 from supervision.testing.victims import Victims
@@ -29,15 +31,38 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         at: seconds after the beginning.
         fault: what happens.
         path: to whom: the place of an actor in the tree; a pattern hits all that match.
-        on: the name of an `Event`; the fault waits, from ``at`` on, for the next such event about ``path``.
+        on: an `Event`, or its name; or the name of a `trace_point`, which begins with no capital letter. The fault
+            waits, from ``at`` on, for the next such event about ``path``.
         until: seconds after the beginning at which what lasts is healed; None for the end of the run.
+
+    Raises:
+        BadPlan: there is no such event.
     """
 
     at: float
     fault: AnyFault
     path: str
-    on: str | None = None
+    if TYPE_CHECKING:
+        on: str | type[Event] | None = None
+    else:  # what is kept, and written
+        on: str | None = None
     until: float | None = None
+
+    def __post_init__(self) -> None:
+        if isinstance(self.on, type) and issubclass(self.on, Event):
+            msgspec.structs.force_setattr(self, "on", self.on.__name__)
+        if self.on is not None:
+            _check_event(self.on)
+
+
+def _check_event(name: object) -> None:
+    """Refuse the name of an event that there is not."""
+    if not isinstance(name, str) or not name:
+        raise BadPlan("step: on", name, "give an event, its name, or that of a trace point")
+    if name[0].isupper() and name not in (known := event_names()):
+        near = get_close_matches(name, known, 1)
+        meant = f"; is {near[0]} meant?" if near else ""
+        raise BadPlan("step: on", name, f"no event has this name, and trace points begin with no capital letter{meant}")
 
 
 class Plan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fields=True):

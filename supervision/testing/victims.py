@@ -11,7 +11,7 @@ import msgspec
 from supervision._cell import Cell
 from supervision._keeper import ChildKeeper
 from supervision.childspec import ChildSpec
-from supervision.ref import Ref
+from supervision.ref import Address, addressed
 from supervision.runtime import Runtime
 
 
@@ -44,11 +44,15 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         """Return those that may be hit at this moment, in the order of their paths."""
         return sorted(self._chosen(runtime), key=lambda cell: cell.path)
 
-    def includes(self, ref: Ref) -> bool:
-        """Whether an actor may be hit at this moment."""
-        assert isinstance(ref, Cell)
-        spec = spec_of(ref)
-        return spec is not None and self._fits(ref, spec)
+    def includes(self, ref: Address) -> bool:
+        """Whether an actor may be hit at this moment.
+
+        Raises:
+            BadOption, NoProcess: it is no `Ref`, and no `Name` that somebody holds.
+        """
+        cell = addressed("victim", ref).runtime.own("victim", ref)
+        spec = spec_of(cell)
+        return spec is not None and self._fits(cell, spec)
 
     def _chosen(self, runtime: Runtime) -> Iterator[Cell]:
         for cell in runtime.actors():

@@ -391,4 +391,4 @@ async def test_a_sensor_may_wait_and_tell_somebody_else(runtime: Runtime) -> Non
     await settled(runtime)
     assert (agent.state.log, other.state.log) == ((), ("heard a",))
     with pytest.raises(StartError):
-        await runtime.spawn(SensorServer, 3, other.view.ref, "a", "/", "t")
+        await runtime.spawn(SensorServer, 3, other.view.ref, "a", "/", "t")  # type: ignore[call-overload]

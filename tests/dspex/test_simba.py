@@ -411,7 +411,7 @@ async def test_a_dead_coordinator_has_no_say(runtime: Runtime) -> None:
     """What it meets with after its end is not the result."""
     ended = asyncio.Event()
     result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    run = SimpleNamespace(begin=lambda: None, context=contextvars.copy_context())
+    run: Any = SimpleNamespace(begin=lambda: None, context=contextvars.copy_context())
 
     async def search() -> str:
         try:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from typing import Any
 
 from foundation.tree import Tree
-from supervision import IGNORE, Actor, ChildSpec, Message, Supervisor, handle
+from supervision import IGNORE, Actor, ChildSpec, Supervisor
+from supervision.testing.probe import Do as Do
+from supervision.testing.probe import Probe as Probe
 
 
 class Worker(Actor):
@@ -22,22 +23,6 @@ class Picky(Actor):
 
     def __init__(self, first: int, second: int = 2) -> None:
         self.sum = first + second
-
-
-class Do(Message, frozen=True):
-    """A function to be run in the actor."""
-
-    what: Any
-
-
-class Puppet(Actor):
-    """Does what it is told."""
-
-    @handle
-    def do(self, message: Do) -> Any:
-        """Do it, and wait for it if it is a coroutine function."""
-        result = message.what(self)
-        return result if inspect.iscoroutine(result) else None
 
 
 class Failing(Actor):

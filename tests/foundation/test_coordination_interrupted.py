@@ -42,13 +42,12 @@ from supervision import (
     CallTimeout,
     ChildSpec,
     NoProcess,
-    Request,
     Runtime,
     Supervisor,
     handle,
     system,
 )
-from supervision.testing import advance, settled
+from supervision.testing import Ask, Probe, advance, settled
 from tests.supervision.conftest import CarryAlways
 
 KINDS: list[type[Actor]] = [Locks, Barriers, Elections, Consensus, Auctions, Markets]
@@ -64,21 +63,6 @@ class Idle(Actor):
         """Wait for ever."""
         await self.runtime.sleep(1e6)
         return True
-
-
-class Do(Request[Any]):
-    """Do something in the actor."""
-
-    what: Any
-
-
-class Worker(Actor):
-    """Does what it is told."""
-
-    @handle
-    async def do(self, request: Do) -> Any:
-        """Do it."""
-        return await request.what()
 
 
 @pytest.fixture(params=["bare", "carrying"])
@@ -305,8 +289,8 @@ async def begin(scene: Scene, what: str, how: str) -> tuple[asyncio.Future[Any],
     if how == "cancel":
         task = soon(work())
         return task, task.cancel
-    worker = await scene.runtime.spawn(Worker)
-    return worker.call(Do(work), timeout=None), worker.kill
+    worker = await scene.runtime.spawn(Probe)
+    return worker.call(Ask(lambda _: work()), timeout=None), worker.kill
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
@@ -639,12 +623,12 @@ async def test_what_is_undone_may_be_gone_or_replaced_already(world: Runtime) ->
 async def test_who_gave_up_and_then_ended_had_not_arrived_but_who_ended_had(world: Runtime, how: str) -> None:
     """Also if it ends in the same instant, of having given up."""
     start = Barrier(world, "start", parties=3)
-    worker = await world.spawn(Worker)
+    worker = await world.spawn(Probe)
     works = {
         "its time is over": lambda: start.arrive(timeout=1.0),
         "wait_for": lambda: asyncio.wait_for(start.arrive(), 1.0),
     }
-    gone = worker.call(Do(works.get(how, start.arrive)), timeout=None)
+    gone = worker.call(Ask(lambda _: works.get(how, start.arrive)()), timeout=None)
     await settled(world)
     second = soon(start.arrive())
     await settled(world)

@@ -14,7 +14,7 @@ from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.settings import BadInput, read_settings
 from supervision import ChildSpec, Runtime, Supervisor, start_child
 from supervision.testing import Hang, Kill, Plan, Step, advance, settled
-from tests.supervision.probes import Note, Puppet
+from tests.supervision.probes import Note, Probe
 
 
 def test_settings_are_read_from_one_line() -> None:
@@ -56,8 +56,8 @@ def test_what_cannot_be_meant_is_refused_with_what_there_is(text: str, remedy: s
 async def runtime() -> AsyncIterator[Runtime]:
     """A runtime with a tree in which some have opted in."""
     async with Runtime(watchdog=None, reports=False) as made:
-        below = ChildSpec("below", Supervisor, ([ChildSpec("deep", Puppet)],), tags=("chaos",))
-        tame, wild = ChildSpec("tame", Puppet), ChildSpec("wild", Puppet, tags=("chaos",), name="wild")
+        below = ChildSpec("below", Supervisor, ([ChildSpec("deep", Probe)],), tags=("chaos",))
+        tame, wild = ChildSpec("tame", Probe), ChildSpec("wild", Probe, tags=("chaos",), name="wild")
         await made.spawn(Supervisor, [tame, wild, below], name="app", max_restarts=100)
         yield made
 

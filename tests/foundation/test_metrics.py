@@ -20,7 +20,7 @@ from supervision import (
     events,
 )
 from supervision.testing import settled
-from tests.foundation.parts import Do, Failing, Puppet
+from tests.foundation.parts import Do, Failing, Probe
 from tests.supervision.probes import error_of
 
 
@@ -38,7 +38,7 @@ async def test_what_happens_is_counted() -> None:
     registry = CollectorRegistry()
     async with Runtime(watchdog=None, reports=False) as runtime:
         metrics = await runtime.spawn(Metrics, registry)
-        await runtime.spawn(Supervisor, [ChildSpec("p", Puppet, name="p")], max_restarts=1, name="top")
+        await runtime.spawn(Supervisor, [ChildSpec("p", Probe, name="p")], max_restarts=1, name="top")
         for _ in range(2):
             runtime.name("p").cast(Do(lambda actor: 1 / 0))
             await settled(runtime)
@@ -54,9 +54,9 @@ async def test_what_happens_is_counted() -> None:
             about = {"path": "/x", "file": "f", "line": 1, "stack": "", "again": again}
             runtime.events.emit(events.LoopBlocked, seconds=1.0, **about)
         runtime.events.emit(events.LoopUnblocked, seconds=1.5)
-        assert value(registry, "actor_starts_total", kind="Puppet") == 2
+        assert value(registry, "actor_starts_total", kind="Probe") == 2
         assert value(registry, "actor_start_failures_total", kind="Failing") == 1
-        assert value(registry, "actor_exits_total", kind="Puppet", reason="crashed") == 2
+        assert value(registry, "actor_exits_total", kind="Probe", reason="crashed") == 2
         assert value(registry, "actor_exits_total", kind="Long", reason="normal") == 1
         assert value(registry, "restarts_total", kind="Supervisor") == 1
         assert value(registry, "give_ups_total", kind="Supervisor") == 1

@@ -28,7 +28,7 @@ from supervision import (
     terminate_child,
 )
 from supervision.testing import advance, settled
-from tests.foundation.parts import Do, Failing, Puppet, Unwilling, Worker
+from tests.foundation.parts import Do, Failing, Probe, Unwilling, Worker
 
 
 async def never(actor: Any) -> None:
@@ -99,7 +99,7 @@ async def test_a_tree_that_does_not_start_leaves_nothing_behind() -> None:
 
 async def test_a_root_that_gives_up_says_why_in_one_line() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        tree = RunningTree(load_tree([ChildSpec("w", Puppet, name="w")]), runtime)
+        tree = RunningTree(load_tree([ChildSpec("w", Probe, name="w")]), runtime)
         await tree.start()
         for _ in range(4):
             runtime.name("w").cast(Do(lambda actor: 1 / 0))
@@ -112,7 +112,7 @@ async def test_a_root_that_gives_up_says_why_in_one_line() -> None:
 
 async def test_a_supervisor_below_that_gives_up_is_not_the_root() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        below = ChildSpec("s", Supervisor, args=([ChildSpec("w", Puppet, name="w")],), kwargs={"max_restarts": 0})
+        below = ChildSpec("s", Supervisor, args=([ChildSpec("w", Probe, name="w")],), kwargs={"max_restarts": 0})
         tree = RunningTree(load_tree([below]), runtime)
         await tree.start()
         runtime.name("w").cast(Do(lambda actor: 1 / 0))
@@ -167,7 +167,7 @@ async def test_an_optional_group_that_does_not_start_is_left_out_and_the_rest_ru
 
 
 async def test_an_optional_group_that_has_run_once_is_restarted_like_any_other(tmp_path: Path) -> None:
-    async with running_tree(group(tmp_path, "Puppet"), reports=False) as tree:
+    async with running_tree(group(tmp_path, "Probe"), reports=False) as tree:
         old = tree.runtime.whereis("inner")
         tree.runtime.name("inner").cast(Do(lambda actor: 1 / 0))
         await settled(tree.runtime)
@@ -179,15 +179,15 @@ async def test_an_optional_group_that_cannot_be_started_again_is_a_failure(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        tree = RunningTree(load_tree(group(tmp_path, "Puppet")), runtime)
+        tree = RunningTree(load_tree(group(tmp_path, "Probe")), runtime)
         await tree.start()
 
-        def fail(actor: Puppet) -> None:
+        def fail(actor: Probe) -> None:
             raise ValueError("not again")
 
-        monkeypatch.setattr("tests.foundation.parts.Puppet.init", fail)
-        monkeypatch.setattr(Puppet.__behaviour__, "has_init", True)
-        monkeypatch.setattr(Puppet.__behaviour__, "has_start", True)
+        monkeypatch.setattr("tests.foundation.parts.Probe.init", fail)
+        monkeypatch.setattr(Probe.__behaviour__, "has_init", True)
+        monkeypatch.setattr(Probe.__behaviour__, "has_start", True)
         runtime.name("inner").cast(Do(lambda actor: 1 / 0))
         await settled(runtime)
         assert "/shop gave up" in tree.gave_up
@@ -198,7 +198,7 @@ async def test_an_optional_group_that_cannot_be_started_again_is_a_failure(
 
 
 async def test_the_view_shows_each_actor_with_all_there_is_to_know() -> None:
-    specs = [ChildSpec("d", DynamicSupervisor, name="d"), ChildSpec("b", Puppet, name="b")]
+    specs = [ChildSpec("d", DynamicSupervisor, name="d"), ChildSpec("b", Probe, name="b")]
     async with running_tree(specs, reports=False, watchdog=None, node="n1") as tree:
         runtime = tree.runtime
         await start_child(runtime.name("d"), ChildSpec("x", Worker, restart="temporary"))
@@ -221,7 +221,7 @@ async def test_the_view_shows_each_actor_with_all_there_is_to_know() -> None:
 
 
 async def test_restarts_are_counted_and_taken_from_the_budget() -> None:
-    async with running_tree([ChildSpec("w", Puppet, name="w")], reports=False, watchdog=None) as tree:
+    async with running_tree([ChildSpec("w", Probe, name="w")], reports=False, watchdog=None) as tree:
         runtime = tree.runtime
         for _ in range(2):
             runtime.name("w").cast(Do(lambda actor: 1 / 0))
@@ -240,7 +240,7 @@ async def test_what_starts_restarts_or_stops_is_degraded_and_what_was_stopped_on
     backoff = Backoff(initial=3.0, jitter=0.0)
     specs = [
         ChildSpec("slow", Slow),
-        ChildSpec("w", Puppet, name="w", backoff=backoff),
+        ChildSpec("w", Probe, name="w", backoff=backoff),
         ChildSpec("u", Unwilling),
     ]
     async with Runtime(watchdog=None, reports=False) as runtime:
@@ -271,7 +271,7 @@ async def test_what_starts_restarts_or_stops_is_degraded_and_what_was_stopped_on
 
 
 async def test_actors_that_no_supervisor_lists_are_shown_too() -> None:
-    async with running_tree([ChildSpec("b", Puppet, name="b")], reports=False, watchdog=None) as tree:
+    async with running_tree([ChildSpec("b", Probe, name="b")], reports=False, watchdog=None) as tree:
 
         async def have_a_child(actor: Actor) -> None:
             await actor.spawn_link(Worker)
@@ -281,7 +281,7 @@ async def test_actors_that_no_supervisor_lists_are_shown_too() -> None:
         await settled(tree.runtime)
         now = view(tree.runtime)
         assert [root.path for root in now.tree] == ["/tree", "/alone"]
-        assert [node.kind for node in now.walk()] == ["Supervisor", "Puppet", "Worker", "Worker"]
+        assert [node.kind for node in now.walk()] == ["Supervisor", "Probe", "Worker", "Worker"]
         alone.kill()
 
 

@@ -459,7 +459,7 @@ async def test_what_are_no_tables_is_said(runtime: Runtime, path: Path, tables: 
 
 async def test_a_disk_is_a_disk(runtime: Runtime, path: Path) -> None:
     with pytest.raises((BadOption, StartError), match="Store: disk"):
-        await runtime.spawn(Store, path, ["t"], disk=open)
+        await runtime.spawn(Store, path, ["t"], disk=open)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize("value", [NAN, [], Evil(), Unhashable(), None], ids=lambda value: type(value).__name__)

@@ -1,52 +1,26 @@
-"""Actors and recorders for the kernel's tests."""
+"""Actors and recorders for the kernel's tests, beside those of `supervision.testing.probe`."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-import pytest
-
-from supervision import (
-    Actor,
-    ChildSpec,
-    Down,
-    Exit,
-    ExitReason,
-    IdleTimeout,
-    Message,
-    Ref,
-    Request,
-    Runtime,
-    current_actor,
-    handle,
-    look,
-    which_children,
-)
+from supervision import Actor, ExitReason, Message, Ref, Request, Runtime, current_actor, look, which_children
 from supervision.events import ActorEvent, Event
 from supervision.testing import barrier
+from supervision.testing.probe import Ask as Ask
+from supervision.testing.probe import Do as Do
+from supervision.testing.probe import Note as Note
+from supervision.testing.probe import Probe as Probe
+from supervision.testing.probe import do as do
+from supervision.testing.probe import error_of as error_of
+from supervision.testing.probe import hang as hang
 
 E = TypeVar("E", bound=Event)
 
-
-class Note(Message, frozen=True):
-    """Something to be written into the log."""
-
-    text: Any
-
-
-class Do(Message, frozen=True):
-    """A function to be run in the actor, plain or async, with the actor as its argument."""
-
-    what: Callable[[Any], Any]
-
-
-class Ask(Request[Any], frozen=True):
-    """A function to be run in the actor; what it returns is the answer."""
-
-    what: Callable[[Any], Any]
+#: The recorder child of the reference (section 4.0).
+rec = Probe.child
 
 
 class Unknown(Message, frozen=True):
@@ -57,91 +31,18 @@ class Question(Request[str], frozen=True):
     """A request that nobody handles."""
 
 
-class Puppet(Actor):
-    """Does what it is told, and writes what happens to it into a log that outlives it.
+class Deaf(Probe):
+    """A probe that does with what it does not know what any actor does."""
 
-    Exits are logged as ``("exit", sender, reason)``, downs as ``("down", target, reason)``.
-    """
-
-    def __init__(self, log: list[Any] | None = None, trap: bool = False) -> None:
-        self.log: list[Any] = [] if log is None else log
-        self.trap_exit = trap
-        self.state: Any = None
-
-    @handle
-    def note(self, message: Note) -> None:
-        """Write it down."""
-        self.log.append(message.text)
-
-    @handle
-    def do(self, message: Do) -> Any:
-        """Do it."""
-        result = message.what(self)
-        return result if inspect.iscoroutine(result) else None
-
-    @handle
-    def ask(self, request: Ask) -> Any:
-        """Do it and answer."""
-        return request.what(self)
-
-    @handle
-    def exited(self, message: Exit) -> None:
-        """Write down who ended and why."""
-        self.log.append(("exit", message.sender, message.reason))
-
-    @handle
-    def down(self, message: Down) -> None:
-        """Write down who ended and why."""
-        self.log.append(("down", message.target, message.reason))
-
-    @handle
-    def idle(self, message: IdleTimeout) -> None:
-        """Write it down."""
-        self.log.append("idle")
+    unhandled = Actor.unhandled
 
 
-class Tidy(Puppet):
-    """A puppet that writes down its `terminate`."""
+class Tidy(Probe):
+    """A probe that writes down the reason of its `terminate` as it is."""
 
     def terminate(self, reason: ExitReason) -> None:
         """Write down the reason."""
         self.log.append(("terminate", reason))
-
-
-class Rec(Puppet):
-    """The recorder child of the reference (section 4.0).
-
-    It writes ``+id`` when it has started, ``!id`` when an attempt failed, and ``-id(reason)`` when it cleans up, which
-    takes ``slow_stop`` seconds. Its n-th start does what the n-th entry of ``plan`` says: "ok", a value that ``init``
-    returns, or an exception that it raises. The last entry stays.
-    """
-
-    def __init__(self, log: list[Any], id: Any, plan: list[Any], slow_stop: float, trap: bool) -> None:
-        super().__init__(log, trap)
-        self.id = id
-        self.slow_stop = slow_stop
-        self.step = plan.pop(0) if len(plan) > 1 else plan[0]
-
-    def init(self) -> Any:
-        """Follow the plan."""
-        if self.step == "ok":
-            self.log.append(f"+{self.id}")
-            return None
-        self.log.append(f"!{self.id}")
-        if isinstance(self.step, BaseException):
-            raise self.step
-        return self.step
-
-    async def terminate(self, reason: ExitReason) -> None:
-        """Take the time that was said, and write down the reason."""
-        if self.slow_stop:
-            await self.runtime.sleep(self.slow_stop)
-        self.log.append(f"-{self.id}({reason})")
-
-
-def rec(log: list[Any], id: Any, *plan: Any, slow_stop: float = 0.0, trap: bool = True, **fields: Any) -> ChildSpec:
-    """Return the specification of a recorder child; ``fields`` are those of a `ChildSpec`."""
-    return ChildSpec(id, Rec, (log, id, list(plan or ("ok",)), slow_stop, trap), **fields)
 
 
 async def refs(supervisor: Ref) -> dict[Any, Ref | None]:
@@ -210,18 +111,6 @@ def assert_nothing_left(runtime: Runtime) -> None:
     assert left == {}
     prefix = f"{runtime.label}-worker"
     assert [task for task in asyncio.all_tasks() if task.get_name() == prefix and not task.done()] == []
-
-
-async def error_of(awaitable: Awaitable[Any]) -> BaseException:
-    """Return the exception that an awaitable raises."""
-    with pytest.raises(BaseException) as caught:
-        await awaitable
-    return caught.value
-
-
-async def do(ref: Ref, what: Callable[[Any], Any]) -> Any:
-    """Run a function in a puppet and return what it returns."""
-    return await ref.call(Ask(what), timeout=None)
 
 
 async def time_of(awaitable: Awaitable[Any]) -> float:

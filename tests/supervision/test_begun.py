@@ -37,7 +37,7 @@ from supervision import (
 )
 from supervision.mailbox import Overflow
 from supervision.testing import SeededQueue, advance, run, settled
-from tests.supervision.probes import Ask, Do, Puppet, Question, error_of
+from tests.supervision.probes import Ask, Do, Probe, Question, error_of
 
 
 class Work(Request[int], frozen=True):
@@ -149,7 +149,7 @@ async def test_the_request_in_hand_was_begun_and_those_that_wait_were_not(
 
 async def test_a_request_that_nobody_could_take_was_not_begun(runtime: Runtime) -> None:
     """Neither one to an ended actor, nor one to a free name."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.kill()
     for call in (ref.call(Ask(str)), runtime.name("free").call(Ask(str))):
         error = await outcome(call)
@@ -253,7 +253,7 @@ async def test_what_an_actor_has_in_a_queue_of_its_own_was_not_begun(runtime: Ru
 async def test_what_was_answered_cannot_be_begun(runtime: Runtime) -> None:
     """The token is used up."""
     tokens: list[ReplyTo[Any]] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply(begun=False))))
     await settled(runtime)
     tokens[0].reply("there")
@@ -345,27 +345,27 @@ async def test_a_request_that_is_traced_is_begun_like_others(runtime: Runtime) -
 
 async def test_a_ring_of_callers_says_whether_the_request_was_begun(runtime: Runtime) -> None:
     """One that waits in the mailbox of somebody who waits was not; one that is in hand there was."""
-    one = two = await runtime.spawn(Puppet)
+    one = two = await runtime.spawn(Probe)
     errors: list[CallError] = []
 
-    async def ask_back(actor: Puppet) -> Any:
+    async def ask_back(actor: Probe) -> Any:
         return await one.call(Ask(str), timeout=2.0)
 
-    async def behind(actor: Puppet) -> None:
+    async def behind(actor: Probe) -> None:
         two.cast(Do(ask_back))
         await close_the_ring(actor, two.call(Ask(str)))
 
-    async def at_once(actor: Puppet) -> None:
+    async def at_once(actor: Probe) -> None:
         await close_the_ring(actor, two.call(Ask(ask_back)))
 
-    async def close_the_ring(actor: Puppet, call: Call[Any]) -> None:
+    async def close_the_ring(actor: Probe, call: Call[Any]) -> None:
         await actor.runtime.sleep(1.0)
         with pytest.raises(CallCycle) as caught:
             await call
         errors.append(caught.value)
 
     for ask in (behind, at_once):
-        two = await runtime.spawn(Puppet)
+        two = await runtime.spawn(Probe)
         one.cast(Do(ask))
         await advance(5.0)
     assert [error.begun for error in errors] == [False, True]
@@ -373,7 +373,7 @@ async def test_a_ring_of_callers_says_whether_the_request_was_begun(runtime: Run
 
 async def test_a_question_without_a_handler_is_answered(runtime: Runtime) -> None:
     """That is an answer, and sending it again would not change it."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     error = await error_of(ref.call(Question()))
     assert isinstance(error, UnhandledMessage)
     assert error.begun
@@ -381,17 +381,17 @@ async def test_a_question_without_a_handler_is_answered(runtime: Runtime) -> Non
 
 async def test_what_a_fenced_caller_sends_is_not_begun(runtime: Runtime) -> None:
     """It never arrives."""
-    other = await runtime.spawn(Puppet)
+    other = await runtime.spawn(Probe)
     errors: list[CallError] = []
 
-    def try_after_the_end(actor: Puppet) -> None:
+    def try_after_the_end(actor: Probe) -> None:
         actor.ref.kill()
         call = other.call(Ask(str))
         error = call.exception()
         assert isinstance(error, CallError)
         errors.append(error)
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(try_after_the_end))
     await ref.join()
     assert [error.begun for error in errors] == [False]

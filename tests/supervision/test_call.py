@@ -24,7 +24,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import VirtualClockLoop, advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, time_of
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, time_of
 
 
 def jump(seconds: float) -> None:
@@ -34,7 +34,7 @@ def jump(seconds: float) -> None:
     loop.jump(seconds)
 
 
-async def wait(actor: Puppet) -> str:
+async def wait(actor: Probe) -> str:
     """Answer after ten seconds."""
     await actor.runtime.sleep(10.0)
     return "answer"
@@ -46,9 +46,9 @@ async def wait(actor: Puppet) -> str:
 @pytest.mark.parametrize("timeout", [5.0, 2.5, None])
 async def test_an_answer(runtime: Runtime, timeout: float | None) -> None:
     """A call of a plain and of an async handler gets what it returns, None included."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    async def slow(actor: Puppet) -> str:
+    async def slow(actor: Probe) -> str:
         await actor.runtime.sleep(1.0)
         return "slow"
 
@@ -61,7 +61,7 @@ async def test_an_answer(runtime: Runtime, timeout: float | None) -> None:
 async def test_the_request_is_on_its_way_when_call_returns(runtime: Runtime) -> None:
     """`call` sends at once; the answer can be awaited later, or never."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     call = ref.call(Ask(lambda actor: actor.log.append("asked")))
     await settled(runtime)
     assert log == ["asked"]
@@ -71,12 +71,12 @@ async def test_the_request_is_on_its_way_when_call_returns(runtime: Runtime) -> 
 
 async def test_an_expected_failure_is_an_answer(runtime: Runtime) -> None:
     """`Refuse` in a request handler, plain or async, raises at the caller, and the actor lives on."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def refuse(actor: Puppet) -> None:
+    def refuse(actor: Probe) -> None:
         raise Refuse(KeyError("no such key"))
 
-    async def refuse_later(actor: Puppet) -> None:
+    async def refuse_later(actor: Probe) -> None:
         await actor.runtime.sleep(1.0)
         raise Refuse("why not")
 
@@ -98,9 +98,9 @@ async def test_an_expected_failure_is_an_answer(runtime: Runtime) -> None:
 @pytest.mark.parametrize("error", [StopIteration("x"), StopAsyncIteration("x")])
 async def test_errors_that_cannot_be_awaited_are_wrapped(runtime: Runtime, error: Exception) -> None:
     """``StopIteration`` cannot be raised by an ``await``: the caller gets a ``RuntimeError`` with it as the cause."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def refuse(actor: Puppet) -> None:
+    def refuse(actor: Probe) -> None:
         raise Refuse(error)
 
     with pytest.raises(RuntimeError, match=type(error).__name__) as caught:
@@ -113,7 +113,7 @@ async def test_errors_that_cannot_be_awaited_are_wrapped(runtime: Runtime, error
 
 async def test_the_default_time_out(runtime: Runtime) -> None:
     """A call that says nothing waits five seconds; the error names target, request and time."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(wait))
     error = await error_of(call)
     assert asyncio.get_running_loop().time() == pytest.approx(5.0)
@@ -127,7 +127,7 @@ async def test_the_default_time_out(runtime: Runtime) -> None:
 
 async def test_calls_with_the_default_time_out_end_each_in_its_time(runtime: Runtime) -> None:
     """Many calls with the default time-out share one timer, and each ends after its own five seconds."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ends: list[float] = []
     loop = asyncio.get_running_loop()
     calls = []
@@ -143,7 +143,7 @@ async def test_calls_with_the_default_time_out_end_each_in_its_time(runtime: Run
 
 async def test_calls_one_after_the_other_set_one_timer_that_is_nobodys(runtime: Runtime) -> None:
     """A thousand calls, one after the other, do not leave a thousand timers, and none that is taken for a leak."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for _ in range(1000):
         await ref.call(Ask(lambda actor: 1))
     assert len(runtime.scheduler.timers) == 1
@@ -154,7 +154,7 @@ async def test_calls_one_after_the_other_set_one_timer_that_is_nobodys(runtime: 
 
 async def test_own_time_out(runtime: Runtime) -> None:
     """A call with a limit of its own ends after it, one without any waits as long as it takes."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     assert await time_of(error_of(ref.call(Ask(wait), timeout=1.0))) == pytest.approx(1.0)
     assert await time_of(ref.call(Ask(wait), timeout=None)) == pytest.approx(19.0)
 
@@ -162,7 +162,7 @@ async def test_own_time_out(runtime: Runtime) -> None:
 async def test_a_time_out_of_zero(runtime: Runtime) -> None:
     """A call with a limit of zero times out, and its request is not handled."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     error = await error_of(ref.call(Ask(lambda actor: actor.log.append("asked")), timeout=0))
     assert isinstance(error, CallTimeout)
     await barrier(ref)
@@ -172,7 +172,7 @@ async def test_a_time_out_of_zero(runtime: Runtime) -> None:
 async def test_an_expired_request_is_not_handled(runtime: Runtime, events: Recorder) -> None:
     """A request whose caller gave up while it waited is not handled, whether the time-out was noticed or not yet."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     ref.cast(Do(lambda actor: actor.runtime.sleep(2.0)))
     error = await error_of(ref.call(Ask(lambda actor: actor.log.append("noticed")), timeout=1.0))
     assert isinstance(error, CallTimeout)
@@ -189,7 +189,7 @@ async def test_an_expired_request_is_not_handled(runtime: Runtime, events: Recor
 
 async def test_a_late_notice_is_marked(runtime: Runtime) -> None:
     """A time-out that is noticed late because the loop was blocked says so."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for timeout in (1.0, 5.0):
         call = ref.call(Ask(wait), timeout=timeout) if timeout == 1.0 else ref.call(Ask(wait))
         await settled(runtime)
@@ -202,7 +202,7 @@ async def test_a_late_notice_is_marked(runtime: Runtime) -> None:
 
 async def test_an_answer_that_came_in_time_wins(runtime: Runtime) -> None:
     """An answer that is there when the limit passes unnoticed is the answer."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for timeout in (1.0, 5.0):
         call = ref.call(Ask(lambda actor: "in time"), timeout=timeout)
         await settled(runtime)
@@ -213,7 +213,7 @@ async def test_an_answer_that_came_in_time_wins(runtime: Runtime) -> None:
 async def test_a_cancelled_call_is_not_handled(runtime: Runtime) -> None:
     """A request whose caller was cancelled before its turn is not handled; an answer to one in hand vanishes."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     in_hand = ref.call(Ask(wait))
     waiting = ref.call(Ask(lambda actor: actor.log.append("asked")))
     await settled(runtime)
@@ -228,11 +228,11 @@ async def test_a_cancelled_call_is_not_handled(runtime: Runtime) -> None:
 async def test_a_late_refusal_vanishes(runtime: Runtime, events: Recorder) -> None:
     """A refusal that comes after the caller gave up vanishes like any late answer."""
 
-    async def refuse_late(actor: Puppet) -> None:
+    async def refuse_late(actor: Probe) -> None:
         await actor.runtime.sleep(2.0)
         raise Refuse("too late")
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     assert isinstance(await error_of(ref.call(Ask(refuse_late), timeout=1.0)), CallTimeout)
     await runtime.sleep(5.0)
     assert ref.alive
@@ -242,12 +242,12 @@ async def test_a_late_refusal_vanishes(runtime: Runtime, events: Recorder) -> No
 
 async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
     """A call made for another call ends with it: the shorter of the two limits counts."""
-    last = await runtime.spawn(Puppet)
-    middle = await runtime.spawn(Puppet)
+    last = await runtime.spawn(Probe)
+    middle = await runtime.spawn(Probe)
     seen: list[Any] = []
 
     def ask_with(timeout: float | None, default: bool = False) -> Any:
-        async def ask(actor: Puppet) -> str:
+        async def ask(actor: Probe) -> str:
             call = last.call(Ask(wait)) if default else last.call(Ask(wait), timeout)
             began = runtime.clock.time()
             error = await error_of(call)
@@ -275,10 +275,10 @@ async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
 
 async def test_a_call_without_a_deadline_passes_none_on(runtime: Runtime) -> None:
     """A call made for one that waits for ever keeps its own limit; so does one made for nobody."""
-    last = await runtime.spawn(Puppet)
-    middle = await runtime.spawn(Puppet)
+    last = await runtime.spawn(Probe)
+    middle = await runtime.spawn(Probe)
 
-    async def ask(actor: Puppet) -> str:
+    async def ask(actor: Probe) -> str:
         return await last.call(Ask(wait), timeout=None)
 
     assert await middle.call(Ask(ask), timeout=None) == "answer"
@@ -290,10 +290,10 @@ async def test_a_call_without_a_deadline_passes_none_on(runtime: Runtime) -> Non
 async def test_a_request_that_expired_on_its_way_is_not_passed_on(runtime: Runtime) -> None:
     """A call made when the deadline of the request in hand has passed fails without being handled."""
     log: list[Any] = []
-    last = await runtime.spawn(Puppet, log)
-    middle = await runtime.spawn(Puppet)
+    last = await runtime.spawn(Probe, log)
+    middle = await runtime.spawn(Probe)
 
-    async def ask_late(actor: Puppet) -> BaseException:
+    async def ask_late(actor: Probe) -> BaseException:
         jump(3.0)
         return await error_of(last.call(Ask(lambda other: other.log.append("asked")), timeout=10.0))
 
@@ -308,7 +308,7 @@ async def test_a_request_that_expired_on_its_way_is_not_passed_on(runtime: Runti
 def ask_next(ring: list[Ref], found: list[BaseException], catch: bool = True) -> Any:
     """Return a function that makes each actor of a ring call the next one."""
 
-    async def ask(actor: Puppet) -> Any:
+    async def ask(actor: Probe) -> Any:
         after = ring[(ring.index(actor.ref) + 1) % len(ring)]
         try:
             return await after.call(Ask(ask), timeout=None)
@@ -325,7 +325,7 @@ def ask_next(ring: list[Ref], found: list[BaseException], catch: bool = True) ->
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
 async def test_a_ring_of_callers_is_named(runtime: Runtime, length: int, warm: bool) -> None:
     """A call that would close a ring of actors waiting for each other fails at once, and names them in order."""
-    ring = [await runtime.spawn(Puppet) for _ in range(length)]
+    ring = [await runtime.spawn(Probe) for _ in range(length)]
     if warm:
         await do(ring[0], lambda actor: advance(0))
     found: list[Any] = []
@@ -343,7 +343,7 @@ async def test_a_ring_of_callers_is_named(runtime: Runtime, length: int, warm: b
 @pytest.mark.parametrize("warm", [False, True])
 async def test_a_ring_that_nobody_catches(runtime: Runtime, warm: bool) -> None:
     """An actor that lets `CallCycle` through crashes; its callers get the reason, not an answer."""
-    ring = [await runtime.spawn(Puppet) for _ in range(2)]
+    ring = [await runtime.spawn(Probe) for _ in range(2)]
     if warm:
         await do(ring[0], lambda actor: advance(0))
     found: list[BaseException] = []
@@ -355,11 +355,11 @@ async def test_a_ring_that_nobody_catches(runtime: Runtime, warm: bool) -> None:
 @pytest.mark.parametrize("warm", [False, True])
 async def test_an_actor_that_calls_itself_and_lets_it_through(runtime: Runtime, warm: bool) -> None:
     """An actor that calls itself crashes with the name of the ring, and its caller hears of the crash."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     if warm:
         await do(ref, lambda actor: advance(0))
 
-    async def ask_itself(actor: Puppet) -> Any:
+    async def ask_itself(actor: Probe) -> Any:
         return await do(actor.ref, lambda other: 1)
 
     error = await error_of(do(ref, ask_itself))
@@ -372,11 +372,11 @@ async def test_an_actor_whose_init_calls_its_starter(runtime: Runtime) -> None:
     """An actor that calls, in `init`, the actor that waits for its start, is told of the ring."""
     found: list[Any] = []
 
-    class Child(Puppet):
+    class Child(Probe):
         async def init(self) -> None:
             found.append(await error_of(do(parent, lambda actor: 1)))
 
-    parent = await runtime.spawn(Puppet)
+    parent = await runtime.spawn(Probe)
     child = await do(parent, lambda actor: actor.spawn_link(Child))
     assert isinstance(found[0], CallCycle)
     assert found[0].ring == (child, parent, child)
@@ -385,14 +385,14 @@ async def test_an_actor_whose_init_calls_its_starter(runtime: Runtime) -> None:
 @pytest.mark.parametrize("what", ["stop", "join"])
 async def test_an_actor_that_waits_for_its_own_end(runtime: Runtime, what: str) -> None:
     """An actor that waits, in a handler, for its own end would wait for ever: it is told so. A task of it may wait."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    async def wait_for_itself(actor: Puppet) -> BaseException:
+    async def wait_for_itself(actor: Probe) -> BaseException:
         return await error_of(getattr(actor.ref, what)())
 
     assert isinstance(await do(ref, wait_for_itself), CallCycle)
 
-    def wait_in_a_task(actor: Puppet) -> list[asyncio.Task[Any]]:
+    def wait_in_a_task(actor: Probe) -> list[asyncio.Task[Any]]:
         return [asyncio.ensure_future(getattr(actor.ref, what)())]
 
     (task,) = await do(ref, wait_in_a_task)
@@ -405,19 +405,19 @@ async def test_an_actor_that_waits_for_its_own_end(runtime: Runtime, what: str) 
 
 async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime) -> None:
     """An actor that deferred its answer, and gave the token away, may call back the one that waits for it."""
-    helper = await runtime.spawn(Puppet)
-    server = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet)
+    helper = await runtime.spawn(Probe)
+    server = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe)
 
-    def defer(actor: Puppet) -> None:
+    def defer(actor: Probe) -> None:
         token = actor.defer_reply()
         actor.continue_with(Do(call_back))
         helper.cast(Do(lambda other: other.runtime.send_after(1.0, Do(lambda _: token.reply("answer")), other.ref)))
 
-    async def call_back(actor: Puppet) -> None:
+    async def call_back(actor: Probe) -> None:
         actor.log.append(await do(client, lambda other: "called back"))
 
-    async def ask(actor: Puppet) -> str:
+    async def ask(actor: Probe) -> str:
         return await server.call(Ask(defer), timeout=None)
 
     assert await client.call(Ask(ask), timeout=None) == "answer"
@@ -426,18 +426,18 @@ async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime
 
 async def test_no_ring_where_a_call_is_not_awaited(runtime: Runtime) -> None:
     """A call back whose answer nobody waits for yet is no ring."""
-    server = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet)
+    server = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe)
     calls: list[Any] = []
 
-    def call_back(actor: Puppet) -> str:
+    def call_back(actor: Probe) -> str:
         calls.append(do_later(client))
         return "answer"
 
     def do_later(ref: Ref) -> Any:
         return ref.call(Ask(lambda actor: "later"), timeout=None)
 
-    async def ask(actor: Puppet) -> str:
+    async def ask(actor: Probe) -> str:
         return await server.call(Ask(call_back), timeout=None)
 
     assert await do(client, ask) == "answer"
@@ -446,15 +446,15 @@ async def test_no_ring_where_a_call_is_not_awaited(runtime: Runtime) -> None:
 
 async def test_a_caller_outside_a_ring(runtime: Runtime) -> None:
     """A call into a ring of actors that wait for each other through tasks is no part of it, and just waits."""
-    first = await runtime.spawn(Puppet)
-    second = await runtime.spawn(Puppet)
-    outsider = await runtime.spawn(Puppet)
+    first = await runtime.spawn(Probe)
+    second = await runtime.spawn(Probe)
+    outsider = await runtime.spawn(Probe)
 
-    async def hidden(actor: Puppet) -> Any:
+    async def hidden(actor: Probe) -> Any:
         after = second if actor.ref is first else first
         return await asyncio.wait_for(asyncio.shield(after.call(Ask(hidden), timeout=None)), 3.0)
 
-    async def ask(actor: Puppet) -> BaseException:
+    async def ask(actor: Probe) -> BaseException:
         return await error_of(first.call(Ask(hidden), timeout=1.0))
 
     assert isinstance(await do(outsider, ask), CallTimeout)
@@ -465,7 +465,7 @@ async def test_a_caller_outside_a_ring(runtime: Runtime) -> None:
 
 async def test_a_deferred_answer(runtime: Runtime) -> None:
     """A token tells its request, its deadline and whether somebody still waits, until it is used."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
     request = Ask(lambda actor: tokens.append(actor.defer_reply()))
     call = ref.call(request, timeout=4.0)
@@ -482,7 +482,7 @@ async def test_a_deferred_answer(runtime: Runtime) -> None:
 
 async def test_a_deferred_failure(runtime: Runtime) -> None:
     """A token can fail: the caller's ``await`` raises it."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
     call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
     await settled(runtime)
@@ -494,7 +494,7 @@ async def test_a_deferred_failure(runtime: Runtime) -> None:
 
 async def test_a_token_for_somebody_who_gave_up(runtime: Runtime) -> None:
     """A token whose caller gave up says so; its answer vanishes."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
     await error_of(ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0))
     assert tokens[0].waiting is False
@@ -506,7 +506,7 @@ async def test_an_actor_learns_that_nobody_waits_any_more(runtime: Runtime) -> N
     """Whether the caller has given up or its time is over; not if it was answered, before or after."""
     tokens: list[Any] = []
     told: list[str] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
     def ask() -> Any:
         return ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0)
@@ -534,11 +534,11 @@ async def test_a_request_that_nobody_waits_for_is_not_kept_for_the_actor_that_le
     tokens: list[Any] = []
     told: list[bool] = []
 
-    def defer(actor: Puppet) -> None:
+    def defer(actor: Probe) -> None:
         tokens.append(actor.defer_reply())
         tokens[-1].on_abandoned(lambda: told.append(actor.ref.alive))
 
-    ref: Any = await runtime.spawn(Puppet)
+    ref: Any = await runtime.spawn(Probe)
     calls = [ref.call(Ask(defer), timeout=1.0) for _ in range(3)]
     await settled(runtime)
     calls[0].cancel()
@@ -562,22 +562,22 @@ async def test_a_request_that_nobody_waits_for_is_not_kept_for_the_actor_that_le
 
 async def test_deferring_where_there_is_no_request(runtime: Runtime) -> None:
     """Only a handler that was called by a request can defer its answer, and only once."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def defer_twice(actor: Puppet) -> None:
+    def defer_twice(actor: Probe) -> None:
         actor.defer_reply().reply("first")
         actor.defer_reply()
 
     ref.cast(Do(lambda actor: actor.defer_reply()))
     assert "NotRunning" in str(await ref.join())
-    other = await runtime.spawn(Puppet)
+    other = await runtime.spawn(Probe)
     assert await do(other, defer_twice) == "first"
     assert "NotRunning" in str(await other.join())
 
 
 async def test_deferred_answers_die_with_the_actor(runtime: Runtime) -> None:
     """All who wait for deferred answers hear of the end of the actor; the tokens are worth nothing then."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
     calls = [ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=None) for _ in range(3)]
     await settled(runtime)
@@ -597,12 +597,12 @@ async def test_an_answer_before_a_stop_in_the_other_order(runtime: Runtime) -> N
     """An explicit answer before the stop goes out before `terminate`; a returned one after it."""
     log: list[Any] = []
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def terminate(self, reason: Any) -> None:
             await self.runtime.sleep(1.0)
             self.log.append("terminated")
 
-    def explicit(actor: Puppet) -> None:
+    def explicit(actor: Probe) -> None:
         token = actor.defer_reply()
         token.reply("explicit")
         actor.stop()
@@ -618,7 +618,7 @@ async def test_an_answer_before_a_stop_in_the_other_order(runtime: Runtime) -> N
 
 async def test_calls_of_those_who_are_not_there(runtime: Runtime) -> None:
     """A call of a name with a wrong time-out raises at once, as does one of a ref."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for target in (ref, runtime.name("nobody")):
         for timeout in (-1, 10**400, float("nan"), float("inf"), True):
             with pytest.raises(BadTime):
@@ -634,7 +634,7 @@ async def test_calls_of_those_who_are_not_there(runtime: Runtime) -> None:
 async def test_calls_wait_for_an_actor_that_starts(runtime: Runtime) -> None:
     """Requests and messages that come while `init` waits are handled after it, in order."""
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(2.0)
             self.log.append("started")
@@ -655,7 +655,7 @@ async def test_calls_wait_for_an_actor_that_starts(runtime: Runtime) -> None:
 async def test_callers_of_a_start_that_fails(runtime: Runtime) -> None:
     """Those who called an actor whose start fails hear the reason."""
 
-    class Failing(Puppet):
+    class Failing(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(2.0)
             raise OSError("no start")
@@ -674,10 +674,10 @@ async def test_callers_of_a_start_that_fails(runtime: Runtime) -> None:
 async def test_a_call_in_a_plain_handler(runtime: Runtime) -> None:
     """A plain handler can send a request and leave the answer to a callback."""
     log: list[Any] = []
-    other = await runtime.spawn(Puppet)
-    ref = await runtime.spawn(Puppet, log)
+    other = await runtime.spawn(Probe)
+    ref = await runtime.spawn(Probe, log)
 
-    def ask(actor: Puppet) -> None:
+    def ask(actor: Probe) -> None:
         call = other.call(Ask(lambda _: "answer"))
         call.add_done_callback(lambda done: actor.ref.cast(Note(done.result())))
 
@@ -692,4 +692,4 @@ async def test_a_runtime_that_is_not_started() -> None:
     with pytest.raises(NotRunning, match="async with"):
         runtime.name("n").cast(Note("x"))
     with pytest.raises(NotRunning):
-        await runtime.spawn(Puppet)
+        await runtime.spawn(Probe)

@@ -43,7 +43,7 @@ from supervision.testing import (
 )
 from supervision.testing.checks import NewCheck, check_all
 from supervision.testing.report import Sample
-from tests.supervision.probes import Do, Puppet, rec
+from tests.supervision.probes import Do, Probe, rec
 
 
 class Forged:
@@ -57,7 +57,7 @@ class Forged:
         """Add an event."""
         about: dict[str, Any] = {}
         if issubclass(kind, ev.ActorEvent):
-            about |= {"ref": ref, "path": ref.path, "kind": "Puppet"}
+            about |= {"ref": ref, "path": ref.path, "kind": "Probe"}
         if issubclass(kind, ev.SupervisorEvent):
             about |= {"restart": "permanent", "shutdown": 5.0, "type": "worker"}
         self.events.append(kind(seq=len(self.events) + 1, time=time, **{**about, **fields}))
@@ -72,7 +72,7 @@ class Forged:
 async def forged(runtime: Runtime) -> Forged:
     """An empty log, and two actors."""
     top = await runtime.spawn(Supervisor, [], name="top")
-    return Forged(top, await runtime.spawn(Puppet, name="b"))
+    return Forged(top, await runtime.spawn(Probe, name="b"))
 
 
 async def test_what_starts_or_ends_twice_is_found(forged: Forged) -> None:
@@ -197,8 +197,8 @@ async def test_a_partial_order_speaks_of_pairs(runtime: Runtime) -> None:
 async def test_the_log_can_be_searched_and_closed(runtime: Runtime) -> None:
     log = EventLog(runtime)
     few = EventLog(runtime, ev.Started, keep=1)
-    a = await runtime.spawn(Puppet, name="a")
-    await runtime.spawn(Puppet, name="b")
+    a = await runtime.spawn(Probe, name="a")
+    await runtime.spawn(Probe, name="b")
     assert [event.path for event in log.of(ev.Started)] == ["/a", "/b"]
     assert [type(event).__name__ for event in log.about("/b")] == ["Registered", "StartAttempt", "Started"]
     assert (len(log), len(few)) == (6, 1)
@@ -223,8 +223,8 @@ def orders(seed: int) -> tuple[list[str], list[str]]:
     async def main() -> tuple[list[str], list[str]]:
         log: list[Any] = []
         async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(seed, pauses=0.3)) as runtime:
-            sink = await runtime.spawn(Puppet, log)
-            senders = [await runtime.spawn(Puppet, name=name) for name in "ab"]
+            sink = await runtime.spawn(Probe, log)
+            senders = [await runtime.spawn(Probe, name=name) for name in "ab"]
 
             async def outside() -> None:
                 for n in range(5):
@@ -257,8 +257,8 @@ def test_a_seed_decides_the_order_between_actors_but_never_within_a_pair() -> No
 async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
     before = Census.of(runtime)
     scope = await runtime.spawn(groups.Groups, name="groups")
-    member = await runtime.spawn(Puppet)
-    other = await runtime.spawn(Puppet)
+    member = await runtime.spawn(Probe)
+    other = await runtime.spawn(Probe)
     await groups.join(scope, "g", member)
     member.cast(Do(lambda actor: actor.link(other)))
     member.cast(Do(lambda actor: actor.monitor(other) and None))
@@ -330,7 +330,7 @@ class Leaky(Actor):
 async def test_a_child_spec_takes_words_as_tags() -> None:
     assert ChildSpec("a", Leaky, tags=("chaos",)).tags == ("chaos",)
     with pytest.raises(Exception, match="tuple of strings"):
-        ChildSpec("a", Leaky, tags="chaos")  # type: ignore[arg-type]
+        ChildSpec("a", Leaky, tags="chaos")  # type: ignore[call-overload]
 
 
 def test_of_many_times_some_are_kept_and_the_longest_always() -> None:

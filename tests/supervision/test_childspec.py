@@ -18,13 +18,14 @@ from supervision import (
     Backoff,
     BadBackoff,
     BadChildSpec,
+    ChildLike,
     ChildSpec,
     DynamicSupervisor,
     SpecError,
     Supervisor,
     check_child_specs,
 )
-from tests.supervision.probes import Puppet
+from tests.supervision.probes import Probe
 
 
 class Patient(Actor):
@@ -40,7 +41,7 @@ async def start() -> Any:
 def refused(field: str, value: Any, **fields: Any) -> SpecError:
     """Check that a specification with these fields is refused, naming the field and its value; return the error."""
     with pytest.raises(BadChildSpec) as caught:
-        ChildSpec(**{"id": "a", "start": Puppet, **fields})
+        ChildSpec(**{"id": "a", "start": Probe, **fields})
     error = caught.value
     assert error.field == f"child {fields.get('id', 'a')!r}: {field}"
     assert error.value is value or error.value == value
@@ -54,7 +55,7 @@ def refused(field: str, value: Any, **fields: Any) -> SpecError:
 @pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
 @pytest.mark.parametrize("shutdown", ["brutal_kill", 0, 1000, 0.5, "infinity"])
 @pytest.mark.parametrize("type", ["worker", "supervisor"])
-@pytest.mark.parametrize("starts", [Puppet, Supervisor, start])
+@pytest.mark.parametrize("starts", [Probe, Supervisor, start])
 def test_S019_all_combinations_are_accepted_as_they_are(restart: Any, shutdown: Any, type: Any, starts: Any) -> None:
     """Every restart type goes with every shutdown and both types; the pure check gives the specification back."""
     spec = ChildSpec("a", starts, restart=restart, shutdown=shutdown, type=type)
@@ -66,7 +67,7 @@ def test_S019_all_combinations_are_accepted_as_they_are(restart: Any, shutdown: 
 @pytest.mark.parametrize(
     ("starts", "fields", "shutdown", "type"),
     [
-        (Puppet, {}, 5.0, "worker"),
+        (Probe, {}, 5.0, "worker"),
         (Patient, {}, 42.0, "worker"),
         (Supervisor, {}, "infinity", "supervisor"),
         (DynamicSupervisor, {}, "infinity", "supervisor"),
@@ -75,7 +76,7 @@ def test_S019_all_combinations_are_accepted_as_they_are(restart: Any, shutdown: 
         (Patient, {"type": "supervisor"}, "infinity", "supervisor"),
         (Supervisor, {"type": "worker"}, "infinity", "worker"),
         (Supervisor, {"shutdown": 1}, 1, "supervisor"),
-        (Puppet, {"shutdown": "brutal_kill"}, "brutal_kill", "worker"),
+        (Probe, {"shutdown": "brutal_kill"}, "brutal_kill", "worker"),
     ],
 )
 def test_S015_defaults_follow_from_the_class_and_the_type(
@@ -86,31 +87,31 @@ def test_S015_defaults_follow_from_the_class_and_the_type(
     assert (spec.shutdown, spec.type) == (shutdown, type)
 
 
-@pytest.mark.parametrize("id", ["a", "", 0, 1.5, ("a", 1), frozenset("ab"), b"a", Puppet, False])
+@pytest.mark.parametrize("id", ["a", "", 0, 1.5, ("a", 1), frozenset("ab"), b"a", Probe, False])
 def test_anything_hashable_is_an_id(id: Any) -> None:
     """As in OTP, where any term is."""
-    assert ChildSpec(id, Puppet).id == id
-    assert len(check_child_specs([ChildSpec(id, Puppet), ChildSpec("other", Puppet)])) == 2
+    assert ChildSpec(id, Probe).id == id
+    assert len(check_child_specs([ChildSpec(id, Probe), ChildSpec("other", Probe)])) == 2
 
 
 def test_the_class_of_a_child_is_known_if_there_is_one() -> None:
     """A start function may start anything."""
-    assert ChildSpec("a", Puppet).kind is Puppet
+    assert ChildSpec("a", Probe).kind is Probe
     assert ChildSpec("a", start).kind is None
     assert ChildSpec("a", dict).kind is None
 
 
 def test_a_specification_is_a_frozen_value() -> None:
     """It can be compared, shown and copied with other fields, not changed; its arguments are nobody else's."""
-    spec = ChildSpec("a", Puppet, kwargs={"trap": True}, name="n")
-    assert spec == ChildSpec("a", Puppet, kwargs={"trap": True}, name="n")
-    assert spec != ChildSpec("a", Puppet)
+    spec = ChildSpec("a", Probe, kwargs={"trap_exit": True}, name="n")
+    assert spec == ChildSpec("a", Probe, kwargs={"trap_exit": True}, name="n")
+    assert spec != ChildSpec("a", Probe)
     assert "restart='permanent'" in repr(spec)
     with pytest.raises(AttributeError):
         spec.restart = "temporary"  # type: ignore[misc]
     other = msgspec.structs.replace(spec, restart="temporary")
     assert (other.restart, other.shutdown, spec.restart) == ("temporary", 5.0, "permanent")
-    assert ChildSpec("a", Puppet).kwargs is not ChildSpec("b", Puppet).kwargs
+    assert ChildSpec("a", Probe).kwargs is not ChildSpec("b", Probe).kwargs
 
 
 # -- what is made into one ---------------------------------------------------------------------------------------------
@@ -118,16 +119,17 @@ def test_a_specification_is_a_frozen_value() -> None:
 
 def test_a_mapping_or_a_class_is_made_into_a_specification() -> None:
     """A mapping has the fields as its keys, others are ignored; a class is a child that is called as it is."""
-    spec = ChildSpec("a", Puppet, ([],), restart="transient")
-    fields = {"id": "a", "start": Puppet, "args": ([],), "restart": "transient", "colour": "red"}
+    spec = ChildSpec("a", Probe, ([],), restart="transient")
+    fields: dict[str, Any] = {"id": "a", "start": Probe, "args": ([],), "restart": "transient", "colour": "red"}
     assert ChildSpec.of(fields) == spec
     assert ChildSpec.of(MappingProxyType(fields)) == spec
     assert ChildSpec.of(spec) is spec
-    assert ChildSpec.of(Puppet) == ChildSpec("Puppet", Puppet)
-    assert check_child_specs(iter([fields, Puppet])) == [spec, ChildSpec("Puppet", Puppet)]
+    assert ChildSpec.of(Probe) == ChildSpec("Probe", Probe)
+    both: list[ChildLike] = [fields, Probe]
+    assert check_child_specs(iter(both)) == [spec, ChildSpec("Probe", Probe)]
 
 
-@pytest.mark.parametrize("spec", ["a", None, 3, ("a", Puppet), [Puppet], int, start])
+@pytest.mark.parametrize("spec", ["a", None, 3, ("a", Probe), [Probe], int, start])
 def test_S017_anything_else_is_no_specification(spec: Any) -> None:
     """The error shows what was given, and says what to give."""
     with pytest.raises(BadChildSpec, match="give a ChildSpec, a mapping with its fields, or an Actor class") as caught:
@@ -135,7 +137,7 @@ def test_S017_anything_else_is_no_specification(spec: Any) -> None:
     assert (caught.value.field, caught.value.value) == ("child spec", spec)
 
 
-@pytest.mark.parametrize(("field", "spec"), [("id", {"start": Puppet}), ("start", {"id": "a"}), ("id", {})])
+@pytest.mark.parametrize(("field", "spec"), [("id", {"start": Probe}), ("start", {"id": "a"}), ("id", {})])
 def test_S017_id_and_start_are_needed(field: str, spec: dict[str, Any]) -> None:
     """A mapping without one of them is refused by its name (OTP's missing_id, missing_start)."""
     with pytest.raises(BadChildSpec) as caught:
@@ -148,7 +150,7 @@ def test_S017_id_and_start_are_needed(field: str, spec: dict[str, Any]) -> None:
 
 WRONG: dict[str, list[Any]] = {
     "id": [None, [1], {}, set()],
-    "start": [None, "Puppet", 3, Puppet.__name__],
+    "start": [None, "Probe", 3, Probe.__name__],
     "args": [None, "ab", {"a"}, 3, iter(())],
     "kwargs": [None, [("a", 1)], "a"],
     "restart": [None, "", "always", "Permanent", 1, ["permanent"]],
@@ -173,12 +175,12 @@ def test_S022_permanent_and_significant_contradict_each_other() -> None:
     error = refused("significant", True, significant=True)
     assert "permanent" in error.remedy
     for restart in ("transient", "temporary"):
-        assert ChildSpec("a", Puppet, significant=True, restart=restart).significant  # type: ignore[arg-type]
+        assert ChildSpec("a", Probe, significant=True, restart=restart).significant  # type: ignore[arg-type]
 
 
 def test_S022_the_check_knows_the_mode_of_the_supervisor() -> None:
     """With `never` a significant child is refused, with the other modes it is not."""
-    spec = ChildSpec("a", Puppet, significant=True, restart="transient")
+    spec = ChildSpec("a", Probe, significant=True, restart="transient")
     with pytest.raises(BadChildSpec, match="bad_combination"):
         check_child_specs([spec])
     for mode in ("any_significant", "all_significant"):
@@ -189,11 +191,11 @@ def test_S019_an_id_stands_once() -> None:
     """Equal ids are one id, however they are written."""
     for one, two in (("a", "a"), (1, 1.0), (("a", 1), ("a", 1))):
         with pytest.raises(BadChildSpec, match="duplicate_child_name") as caught:
-            check_child_specs([ChildSpec(one, Puppet), ChildSpec("x", Puppet), ChildSpec(two, Puppet)])
+            check_child_specs([ChildSpec(one, Probe), ChildSpec("x", Probe), ChildSpec(two, Probe)])
         assert caught.value.value == two
 
 
-@pytest.mark.parametrize("specs", ["ab", b"ab", 3, None, {"id": "a", "start": Puppet}, Puppet, ChildSpec("a", Puppet)])
+@pytest.mark.parametrize("specs", ["ab", b"ab", 3, None, {"id": "a", "start": Probe}, Probe, ChildSpec("a", Probe)])
 def test_the_check_takes_a_list(specs: Any) -> None:
     """One specification instead of a list of them is refused as such."""
     with pytest.raises(BadChildSpec, match="give a list of child specifications") as caught:
@@ -225,7 +227,7 @@ def test_a_specification_is_taken_exactly_if_each_field_is_right(fields: dict[st
     junk = {"junk", -1, "", 3} & set(fields.values()) or fields.get("restart", "permanent") is None
     significant = fields.get("significant", False)
     contradiction = significant and (fields.get("restart", "permanent") == "permanent" or mode == "never")
-    given = {"id": "a", "start": Puppet, **fields}
+    given = {"id": "a", "start": Probe, **fields}
     if junk or contradiction:
         with pytest.raises(BadChildSpec):
             check_child_specs([given], mode)

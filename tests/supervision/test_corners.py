@@ -39,10 +39,10 @@ from supervision import (
 from supervision import events as ev
 from supervision._cell import Cell
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, nothing
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
 
 
-class Small(Puppet):
+class Small(Probe):
     """Has room for one message."""
 
     mailbox = Mailbox(1, "drop_oldest")
@@ -51,13 +51,13 @@ class Small(Puppet):
 async def test_what_reaches_an_actor_in_the_middle_of_its_end_is_lost(runtime: Runtime) -> None:
     """Its monitors fire until it has ended; what they say is a dead letter then."""
 
-    async def end_slowly(actor: Puppet) -> None:
+    async def end_slowly(actor: Probe) -> None:
         try:
             await advance(100)
         finally:
             await advance(1)
 
-    other = await runtime.spawn(Puppet)
+    other = await runtime.spawn(Probe)
     ref = await runtime.spawn(Small)
     await do(ref, lambda actor: actor.monitor(other))
     ref.cast(Do(end_slowly))
@@ -72,7 +72,7 @@ async def test_a_request_that_nobody_waits_for_is_dropped_without_an_answer(runt
     gate = asyncio.Event()
     ref = await runtime.spawn(Small)
 
-    async def hold(actor: Puppet) -> None:
+    async def hold(actor: Probe) -> None:
         await gate.wait()
 
     ref.cast(Do(hold))
@@ -93,11 +93,11 @@ async def test_a_handler_that_kills_its_actor_and_then_waits_does_not_run_on(run
     async def never() -> None:
         ran.append("ran")
 
-    def kill_and_wait(actor: Puppet) -> Any:
+    def kill_and_wait(actor: Probe) -> Any:
         actor.ref.kill()
         return never()
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(kill_and_wait))
     assert await ref.join() == KILLED
     await settled(runtime)
@@ -105,28 +105,28 @@ async def test_a_handler_that_kills_its_actor_and_then_waits_does_not_run_on(run
 
 
 async def test_a_handler_that_kills_its_actor_and_then_raises_was_killed(runtime: Runtime) -> None:
-    def kill_and_raise(actor: Puppet) -> None:
+    def kill_and_raise(actor: Probe) -> None:
         actor.ref.kill()
         raise ValueError("too late")
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(kill_and_raise))
     assert await ref.join() == KILLED
 
 
 async def test_a_chain_of_calls_whose_end_is_answered_already_is_no_ring(runtime: Runtime) -> None:
     """A calls B, which waits for C, which has just answered."""
-    a, b, c = [await runtime.spawn(Puppet) for _ in range(3)]
+    a, b, c = [await runtime.spawn(Probe) for _ in range(3)]
     got: list[Any] = []
 
-    async def a_calls_b(actor: Puppet) -> None:
+    async def a_calls_b(actor: Probe) -> None:
         got.append(await b.call(Ask(lambda other: "b")))
 
-    def c_answers(actor: Puppet) -> str:
+    def c_answers(actor: Probe) -> str:
         a.cast(Do(a_calls_b))
         return "c"
 
-    async def b_calls_c(actor: Puppet) -> None:
+    async def b_calls_c(actor: Probe) -> None:
         got.append(await c.call(Ask(c_answers)))
 
     b.cast(Do(b_calls_c))
@@ -146,7 +146,7 @@ async def test_an_exception_that_is_sent_as_a_reason_is_reported_as_a_crash_of_a
 
 
 async def test_a_message_that_comes_at_the_same_instant_cancels_the_idle_time_out(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     runtime.send_after(5, Note("message"), ref)
     ref.cast(Do(lambda actor: actor.idle_timeout(5)))
     await advance(9)
@@ -161,11 +161,11 @@ async def test_a_start_time_out_that_fires_when_the_actor_runs_is_void(runtime: 
 
 
 async def test_only_the_watcher_may_remove_a_monitor(runtime: Runtime) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     monitor = await do(a, lambda actor: actor.monitor(b))
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def steal(actor: Puppet) -> None:
+    def steal(actor: Probe) -> None:
         with pytest.raises(NotOwner):
             actor.demonitor(monitor)
 
@@ -176,9 +176,9 @@ async def test_only_the_watcher_may_remove_a_monitor(runtime: Runtime) -> None:
 
 async def test_an_answer_that_the_handler_itself_has_made_unwanted_is_a_late_reply(runtime: Runtime) -> None:
     calls: list[Call[Any]] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def cancel(actor: Puppet) -> str:
+    def cancel(actor: Probe) -> str:
         calls[0].cancel()
         return "too late"
 
@@ -191,12 +191,12 @@ async def test_an_answer_that_the_handler_itself_has_made_unwanted_is_a_late_rep
 async def test_an_async_handler_that_stops_its_actor_waits_for_an_async_terminate(runtime: Runtime) -> None:
     log: list[str] = []
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def terminate(self, reason: ExitReason) -> None:
             await advance(5)
             log.append("over")
 
-    async def stop(actor: Puppet) -> None:
+    async def stop(actor: Probe) -> None:
         await advance(1)
         actor.stop("done")
 
@@ -208,10 +208,10 @@ async def test_an_async_handler_that_stops_its_actor_waits_for_an_async_terminat
 
 
 async def test_whether_it_traps_exits_can_be_asked_and_changed_at_any_time(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     assert await do(ref, lambda actor: actor.trap_exit) is False
 
-    def trap(actor: Puppet) -> bool:
+    def trap(actor: Probe) -> bool:
         actor.trap_exit = True
         return actor.trap_exit
 
@@ -236,7 +236,7 @@ async def test_the_wall_clock_is_the_worlds() -> None:
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 async def test_a_time_that_no_loop_can_wait_for_holds_up_no_other(caplog: pytest.LogCaptureFixture) -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        ref = await runtime.spawn(Puppet)
+        ref = await runtime.spawn(Probe)
         runtime.send_after(1.7e308, Note("never"), ref)
         call = ref.call(Ask(lambda actor: actor.runtime.sleep(1e300)), timeout=1e308)
         await runtime.sleep(0.001)
@@ -253,7 +253,7 @@ class Own(float):
 
 @pytest.mark.parametrize("value", [10**400, -(10**400), float("nan"), float("inf"), Own(1), True, "1", None])
 async def test_what_is_no_length_of_time_is_named(runtime: Runtime, value: Any) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     with pytest.raises(BadTime, match=r"delay = .*: give a finite number of seconds"):
         runtime.send_after(value, Note("never"), ref)
 
@@ -266,18 +266,18 @@ async def test_a_sleep_that_is_cancelled_at_the_instant_it_ends_is_cancelled(run
 
 
 async def test_what_is_started_while_a_runtime_closes_is_ended_by_force() -> None:
-    class Child(Puppet):
+    class Child(Probe):
         async def terminate(self, reason: ExitReason) -> None:
-            started.append(await self.spawn_link(Late, trap=True))
+            started.append(await self.spawn_link(Late, trap_exit=True))
 
-    class Late(Puppet):
+    class Late(Probe):
         async def terminate(self, reason: ExitReason) -> None:
             await advance(1000)
 
     started: list[Any] = []
     async with Runtime(watchdog=None, reports=False) as runtime:
-        parent = await runtime.spawn(Puppet)
-        await do(parent, lambda actor: actor.spawn_link(Child, trap=True))
+        parent = await runtime.spawn(Probe)
+        await do(parent, lambda actor: actor.spawn_link(Child, trap_exit=True))
     assert started[0].reason is not None
     assert asyncio.get_running_loop().time() < 100
 
@@ -326,12 +326,12 @@ class Unwilling(Actor):
 async def test_a_dynamic_supervisor_begins_with_its_first_children_and_again_when_it_is_restarted(
     runtime: Runtime,
 ) -> None:
-    first = [ChildSpec("a", Puppet, name="a"), ChildSpec("u", Unwilling), ChildSpec("b", Puppet, name="b")]
+    first = [ChildSpec("a", Probe, name="a"), ChildSpec("u", Unwilling), ChildSpec("b", Probe, name="b")]
     top = await runtime.spawn(Supervisor, [ChildSpec("d", DynamicSupervisor, (first,), name="d")])
     supervisor = runtime.whereis("d")
     assert supervisor is not None
     assert await count_children(supervisor) == Counts(2, 2, 0, 2)
-    await start_child(supervisor, ChildSpec("c", Puppet, name="c"))
+    await start_child(supervisor, ChildSpec("c", Probe, name="c"))
     supervisor.kill()
     await barrier(top)
     again = runtime.whereis("d")
@@ -344,7 +344,7 @@ async def test_a_dynamic_supervisor_begins_with_its_first_children_and_again_whe
 async def test_a_dynamic_supervisor_whose_first_children_do_not_start_does_not_either(
     runtime: Runtime, events: Recorder
 ) -> None:
-    first = [ChildSpec("a", Puppet, name="a"), ChildSpec("f", Failing), ChildSpec("b", Puppet)]
+    first = [ChildSpec("a", Probe, name="a"), ChildSpec("f", Failing), ChildSpec("b", Probe)]
     error = await error_of(runtime.spawn(DynamicSupervisor, first))
     assert isinstance(error, StartError)
     assert isinstance(error.reason, Shutdown)
@@ -358,7 +358,8 @@ async def test_the_first_children_must_fit(runtime: Runtime) -> None:
     specs = [ChildSpec(n, Actor) for n in range(3)]
     assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, specs, max_children=2)), BadBudget)
     assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, [specs[0]] * 2)), BadChildSpec)
-    for wrong in (-1, 1.5, True, "3"):
+    given: list[Any] = [-1, 1.5, True, "3"]
+    for wrong in given:
         error = await error_of(runtime.spawn(DynamicSupervisor, max_children=wrong))
         assert isinstance(error, BadBudget)
         assert repr(wrong) in str(error)

@@ -37,7 +37,7 @@ from supervision._scheduler import DIRECT
 from supervision.errors import Fenced
 from supervision.testing import SeededQueue, VirtualClockLoop, advance, run, settled
 from tests.supervision.conftest import CarryAlways
-from tests.supervision.probes import Ask, Do, Note, Puppet, do, error_of, nothing
+from tests.supervision.probes import Ask, Do, Note, Probe, do, error_of, nothing
 
 
 def text(*_: Any) -> str:
@@ -49,17 +49,17 @@ def text(*_: Any) -> str:
 
 
 async def test_a_call_of_an_idle_actor_is_answered_when_it_has_been_made(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(text))
     assert call.done()
     assert await call == "answer"
 
 
 async def test_it_runs_in_the_context_of_its_actor(runtime: Runtime) -> None:
-    ref, caller = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref, caller = await runtime.spawn(Probe), await runtime.spawn(Probe)
     seen: list[Any] = []
 
-    def ask(actor: Puppet) -> None:
+    def ask(actor: Probe) -> None:
         call = ref.call(Ask(lambda _: current_actor()))
         assert not call.done()  # a caller that has a direct turn itself
         call.add_done_callback(lambda done: seen.append(done.result()))
@@ -71,7 +71,7 @@ async def test_it_runs_in_the_context_of_its_actor(runtime: Runtime) -> None:
 
 
 async def test_what_was_sent_before_is_handled_before(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Note("first"))
     call = ref.call(Ask(lambda actor: list(actor.log)))
     assert not call.done()
@@ -79,9 +79,9 @@ async def test_what_was_sent_before_is_handled_before(runtime: Runtime) -> None:
 
 
 async def test_a_coroutine_is_run_by_a_worker(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    async def answer(actor: Puppet) -> asyncio.Task[Any] | None:
+    async def answer(actor: Probe) -> asyncio.Task[Any] | None:
         await advance(1.0)
         return asyncio.current_task()
 
@@ -91,14 +91,14 @@ async def test_a_coroutine_is_run_by_a_worker(runtime: Runtime) -> None:
 
 
 async def test_what_an_actor_sends_itself_waits_for_its_next_turn(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: actor.ref.cast(Note("later"))))
     assert call.done()
     assert await do(ref, lambda actor: list(actor.log)) == ["later"]
 
 
 async def test_an_actor_with_an_idle_time_out_is_disturbed(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await do(ref, lambda actor: actor.idle_timeout(5.0))
     for _ in range(3):
         await advance(4.0)
@@ -108,9 +108,9 @@ async def test_an_actor_with_an_idle_time_out_is_disturbed(runtime: Runtime) -> 
 
 
 async def test_a_handler_that_stops_stashes_defers_or_continues_does_what_it_does_otherwise(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def stash_once(actor: Puppet) -> str | None:
+    def stash_once(actor: Probe) -> str | None:
         if "stashed" in actor.log:
             return "at last"
         actor.log.append("stashed")
@@ -134,7 +134,7 @@ async def test_a_handler_that_stops_stashes_defers_or_continues_does_what_it_doe
 
 async def test_a_crash_is_told_when_the_supervisor_has_heard_of_it(runtime: Runtime) -> None:
     """So a caller that asks again by name finds the next incarnation."""
-    await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a")])
+    await runtime.spawn(Supervisor, [ChildSpec("a", Probe, name="a")])
     name = runtime.name("a")
     call = name.call(Ask(lambda actor: 1 // 0))
     error = await error_of(call)
@@ -145,7 +145,7 @@ async def test_a_crash_is_told_when_the_supervisor_has_heard_of_it(runtime: Runt
 
 
 async def test_an_end_that_nobody_waits_for_any_more_is_told_to_nobody(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: 1 // 0))
     call.cancel()
     await settled(runtime)
@@ -172,22 +172,22 @@ async def test_a_child_that_fails_before_its_supervisor_waits_for_it_has_failed(
 
 
 async def test_a_handler_that_kills_its_own_actor_leaves_nothing_behind(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: actor.ref.kill()))
     assert isinstance(await error_of(call), ActorExited)
     await settled(runtime)
 
 
 async def test_what_a_handler_returns_to_be_awaited_is_awaited(runtime: Runtime) -> None:
-    ref, other = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
     assert await ref.call(Ask(lambda actor: other.call(Ask(text)))) == "answer"
 
 
 async def test_a_caller_that_gives_up_inside_is_a_late_reply(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
 
-    def put_off(actor: Puppet) -> None:
+    def put_off(actor: Probe) -> None:
         tokens.append(actor.defer_reply())
 
     call = ref.call(Ask(put_off))
@@ -200,7 +200,7 @@ async def test_a_caller_that_gives_up_inside_is_a_late_reply(runtime: Runtime) -
 
 
 async def test_a_caller_in_a_loop_gives_way_to_everybody_else(runtime: Runtime) -> None:
-    ref, other = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await settled(runtime)
     loop = asyncio.get_running_loop()
     turns: list[int] = []
@@ -215,7 +215,7 @@ async def test_a_caller_in_a_loop_gives_way_to_everybody_else(runtime: Runtime) 
 
 
 async def test_a_caller_of_slow_handlers_gives_way_after_a_millisecond(runtime: Runtime) -> None:
-    ref, loop = await runtime.spawn(Puppet), asyncio.get_running_loop()
+    ref, loop = await runtime.spawn(Probe), asyncio.get_running_loop()
     assert isinstance(loop, VirtualClockLoop)
     await settled(runtime)
     seen: list[bool] = []
@@ -232,20 +232,20 @@ async def test_a_caller_of_slow_handlers_gives_way_after_a_millisecond(runtime: 
 @pytest.mark.parametrize("queue", [SeededQueue(1), deque()])
 async def test_a_schedule_of_a_test_is_left_to_the_test(queue: Any) -> None:
     async with Runtime(watchdog=None, reports=False, run_queue=queue) as runtime:
-        call = (await runtime.spawn(Puppet)).call(Ask(text))
+        call = (await runtime.spawn(Probe)).call(Ask(text))
         assert not call.done()
         assert await call == "answer"
 
 
 async def test_what_a_carrier_puts_on_a_call_is_there_when_it_is_handled() -> None:
     async with Runtime(watchdog=None, reports=False, carrier=CarryAlways()) as runtime:
-        call = (await runtime.spawn(Puppet)).call(Ask(text))
+        call = (await runtime.spawn(Probe)).call(Ask(text))
         assert not call.done()
         assert await call == "answer"
 
 
 async def test_a_listener_does_not_set_actors_to_work_in_the_middle_of_what_the_kernel_does(runtime: Runtime) -> None:
-    ref, dying = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref, dying = await runtime.spawn(Probe), await runtime.spawn(Probe)
     calls: list[Any] = []
     runtime.subscribe(lambda event: calls.append((call := ref.call(Ask(text)), call.done())), ev.Exited)
     dying.kill()
@@ -283,7 +283,7 @@ async def test_a_listener_may_kill_an_actor_that_has_just_begun() -> None:
 @pytest.mark.asyncio(loop_factories=["asyncio", "uvloop"])
 async def test_a_call_from_another_thread_runs_nothing_there() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        ref = await runtime.spawn(Puppet)
+        ref = await runtime.spawn(Probe)
         calls: list[Any] = []
         thread = threading.Thread(target=lambda: calls.append(ref.call(Ask(lambda _: threading.get_ident()))))
         thread.start()
@@ -292,11 +292,11 @@ async def test_a_call_from_another_thread_runs_nothing_there() -> None:
 
 
 async def test_an_actor_that_is_to_end_waits_for_its_answers_so_that_it_can_be_cancelled(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
-    ended, killed = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
+    ended, killed = await runtime.spawn(Probe), await runtime.spawn(Probe)
     seen: list[Any] = []
 
-    async def end(actor: Puppet) -> None:
+    async def end(actor: Probe) -> None:
         actor.ref.exit("over") if actor.ref is ended else actor.ref.kill()
         call = ref.call(Ask(text))
         seen.append((call.done(), type(call.exception()) if call.done() else None))
@@ -311,7 +311,7 @@ async def test_an_actor_that_is_to_end_waits_for_its_answers_so_that_it_can_be_c
 
 
 async def test_a_suspended_actor_handles_nothing(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await system.suspend(ref)
     call = ref.call(Ask(text))
     assert not call.done()
@@ -322,7 +322,7 @@ async def test_a_suspended_actor_handles_nothing(runtime: Runtime) -> None:
 async def test_an_error_of_the_kernel_itself_ends_the_actor(
     runtime: Runtime, loop_errors: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     monkeypatch.setattr("supervision._scheduler.answer_at_once", lambda cell, call: 1 // 0)
     call = ref.call(Ask(text))
     monkeypatch.undo()
@@ -335,7 +335,7 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor(
 
 
 async def test_a_call_whose_handler_is_a_coroutine_times_out_when_it_would(runtime: Runtime) -> None:
-    ref, loop = await runtime.spawn(Puppet), asyncio.get_running_loop()
+    ref, loop = await runtime.spawn(Probe), asyncio.get_running_loop()
     for timeout, limit in ((3.0, 3.0), (5.0, 5.0)):
         began = loop.time()
         error = await error_of(ref.call(Ask(lambda actor: advance(7.0)), timeout=timeout))
@@ -347,11 +347,11 @@ async def test_a_call_whose_handler_is_a_coroutine_times_out_when_it_would(runti
 async def test_a_call_that_took_its_time_before_it_had_to_wait_is_not_behind_those_made_meanwhile(
     runtime: Runtime,
 ) -> None:
-    ref, other, loop = await runtime.spawn(Puppet), await runtime.spawn(Puppet), asyncio.get_running_loop()
+    ref, other, loop = await runtime.spawn(Probe), await runtime.spawn(Probe), asyncio.get_running_loop()
     assert isinstance(loop, VirtualClockLoop)
     inner: list[Any] = []
 
-    def slow(actor: Puppet) -> Any:
+    def slow(actor: Probe) -> Any:
         loop.jump(2.0)
         question = Ask(lambda actor: advance(60.0))
         inner.append(contextvars.Context().run(other.call, question))  # on nobody's behalf
@@ -365,10 +365,10 @@ async def test_a_call_that_took_its_time_before_it_had_to_wait_is_not_behind_tho
 
 
 async def test_a_deadline_is_inherited_from_a_request_in_a_direct_turn(runtime: Runtime) -> None:
-    ref, other, loop = await runtime.spawn(Puppet), await runtime.spawn(Puppet), asyncio.get_running_loop()
+    ref, other, loop = await runtime.spawn(Probe), await runtime.spawn(Probe), asyncio.get_running_loop()
     inner: list[Any] = []
 
-    def ask(actor: Puppet) -> None:
+    def ask(actor: Probe) -> None:
         inner.append(other.call(Ask(lambda actor: advance(60.0))))
 
     began = loop.time()

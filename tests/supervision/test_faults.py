@@ -64,10 +64,10 @@ from supervision.testing import (
     settled,
 )
 from supervision.testing.layers import strike
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, time_of
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, time_of
 
 
-class Narrow(Puppet):
+class Narrow(Probe):
     """A puppet with room for two messages."""
 
     mailbox = Mailbox(capacity=2, overflow="refuse")
@@ -111,7 +111,7 @@ def inflict(injector: Injector, ref: Ref | None, fault: Fault) -> Any:
 
 async def test_kill(runtime: Runtime, injector: Injector) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log, True)
+    puppet = await runtime.spawn(Probe, log, True)
     inflict(injector, puppet, Kill())
     assert puppet.reason == KILLED
     assert log == []
@@ -122,14 +122,14 @@ async def test_kill(runtime: Runtime, injector: Injector) -> None:
     [("normal", None), ("shutdown", SHUTDOWN), ("kill", KILLED), ("flood", Abnormal("flood"))],
 )
 async def test_exit(runtime: Runtime, injector: Injector, reason: str, end: Any) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Exit(reason))
     assert puppet.reason == end
 
 
 async def test_exit_is_a_message_to_one_that_traps(runtime: Runtime, injector: Injector) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log, True)
+    puppet = await runtime.spawn(Probe, log, True)
     inflict(injector, puppet, Exit("flood"))
     await barrier(puppet)
     assert log == [("exit", None, Abnormal("flood"))]
@@ -138,7 +138,7 @@ async def test_exit_is_a_message_to_one_that_traps(runtime: Runtime, injector: I
 async def test_crash_at_the_next_message_or_a_later_one_or_one_of_a_class(runtime: Runtime, injector: Injector) -> None:
     for fault, survives in ((Crash("now"), 0), (Crash(skip=2), 2), (Crash(only="Do", skip=1), 3)):
         log: list[Any] = []
-        puppet = await runtime.spawn(Puppet, log)
+        puppet = await runtime.spawn(Probe, log)
         inflict(injector, puppet, fault)
         puppet.cast(Do(lambda actor: None))
         for n in range(3):
@@ -151,7 +151,7 @@ async def test_crash_at_the_next_message_or_a_later_one_or_one_of_a_class(runtim
 
 
 async def test_a_crash_that_is_healed_before_does_not_happen(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     heal = inflict(injector, puppet, Crash())
     heal()
     heal()
@@ -162,7 +162,7 @@ async def test_a_crash_that_is_healed_before_does_not_happen(runtime: Runtime, i
 
 
 async def test_two_crashes_need_two_messages(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     await system.log(puppet, 10)
     first = inflict(injector, puppet, Crash(only="Echo"))
     inflict(injector, puppet, Crash("second", skip=1))
@@ -174,7 +174,7 @@ async def test_two_crashes_need_two_messages(runtime: Runtime, injector: Injecto
 
 @pytest.mark.parametrize("phase", ["handler", "terminate", "init", "restart"])
 async def test_kill_during(runtime: Runtime, injector: Injector, events: Recorder, phase: Any) -> None:
-    class Slow(Puppet):
+    class Slow(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(0.1)
 
@@ -202,7 +202,7 @@ async def test_kill_during(runtime: Runtime, injector: Injector, events: Recorde
 
 
 async def test_kill_during_a_start_that_is_healed_before_does_not_happen(runtime: Runtime, injector: Injector) -> None:
-    await runtime.spawn(Supervisor, [ChildSpec("p", Puppet, name="p")], name="top")
+    await runtime.spawn(Supervisor, [ChildSpec("p", Probe, name="p")], name="top")
     inflict(injector, runtime.whereis("p"), KillDuring("init"))()
     runtime.name("p").resolve().kill()  # type: ignore[union-attr]
     await settled(runtime)
@@ -214,28 +214,28 @@ async def test_kill_during_a_start_that_is_healed_before_does_not_happen(runtime
 
 @pytest.mark.parametrize(("how", "error"), [("raise", StartError), ("refuse", StartError), ("ignore", StartIgnored)])
 async def test_starts_that_fail(runtime: Runtime, injector: Injector, how: Any, error: Any) -> None:
-    first = await runtime.spawn(Puppet, name="p")
+    first = await runtime.spawn(Probe, name="p")
     inflict(injector, first, FailStart(2, how))
     assert runtime.scheduler.prelude is not None
-    other = await runtime.spawn(Puppet, name="q")
+    other = await runtime.spawn(Probe, name="q")
     await first.stop()
     for _ in range(2):
         with pytest.raises(error):
-            await runtime.spawn(Puppet, name="p")
-    await (await runtime.spawn(Puppet, name="p")).stop()
+            await runtime.spawn(Probe, name="p")
+    await (await runtime.spawn(Probe, name="p")).stop()
     assert runtime.scheduler.prelude is None
     injector.heal()
     assert other.alive
 
 
 async def test_starts_fail_by_a_pattern(runtime: Runtime, injector: Injector) -> None:
-    first = await runtime.spawn(Puppet, name="p")
+    first = await runtime.spawn(Probe, name="p")
     inflict(injector, first, FailStart(pattern="x.x"))
     await first.stop()
     results = []
     for _ in range(5):
         try:
-            await (await runtime.spawn(Puppet, name="p")).stop()
+            await (await runtime.spawn(Probe, name="p")).stop()
             results.append("ok")
         except StartError:
             results.append("x")
@@ -243,12 +243,12 @@ async def test_starts_fail_by_a_pattern(runtime: Runtime, injector: Injector) ->
 
 
 async def test_a_start_can_hang_or_be_slow(runtime: Runtime, injector: Injector) -> None:
-    class Late(Puppet):
+    class Late(Probe):
         async def init(self) -> None:
             self.log.append("init")
 
     log: list[Any] = []
-    for kind in (Puppet, Late):
+    for kind in (Probe, Late):
         first = await runtime.spawn(kind, log, name="p")
         inflict(injector, first, FailStart(how="slow", seconds=3))
         await first.stop()
@@ -263,7 +263,7 @@ async def test_a_start_can_hang_or_be_slow(runtime: Runtime, injector: Injector)
 
 
 async def test_one_can_be_slow_to_stop(runtime: Runtime, injector: Injector) -> None:
-    for kind in (Puppet, Narrow):
+    for kind in (Probe, Narrow):
         top = await runtime.spawn(Supervisor, [ChildSpec("p", kind, name="p")])
         ref = runtime.whereis("p")
         assert ref is not None
@@ -274,7 +274,7 @@ async def test_one_can_be_slow_to_stop(runtime: Runtime, injector: Injector) -> 
 
 
 async def test_one_can_refuse_to_stop_and_is_killed(runtime: Runtime, injector: Injector, events: Recorder) -> None:
-    top = await runtime.spawn(Supervisor, [ChildSpec("p", Puppet, name="p", shutdown=2.0)])
+    top = await runtime.spawn(Supervisor, [ChildSpec("p", Probe, name="p", shutdown=2.0)])
     ref = runtime.whereis("p")
     assert ref is not None
     inflict(injector, ref, RefuseStop())
@@ -287,7 +287,7 @@ async def test_one_can_refuse_to_stop_and_is_killed(runtime: Runtime, injector: 
 async def test_one_can_refuse_to_stop_and_live_on_as_a_zombie_until_it_is_healed(
     runtime: Runtime, injector: Injector
 ) -> None:
-    top = await runtime.spawn(Supervisor, [ChildSpec("p", Puppet, name="p", shutdown=2.0)])
+    top = await runtime.spawn(Supervisor, [ChildSpec("p", Probe, name="p", shutdown=2.0)])
     ref = runtime.whereis("p")
     assert ref is not None
     inflict(injector, ref, RefuseStop(swallow=True))
@@ -301,7 +301,7 @@ async def test_one_can_refuse_to_stop_and_live_on_as_a_zombie_until_it_is_healed
 
 async def test_what_is_to_be_slow_to_stop_and_is_healed_stops_at_once(runtime: Runtime, injector: Injector) -> None:
     for fault in (SlowStop(50), RefuseStop()):
-        puppet = await runtime.spawn(Puppet)
+        puppet = await runtime.spawn(Probe)
         inflict(injector, puppet, fault)()
         assert await time_of(puppet.stop()) == 0
         assert puppet.reason == NORMAL
@@ -311,7 +311,7 @@ async def test_what_is_to_be_slow_to_stop_and_is_healed_stops_at_once(runtime: R
 
 
 async def test_one_can_hang_before_a_message(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Hang(3))
     assert await time_of(puppet.call(Ask(lambda actor: 1))) == pytest.approx(3)
     assert await time_of(puppet.call(Ask(lambda actor: 1))) == 0
@@ -322,14 +322,14 @@ async def test_one_can_hang_before_a_message(runtime: Runtime, injector: Injecto
     assert await time_of(call) == pytest.approx(0.5)
 
 
-async def later(actor: Puppet) -> int:
+async def later(actor: Probe) -> int:
     """Answer in half a second."""
     await actor.runtime.sleep(0.5)
     return 1
 
 
 async def test_an_answer_can_come_too_late(runtime: Runtime, injector: Injector, events: Recorder) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, LateReply(10))
     puppet.cast(Note("no request"))
     with pytest.raises(CallTimeout):
@@ -341,7 +341,7 @@ async def test_an_answer_can_come_too_late(runtime: Runtime, injector: Injector,
 async def test_the_whole_loop_can_be_blocked(runtime: Runtime, injector: Injector, monkeypatch: Any) -> None:
     slept: list[float] = []
     monkeypatch.setattr("time.sleep", slept.append)
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, BlockLoop(2))
     assert await puppet.call(Ask(lambda actor: 1)) == 1
     assert slept == [2]
@@ -349,7 +349,7 @@ async def test_the_whole_loop_can_be_blocked(runtime: Runtime, injector: Injecto
 
 @pytest.mark.parametrize("times", [1, 50])
 async def test_cancellation_can_be_swallowed(runtime: Runtime, injector: Injector, times: int) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, SwallowCancel(times))
     call = puppet.call(Ask(lambda actor: 1))
     await advance(0)
@@ -363,7 +363,7 @@ async def test_cancellation_can_be_swallowed(runtime: Runtime, injector: Injecto
 async def test_one_that_would_swallow_its_cancellation_goes_on_when_it_is_healed(
     runtime: Runtime, injector: Injector
 ) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     heal = inflict(injector, puppet, SwallowCancel())
     call = puppet.call(Ask(lambda actor: 1))
     await advance(1)
@@ -372,7 +372,7 @@ async def test_one_that_would_swallow_its_cancellation_goes_on_when_it_is_healed
 
 
 async def test_one_can_be_suspended_for_a_while(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Suspend(3))
     assert await time_of(puppet.call(Ask(lambda actor: 1))) == pytest.approx(3)
     heal = inflict(injector, puppet, Suspend(30))
@@ -393,10 +393,8 @@ def test_a_fault_that_does_not_concern_messages_does_not_strike_there() -> None:
 # -- messages ----------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("kind", [Puppet, Narrow])
-async def test_messages_can_get_lost(
-    runtime: Runtime, injector: Injector, events: Recorder, kind: type[Puppet]
-) -> None:
+@pytest.mark.parametrize("kind", [Probe, Narrow])
+async def test_messages_can_get_lost(runtime: Runtime, injector: Injector, events: Recorder, kind: type[Probe]) -> None:
     log: list[Any] = []
     puppet = await runtime.spawn(kind, log)
     place = type(puppet)
@@ -416,7 +414,7 @@ async def test_messages_can_get_lost(
 
 async def test_some_messages_can_get_lost(runtime: Runtime, injector: Injector) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log)
+    puppet = await runtime.spawn(Probe, log)
     inflict(injector, puppet, Drop(share=0.5))
     inflict(injector, puppet, Drop(only="Do"))
     for n in range(100):
@@ -427,8 +425,8 @@ async def test_some_messages_can_get_lost(runtime: Runtime, injector: Injector) 
     assert log == sorted(log)
 
 
-@pytest.mark.parametrize("kind", [Puppet, Narrow])
-async def test_messages_can_be_late_in_their_order(runtime: Runtime, injector: Injector, kind: type[Puppet]) -> None:
+@pytest.mark.parametrize("kind", [Probe, Narrow])
+async def test_messages_can_be_late_in_their_order(runtime: Runtime, injector: Injector, kind: type[Probe]) -> None:
     log: list[Any] = []
     puppet = await runtime.spawn(kind, log)
     inflict(injector, puppet, Delay(2, only="Note"))
@@ -445,7 +443,7 @@ async def test_messages_can_be_late_in_their_order(runtime: Runtime, injector: I
 
 
 async def test_a_late_message_to_one_that_has_died_is_a_dead_letter(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Delay(2))
     puppet.cast(Note(1))
     call = puppet.call(Ask(lambda actor: 1))
@@ -462,7 +460,7 @@ async def test_messages_can_arrive_twice(runtime: Runtime, injector: Injector) -
     assert await server.call(Echo(1)) == 1
     await barrier(server)
     assert log == [1]  # the second is not handled, as nobody waits for its answer
-    puppet = await runtime.spawn(Puppet, log)
+    puppet = await runtime.spawn(Probe, log)
     inflict(injector, puppet, Duplicate())
     puppet.cast(Note(2))
     await barrier(puppet)
@@ -471,11 +469,11 @@ async def test_messages_can_arrive_twice(runtime: Runtime, injector: Injector) -
 
 async def test_a_dead_actor_sends_nothing_over_a_spoilt_wire(runtime: Runtime, injector: Injector) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log)
-    sender = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe, log)
+    sender = await runtime.spawn(Probe)
     inflict(injector, puppet, Duplicate())
 
-    def send(actor: Puppet) -> None:
+    def send(actor: Probe) -> None:
         actor.ref.kill()
         puppet.cast(Note("from the dead"))
         puppet.call(Echo(1)).exception()
@@ -499,7 +497,7 @@ async def test_a_mailbox_can_be_filled(runtime: Runtime, injector: Injector, eve
 @pytest.mark.parametrize("what", ["files", "threads", "tasks"])
 async def test_resources_can_be_used_up_for_a_while(runtime: Runtime, injector: Injector, what: Any) -> None:
     threads = threading.active_count()
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     before = Census.of(runtime)
     inflict(injector, puppet, Exhaust(what, 10, seconds=3))
     during = before.leaks(Census.of(runtime))
@@ -553,18 +551,18 @@ async def test_a_fault_strikes_at_a_point_that_the_code_names(runtime: Runtime, 
 
 
 async def test_starts_of_two_can_fail_and_one_be_healed(runtime: Runtime, injector: Injector) -> None:
-    refs = [await runtime.spawn(Puppet, name=name) for name in "pq"]
+    refs = [await runtime.spawn(Probe, name=name) for name in "pq"]
     heals = [inflict(injector, ref, FailStart()) for ref in refs]
     for ref in refs:
         await ref.stop()
     heals[0]()
-    await (await runtime.spawn(Puppet, name="p")).stop()
+    await (await runtime.spawn(Probe, name="p")).stop()
     with pytest.raises(StartError):
-        await runtime.spawn(Puppet, name="q")
+        await runtime.spawn(Probe, name="q")
 
 
 async def test_an_answer_that_was_put_off_gets_through_a_fault(runtime: Runtime, injector: Injector) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Crash(only="Echo"))
     call = puppet.call(Ask(lambda actor: setattr(actor, "state", actor.defer_reply())))
     puppet.cast(Do(lambda actor: actor.state.reply("by and by")))
@@ -574,6 +572,6 @@ async def test_an_answer_that_was_put_off_gets_through_a_fault(runtime: Runtime,
 async def test_sigkill_does_nothing_to_an_actor_that_has_no_process_of_its_own(
     runtime: Runtime, injector: Injector
 ) -> None:
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Sigkill())
     assert await puppet.call(Ask(lambda actor: 1)) == 1

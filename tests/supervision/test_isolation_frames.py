@@ -24,7 +24,7 @@ def test_isolation_has_three_levels() -> None:
     with pytest.raises(BadOption, match="none, thread, process"):
         type("Bad", (Actor,), {"isolation": "planet"})
     with pytest.raises(BadChildSpec, match="none, thread, process"):
-        ChildSpec("a", Actor, isolation="planet")  # type: ignore[arg-type]
+        ChildSpec("a", Actor, isolation="planet")  # type: ignore[call-overload]
     with pytest.raises(BadChildSpec, match="for an Actor class"):
         ChildSpec("a", lambda: None, isolation="process")
 

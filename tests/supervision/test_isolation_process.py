@@ -124,7 +124,7 @@ async def test_what_cannot_travel_is_refused_and_harms_nobody(world: Runtime) ->
         await ref.call(Do("unsendable"))
     assert await ref.call(Echo(1)) == 1
     with pytest.raises(StartError) as caught:
-        await world.spawn(Isolated, ref)
+        await world.spawn(Isolated, ref)  # type: ignore[call-overload]
     assert isinstance(caught.value.__cause__, NotTransferable)
 
 
@@ -152,7 +152,7 @@ async def test_a_message_of_a_class_that_the_child_cannot_import_is_an_error_of_
             await ref.call(OnlyHere())
         assert await ref.call(Echo(1)) == 1
         with pytest.raises(StartError, match="No module named 'only_here'"):
-            await world.spawn(Isolated, point=OnlyHere())
+            await world.spawn(Isolated, point=OnlyHere())  # type: ignore[call-overload]
         ref.cast(OnlyHere())
         assert "No module named 'only_here'" in str(await ref.join())
     finally:
@@ -360,7 +360,7 @@ async def test_a_start_that_fails_there_fails_here(world: Runtime, how: str, err
 
 async def test_a_start_with_wrong_arguments_or_one_that_takes_too_long_fails(world: Runtime) -> None:
     with pytest.raises(StartError, match="unexpected keyword argument"):
-        await world.spawn(Isolated, nonsense=1)
+        await world.spawn(Isolated, nonsense=1)  # type: ignore[call-overload]
     with pytest.raises(StartError, match=r"longer than 0\.5 s"):
         await world.spawn(Isolated, init="hang", timeout=0.5)
 

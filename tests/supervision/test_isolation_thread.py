@@ -30,7 +30,7 @@ from supervision import (
 from supervision.errors import Fenced
 from supervision.isolation import run_in_loop
 from supervision.testing import barrier, settled, virtual_clock
-from tests.supervision.probes import Ask, Note, Puppet, nothing
+from tests.supervision.probes import Ask, Note, Probe, nothing
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop", "virtual"])
 
@@ -85,7 +85,7 @@ async def test_plain_handlers_run_in_threads_and_the_loop_goes_on(runtime: Runti
     ref = await runtime.spawn(Threaded)
     gate = threading.Event()
     call = ref.call(Do(lambda actor: (gate.wait(), threading.get_ident())[1]))
-    other = await runtime.spawn(Puppet)
+    other = await runtime.spawn(Probe)
     await barrier(other)
     assert not call.done()
     gate.set()
@@ -129,7 +129,7 @@ async def test_refusals_crashes_stops_and_late_answers_are_as_ever(runtime: Runt
 
 async def test_a_thread_casts_and_calls_through_the_loop(runtime: Runtime) -> None:
     log: list[Any] = []
-    other = await runtime.spawn(Puppet, log)
+    other = await runtime.spawn(Probe, log)
     ref, server = await runtime.spawn(Threaded), await runtime.spawn(Threaded)
 
     def work(actor: Any) -> Any:
@@ -149,7 +149,7 @@ async def test_the_thread_of_a_dead_actor_has_no_effect_through_the_loop(runtime
     log: list[Any] = []
     refused: list[BaseException] = []
     gate, in_hand, over = threading.Event(), asyncio.Event(), asyncio.Event()
-    other = await runtime.spawn(Puppet, log)
+    other = await runtime.spawn(Probe, log)
     ref = await runtime.spawn(Threaded)
     loop = asyncio.get_running_loop()
 

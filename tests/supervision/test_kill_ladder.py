@@ -22,7 +22,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, nothing
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
 
 
 class Swallower:
@@ -35,7 +35,7 @@ class Swallower:
         self.swallowed: list[str] = []
         self.release = asyncio.Event()
 
-    async def __call__(self, actor: Puppet) -> str:
+    async def __call__(self, actor: Probe) -> str:
         self.first(actor)
         while True:
             try:
@@ -58,8 +58,8 @@ async def kill_in(ref: Ref, what: Any) -> None:
 async def test_a_kill_is_done_when_it_returns(runtime: Runtime, events: Recorder) -> None:
     """When `kill` returns the actor is dead, its name free, its links and monitors told, its callers answered."""
     log: list[Any] = []
-    watcher = await runtime.spawn(Puppet, log, trap=True)
-    ref = await runtime.spawn(Puppet, name="n")
+    watcher = await runtime.spawn(Probe, log, trap_exit=True)
+    ref = await runtime.spawn(Probe, name="n")
     await do(watcher, lambda actor: nothing(actor.link(ref), actor.monitor(ref)))
     call = ref.call(Ask(Swallower(asyncio.CancelledError, 1)), timeout=None)
     await settled(runtime)
@@ -81,13 +81,13 @@ async def test_code_that_does_not_swallow_ends_at_once(runtime: Runtime, events:
     loop."""
     log: list[str] = []
 
-    async def wait(actor: Puppet) -> None:
+    async def wait(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
             log.append("finally")
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, wait)
     await settled(runtime)
     assert log == ["finally"]
@@ -100,7 +100,7 @@ async def test_code_that_does_not_swallow_ends_at_once(runtime: Runtime, events:
 async def test_the_second_and_third_cancel(runtime: Runtime, times: int) -> None:
     """Code that swallows one or two cancellations is cancelled again, a grace time later."""
     swallower = Swallower(asyncio.CancelledError, times)
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, swallower)
     await runtime.sleep(times * runtime.kill_grace - 0.01)
     assert [zombie.given_up for zombie in runtime.zombies()] == [False]
@@ -113,7 +113,7 @@ async def test_the_second_and_third_cancel(runtime: Runtime, times: int) -> None
 async def test_close_gets_past_what_swallows_cancellation(runtime: Runtime, events: Recorder, kind: Any) -> None:
     """Code that always swallows ``CancelledError``, or ``Exception``, is closed after three cancellations."""
 
-    async def swallow(actor: Puppet) -> None:
+    async def swallow(actor: Probe) -> None:
         while True:
             try:
                 await actor.runtime.sleep(100.0)
@@ -121,7 +121,7 @@ async def test_close_gets_past_what_swallows_cancellation(runtime: Runtime, even
                 log.append(type(error).__name__)
 
     log: list[str] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, swallow)
     await runtime.sleep(1.0)
     assert log == ["CancelledError"] * 3
@@ -133,7 +133,7 @@ async def test_what_swallows_everything_is_a_zombie(runtime: Runtime, events: Re
     """Code that swallows even ``GeneratorExit`` is listed as a zombie, told of once, and leaves the list when it
     ends."""
     swallower = Swallower(BaseException)
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, swallower)
     await runtime.sleep(10.0)
     (zombie,) = runtime.zombies()
@@ -160,10 +160,10 @@ async def test_a_zombie_that_awaits_a_generator_shows_where(runtime: Runtime) ->
         def __await__(self) -> Any:
             yield from advance(100.0).__await__()
 
-    async def wait(actor: Puppet) -> None:
+    async def wait(actor: Probe) -> None:
         await Odd()
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, wait)
     stack = runtime.zombies()[0].stack
     assert [line.split(", in ")[1] for line in stack.splitlines()][1:] == [
@@ -177,10 +177,10 @@ async def test_a_nested_coroutine_that_swallows_everything(runtime: Runtime, eve
     """If what swallows everything is awaited by code that does not, closing that code ends both."""
     swallower = Swallower(BaseException)
 
-    async def outer(actor: Puppet) -> None:
+    async def outer(actor: Probe) -> None:
         await swallower(actor)
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, outer)
     await runtime.sleep(10.0)
     assert runtime.zombies() == []
@@ -190,11 +190,11 @@ async def test_a_nested_coroutine_that_swallows_everything(runtime: Runtime, eve
 async def test_kill_while_the_handler_runs(runtime: Runtime, events: Recorder) -> None:
     """An actor that kills itself in a plain handler is dead at once; the rest of the handler has no effect."""
     log: list[Any] = []
-    watcher = await runtime.spawn(Puppet, log, trap=True)
-    ref = await runtime.spawn(Puppet)
+    watcher = await runtime.spawn(Probe, log, trap_exit=True)
+    ref = await runtime.spawn(Probe)
     await do(watcher, lambda actor: nothing(actor.link(ref), actor.monitor(ref)))
 
-    def suicide(actor: Puppet) -> str:
+    def suicide(actor: Probe) -> str:
         actor.ref.kill()
         watcher.cast(Note("from the dead"))
         assert runtime.zombies() != []
@@ -222,7 +222,7 @@ async def test_an_async_handler_that_ends_its_own_actor(
     """An async handler that kills or exits its own actor is cancelled where it waits next, and only as often as due."""
     cancelled: list[str] = []
 
-    async def suicide(actor: Puppet) -> None:
+    async def suicide(actor: Probe) -> None:
         for _ in range(step):
             await advance(0)
         if order == "kill":
@@ -238,9 +238,9 @@ async def test_an_async_handler_that_ends_its_own_actor(
 
     if warm:
         # A first coroutine makes a worker drain the queue, so that the next handler begins inside it.
-        first = await runtime.spawn(Puppet)
+        first = await runtime.spawn(Probe)
         await do(first, lambda actor: advance(0))
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(suicide))
     assert await ref.join() == (KILLED if order == "kill" else Abnormal("x"))
     await runtime.sleep(1.0)
@@ -254,9 +254,9 @@ async def test_a_zombie_by_its_own_hand_is_told_of_once(runtime: Runtime, events
     """An actor that kills itself and swallows everything climbs one ladder: three cancels, one close, one event."""
     swallower = Swallower(BaseException, first=lambda actor: actor.ref.kill())
     if warm:
-        first = await runtime.spawn(Puppet)
+        first = await runtime.spawn(Probe)
         await do(first, lambda actor: advance(0))
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(swallower))
     await runtime.sleep(2.5 * runtime.kill_grace)
     assert swallower.swallowed == ["CancelledError"] * 3
@@ -273,10 +273,10 @@ async def test_kill_before_the_coroutine_began(runtime: Runtime, events: Recorde
     """A killed actor whose async handler waits for a worker never runs it, and is no zombie."""
     log: list[str] = []
 
-    async def never(actor: Puppet) -> None:
+    async def never(actor: Probe) -> None:
         log.append("ran")
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(never))
     await advance(0)
     if order == "kill":
@@ -296,7 +296,7 @@ async def test_the_end_in_the_middle_of_a_start(runtime: Runtime, how: str) -> N
     on."""
     log: list[str] = []
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def init(self) -> None:
             if how == "kill itself":
                 self.ref.kill()
@@ -326,7 +326,7 @@ async def test_the_end_in_the_middle_of_a_plain_init(runtime: Runtime, how: str,
     async def never() -> None:
         log.append("ran")
 
-    class Quick(Puppet):
+    class Quick(Probe):
         def init(self) -> Any:
             if how == "kill":
                 self.ref.kill()
@@ -348,11 +348,11 @@ async def test_an_exit_signal_waits_for_a_slow_finally(runtime: Runtime) -> None
     """An exit signal to a waiting handler: the name is free and callers are answered at once; links hear when it
     ends."""
     log: list[Any] = []
-    watcher = await runtime.spawn(Puppet, log, trap=True)
-    ref = await runtime.spawn(Puppet, name="n")
+    watcher = await runtime.spawn(Probe, log, trap_exit=True)
+    ref = await runtime.spawn(Probe, name="n")
     await do(watcher, lambda actor: nothing(actor.link(ref), actor.monitor(ref)))
 
-    async def slow(actor: Puppet) -> None:
+    async def slow(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
@@ -379,13 +379,13 @@ async def test_an_exit_signal_waits_for_a_slow_finally(runtime: Runtime) -> None
 async def test_an_exit_signal_does_not_wait_for_ever(runtime: Runtime, events: Recorder) -> None:
     """Code that does not end within the exit grace after an exit signal is fenced off; the reason stays."""
 
-    async def stubborn(actor: Puppet) -> None:
+    async def stubborn(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
             await actor.runtime.sleep(100.0)
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(stubborn))
     await settled(runtime)
     ref.exit("x")
@@ -400,13 +400,13 @@ async def test_an_exit_signal_does_not_wait_for_ever(runtime: Runtime, events: R
 async def test_a_kill_after_an_exit_signal(runtime: Runtime, order: ExitReason | None) -> None:
     """A kill ends an actor that is busy with its cleanup at once; the first signal still gives the reason."""
 
-    async def slow(actor: Puppet) -> None:
+    async def slow(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
             await actor.runtime.sleep(3.0)
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(slow))
     await settled(runtime)
     ref.exit("x")
@@ -417,7 +417,7 @@ async def test_a_kill_after_an_exit_signal(runtime: Runtime, order: ExitReason |
     assert ref.reason == Abnormal("x")
 
 
-class SlowEnd(Puppet):
+class SlowEnd(Probe):
     """Takes its time to end."""
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -435,11 +435,11 @@ async def test_an_exit_signal_during_terminate(runtime: Runtime, trap: bool, war
     """A signal cuts the `terminate` of an actor short unless it traps; a caller whose answer waits for it is told."""
     log: list[Any] = []
     if warm:
-        first = await runtime.spawn(Puppet)
+        first = await runtime.spawn(Probe)
         await do(first, lambda actor: advance(0))
-    ref = await runtime.spawn(SlowEnd, log, trap=trap)
+    ref = await runtime.spawn(SlowEnd, log, trap_exit=trap)
 
-    def bye(actor: Puppet) -> str:
+    def bye(actor: Probe) -> str:
         actor.stop("own")
         return "bye"
 
@@ -464,7 +464,7 @@ async def test_an_exit_signal_during_terminate(runtime: Runtime, trap: bool, war
 async def test_a_terminate_that_ends_its_own_actor(runtime: Runtime, how: str, kind: str, warm: bool) -> None:
     """An actor that kills or exits itself in `terminate` ends for that reason, whatever kind of function it is."""
 
-    class Odd(Puppet):
+    class Odd(Probe):
         def terminate(self, reason: ExitReason) -> Any:
             if kind == "async":
                 return self.end_and_wait()
@@ -485,7 +485,7 @@ async def test_a_terminate_that_ends_its_own_actor(runtime: Runtime, how: str, k
             await self.runtime.sleep(1.0)
 
     if warm:
-        first = await runtime.spawn(Puppet)
+        first = await runtime.spawn(Probe)
         await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Odd)
     call = ref.call(Ask(lambda actor: actor.stop("own")), timeout=None)
@@ -498,14 +498,14 @@ async def test_a_terminate_that_ends_its_own_actor(runtime: Runtime, how: str, k
 async def test_a_cycle_error_caught_by_an_actor_that_then_exits(runtime: Runtime) -> None:
     """An actor that gets `CallCycle` in the first step of its handler can still end itself there."""
 
-    async def call_itself(actor: Puppet) -> None:
+    async def call_itself(actor: Probe) -> None:
         await error_of(actor.ref.call(Ask(str)))
         actor.ref.exit("x")
         await actor.runtime.sleep(100.0)
 
-    first = await runtime.spawn(Puppet)
+    first = await runtime.spawn(Probe)
     await do(first, lambda actor: advance(0))
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(call_itself))
     assert await ref.join() == Abnormal("x")
 
@@ -516,7 +516,7 @@ async def test_a_cycle_error_caught_by_an_actor_that_then_exits(runtime: Runtime
 async def test_a_task_of_a_killed_actor_is_fenced_as_long_as_its_handler_lives(runtime: Runtime) -> None:
     """Tasks that a handler created belong to its actor: after the kill they have no effect either."""
     log: list[Any] = []
-    other = await runtime.spawn(Puppet, log)
+    other = await runtime.spawn(Probe, log)
 
     async def background() -> None:
         await advance(1.0)
@@ -524,7 +524,7 @@ async def test_a_task_of_a_killed_actor_is_fenced_as_long_as_its_handler_lives(r
 
     tasks: list[asyncio.Task[None]] = []
     swallower = Swallower(BaseException, first=lambda actor: tasks.append(asyncio.create_task(background())))
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await kill_in(ref, swallower)
     await tasks[0]
     await settled(runtime)
@@ -536,10 +536,10 @@ async def test_a_task_of_a_killed_actor_is_fenced_as_long_as_its_handler_lives(r
 async def test_kill_by_a_killed_actor(runtime: Runtime) -> None:
     """A kill, or a timer that was set before, does its work although there are zombies: only the dead are fenced."""
     log: list[Any] = []
-    ghost = await runtime.spawn(Puppet)
-    other = await runtime.spawn(Puppet, log)
+    ghost = await runtime.spawn(Probe)
+    other = await runtime.spawn(Probe, log)
 
-    def set_timers(actor: Puppet) -> None:
+    def set_timers(actor: Probe) -> None:
         actor.send_after(1.0, Note("set in life"), to=other)
         actor.runtime.send_after(5.0, Note("set in life as well"), other)
 
@@ -559,7 +559,7 @@ async def test_a_fenced_send_to_a_full_mailbox(runtime: Runtime) -> None:
     """A killed actor that tries to send to a full mailbox neither waits nor gets in."""
     from supervision import Mailbox
 
-    class Narrow(Puppet):
+    class Narrow(Probe):
         mailbox = Mailbox(capacity=1)
 
     log: list[Any] = []
@@ -569,7 +569,7 @@ async def test_a_fenced_send_to_a_full_mailbox(runtime: Runtime) -> None:
     narrow.cast(Note("waits"))
     sent: list[str] = []
 
-    async def haunt(actor: Puppet) -> None:
+    async def haunt(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         except asyncio.CancelledError:
@@ -578,7 +578,7 @@ async def test_a_fenced_send_to_a_full_mailbox(runtime: Runtime) -> None:
             await narrow.send(Note("from the dead"))
             sent.append("done")
 
-    ghost = await runtime.spawn(Puppet)
+    ghost = await runtime.spawn(Probe)
     await kill_in(ghost, haunt)
     await settled(runtime)
     assert sent == ["done"]
@@ -591,7 +591,7 @@ async def test_a_sender_that_waits_for_room_and_is_killed(runtime: Runtime) -> N
     """The message of an actor that was killed while it waited for room never gets in."""
     from supervision import Mailbox
 
-    class Narrow(Puppet):
+    class Narrow(Probe):
         mailbox = Mailbox(capacity=1)
 
     log: list[Any] = []
@@ -600,7 +600,7 @@ async def test_a_sender_that_waits_for_room_and_is_killed(runtime: Runtime) -> N
     await settled(runtime)
     narrow.cast(Note("waits"))
     for order in ("kill", "exit"):
-        sender = await runtime.spawn(Puppet)
+        sender = await runtime.spawn(Probe)
         sender.cast(Do(lambda actor: narrow.send(Note("too late"))))
         await settled(runtime)
         sender.exit(KILL if order == "kill" else "x")
@@ -610,10 +610,10 @@ async def test_a_sender_that_waits_for_room_and_is_killed(runtime: Runtime) -> N
 
 async def test_an_interrupted_reply_to_the_dead(runtime: Runtime) -> None:
     """The answer to a killed caller vanishes, and the actor that answers lives on."""
-    ref = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe)
 
-    async def slow(actor: Puppet) -> str:
+    async def slow(actor: Probe) -> str:
         await actor.runtime.sleep(1.0)
         return "answer"
 
@@ -639,7 +639,7 @@ async def closing() -> AsyncIterator[Runtime]:
 async def test_closing_ends_what_swallows_cancellation(closing: Runtime) -> None:
     """`close` goes up the whole ladder: code that swallows cancellations does not outlive the runtime."""
 
-    async def swallow(actor: Puppet) -> None:
+    async def swallow(actor: Probe) -> None:
         while True:
             try:
                 await advance(100.0)
@@ -647,7 +647,7 @@ async def test_closing_ends_what_swallows_cancellation(closing: Runtime) -> None
                 log.append("swallowed")
 
     log: list[str] = []
-    ref = await closing.spawn(Puppet)
+    ref = await closing.spawn(Probe)
     ref.cast(Do(swallow))
     await settled(closing)
     await closing.close()
@@ -661,7 +661,7 @@ async def test_closing_gives_up_on_what_cannot_be_ended(closing: Runtime) -> Non
     seen = Recorder()
     closing.subscribe(seen)
     swallower = Swallower(BaseException)
-    ref = await closing.spawn(Puppet)
+    ref = await closing.spawn(Probe)
     ref.cast(Do(swallower))
     await settled(closing)
     await asyncio.wait_for(closing.close(), 60.0)
@@ -675,9 +675,9 @@ async def test_closing_gives_up_on_what_cannot_be_ended(closing: Runtime) -> Non
 async def test_closing_stops_linked_children_in_order(closing: Runtime) -> None:
     """`close` gives the children of plain actors their time as well: their `terminate` runs to its end."""
     log: list[Any] = []
-    parent = await closing.spawn(Puppet)
-    child = await do(parent, lambda actor: actor.spawn_link(SlowEnd, log, trap=True))
-    plain = await do(parent, lambda actor: actor.spawn_link(Puppet, log))
+    parent = await closing.spawn(Probe)
+    child = await do(parent, lambda actor: actor.spawn_link(SlowEnd, log, trap_exit=True))
+    plain = await do(parent, lambda actor: actor.spawn_link(Probe, log))
     closing_task = asyncio.ensure_future(closing.close())
     await advance(0.5)
     assert log == ["begun"]
@@ -692,11 +692,11 @@ async def test_a_linked_supervisor_ends_its_children_at_close(closing: Runtime) 
     """The supervisor of a plain actor ends with it at close, its children before it."""
     log: list[Any] = []
 
-    class Child(Puppet):
+    class Child(Probe):
         def terminate(self, reason: ExitReason) -> None:
             self.log.append(reason)
 
-    parent = await closing.spawn(Puppet)
+    parent = await closing.spawn(Probe)
     await do(parent, lambda actor: actor.spawn_link(Supervisor, [{"id": 1, "start": Child, "args": (log, True)}]))
     await closing.close()
     assert [str(reason) for reason in log] == ["shutdown"]

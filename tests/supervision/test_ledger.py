@@ -11,16 +11,16 @@ import pytest
 from supervision import Actor, ChildSpec, Mailbox, MailboxFull, Message, Runtime, Supervisor, handle, system
 from supervision.testing import Chaos, Crash, Drop, Duplicate, Hang, Kill, Ledger, Plan, SeededQueue, run, settled
 from supervision.testing.faults import AnyFault
-from tests.supervision.probes import Ask, Note, Puppet
+from tests.supervision.probes import Ask, Note, Probe
 
 
-class Roomy(Puppet):
+class Roomy(Probe):
     """A puppet with room for two, where senders wait."""
 
     mailbox = Mailbox(capacity=2)
 
 
-class Strict(Puppet):
+class Strict(Probe):
     """A puppet with room for two, where senders are refused."""
 
     mailbox = Mailbox(capacity=2, overflow="refuse")
@@ -36,7 +36,7 @@ async def ledger(runtime: Runtime) -> AsyncIterator[Ledger]:
 
 
 async def test_what_is_handled_what_waits_and_what_is_dropped_add_up(runtime: Runtime, ledger: Ledger) -> None:
-    puppet = await runtime.spawn(Puppet, name="p")
+    puppet = await runtime.spawn(Probe, name="p")
     message = Note("the same object")
     for _ in range(3):
         puppet.cast(message)
@@ -72,9 +72,9 @@ async def test_senders_who_wait_are_refused_or_give_up_are_counted_right(runtime
 
 
 async def test_a_message_that_vanishes_is_found(runtime: Runtime) -> None:
-    plain = type(await runtime.spawn(Puppet))
+    plain = type(await runtime.spawn(Probe))
     ledger = Ledger(runtime)
-    puppet = await runtime.spawn(Puppet, name="p")
+    puppet = await runtime.spawn(Probe, name="p")
     puppet.cast(Note(1))
     puppet.cast(Note(2))
     puppet.box.clear()  # type: ignore[attr-defined]

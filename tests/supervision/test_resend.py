@@ -34,7 +34,7 @@ from supervision import (
 from supervision.errors import Fenced
 from supervision.testing import SeededQueue, advance, run, settled
 from tests.supervision.conftest import CarryAlways
-from tests.supervision.probes import Ask, Do, Puppet
+from tests.supervision.probes import Ask, Do, Probe
 from tests.supervision.test_begun import Work, Worker
 
 
@@ -124,13 +124,13 @@ async def test_a_request_of_a_handler_waits_no_longer_than_the_request_it_answer
     holder(runtime).kill()
     errors: list[CallTimeout] = []
 
-    async def asking(actor: Puppet) -> None:
+    async def asking(actor: Probe) -> None:
         with pytest.raises(CallTimeout) as caught:
             await call_when_ready(runtime.name("worker"), Work(1), timeout)
         errors.append(caught.value)
 
     for timeout in (None, 30.0, 1.0):
-        between = await runtime.spawn(Puppet)
+        between = await runtime.spawn(Probe)
         with pytest.raises(CallTimeout):
             await between.call(Ask(asking), timeout=2.0 if timeout != 1.0 else None)
             raise CallTimeout(between, "it is answered, as its own handler gave up", 0.0)
@@ -140,7 +140,7 @@ async def test_a_request_of_a_handler_waits_no_longer_than_the_request_it_answer
 async def test_the_wait_ends_when_the_supervisor_gives_up(runtime: Runtime) -> None:
     """At once, for all, long before their time is over, and before the other children have ended."""
 
-    class Slow(Puppet):
+    class Slow(Probe):
         def terminate(self, reason: object) -> Any:
             return self.runtime.sleep(4.0)
 
@@ -219,9 +219,9 @@ async def test_a_request_does_not_wait_for_an_actor_that_is_not_restarted(
     runtime: Runtime, kind: Any, restart: Any, reason: Any
 ) -> None:
     """By the type of its specification."""
-    await runtime.spawn(kind, [ChildSpec("worker", Puppet, name="worker", restart=restart)])
+    await runtime.spawn(kind, [ChildSpec("worker", Probe, name="worker", restart=restart)])
 
-    async def end(actor: Puppet) -> None:
+    async def end(actor: Probe) -> None:
         await actor.runtime.sleep(1.0)
         actor.stop(reason)
 
@@ -298,7 +298,7 @@ async def test_a_temporary_sibling_that_goes_with_the_group_does_not_come_back(r
     """What was in its mailbox fails; the group itself is restarted."""
     log: list[int] = []
     spec = ChildSpec("worker", Worker, (log,), name="worker", restart="temporary")
-    first = ChildSpec("first", Puppet, name="first")
+    first = ChildSpec("first", Probe, name="first")
     await runtime.spawn(Supervisor, [spec, first], strategy="one_for_all")
     in_hand = holder(runtime).call(Work(0, "wait"))
     call = later(call_when_ready(runtime.name("worker"), Work(1), timeout=None))
@@ -361,7 +361,7 @@ async def test_somebody_can_wait_for_the_first_of_several_names(runtime: Runtime
     waiting = later(runtime.wait_for_name("one", "two", until=10.0))
     await settled(runtime)
     for name in ("one", "two"):
-        runtime.spawn_nowait(Puppet, name=name)
+        runtime.spawn_nowait(Probe, name=name)
     assert await waiting
     assert not await runtime.wait_for_name("three", until=20.0)
     assert runtime.vacancies.waiting == 0
@@ -387,11 +387,11 @@ async def test_what_a_killed_actor_still_asks_goes_to_nobody(runtime: Runtime) -
     holder(runtime).kill()
     errors: list[object] = []
 
-    def ask(actor: Puppet) -> None:
+    def ask(actor: Probe) -> None:
         actor.ref.kill()
         errors.append(call_when_ready(runtime.name("worker"), Work(1)).exception())
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(ask))
     await ref.join()
     await advance(5.0)

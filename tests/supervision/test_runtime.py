@@ -43,7 +43,7 @@ from supervision import events as ev
 from supervision.errors import Fenced
 from supervision.testing import VirtualClockLoop, advance, barrier, run, settled
 from supervision.watchdog import _describe
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, Tidy, do, error_of, nothing
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, Tidy, do, error_of, nothing
 
 
 class Hanging(Actor):
@@ -93,7 +93,7 @@ async def test_a_runtime_is_entered_once_and_closed_as_often_as_one_likes() -> N
 
 async def test_two_runtimes_know_nothing_of_each_other(runtime: Runtime) -> None:
     async with Runtime(node="two", watchdog=None, reports=False) as two:
-        one_a, two_a = await runtime.spawn(Puppet, name="a"), await two.spawn(Puppet, name="a")
+        one_a, two_a = await runtime.spawn(Probe, name="a"), await two.spawn(Probe, name="a")
         assert (runtime.whereis("a"), two.whereis("a")) == (one_a, two_a)
         assert (one_a.node, two_a.node, two.name("a").node) == ("local", "two", "two")
         assert list(two.actors()) == [two_a]
@@ -111,7 +111,7 @@ class Brutal(Tidy):
 async def test_at_close_each_actor_has_its_own_limit(loop_errors: list[Any]) -> None:
     log: list[Any] = []
     async with Runtime(watchdog=None, reports=False) as runtime:
-        ref = await runtime.spawn(Brutal, log, trap=True)
+        ref = await runtime.spawn(Brutal, log, trap_exit=True)
     assert ref.reason == KILLED
     assert log == []
 
@@ -138,7 +138,7 @@ async def test_a_start_whose_starter_gives_up_is_ended(runtime: Runtime) -> None
 
 
 async def test_what_is_no_actor_class_cannot_be_started(runtime: Runtime) -> None:
-    assert isinstance(await error_of(runtime.spawn(int)), BadOption)  # type: ignore[arg-type]
+    assert isinstance(await error_of(runtime.spawn(int)), BadOption)  # type: ignore[call-overload]
     assert isinstance(await error_of(runtime.spawn(Unwilling)), StartIgnored)
     assert isinstance(await error_of(spawn_link(Actor)), NotRunning)
     assert isinstance(await error_of(runtime.spawn_child(Actor)), NotRunning)
@@ -155,7 +155,7 @@ async def test_a_time_out_that_comes_when_the_actor_runs_already_is_void(runtime
 
 
 async def test_an_actor_can_start_and_watch_another_in_one_step(runtime: Runtime) -> None:
-    watcher = await runtime.spawn(Puppet)
+    watcher = await runtime.spawn(Probe)
     ref, monitor = await do(watcher, lambda actor: actor.spawn_monitor(Actor))
     ref.exit("x")
     assert await do(watcher, lambda actor: actor.log) == [("down", ref, Abnormal("x"))]
@@ -166,7 +166,7 @@ async def test_an_actor_can_start_and_watch_another_in_one_step(runtime: Runtime
 
 
 async def test_a_name_is_taken_given_back_and_looked_up_when_it_is_used(runtime: Runtime, events: Recorder) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     name = runtime.name("n")
     assert isinstance(await error_of(name.send(Note(0))), NoProcess)
     name.cast(Note(0))
@@ -202,9 +202,9 @@ def test_a_name_is_a_value() -> None:
 
 async def test_a_killed_actor_can_neither_take_nor_give_back_names(runtime: Runtime) -> None:
     errors: list[BaseException] = []
-    other = await runtime.spawn(Puppet, name="other")
+    other = await runtime.spawn(Probe, name="other")
 
-    async def ghost(actor: Puppet) -> None:
+    async def ghost(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
@@ -219,8 +219,8 @@ async def test_a_killed_actor_can_neither_take_nor_give_back_names(runtime: Runt
     async def _ref_of(ref: Ref) -> Ref:
         return nameless
 
-    nameless = await runtime.spawn(Puppet)
-    ref = await runtime.spawn(Puppet)
+    nameless = await runtime.spawn(Probe)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(ghost))
     await settled(runtime)
     ref.kill()
@@ -244,10 +244,10 @@ async def test_an_exception_whose_text_cannot_be_made_is_a_reason_all_the_same(r
         def __str__(self) -> str:
             raise ValueError("no text")
 
-    def crash(actor: Puppet) -> None:
+    def crash(actor: Probe) -> None:
         raise Unspeakable
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(crash))
     reason = await ref.join()
     assert isinstance(reason, Crashed)
@@ -256,7 +256,7 @@ async def test_an_exception_whose_text_cannot_be_made_is_a_reason_all_the_same(r
 
 async def test_an_answer_that_is_an_error_may_come_later(runtime: Runtime) -> None:
     tokens: list[Any] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
     await settled(runtime)
     tokens[0].fail(LookupError("no"))
@@ -265,10 +265,10 @@ async def test_an_answer_that_is_an_error_may_come_later(runtime: Runtime) -> No
 
 async def test_an_answer_by_a_killed_actor_vanishes(runtime: Runtime) -> None:
     tokens: list[Any] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
 
-    async def ghost(actor: Puppet) -> None:
+    async def ghost(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100.0)
         finally:
@@ -305,7 +305,7 @@ async def test_a_listener_that_raises_is_reported_and_the_others_hear_the_event(
 
 
 async def test_many_timers_that_were_cancelled_hold_no_memory(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     timers = [runtime.send_after(1000.0, Note(n), ref) for n in range(200)]
     kept = runtime.send_after(1.0, Note("kept"), ref)
     for timer in timers:
@@ -318,7 +318,7 @@ async def test_many_timers_that_were_cancelled_hold_no_memory(runtime: Runtime) 
 
 
 async def test_a_timer_for_an_actor_that_has_ended_is_not_set(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.kill()
     assert runtime.send_after(1.0, Note(1), ref).read() is None
     assert runtime.statistics().timers == 0
@@ -334,7 +334,7 @@ async def test_a_sleep_that_is_cancelled_leaves_no_timer(runtime: Runtime) -> No
 
 
 async def test_the_idle_time_out_ends_with_its_actor_and_with_any_message(runtime: Runtime) -> None:
-    class Idle(Puppet):
+    class Idle(Probe):
         async def init(self) -> None:
             await advance(1)
             self.idle_timeout(5)
@@ -360,11 +360,11 @@ async def test_the_idle_time_out_ends_with_its_actor_and_with_any_message(runtim
 
 
 async def test_an_idle_time_out_that_is_set_before_a_continuation_is_cancelled_by_it(runtime: Runtime) -> None:
-    def both(actor: Puppet) -> None:
+    def both(actor: Probe) -> None:
         actor.idle_timeout(5)
         actor.continue_with(Note("next"))
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(both))
     await advance(9)
     assert await do(ref, lambda actor: actor.log) == ["next"]
@@ -374,14 +374,14 @@ async def test_a_long_chain_of_continuations_lets_others_have_their_turn(runtime
     order: list[str] = []
 
     def again(n: int) -> Do:
-        def step(actor: Puppet) -> None:
+        def step(actor: Probe) -> None:
             order.append("chain")
             if n:
                 actor.continue_with(again(n - 1))
 
         return Do(step)
 
-    one, other = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    one, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
     one.cast(again(200))
     other.cast(Do(lambda actor: order.append("other")))
     await settled(runtime)
@@ -393,7 +393,7 @@ async def test_a_long_chain_of_continuations_lets_others_have_their_turn(runtime
 
 
 async def test_watching_oneself_and_each_other_ends_with_the_end(runtime: Runtime) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await do(a, lambda actor: actor.monitor(b))
     await do(b, lambda actor: actor.monitor(a))
     await do(a, lambda actor: actor.monitor(a))
@@ -425,10 +425,10 @@ def test_a_ctrl_c_that_hits_an_actor_reaches_the_user() -> None:
     async def main() -> None:
         async with Runtime(watchdog=None, reports=False) as runtime:
 
-            def interrupt(actor: Puppet) -> None:
+            def interrupt(actor: Probe) -> None:
                 raise KeyboardInterrupt
 
-            ref = await runtime.spawn(Puppet)
+            ref = await runtime.spawn(Probe)
             ref.cast(Do(interrupt))
             await ref.join()
             await advance(1)
@@ -441,7 +441,7 @@ def test_a_ctrl_c_that_hits_an_actor_reaches_the_user() -> None:
 
 
 async def test_more_workers_than_are_kept_end_when_they_are_done(runtime: Runtime) -> None:
-    refs = [await runtime.spawn(Puppet) for _ in range(100)]
+    refs = [await runtime.spawn(Probe) for _ in range(100)]
     for ref in refs:
         ref.cast(Do(lambda actor: advance(1)))
     await advance(2)
@@ -451,7 +451,7 @@ async def test_more_workers_than_are_kept_end_when_they_are_done(runtime: Runtim
 
 
 async def test_an_idle_worker_that_somebody_cancels_is_replaced(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await do(ref, lambda actor: advance(0))
     for task in asyncio.all_tasks():
         if task.get_name() == "local-worker":
@@ -460,19 +460,19 @@ async def test_an_idle_worker_that_somebody_cancels_is_replaced(runtime: Runtime
 
 
 async def test_a_handler_that_cancels_its_own_task_harms_nobody_else(runtime: Runtime) -> None:
-    def cancel(actor: Puppet) -> None:
+    def cancel(actor: Probe) -> None:
         task = asyncio.current_task()
         assert task is not None
         task.cancel()
 
-    async def later(actor: Puppet) -> str:
+    async def later(actor: Probe) -> str:
         await advance(1)
         return "well"
 
-    async def cancel_then_nothing(actor: Puppet) -> None:
+    async def cancel_then_nothing(actor: Probe) -> None:
         cancel(actor)
 
-    refs = [await runtime.spawn(Puppet) for _ in range(3)]
+    refs = [await runtime.spawn(Probe) for _ in range(3)]
     await do(refs[0], lambda actor: advance(0))
     refs[0].cast(Do(cancel_then_nothing))
     calls = [ref.call(Ask(later)) for ref in refs[1:]]
@@ -481,10 +481,10 @@ async def test_a_handler_that_cancels_its_own_task_harms_nobody_else(runtime: Ru
 
 async def test_each_actor_has_a_context_of_its_own(runtime: Runtime) -> None:
     variable: contextvars.ContextVar[str] = contextvars.ContextVar("variable", default="unset")
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await do(a, lambda actor: nothing(variable.set("a")))
 
-    async def read(actor: Puppet) -> str:
+    async def read(actor: Probe) -> str:
         await advance(0)
         return variable.get()
 
@@ -523,7 +523,7 @@ def test_virtual_time_cannot_be_advanced_on_a_real_loop() -> None:
 
 
 async def test_settled_waits_for_the_timers_of_those_it_is_asked_to_wait_for(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(lambda actor: advance(100)))
     await settled(runtime, ref)
     assert asyncio.get_running_loop().time() == pytest.approx(100)
@@ -532,7 +532,7 @@ async def test_settled_waits_for_the_timers_of_those_it_is_asked_to_wait_for(run
 @pytest.mark.asyncio(loop_factories=["asyncio"])
 async def test_settled_waits_on_a_real_loop_too() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        ref = await runtime.spawn(Puppet)
+        ref = await runtime.spawn(Probe)
         gate = asyncio.Event()
         ref.cast(Do(lambda actor: gate.wait()))
         asyncio.get_running_loop().call_later(0.01, gate.set)
@@ -636,7 +636,7 @@ def test_a_thread_that_has_gone_has_no_stack() -> None:
 
 
 async def test_down_of_a_name_that_nobody_holds_comes_at_once(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     name = runtime.name("nobody")
     await do(ref, lambda actor: actor.monitor(name))
     assert await do(ref, lambda actor: actor.log) == [("down", name, NOPROC)]
@@ -644,7 +644,7 @@ async def test_down_of_a_name_that_nobody_holds_comes_at_once(runtime: Runtime) 
 
 async def test_a_supervisor_that_is_killed_takes_its_children_along_at_close() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        top = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, kwargs={"trap": True}, name="a")])
+        top = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, kwargs={"trap_exit": True}, name="a")])
         child = runtime.whereis("a")
         top.kill()
     assert child is not None

@@ -32,7 +32,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, do, error_of, nothing, time_of
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing, time_of
 
 U = 1.0
 
@@ -49,7 +49,7 @@ async def test_S327_kill_during_init(runtime: Runtime) -> None:
     """A child that is killed while it starts: the order fails at once, the name is free, nothing is kept."""
     log: list[Any] = []
     supervisor = await runtime.spawn(Supervisor)
-    watcher = await runtime.spawn(Puppet, log)
+    watcher = await runtime.spawn(Probe, log)
     order = asyncio.ensure_future(start_child(supervisor, ChildSpec("a", SlowStarter, name="n")))
     await runtime.sleep(2 * U)
     child = runtime.whereis("n")
@@ -73,7 +73,7 @@ async def test_S329_kill_during_a_call(runtime: Runtime) -> None:
     """The caller of an actor that is killed hears it at once, with the request; the successor never sees the
     request."""
     log: list[Any] = []
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, args=(log,))])
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, args=(log,))])
     first = (await which_child(supervisor, "a")).ref
     assert first is not None
     request = Ask(lambda actor: actor.runtime.sleep(10 * U))
@@ -99,7 +99,7 @@ async def test_S332_swallowed_cancellation(runtime: Runtime, events: Recorder) -
     attempts: list[Any] = []
     log: list[Any] = []
 
-    async def swallow(actor: Puppet) -> None:
+    async def swallow(actor: Probe) -> None:
         token = actor.defer_reply() if actor.state is None else actor.state
         while len(stubborn) < 3:
             try:
@@ -111,10 +111,10 @@ async def test_S332_swallowed_cancellation(runtime: Runtime, events: Recorder) -
         attempts.append(token.waiting)
         attempts.append(_error_of(lambda: runtime.register("ghost", other)))
         attempts.append(await error_of(other.call(Ask(lambda _: 1))))
-        attempts.append(await error_of(actor.spawn(Puppet)))
+        attempts.append(await error_of(actor.spawn(Probe)))
 
-    other = await runtime.spawn(Puppet, log)
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, shutdown=2 * U)])
+    other = await runtime.spawn(Probe, log)
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, shutdown=2 * U)])
     first = (await which_child(supervisor, "a")).ref
     assert first is not None
     call = first.call(Ask(swallow), timeout=None)
@@ -149,11 +149,11 @@ def _error_of(what: Any) -> BaseException:
 async def test_S334_a_cleanup_that_waits_for_ever(runtime: Runtime, events: Recorder) -> None:
     """A child whose cleanup never ends, without swallowing, is killed when its limit is over, and leaves no zombie."""
 
-    class Endless(Puppet):
+    class Endless(Probe):
         async def terminate(self, reason: ExitReason) -> None:
             await asyncio.Event().wait()
 
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Endless, kwargs={"trap": True}, shutdown=2 * U)])
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Endless, kwargs={"trap_exit": True}, shutdown=2 * U)])
     assert await time_of(terminate_child(supervisor, "a")) == pytest.approx(2 * U)
     (failed,) = events.of(ev.ChildShutdownFailed)
     assert failed.reason == KILLED
@@ -189,10 +189,10 @@ async def test_S335_a_blocked_loop(loop_errors: list[Any]) -> None:
         await runtime.spawn(Supervisor, children, name="hearts")
         noticed = threading.Event()
         runtime.subscribe(lambda event: noticed.set(), ev.LoopBlocked)
-        blocker = await runtime.spawn(Puppet, name="blocker")
-        victim = await runtime.spawn(Puppet)
+        blocker = await runtime.spawn(Probe, name="blocker")
+        victim = await runtime.spawn(Probe)
 
-        def block(actor: Puppet) -> None:
+        def block(actor: Probe) -> None:
             noticed.wait(30)
 
         blocker.cast(Do(block))
@@ -214,13 +214,13 @@ async def test_S335_a_blocked_loop(loop_errors: list[Any]) -> None:
 async def test_S337_crashes_that_look_dangerous(runtime: Runtime, events: Recorder) -> None:
     """Endless recursion and lack of memory are ordinary crashes: one report, one restart each."""
 
-    def recurse(actor: Puppet) -> Any:
+    def recurse(actor: Probe) -> Any:
         return recurse(actor)
 
-    def starve(actor: Puppet) -> None:
+    def starve(actor: Probe) -> None:
         raise MemoryError
 
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet)])
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe)])
     for what, kind in ((recurse, "RecursionError"), (starve, "MemoryError")):
         child = (await which_child(supervisor, "a")).ref
         assert child is not None
@@ -237,7 +237,7 @@ async def test_S337_crashes_that_look_dangerous(runtime: Runtime, events: Record
 @pytest.mark.parametrize("moved", [3600.0, -3600.0], ids=["ahead", "back"])
 async def test_S340_the_wall_clock_decides_nothing(runtime: Runtime, events: Recorder, moved: float) -> None:
     """Two crashes within the window end a supervisor that allows one, however the wall clock is set between them."""
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a")], max_restarts=1, max_seconds=10 * U)
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, name="a")], max_restarts=1, max_seconds=10 * U)
     runtime.name("a").cast(Do(lambda actor: 1 / 0))
     await settled(runtime)
     with mock.patch.object(runtime.clock, "wall_time", return_value=moved):
@@ -249,7 +249,7 @@ async def test_S340_the_wall_clock_decides_nothing(runtime: Runtime, events: Rec
     assert len(events.of(ev.GaveUp)) == 1
 
 
-class Watcher(Puppet):
+class Watcher(Probe):
     """Logs a `Down` with its monitor."""
 
     @handle
@@ -261,10 +261,10 @@ class Watcher(Puppet):
 async def test_S332_nothing_of_a_killed_actor_is_seen(runtime: Runtime) -> None:
     """What the code of a killed actor still tries has no effect: links, monitors, timers, signals, orders."""
     log: list[Any] = []
-    other = await runtime.spawn(Puppet, log, trap=True, name="other")
+    other = await runtime.spawn(Probe, log, trap_exit=True, name="other")
     tried: list[Any] = []
 
-    async def haunt(actor: Puppet) -> None:
+    async def haunt(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100 * U)
         except asyncio.CancelledError:
@@ -277,10 +277,10 @@ async def test_S332_nothing_of_a_killed_actor_is_seen(runtime: Runtime) -> None:
             runtime.unregister("other")
             tried.append(await error_of(other.stop()))
             await other.send(Note("boo"))
-            tried.append(_error_of(lambda: runtime.spawn_nowait(Puppet)))
+            tried.append(_error_of(lambda: runtime.spawn_nowait(Probe)))
             tried.append("end")
 
-    ghost = await runtime.spawn(Puppet)
+    ghost = await runtime.spawn(Probe)
     ghost.cast(Do(haunt))
     await settled(runtime)
     ghost.kill()
@@ -304,15 +304,15 @@ def refs(*given: Ref | None) -> list[Ref]:
 async def test_S332_a_token_in_the_hands_of_the_dead(runtime: Runtime) -> None:
     """A reply token that was handed to an actor which is then killed is worth nothing in its hands."""
 
-    async def take_and_wait(actor: Puppet) -> None:
+    async def take_and_wait(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(100 * U)
         except asyncio.CancelledError:
             tokens[0].reply("from the dead")
 
     tokens: list[Any] = []
-    owner = await runtime.spawn(Puppet)
-    helper = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
+    helper = await runtime.spawn(Probe)
     call = owner.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=None)
     helper.cast(Do(take_and_wait))
     await settled(runtime)
@@ -325,8 +325,8 @@ async def test_S332_a_token_in_the_hands_of_the_dead(runtime: Runtime) -> None:
 
 async def test_an_already_taken_name_is_told(runtime: Runtime) -> None:
     """The error of a start under a taken name tells who holds it; nothing was started."""
-    holder = await runtime.spawn(Puppet, name="n")
-    error = await error_of(runtime.spawn(Puppet, name="n"))
+    holder = await runtime.spawn(Probe, name="n")
+    error = await error_of(runtime.spawn(Probe, name="n"))
     assert isinstance(error, AlreadyRegistered)
     assert error.ref is holder
     assert runtime.statistics().actors == 1

@@ -31,7 +31,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Do, Note, Puppet, Recorder, Tidy, do, error_of, nothing, time_of
+from tests.supervision.probes import Do, Note, Probe, Recorder, Tidy, do, error_of, nothing, time_of
 
 
 class Starter(Actor):
@@ -67,9 +67,9 @@ def later(what: Any) -> Any:
 async def test_S154_a_start_that_takes_too_long_is_ended(runtime: Runtime, events: Recorder) -> None:
     """`spawn` with a limit fails after it, leaves no actor and no name, and a trapping starter gets no `Exit`."""
     log: list[Any] = []
-    starter = await runtime.spawn(Puppet, log, trap=True)
+    starter = await runtime.spawn(Probe, log, trap_exit=True)
 
-    async def start(actor: Puppet) -> None:
+    async def start(actor: Probe) -> None:
         slow = runtime.spawn(Starter, lambda a: a.runtime.sleep(10.0), name="slow", timeout=1.0)
         actor.log.append(await error_of(slow))
 
@@ -123,9 +123,9 @@ async def test_S155_each_result_of_init_has_one_meaning_every_time(
 async def test_S157_a_failed_linked_start_raises_and_does_not_kill_the_starter(runtime: Runtime, trap: bool) -> None:
     """Whoever starts a linked actor gets `StartError`; no exit signal and no `Exit` message comes besides."""
     log: list[Any] = []
-    starter = await runtime.spawn(Puppet, log, trap=trap)
+    starter = await runtime.spawn(Probe, log, trap_exit=trap)
 
-    async def start(actor: Puppet) -> None:
+    async def start(actor: Probe) -> None:
         actor.log.append(await error_of(actor.spawn_link(Starter, raises(Stop("r")))))
         actor.log.append(await error_of(actor.spawn_link(Starter, later(raises(Stop("r"))))))
 
@@ -140,7 +140,7 @@ async def test_S159_stop_with_another_reason(runtime: Runtime) -> None:
     """`stop` with a reason returns when the actor has ended for it, and monitors see it."""
     log: list[Any] = []
     ref = await runtime.spawn(Tidy, log)
-    watcher = await runtime.spawn(Puppet, log)
+    watcher = await runtime.spawn(Probe, log)
     await do(watcher, lambda actor: nothing(actor.monitor(ref)))
     await ref.stop("other")
     assert ref.reason == Abnormal("other")
@@ -151,7 +151,7 @@ async def test_S159_stop_with_another_reason(runtime: Runtime) -> None:
 @pytest.mark.parametrize("bad", [-1, "1", True, float("nan"), float("inf")])
 async def test_S160_a_bad_time_out_raises_at_the_caller(runtime: Runtime, bad: Any) -> None:
     """`stop` with a time-out that is none raises; the actor lives on and can be stopped."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     with pytest.raises(BadTime):
         await ref.stop(timeout=bad)
     with pytest.raises(BadTime):
@@ -163,7 +163,7 @@ async def test_S160_a_bad_time_out_raises_at_the_caller(runtime: Runtime, bad: A
 
 async def test_S162_stop_of_an_actor_that_dies_meanwhile(runtime: Runtime) -> None:
     """Who stops an actor that crashes before the order reaches it gets the reason of the crash."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(lambda actor: actor.stop("die")))
     error = await error_of(ref.stop())
     assert isinstance(error, ActorExited)
@@ -172,7 +172,7 @@ async def test_S162_stop_of_an_actor_that_dies_meanwhile(runtime: Runtime) -> No
 
 async def test_S162_stop_of_an_actor_that_hangs(runtime: Runtime) -> None:
     """`stop` gives up after its limit; the actor is not killed, and stops when it comes to it."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(lambda actor: actor.runtime.sleep(10.0)))
     with pytest.raises(CallTimeout, match="stop"):
         await ref.stop(timeout=1.0)
@@ -216,10 +216,10 @@ async def test_S164_clean_ends_are_silent(runtime: Runtime, events: Recorder, wh
     """After an end in order the caller without an answer and a linked starter get the reason, and nothing is
     reported."""
     log: list[Any] = []
-    starter = await runtime.spawn(Puppet, log, trap=True)
-    ref = await do(starter, lambda actor: actor.spawn_link(Puppet))
+    starter = await runtime.spawn(Probe, log, trap_exit=True)
+    ref = await do(starter, lambda actor: actor.spawn_link(Probe))
 
-    def end(actor: Puppet) -> Any:
+    def end(actor: Probe) -> Any:
         actor.defer_reply()
         return what(actor)
 
@@ -234,13 +234,13 @@ async def test_S164_clean_ends_are_silent(runtime: Runtime, events: Recorder, wh
 async def test_S164_a_crash_is_reported_once(runtime: Runtime, events: Recorder) -> None:
     """A handler that raises makes one crash report: the name, the message in hand, what waits, and where it was
     raised."""
-    ref = await runtime.spawn(Puppet, name="fragile")
+    ref = await runtime.spawn(Probe, name="fragile")
     message = Do(raises(OSError("broken")))
     ref.cast(message)
     ref.cast(Note("never read"))
     reason = await ref.join()
     (report,) = events.of(ev.CrashReport)
-    assert (report.ref, report.name, report.path, report.kind) == (ref, "fragile", "/fragile", "Puppet")
+    assert (report.ref, report.name, report.path, report.kind) == (ref, "fragile", "/fragile", "Probe")
     assert report.reason is reason
     assert report.message is not None
     assert report.message.startswith("Do(")
@@ -254,7 +254,7 @@ async def test_S164_a_crash_is_reported_once(runtime: Runtime, events: Recorder)
 async def test_S165_a_terminate_that_raises_decides_the_reason(runtime: Runtime, events: Recorder) -> None:
     """If `terminate` raises, everybody sees that error as the reason, and the report does too."""
 
-    class Bad(Puppet):
+    class Bad(Probe):
         def terminate(self, reason: ExitReason) -> None:
             self.log.append(reason)
             raise KeyError("crash")
@@ -294,9 +294,9 @@ async def test_S167_a_crash_in_init_reaches_the_starter(runtime: Runtime, linked
         raise boom
 
     what = wait_then_fail if slow else raises(boom)
-    starter = await runtime.spawn(Puppet)
+    starter = await runtime.spawn(Probe)
 
-    async def start(actor: Puppet) -> BaseException:
+    async def start(actor: Probe) -> BaseException:
         return await error_of((actor.spawn_link if linked else actor.spawn)(Starter, what))
 
     error = await do(starter, start)
@@ -337,8 +337,8 @@ async def test_S169_when_terminate_runs(
             return message.text
 
     log: list[Any] = []
-    parent = await runtime.spawn(Puppet, trap=who == "parent")
-    child = await do(parent, lambda actor: actor.spawn_link(Junk, log, trap=trap))
+    parent = await runtime.spawn(Probe, trap_exit=who == "parent")
+    child = await do(parent, lambda actor: actor.spawn_link(Junk, log, trap_exit=trap))
     if who == "parent":
         await do(parent, lambda actor: child.exit(reason))
     elif who == "stranger":
@@ -368,13 +368,13 @@ async def test_S169_when_terminate_runs(
 async def test_S170_a_cast_does_not_report_the_crash(runtime: Runtime) -> None:
     """Who casts the message that crashes an actor hears nothing of it; its next call says that nobody is there."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet, log, trap=True)
+    ref = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe, log, trap_exit=True)
     await do(client, lambda actor: ref.cast(Do(raises(OSError("broken")))))
     await runtime.sleep(4.0)
     assert log == []
 
-    async def ask(actor: Puppet) -> BaseException:
+    async def ask(actor: Probe) -> BaseException:
         return await error_of(do(ref, lambda other: 1))
 
     error = await do(client, ask)

@@ -28,9 +28,10 @@ from supervision import events as ev
 from supervision.testing import barrier, settled
 from tests.supervision.probes import (
     Ask,
+    Deaf,
     Do,
     Note,
-    Puppet,
+    Probe,
     Recorder,
     Tidy,
     Unknown,
@@ -49,7 +50,7 @@ def set_idle(after: float | None) -> Any:
 async def test_S172_idle_time_out_window(runtime: Runtime) -> None:
     """A call within the idle time-out finds the actor waiting; one after it finds that the time-out has come."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     await do(ref, set_idle(2.0))
     await runtime.sleep(1.0)
     assert await do(ref, lambda actor: list(actor.log)) == []
@@ -61,14 +62,14 @@ async def test_S172_idle_time_out_window(runtime: Runtime) -> None:
 async def test_S174_a_late_reply_vanishes(runtime: Runtime) -> None:
     """After a call timed out its answer reaches nobody, and the next call gets its own answer."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet, log, trap=True)
+    ref = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe, log, trap_exit=True)
 
-    async def slow(actor: Puppet) -> str:
+    async def slow(actor: Probe) -> str:
         await actor.runtime.sleep(2.0)
         return "late"
 
-    async def ask(actor: Puppet) -> str:
+    async def ask(actor: Probe) -> str:
         error = await error_of(ref.call(Ask(slow), timeout=1.0))
         assert isinstance(error, CallTimeout)
         assert error.seconds == 1.0
@@ -99,7 +100,7 @@ async def test_S175_a_bad_return_value_ends_the_actor(runtime: Runtime, message:
     """A value where none is due ends the actor: `terminate`, callers and links see `BadReturnValue`."""
     log: list[Any] = []
     linked: list[Any] = []
-    neighbour = await runtime.spawn(Puppet, linked, trap=True)
+    neighbour = await runtime.spawn(Probe, linked, trap_exit=True)
     ref = await do(neighbour, lambda actor: actor.spawn_link(Junk, log))
     ref.cast(message)
     error = await error_of(do(ref, lambda actor: 1))
@@ -113,11 +114,11 @@ async def test_S175_a_bad_return_value_ends_the_actor(runtime: Runtime, message:
 async def test_S175_a_deferred_reply_and_a_value_are_one_answer_too_many(runtime: Runtime) -> None:
     """A handler that defers its answer and returns one all the same ends its actor."""
 
-    def both(actor: Puppet) -> str:
+    def both(actor: Probe) -> str:
         actor.defer_reply()
         return "junk"
 
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     error = await error_of(do(ref, both))
     assert isinstance(error, ActorExited)
     assert error.reason == BadReturnValue("junk")
@@ -125,7 +126,7 @@ async def test_S175_a_deferred_reply_and_a_value_are_one_answer_too_many(runtime
 
 async def test_S177_calls_to_nobody_say_so(runtime: Runtime) -> None:
     """A call of an ended actor or of a free name fails at once with `NoProcess`, which tells target and request."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     await ref.stop()
     request = Ask(str)
     for target in (ref, runtime.name("nobody")):
@@ -142,7 +143,7 @@ async def test_S179_the_reply_of_a_stop_comes_after_terminate(runtime: Runtime) 
     """A handler that stops its actor and returns an answer: `terminate` runs first, then the caller gets it."""
     log: list[Any] = []
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def terminate(self, reason: ExitReason) -> None:
             await self.runtime.sleep(2.0)
             self.log.append(("terminate", reason))
@@ -168,7 +169,7 @@ async def test_S180_a_stop_without_reply(runtime: Runtime) -> None:
     ref = await runtime.spawn(Tidy, log)
     seen: list[Any] = []
 
-    def end(actor: Puppet) -> None:
+    def end(actor: Probe) -> None:
         actor.defer_reply()
         actor.stop("r")
 
@@ -185,7 +186,7 @@ async def test_S180_a_stop_without_reply(runtime: Runtime) -> None:
 
 async def test_S182_a_cast_to_nowhere_is_fine(runtime: Runtime, events: Recorder) -> None:
     """A cast to an ended actor or to a free name does nothing at the sender; it is counted as a dead letter."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.kill()
     ref.cast(Note("x"))
     runtime.name("nobody").cast(Note("x"))
@@ -196,7 +197,7 @@ async def test_S182_a_cast_to_nowhere_is_fine(runtime: Runtime, events: Recorder
 
 async def test_S184_messages_of_unknown_shape(runtime: Runtime, events: Recorder) -> None:
     """Messages without a handler are reported and ignored; the actor goes on. A request without one is refused."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Deaf)
     for garbage in (Unknown(), "raw", 17):
         ref.cast(garbage)
     assert await do(ref, lambda actor: "answer") == "answer"
@@ -215,7 +216,7 @@ async def test_S185_what_init_continues_with_comes_first(runtime: Runtime) -> No
     released."""
     log: list[Any] = []
 
-    class Early(Puppet):
+    class Early(Probe):
         def init(self) -> None:
             self.ref.cast(Note("early"))
             self.continue_with(Note("first"))
@@ -230,7 +231,7 @@ async def test_S185_what_an_async_init_continues_with_comes_first(runtime: Runti
     """The same for an `init` that waits; several continuations keep their order."""
     log: list[Any] = []
 
-    class Early(Puppet):
+    class Early(Probe):
         async def init(self) -> None:
             self.ref.cast(Note("early"))
             self.continue_with(Note("first"))
@@ -246,18 +247,18 @@ async def test_S185_what_an_async_init_continues_with_comes_first(runtime: Runti
 async def test_S185_what_a_handler_continues_with_comes_next(runtime: Runtime, slow: bool) -> None:
     """What a handler continues with is handled before everything that waits, and may continue itself."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
 
-    def first(actor: Puppet) -> None:
+    def first(actor: Probe) -> None:
         actor.ref.cast(Note("m1"))
         actor.continue_with(Do(second))
         actor.continue_with(Note("after"))
 
-    def second(actor: Puppet) -> None:
+    def second(actor: Probe) -> None:
         actor.log.append("second")
         actor.continue_with(Note("third"))
 
-    async def slowly(actor: Puppet) -> None:
+    async def slowly(actor: Probe) -> None:
         first(actor)
         await actor.runtime.sleep(1.0)
 
@@ -271,7 +272,7 @@ async def test_S185_what_a_handler_continues_with_comes_next(runtime: Runtime, s
 async def test_S187_any_message_cancels_the_idle_time_out(runtime: Runtime) -> None:
     """A message within the idle time-out cancels it for good, also when the time-out was set by a continuation."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     for setting in (set_idle(8.0), lambda actor: actor.continue_with(Do(set_idle(8.0)))):
         await do(ref, setting)
         await runtime.sleep(4.0)
@@ -284,7 +285,7 @@ async def test_S187_any_message_cancels_the_idle_time_out(runtime: Runtime) -> N
 async def test_S187_the_idle_time_out_comes_once(runtime: Runtime) -> None:
     """An idle time-out that comes is not set again by itself; a new one replaces the old, and None removes it."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     await do(ref, set_idle(8.0))
     await runtime.sleep(100.0)
     assert log == ["idle"]
@@ -303,9 +304,9 @@ async def test_S187_the_idle_time_out_runs_from_the_end_of_the_handler(runtime: 
     """A handler that sets the time-out and then waits longer than it: the time-out comes after the handler, not
     never."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
 
-    async def slow(actor: Puppet) -> None:
+    async def slow(actor: Probe) -> None:
         actor.idle_timeout(1.0)
         await actor.runtime.sleep(3.0)
 
@@ -319,9 +320,9 @@ async def test_S187_the_idle_time_out_runs_from_the_end_of_the_handler(runtime: 
 async def test_S189_a_zero_time_out_comes_before_what_waits(runtime: Runtime) -> None:
     """An idle time-out of zero comes right after its handler, before a message that waits already (the newest OTP)."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
 
-    def zero(actor: Puppet) -> None:
+    def zero(actor: Probe) -> None:
         actor.ref.cast(Note("own"))
         actor.idle_timeout(0)
 
@@ -334,7 +335,7 @@ async def test_S189_a_zero_time_out_comes_before_what_waits(runtime: Runtime) ->
 async def test_S189_a_zero_time_out_can_be_taken_back(runtime: Runtime) -> None:
     """None removes a zero time-out as well, and a longer one replaces it."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     await do(ref, lambda actor: nothing(actor.idle_timeout(0), actor.idle_timeout(None)))
     await barrier(ref)
     assert log == []
@@ -347,9 +348,9 @@ async def test_S189_a_zero_time_out_can_be_taken_back(runtime: Runtime) -> None:
 
 async def test_S192_a_call_is_a_future_that_can_be_waited_for_again(runtime: Runtime) -> None:
     """Waiting for a call with a limit of zero leaves it alone; waiting again gets the answer."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    async def slow(actor: Puppet) -> str:
+    async def slow(actor: Probe) -> str:
         await actor.runtime.sleep(1.0)
         return "answer"
 
@@ -363,7 +364,7 @@ async def test_S192_a_call_is_a_future_that_can_be_waited_for_again(runtime: Run
 
 async def test_S192_errors_of_a_call_that_is_waited_for_later(runtime: Runtime) -> None:
     """A call of an actor that is shut down, and one of a free name, fail when they are waited for."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     call = ref.call(Ask(lambda actor: actor.runtime.sleep(9.0)))
     other = runtime.name("nobody").call(Ask(str))
     await settled(runtime)
@@ -378,7 +379,7 @@ async def test_S192_errors_of_a_call_that_is_waited_for_later(runtime: Runtime) 
 async def test_S194_order_of_one_sender(runtime: Runtime) -> None:
     """Casts, calls and sends of one client are handled in the order they were sent."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     ref.cast(Note("m1"))
     call = ref.call(Ask(lambda actor: actor.log.append("m2")))
     await ref.send(Note("m3"))
@@ -389,7 +390,7 @@ async def test_S194_order_of_one_sender(runtime: Runtime) -> None:
 
 async def test_S194_a_call_sees_all_casts_before_it(runtime: Runtime) -> None:
     """After a thousand casts a call of the same client finds all of them handled."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for number in range(1000):
         ref.cast(Note(number))
     assert await do(ref, lambda actor: list(actor.log)) == list(range(1000))
@@ -397,10 +398,10 @@ async def test_S194_a_call_sees_all_casts_before_it(runtime: Runtime) -> None:
 
 async def test_S195_a_long_mailbox_does_not_slow_down_calls(runtime: Runtime) -> None:
     """Calls of an actor with 100 000 messages in its own mailbox take no more steps than with an empty one."""
-    ref = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe)
 
-    async def ask_often(actor: Puppet) -> int:
+    async def ask_often(actor: Probe) -> int:
         steps = 0
 
         def step(*_: Any) -> None:
@@ -429,15 +430,15 @@ async def test_S197_many_calls_with_one_limit(runtime: Runtime) -> None:
     """Calls of a quick actor, a missing one and a slow one with one limit: one answer, two errors, nothing comes
     later."""
     log: list[Any] = []
-    client = await runtime.spawn(Puppet, log, trap=True)
-    await runtime.spawn(Puppet, name="quick")
-    await runtime.spawn(Puppet, name="slow")
+    client = await runtime.spawn(Probe, log, trap_exit=True)
+    await runtime.spawn(Probe, name="quick")
+    await runtime.spawn(Probe, name="slow")
 
-    async def answer(actor: Puppet) -> str:
+    async def answer(actor: Probe) -> str:
         await actor.runtime.sleep(10.0 if runtime.whereis("slow") is actor.ref else 0.0)
         return "here"
 
-    async def ask_all(actor: Puppet) -> list[Any]:
+    async def ask_all(actor: Probe) -> list[Any]:
         calls = [runtime.name(name).call(Ask(answer), timeout=4.0) for name in ("quick", "missing", "slow")]
         return await asyncio.gather(*calls, return_exceptions=True)
 
@@ -451,7 +452,7 @@ async def test_S197_many_calls_with_one_limit(runtime: Runtime) -> None:
 
 async def test_S254_a_missing_name_raises_at_a_sender_who_waits(runtime: Runtime) -> None:
     """`send` to a name that nobody holds raises; `send` to an ended actor is a dead letter."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.kill()
     await ref.send(Note("x"))
     with pytest.raises(NoProcess, match="nobody holds this name"):
@@ -465,7 +466,7 @@ class Quiet(Actor):
 
 async def test_S182_unknown_requests_sent_as_casts(runtime: Runtime, events: Recorder) -> None:
     """A request that is cast has nobody to answer to: its handler's value vanishes, and the actor lives on."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Ask(lambda actor: "nobody wants this"))
     quiet = await runtime.spawn(Quiet)
     quiet.cast(Ask(str))

@@ -25,7 +25,7 @@ from supervision import (
     Stop,
 )
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Tidy, do, error_of, nothing
+from tests.supervision.probes import Ask, Do, Note, Probe, Tidy, do, error_of, nothing
 
 # -- table 1.3 ---------------------------------------------------------------------------------------------------------
 
@@ -67,8 +67,8 @@ async def test_table_1_3_what_an_exit_signal_does(
 ) -> None:
     """Each row of table 1.3: who gets which signal ends with this reason, or finds this message, or nothing."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log, trap=trap)
-    sender = ref if own else await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe, log, trap_exit=trap)
+    sender = ref if own else await runtime.spawn(Probe)
     if link:
         await do(sender, lambda actor: actor.link(ref))
         sender.cast(Do(lambda actor: actor.stop(reason)))
@@ -83,9 +83,9 @@ async def test_table_1_3_what_an_exit_signal_does(
 async def test_table_1_3_row_1_a_removed_link_carries_nothing(runtime: Runtime, trap: bool) -> None:
     """After `unlink`, by either side, the end of one is nothing to the other."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log, trap=trap)
+    ref = await runtime.spawn(Probe, log, trap_exit=trap)
     for by_itself in (False, True):
-        other = await runtime.spawn(Puppet)
+        other = await runtime.spawn(Probe)
         await do(ref, lambda actor, other=other: actor.link(other))
         await do(
             ref if by_itself else other, lambda actor, other=other: actor.unlink(other if actor.ref is ref else ref)
@@ -100,7 +100,7 @@ async def test_table_1_3_row_1_a_removed_link_carries_nothing(runtime: Runtime, 
 async def test_a_signal_from_nobody(runtime: Runtime, trap: bool) -> None:
     """A signal that was sent from outside all actors has no sender; a normal one is dropped, another counts."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log, trap=trap)
+    ref = await runtime.spawn(Probe, log, trap_exit=trap)
     ref.exit(NORMAL)
     await settled(runtime)
     assert ref.alive
@@ -112,7 +112,7 @@ async def test_a_signal_from_nobody(runtime: Runtime, trap: bool) -> None:
 
 async def test_the_order_to_kill_counts_by_value(runtime: Runtime) -> None:
     """A `KILL` that came over a wire, equal but another object, is the same unblockable order."""
-    ref = await runtime.spawn(Puppet, trap=True)
+    ref = await runtime.spawn(Probe, trap_exit=True)
     ref.exit(msgspec.json.decode(msgspec.json.encode(KILL), type=type(KILL)))
     await settled(runtime)
     assert ref.reason == KILLED
@@ -121,8 +121,8 @@ async def test_the_order_to_kill_counts_by_value(runtime: Runtime) -> None:
 async def test_the_first_of_two_signals_decides(runtime: Runtime) -> None:
     """Of two exit signals in a row the first gives the reason, whether the actor is idle or in the middle of
     something."""
-    idle = await runtime.spawn(Puppet)
-    busy = await runtime.spawn(Puppet)
+    idle = await runtime.spawn(Probe)
+    busy = await runtime.spawn(Probe)
     busy.cast(Do(lambda actor: actor.runtime.sleep(10.0)))
     await settled(runtime)
     for ref in (idle, busy):
@@ -139,16 +139,16 @@ async def test_S219_exit_to_itself_with_normal(runtime: Runtime, slow: bool) -> 
     """An actor that sends itself `NORMAL` ends, unless it traps: then it gets a message."""
     log: list[Any] = []
 
-    async def slowly(actor: Puppet) -> None:
+    async def slowly(actor: Probe) -> None:
         actor.ref.exit(NORMAL)
         await actor.runtime.sleep(1.0)
 
     what = slowly if slow else lambda actor: actor.ref.exit(NORMAL)
-    plain = await runtime.spawn(Puppet, log)
+    plain = await runtime.spawn(Probe, log)
     plain.cast(Do(what))
     assert await plain.join() == NORMAL
     assert log == []
-    trapping = await runtime.spawn(Puppet, log, trap=True)
+    trapping = await runtime.spawn(Probe, log, trap_exit=True)
     trapping.cast(Do(what))
     await runtime.sleep(2.0)
     assert log == [("exit", trapping, NORMAL)]
@@ -157,15 +157,15 @@ async def test_S219_exit_to_itself_with_normal(runtime: Runtime, slow: bool) -> 
 @pytest.mark.parametrize("first", [False, True], ids=["in a later step", "in the first step"])
 async def test_S220_exit_to_itself_is_no_exception(runtime: Runtime, first: bool) -> None:
     """An actor that sends itself an exit signal ends for that reason; a try/except around it does not stop it."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    def plain(actor: Puppet) -> None:
+    def plain(actor: Probe) -> None:
         try:
             actor.ref.exit("x")
         except Exception:
             actor.log.append("caught")
 
-    async def slow(actor: Puppet) -> None:
+    async def slow(actor: Probe) -> None:
         if not first:
             await actor.runtime.sleep(1.0)
         plain(actor)
@@ -174,7 +174,7 @@ async def test_S220_exit_to_itself_is_no_exception(runtime: Runtime, first: bool
 
     for what in (plain, slow):
         log: list[Any] = []
-        ref = await runtime.spawn(Puppet, log)
+        ref = await runtime.spawn(Probe, log)
         # A first message makes a worker drain the queue, so that the next handler begins inside it.
         await do(ref, lambda actor: actor.runtime.sleep(0.0))
         ref.cast(Do(what))
@@ -186,7 +186,7 @@ async def test_S220_exit_to_itself_is_no_exception(runtime: Runtime, first: bool
 async def test_S222_any_term_is_a_reason(runtime: Runtime) -> None:
     """The reason of an exit signal arrives as it was sent, however big."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log, trap=True)
+    ref = await runtime.spawn(Probe, log, trap_exit=True)
     big = {"list": list(range(1000)), "text": "x" * 1000}
     ref.exit(big)
     await barrier(ref)
@@ -198,7 +198,7 @@ async def test_S222_any_term_is_a_reason(runtime: Runtime) -> None:
 async def test_S224_kill_becomes_killed(runtime: Runtime, length: int) -> None:
     """Killing one end of a chain of links is `killed` at the other; an end by its own `KILL` is seen as `kill`."""
     for order, seen in ((KILLED, KILLED), (KILL, KILL)):
-        chain = [await runtime.spawn(Puppet) for _ in range(length)]
+        chain = [await runtime.spawn(Probe) for _ in range(length)]
         for left, right in itertools.pairwise(chain):
             await do(left, lambda actor, right=right: actor.link(right))
         if order is KILLED:
@@ -209,14 +209,14 @@ async def test_S224_kill_becomes_killed(runtime: Runtime, length: int) -> None:
         assert [ref.reason for ref in chain] == [seen] * length
 
 
-def _raise_kill(actor: Puppet) -> None:
+def _raise_kill(actor: Probe) -> None:
     raise Stop(KILL)
 
 
 async def test_S225_kill_of_one_that_traps(runtime: Runtime) -> None:
     """A killed actor ends as `killed`, trapping or not, and no cleanup of it is seen."""
     log: list[Any] = []
-    ref = await runtime.spawn(Tidy, log, trap=True)
+    ref = await runtime.spawn(Tidy, log, trap_exit=True)
     ref.exit(KILL)
     assert ref.reason == KILLED
     await settled(runtime)
@@ -226,9 +226,9 @@ async def test_S225_kill_of_one_that_traps(runtime: Runtime) -> None:
 async def test_S227_a_neighbour_ends_normally(runtime: Runtime) -> None:
     """The normal end of a linked neighbour is a message to one that traps, and nothing to one that does not."""
     log: list[Any] = []
-    neighbour = await runtime.spawn(Puppet)
-    trapping = await runtime.spawn(Puppet, log, trap=True)
-    plain = await runtime.spawn(Puppet, log)
+    neighbour = await runtime.spawn(Probe)
+    trapping = await runtime.spawn(Probe, log, trap_exit=True)
+    plain = await runtime.spawn(Probe, log)
     for ref in (trapping, plain):
         await do(ref, lambda actor: actor.link(neighbour))
     await neighbour.stop()
@@ -243,13 +243,13 @@ async def test_S227_a_neighbour_ends_normally(runtime: Runtime) -> None:
 async def test_S229_link_to_an_ended_actor(runtime: Runtime) -> None:
     """Linking to an ended actor gives a trapping one an `Exit` with `NOPROC`; otherwise it raises."""
     log: list[Any] = []
-    ended = await runtime.spawn(Puppet)
+    ended = await runtime.spawn(Probe)
     ended.kill()
-    trapping = await runtime.spawn(Puppet, log, trap=True)
+    trapping = await runtime.spawn(Probe, log, trap_exit=True)
     await do(trapping, lambda actor: actor.link(ended))
     await barrier(trapping)
     assert log == [("exit", ended, NOPROC)]
-    plain = await runtime.spawn(Puppet)
+    plain = await runtime.spawn(Probe)
     assert isinstance(await do(plain, lambda actor: _error_of(lambda: actor.link(ended))), NoProcess)
 
 
@@ -261,10 +261,10 @@ def _error_of(what: Any) -> BaseException:
 
 async def test_S230_a_link_is_one_link(runtime: Runtime) -> None:
     """Linking twice and unlinking once leaves no link."""
-    ref = await runtime.spawn(Puppet)
-    neighbour = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
+    neighbour = await runtime.spawn(Probe)
 
-    def links(actor: Puppet) -> None:
+    def links(actor: Probe) -> None:
         actor.link(neighbour)
         actor.link(neighbour)
         actor.unlink(neighbour)
@@ -281,10 +281,10 @@ async def test_S232_no_message_after_an_exit_signal_is_handled(runtime: Runtime)
     for number in range(1000):
         log: list[Any] = []
         seen: list[Any] = []
-        ref = await runtime.spawn(Puppet, log)
-        watcher = await runtime.spawn(Puppet, seen)
+        ref = await runtime.spawn(Probe, log)
+        watcher = await runtime.spawn(Probe, seen)
 
-        def attack(actor: Puppet, ref: Ref = ref) -> None:
+        def attack(actor: Probe, ref: Ref = ref) -> None:
             actor.monitor(ref)
             for _ in range(3):
                 ref.cast(Note("before"))
@@ -307,15 +307,15 @@ async def test_S234_the_name_is_free_when_others_hear_of_the_death(runtime: Runt
     """In the handlers of `Down` and `Exit` of an actor, and in those of the event of its end, its name is free."""
     holders: list[Any] = []
 
-    class Heir(Puppet):
+    class Heir(Probe):
         def down(self, message: Any) -> None:
             holders.append(runtime.whereis("throne"))
 
         def exited(self, message: Any) -> None:
             holders.append(runtime.whereis("throne"))
 
-    heir = await runtime.spawn(Heir, trap=True)
-    king = await runtime.spawn(Puppet, name="throne")
+    heir = await runtime.spawn(Heir, trap_exit=True)
+    king = await runtime.spawn(Probe, name="throne")
     await do(heir, lambda actor: nothing(actor.link(king), actor.monitor(king)))
     king.cast(Do(lambda actor: actor.stop()))
     await king.join()
@@ -326,7 +326,7 @@ async def test_S234_the_name_is_free_when_others_hear_of_the_death(runtime: Runt
 @pytest.mark.parametrize("busy", [False, True], ids=["idle", "in a handler"])
 async def test_S235_dead_for_questions_at_once(runtime: Runtime, busy: bool) -> None:
     """When `exit` has returned the actor is not alive, has no information and no name, even if its code still runs."""
-    ref = await runtime.spawn(Puppet, name="n")
+    ref = await runtime.spawn(Probe, name="n")
     if busy:
         ref.cast(Do(lambda actor: actor.runtime.sleep(10.0)))
         await settled(runtime)
@@ -343,12 +343,12 @@ async def test_S237_each_monitor_fires_once(runtime: Runtime) -> None:
     """Three monitors of one actor are three `Down` messages, each with its own monitor."""
     monitors: list[Any] = []
 
-    class Watcher(Puppet):
+    class Watcher(Probe):
         def down(self, message: Any) -> None:
             self.log.append(message.monitor)
 
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     watcher = await runtime.spawn(Watcher, log)
     await do(watcher, lambda actor: monitors.extend(actor.monitor(ref) for _ in range(3)))
     ref.kill()
@@ -361,9 +361,9 @@ async def test_S237_each_monitor_fires_once(runtime: Runtime) -> None:
 async def test_S239_demonitor_with_flush(runtime: Runtime) -> None:
     """A flushed monitor leaves no `Down` behind, whether it was removed before or after the death; others stay."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    class Watcher(Puppet):
+    class Watcher(Probe):
         def down(self, message: Any) -> None:
             self.log.append(message.monitor)
 
@@ -388,7 +388,7 @@ async def test_S239_demonitor_with_flush(runtime: Runtime) -> None:
 async def test_S240_demonitor_tells_whether_a_down_is_to_be_expected(runtime: Runtime) -> None:
     """`demonitor` says True if no `Down` will come, False if exactly one waits; for 10 000 short lives."""
 
-    class Watcher(Puppet):
+    class Watcher(Probe):
         def down(self, message: Any) -> None:
             self.log.append(message.monitor)
 
@@ -398,7 +398,7 @@ async def test_S240_demonitor_tells_whether_a_down_is_to_be_expected(runtime: Ru
 
     async def watch(actor: Watcher) -> None:
         for number in range(10_000):
-            ref = await actor.spawn(Puppet)
+            ref = await actor.spawn(Probe)
             monitor = actor.monitor(ref)
             if runtime.random.random() < 0.5:
                 ref.kill()
@@ -418,9 +418,9 @@ async def test_S240_demonitor_tells_whether_a_down_is_to_be_expected(runtime: Ru
 async def test_S242_the_watcher_dies_first(runtime: Runtime) -> None:
     """The death of a watcher is nothing to the watched, and leaves nothing in its table of monitors."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log, trap=True)
+    ref = await runtime.spawn(Probe, log, trap_exit=True)
     for _ in range(3):
-        watcher = await runtime.spawn(Puppet)
+        watcher = await runtime.spawn(Probe)
         await do(watcher, lambda actor: nothing(actor.monitor(ref), actor.monitor(ref)))
         assert runtime.info(ref).monitors == 2  # type: ignore[union-attr]
         watcher.kill()
@@ -435,13 +435,13 @@ async def test_S244_a_reply_token_is_good_for_one_answer(runtime: Runtime) -> No
     """OTP's reply alias: the first answer arrives, the second is an error at the sender; a `Down` still comes after
     it."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet)
-    client = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe)
+    client = await runtime.spawn(Probe, log)
 
-    def answer_later(actor: Puppet) -> None:
+    def answer_later(actor: Probe) -> None:
         actor.state = actor.defer_reply()
 
-    async def ask(actor: Puppet) -> None:
+    async def ask(actor: Probe) -> None:
         actor.monitor(ref)
         call = ref.call(Ask(answer_later))
         ref.cast(Do(lambda other: other.state.reply("first")))
@@ -459,12 +459,12 @@ async def test_S244_a_reply_token_is_good_for_one_answer(runtime: Runtime) -> No
 async def test_S245_timers_end_with_their_actor(runtime: Runtime, by_name: bool) -> None:
     """A timer aimed at an incarnation ends with it and never reaches its successor; one aimed at a name does."""
     log: list[Any] = []
-    first = await runtime.spawn(Puppet, log, name="n")
+    first = await runtime.spawn(Probe, log, name="n")
     to = runtime.name("n") if by_name else first
     timers = [runtime.send_after(1.0, Note("once"), to), runtime.send_interval(3.0, Note("often"), to)]
     first.kill()
     assert [timer.read() for timer in timers] == ([1.0, 3.0] if by_name else [None, None])
-    await runtime.spawn(Puppet, log, name="n")
+    await runtime.spawn(Probe, log, name="n")
     await runtime.sleep(4.0)
     assert log == (["once", "often"] if by_name else [])
     for timer in timers:
@@ -478,7 +478,7 @@ async def test_S245_timers_end_with_their_actor(runtime: Runtime, by_name: bool)
 async def test_S247_cancel_tells_the_time_that_was_left(runtime: Runtime) -> None:
     """`cancel` returns the rest of the time once, then None; nothing is delivered."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     timer = runtime.send_after(10.0, Note("x"), ref)
     await runtime.sleep(4.0)
     assert timer.read() == pytest.approx(6.0)
@@ -492,7 +492,7 @@ async def test_S247_cancel_tells_the_time_that_was_left(runtime: Runtime) -> Non
 @pytest.mark.parametrize("bad", [-1, -0.1, "1", None, True, float("nan"), float("inf")])
 async def test_S249_delays_that_are_none_are_refused(runtime: Runtime, bad: Any) -> None:
     """A delay or period that is no length of time raises at the caller; a period is more than zero."""
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for what in (runtime.send_after, runtime.send_interval):
         with pytest.raises(BadTime):
             what(bad, Note("x"), ref)
@@ -506,7 +506,7 @@ async def test_S249_delays_that_are_none_are_refused(runtime: Runtime, bad: Any)
 async def test_S249_a_delay_may_be_long(runtime: Runtime) -> None:
     """A delay of 2**31 milliseconds is accepted, and so is zero."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
     runtime.send_after(2**31 / 1000, Note("late"), ref)
     runtime.send_after(0, Note("now"), ref)
     await runtime.sleep(0.001)
@@ -518,9 +518,9 @@ async def test_S249_a_delay_may_be_long(runtime: Runtime) -> None:
 async def test_S250_cancel_after_firing_leaves_the_message(runtime: Runtime) -> None:
     """Cancelling a timer that has fired says None; its message stays in the mailbox."""
     log: list[Any] = []
-    ref = await runtime.spawn(Puppet, log)
+    ref = await runtime.spawn(Probe, log)
 
-    async def wait(actor: Puppet) -> None:
+    async def wait(actor: Probe) -> None:
         timer = actor.send_after(1.0, Note("x"))
         await actor.runtime.sleep(2.0)
         actor.log.append(timer.cancel())
@@ -535,7 +535,7 @@ async def test_S252_a_name_is_looked_up_when_the_timer_fires(runtime: Runtime) -
     log: list[Any] = []
     runtime.send_after(1.0, Note("first"), runtime.name("later"))
     runtime.send_after(3.0, Note("second"), runtime.name("later"))
-    ref = await runtime.spawn(Puppet, log, name="later")
+    ref = await runtime.spawn(Probe, log, name="later")
     await runtime.sleep(2.0)
     runtime.unregister("later")
     await runtime.sleep(2.0)
@@ -546,9 +546,9 @@ async def test_S252_a_name_is_looked_up_when_the_timer_fires(runtime: Runtime) -
 
 async def test_an_error_of_a_link_is_told_to_whoever_asked(runtime: Runtime) -> None:
     """The error of a link to an ended actor names both."""
-    ended = await runtime.spawn(Puppet)
+    ended = await runtime.spawn(Probe)
     ended.exit("gone")
-    plain = await runtime.spawn(Puppet)
+    plain = await runtime.spawn(Probe)
     plain.cast(Do(lambda actor: actor.link(ended)))
     reason = await plain.join()
     assert "NoProcess" in str(reason)

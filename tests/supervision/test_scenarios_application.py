@@ -37,7 +37,7 @@ from supervision import (
 from supervision.applications import ensure_all_started, start, stop, which_applications
 from supervision.events import ApplicationHookFailed, ApplicationStarted, ApplicationStopped
 from supervision.testing import advance, settled
-from tests.supervision.probes import Do, Puppet, Recorder, rec, time_of
+from tests.supervision.probes import Do, Probe, Recorder, rec, time_of
 
 
 class Logged(Application):
@@ -157,11 +157,11 @@ async def test_S312_what_an_application_has_started_outside_of_its_tree_is_kille
     strays: list[Ref] = []
 
     async def stray(actor: Any) -> None:
-        strays.append(await actor.runtime.spawn(Puppet, log, True, name="stray"))
+        strays.append(await actor.runtime.spawn(Probe, log, True, name="stray"))
         strays[0].cast(Do(again))
 
     async def again(actor: Any) -> None:
-        strays.append(await actor.spawn(Puppet, log, True, name="of the stray"))
+        strays.append(await actor.spawn(Probe, log, True, name="of the stray"))
 
     worker.cast(Do(stray))
     await settled(runtime)
@@ -187,12 +187,12 @@ async def test_S312_what_an_application_has_started_outside_of_its_tree_is_kille
 )
 async def test_S314_a_top_that_ends_by_itself(runtime: Runtime, type: Any, reason: Any, all_end: bool) -> None:
     log: list[Any] = []
-    first, second = Logged("first", log), Logged("second", log, start=Puppet)
+    first, second = Logged("first", log), Logged("second", log, start=Probe)
     controller = await control(runtime, first, second, Logged("third", log))
     for name in ("first", "second", "third"):
         await start(controller, name, type if name == "second" else "temporary")
     log.clear()
-    at(runtime, "/applications/second/Puppet").cast(Do(lambda actor: actor.stop(reason)))
+    at(runtime, "/applications/second/Probe").cast(Do(lambda actor: actor.stop(reason)))
     await settled(runtime)
     assert log[:2] == ["prep_stop second", "stop second"]
     if all_end:
@@ -214,7 +214,7 @@ async def test_S315_what_others_require_can_be_stopped_and_they_go_on(runtime: R
 
 async def test_S317_all_are_stopped_in_reverse_and_one_that_hangs_is_killed(runtime: Runtime) -> None:
     log: list[Any] = []
-    slow = Logged("slow", log, start=[rec(log, "s", slow_stop=100, shutdown="infinity")])
+    slow = Logged("slow", log, start=[rec(log, "s", stops=100, shutdown="infinity")])
 
     async def hook() -> None:
         log.append("before_stop")
@@ -267,12 +267,12 @@ async def test_the_controller_takes_orders_while_an_application_starts_or_stops(
         async def start(self, start_type: str) -> Any:
             log.append([info.name for info in await which_applications(self.runtime.name("applications"))])
             await self.runtime.sleep(2)
-            return Puppet
+            return Probe
 
         runtime: ClassVar[Runtime]
 
     Asking.runtime = runtime
-    slow = Logged("slow", log, start=[rec(log, "s", slow_stop=5, shutdown=10)])
+    slow = Logged("slow", log, start=[rec(log, "s", stops=5, shutdown=10)])
     controller = await control(runtime, Logged("a", log), Asking("asking", log), slow)
     await start(controller, "a")
     starting = asyncio.ensure_future(start(controller, "asking"))
@@ -293,7 +293,7 @@ async def test_two_who_want_the_same_started_both_get_it(runtime: Runtime) -> No
     class Slow(Logged):
         async def start(self, start_type: str) -> Any:
             await runtime.sleep(1)
-            return Puppet
+            return Probe
 
     controller = await control(runtime, Slow("a1", []), Logged("a2", [], "a1"))
     first, second = (asyncio.ensure_future(ensure_all_started(controller, "a1")) for _ in range(2))
@@ -302,21 +302,21 @@ async def test_two_who_want_the_same_started_both_get_it(runtime: Runtime) -> No
 
 async def test_the_types_of_what_a_start_returns(runtime: Runtime) -> None:
     async def by_hand() -> Any:
-        return await spawn_link(Puppet, name="by hand")
+        return await spawn_link(Probe, name="by hand")
 
     class ByHand(Logged):
         async def start(self, start_type: str) -> Any:
             return await by_hand()
 
-    spec = ChildSpec("one", Puppet, name="one")
-    apps = [Logged("list", []), Logged("spec", [], start=spec), Logged("kind", [], start=Puppet), ByHand("ref", [])]
+    spec = ChildSpec("one", Probe, name="one")
+    apps = [Logged("list", []), Logged("spec", [], start=spec), Logged("kind", [], start=Probe), ByHand("ref", [])]
     controller = await control(runtime, *apps)
     for app in apps:
         await start(controller, app.name)
     assert {ref.path for ref in runtime.actors()} >= {
         "/applications/list/top/list.w",
         "/applications/spec/one",
-        "/applications/kind/Puppet",
+        "/applications/kind/Probe",
         "/applications/ref/by hand",
     }
     info = runtime.info(at(runtime, "/applications/list"))
@@ -329,7 +329,7 @@ async def test_a_class_of_an_application_is_as_good_as_an_object(runtime: Runtim
         name = "plain"
 
         def start(self, start_type: str) -> Any:
-            return Puppet
+            return Probe
 
     controller = await control(runtime, Plain)
     await start(controller, "plain", "permanent")
@@ -399,7 +399,7 @@ async def test_an_application_that_starts_when_the_controller_stops_is_stopped(r
     class Slow(Logged):
         async def start(self, start_type: str) -> Any:
             await runtime.sleep(10)
-            return Puppet
+            return Probe
 
     controller = await control(runtime, Slow("app", []), shutdown_timeout=1.0)
     starting = asyncio.ensure_future(start(controller, "app"))
@@ -450,10 +450,10 @@ def test_applications_that_do_not_fit_together_are_refused(apps: list[tuple[str,
 async def test_an_end_that_matters_is_logged() -> None:
     with capture_logs() as entries:
         async with Runtime(watchdog=None) as runtime:
-            app = Logged("app", [], start=Puppet, stop=OSError("dirty"))
+            app = Logged("app", [], start=Probe, stop=OSError("dirty"))
             controller = await applications_of(runtime, app)
             await start(controller, "app")
-            at(runtime, "/applications/app/Puppet").exit("broken")
+            at(runtime, "/applications/app/Probe").exit("broken")
             await settled(runtime)
             await start(controller, "app")
             await stop(controller, "app")

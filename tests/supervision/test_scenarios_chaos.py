@@ -43,7 +43,7 @@ from supervision.testing import (
     run,
     settled,
 )
-from tests.supervision.probes import Puppet, rec
+from tests.supervision.probes import Probe, Tidy, rec
 
 
 def five(log: list[Any], **fields: Any) -> list[ChildSpec]:
@@ -181,7 +181,7 @@ class Member(Actor):
 async def test_S330_infrastructure_that_is_killed_comes_back_with_all_that_depends_on_it(runtime: Runtime) -> None:
     members = [ChildSpec(n, Member, name=f"m{n}") for n in range(5)]
     scope = ChildSpec("groups", groups.Groups, name="groups")
-    registry = ChildSpec("registry", Puppet, name="registry")
+    registry = ChildSpec("registry", Probe, name="registry")
     await runtime.spawn(Supervisor, [registry, scope, *members], strategy="rest_for_one", max_restarts=5, name="top")
     for path in ("/top/registry", "/top/groups"):
         async with Chaos(runtime) as chaos:
@@ -197,7 +197,7 @@ async def test_S330_infrastructure_that_is_killed_comes_back_with_all_that_depen
 
 async def test_a_plan_within_the_budget_never_makes_a_supervisor_give_up(runtime: Runtime) -> None:
     inner = ChildSpec("inner", Supervisor, (five([]),), {"strategy": "one_for_all", "max_restarts": 2})
-    temporary = ChildSpec("short", Puppet, restart="temporary")
+    temporary = ChildSpec("short", Probe, restart="temporary")
     await runtime.spawn(Supervisor, [*five([]), inner, temporary], name="top")
     async with Chaos(runtime) as chaos:
         plan = Plan.random(runtime, 5, steps=300, seconds=60)
@@ -239,7 +239,7 @@ async def test_a_supervisor_can_be_brought_to_its_edge_and_beyond(runtime: Runti
 
 @pytest.mark.parametrize("path", ["/top/none", "/top/sub/0", "/top/empty"])
 async def test_only_a_supervisor_with_a_permanent_child_has_an_edge(runtime: Runtime, path: str) -> None:
-    short = [ChildSpec("short", Puppet, restart="temporary")]
+    short = [ChildSpec("short", Probe, restart="temporary")]
     sub, empty = ChildSpec("sub", Supervisor, (five([]),)), ChildSpec("empty", Supervisor, (short,))
     await runtime.spawn(Supervisor, [sub, empty], name="top")
     with pytest.raises(BadPlan, match="edge"):
@@ -277,16 +277,16 @@ async def test_a_random_plan_needs_victims_and_faults(runtime: Runtime) -> None:
 
 async def test_victims_are_chosen_by_path_class_tag_restart_type_and_depth(runtime: Runtime) -> None:
     inner = ChildSpec("inner", Supervisor, ([rec([], "deep", restart="transient")],))
-    tagged = ChildSpec("tagged", Puppet, tags=("chaos",))
+    tagged = ChildSpec("tagged", Tidy, tags=("chaos",))
     await runtime.spawn(Supervisor, [rec([], "a"), tagged, inner, ChildSpec("groups", groups.Groups)], name="top")
-    await runtime.spawn(Puppet, name="alone")
+    await runtime.spawn(Probe, name="alone")
 
     def chosen(victims: Victims) -> list[str]:
         return [cell.path for cell in victims.among(runtime)]
 
     assert chosen(Victims()) == ["/top/a", "/top/inner/deep", "/top/tagged"]
     assert chosen(Victims("/top/inner/*")) == ["/top/inner/deep"]
-    assert chosen(Victims(kind="Puppet")) == ["/top/tagged"]
+    assert chosen(Victims(kind="Tidy")) == ["/top/tagged"]
     assert chosen(Victims(tag="chaos")) == ["/top/tagged"]
     assert chosen(Victims(restart="transient")) == ["/top/inner/deep"]
     assert chosen(Victims(depth=2)) == ["/top/a", "/top/tagged"]
@@ -327,7 +327,7 @@ async def test_actors_can_be_spared_and_a_dry_run_hits_nobody(runtime: Runtime) 
 async def test_what_lasts_is_healed_at_its_time_and_when_the_block_is_left(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top")
     hang = Hang(1000)
-    steps = (Step(0, hang, "/top/0", until=1), Step(0, hang, "/top/1"), Step(0, Kill(), "/top/2", on="Never"))
+    steps = (Step(0, hang, "/top/0", until=1), Step(0, hang, "/top/1"), Step(0, Kill(), "/top/2", on="never"))
     async with Chaos(runtime) as chaos:
         running = asyncio.ensure_future(chaos.run(Plan(steps)))
         await runtime.sleep(0.5)
@@ -354,9 +354,9 @@ async def test_a_report_is_an_object_json_and_a_table(runtime: Runtime) -> None:
 
 async def test_children_of_dynamic_supervisors_are_victims_too_also_with_one_id(runtime: Runtime) -> None:
     top = await runtime.spawn(DynamicSupervisor, name="top", max_restarts=9)
-    first = await start_child(top, ChildSpec("same", Puppet))
+    first = await start_child(top, ChildSpec("same", Probe))
     assert first is not None
-    await start_child(top, ChildSpec("same", Puppet))
+    await start_child(top, ChildSpec("same", Probe))
     steps = (Step(0, Kill(), "/top/same"), Step(1, Kill(), "/top/*"), Step(2, Kill(), "/top/same"))
     async with Chaos(runtime) as chaos:
         report = await chaos.run(Plan(steps))
@@ -388,7 +388,7 @@ async def test_a_client_gives_up_after_its_attempts_and_at_once_if_no_attempt_ca
     with pytest.raises(Exception, match="nobody holds this name"):
         await client.call(Name(runtime, "nobody"), Odd())
     assert runtime.clock.time() == pytest.approx(2.0)
-    puppet = await runtime.spawn(Puppet)
+    puppet = await runtime.spawn(Probe)
     with pytest.raises(Exception, match="no handler"):
         await client.call(puppet, Odd())
     assert client.requests.failed == {"NoProcess": 3, "UnhandledMessage": 1}

@@ -30,6 +30,7 @@ from supervision import (
     Shutdown,
     StartError,
     Stop,
+    StopLimit,
     Supervisor,
     UnhandledMessage,
     count_children,
@@ -47,7 +48,7 @@ from supervision import (
 from supervision import events as ev
 from supervision.childspec import Backoff
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Do, Puppet, Recorder, do, error_of
+from tests.supervision.probes import Do, Probe, Recorder, do, error_of
 
 
 @pytest.fixture
@@ -61,7 +62,7 @@ async def started(supervisor: Ref, spec: Any) -> Ref:
     return ref
 
 
-class Keeps(Puppet):
+class Keeps(Probe):
     """Keeps its arguments."""
 
     def __init__(self, *args: Any) -> None:
@@ -69,13 +70,13 @@ class Keeps(Puppet):
         self.args = args
 
 
-class Ignoring(Puppet):
+class Ignoring(Probe):
     """Traps exits, and ignores that it is to end."""
 
     trap_exit = True
 
     def __init__(self) -> None:
-        super().__init__(trap=True)
+        super().__init__(trap_exit=True)
 
     async def terminate(self, reason: ExitReason) -> None:
         """Wait for ever."""
@@ -113,12 +114,12 @@ async def test_S119_without_options_it_has_the_defaults(runtime: Runtime) -> Non
     assert info is not None
     assert info.budget == BudgetState(0, 3, 5.0)
     for _ in range(50):
-        await started(supervisor, Puppet)
+        await started(supervisor, Probe)
     assert await count_children(supervisor) == Counts(50, 50, 0, 50)
 
 
 async def test_S120_it_has_a_name_and_links_like_any_actor(runtime: Runtime) -> None:
-    starter = await runtime.spawn(Puppet)
+    starter = await runtime.spawn(Probe)
     supervisor: Ref = await do(starter, lambda actor: actor.spawn_link(DynamicSupervisor, name="n"))
     assert runtime.whereis("n") == supervisor
     info = runtime.info(starter)
@@ -137,7 +138,7 @@ async def test_S122_what_a_start_function_answers_is_what_the_caller_gets(superv
         if isinstance(answer, Exception):
             raise answer
         if answer in ("ref", "pair"):
-            ref = await spawn_link(Puppet)
+            ref = await spawn_link(Probe)
             return (ref, "extra") if answer == "pair" else ref
         return answer
 
@@ -205,24 +206,24 @@ async def test_S124_extra_arguments_come_before_the_childs_own_also_at_a_restart
 
 async def test_S125_with_a_limit_of_zero_no_child_starts(runtime: Runtime) -> None:
     supervisor = await runtime.spawn(DynamicSupervisor, max_children=0)
-    error = await error_of(start_child(supervisor, Puppet))
+    error = await error_of(start_child(supervisor, Probe))
     assert isinstance(error, MaxChildren)
     assert error.limit == 0
 
 
 async def test_S127_a_child_that_is_restarted_counts_also_while_it_waits(runtime: Runtime) -> None:
     supervisor = await runtime.spawn(DynamicSupervisor, max_children=1)
-    spec = ChildSpec("p", Puppet, name="p", backoff=Backoff(initial=5.0, jitter=0.0))
+    spec = ChildSpec("p", Probe, name="p", backoff=Backoff(initial=5.0, jitter=0.0))
     first = await started(supervisor, spec)
     first.kill()
     await settled(runtime)
     (waiting,) = await which_children(supervisor)
     assert (waiting.ref, waiting.restarting) == (None, True)
     assert await count_children(supervisor) == Counts(1, 0, 0, 1)
-    assert isinstance(await error_of(start_child(supervisor, Puppet)), MaxChildren)
+    assert isinstance(await error_of(start_child(supervisor, Probe)), MaxChildren)
     await advance(6)
     assert await count_children(supervisor) == Counts(1, 1, 0, 1)
-    assert isinstance(await error_of(start_child(supervisor, Puppet)), MaxChildren)
+    assert isinstance(await error_of(start_child(supervisor, Probe)), MaxChildren)
     (again,) = await which_children(supervisor)
     assert again.restarts == 1
 
@@ -231,7 +232,7 @@ async def test_S129_a_transient_child_is_restarted_only_after_an_end_that_is_not
     runtime: Runtime, supervisor: Ref
 ) -> None:
     for reason, active in ((NORMAL, 0), (SHUTDOWN, 0), (Shutdown("s"), 0), (Abnormal("whatever"), 1)):
-        ref = await started(supervisor, ChildSpec("t", Puppet, restart="transient"))
+        ref = await started(supervisor, ChildSpec("t", Probe, restart="transient"))
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
@@ -240,7 +241,7 @@ async def test_S129_a_transient_child_is_restarted_only_after_an_end_that_is_not
 
 async def test_S130_a_permanent_child_is_restarted_whatever_the_reason(runtime: Runtime, supervisor: Ref) -> None:
     for count, reason in enumerate((SHUTDOWN, Shutdown("s"), Abnormal("whatever"), NORMAL), 1):
-        ref = await started(supervisor, Puppet)
+        ref = await started(supervisor, Probe)
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
@@ -249,7 +250,7 @@ async def test_S130_a_permanent_child_is_restarted_whatever_the_reason(runtime: 
 
 async def test_a_temporary_child_is_never_restarted(supervisor: Ref, events: Recorder) -> None:
     for reason in (NORMAL, Abnormal("x")):
-        ref = await started(supervisor, ChildSpec("t", Puppet, restart="temporary"))
+        ref = await started(supervisor, ChildSpec("t", Probe, restart="temporary"))
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
@@ -280,7 +281,7 @@ async def test_S134_restarts_that_always_fail_use_up_the_budget(runtime: Runtime
 
 
 async def test_S135_ids_need_not_differ(runtime: Runtime, supervisor: Ref) -> None:
-    spec = ChildSpec("x", Puppet)
+    spec = ChildSpec("x", Probe)
     first, second = await started(supervisor, spec), await started(supervisor, spec)
     assert first is not second
     assert await count_children(supervisor) == Counts(2, 2, 0, 2)
@@ -290,15 +291,15 @@ async def test_S135_ids_need_not_differ(runtime: Runtime, supervisor: Ref) -> No
 
 
 async def watched(runtime: Runtime, refs: list[Ref]) -> Ref:
-    watcher = await runtime.spawn(Puppet)
+    watcher = await runtime.spawn(Probe)
     for ref in refs:
         await do(watcher, lambda actor, ref=ref: actor.monitor(ref))
     return watcher
 
 
 @pytest.mark.parametrize("limit", ["infinity", 5.0])
-async def test_S137_children_are_told_to_shut_down(runtime: Runtime, supervisor: Ref, limit: float | str) -> None:
-    refs = [await started(supervisor, ChildSpec(n, Puppet, shutdown=limit)) for n in range(3)]
+async def test_S137_children_are_told_to_shut_down(runtime: Runtime, supervisor: Ref, limit: StopLimit) -> None:
+    refs = [await started(supervisor, ChildSpec(n, Probe, shutdown=limit)) for n in range(3)]
     await supervisor.stop()
     assert [ref.reason for ref in refs] == [SHUTDOWN] * 3
 
@@ -306,7 +307,7 @@ async def test_S137_children_are_told_to_shut_down(runtime: Runtime, supervisor:
 async def test_S139_children_that_do_not_end_in_time_are_killed(
     runtime: Runtime, supervisor: Ref, events: Recorder
 ) -> None:
-    kinds: list[type[Puppet]] = [Puppet, Ignoring, Puppet]
+    kinds: list[type[Probe]] = [Probe, Ignoring, Probe]
     refs = [await started(supervisor, ChildSpec(n, kind, shutdown=0.001)) for n, kind in enumerate(kinds)]
     refs[0].cast(Do(lambda actor: advance(100)))
     await supervisor.stop()
@@ -335,9 +336,9 @@ class Trapping(Actor):
 
 @pytest.mark.parametrize(("limit", "reason"), [("brutal_kill", KILLED), (5.0, SHUTDOWN), ("infinity", SHUTDOWN)])
 async def test_S142_a_child_is_stopped_for_good_by_its_address(
-    runtime: Runtime, supervisor: Ref, limit: float | str, reason: ExitReason
+    runtime: Runtime, supervisor: Ref, limit: StopLimit, reason: ExitReason
 ) -> None:
-    ref = await started(supervisor, ChildSpec("x", Puppet, shutdown=limit))
+    ref = await started(supervisor, ChildSpec("x", Probe, shutdown=limit))
     await terminate_child(supervisor, ref)
     assert ref.reason == reason
     assert isinstance(await error_of(terminate_child(supervisor, ref)), ChildNotFound)
@@ -347,7 +348,7 @@ async def test_S142_a_child_is_stopped_for_good_by_its_address(
 async def test_S142_a_child_that_waits_for_its_restart_is_stopped_by_its_last_address(
     runtime: Runtime, supervisor: Ref
 ) -> None:
-    spec = ChildSpec("p", Puppet, name="p", backoff=Backoff(initial=5.0, jitter=0.0))
+    spec = ChildSpec("p", Probe, name="p", backoff=Backoff(initial=5.0, jitter=0.0))
     ref = await started(supervisor, spec)
     ref.kill()
     await settled(runtime)
@@ -358,8 +359,8 @@ async def test_S142_a_child_that_waits_for_its_restart_is_stopped_by_its_last_ad
 
 
 async def test_S142_an_id_or_a_stranger_is_not_found(runtime: Runtime, supervisor: Ref) -> None:
-    await started(supervisor, ChildSpec("x", Puppet))
-    stranger = await runtime.spawn(Puppet)
+    await started(supervisor, ChildSpec("x", Probe))
+    stranger = await runtime.spawn(Probe)
     for wrong in ("x", stranger, None, [1]):
         assert isinstance(await error_of(terminate_child(supervisor, wrong)), ChildNotFound)
     assert stranger.alive
@@ -383,7 +384,7 @@ async def test_S145_children_are_stopped_side_by_side_each_within_its_own_limit(
 async def test_S145_a_child_that_waits_for_its_restart_is_not_started_any_more(
     runtime: Runtime, supervisor: Ref
 ) -> None:
-    ref = await started(supervisor, ChildSpec("p", Puppet, name="p", backoff=Backoff(initial=5.0, jitter=0.0)))
+    ref = await started(supervisor, ChildSpec("p", Probe, name="p", backoff=Backoff(initial=5.0, jitter=0.0)))
     ref.kill()
     await settled(runtime)
     await supervisor.stop()
@@ -395,7 +396,7 @@ async def test_children_are_listed_last_started_first_and_those_that_wait_last(
     runtime: Runtime, supervisor: Ref
 ) -> None:
     for n in "abc":
-        await started(supervisor, ChildSpec(n, Puppet, name=n, backoff=Backoff(initial=5.0, jitter=0.0)))
+        await started(supervisor, ChildSpec(n, Probe, name=n, backoff=Backoff(initial=5.0, jitter=0.0)))
     await started(supervisor, ChildSpec("s", Supervisor))
     middle = runtime.whereis("b")
     assert middle is not None
@@ -409,7 +410,7 @@ async def test_children_are_listed_last_started_first_and_those_that_wait_last(
 
 async def test_exits_of_strangers_are_nothing_to_it(runtime: Runtime, supervisor: Ref) -> None:
     supervisor.exit("from outside")
-    stranger = await runtime.spawn(Puppet)
+    stranger = await runtime.spawn(Probe)
     await do(stranger, lambda actor: actor.link(supervisor))
     stranger.exit("x")
     await barrier(supervisor)
@@ -420,7 +421,7 @@ async def test_a_restart_of_which_the_child_wants_nothing_ends_it(runtime: Runti
     answers = ["start", "ignore"]
 
     async def start() -> Any:
-        return await spawn_link(Puppet) if answers.pop(0) == "start" else IGNORE
+        return await spawn_link(Probe) if answers.pop(0) == "start" else IGNORE
 
     ref = await started(supervisor, ChildSpec("x", start))
     ref.exit("x")
@@ -429,17 +430,18 @@ async def test_a_restart_of_which_the_child_wants_nothing_ends_it(runtime: Runti
 
 
 async def test_it_has_no_delete_and_a_wrong_specification_is_named(supervisor: Ref) -> None:
-    for wrong in (7, {"id": "x"}, ChildSpec):
+    given: list[Any] = [7, {"id": "x"}, ChildSpec]
+    for wrong in given:
         assert isinstance(await error_of(start_child(supervisor, wrong)), BadChildSpec)
-    significant = ChildSpec("x", Puppet, restart="temporary", significant=True)
+    significant = ChildSpec("x", Probe, restart="temporary", significant=True)
     assert isinstance(await error_of(start_child(supervisor, significant)), BadChildSpec)
     assert await count_children(supervisor) == Counts(0, 0, 0, 0)
 
 
 async def test_orders_that_it_does_not_offer_and_questions_about_strangers_are_refused(supervisor: Ref) -> None:
     """Nothing ends: neither the supervisor nor its children."""
-    child = await start_child(supervisor, Puppet)
-    stranger = await supervisor.runtime.spawn(Puppet)
+    child = await start_child(supervisor, Probe)
+    stranger = await supervisor.runtime.spawn(Probe)
     unknown: list[Any] = [stranger, "x", []]
     for order in (restart_child, delete_child):
         for id in (child, *unknown):
@@ -450,5 +452,5 @@ async def test_orders_that_it_does_not_offer_and_questions_about_strangers_are_r
     assert isinstance(await error_of(resize(supervisor, 3)), UnhandledMessage)
     assert child is not None
     assert (await which_child(supervisor, child)).ref is child
-    assert (await get_child_spec(supervisor, child)).start is Puppet
+    assert (await get_child_spec(supervisor, child)).start is Probe
     assert (supervisor.alive, child.alive) == (True, True)

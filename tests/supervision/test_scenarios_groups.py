@@ -21,10 +21,10 @@ from supervision import (
 )
 from supervision.groups import GroupJoined, GroupLeft, Groups, Join
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Note, Puppet, do, error_of
+from tests.supervision.probes import Note, Probe, do, error_of
 
 
-class Watcher(Puppet):
+class Watcher(Probe):
     """Writes down what it hears of groups."""
 
     @handle
@@ -49,7 +49,7 @@ async def heard(watcher: Ref, scope: Ref) -> list[Any]:
 async def test_S299_whoever_joins_several_times_is_a_member_several_times_and_must_leave_as_often(
     runtime: Runtime, scope: Ref
 ) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await groups.join(scope, "g", a)
     await groups.join(scope, "g", a, a)
     assert groups.members(scope, "g") == (a, a, a)
@@ -69,14 +69,14 @@ async def test_S299_whoever_joins_several_times_is_a_member_several_times_and_mu
 
 
 async def test_S299_leaving_more_often_than_joined_leaves_what_there_is(runtime: Runtime, scope: Ref) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await groups.join(scope, "g", a, b)
     assert await groups.leave(scope, "g", a, a, a)
     assert groups.members(scope, "g") == (b,)
 
 
 async def test_an_actor_joins_and_leaves_itself_if_nobody_is_named(runtime: Runtime, scope: Ref) -> None:
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     await do(a, lambda actor: groups.join(scope, "g"))
     assert groups.members(runtime.name("groups"), "g") == (a,)
     assert await do(a, lambda actor: groups.leave(scope, "g"))
@@ -87,7 +87,7 @@ async def test_an_actor_joins_and_leaves_itself_if_nobody_is_named(runtime: Runt
 
 
 async def test_S300_who_ends_has_left_all_groups(runtime: Runtime, scope: Ref) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await groups.join(scope, "g", a, b, a)
     await groups.join(scope, "only", a)
     await groups.join(scope, "left", a)
@@ -99,7 +99,7 @@ async def test_S300_who_ends_has_left_all_groups(runtime: Runtime, scope: Ref) -
 
 
 async def test_S300_a_dead_actor_may_join_and_is_gone_at_once(runtime: Runtime, scope: Ref) -> None:
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     a.kill()
     await groups.join(scope, "g", a)
     await barrier(scope)
@@ -109,7 +109,7 @@ async def test_S300_a_dead_actor_may_join_and_is_gone_at_once(runtime: Runtime, 
 async def test_S302_who_watches_a_group_learns_what_is_there_and_then_each_change_once(
     runtime: Runtime, scope: Ref
 ) -> None:
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     watcher = await runtime.spawn(Watcher)
     await groups.join(scope, "g", a)
     watch, there = await do(watcher, lambda actor: groups.monitor(scope, "g"))
@@ -128,7 +128,7 @@ async def test_S302_who_watches_a_group_learns_what_is_there_and_then_each_chang
 
 
 async def test_S302_who_watches_a_scope_learns_of_all_groups(runtime: Runtime, scope: Ref) -> None:
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     watcher = await runtime.spawn(Watcher)
     await groups.join(scope, "g", a)
     watch, there = await do(watcher, lambda actor: groups.monitor_scope(scope))
@@ -172,7 +172,7 @@ async def test_S302_a_watcher_that_is_a_member_ends_and_leaves_nothing_behind(ru
 async def test_S304_when_the_scope_is_restarted_its_groups_are_gone_and_the_members_live(runtime: Runtime) -> None:
     top = await runtime.spawn(Supervisor, [ChildSpec("groups", Groups, name="groups")])
     scope = runtime.name("groups")
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     await groups.join(scope, "g", a)
     old = runtime.whereis("groups")
     assert old is not None
@@ -187,7 +187,7 @@ async def test_S304_when_the_scope_is_restarted_its_groups_are_gone_and_the_memb
 
 
 async def test_S305_without_a_scope_there_is_nobody_to_join(runtime: Runtime) -> None:
-    a = await runtime.spawn(Puppet)
+    a = await runtime.spawn(Probe)
     scope = runtime.name("groups")
     assert isinstance(await error_of(groups.join(scope, "g", a)), NoProcess)
     assert isinstance(await error_of(groups.leave(scope, "g", a)), NoProcess)
@@ -197,7 +197,7 @@ async def test_S305_without_a_scope_there_is_nobody_to_join(runtime: Runtime) ->
 
 async def test_S307_scopes_know_nothing_of_each_other(runtime: Runtime) -> None:
     one, two = await runtime.spawn(Groups), await runtime.spawn(Groups)
-    p, q = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    p, q = await runtime.spawn(Probe), await runtime.spawn(Probe)
     watcher = await runtime.spawn(Watcher)
     await do(watcher, lambda actor: groups.monitor(one, "g"))
     await groups.join(one, "g", p)
@@ -212,7 +212,7 @@ async def test_S307_scopes_know_nothing_of_each_other(runtime: Runtime) -> None:
 async def test_what_is_published_reaches_each_member_as_often_as_it_has_joined_in_order(
     runtime: Runtime, scope: Ref
 ) -> None:
-    a, b = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    a, b = await runtime.spawn(Probe), await runtime.spawn(Probe)
     await groups.join(scope, "g", a, b, a)
     assert groups.publish(scope, "g", Note(1)) == 3
     assert groups.publish(scope, "g", Note(2)) == 3

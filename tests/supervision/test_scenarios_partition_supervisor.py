@@ -29,10 +29,10 @@ from supervision import (
 )
 from supervision.events import Started
 from supervision.testing import barrier
-from tests.supervision.probes import Ask, Puppet, error_of
+from tests.supervision.probes import Ask, Probe, error_of
 
 
-class Numbered(Puppet):
+class Numbered(Probe):
     """Knows its number."""
 
     def __init__(self, *number: Any) -> None:

@@ -46,7 +46,7 @@ from supervision import (
 from supervision import events as ev
 from supervision.administration import CountChildren, TerminateChild, WhichChild
 from supervision.testing import advance, settled
-from tests.supervision.probes import Do, Puppet, Rec, Recorder, die, do, error_of, rec, refs, time_of
+from tests.supervision.probes import Do, Probe, Recorder, die, do, error_of, rec, refs, time_of
 
 
 async def refused(order: Any, kind: type[ChildError], id: Any) -> ChildError:
@@ -104,7 +104,7 @@ async def test_S044_the_full_life_of_a_child(runtime: Runtime, events: Recorder)
 
 async def test_S045_an_address_is_no_id(runtime: Runtime) -> None:
     """A static supervisor knows its children by id: to stop one by its address finds nobody and touches nobody."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Puppet)])
+    sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Probe)])
     child = (await refs(sup))["c1"]
     for order in (terminate_child, restart_child, delete_child, which_child, get_child_spec):
         await refused(order(sup, child), ChildNotFound, child)
@@ -115,7 +115,7 @@ async def test_S045_an_address_is_no_id(runtime: Runtime) -> None:
 
 async def test_any_value_may_be_asked_for(runtime: Runtime) -> None:
     """An id that could not be that of a child, such as a list, is not found; the supervisor is not harmed."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Puppet)])
+    sup = await runtime.spawn(Supervisor, [ChildSpec("c1", Probe)])
     before = await refs(sup)
     strange: list[Any] = [[1], {}, None, ("c1",)]
     for id in strange:
@@ -174,7 +174,7 @@ async def test_S049_counts_of_two_thousand_temporary_children(runtime: Runtime) 
     sup = await runtime.spawn(DynamicSupervisor)
     for total in (1000, 2000):
         for _ in range(1000):
-            await start_child(sup, ChildSpec("c", Puppet, restart="temporary"))
+            await start_child(sup, ChildSpec("c", Probe, restart="temporary"))
         assert await count_children(sup) == Counts(total, total, 0, total)
         assert await count_children(sup) == Counts(total, total, 0, total)
     for info in await which_children(sup):
@@ -195,8 +195,8 @@ async def test_S050_counts_of_children_that_are_supervisors(runtime: Runtime) ->
         [
             ChildSpec("a", Supervisor),
             ChildSpec("b", DynamicSupervisor),
-            ChildSpec("c", Puppet, type="supervisor"),
-            ChildSpec("d", Puppet),
+            ChildSpec("c", Probe, type="supervisor"),
+            ChildSpec("d", Probe),
         ],
     )
     for id in "ad":
@@ -222,7 +222,7 @@ async def test_S052_only_temporary_children_are_forgotten(
     """After its end, a temporary child can be started anew; another is still there: running, or only as a
     specification."""
     sup = await runtime.spawn(Supervisor, strategy=strategy)
-    spec = ChildSpec("child", Puppet, restart=restart)
+    spec = ChildSpec("child", Probe, restart=restart)
     first = await start_child(sup, spec)
     assert first is not None
     kept = ENDS[end](sup, first)
@@ -266,7 +266,7 @@ async def test_S054_ten_times_the_children_are_at_most_fifty_times_the_work(
     work: dict[int, tuple[int, int]] = {}
     for many in (50, 500):
         sup = await runtime.spawn(kind)
-        specs = [ChildSpec(n, Puppet, restart="temporary") for n in range(many)]
+        specs = [ChildSpec(n, Probe, restart="temporary") for n in range(many)]
         counted = steps_of(lambda: None)
         for spec in specs:
             await start_child(sup, spec)
@@ -286,7 +286,7 @@ async def test_a_child_that_fails_to_start_again_by_order_keeps_its_specificatio
 ) -> None:
     """`restart_child` raises the error, nothing is tried again, and the next order may succeed; no budget is spent."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "a", "ok", OSError("x"), IGNORE, "ok")], max_restarts=0)
+    sup = await runtime.spawn(Supervisor, [rec(log, "a", None, OSError("x"), IGNORE, None)], max_restarts=0)
     await terminate_child(sup, "a")
     error = await error_of(restart_child(sup, "a"))
     assert isinstance(error, StartError)
@@ -332,7 +332,7 @@ def when_a_start_fails(runtime: Runtime, sup: Ref, *requests: Request[Any]) -> l
 async def test_an_order_between_two_attempts_is_served(runtime: Runtime, events: Recorder) -> None:
     """A child whose restart fails is tried again through the mailbox: an order that waits there comes first."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "a", "ok", OSError("x"))], max_restarts=1000)
+    sup = await runtime.spawn(Supervisor, [rec(log, "a", None, OSError("x"))], max_restarts=1000)
     calls = when_a_start_fails(runtime, sup, WhichChild("a"), CountChildren(), TerminateChild("a"))
     await die((await refs(sup))["a"], "x")
     entry, counts, _ = await asyncio.gather(*calls)
@@ -366,9 +366,9 @@ async def test_an_order_ends_the_retrying_of_a_whole_group(runtime: Runtime, pau
     """
     log: list[Any] = []
     if pause:
-        specs = [rec(log, "x", "ok", OSError("x")), rec(log, "a", backoff=Backoff(initial=1.0, jitter=0.0))]
+        specs = [rec(log, "x", None, OSError("x")), rec(log, "a", backoff=Backoff(initial=1.0, jitter=0.0))]
     else:
-        specs = [rec(log, "x", "ok", "ok", OSError("x")), rec(log, "a", "ok", OSError("a"), "ok")]
+        specs = [rec(log, "x", None, None, OSError("x")), rec(log, "a", None, OSError("a"), None)]
     sup = await runtime.spawn(Supervisor, specs, strategy="one_for_all", max_restarts=1000)
     child = (await refs(sup))["a"]
 
@@ -394,7 +394,7 @@ async def test_a_pause_that_came_to_nothing_is_not_taken_for_a_later_one(runtime
     """A restart that was counted, and overtaken by that of a group, pays for no further attempt: each one counts."""
     log: list[Any] = []
     backoff = Backoff(initial=2.0, jitter=0.0)
-    specs = [rec(log, "a", "ok", OSError("a"), backoff=backoff)]
+    specs = [rec(log, "a", None, OSError("a"), backoff=backoff)]
     sup = await runtime.spawn(Supervisor, specs, strategy="one_for_all", max_restarts=3, max_seconds=1000.0)
     await die((await refs(sup))["a"], "x")
     await start_child(sup, rec(log, "b"))
@@ -418,7 +418,7 @@ async def test_a_child_may_not_ask_its_own_supervisor_to_wait_for_it(runtime: Ru
     sup = await runtime.spawn(Supervisor, [], name="sup")
     await start_child(sup, ChildSpec("eager", Eager))
     assert isinstance(errors[0], CallCycle)
-    child = await start_child(sup, ChildSpec("c", Puppet))
+    child = await start_child(sup, ChildSpec("c", Probe))
     assert isinstance(child, Ref)
     assert [info.id for info in await do(child, lambda actor: which_children(sup))] == ["c", "eager"]
 
@@ -474,7 +474,7 @@ async def test_look_at_a_supervisor_that_is_starting_or_at_none(runtime: Runtime
         async def init(self) -> None:
             await self.runtime.sleep(60.0)
 
-    beginning = runtime.spawn_nowait(Supervisor, [ChildSpec("a", Puppet), ChildSpec("slow", Slow)])
+    beginning = runtime.spawn_nowait(Supervisor, [ChildSpec("a", Probe), ChildSpec("slow", Slow)])
     slow = runtime.spawn_nowait(Slow)
     await advance(1.0)
     seen = look(beginning)
@@ -502,7 +502,7 @@ async def test_look_at_a_supervisor_that_is_not_made_yet(runtime: Runtime) -> No
 
 async def test_a_child_told_of_is_a_value(runtime: Runtime) -> None:
     """What `which_children` answered does not change when the child does."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("a", Rec, ([], "a", ["ok"], 0.0, True))])
+    sup = await runtime.spawn(Supervisor, [Probe.child([], "a")])
     before = await which_child(sup, "a")
     await die(before.ref, Abnormal("x"))
     after = await which_child(sup, "a")

@@ -30,7 +30,7 @@ from supervision import (
 from supervision import events as ev
 from supervision.administration import GetBudget
 from supervision.testing import advance, barrier
-from tests.supervision.probes import Puppet, Recorder, die, error_of, kill, rec, refs, restarts_used
+from tests.supervision.probes import Probe, Recorder, die, error_of, kill, rec, refs, restarts_used
 
 BOOM = Abnormal("boom")
 #: What a recorder answers from ``init`` that means nothing there, so that it does not start.
@@ -155,7 +155,7 @@ async def test_deaths_that_lead_to_no_restart_cost_nothing(runtime: Runtime) -> 
 async def test_S089_failed_restarts_that_recover(runtime: Runtime) -> None:
     """Each attempt counts, so that the budget of three is used up when a runs again; then b dies."""
     log: list[Any] = []
-    sup = await supervisor(runtime, "one_for_one", rec(log, "a", "ok", NO, NO, "ok"), rec(log, "b"), allowed=3)
+    sup = await supervisor(runtime, "one_for_one", rec(log, "a", None, NO, NO, None), rec(log, "b"), allowed=3)
     del log[:]
     await kill(sup, "a")
     assert log == ["!a", "!a", "+a"]
@@ -185,7 +185,7 @@ async def test_a_start_that_goes_on_failing_is_tried_as_often_as_the_budget_allo
 ) -> None:
     """Three in the window: the crash, and three attempts that fail; what is told as the reason is the last failure."""
     log: list[Any] = []
-    sup = await runtime.spawn(kind, [rec(log, "a", "ok", OSError("full"))], max_restarts=3)
+    sup = await runtime.spawn(kind, [rec(log, "a", None, OSError("full"))], max_restarts=3)
     await kill(sup, "a")
     assert sup.reason == SHUTDOWN
     assert log == ["+a", "!a", "!a", "!a"]
@@ -195,7 +195,7 @@ async def test_a_start_that_goes_on_failing_is_tried_as_often_as_the_budget_allo
     assert "OSError: full" in str(end.reason)
 
 
-class Fragile(Puppet):
+class Fragile(Probe):
     """Starts, and dies right afterwards."""
 
     def init(self) -> None:
@@ -287,7 +287,7 @@ async def test_what_was_started_during_the_pause_is_no_second_incarnation(
 async def test_a_failed_attempt_after_a_pause_is_followed_by_a_longer_one(runtime: Runtime, events: Recorder) -> None:
     """The n-th restart in the window has the n-th pause, whether the one before it failed to start or crashed."""
     log: list[Any] = []
-    spec = rec(log, "a", "ok", NO, NO, "ok", backoff=Backoff(initial=1.0, maximum=100.0, factor=3.0, jitter=0.0))
+    spec = rec(log, "a", None, NO, NO, None, backoff=Backoff(initial=1.0, maximum=100.0, factor=3.0, jitter=0.0))
     sup = await supervisor(runtime, "one_for_one", spec)
     began = runtime.clock.time()
     times: list[float] = []

@@ -33,7 +33,7 @@ from supervision import events as ev
 from supervision.reasons import BadReturnValue, StartTimeout
 from supervision.reports import REPORTS, Reports
 from supervision.testing import settled
-from tests.supervision.probes import Do, Note, Puppet, Recorder, Unknown, die, error_of, rec, refs
+from tests.supervision.probes import Deaf, Do, Note, Probe, Recorder, Unknown, die, error_of, rec, refs
 
 Entry = MutableMapping[str, Any]
 
@@ -140,8 +140,8 @@ async def test_S114_brutal_kill_of_a_child_that_has_just_ended(
     sup = await runtime.spawn(
         Supervisor,
         [
-            ChildSpec("c", Puppet, restart=restart, shutdown="brutal_kill"),
-            rec([], "last", slow_stop=1.0),
+            ChildSpec("c", Probe, restart=restart, shutdown="brutal_kill"),
+            rec([], "last", stops=1.0),
         ],
     )
     child = (await refs(sup))["c"]
@@ -170,7 +170,7 @@ async def test_S115_a_clean_end_is_silent(runtime: Runtime, logged: list[Entry])
 
 async def test_S115_a_temporary_child_that_crashes_is_told_of_once(runtime: Runtime, logged: list[Entry]) -> None:
     """By its supervisor, as `child_terminated`; there is a crash report before it, also if it stopped itself so."""
-    specs = [ChildSpec(id, Puppet, restart="temporary") for id in "ab"]
+    specs = [ChildSpec(id, Probe, restart="temporary") for id in "ab"]
     sup = await runtime.spawn(Supervisor, specs, name="sup")
     children = await refs(sup)
     await die(children["a"], BOOM)
@@ -184,7 +184,7 @@ async def test_S115_a_temporary_child_that_crashes_is_told_of_once(runtime: Runt
     ]
     assert (logged[0]["actor"], logged[0]["kind"], logged[0]["links"], logged[0]["mailbox"]) == (
         "/sup/b",
-        "Puppet",
+        "Probe",
         1,
         0,
     )
@@ -193,7 +193,7 @@ async def test_S115_a_temporary_child_that_crashes_is_told_of_once(runtime: Runt
 
 async def test_a_permanent_child_that_ends_normally_is_told_of(runtime: Runtime, logged: list[Entry]) -> None:
     """The one clean end that is in the log, as in OTP: it was not meant to end."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", Puppet)])
+    sup = await runtime.spawn(Supervisor, [ChildSpec("c", Probe)])
     await die((await refs(sup))["c"], NORMAL)
     assert [(entry["event"], entry["reason"]) for entry in logged] == [("child_terminated", "normal")]
 
@@ -203,7 +203,7 @@ async def test_a_start_that_fails_and_the_end_of_the_patience_are_told_of(
 ) -> None:
     """`start_error` for each attempt, `shutdown` with `reached_max_restart_intensity` when the supervisor gives up."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "c", "ok", OSError("no"))], max_restarts=2, name="sup")
+    sup = await runtime.spawn(Supervisor, [rec(log, "c", None, OSError("no"))], max_restarts=2, name="sup")
     await die((await refs(sup))["c"], BOOM)
     assert await sup.join() == SHUTDOWN
     assert [entry["event"] for entry in logged] == [
@@ -238,7 +238,7 @@ async def test_a_first_start_that_fails_has_no_child_to_name(runtime: Runtime, l
 async def test_what_else_is_in_the_log(runtime: Runtime, logged: list[Entry]) -> None:
     """A message without a handler and a mailbox that grows are warnings."""
 
-    class Slow(Puppet):
+    class Slow(Deaf):
         mailbox = Mailbox(high_water=2)
 
     ref = await runtime.spawn(Slow, name="slow")
@@ -257,15 +257,15 @@ async def test_code_that_does_not_end_and_a_loop_that_does_not_move(runtime: Run
 
     A listener that is told of all events logs the same.
     """
-    ref = await runtime.spawn(Puppet, name="p")
-    about: dict[str, Any] = {"seq": 1, "time": 0.0, "ref": ref, "path": ref.path, "kind": "Puppet"}
+    ref = await runtime.spawn(Probe, name="p")
+    about: dict[str, Any] = {"seq": 1, "time": 0.0, "ref": ref, "path": ref.path, "kind": "Probe"}
     blocked = ev.LoopBlocked(seq=2, time=0.0, path="/p", seconds=0.50049, file="f.py", line=3, stack="there")
     entries: list[Entry] = []
     report = reports_into(entries)
     for event in (ev.Zombie(**about, stack="here"), blocked, ev.StartAttempt(**about)):
         report(event)
     assert entries == [
-        {"event": "zombie", "level": "error", "actor": "/p", "kind": "Puppet", "stack": "here"},
+        {"event": "zombie", "level": "error", "actor": "/p", "kind": "Probe", "stack": "here"},
         {
             "event": "loop_blocked",
             "level": "warning",
@@ -284,7 +284,7 @@ async def test_reports_are_on_unless_one_says_otherwise(loop_errors: list[Any]) 
     for reports in (True, False):
         with capture_logs() as entries:
             async with Runtime(watchdog=None, reports=reports) as runtime:
-                sup = await runtime.spawn(Supervisor, [ChildSpec("c", Puppet)])
+                sup = await runtime.spawn(Supervisor, [ChildSpec("c", Probe)])
                 await die((await refs(sup))["c"], BOOM)
         assert [entry["event"] for entry in entries] == (["crash_report", "child_terminated"] if reports else [])
 
@@ -314,7 +314,7 @@ async def test_S117_a_huge_reason_takes_one_line_of_bounded_length(
     runtime: Runtime, events: Recorder, logged: list[Entry], reason: Any
 ) -> None:
     """The log shows its beginning; whoever was told of the end has the reason whole."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", Puppet)])
+    sup = await runtime.spawn(Supervisor, [ChildSpec("c", Probe)])
     child = (await refs(sup))["c"]
     await die(child, reason)
     assert logged
@@ -333,7 +333,7 @@ async def test_S117_a_huge_reason_takes_one_line_of_bounded_length(
 async def test_S117_a_huge_message_is_cut_in_the_crash_report(runtime: Runtime, logged: list[Entry]) -> None:
     """The message that was being handled when the actor crashed is shown in part."""
 
-    class Fragile(Puppet):
+    class Fragile(Probe):
         def unhandled(self, message: Any) -> None:
             raise OSError("what?")
 

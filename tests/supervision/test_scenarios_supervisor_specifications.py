@@ -19,7 +19,7 @@ from supervision import (
     start_child,
     which_children,
 )
-from tests.supervision.probes import Puppet, error_of, rec, refs
+from tests.supervision.probes import Probe, error_of, rec, refs
 
 
 async def test_S015_defaults_are_filled_in(runtime: Runtime) -> None:
@@ -27,18 +27,18 @@ async def test_S015_defaults_are_filled_in(runtime: Runtime) -> None:
     sup = await runtime.spawn(
         Supervisor,
         [
-            {"id": 1, "start": Puppet},
-            {"id": 2, "start": Puppet, "shutdown": "brutal_kill"},
-            {"id": 3, "start": Puppet, "type": "supervisor"},
+            {"id": 1, "start": Probe},
+            {"id": 2, "start": Probe, "shutdown": "brutal_kill"},
+            {"id": 3, "start": Probe, "type": "supervisor"},
             {"id": 4, "start": Supervisor},
             {"id": 5, "start": Supervisor, "shutdown": 1.0, "type": "worker"},
-            Puppet,
+            Probe,
         ],
     )
     plain = await get_child_spec(sup, 1)
     assert (plain.restart, plain.shutdown, plain.type, plain.significant) == ("permanent", 5.0, "worker", False)
     assert (plain.args, plain.kwargs, plain.backoff, plain.name) == ((), {}, None, None)
-    found = [await get_child_spec(sup, id) for id in (2, 3, 4, 5, "Puppet")]
+    found = [await get_child_spec(sup, id) for id in (2, 3, 4, 5, "Probe")]
     assert [(spec.shutdown, spec.type) for spec in found] == [
         ("brutal_kill", "worker"),
         ("infinity", "supervisor"),
@@ -52,12 +52,12 @@ async def test_S015_defaults_are_filled_in(runtime: Runtime) -> None:
 
 
 FAULTY = [
-    ("no id", {"start": Puppet}, "child spec: id", "id is missing"),
+    ("no id", {"start": Probe}, "child spec: id", "id is missing"),
     ("no start", {"id": "a"}, "child spec: start", "start is missing"),
     ("no mapping", "a", "child spec", "give a ChildSpec"),
     ("not an actor", int, "child spec", "give a ChildSpec"),
-    ("bad restart", {"id": "a", "start": Puppet, "restart": "maybe"}, "child 'a': restart", "permanent, transient"),
-    ("bad shutdown", {"id": "a", "start": Puppet, "shutdown": -1}, "child 'a': shutdown", "brutal_kill"),
+    ("bad restart", {"id": "a", "start": Probe, "restart": "maybe"}, "child 'a': restart", "permanent, transient"),
+    ("bad shutdown", {"id": "a", "start": Probe, "shutdown": -1}, "child 'a': shutdown", "brutal_kill"),
 ]
 
 
@@ -80,11 +80,11 @@ async def test_S017_faulty_specifications(runtime: Runtime, spec: Any, field: st
 
 async def test_S017_unknown_keys_are_ignored(runtime: Runtime) -> None:
     """A mapping may hold more than a specification needs."""
-    sup = await runtime.spawn(Supervisor, [{"id": "a", "start": Puppet, "colour": "red"}])
+    sup = await runtime.spawn(Supervisor, [{"id": "a", "start": Probe, "colour": "red"}])
     assert list(await refs(sup)) == ["a"]
 
 
-@pytest.mark.parametrize("children", ["ab", b"ab", 5, {"id": "a", "start": Puppet}, None, Puppet])
+@pytest.mark.parametrize("children", ["ab", b"ab", 5, {"id": "a", "start": Probe}, None, Probe])
 @pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
 async def test_children_are_a_list(runtime: Runtime, kind: type[Actor], children: Any) -> None:
     """Anything else is refused by name, before anything starts."""
@@ -149,7 +149,7 @@ async def test_S022_a_permanent_child_cannot_be_significant(runtime: Runtime) ->
     """Whatever the supervisor's mode."""
     sup = await runtime.spawn(Supervisor, auto_shutdown="any_significant")
     for value in (True, 3, None):
-        error = await error_of(start_child(sup, {"id": "a", "start": Puppet, "significant": value}))
+        error = await error_of(start_child(sup, {"id": "a", "start": Probe, "significant": value}))
         assert isinstance(error, BadChildSpec)
         assert (error.field, error.value) == ("child 'a': significant", value)
     assert await which_children(sup) == []

@@ -36,7 +36,7 @@ from supervision import events as ev
 from supervision.administration import GetBudget
 from supervision.reasons import BadReturnValue, ExitReason, FailedToStartChild
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Puppet, Recorder, do, error_of, rec, refs, time_of
+from tests.supervision.probes import Probe, Recorder, do, error_of, rec, refs, time_of
 
 
 def failed(id: Any, cause: ExitReason) -> Shutdown:
@@ -67,7 +67,7 @@ async def test_children_start_one_after_the_other_before_the_starter_goes_on(
     """Each child is started when the one before has finished its `init`; then the supervisor's own start is done."""
     log: list[Any] = []
 
-    class Slow(Puppet):
+    class Slow(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(1.0)
             self.log.append("+slow")
@@ -108,9 +108,9 @@ async def do_budget(sup: Ref) -> tuple[int, int, float]:
 async def test_S002_a_supervisor_that_ignores_its_start_leaves_nothing(runtime: Runtime, events: Recorder) -> None:
     """The starter is told so, the name is free, nobody is left, and a starter that traps exits hears nothing more."""
     log: list[Any] = []
-    starter = await runtime.spawn(Puppet, log, trap=True)
+    starter = await runtime.spawn(Probe, log, trap_exit=True)
 
-    async def start(actor: Puppet) -> BaseException:
+    async def start(actor: Probe) -> BaseException:
         return await error_of(actor.spawn_link(Unwilling, IGNORE, name="sup"))
 
     for error in (await do(starter, start), await error_of(runtime.spawn(Unwilling, IGNORE, name="sup"))):
@@ -127,7 +127,7 @@ async def test_S002_a_supervisor_that_ignores_its_start_leaves_nothing(runtime: 
 async def test_S004_a_supervisor_whose_init_raises(runtime: Runtime, trap: bool) -> None:
     """The starter gets an error with the exception and its traceback, and lives on, whether it traps exits or not."""
     log: list[Any] = []
-    starter = await runtime.spawn(Puppet, log, trap=trap)
+    starter = await runtime.spawn(Probe, log, trap_exit=trap)
     broken = OSError("no such table")
     error = await do(starter, lambda actor: error_of(actor.spawn_link(Unwilling, broken)))
     assert type(error) is StartError
@@ -142,7 +142,7 @@ async def test_S004_a_supervisor_whose_init_raises(runtime: Runtime, trap: bool)
 
 async def test_a_supervisor_whose_init_stops_or_answers_junk(runtime: Runtime) -> None:
     """A reason given with `Stop` is the reason of the failure; a value that means nothing is an error of its own."""
-    for what, reason in ((Stop("why"), Abnormal("why")), (4711, BadReturnValue(4711))):
+    for what, reason in ((Stop("why"), Abnormal("why")), ("odd", BadReturnValue("odd"))):
         error = await error_of(runtime.spawn(Unwilling, what))
         assert isinstance(error, StartError)
         assert error.reason == reason
@@ -152,11 +152,11 @@ async def test_a_start_that_takes_too_long_takes_the_children_along(runtime: Run
     """With a limit on the start of a supervisor, those children that run already end with it."""
     log: list[Any] = []
 
-    class Endless(Puppet):
+    class Endless(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(100.0)
 
-    children = [ChildSpec("a", Puppet), ChildSpec("b", Endless, (log,))]
+    children = [ChildSpec("a", Probe), ChildSpec("b", Endless, (log,))]
     error = await error_of(runtime.spawn(Supervisor, children, timeout=1.0, name="sup"))
     assert isinstance(error, StartError)
     assert error.reason == StartTimeout(1.0)
@@ -276,7 +276,7 @@ async def test_S010_S012_a_child_that_does_not_start_is_not_kept(
         assert await which_children(sup) == []
         told = events.of(ev.ChildStartFailed)[-1]
         assert (told.path, told.id, told.child, told.reason) == ("/sup", "c", None, error.reason)
-    assert await start_child(sup, ChildSpec("c", Puppet)) is not None
+    assert await start_child(sup, ChildSpec("c", Probe)) is not None
     assert len(events.of(ev.ChildStartFailed)) == 6
 
 
@@ -324,7 +324,7 @@ async def test_a_failed_start_stops_the_others_in_reverse_and_touches_no_later_o
     """Section 2.2: a and b run, d fails: stop b, stop a, fail; e is never attempted, and nothing is tried again."""
     log: list[Any] = []
     boom = OSError("boom")
-    children = [rec(log, "a"), rec(log, "b"), rec(log, "d", boom, "ok"), rec(log, "e")]
+    children = [rec(log, "a"), rec(log, "b"), rec(log, "d", boom, None), rec(log, "e")]
     error = await error_of(runtime.spawn(Supervisor, children, max_restarts=1000, name="sup"))
     assert log == ["+a", "+b", "!d", "-b(shutdown)", "-a(shutdown)"]
     assert type(error) is StartError
@@ -343,7 +343,7 @@ async def test_a_failed_start_stops_the_others_in_reverse_and_touches_no_later_o
 
 @pytest.mark.parametrize(
     ("plan", "cause"),
-    [(4711, BadReturnValue(4711)), (Stop("x"), Abnormal("x")), (Stop(NORMAL), NORMAL)],
+    [("odd", BadReturnValue("odd")), (Stop("x"), Abnormal("x")), (Stop(NORMAL), NORMAL)],
     ids=["junk", "stop", "stop with normal"],
 )
 async def test_every_way_to_fail_rolls_the_start_back(runtime: Runtime, plan: Any, cause: ExitReason) -> None:
@@ -360,7 +360,7 @@ async def test_the_rollback_keeps_to_the_limits_of_the_children(runtime: Runtime
     log: list[Any] = []
     children = [
         rec(log, "a", shutdown="brutal_kill"),
-        rec(log, "b", slow_stop=10.0, shutdown=2.0),
+        rec(log, "b", stops=10.0, shutdown=2.0),
         rec(log, "c", OSError("x")),
     ]
     assert await time_of(error_of(runtime.spawn(Supervisor, children))) == pytest.approx(2.0)

@@ -30,28 +30,28 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Puppet, Recorder, die, error_of, rec, refs
+from tests.supervision.probes import Probe, Recorder, die, error_of, rec, refs
 
 # -- names -------------------------------------------------------------------------------------------------------------
 
 
 async def started_by_function() -> Ref:
     """Start a child that takes the name n."""
-    return await spawn_link(Puppet, name="n")
+    return await spawn_link(Probe, name="n")
 
 
 @pytest.mark.parametrize("kind", [Supervisor, DynamicSupervisor])
 async def test_S024_a_name_that_is_taken_by_somebody_else(runtime: Runtime, kind: type[Actor]) -> None:
     """`start_child` tells who holds the name; neither the holder nor the supervisor is touched, nothing else runs."""
-    foreign = await runtime.spawn(Puppet, name="n")
+    foreign = await runtime.spawn(Probe, name="n")
     sup = await runtime.spawn(kind)
     before = list(runtime.actors())
 
     async def named_afterwards() -> Ref:
-        return await spawn_link(Puppet)
+        return await spawn_link(Probe)
 
     for spec in (
-        ChildSpec("c", Puppet, name="n"),
+        ChildSpec("c", Probe, name="n"),
         ChildSpec("c", started_by_function),
         ChildSpec("c", named_afterwards, name="n"),
     ):
@@ -68,9 +68,9 @@ async def test_a_named_child_has_its_name_again_after_a_restart(runtime: Runtime
     """A class or a function starts it: the name leads to the new incarnation, and to no other."""
 
     async def unnamed() -> Ref:
-        return await spawn_link(Puppet)
+        return await spawn_link(Probe)
 
-    sup = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet, name="a"), ChildSpec("b", unnamed, name="b")])
+    sup = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, name="a"), ChildSpec("b", unnamed, name="b")])
     for name in ("a", "b"):
         old = runtime.whereis(name)
         assert (await refs(sup))[name] is old
@@ -90,10 +90,10 @@ async def test_S025_what_a_start_function_tells_besides_is_kept(runtime: Runtime
     count = iter(range(1, 9))
 
     def plain(*args: Any, **kwargs: Any) -> Any:
-        return runtime.spawn_nowait(Puppet), ("port", next(count), args, kwargs)
+        return runtime.spawn_nowait(Probe), ("port", next(count), args, kwargs)
 
     async def later(*args: Any, **kwargs: Any) -> Any:
-        return await spawn_link(Puppet), ("port", next(count), args, kwargs)
+        return await spawn_link(Probe), ("port", next(count), args, kwargs)
 
     sup = await runtime.spawn(Supervisor)
     seen = []
@@ -123,7 +123,7 @@ async def die_and_settle(sup: Ref, ref: Ref) -> None:
 
 async def test_a_start_function_need_not_link(runtime: Runtime, events: Recorder) -> None:
     """The supervisor links what it is given, calls it by its id, and stops it as any child."""
-    sup = await runtime.spawn(Supervisor, [ChildSpec("c", lambda: runtime.spawn_nowait(Puppet))], name="sup")
+    sup = await runtime.spawn(Supervisor, [ChildSpec("c", lambda: runtime.spawn_nowait(Probe))], name="sup")
     child = (await refs(sup))["c"]
     assert child is not None
     assert child.path == "/c"
@@ -133,7 +133,7 @@ async def test_a_start_function_need_not_link(runtime: Runtime, events: Recorder
 
 async def test_a_start_function_that_gives_an_ended_actor(runtime: Runtime, events: Recorder) -> None:
     """Its end is seen as any end: a permanent child is started again, until the budget is used up."""
-    dead = await runtime.spawn(Puppet)
+    dead = await runtime.spawn(Probe)
     await dead.stop()
     sup = await runtime.spawn(Supervisor, [ChildSpec("c", lambda: dead)], max_restarts=2)
     assert await sup.join() == SHUTDOWN

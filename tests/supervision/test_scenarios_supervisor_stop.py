@@ -20,6 +20,7 @@ from supervision import (
     ExitReason,
     NoProcess,
     Ref,
+    Restart,
     Runtime,
     Shutdown,
     Supervisor,
@@ -38,9 +39,8 @@ from tests.supervision.probes import (
     Ask,
     Do,
     Note,
-    Puppet,
+    Probe,
     Question,
-    Rec,
     Recorder,
     Tidy,
     do,
@@ -66,7 +66,7 @@ async def test_children_stop_in_reverse_order_one_after_the_other(
 ) -> None:
     """The last child is asked first, and the next one only when it has ended."""
     log: list[Any] = []
-    children = [rec(log, "a", slow_stop=1.0), rec(log, "b"), rec(log, "c", slow_stop=1.0)]
+    children = [rec(log, "a", stops=1.0), rec(log, "b"), rec(log, "c", stops=1.0)]
     sup = await runtime.spawn(Supervisor, children, strategy=strategy, name="s")
     del events.all[:]
     assert await time_of(runtime.shut_down(sup, 20.0)) == 2.0
@@ -95,8 +95,8 @@ async def test_S027_children_with_infinity_are_waited_for(runtime: Runtime) -> N
     sup = await runtime.spawn(
         Supervisor,
         [
-            ChildSpec("c1", Supervisor, ([rec(log, "deep", slow_stop=1000.0, shutdown="infinity")],)),
-            rec(log, "c2", slow_stop=3600.0, shutdown="infinity"),
+            ChildSpec("c1", Supervisor, ([rec(log, "deep", stops=1000.0, shutdown="infinity")],)),
+            rec(log, "c2", stops=3600.0, shutdown="infinity"),
         ],
     )
     children = await refs(sup)
@@ -109,7 +109,7 @@ async def test_S027_children_with_infinity_are_waited_for(runtime: Runtime) -> N
 async def test_a_child_that_does_not_stop_in_time_is_killed(runtime: Runtime, events: Recorder) -> None:
     """It gets its own limit, to the second, then it is killed, and the next child is asked as if nothing had been."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "c1"), rec(log, "c2", slow_stop=100.0, shutdown=2.5)])
+    sup = await runtime.spawn(Supervisor, [rec(log, "c1"), rec(log, "c2", stops=100.0, shutdown=2.5)])
     children = await refs(sup)
     assert await time_of(runtime.shut_down(sup, 20.0)) == 2.5
     assert [await ended(ref) for ref in children.values()] == [SHUTDOWN, KILLED]
@@ -120,7 +120,7 @@ async def test_a_child_that_does_not_stop_in_time_is_killed(runtime: Runtime, ev
 async def test_a_limit_of_zero_kills_whoever_is_not_done_at_once(runtime: Runtime) -> None:
     """An idle child that does not trap exits ends with `shutdown`; one that has to clean up has no time for it."""
     log: list[Any] = []
-    specs = [rec(log, "plain", trap=False, shutdown=0), rec(log, "trapping", slow_stop=1.0, shutdown=0)]
+    specs = [rec(log, "plain", trap_exit=False, shutdown=0), rec(log, "trapping", stops=1.0, shutdown=0)]
     sup = await runtime.spawn(Supervisor, specs)
     children = await refs(sup)
     assert await time_of(runtime.shut_down(sup, 20.0)) == 0.0
@@ -131,7 +131,7 @@ async def test_a_limit_of_zero_kills_whoever_is_not_done_at_once(runtime: Runtim
 async def test_S029_brutal_kill_asks_nobody(runtime: Runtime, events: Recorder) -> None:
     """The child is dead at once, without cleaning up; its neighbour stops in order."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "c1"), rec(log, "c2", slow_stop=5.0, shutdown="brutal_kill")])
+    sup = await runtime.spawn(Supervisor, [rec(log, "c1"), rec(log, "c2", stops=5.0, shutdown="brutal_kill")])
     children = await refs(sup)
     assert await time_of(runtime.shut_down(sup, 20.0)) == 0.0
     assert [await ended(ref) for ref in children.values()] == [SHUTDOWN, KILLED]
@@ -147,13 +147,13 @@ async def test_a_child_that_hangs_in_a_handler_is_given_its_limit(runtime: Runti
     """A child that waits in a handler and does not trap is cancelled at the order; one that traps is killed late."""
     log: list[Any] = []
 
-    async def hang(actor: Puppet) -> None:
+    async def hang(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(1000.0)
         finally:
             actor.log.append(("finally", actor.runtime.clock.time()))
 
-    specs = [rec(log, "trapping", shutdown=3.0), rec(log, "plain", trap=False, shutdown=3.0)]
+    specs = [rec(log, "trapping", shutdown=3.0), rec(log, "plain", trap_exit=False, shutdown=3.0)]
     sup = await runtime.spawn(Supervisor, specs)
     children = await refs(sup)
     for ref in children.values():
@@ -169,7 +169,7 @@ async def test_a_child_that_cleans_up_in_a_handler_has_its_own_limit_for_it(runt
     """The limit of the specification counts, longer or shorter than the grace that the runtime gives to others."""
     log: list[Any] = []
 
-    async def tidy_up(actor: Puppet) -> None:
+    async def tidy_up(actor: Probe) -> None:
         try:
             await actor.runtime.sleep(1000.0)
         finally:
@@ -177,7 +177,7 @@ async def test_a_child_that_cleans_up_in_a_handler_has_its_own_limit_for_it(runt
 
     assert runtime.exit_grace == 5.0
     for limit, seconds, reason in ((20.0, 10.0, SHUTDOWN), ("infinity", 10.0, SHUTDOWN), (2.0, 2.0, KILLED)):
-        sup = await runtime.spawn(Supervisor, [rec(log, "c", trap=False, shutdown=limit)])
+        sup = await runtime.spawn(Supervisor, [rec(log, "c", trap_exit=False, shutdown=limit)])
         child = (await refs(sup))["c"]
         assert child is not None
         child.cast(Do(tidy_up))
@@ -191,7 +191,7 @@ async def test_S030_the_limit_counts_under_a_dynamic_supervisor_too(runtime: Run
     log: list[Any] = []
     sup = await runtime.spawn(DynamicSupervisor)
     one = await start_child(sup, rec(log, "c1", restart="temporary", shutdown=20.0))
-    two = await start_child(sup, rec(log, "c2", restart="temporary", shutdown=20.0, slow_stop=1000.0))
+    two = await start_child(sup, rec(log, "c2", restart="temporary", shutdown=20.0, stops=1000.0))
     assert await time_of(runtime.shut_down(sup, "infinity")) == 20.0
     assert [await ended(ref) for ref in (sup, one, two)] == [SHUTDOWN, SHUTDOWN, KILLED]
     assert log == ["+c1", "+c2", "-c1(shutdown)"]
@@ -203,17 +203,14 @@ async def test_S032_children_that_end_by_themselves_while_the_supervisor_stops(
     """Nobody is restarted, each keeps its own reason, and the supervisor ends with `shutdown` all the same."""
     log: list[Any] = []
     reasons = [NORMAL, SHUTDOWN, Shutdown("test"), Abnormal("other")]
-    twelve = {
-        f"{restart}-{reason}": (restart, reason)
-        for restart in ("temporary", "transient", "permanent")
-        for reason in reasons
-    }
+    kinds: tuple[Restart, ...] = ("temporary", "transient", "permanent")
+    twelve = {f"{restart}-{reason}": (restart, reason) for restart in kinds for reason in reasons}
     sup = await runtime.spawn(
         Supervisor,
         [
             rec(log, "A", restart="temporary"),
-            *(ChildSpec(id, Puppet, restart=restart) for id, (restart, _) in twelve.items()),  # type: ignore[arg-type]
-            rec(log, "Z", restart="temporary", slow_stop=20.0, shutdown=40.0),
+            *(ChildSpec(id, Probe, restart=restart) for id, (restart, _) in twelve.items()),
+            rec(log, "Z", restart="temporary", stops=20.0, shutdown=40.0),
         ],
     )
     children = await refs(sup)
@@ -241,7 +238,7 @@ async def test_S034_dynamic_children_stop_at_once_each_within_its_limit(runtime:
     log: list[Any] = []
     sup = await runtime.spawn(DynamicSupervisor)
     for id, need in (("a", 1.0), ("b", 5.0), ("c", 1.0)):
-        await start_child(sup, rec(log, id, slow_stop=need, shutdown=2.0))
+        await start_child(sup, rec(log, id, stops=need, shutdown=2.0))
     children = await refs(sup)
     assert await time_of(runtime.shut_down(sup, "infinity")) == 2.0
     assert [await ended(children[id]) for id in "abc"] == [SHUTDOWN, KILLED, SHUTDOWN]
@@ -254,7 +251,7 @@ async def test_S035_static_children_stop_in_turn_dynamic_ones_together(
 ) -> None:
     """Five children that need 2 seconds each: 10 seconds for a static supervisor, 2 for a dynamic one."""
     log: list[Any] = []
-    sup = await runtime.spawn(kind, [rec(log, n, slow_stop=2.0) for n in range(5)])
+    sup = await runtime.spawn(kind, [rec(log, n, stops=2.0) for n in range(5)])
     assert await time_of(runtime.shut_down(sup, "infinity")) == seconds
     assert len(log) == 10
 
@@ -262,7 +259,7 @@ async def test_S035_static_children_stop_in_turn_dynamic_ones_together(
 async def test_orders_wait_while_a_supervisor_stops_and_fail_when_it_has(runtime: Runtime) -> None:
     """While it stops its children a supervisor answers nothing; who has asked then hears that it has ended."""
     log: list[Any] = []
-    sup = await runtime.spawn(Supervisor, [rec(log, "a", slow_stop=2.0)])
+    sup = await runtime.spawn(Supervisor, [rec(log, "a", stops=2.0)])
     stopping = asyncio.ensure_future(runtime.shut_down(sup, 20.0))
     await advance(1.0)
     began = runtime.clock.time()
@@ -286,24 +283,23 @@ async def test_a_child_that_removed_its_link_is_stopped_all_the_same(runtime: Ru
 
 
 @pytest.mark.parametrize("trap", [False, True], ids=["plain", "trapping"])
-@pytest.mark.parametrize("kind", [Puppet, Tidy, Rec])
+@pytest.mark.parametrize(("kind", "options"), [(Probe, {}), (Tidy, {}), (Probe, {"id": "r", "stops": 0.0})])
 async def test_what_ends_an_actor_in_order_is_no_dead_letter(
-    runtime: Runtime, events: Recorder, kind: type[Actor], trap: bool
+    runtime: Runtime, events: Recorder, kind: type[Probe], options: dict[str, Any], trap: bool
 ) -> None:
     """Neither the message that made an actor stop, nor the order to, counts as lost; what waits behind it does."""
-    args = ([], "r", ["ok"], 0.0) if kind is Rec else ([],)
     for end in (
         lambda ref: ref.cast(Do(lambda actor: actor.stop("x"))),
         lambda ref: ref.call(Ask(lambda actor: actor.stop())),
         lambda ref: asyncio.ensure_future(ref.stop()),
         lambda ref: asyncio.ensure_future(runtime.shut_down(ref, 5.0)),
     ):
-        ref = await runtime.spawn(kind, *args, trap)
+        ref = await runtime.spawn(kind, [], trap, **options)
         kept = end(ref)
         await ref.join()
         del kept
     assert runtime.statistics().dead_letters == {}
-    ref = await runtime.spawn(kind, *args, trap)
+    ref = await runtime.spawn(kind, [], trap, **options)
     ref.cast(Do(lambda actor: actor.stop("x")))
     ref.cast(Note("late"))
     await ref.join()
@@ -322,7 +318,7 @@ async def test_S037_orders_to_a_supervisor_that_is_not_there(runtime: Runtime) -
             (terminate_child(target, "a"), "TerminateChild(id='a')"),
             (delete_child(target, "a"), "DeleteChild(id='a')"),
             (restart_child(target, "a"), "RestartChild(id='a')"),
-            (start_child(target, ChildSpec("a", Puppet)), "StartChild("),
+            (start_child(target, ChildSpec("a", Probe)), "StartChild("),
             (which_children(target), "WhichChildren()"),
             (which_child(target, "a"), "WhichChild(id='a')"),
             (count_children(target), "CountChildren()"),
@@ -341,7 +337,7 @@ async def test_S037_orders_to_a_supervisor_that_is_not_there(runtime: Runtime) -
 async def test_the_exit_signal_of_the_parent_ends_a_supervisor(runtime: Runtime, reason: ExitReason) -> None:
     """Any reason counts, `normal` too: the children are stopped in reverse, and the reason is the parent's."""
     log: list[Any] = []
-    parent = await runtime.spawn(Puppet)
+    parent = await runtime.spawn(Probe)
     sup = await do(parent, lambda actor: actor.spawn_link(Supervisor, [rec(log, "a"), rec(log, "b")]))
     await do(parent, lambda actor: sup.exit(reason))
     assert await sup.join() == reason
@@ -352,7 +348,7 @@ async def test_the_exit_signal_of_the_parent_ends_a_supervisor(runtime: Runtime,
 async def test_the_end_of_the_parent_ends_a_supervisor(runtime: Runtime, reason: ExitReason) -> None:
     """Whatever started a supervisor with a link takes it along, also by an end in order."""
     log: list[Any] = []
-    parent = await runtime.spawn(Puppet)
+    parent = await runtime.spawn(Probe)
     sup = await do(parent, lambda actor: actor.spawn_link(Supervisor, [rec(log, "a")]))
     parent.cast(Do(lambda actor: actor.stop(reason)))
     assert await sup.join() == reason
@@ -368,7 +364,7 @@ async def test_S039_the_exit_signals_of_strangers_are_nothing(
     log: list[Any] = []
     sup = await runtime.spawn(Supervisor, [rec(log, "a")], strategy="one_for_all")
     before = await refs(sup)
-    stranger = await runtime.spawn(Puppet)
+    stranger = await runtime.spawn(Probe)
     if linked:
         await do(stranger, lambda actor: actor.link(sup))
         await do(stranger, lambda actor: actor.stop(reason))
@@ -386,7 +382,7 @@ async def test_S039_the_exit_signals_of_strangers_are_nothing(
 async def test_S040_a_supervisor_that_is_killed_takes_its_children_along(runtime: Runtime) -> None:
     """Its plain children die with `killed`; its own supervisor starts all again, with new addresses under old names."""
     log: list[Any] = []
-    server = ChildSpec("server", Puppet, name="server")
+    server = ChildSpec("server", Probe, name="server")
     mid = ChildSpec("mid", Supervisor, ([server, rec(log, "tidy")],), name="mid")
     top = await runtime.spawn(Supervisor, [mid], max_restarts=3)
     old_mid, old_server = runtime.whereis("mid"), runtime.whereis("server")
@@ -461,6 +457,6 @@ async def test_a_runtime_that_closes_stops_its_supervisors_in_order(loop_errors:
     log: list[Any] = []
     async with Runtime(watchdog=None, reports=False) as runtime:
         for n in (1, 2):
-            await runtime.spawn(Supervisor, [rec(log, f"a{n}"), rec(log, f"b{n}", slow_stop=1.0)])
+            await runtime.spawn(Supervisor, [rec(log, f"a{n}"), rec(log, f"b{n}", stops=1.0)])
         assert runtime.clock.time() == 0.0
     assert log[4:] == ["-b2(shutdown)", "-a2(shutdown)", "-b1(shutdown)", "-a1(shutdown)"]

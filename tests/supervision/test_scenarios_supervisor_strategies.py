@@ -33,7 +33,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import advance, settled
-from tests.supervision.probes import Puppet, Recorder, die, error_of, kill, rec, refs, restarts_used
+from tests.supervision.probes import Probe, Recorder, die, error_of, kill, rec, refs, restarts_used
 
 BOOM = Abnormal("boom")
 #: What a recorder answers from ``init`` that means nothing there, so that it does not start.
@@ -73,7 +73,7 @@ async def test_S070_one_for_one_gives_up_on_a_child_that_does_not_start_again(
 ) -> None:
     """Of four restarts in the window each is an attempt; the fifth is not made, and c2 is stopped with the rest."""
     log: list[Any] = []
-    sup = await supervisor(runtime, "one_for_one", rec(log, "c1", "ok", NO), rec(log, "c2"), allowed=4)
+    sup = await supervisor(runtime, "one_for_one", rec(log, "c1", None, NO), rec(log, "c2"), allowed=4)
     await die((await refs(sup))["c1"], BOOM)
     assert sup.reason == SHUTDOWN
     assert log == ["+c1", "+c2", "-c1('boom')", *["!c1"] * 4, "-c2(shutdown)"]
@@ -117,9 +117,9 @@ async def test_one_for_all_keeps_to_the_limits_of_the_siblings(runtime: Runtime,
     sup = await supervisor(
         runtime,
         "one_for_all",
-        rec(log, "slow", slow_stop=3.0, shutdown=5.0),
-        rec(log, "stuck", slow_stop=100.0, shutdown=2.0),
-        rec(log, "brutal", slow_stop=100.0, shutdown="brutal_kill"),
+        rec(log, "slow", stops=3.0, shutdown=5.0),
+        rec(log, "stuck", stops=100.0, shutdown=2.0),
+        rec(log, "brutal", stops=100.0, shutdown="brutal_kill"),
         rec(log, "x"),
     )
     del log[:]
@@ -133,7 +133,7 @@ async def test_one_for_all_keeps_to_the_limits_of_the_siblings(runtime: Runtime,
 async def test_S074_one_for_all_whose_other_child_fails_to_start_again(runtime: Runtime) -> None:
     """What was started again is stopped, and the next attempt starts all from the beginning; two restarts are used."""
     log: list[Any] = []
-    sup = await supervisor(runtime, "one_for_all", rec(log, "c1"), rec(log, "c2", "ok", NO, "ok"), allowed=3)
+    sup = await supervisor(runtime, "one_for_all", rec(log, "c1"), rec(log, "c2", None, NO, None), allowed=3)
     first = (await refs(sup))["c1"]
     await kill(sup, "c1")
     assert log == ["+c1", "+c2", "-c2(shutdown)", "+c1", "!c2", "-c1(shutdown)", "+c1", "+c2"]
@@ -146,7 +146,7 @@ async def test_S075_one_for_all_with_two_failures_in_a_row(runtime: Runtime) -> 
     """Each failure of b stops a again and never touches d; three restarts are used."""
     log: list[Any] = []
     sup = await supervisor(
-        runtime, "one_for_all", rec(log, "a"), rec(log, "b", "ok", NO, NO, "ok"), rec(log, "d"), allowed=5
+        runtime, "one_for_all", rec(log, "a"), rec(log, "b", None, NO, NO, None), rec(log, "d"), allowed=5
     )
     del log[:]
     await kill(sup, "a")
@@ -177,7 +177,7 @@ async def test_S077_rest_for_one_takes_the_later_ones_along(runtime: Runtime) ->
 async def test_S079_rest_for_one_whose_later_child_fails_to_start_again(runtime: Runtime) -> None:
     """Only from the failed child on is tried again: c1 is not started twice."""
     log: list[Any] = []
-    sup = await supervisor(runtime, "rest_for_one", rec(log, "c1"), rec(log, "c2", "ok", NO, "ok"), allowed=3)
+    sup = await supervisor(runtime, "rest_for_one", rec(log, "c1"), rec(log, "c2", None, NO, None), allowed=3)
     del log[:]
     await kill(sup, "c1")
     assert log == ["-c2(shutdown)", "+c1", "!c2", "+c2"]
@@ -189,7 +189,7 @@ async def test_S080_rest_for_one_whose_middle_child_fails_to_start_again(runtime
     """b was started and stays; c is tried again, and d comes after it."""
     log: list[Any] = []
     sup = await supervisor(
-        runtime, "rest_for_one", rec(log, "a"), rec(log, "b"), rec(log, "c", "ok", NO, "ok"), rec(log, "d")
+        runtime, "rest_for_one", rec(log, "a"), rec(log, "b"), rec(log, "c", None, NO, None), rec(log, "d")
     )
     del log[:]
     await kill(sup, "b")
@@ -200,7 +200,7 @@ async def test_S080_rest_for_one_whose_middle_child_fails_to_start_again(runtime
 # -- restarts of dynamic children --------------------------------------------------------------------------------------
 
 
-class Given(Puppet):
+class Given(Probe):
     """Writes down what it was started with."""
 
     def init(self) -> None:
@@ -232,7 +232,7 @@ async def test_S084_a_dynamic_child_that_ignores_its_restart_is_forgotten(
     """Killed and restarted, killed again, it does not want to run: no child is left, and nothing is tried again."""
     log: list[Any] = []
     sup = await runtime.spawn(DynamicSupervisor)
-    await start_child(sup, rec(log, "x", "ok", "ok", IGNORE, restart=restart))
+    await start_child(sup, rec(log, "x", None, None, IGNORE, restart=restart))
     await kill(sup, "x")
     assert await count_children(sup) == Counts(1, 1, 0, 1)
     await kill(sup, "x")
@@ -248,7 +248,7 @@ async def test_S084_a_dynamic_child_that_ignores_its_restart_is_forgotten(
 async def test_S100_a_restart_that_is_ignored_leaves_the_child_down(runtime: Runtime, strategy: Any) -> None:
     """It is no failure: the others go on, the specification is kept, and starting it by order answers None again."""
     log: list[Any] = []
-    sup = await supervisor(runtime, strategy, rec(log, "a", "ok", IGNORE), rec(log, "b"))
+    sup = await supervisor(runtime, strategy, rec(log, "a", None, IGNORE), rec(log, "b"))
     await kill(sup, "a")
     after = await refs(sup)
     assert after["a"] is None
@@ -302,7 +302,7 @@ async def failing(runtime: Runtime, strategy: Any, log: list[Any]) -> tuple[Ref,
     a loop with real time: a slice of work is measured in time, and a virtual clock stands still while there is work.
     """
     sup = await supervisor(
-        runtime, strategy, rec(log, "c1"), rec(log, "c2", "ok", NO), rec(log, "c3"), allowed=1_000_000
+        runtime, strategy, rec(log, "c1"), rec(log, "c2", None, NO), rec(log, "c3"), allowed=1_000_000
     )
     before = await refs(sup)
     assert before["c2"] is not None
@@ -369,7 +369,7 @@ async def test_S095_orders_while_a_dynamic_child_does_not_start_again(runtime: R
     log: list[Any] = []
     sup = await runtime.spawn(DynamicSupervisor, max_restarts=1_000_000, max_seconds=1e6)
     for ends in (False, True):
-        old = await start_child(sup, rec(log, "x", "ok", NO))
+        old = await start_child(sup, rec(log, "x", None, NO))
         assert old is not None
         old.kill()
         attempts = log.count("!x")
@@ -410,7 +410,7 @@ async def test_S097_a_tree(runtime: Runtime) -> None:
     sup1, sup2 = before["sup1"], before["sup2"]
     assert sup1 is not None
     assert sup2 is not None
-    w3 = await start_child(sup2, rec(log, "w3", "ok", NO))
+    w3 = await start_child(sup2, rec(log, "w3", None, NO))
     w4 = await start_child(sup2, rec(log, "w4"))
     workers = await refs(sup1)
     await die(w4, BOOM)
@@ -472,12 +472,12 @@ async def test_a_child_that_dies_while_its_siblings_still_start(runtime: Runtime
     log: list[Any] = []
     first: list[Callable[[], None]] = []
 
-    class Fragile(Puppet):
+    class Fragile(Probe):
         def init(self) -> None:
             self.log.append("+fragile")
             first.append(self.ref.kill)
 
-    class Killer(Puppet):
+    class Killer(Probe):
         async def init(self) -> None:
             await self.runtime.sleep(1.0)
             self.log.append("+killer")
@@ -495,7 +495,7 @@ async def test_a_child_that_dies_while_its_siblings_still_start(runtime: Runtime
 async def test_the_order_to_end_waits_for_a_group_that_is_being_restarted(runtime: Runtime) -> None:
     """A supervisor in the middle of a restart finishes it, and then stops everything again."""
     log: list[Any] = []
-    sup = await supervisor(runtime, "one_for_all", rec(log, "a"), rec(log, "b", slow_stop=2.0))
+    sup = await supervisor(runtime, "one_for_all", rec(log, "a"), rec(log, "b", stops=2.0))
     ref = (await refs(sup))["a"]
     assert ref is not None
     ref.kill()

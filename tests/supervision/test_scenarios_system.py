@@ -31,7 +31,7 @@ from supervision import (
 from supervision.events import CrashReport, MessageDropped
 from supervision.system import DONE, Failed, Handled, Received, Replied, SystemEvent
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Puppet, Recorder, rec
+from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, rec
 
 
 class Add(Message, frozen=True):
@@ -175,7 +175,7 @@ async def test_S200_a_function_that_fails_leaves_the_state_as_it_was(runtime: Ru
 async def test_S202_a_suspended_actor_ends_when_its_parent_says_so(
     runtime: Runtime, events: Recorder, size: int | None
 ) -> None:
-    class Trapper(Puppet):
+    class Trapper(Probe):
         mailbox = Mailbox(capacity=size)
 
         def terminate(self, reason: Any) -> None:
@@ -230,7 +230,7 @@ async def test_a_suspended_actor_that_is_killed_with_a_system_request_in_hand_fa
 
 async def test_what_comes_while_an_actor_is_suspended_waits_and_is_handled_in_order(runtime: Runtime) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log)
+    puppet = await runtime.spawn(Probe, log)
     await system.suspend(puppet)
     await system.suspend(puppet)
     for n in range(3):
@@ -250,7 +250,7 @@ async def test_what_comes_while_an_actor_is_suspended_waits_and_is_handled_in_or
 
 async def test_system_requests_that_stand_behind_others_get_through_when_it_is_suspended(runtime: Runtime) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log)
+    puppet = await runtime.spawn(Probe, log)
     suspend = puppet.call(system.Suspend())
     puppet.cast(Note("waits"))
     state = await puppet.call(system.GetState())
@@ -289,7 +289,7 @@ async def test_a_bounded_mailbox_fills_while_its_actor_is_suspended_but_lets_sys
 
 async def test_an_idle_time_out_does_not_reach_a_suspended_actor(runtime: Runtime) -> None:
     log: list[Any] = []
-    puppet = await runtime.spawn(Puppet, log)
+    puppet = await runtime.spawn(Probe, log)
     puppet.cast(Do(lambda actor: actor.idle_timeout(1)))
     await system.suspend(puppet)
     await advance(5)
@@ -419,7 +419,7 @@ async def test_a_crash_report_says_who_asked_who_dies_with_it_and_what_waited(
     log: list[Any] = []
     await runtime.spawn(Supervisor, [rec(log, "a"), rec(log, "b")], name="top", max_restarts=9)
     client, server = [ref for ref in runtime.actors() if ref.path in ("/top/a", "/top/b")]
-    neighbours = [await runtime.spawn(Puppet) for _ in range(20)]
+    neighbours = [await runtime.spawn(Probe) for _ in range(20)]
     server.cast(Do(lambda actor: [actor.link(ref) for ref in neighbours] and None))
     client.cast(Do(lambda actor: ask(server)))
     await server.join()

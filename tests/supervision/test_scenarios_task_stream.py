@@ -34,7 +34,7 @@ from supervision.tasks import Done, Exited, TaskSupervisor
 from supervision.tasks.stream import ItemTask
 from supervision.tasks.task import spec_of
 from supervision.testing import advance, run, settled
-from tests.supervision.probes import Do, Puppet, do, error_of
+from tests.supervision.probes import Do, Probe, do, error_of
 
 TIMEOUT = Abnormal("timeout")
 
@@ -112,9 +112,9 @@ def test_S289_all_places_and_never_more_are_used_while_there_are_items(
 async def test_S290_items_that_take_too_long_are_killed_and_told_in_place(
     runtime: Runtime, supervisor: Ref, ordered: bool, expected: list[Any]
 ) -> None:
-    owner = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
 
-    async def consume(actor: Puppet) -> list[Any]:
+    async def consume(actor: Probe) -> list[Any]:
         return await outcomes_of(
             tasks.stream(supervisor, nap, [100, 1, 101, 1], timeout=50, on_timeout="kill_task", ordered=ordered)
         )
@@ -125,9 +125,9 @@ async def test_S290_items_that_take_too_long_are_killed_and_told_in_place(
 
 
 async def test_S290_by_default_an_item_that_takes_too_long_ends_the_stream(runtime: Runtime, supervisor: Ref) -> None:
-    owner = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
 
-    async def consume(actor: Puppet) -> Any:
+    async def consume(actor: Probe) -> Any:
         return await error_of(outcomes_of(tasks.stream(supervisor, nap, [1, 100, 101], timeout=50)))
 
     error = await do(owner, consume)
@@ -138,9 +138,9 @@ async def test_S290_by_default_an_item_that_takes_too_long_ends_the_stream(runti
 
 
 async def test_S292_whoever_stops_early_leaves_nothing_behind(runtime: Runtime, supervisor: Ref) -> None:
-    owner = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
 
-    async def take_one(actor: Puppet) -> Any:
+    async def take_one(actor: Probe) -> Any:
         async with tasks.stream(supervisor, nap, [0, 1e6, 1e6, 1e6], timeout=None) as results:
             return await anext(aiter(results))
 
@@ -155,7 +155,7 @@ async def test_S292_whoever_stops_early_leaves_nothing_behind(runtime: Runtime, 
 async def test_S292_a_linked_stream_in_full_leaves_no_link_and_no_message_either(
     runtime: Runtime, supervisor: Ref
 ) -> None:
-    owner = await runtime.spawn(Puppet, trap=True)
+    owner = await runtime.spawn(Probe, trap_exit=True)
     crashing = [1, -1, 2]
     results = await do(owner, lambda actor: outcomes_of(tasks.stream(supervisor, nap, crashing)))
     assert results == [Done(1), Exited(Abnormal("crash"), -1), Done(2)]
@@ -179,7 +179,7 @@ async def test_S294_wrong_options_are_named_before_anything_runs(supervisor: Ref
     with pytest.raises(BadTime, match="timeout"):
         tasks.stream(supervisor, nap, [1], timeout=-1)
     with pytest.raises(ValueError, match="shutdown"):
-        tasks.stream(supervisor, nap, [1], shutdown="soon")
+        tasks.stream(supervisor, nap, [1], shutdown="soon")  # type: ignore[call-overload]
     with pytest.raises(BadOption, match="inputs"):
         tasks.stream(supervisor, nap, 7)  # type: ignore[call-overload]
     with pytest.raises(BadOption, match="function"):
@@ -219,9 +219,9 @@ async def test_S297_an_input_that_raises_stops_the_items(supervisor: Ref) -> Non
 
 
 async def test_an_item_that_crashes_ends_an_owner_that_does_not_trap_exits(runtime: Runtime, supervisor: Ref) -> None:
-    owner = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
 
-    async def consume(actor: Puppet) -> None:
+    async def consume(actor: Probe) -> None:
         await outcomes_of(tasks.stream(supervisor, nap, [1, -1, 1e6], timeout=None))
 
     owner.cast(Do(consume))
@@ -232,14 +232,14 @@ async def test_an_item_that_crashes_ends_an_owner_that_does_not_trap_exits(runti
 
 async def test_items_end_with_their_owner_unless_they_are_not_linked(runtime: Runtime, supervisor: Ref) -> None:
     for linked in (True, False):
-        owner = await runtime.spawn(Puppet)
+        owner = await runtime.spawn(Probe)
         ends: list[str] = []
 
         async def item(_: int, ends: list[str] = ends) -> None:
             await advance(10)
             ends.append("end")
 
-        async def consume(actor: Puppet, linked: bool = linked, item: Any = item) -> None:
+        async def consume(actor: Probe, linked: bool = linked, item: Any = item) -> None:
             await outcomes_of(tasks.stream(supervisor, item, [1, 2], timeout=None, linked=linked))
 
         owner.cast(Do(consume))
@@ -252,9 +252,9 @@ async def test_items_end_with_their_owner_unless_they_are_not_linked(runtime: Ru
 
 
 async def test_an_unlinked_item_that_crashes_is_an_outcome_and_no_more(runtime: Runtime, supervisor: Ref) -> None:
-    owner = await runtime.spawn(Puppet)
+    owner = await runtime.spawn(Probe)
 
-    async def consume(actor: Puppet) -> Any:
+    async def consume(actor: Probe) -> Any:
         return await outcomes_of(tasks.stream(supervisor, nap, [-1, 1], linked=False))
 
     assert await do(owner, consume) == [Exited(Abnormal("crash"), -1), Done(1)]
@@ -292,7 +292,7 @@ async def test_a_slow_consumer_does_not_lose_outcomes(supervisor: Ref) -> None:
 
 
 async def test_an_item_does_not_start_when_its_consumer_has_ended_meanwhile(runtime: Runtime, supervisor: Ref) -> None:
-    consumer = await runtime.spawn(Puppet)
+    consumer = await runtime.spawn(Probe)
     assert isinstance(consumer, Cell)
     item = ItemTask(consumer)
     consumer.kill()

@@ -35,10 +35,10 @@ from supervision import (
 from supervision.events import CrashReport, Restarted
 from supervision.tasks import Done, Exited, Task, TaskReply, TaskSupervisor
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Do, Puppet, Recorder, do, error_of
+from tests.supervision.probes import Do, Probe, Recorder, do, error_of
 
 
-class Owner(Puppet):
+class Owner(Probe):
     """A puppet that writes down what it hears of its tasks."""
 
     @handle
@@ -348,7 +348,7 @@ async def test_a_crash_of_a_linked_task_ends_its_owner_and_the_other_way_round(
 
 
 async def test_an_owner_that_traps_exits_hears_of_the_end_of_a_linked_task(runtime: Runtime, supervisor: Ref) -> None:
-    owner = await runtime.spawn(Owner, trap=True)
+    owner = await runtime.spawn(Owner, trap_exit=True)
 
     async def start_and_await(actor: Owner) -> Any:
         task = await tasks.async_(supervisor, after, 0)

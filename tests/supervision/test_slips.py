@@ -34,7 +34,7 @@ from supervision import events as ev
 from supervision.mailbox import Mailbox
 from supervision.reasons import Crashed
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Do, Puppet, Recorder, do, error_of
+from tests.supervision.probes import Do, Probe, Recorder, do, error_of
 
 
 class Halt(Message):
@@ -59,17 +59,17 @@ class Touchy:
     __hash__ = object.__hash__
 
 
-class Bounded(Puppet):
+class Bounded(Probe):
     """With a bounded mailbox."""
 
     mailbox = Mailbox(capacity=9)
 
 
-@pytest.mark.parametrize("kind", [Puppet, Bounded])
-async def test_messages_are_never_compared(runtime: Runtime, kind: type[Puppet]) -> None:
+@pytest.mark.parametrize("kind", [Probe, Bounded])
+async def test_messages_are_never_compared(runtime: Runtime, kind: type[Probe]) -> None:
     ref = await runtime.spawn(kind)
 
-    async def wait(actor: Puppet) -> None:
+    async def wait(actor: Probe) -> None:
         await actor.runtime.sleep(1)
 
     ref.cast(Do(wait))
@@ -84,9 +84,9 @@ async def test_messages_are_never_compared(runtime: Runtime, kind: type[Puppet])
 
 
 async def test_a_monitor_is_flushed_past_messages_that_cannot_be_compared(runtime: Runtime) -> None:
-    watcher, target = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    watcher, target = await runtime.spawn(Probe), await runtime.spawn(Probe)
 
-    def watch(actor: Puppet) -> Any:
+    def watch(actor: Probe) -> Any:
         monitor = actor.monitor(target)
         target.kill()
         actor.ref.cast(Touchy())
@@ -98,8 +98,9 @@ async def test_a_monitor_is_flushed_past_messages_that_cannot_be_compared(runtim
 
 
 async def test_an_instance_is_not_spawned(runtime: Runtime) -> None:
-    for wrong in (Actor(), 7, Puppet.__init__):
-        error = await error_of(runtime.spawn(wrong))  # type: ignore[arg-type]
+    given: list[Any] = [Actor(), 7, Probe.__init__]
+    for wrong in given:
+        error = await error_of(runtime.spawn(wrong))
         assert isinstance(error, BadOption)
         assert "give a subclass of Actor, and its arguments" in str(error)
     assert list(runtime.actors()) == []
@@ -117,7 +118,7 @@ async def test_whatever_a_start_function_raises_is_a_failed_start(
     def start() -> Any:
         raise error
 
-    supervisor = await runtime.spawn(kind, [ChildSpec("sibling", Puppet)])
+    supervisor = await runtime.spawn(kind, [ChildSpec("sibling", Probe)])
     failed = await error_of(start_child(supervisor, ChildSpec("x", start)))
     assert isinstance(failed, StartError)
     assert isinstance(failed.reason, Crashed)
@@ -133,7 +134,7 @@ async def test_a_first_start_that_fails_in_whatever_way_is_rolled_back_before_th
     def start() -> Any:
         raise SystemExit(3)
 
-    specs = [ChildSpec("a", Puppet, name="a"), ChildSpec("b", Puppet, name="b"), ChildSpec("c", start)]
+    specs = [ChildSpec("a", Probe, name="a"), ChildSpec("b", Probe, name="b"), ChildSpec("c", start)]
     assert isinstance(await error_of(runtime.spawn(kind, specs)), StartError)
     assert runtime.names() == {}
     assert list(runtime.actors()) == []
@@ -151,8 +152,8 @@ async def test_a_start_function_may_stop_with_a_reason_as_an_init_may(runtime: R
 
 async def test_children_given_once_are_there_again_after_a_restart(runtime: Runtime) -> None:
     pools = [
-        ChildSpec("args", Supervisor, ((ChildSpec(n, Puppet) for n in range(3)),)),
-        ChildSpec("kwargs", DynamicSupervisor, kwargs={"children": (ChildSpec(n, Puppet) for n in range(3))}),
+        ChildSpec("args", Supervisor, ((ChildSpec(n, Probe) for n in range(3)),)),
+        ChildSpec("kwargs", DynamicSupervisor, kwargs={"children": (ChildSpec(n, Probe) for n in range(3))}),
     ]
     top = await runtime.spawn(Supervisor, pools)
     for id in ("args", "kwargs"):
@@ -196,13 +197,13 @@ async def test_extra_arguments_are_checked_when_they_are_given(runtime: Runtime)
         assert isinstance(await error_of(runtime.spawn(DynamicSupervisor, extra_arguments=wrong)), BadOption)
     functions: list[Any] = [7, lambda args: args, lambda args, number: number]
     for function in functions:
-        error = await error_of(runtime.spawn(PartitionSupervisor, Puppet, partitions=2, with_arguments=function))
+        error = await error_of(runtime.spawn(PartitionSupervisor, Probe, partitions=2, with_arguments=function))
         assert isinstance(error, BadOption)
         assert error.field == "with_arguments"
     assert isinstance(await error_of(start_child(runtime.name("nobody"), {"id": 1, "start": 7})), BadChildSpec)
 
 
-class Unshowable(Puppet):
+class Unshowable(Probe):
     """Its hooks end the program, if they are let."""
 
     def format_status(self) -> Any:
@@ -225,7 +226,7 @@ async def test_hooks_that_show_the_state_end_nothing(runtime: Runtime, events: R
     assert info is not None
     assert "Exits" in info.summary["summary"]
 
-    def crash(actor: Puppet) -> None:
+    def crash(actor: Probe) -> None:
         raise LookupError
 
     ref.cast(Do(crash))
@@ -234,7 +235,7 @@ async def test_hooks_that_show_the_state_end_nothing(runtime: Runtime, events: R
 
 
 async def test_what_cannot_even_say_what_went_wrong_is_named_by_its_type(runtime: Runtime) -> None:
-    class Silent(Puppet):
+    class Silent(Probe):
         def format_status(self) -> Any:
             raise Unprintable
 
@@ -248,11 +249,11 @@ async def test_a_state_whose_parts_cannot_be_shown_is_said_to_be_so(runtime: Run
         def __repr__(self) -> str:
             raise Unprintable
 
-    class Holder(Puppet):
+    class Holder(Probe):
         def format_status(self) -> Any:
             return {"odd": Odd()}
 
-    def crash(actor: Puppet) -> None:
+    def crash(actor: Probe) -> None:
         raise LookupError
 
     ref = await runtime.spawn(Holder)

@@ -23,6 +23,7 @@ from supervision import (
     ChildSpec,
     ExitReason,
     Ref,
+    Restart,
     Runtime,
     Supervisor,
     look,
@@ -37,7 +38,7 @@ BOOM = Abnormal("boom")
 class Worker(NamedTuple):
     """A worker of a tree."""
 
-    restart: str
+    restart: Restart
     significant: bool = False
 
 
@@ -49,7 +50,7 @@ class Group(NamedTuple):
     allowed: int
     seconds: float
     mode: str
-    restart: str = "permanent"
+    restart: Restart = "permanent"
     significant: bool = False
 
 
@@ -169,8 +170,8 @@ def spec(plan: Worker | Group, id: int, log: list[Any], mode: str) -> ChildSpec:
     """Return the specification of a child."""
     significant = plan.significant and mode != "never" and plan.restart != "permanent"
     if isinstance(plan, Worker):
-        return rec(log, id, trap=False, restart=plan.restart, significant=significant)
-    return ChildSpec(id, Supervisor, (specs(plan, log),), options(plan), restart=plan.restart, significant=significant)  # type: ignore[arg-type]
+        return rec(log, id, trap_exit=False, restart=plan.restart, significant=significant)
+    return ChildSpec(id, Supervisor, (specs(plan, log),), options(plan), restart=plan.restart, significant=significant)
 
 
 def specs(plan: Group, log: list[Any]) -> list[ChildSpec]:
@@ -209,7 +210,7 @@ async def compare(plan: Group, steps: list[tuple[str, int, ExitReason, float]], 
     async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(seed)) as runtime:
         events = EventLog(runtime)
         started: list[str] = []
-        runtime.subscribe(lambda event: started.append(event.path) if event.kind == "Rec" else None, Started)
+        runtime.subscribe(lambda event: started.append(event.path) if event.kind == "Probe" else None, Started)
         model = Model(plan)
         await runtime.spawn(Supervisor, specs(plan, []), name="top", **options(plan))
         agree(model, runtime, started)

@@ -37,6 +37,7 @@ from supervision import (
     StartTimeout,
     Stop,
     Supervisor,
+    count_children,
     groups,
     handle,
     look,
@@ -49,7 +50,7 @@ from supervision._scheduler import BUDGET, SLICE, TURNS
 from supervision.errors import Fenced
 from supervision.reports import Reports
 from supervision.testing import VirtualClockLoop, advance, barrier, run, settled
-from tests.supervision.probes import Ask, Do, Puppet, Recorder, do, error_of, refs
+from tests.supervision.probes import Ask, Do, Probe, Recorder, do, error_of, refs
 
 
 class Go(Message):
@@ -67,7 +68,7 @@ class Get(Request[int]):
 async def test_an_actor_that_stops_itself_for_a_bad_reason_is_reported(
     runtime: Runtime, events: Recorder, how: Any
 ) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(how))
     assert await ref.join() == Abnormal("disk full")
     (report,) = events.of(ev.CrashReport, ref)
@@ -79,7 +80,7 @@ async def test_an_actor_that_stops_itself_for_a_bad_reason_is_reported(
 
 @pytest.mark.parametrize("reason", [NORMAL, Shutdown(), Shutdown("a note")])
 async def test_a_clean_end_is_not(runtime: Runtime, events: Recorder, reason: Any) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ref.cast(Do(lambda actor: actor.stop(reason)))
     await ref.join()
     assert events.of(ev.CrashReport, ref) == []
@@ -92,7 +93,7 @@ def _raise(error: BaseException) -> None:
 async def test_what_a_supervisor_tells_of_a_child_has_the_fields_of_its_specification(
     runtime: Runtime, events: Recorder
 ) -> None:
-    spec = ChildSpec("a", Puppet, restart="transient", shutdown=7.0)
+    spec = ChildSpec("a", Probe, restart="transient", shutdown=7.0)
     supervisor = await runtime.spawn(Supervisor, [spec], max_restarts=0)
     (await refs(supervisor))["a"].kill()  # type: ignore[union-attr]
     await supervisor.join()
@@ -144,7 +145,7 @@ class Brief(Actor):
         self.stop()
 
 
-class Watcher(Puppet):
+class Watcher(Probe):
     """Writes down what its monitors say."""
 
     def __init__(self) -> None:
@@ -215,7 +216,7 @@ async def test_a_start_that_takes_longer_than_its_limit_has_failed(runtime: Runt
 @pytest.mark.parametrize("wrong", [0, -1, float("nan"), "1", True])
 def test_the_limit_of_a_start_is_checked(wrong: Any) -> None:
     with pytest.raises(BadChildSpec, match="start_timeout"):
-        ChildSpec("x", Puppet, start_timeout=wrong)
+        ChildSpec("x", Probe, start_timeout=wrong)
 
 
 def test_leaving_a_runtime_has_a_limit_and_names_what_has_not_ended() -> None:
@@ -256,7 +257,7 @@ def test_leaving_a_runtime_may_have_no_limit() -> None:
 # -- looking in --------------------------------------------------------------------------------------------------------
 
 
-class Idle(Puppet):
+class Idle(Probe):
     """Writes down when it was idle."""
 
     def __init__(self) -> None:
@@ -299,10 +300,10 @@ async def test_the_address_of_an_actor_of_another_runtime_is_refused_wherever_it
     runtime: Runtime,
 ) -> None:
     async with Runtime(watchdog=None) as elsewhere:
-        stranger = await elsewhere.spawn(Puppet, name="stranger")
+        stranger = await elsewhere.spawn(Probe, name="stranger")
         named = elsewhere.name("stranger")
         scope = await runtime.spawn(groups.Groups)
-        ref = await runtime.spawn(Puppet)
+        ref = await runtime.spawn(Probe)
         for refused in (
             groups.join(scope, "g", stranger),
             groups.leave(scope, "g", stranger),
@@ -315,7 +316,7 @@ async def test_the_address_of_an_actor_of_another_runtime_is_refused_wherever_it
             lambda actor: _nothing(actor.monitor(stranger)),
             lambda actor: _nothing(actor.monitor(named)),
         ):
-            error = await error_of(do(await runtime.spawn(Puppet), harm))
+            error = await error_of(do(await runtime.spawn(Probe), harm))
             assert "BadOption" in str(error)
         with pytest.raises(BadOption, match="of an actor of this runtime"):
             runtime.register("x", stranger)
@@ -336,8 +337,8 @@ def _nothing(value: object) -> None:
 
 
 async def test_a_name_stands_for_its_holder_where_an_address_is_meant(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet, name="me")
-    other = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe, name="me")
+    other = await runtime.spawn(Probe)
     name = runtime.name("me")
     assert runtime.info(name) is not None  # type: ignore[arg-type]
     await do(other, lambda actor: actor.link(name))
@@ -355,14 +356,14 @@ async def test_a_name_can_do_what_an_address_can(runtime: Runtime) -> None:
         assert isinstance(await error_of(nobody), NoProcess)
     name.kill()
     name.exit("nobody hears it")
-    ref = await runtime.spawn(Puppet, name="me")
+    ref = await runtime.spawn(Probe, name="me")
     joined = asyncio.ensure_future(name.join())
     await settled(runtime)
     await name.stop()
     assert await joined == NORMAL
     assert not ref.alive
     for end, reason in ((name.kill, KILLED), (lambda: name.exit("why"), Abnormal("why"))):
-        ref = await runtime.spawn(Puppet, name="me")
+        ref = await runtime.spawn(Probe, name="me")
         end()
         assert await ref.join() == reason
 
@@ -376,24 +377,24 @@ async def test_a_timer_is_for_an_actor_of_this_runtime(runtime: Runtime) -> None
 
 async def test_what_is_left_in_the_queue_when_a_runtime_is_left_is_forgotten() -> None:
     async with Runtime(watchdog=None) as runtime:
-        ref = await runtime.spawn(Puppet)
+        ref = await runtime.spawn(Probe)
         runtime.scheduler.ready.append(ref)  # type: ignore[arg-type]
     assert len(runtime.scheduler.ready) == 0
 
 
 async def test_an_actor_knows_who_started_it(runtime: Runtime) -> None:
-    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Puppet)])
+    supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe)])
     child = (await refs(supervisor))["a"]
     assert child is not None
     assert await do(child, lambda actor: actor.parent) is supervisor
-    assert await do(await runtime.spawn(Puppet), lambda actor: actor.parent) is None
+    assert await do(await runtime.spawn(Probe), lambda actor: actor.parent) is None
 
 
 async def test_parents_that_have_ended_are_let_go_and_depth_is_no_matter(runtime: Runtime) -> None:
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
 
-    async def heir(actor: Puppet) -> Any:
-        child = await actor.spawn_link(Puppet)
+    async def heir(actor: Probe) -> Any:
+        child = await actor.spawn_link(Probe)
         actor.unlink(child)
         actor.stop()
         return child
@@ -410,9 +411,9 @@ async def test_parents_that_have_ended_are_let_go_and_depth_is_no_matter(runtime
     assert info is not None
     assert info.parent is None or not info.parent.alive
 
-    deep = await runtime.spawn(Puppet)
+    deep = await runtime.spawn(Probe)
     for _ in range(1200):
-        deep = await do(deep, lambda actor: actor.spawn_link(Puppet))
+        deep = await do(deep, lambda actor: actor.spawn_link(Probe))
     assert deep.path.count("/") == 1201
     runtime.find(deep.path).kill()  # type: ignore[union-attr]
     await settled(runtime)
@@ -420,17 +421,17 @@ async def test_parents_that_have_ended_are_let_go_and_depth_is_no_matter(runtime
 
 
 async def test_the_ancestors_of_an_orphan_are_named_in_its_crash_report(runtime: Runtime, events: Recorder) -> None:
-    first = await runtime.spawn(Puppet)
+    first = await runtime.spawn(Probe)
 
-    async def heir(actor: Puppet) -> Any:
-        child = await actor.spawn_link(Puppet)
+    async def heir(actor: Probe) -> Any:
+        child = await actor.spawn_link(Probe)
         actor.unlink(child)
         actor.stop()
         return child
 
     second = await do(first, heir)
     await settled(runtime)
-    third = await do(second, lambda actor: actor.spawn_link(Puppet))
+    third = await do(second, lambda actor: actor.spawn_link(Probe))
     third.cast(Do(lambda actor: _raise(LookupError())))
     await settled(runtime)
     assert events.of(ev.CrashReport, third)[0].ancestors == (str(second), str(first))
@@ -452,7 +453,7 @@ async def test_what_an_actor_does_besides_has_time_of_its_own(runtime: Runtime) 
     backend = await runtime.spawn(Backend)
     tasks: list[asyncio.Task[int]] = []
 
-    class Busy(Puppet):
+    class Busy(Probe):
         def init(self) -> None:
             tasks.append(asyncio.ensure_future(self.besides()))
 
@@ -462,7 +463,7 @@ async def test_what_an_actor_does_besides_has_time_of_its_own(runtime: Runtime) 
 
     ref = await runtime.spawn(Busy)
 
-    async def quick(actor: Puppet) -> str:
+    async def quick(actor: Probe) -> str:
         await actor.runtime.sleep(0.2)
         return "ok"
 
@@ -473,7 +474,7 @@ async def test_what_an_actor_does_besides_has_time_of_its_own(runtime: Runtime) 
 @pytest.mark.parametrize("how", ["itself", "in a task", "in a group"])
 async def test_what_a_handler_does_for_its_request_ends_with_it(runtime: Runtime, how: str) -> None:
     backend = await runtime.spawn(Backend)
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     ends: list[float] = []
 
     async def ask() -> None:
@@ -482,7 +483,7 @@ async def test_what_a_handler_does_for_its_request_ends_with_it(runtime: Runtime
         except CallTimeout:
             ends.append(runtime.clock.time())
 
-    async def handler(actor: Puppet) -> None:
+    async def handler(actor: Probe) -> None:
         if how == "itself":
             await ask()
         elif how == "in a task":
@@ -497,11 +498,11 @@ async def test_what_a_handler_does_for_its_request_ends_with_it(runtime: Runtime
 
 
 async def test_tasks_of_a_killed_actor_do_nothing_whether_or_not_there_are_zombies(runtime: Runtime) -> None:
-    backend = await runtime.spawn(Puppet)
+    backend = await runtime.spawn(Probe)
     seen: list[Any] = []
     tasks: list[asyncio.Task[None]] = []
 
-    class Leaves(Puppet):
+    class Leaves(Probe):
         def init(self) -> None:
             tasks.append(asyncio.ensure_future(self.besides()))
 
@@ -509,7 +510,7 @@ async def test_tasks_of_a_killed_actor_do_nothing_whether_or_not_there_are_zombi
             await self.runtime.sleep(1)
             backend.cast(Do(lambda actor: seen.append("cast")))
             seen.append(await error_of(backend.call(Ask(lambda actor: 1))))
-            seen.append(await error_of(self.runtime.spawn(Puppet, name="mine")))
+            seen.append(await error_of(self.runtime.spawn(Probe, name="mine")))
 
     ref = await runtime.spawn(Leaves)
     ref.kill()
@@ -564,12 +565,12 @@ async def test_what_a_plain_handler_returns_is_awaited_before_the_answer(runtime
     front = await runtime.spawn(Front, back, how)
     for _ in range(2):
         assert await front.call(Get()) in (42, [42])
-    other = await runtime.spawn(Puppet)
+    other = await runtime.spawn(Probe)
     assert await do(other, lambda actor: _asked(front, Get())) in (42, [42])  # from a worker's task
 
 
 async def test_an_answer_that_a_plain_handler_waits_for_may_fail(runtime: Runtime) -> None:
-    back = await runtime.spawn(Puppet)
+    back = await runtime.spawn(Probe)
     front = await runtime.spawn(Front, back, lambda back, request: back.call(request))
     error = await error_of(front.call(Get()))
     assert "UnhandledMessage" in str(error)
@@ -582,7 +583,7 @@ async def test_types_of_answers_are_remembered_and_not_without_end(
 
     monkeypatch.setattr(_turns, "PLAIN", {int})
     monkeypatch.setattr(_turns, "MANY", 2)
-    ref = await runtime.spawn(Puppet)
+    ref = await runtime.spawn(Probe)
     for answer in ("one", 2.0, b"three"):
         assert await do(ref, lambda actor, answer=answer: answer) == answer
     assert len(_turns.PLAIN) == 2
@@ -595,11 +596,11 @@ def test_a_cast_from_another_thread_to_a_runtime_at_rest_is_delivered() -> None:
     async def main() -> tuple[list[str], bool]:
         seen: list[str] = []
         async with Runtime(watchdog=None) as runtime:
-            ref = await runtime.spawn(Puppet)
+            ref = await runtime.spawn(Probe)
             done = asyncio.Event()
             loop = asyncio.get_running_loop()
 
-            def note(actor: Puppet) -> None:
+            def note(actor: Probe) -> None:
                 seen.append(threading.current_thread().name)
                 done.set()
 
@@ -623,12 +624,12 @@ def test_the_loop_gets_its_turn_however_slow_the_handlers_are(loop: Any, monkeyp
         nonlocal spent
         turns: list[float] = []
 
-        def work(actor: Puppet) -> None:
+        def work(actor: Probe) -> None:
             nonlocal spent
             spent += 0.0002
 
         async with Runtime(watchdog=None) as runtime:
-            ref = await runtime.spawn(Puppet)
+            ref = await runtime.spawn(Probe)
             for _ in range(3000):
                 ref.cast(Do(work))
 
@@ -671,13 +672,13 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
     """An actor is never left alive with nobody to run it."""
     from supervision import _turns
 
-    ref, other = await runtime.spawn(Puppet), await runtime.spawn(Puppet)
+    ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
 
     def broken(*_: Any) -> Any:
         monkeypatch.undo()
         raise RecursionError("in the kernel")
 
-    async def later(actor: Puppet) -> int:
+    async def later(actor: Probe) -> int:
         await actor.runtime.sleep(1)
         return 7
 
@@ -691,3 +692,58 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
     assert await do(other, lambda actor: "goes on") == "goes on"
     assert "the kernel failed in a turn of" in loop_errors[0]["message"]
     loop_errors.clear()
+
+
+async def test_handlers_that_wait_begin_together_and_not_one_in_each_pass_of_the_loop(runtime: Runtime) -> None:
+    begun: list[int] = []
+    gate = asyncio.get_running_loop().create_future()
+
+    async def wait(actor: Probe) -> None:
+        begun.append(passes)
+        await gate
+
+    refs = [await runtime.spawn(Probe) for _ in range(300)]
+    passes = 0
+    for ref in refs:
+        ref.cast(Do(wait))
+    while len(begun) < 300:
+        passes += 1
+        await asyncio.wait([asyncio.ensure_future(_one_pass())])
+    assert max(begun) <= 10
+    gate.set_result(None)
+    await settled(runtime, *refs)
+
+
+async def _one_pass() -> None:
+    """Take a pass of the loop."""
+
+
+class Counted(dict[Any, Any]):
+    """Counts how often all of it is looked at."""
+
+    looks = 0
+
+    def values(self) -> Any:
+        self.looks += 1
+        return super().values()
+
+    def __iter__(self) -> Any:
+        self.looks += 1
+        return super().__iter__()
+
+
+@pytest.mark.parametrize("restart", ["permanent", "transient", "temporary"])
+async def test_a_death_under_a_static_supervisor_is_no_matter_of_how_many_children_it_has(
+    runtime: Runtime, restart: Any
+) -> None:
+    specs = [ChildSpec(n, Probe, restart=restart) for n in range(100)]
+    supervisor = await runtime.spawn(Supervisor, specs, max_restarts=100)
+    children = await refs(supervisor)
+    actor: Any = supervisor.actor  # type: ignore[attr-defined]
+    actor._children = counted = Counted(actor._children)
+    for n in (0, 50, 99):
+        children[n].kill()  # type: ignore[union-attr]
+    await settled(runtime)
+    assert counted.looks == 0
+    actor._children = dict(counted)
+    assert (await count_children(supervisor)).active == (97 if restart == "temporary" else 100)

@@ -1,0 +1,231 @@
+"""What type checkers see of the kernel: what is right is right, and wrong arguments are found where they stand."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+#: Each line that ends in ``# wrong`` has to be an error for both checkers, and no other line.
+PROGRAM = """
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, assert_type
+
+from supervision import (
+    Actor, ChildSpec, DynamicSupervisor, Message, PartitionSupervisor, Ref, Request, Runtime, Supervisor, handle,
+    spawn_link, start_child,
+)
+from supervision.mailbox import Mailbox
+from supervision.monitor import Monitor
+from supervision.testing import Kill, Plan, Probe, ProbeLog, Step
+
+
+class Note(Message):
+    text: str
+
+
+class Total(Request[int]):
+    pass
+
+
+class Name(Request[str]):
+    pass
+
+
+class Idle(Actor):
+    pass
+
+
+class Worker(Actor):
+    def __init__(self, number: int, label: str = "", *, fast: bool = False) -> None:
+        self.number = number
+
+
+class Pool(Actor):
+    def __init__(self, work: Callable[[int], int], sizes: Iterable[int], *more: str) -> None:
+        self.work = work
+
+
+async def function(number: int, label: str = "") -> Ref:
+    return await spawn_link(Worker, number, label)
+
+
+async def spawns(runtime: Runtime, actor: Actor, kind: type[Worker]) -> None:
+    assert_type(await runtime.spawn(Idle), Ref)
+    await runtime.spawn(Idle, name="idle")
+    await runtime.spawn(Worker, 1)
+    await runtime.spawn(Worker, 1, "one")
+    await runtime.spawn(Worker, 1, fast=True)
+    await runtime.spawn(Worker, 1, fast=True, name="one", timeout=2)
+    await runtime.spawn(Worker, number=1)
+    await runtime.spawn(Worker, number=1, name="one")
+    await runtime.spawn(kind, 1, name="one")
+    await runtime.spawn(Worker, 1, "one", timeout=2)
+    await runtime.spawn(Pool, lambda n: n + 1, [1], "a", "b")
+    await runtime.spawn(Supervisor, [ChildSpec("a", Idle), Idle, {"id": "b", "start": Idle}], strategy="one_for_all")
+    await runtime.spawn(Supervisor, [Idle], strategy="rest_for_one", auto_shutdown="never", name="top")
+    assert_type(runtime.spawn_nowait(Worker, 1), Ref)
+    assert_type(await actor.spawn(Worker, 1), Ref)
+    assert_type(await actor.spawn_link(Worker, 1), Ref)
+    assert_type(await actor.spawn_monitor(Worker, 1), tuple[Ref, Monitor])
+    await runtime.spawn(Idle())  # wrong
+    await runtime.spawn(int)  # wrong
+    await runtime.spawn(Idle, 1)  # wrong
+    await runtime.spawn(Idle, 1, name="idle")  # wrong
+    await runtime.spawn(Worker)  # wrong
+    await runtime.spawn(Worker, "1")  # wrong
+    await runtime.spawn(Worker, "1", name="one")  # wrong
+    await runtime.spawn(Worker, 1, 2, name="one")  # wrong
+    await runtime.spawn(Worker, 1, "one", "two")  # wrong
+    await runtime.spawn(Worker, 1, quick=True)  # wrong
+    await runtime.spawn(Worker, 1, fast="yes")  # wrong
+    await runtime.spawn(kind, "1")  # wrong, says pyright
+    await runtime.spawn(Worker, 1, name=1)  # wrong
+    await runtime.spawn(Supervisor, [Idle], strategy="one_for_oen")  # wrong
+    await runtime.spawn(Supervisor, [Idle], auto_shutdown="all")  # wrong
+    await runtime.spawn(Supervisor, [7])  # wrong
+    await runtime.spawn(DynamicSupervisor, max_children="7")  # wrong
+    runtime.spawn_nowait(Worker, "1")  # wrong
+    await actor.spawn(Worker, "1")  # wrong
+    await actor.spawn_link(Worker, "1")  # wrong
+    await actor.spawn_monitor(Worker, "1")  # wrong
+    await spawn_link(Worker, "1")  # wrong
+
+
+def specifications() -> None:
+    ChildSpec("a", Idle)
+    ChildSpec("a", Worker, (1,))
+    ChildSpec("a", Worker, (1, "one"), restart="transient", shutdown="brutal_kill")
+    ChildSpec("a", Worker, args=(1,), shutdown=5, isolation="process", type="worker")
+    ChildSpec("a", Worker, (1,), {"fast": True})
+    ChildSpec("a", Worker, kwargs={"number": 1})
+    ChildSpec("a", Pool, (lambda n: n + 1, [1], "a", "b"))
+    ChildSpec("a", Supervisor, ([Idle, ChildSpec("b", Worker, (1,))],))
+    ChildSpec("a", function, (1,))
+    ChildSpec("a", lambda: function(1), restart="temporary")
+    ChildSpec("a", Idle, (1,))  # wrong
+    ChildSpec("a", Worker)  # wrong
+    ChildSpec("a", Worker, ("1",))  # wrong
+    ChildSpec("a", Worker, (1, 2))  # wrong
+    ChildSpec("a", Worker, (1, "one", 3))  # wrong
+    ChildSpec("a", function, ("1",))  # wrong
+    ChildSpec("a", function)  # wrong
+    ChildSpec("a", Idle, restart="never")  # wrong
+    ChildSpec("a", Idle, shutdown="now")  # wrong
+    ChildSpec("a", Idle, isolation="planet")  # wrong
+    ChildSpec("a", Idle, type="boss")  # wrong
+    ChildSpec("a", Idle, colour="red")  # wrong
+    Supervisor([Idle], strategy="one_for_oen")  # wrong
+    Supervisor([Idle], auto_shutdown="always")  # wrong
+    PartitionSupervisor(Idle, partitions=2, strategy="all")  # wrong
+    Mailbox(capacity=1, overflow="drop")  # wrong
+
+
+async def orders(supervisor: Ref) -> None:
+    assert_type(await start_child(supervisor, ChildSpec("a", Worker, (1,))), Ref | None)
+    await start_child(supervisor, Idle)
+    await start_child(supervisor, {"id": "a", "start": Idle})
+    await start_child(supervisor, Worker(1))  # wrong
+    await start_child(supervisor, "a")  # wrong
+
+
+class Right(Actor):
+    shutdown = "infinity"
+
+    @handle(Total)
+    def total(self, request: Total) -> int:
+        return 1
+
+    @handle(Name)
+    async def named(self, request: Name) -> str | None:
+        return None
+
+    @handle(Note)
+    def note(self, message: Note) -> None:
+        pass
+
+
+class Later(Actor):
+    @handle(Total)
+    def total(self, request: Total) -> Awaitable[int]:
+        return self.ref.call(Total())
+
+    @handle(Name, Total)
+    def other(self, request: Name | Total) -> str | int:
+        return ""
+
+
+class Wrong(Actor):
+    shutdown = "soon"  # wrong
+
+    @handle(Total)  # wrong
+    def total(self, request: Total) -> str:
+        return ""
+
+    @handle(Name, when="open")  # wrong
+    async def named(self, request: Name) -> bytes:
+        return b""
+
+
+async def asks(ref: Ref, log: ProbeLog) -> None:
+    assert_type(await ref.call(Total()), int)
+    assert_type(await log.next(Note), Note)
+    assert_type(await log.until(Note), Note)
+    Probe.child(log, "a", None, OSError("no"), restart="transient", stops=2.0)
+    Plan((Step(0, Kill(), "/a", on="Restarted"),), mode="unlimited")
+    await ref.call(Note(""))  # wrong
+    Plan(mode="careful")  # wrong
+    Step(0, "kill", "/a")  # wrong
+"""
+
+
+@pytest.fixture
+def program(tmp_path: Path) -> Path:
+    """A program, half of whose lines are wrong."""
+    file = tmp_path / "program.py"
+    file.write_text(PROGRAM)
+    return file
+
+
+def compare(found: set[int], checker: str, said: str) -> None:
+    """Compare the numbers of lines with those that are to be found."""
+    lines = dict(enumerate(PROGRAM.splitlines(), 1))
+    wanted = {number for number, line in lines.items() if line.endswith(("# wrong", f"# wrong, says {checker}"))}
+    assert [lines[number].strip() for number in sorted(wanted - found)] == [], f"missed; said:\n{said}"
+    assert [lines[number].strip() for number in sorted(found - wanted)] == [], f"false alarms; said:\n{said}"
+
+
+@pytest.mark.once
+@pytest.mark.timeout(240)
+def test_mypy_finds_each_wrong_argument_and_nothing_else(program: Path, tmp_path: Path) -> None:
+    pytest.importorskip("mypy")
+    command = [sys.executable, "-m", "mypy", "--strict", f"--cache-dir={tmp_path / 'cache'}", "--python-version=3.11"]
+    done = subprocess.run([*command, str(program)], cwd=ROOT, capture_output=True, text=True, check=False)
+    found = {int(number) for number in re.findall(r"program\.py:(\d+): error", done.stdout)}
+    compare(found, "mypy", done.stdout + done.stderr)
+
+
+@pytest.mark.once
+@pytest.mark.timeout(240)
+def test_pyright_finds_each_wrong_argument_and_nothing_else(program: Path, tmp_path: Path) -> None:
+    pytest.importorskip("basedpyright")
+    settings = {
+        "include": ["program.py"],
+        "extraPaths": [str(ROOT)],
+        "typeCheckingMode": "standard",
+        "pythonVersion": "3.11",
+    }
+    (tmp_path / "pyrightconfig.json").write_text(json.dumps(settings))
+    command = [sys.executable, "-m", "basedpyright", "--outputjson", "--pythonpath", sys.executable]
+    done = subprocess.run([*command, "-p", str(tmp_path)], cwd=tmp_path, capture_output=True, text=True, check=False)
+    said = json.loads(done.stdout)["generalDiagnostics"]
+    found = {each["range"]["start"]["line"] + 1 for each in said if each["severity"] == "error"}
+    compare(found, "pyright", done.stdout)
