@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVarTuple, Unpack,
 
 import msgspec
 
-from supervision._arguments import takes
+from supervision._arguments import misfit
 from supervision._isolated import Isolation
 from supervision.actor import Actor, StopLimit
 from supervision.clock import seconds
@@ -186,7 +186,9 @@ class ChildSpec(msgspec.Struct, frozen=True):
         known = self.isolation in (None, *get_args(Isolation)) and (self.isolation is None or self.kind is not None)
         self._check("isolation", known, f"choose one of {', '.join(get_args(Isolation))}, for an Actor class")
         self._check("start_timeout", _is_limit(self.start_timeout), "give seconds, more than 0, or None")
-        self._fit(self.args, whole=False)  # some may be missing yet: see `extra_arguments`
+        why = misfit(self.start, self.args, self.kwargs, False)  # some may be missing yet: see `extra_arguments`
+        if why is not None:
+            self._refuse(self.args, why)
         permanent = self.significant and self.restart == "permanent"
         self._check("significant", not permanent, "a permanent child cannot be significant: it never ends for good")
         self._fill_in()
@@ -208,13 +210,13 @@ class ChildSpec(msgspec.Struct, frozen=True):
         Raises:
             BadChildSpec: they do not fit.
         """
-        self._fit((*extra_arguments, *self.args) if extra_arguments else self.args, whole=True)
-
-    def _fit(self, args: tuple[Any, ...], *, whole: bool) -> None:
-        why = takes(self.start).misfit(args, self.kwargs, whole)
+        args = (*extra_arguments, *self.args) if extra_arguments else self.args
+        why = misfit(self.start, args, self.kwargs, True)
         if why is not None:
-            given = (args, self.kwargs) if self.kwargs else args
-            raise BadChildSpec(f"child {self.id!r}: arguments", given, why)
+            self._refuse(args, why)
+
+    def _refuse(self, args: tuple[Any, ...], why: str) -> None:
+        raise BadChildSpec(f"child {self.id!r}: arguments", (args, self.kwargs) if self.kwargs else args, why)
 
     def _check(self, field: str, good: bool, remedy: str) -> None:
         if not good:

@@ -207,6 +207,10 @@ class Name(Address):
         await self._holder(message).send(message)
 
 
+#: The classes of addresses that were seen: to ask whether something is an `Address` takes longer than to look here.
+_ADDRESSES: set[type] = set()
+
+
 def addressed(where: str, value: object) -> Address:
     """Return an address, as it is one.
 
@@ -217,11 +221,15 @@ def addressed(where: str, value: object) -> Address:
     Raises:
         BadOption: it is neither, such as the name of an actor as a string.
     """
+    if type(value) in _ADDRESSES:
+        return value  # type: ignore[return-value]
+    if isinstance(value, Address):
+        _ADDRESSES.add(type(value))
+        return value
+
     from supervision.errors import BadOption
 
-    if not isinstance(value, Address):
-        raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
-    return value
+    raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
 
 
 def holder(where: str, value: object) -> Ref:
