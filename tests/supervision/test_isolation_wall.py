@@ -228,6 +228,7 @@ async def test_a_lie_costs_one_restart_and_no_more(world: Runtime, made: list[Sc
     assert await near.call(Pid()) == os.getpid()
     again = world.name("far").call(Echo(1), timeout=None)
     await until(lambda: len(made) == 2)
+    await asyncio.get_running_loop().sock_recv(made[1].sock, 1)  # it has got the request
     await made[1].say(GOOD)
     assert await again == "fine"
     assert (len(restarts), len(made)) == (1, 2)

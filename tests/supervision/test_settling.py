@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import logging
 import socket
 import sys
 import threading
@@ -11,6 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from supervision import (
     Actor,
@@ -143,16 +143,16 @@ def test_virtual_time_passes_for_a_hundred_years() -> None:
 
 
 async def test_what_never_comes_to_rest_ends_within_the_limit_and_is_named(
-    runtime: Runtime, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(MODULE, "PATIENCE", 0.01)
     await runtime.spawn(Supervisor, [ChildSpec("x", Broken)], max_restarts=10**9, name="top")
     child = runtime.find("/top/x")
     assert child is not None
     child.kill()
-    with caplog.at_level(logging.WARNING), pytest.raises(NotSettled, match=r"within 0.05 real.*/top.*actors were sta"):
+    with capture_logs() as told, pytest.raises(NotSettled, match=r"within 0.05 real.*/top.*actors were started"):
         await settled(runtime, timeout=0.05)
-    assert len([line for line in caplog.messages if "still_waiting_to_settle" in line]) == 1
+    assert [line["event"] for line in told] == ["still_waiting_to_settle"]
     top = runtime.whereis("top")
     assert top is not None
     top.kill()
@@ -360,7 +360,7 @@ async def test_who_runs_at_this_moment_is_named(runtime: Runtime) -> None:
     assert runtime.shared["seen"] == ["/looking: runs"]
 
 
-def test_a_task_that_does_not_end_is_left_behind_and_told_of(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_task_that_does_not_end_is_left_behind_and_told_of() -> None:
     async def stubborn() -> None:
         while True:
             with suppress(asyncio.CancelledError):
@@ -371,9 +371,9 @@ def test_a_task_that_does_not_end_is_left_behind_and_told_of(caplog: pytest.LogC
         await advance(1.0)
         return task
 
-    with caplog.at_level(logging.WARNING):
+    with capture_logs() as told:
         task = run(main())
-    assert any(line.startswith("task_does_not_end") for line in caplog.messages)
+    assert [line["event"] for line in told] == ["task_does_not_end"]
     with pytest.raises(LookupError):
         task.get_coro().throw(LookupError())  # type: ignore[union-attr]
     task._log_destroy_pending = False  # type: ignore[attr-defined]
