@@ -79,6 +79,8 @@ class Watchdog:
         """Wait for the sign of life, and report while there is none; then report how long it took, if it was long."""
         pause, again = self._limit, False
         while not self._alive.wait(pause):
+            if self._loop.is_closed():
+                return
             self._report(machine_time() - since, again)
             again = True
             pause = min(2 * pause, max(_LONGEST, self._limit))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import threading
 from typing import Any
 
 import pytest
@@ -286,6 +287,25 @@ def test_the_watchdog_of_a_loop_that_has_gone_ends() -> None:
     loop = asyncio.new_event_loop()
     runtime = Runtime(watchdog=0.001, reports=False)
     loop.run_until_complete(runtime.__aenter__())
+    loop.close()
+    assert runtime._watchdog is not None
+    runtime._watchdog._thread.join(30)
+    assert not runtime._watchdog._thread.is_alive()
+
+
+def test_the_watchdog_of_a_loop_that_was_closed_before_it_answered_ends(monkeypatch: pytest.MonkeyPatch) -> None:
+    loop, asked, ask = asyncio.new_event_loop(), threading.Event(), asyncio.BaseEventLoop.call_soon_threadsafe
+
+    def ask_in_vain(self: Any, *arguments: Any, **more: Any) -> Any:
+        if asked.is_set():
+            return ask(self, *arguments, **more)
+        asked.set()
+        return None
+
+    monkeypatch.setattr(asyncio.BaseEventLoop, "call_soon_threadsafe", ask_in_vain)
+    runtime = Runtime(watchdog=0.001, reports=False)
+    loop.run_until_complete(runtime.__aenter__())
+    asked.wait(30)
     loop.close()
     assert runtime._watchdog is not None
     runtime._watchdog._thread.join(30)
