@@ -1,1 +1,31 @@
 """Durable workflows: the ground under whatever takes long, costs money, and must not be done twice."""
+
+from dspex.workflow.actor import CancelWorkflow as CancelWorkflow
+from dspex.workflow.actor import GetResult as GetResult
+from dspex.workflow.actor import WorkflowActor as WorkflowActor
+from dspex.workflow.errors import BadCheckpoint as BadCheckpoint
+from dspex.workflow.errors import BadJournal as BadJournal
+from dspex.workflow.errors import BadKey as BadKey
+from dspex.workflow.errors import CannotUndo as CannotUndo
+from dspex.workflow.errors import DuplicateStep as DuplicateStep
+from dspex.workflow.errors import JournalFull as JournalFull
+from dspex.workflow.errors import NotEncodable as NotEncodable
+from dspex.workflow.errors import OtherRun as OtherRun
+from dspex.workflow.errors import StepCancelled as StepCancelled
+from dspex.workflow.errors import StepChanged as StepChanged
+from dspex.workflow.errors import StepFailed as StepFailed
+from dspex.workflow.errors import StepTrimmed as StepTrimmed
+from dspex.workflow.errors import UndoFailed as UndoFailed
+from dspex.workflow.errors import UnsupportedVersion as UnsupportedVersion
+from dspex.workflow.errors import WorkflowError as WorkflowError
+from dspex.workflow.errors import WorkflowSuspended as WorkflowSuspended
+from dspex.workflow.events import CheckpointUnreadable as CheckpointUnreadable
+from dspex.workflow.events import StepEnded as StepEnded
+from dspex.workflow.events import StepRetried as StepRetried
+from dspex.workflow.journal import Journal as Journal
+from dspex.workflow.retry import Retry as Retry
+from dspex.workflow.retry import is_transient as is_transient
+from dspex.workflow.suspension import Suspension as Suspension
+from dspex.workflow.workflow import CurrentStep as CurrentStep
+from dspex.workflow.workflow import Workflow as Workflow
+from dspex.workflow.workflow import current_step as current_step

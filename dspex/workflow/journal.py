@@ -25,8 +25,8 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Pending(NamedTuple):
-    entry: Entry
-    data: bytes
+    entries: list[Entry]
+    data: list[bytes]
     done: asyncio.Future[None]
 
 
@@ -69,8 +69,7 @@ class Journal:
         await self._read()
         known = self._entries.get("what")
         if known is None:
-            for key, value in what.items():
-                await self.add("what", key, value)
+            await self.add_all("what", what)
             return False
         differing = {key: (known.get(key), what.get(key)) for key in {*known, *what} if known.get(key) != what.get(key)}
         if differing:
@@ -113,11 +112,17 @@ class Journal:
             StorageError: it cannot be written.
             TypeError, ValueError: the value cannot be encoded; nothing was written.
         """
-        entry = Entry(kind, key, value)
-        data = msgspec.json.encode(entry)
+        await self.add_all(kind, {key: value})
+
+    async def add_all(self, kind: str, values: Mapping[str, Any]) -> None:
+        """Add several entries of a kind by their keys, all or none; see `add`."""
+        entries = [Entry(kind, key, value) for key, value in values.items()]
+        if not entries:
+            return
+        encoded = [msgspec.json.encode(entry) for entry in entries]
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._pending.append(_Pending(entry, data, done))
+        self._pending.append(_Pending(entries, encoded, done))
         if not self._writing:
             # The task belongs to nobody: whoever adds an entry may end, and others wait for the same write. A loop with
             # eager tasks begins it, and perhaps ends it, before it is returned.
@@ -138,18 +143,20 @@ class Journal:
 
     async def _write_batch(self) -> None:
         batch, self._pending = self._pending, []
+        data = [one for pending in batch for one in pending.data]
         first = (self._version or 0) + 1
-        entries = [(first + n, pending.data) for n, pending in enumerate(batch)]
+        last = first + len(data) - 1
         try:
-            await self.storage.write(self.key, entries[-1][0], expected=self._version, entries=entries)
+            await self.storage.write(self.key, last, expected=self._version, entries=list(enumerate(data, first)))
         except Exception as error:
             for pending in batch:
                 if not pending.done.done():
                     pending.done.set_exception(error)
             return
-        self._version = entries[-1][0]
+        self._version = last
         for pending in batch:
-            self._keep(pending.entry, len(pending.data))
+            for entry, one in zip(pending.entries, pending.data, strict=True):
+                self._keep(entry, len(one))
             if not pending.done.done():
                 pending.done.set_result(None)
 

@@ -139,3 +139,27 @@ async def test_a_journal_works_with_any_task_factory(factory: Any) -> None:
     for n in range(3):
         await asyncio.wait_for(journal.add("n", "a", n), 5)
     assert journal.find("n", "a") == 2
+
+
+async def test_a_run_that_nothing_tells_from_others_has_begun_when_something_was_written() -> None:
+    storage = MemoryStorage()
+    for _ in range(2):
+        journal = Journal(storage, "run")
+        assert not await journal.open({})
+        await journal.add("n", "a", 1)
+    assert await journal.storage.keys() == ["run"]
+
+
+async def test_the_parameters_of_a_run_are_written_together() -> None:
+    """So that a process that ends in between leaves no run with half of them."""
+
+    class Counting(MemoryStorage):
+        writes = 0
+
+        async def write(self, *args: Any, **kwargs: Any) -> None:
+            self.writes += 1
+            await super().write(*args, **kwargs)
+
+    storage = Counting()
+    await opened(storage, a=1, b=2, c=3)
+    assert storage.writes == 1
