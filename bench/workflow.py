@@ -47,7 +47,7 @@ async def _body(flow: Any) -> dict[str, Any]:
         first = await part.step("first", lambda seen: seen[0], seen)
         state = {"seen": [first, *seen], "drawn": [*state["drawn"], chance.random()]}
         await flow.checkpoint(state, trim=["round"])
-    return state  # type: ignore[no-any-return]
+    return state
 
 
 def _child(folder: str) -> None:

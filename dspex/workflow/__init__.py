@@ -3,6 +3,9 @@
 from dspex.workflow.actor import CancelWorkflow as CancelWorkflow
 from dspex.workflow.actor import GetResult as GetResult
 from dspex.workflow.actor import WorkflowActor as WorkflowActor
+from dspex.workflow.batch import Batch as Batch
+from dspex.workflow.batch import Spent as Spent
+from dspex.workflow.batch import run_items as run_items
 from dspex.workflow.errors import BadCheckpoint as BadCheckpoint
 from dspex.workflow.errors import BadJournal as BadJournal
 from dspex.workflow.errors import BadKey as BadKey
@@ -11,6 +14,7 @@ from dspex.workflow.errors import DuplicateStep as DuplicateStep
 from dspex.workflow.errors import JournalFull as JournalFull
 from dspex.workflow.errors import NotEncodable as NotEncodable
 from dspex.workflow.errors import OtherRun as OtherRun
+from dspex.workflow.errors import StaleFence as StaleFence
 from dspex.workflow.errors import StepCancelled as StepCancelled
 from dspex.workflow.errors import StepChanged as StepChanged
 from dspex.workflow.errors import StepFailed as StepFailed
@@ -20,8 +24,12 @@ from dspex.workflow.errors import UnsupportedVersion as UnsupportedVersion
 from dspex.workflow.errors import WorkflowError as WorkflowError
 from dspex.workflow.errors import WorkflowSuspended as WorkflowSuspended
 from dspex.workflow.events import CheckpointUnreadable as CheckpointUnreadable
+from dspex.workflow.events import ItemLost as ItemLost
 from dspex.workflow.events import StepEnded as StepEnded
 from dspex.workflow.events import StepRetried as StepRetried
+from dspex.workflow.items import Claim as Claim
+from dspex.workflow.items import Item as Item
+from dspex.workflow.items import Items as Items
 from dspex.workflow.journal import Journal as Journal
 from dspex.workflow.retry import Retry as Retry
 from dspex.workflow.retry import is_transient as is_transient

@@ -159,3 +159,11 @@ class UnsupportedVersion(WorkflowError):
 
 class BadCheckpoint(WorkflowError):
     """No checkpoint that is kept can be read, and what came before them was trimmed."""
+
+
+class StaleFence(WorkflowError):
+    """Somebody else has the item by now, or has done it: what is reported of it does not count, but for its usage."""
+
+    def __init__(self, item: str, fence: int, current: int) -> None:
+        self.item, self.fence, self.current = item, fence, current
+        super().__init__(f"{item} was claimed with fence {fence}, and is at {current}: it was given to somebody else")

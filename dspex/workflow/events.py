@@ -39,3 +39,21 @@ class CheckpointUnreadable(Event, frozen=True, kw_only=True):
     workflow: str
     generation: int
     why: str
+
+
+class ItemLost(Event, frozen=True, kw_only=True):
+    """A worker has ended with an item, or its lease is over.
+
+    Attributes:
+        workflow: its name.
+        item: what was lost.
+        worker: who had it.
+        why: how the worker ended, or ``lease``.
+        quarantined: whether too many were lost with it, and no other will get it.
+    """
+
+    workflow: str
+    item: str
+    worker: str
+    why: str
+    quarantined: bool

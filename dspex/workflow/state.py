@@ -15,7 +15,7 @@ from dspex.workflow.journal import Journal
 #: ``running``: begun, and not known to have ended. ``trimmed``: done, before a checkpoint, and without its value.
 StepState: TypeAlias = Literal["running", "done", "failed", "cancelled", "trimmed"]
 
-STEP, UNDO, VALUE = "step", "undo", "value"
+STEP, UNDO, VALUE, ITEM = "step", "undo", "value", "item"
 _CHECKPOINT = "checkpoint"
 
 
@@ -111,10 +111,14 @@ class RunState:
         await self.keep(kind, key, msgspec.structs.replace(record, state=state, value=value, number=self.number))
 
     async def forget(self, key: str) -> None:
-        """Forget what is known of a step, and what was recorded under its key."""
+        """Forget what is known of a step, and what was recorded under its key; of a batch, what was not done."""
         for kind in (STEP, VALUE):
             if self.journal.find(kind, key) is not None:
                 await self.journal.add(kind, key, None)
+        # Of a batch, what is done stays done.
+        for item, value in list(self._known(ITEM)):
+            if _begins(item, f"{key}/item") and value["state"] in ("failed", "quarantined"):
+                await self.journal.add(ITEM, item, None)
         self.used.discard(key)
         self._ahead.pop(key, None)
 
@@ -234,6 +238,10 @@ class RunState:
         """Trim the values of what was done before the oldest checkpoint that is kept."""
 
         def keep(kind: str, key: str, value: Any) -> Any:
+            if kind == ITEM:
+                # The result of a batch that has ended has all of it.
+                batch = self.record(STEP, key.rpartition("/item[")[0])
+                return value if batch is None or batch.state == "running" else None
             if kind not in (STEP, VALUE) or value is None or not oldest.covers(key, value.get("number", 0)):
                 return value
             if kind == VALUE:

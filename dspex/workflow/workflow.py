@@ -193,6 +193,8 @@ class Workflow:
 
     Attributes:
         name: of the workflow.
+        runtime: in which it runs.
+        retry: the policy of its steps.
         resumed: whether the run had begun before; decided when it was opened.
         restored: what the newest checkpoint holds; None if there is none.
 
@@ -213,6 +215,8 @@ class Workflow:
         self._run = run
         self._prefix = prefix
         self.name = run.name
+        self.runtime = run.runtime
+        self.retry = run.retry
         self.resumed = resumed
         self.restored = restored
 
@@ -265,6 +269,15 @@ class Workflow:
         if journal.find(_ID, "") is None:
             await journal.add(_ID, "", f"{runtime.random.getrandbits(64):016x}")
         return cls(run, "", resumed, None if content is None else decoded(key, content, None))
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the run: for what stands on workflows, and has entries of a kind of its own."""
+        return self._run.state.journal
+
+    def token(self, key: str) -> str:
+        """Return what stays the same for a key however often this run is repeated, and no other run has."""
+        return f"{self._run.id}:{key}"
 
     def scope(self, name: str, key: Key = ()) -> Workflow:
         """Return the same run, in which the keys of steps begin with a name: for a part that is used more than once.
@@ -399,7 +412,7 @@ class Workflow:
                 if isinstance(error, (WorkflowError, StorageError)) and not final:
                     raise
                 if final or not step.retry.on(error):
-                    known = [type(error).__name__, _said(error)]
+                    known = [type(error).__name__, said(error)]
                     await self._end(step, "failed", known)
                     raise StepFailed(step.path, *known) from error
                 await self._pause(step, error)
@@ -409,9 +422,8 @@ class Workflow:
         step.check()
         step.record = msgspec.structs.replace(step.record, attempt=step.record.attempt + 1)
         await self._written(run.state.keep(step.kind, step.path, step.record))
-        token = f"{run.id}:{_used(step.kind, step.path)}"
-        current = CurrentStep(step.path, token, step.record.attempt)
-        value = await step.inside(lambda: _called(current, step.work))
+        current = CurrentStep(step.path, self.token(_used(step.kind, step.path)), step.record.attempt)
+        value = await step.inside(lambda: called_in(current, step.work))
         data = encoded(step.path, "what it returned", value, typed=step.type is not None)
         return decoded(step.path, data, step.type), decoded(step.path, data, None)
 
@@ -429,7 +441,7 @@ class Workflow:
         if not step.retry.again(step.failed, since, pause):
             raise WorkflowSuspended(step.path, step.failed, since, error) from error
         run.counts.retried += 1
-        why, attempt = f"{type(error).__name__}: {_said(error)}", step.record.attempt
+        why, attempt = f"{type(error).__name__}: {said(error)}", step.record.attempt
         run.runtime.events.emit(StepRetried, workflow=run.name, step=step.path, attempt=attempt, why=why, next=pause)
         await step.inside(lambda: run.runtime.sleep(pause))
 
@@ -697,8 +709,9 @@ class Workflow:
         }
 
 
-async def _called(step: CurrentStep, work: Callable[[], Any]) -> Any:
-    _current.set(step)  # the task, and so its context, is the step's own
+async def called_in(step: CurrentStep, work: Callable[[], Any]) -> Any:
+    """Do the work of a step, in a task of its own: `current_step` is the step in all of it."""
+    _current.set(step)
     found = work()
     return await found if isawaitable(found) else found
 
@@ -708,7 +721,8 @@ def _used(kind: str, path: str) -> str:
     return f'undo "{path}"' if kind == UNDO else path
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """Return the text of an error, whatever it does when it is asked."""
     try:
         return str(error).encode(errors="replace").decode()
     except Exception as again:
