@@ -57,3 +57,22 @@ class ItemLost(Event, frozen=True, kw_only=True):
     worker: str
     why: str
     quarantined: bool
+
+
+class RoundClosed(Event, frozen=True, kw_only=True):
+    """A round of a workflow is closed.
+
+    Attributes:
+        workflow: its name.
+        round: the key of the round.
+        state: ``decided`` or ``void``.
+        why: why it is void.
+        answered: how many answers are used, of ``asked``.
+    """
+
+    workflow: str
+    round: str
+    state: str
+    why: str
+    answered: int
+    asked: int
