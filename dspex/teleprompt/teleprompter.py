@@ -16,7 +16,6 @@ from agents.durability import MemoryStorage, SqliteStorage, Storage
 from dspex._compat import unrouted
 from dspex.home import default_home
 from dspex.supervisor import AGENTS
-from dspex.teleprompt.coordinator import Coordinator
 from dspex.teleprompt.errors import BadJournal, BadTrainset, OtherOptimisation
 from dspex.teleprompt.outage import Gate
 from dspex.teleprompt.paying import Ledger
@@ -25,6 +24,7 @@ from dspex.teleprompt.report import Report
 from dspex.teleprompt.rollouts import Crew, Judge
 from dspex.teleprompt.run import Run
 from dspex.workflow import errors as workflow
+from dspex.workflow.coordinator import Coordinator
 from dspex.workflow.journal import Journal
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
@@ -125,8 +125,12 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         with Progress(report, ledger, gate, runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             run = Run(runtime, journal, ledger, gate, crew, report, progress, copy_context())
-            begin = lambda: self.search(run, student, trainset, seed, **data)  # noqa: E731
-            coordinator = ChildSpec("coordinator", Coordinator, (begin, run, result), restart="transient")
+
+            async def begin() -> Any:
+                run.begin()
+                return await self.search(run, student, trainset, seed, **data)
+
+            coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
             children = [crew.spec(Judge(self.metric, self.metric_timeout)), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")

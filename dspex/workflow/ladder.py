@@ -135,7 +135,7 @@ class Ladder:
         raise Unavailable(f"no answer can be had: {reason}; try again later")
 
     def good(self) -> None:
-        """Take note that a call was answered by the rung at which it began."""
+        """Take note that a call was answered by the rung at which it began, also if that is the last one."""
         self._good += 1
         if self._good >= self._recover_after:
             self.recover()
