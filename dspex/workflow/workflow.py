@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
 from inspect import isawaitable
@@ -661,7 +661,7 @@ class Workflow:
         if known is not None:
             return _ended(known)  # type: ignore[no-any-return]
         try:
-            found = await body(self)
+            found = await self._body(body)
             data = encoded(journal.key, "its result", found)
         except (StepFailed, StepCancelled) as error:
             await self._give_up(error)
@@ -671,6 +671,17 @@ class Workflow:
         plain: T = decoded(journal.key, data, None)
         await self._written(journal.add(_RESULT, "", {"value": plain}))
         return plain
+
+    async def _body(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
+        """Run the code. Of the errors that a task group has put together, the one that ends the run is raised."""
+        try:
+            return await body(self)
+        except ExceptionGroup as group:
+            for kinds in ((StepFailed, StepCancelled), (WorkflowError, StorageError)):
+                found = next((error for error in _leaves(group) if isinstance(error, kinds)), None)
+                if found is not None:
+                    raise found from group
+            raise
 
     async def _give_up(self, error: StepFailed | StepCancelled) -> None:
         """Undo what can be undone. If anything was, that is how the run has ended, whatever is done to its steps."""
@@ -727,6 +738,14 @@ def said(error: BaseException) -> str:
         return str(error).encode(errors="replace").decode()
     except Exception as again:
         return f"its text cannot be had ({type(again).__name__})"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
 
 
 def _ended(known: Mapping[str, Any]) -> Any:

@@ -273,6 +273,7 @@ async def test_after_a_crash_only_what_was_not_done_is_done(bench: Bench) -> Non
     await asyncio.wait([crashed])
     assert bench.done == {"0": 1, "1": 1, "2": 1, "3": 1}
     assert list(bench.runtime.actors()) == []
+    assert bench.lost == []  # who was told to end has lost nothing
     batch = await run_items(await bench.open(), "double", NUMBERS, bench.double, workers=2)
     assert batch.coverage == 1.0
     assert set(bench.done.values()) == {1}

@@ -953,6 +953,31 @@ async def test_a_compensation_that_came_later_counts_and_the_token_of_another_ru
     assert await (await other.open()).step("a", lambda: current_step().token) != token
 
 
+async def test_steps_in_a_task_group_end_a_run_as_others_do(log: Log) -> None:
+    undone: list[str] = []
+
+    async def trip(flow: Workflow, pay: Callable[[], Any]) -> None:
+        await flow.step("flight", log.work("flight", "flight"), undo=undone.append)
+        async with asyncio.TaskGroup() as outer:
+            outer.create_task(flow.sleep("wait", 60))
+            async with asyncio.TaskGroup() as inner:
+                inner.create_task(flow.step("pay", pay, retry=Retry(attempts=1)))
+
+    async def bug(flow: Workflow) -> None:
+        async with asyncio.TaskGroup() as group:
+            group.create_task(_gone())
+
+    with pytest.raises(WorkflowSuspended):
+        await (await log.open()).run(lambda flow: trip(flow, _gone))
+    assert undone == []
+    for _ in range(2):
+        with pytest.raises(StepFailed, match="pay has failed"):
+            await (await log.open()).run(lambda flow: trip(flow, _raise))
+    assert undone == ["flight"]
+    with pytest.raises(ExceptionGroup):
+        await (await Log(log.runtime).open()).run(bug)
+
+
 # -- checkpoints -------------------------------------------------------------------------------------------------
 
 
@@ -1073,6 +1098,24 @@ async def test_T084_and_is_refused_if_something_was(log: Log) -> None:
     await torn(log, *range(1, 7))
     with pytest.raises(BadCheckpoint, match=r"\[6\] can be read"):
         await log.open()
+
+
+async def test_what_this_incarnation_has_not_come_to_is_not_trimmed_by_its_checkpoint(log: Log) -> None:
+    flow = await log.open(keep=1)
+    await flow.step("round", log.work("0", 0), key=0)
+    await flow.checkpoint(0, trim=["round"])
+    for number in (1, 2):
+        await flow.step("round", log.work(str(number), number), key=number)
+    again = await log.open(keep=1)
+    assert again.restored == 0
+    assert await again.step("round", log.work("1"), key=1) == 1
+    for _ in range(3):
+        await again.checkpoint(1, trim=["round"])
+    third = await log.open(keep=1)
+    with pytest.raises(StepTrimmed):
+        await third.step("round", log.work("1"), key=1)
+    assert await third.step("round", log.work("2"), key=2) == 2
+    assert set(log.done.values()) == {1}
 
 
 async def test_restoring_twice_is_the_same_as_once(log: Log) -> None:
