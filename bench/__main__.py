@@ -22,6 +22,7 @@ SUITES = {
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills; and 100 generated services, right ones and flawed",
     "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
     "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",
+    "workflow": "a workflow is killed at random points; what a step costs beside a bare append of SQLite",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
     "quality": "optimisers with a real, small language model and real data: accuracy, and calls of the model",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",

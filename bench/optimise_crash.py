@@ -151,7 +151,7 @@ async def score() -> Figure:
 
 def _child(folder: str) -> None:
     """Compile, and tell by a byte of each answer that has been paid for and kept; to be killed."""
-    from dspex.teleprompt.journal import Journal
+    from dspex.workflow.journal import Journal
 
     add = Journal.add
 

@@ -12,6 +12,7 @@ except ModuleNotFoundError as error:
         raise
     raise ModuleNotFoundError("dspex needs DSPy; run: pip install 'foundation-otp[dspy]'", name="dspy") from error
 
+from dspex._compat import INFRASTRUCTURE as _INFRASTRUCTURE
 from dspex.agent import agent as agent
 from dspex.agent import proxy as proxy
 from dspex.agent import start_agent as start_agent
@@ -53,11 +54,15 @@ from dspex.usage import Accounts as Accounts
 from dspex.usage import ProgramRan as ProgramRan
 from dspex.usage import Usage as Usage
 from dspex.usage import VersionChanged as VersionChanged
+from dspex.workflow.retry import count_as_transient as _count_as_transient
 from foundation.versions import BadVersion as BadVersion
 from foundation.versions import ListVersions as ListVersions
 from foundation.versions import Swap as Swap
 from foundation.versions import UseVersion as UseVersion
 from foundation.versions import Version as Version
+
+# The workflows' own code does not know DSPy.
+_count_as_transient(*_INFRASTRUCTURE)
 
 #: Whose package this is: others have packages of this name, see `foundation.installation`.
 __distribution__ = "foundation-otp"

@@ -26,6 +26,9 @@
 ``foundation_breaker_changes_total``                   changes of circuit breakers, by ``breaker`` and ``state``
 ``foundation_lock_expirations_total``                  leases that were over before their locks were given back
 ``foundation_leader_changes_total``                    changes of leaders, by ``election``
+``foundation_workflow_steps_total``                    steps of workflows, by ``result`` (``done``, ``failed`` …)
+``foundation_workflow_retries_total``                  attempts at steps that the infrastructure has failed
+``foundation_workflow_journal_bytes``                  bytes in the journals of workflows that are open
 ``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``

@@ -68,12 +68,10 @@ from dspex._compat.routed import bare_acall as bare_acall
 from dspex._compat.routed import bare_call as bare_call
 from dspex._compat.routed import routed_class as routed_class
 from dspex._compat.routed import unrouted as unrouted
-from dspex._compat.settings import adopt as adopt
 from dspex._compat.settings import inside_of as inside_of
 from dspex._compat.settings import overrides as overrides
 from dspex._compat.settings import run_settings as run_settings
 from dspex._compat.settings import settings as settings
-from dspex._compat.settings import start_in as start_in
 from dspex._compat.streaming import StreamedPiece as StreamedPiece
 from dspex._compat.streaming import is_streamed as is_streamed
 from dspex._compat.streaming import passing_pieces as passing_pieces
@@ -89,3 +87,5 @@ from dspex._compat.usage import Metered as Metered
 from dspex._compat.usage import metered as metered
 from dspex._compat.usage import note_usage as note_usage
 from dspex._compat.usage import tracks_alone as tracks_alone
+from dspex._contexts import adopt as adopt
+from dspex._contexts import start_in as start_in

@@ -1,15 +1,11 @@
-"""The settings of a call, and the context in which it runs."""
+"""The settings of a call."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Coroutine, Mapping
-from contextvars import Context, copy_context
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
 from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
-
-T = TypeVar("T")
 
 
 def overrides() -> dict[str, Any]:
@@ -33,20 +29,6 @@ def settings(declared: Mapping[str, Any]) -> dict[str, Any]:
     return {"trace": [], **declared, **overrides()}
 
 
-def adopt(caller: Context, kernel: str = "supervision.") -> Context:
-    """Return the context in which to work for a caller: the caller's, but for which actor works.
-
-    Args:
-        caller: the caller's context.
-        kernel: how the names of the kernel's context variables begin.
-    """
-    context = caller.copy()
-    for variable, value in copy_context().items():
-        if variable.name.startswith(kernel):
-            context.run(variable.set, value)
-    return context
-
-
 #: Under which key the settings of a run tell the agents that it runs in.
 _INSIDE = "dspex_agents"
 
@@ -63,8 +45,3 @@ def run_settings(agent: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     """
     inside = (*thread_local_overrides.get().get(_INSIDE, ()), agent)
     return {**declared, **overrides(), _INSIDE: inside}
-
-
-def start_in(context: Context, coroutine: Coroutine[Any, Any, T]) -> asyncio.Task[T]:
-    """Start a task in a given context."""
-    return asyncio.get_running_loop().create_task(coroutine, context=context)

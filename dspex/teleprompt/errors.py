@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from dspex.workflow.errors import differences
+
 
 class OptimisationError(Exception):
     """An optimisation cannot go on, or not begin."""
@@ -15,7 +17,7 @@ class OtherOptimisation(OptimisationError):
 
     def __init__(self, differing: Mapping[str, tuple[Any, Any]]) -> None:
         self.differing = dict(differing)
-        named = "; ".join(f"{key}: {was!r} there, {now!r} here" for key, (was, now) in sorted(differing.items()))
+        named = differences(differing)
         super().__init__(f"log_dir holds another optimisation ({named}); give it a folder of its own")
 
 
@@ -24,6 +26,7 @@ class BadJournal(OptimisationError):
 
     def __init__(self, version: int, why: str) -> None:
         self.version = version
+        self.why = why
         super().__init__(f"entry {version} of the journal cannot be read: {why}; nothing was changed")
 
 

@@ -17,8 +17,8 @@ from typing import Any
 from agents.durability import StorageError
 from dspex._compat import Answering, answer_cost, answering_lm, dump_response, fingerprint, load_response, metered
 from dspex.teleprompt.errors import OptimisationError, Suspended
-from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
+from dspex.workflow.journal import Journal
 
 
 class Scope:

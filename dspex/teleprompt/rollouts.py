@@ -19,10 +19,8 @@ from dspex._compat import adopt, is_async, is_infrastructure, start_in
 from dspex.running import run_module
 from dspex.teleprompt.events import WorkerLost
 from dspex.teleprompt.paying import scope
-from supervision import Actor, ActorExited, ChildSpec, NoProcess, Refuse, Request, Runtime, Supervisor, handle
-
-#: Seconds between two looks for a worker that is being restarted.
-_LOOK = 0.005
+from dspex.workflow.workers import WorkerPool
+from supervision import Actor, ChildSpec, Refuse, Request, handle
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -156,46 +154,17 @@ class RolloutWorker(Actor):
         return Outcome(job.example, score, prediction, trace, metadata, failure or trouble)
 
 
-class Crew:
-    """Supervised workers, each with one rollout at a time. A rollout whose worker dies is made by another.
-
-    Args:
-        runtime: where they live.
-        name: of their supervisor; theirs begin with it.
-        size: how many they are.
-    """
-
-    def __init__(self, runtime: Runtime, name: str, size: int) -> None:
-        self._runtime = runtime
-        self._idle: asyncio.Queue[str] = asyncio.Queue()
-        self._name = name
-        self.size = size
-        self.lost = 0
-        for number in range(size):
-            self._idle.put_nowait(f"{name}.{number}")
+class Crew(WorkerPool):
+    """Supervised workers, each with one rollout at a time. A rollout whose worker dies is made by another."""
 
     def spec(self, judge: Judge) -> ChildSpec:
         """Return the specification of their supervisor."""
-        limiter = anyio.CapacityLimiter(self.size)
-        names = [f"{self._name}.{number}" for number in range(self.size)]
-        workers = [ChildSpec(name, RolloutWorker, (judge, limiter), name=name) for name in names]
-        budget = {"max_restarts": 100 + self.size, "max_seconds": 1.0}
-        return ChildSpec(self._name, Supervisor, (workers,), budget, name=self._name)
+        return self.workers(RolloutWorker, judge, anyio.CapacityLimiter(self.size))
 
     async def make(self, job: Job, context: Context) -> Outcome:
         """Have a rollout made, as soon as a worker is idle."""
-        name = await self._idle.get()
-        try:
-            while True:
-                try:
-                    return await self._runtime.name(name).call(MakeRollout(job, context), None)
-                except ActorExited as error:
-                    self.lost += 1
-                    self._runtime.events.emit(WorkerLost, job=job.key, why=str(error.reason))
-                except NoProcess:
-                    await self._runtime.sleep(_LOOK)
-        finally:
-            self._idle.put_nowait(name)
+        told = lambda why: self._runtime.events.emit(WorkerLost, job=job.key, why=why)  # noqa: E731
+        return await self.ask(MakeRollout(job, context), told)
 
 
 def mean(outcomes: Sequence[Outcome]) -> float:

@@ -14,12 +14,12 @@ import dspy
 
 from dspex._compat import INFRASTRUCTURE
 from dspex.teleprompt.events import CandidateScored
-from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
 from dspex.teleprompt.paying import Ledger, scope
 from dspex.teleprompt.progress import Progress
 from dspex.teleprompt.report import Report, Trial
 from dspex.teleprompt.rollouts import Crew, Job, Outcome, mean
+from dspex.workflow.journal import Journal
 from supervision import Runtime
 
 T = TypeVar("T")

@@ -16,17 +16,21 @@ from agents.durability import MemoryStorage, SqliteStorage, Storage
 from dspex._compat import unrouted
 from dspex.home import default_home
 from dspex.supervisor import AGENTS
-from dspex.teleprompt.coordinator import Coordinator
-from dspex.teleprompt.errors import BadTrainset
-from dspex.teleprompt.journal import Journal
+from dspex.teleprompt.errors import BadJournal, BadTrainset, OtherOptimisation
 from dspex.teleprompt.outage import Gate
 from dspex.teleprompt.paying import Ledger
 from dspex.teleprompt.progress import Progress
 from dspex.teleprompt.report import Report
 from dspex.teleprompt.rollouts import Crew, Judge
 from dspex.teleprompt.run import Run
+from dspex.workflow import errors as workflow
+from dspex.workflow.coordinator import Coordinator
+from dspex.workflow.journal import Journal
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
+
+#: Under which key an optimisation is kept.
+_KEY = "optimisation"
 
 
 class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
@@ -112,8 +116,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def _compile(
         self, runtime: Runtime, storage: Storage, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]
     ) -> Any:
-        journal, gate = Journal(storage), Gate(runtime, self.patience)
-        resumed = await journal.open(self._identity(student, trainset, seed, data))
+        journal, gate = Journal(storage, _KEY), Gate(runtime, self.patience)
+        resumed = await _opened(journal, self._identity(student, trainset, seed, data))
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
         crew = Crew(runtime, f"{name}.workers", self.num_threads or 64)
         ledger = Ledger(journal, gate)
@@ -121,8 +125,12 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         with Progress(report, ledger, gate, runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             run = Run(runtime, journal, ledger, gate, crew, report, progress, copy_context())
-            begin = lambda: self.search(run, student, trainset, seed, **data)  # noqa: E731
-            coordinator = ChildSpec("coordinator", Coordinator, (begin, run, result), restart="transient")
+
+            async def begin() -> Any:
+                run.begin()
+                return await self.search(run, student, trainset, seed, **data)
+
+            coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
             children = [crew.spec(Judge(self.metric, self.metric_timeout)), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
@@ -164,6 +172,16 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program. To be the same whenever it is repeated, it takes chance from ``seed`` alone."""
         raise NotImplementedError
+
+
+async def _opened(journal: Journal, what: dict[str, Any]) -> bool:
+    """Open the journal of an optimisation, and return whether it has begun before."""
+    try:
+        return await journal.open(what)
+    except workflow.OtherRun as error:
+        raise OtherOptimisation(error.differing) from None
+    except workflow.BadJournal as error:
+        raise BadJournal(error.version, error.why) from error
 
 
 def _plain(example: Any) -> Any:

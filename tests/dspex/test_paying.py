@@ -13,11 +13,11 @@ from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
 from dspex.teleprompt.errors import Suspended
-from dspex.teleprompt.journal import Journal
 from dspex.teleprompt.outage import Gate
 from dspex.teleprompt.paying import Ledger, scope
 from dspex.teleprompt.report import Report, Trial
 from dspex.testing.engine import KnownEngine, Outage, known_lm
+from dspex.workflow.journal import Journal
 from supervision import Runtime
 from tests.dspex.fake_llama import FakeLlama
 
@@ -33,7 +33,7 @@ class Books:
 
     async def open(self, **options: Any) -> Ledger:
         """Open the books, as after a crash."""
-        journal = Journal(self.storage)
+        journal = Journal(self.storage, "optimisation")
         await journal.open({"test": 1})
         return Ledger(journal, Gate(self.runtime, **{"first": 0.001, **options}))
 
@@ -232,7 +232,7 @@ async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
             await super().write(*args, **kwargs)
 
     storage = Counting()
-    journal = Journal(storage)
+    journal = Journal(storage, "optimisation")
     await journal.open({"a": 1})
     tasks = [asyncio.ensure_future(journal.add("n", str(n), n)) for n in range(50)]
     await asyncio.wait(tasks[:1])
@@ -244,7 +244,7 @@ async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
     await asyncio.sleep(0)  # noqa: TID251 - until it waits
     left.cancel()
     await journal.add("n", "last", 2)
-    again = Journal(storage)
+    again = Journal(storage, "optimisation")
     assert await again.open({"a": 1})
     assert again.find("n", "left") == 1
     storage.writes = 3

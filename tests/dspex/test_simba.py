@@ -6,7 +6,6 @@ import asyncio
 import contextvars
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import dspy
@@ -26,10 +25,10 @@ from dspex.teleprompt import (
     Suspended,
     WorkerLost,
 )
-from dspex.teleprompt.coordinator import Coordinator
 from dspex.teleprompt.rollouts import Crew, Job, Judge
 from dspex.teleprompt.run import Run
 from dspex.testing.engine import KnownEngine, Outage, exact, known_lm, task
+from dspex.workflow.coordinator import Coordinator
 from supervision import Runtime, start_child
 from supervision.errors import BadOption
 
@@ -411,7 +410,6 @@ async def test_a_dead_coordinator_has_no_say(runtime: Runtime) -> None:
     """What it meets with after its end is not the result."""
     ended = asyncio.Event()
     result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-    run: Any = SimpleNamespace(begin=lambda: None, context=contextvars.copy_context())
 
     async def search() -> str:
         try:
@@ -420,7 +418,7 @@ async def test_a_dead_coordinator_has_no_say(runtime: Runtime) -> None:
             ended.set()
             raise KeyError("x")
 
-    ref = await runtime.spawn(Coordinator, search, run, result)
+    ref = await runtime.spawn(Coordinator, search, contextvars.copy_context(), result)
     ref.kill()
     await ended.wait()
     await runtime.sleep(0.001)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
+from dspex.workflow.counts import WorkflowCounts
 from foundation import metrics
 from foundation.cache import Cache
 from foundation.dead_letters import DeadLetterQueue
@@ -35,6 +36,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     held = [Cache[str, str](runtime, "pages")]  # its numbers are there as long as anybody has it
     DeadLetterQueue(runtime)
     runtime.shared[Outputs] = Outputs(())
+    WorkflowCounts.of(runtime)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         instrument = registry._names_to_collectors.get(family.name)

@@ -19,6 +19,7 @@ MODULES = (
     "dspex.gateway.events",
     "dspex.variables.coordinated",
     "dspex.teleprompt.events",
+    "dspex.workflow.events",
 )
 PAGE = Path(__file__).parents[2] / "docs/reference/events.md"
 

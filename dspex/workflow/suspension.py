@@ -1,0 +1,106 @@
+"""What to do while something that all need is away: wait, all together, and let one ask whether it is back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import TypeVar
+
+from dspex.workflow.retry import Retry
+from supervision import Runtime
+
+T = TypeVar("T")
+
+
+class Suspension:
+    """Lets calls pass while what they need is there, such as a language model.
+
+    When a call fails for want of it, calls are suspended: they wait, and none of them is made. The call that has failed
+    is made again after a while, and then after twice as long, until it succeeds; then all go on. An outage so costs the
+    calls that were on their way when it began, and one call for each look whether it is over.
+
+    Args:
+        runtime: whose clock and chance are used.
+        retry: when to look, which errors say that it is away, and with how much patience.
+    """
+
+    def __init__(self, runtime: Runtime, retry: Retry) -> None:
+        self._runtime = runtime
+        self._retry = retry
+        self._opened: asyncio.Event | None = None
+        self._since = 0.0
+        self.outages = 0
+        self.failed_calls = 0
+
+    @property
+    def suspended(self) -> float | None:
+        """For how many seconds calls have been suspended; None if they are not."""
+        return None if self._opened is None else self._runtime.clock.time() - self._since
+
+    async def run(self, call: Callable[[], Awaitable[T]]) -> T:
+        """Make a call, as often as it takes until it is answered.
+
+        Raises:
+            Exception: what the call has raised, if it is no failure of the infrastructure; or what `given_up` returns.
+        """
+        while True:
+            while self._opened is not None:
+                await self._opened.wait()
+            try:
+                return await call()
+            except Exception as error:
+                if not self._retry.on(error):
+                    raise
+                self.failed_calls += 1
+                if self._opened is None:
+                    return await self._look(call, error)
+
+    async def pause(self, error: Exception) -> None:
+        """Wait until the next look is due, and look by doing nothing: whoever waited tries again."""
+        await self._runtime.sleep(self._pause(1, error))
+
+    def given_up(self, away: float, error: Exception) -> Exception:
+        """Return what to raise when the patience is over: by default, the last failure.
+
+        Args:
+            away: for how many seconds it has been away.
+            error: the last failure.
+        """
+        return error
+
+    def told(self, away: float, error: Exception, pause: float) -> None:
+        """Called before each look; the next one is in ``pause`` seconds."""
+
+    def over(self, away: float) -> None:
+        """Called when the outage is over, after ``away`` seconds."""
+
+    async def _look(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
+        """Suspend calls, look from time to time whether they can be made, and let them go on."""
+        clock = self._runtime.clock
+        opened = self._opened = asyncio.Event()
+        self._since, failed = clock.time(), 1
+        self.outages += 1
+        try:
+            while True:
+                pause = self._pause(failed, error)
+                away = clock.time() - self._since
+                if not self._retry.again(failed, away, pause):
+                    raise self.given_up(away, error) from error
+                self.told(away, error, pause)
+                await self._runtime.sleep(pause)
+                try:
+                    answer = await call()
+                except Exception as again:
+                    if not self._retry.on(again):
+                        raise
+                    self.failed_calls += 1
+                    error, failed = again, failed + 1
+                else:
+                    self.over(clock.time() - self._since)
+                    return answer
+        finally:
+            self._opened = None
+            opened.set()
+
+    def _pause(self, failed: int, error: Exception) -> float:
+        return self._retry.pause(failed, error, self._runtime.random)

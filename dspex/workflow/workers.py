@@ -1,0 +1,65 @@
+"""A pool of supervised workers, each with one request at a time; what dies with a worker is asked of another."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from supervision import Actor, ActorExited, ChildSpec, NoProcess, Request, Runtime, Supervisor
+
+R = TypeVar("R")
+
+#: Seconds between two looks for a worker that is being restarted.
+_LOOK = 0.005
+
+
+class WorkerPool:
+    """Supervised workers, each with one request at a time. A request whose worker dies is made of another one.
+
+    Args:
+        runtime: where they live.
+        name: of their supervisor; theirs begin with it.
+        size: how many they are.
+    """
+
+    def __init__(self, runtime: Runtime, name: str, size: int) -> None:
+        self._runtime = runtime
+        self._idle: asyncio.Queue[str] = asyncio.Queue()
+        self._name = name
+        self.size = size
+        self.lost = 0
+        for number in range(size):
+            self._idle.put_nowait(f"{name}.{number}")
+
+    def workers(self, kind: type[Actor], *args: Any) -> ChildSpec:
+        """Return the specification of their supervisor.
+
+        Args:
+            kind: what they are.
+            args: for each of them.
+        """
+        names = [f"{self._name}.{number}" for number in range(self.size)]
+        workers = [ChildSpec(name, kind, args, name=name) for name in names]
+        budget = {"max_restarts": 100 + self.size, "max_seconds": 1.0}
+        return ChildSpec(self._name, Supervisor, (workers,), budget, name=self._name)
+
+    async def ask(self, request: Request[R], lost: Callable[[str], object]) -> R:
+        """Have a worker answer a request, as soon as one is idle.
+
+        Args:
+            request: has to be answered.
+            lost: is told how a worker has ended that had it.
+        """
+        name = await self._idle.get()
+        try:
+            while True:
+                try:
+                    return await self._runtime.name(name).call(request, None)
+                except ActorExited as error:
+                    self.lost += 1
+                    lost(str(error.reason))
+                except NoProcess:
+                    await self._runtime.sleep(_LOOK)
+        finally:
+            self._idle.put_nowait(name)

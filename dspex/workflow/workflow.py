@@ -1,0 +1,766 @@
+"""Workflows: code whose steps are done once, whatever dies in between."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
+from inspect import isawaitable
+from typing import Any, NamedTuple, TypeVar
+
+import msgspec
+
+from agents.durability import Storage, StorageError
+from dspex.workflow.counts import WorkflowCounts
+from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
+from dspex.workflow.errors import (
+    CannotUndo,
+    DuplicateStep,
+    StepCancelled,
+    StepChanged,
+    StepFailed,
+    StepTrimmed,
+    UndoFailed,
+    UnsupportedVersion,
+    WorkflowError,
+    WorkflowSuspended,
+)
+from dspex.workflow.events import CheckpointUnreadable, StepEnded, StepRetried
+from dspex.workflow.journal import Journal
+from dspex.workflow.retry import Retry
+from dspex.workflow.state import STEP, UNDO, VALUE, RunState, StepRecord, StepState
+from foundation.options import from_zero, is_a, text, whole
+from supervision import Runtime
+from supervision.errors import BadOption
+
+T = TypeVar("T")
+
+#: A clock is not asked to be exact beyond this.
+_CLOSE = 1e-6
+#: Nobody sleeps longer without looking at the wall clock, which may have been set.
+_LOOK = 3600.0
+#: So many running steps are named in a summary.
+_SHOWN = 5
+_CANCEL, _RESULT, _ID = "cancel", "result", "id"
+
+
+class CurrentStep(msgspec.Struct, frozen=True):
+    """The step in which code runs.
+
+    Attributes:
+        key: of the step.
+        token: stays the same however often the step is tried: give it to whoever is asked for an effect, so that it
+            has that effect once.
+        attempt: how often the step was begun, over all restarts.
+    """
+
+    key: str
+    token: str
+    attempt: int
+
+
+_current: ContextVar[CurrentStep | None] = ContextVar("dspex.workflow.step", default=None)
+
+
+def current_step() -> CurrentStep:
+    """Return the step in which this code runs.
+
+    Raises:
+        WorkflowError: it runs in none.
+    """
+    found = _current.get()
+    if found is None:
+        raise WorkflowError("this code runs in no step of a workflow; call it from the work of a step")
+    return found
+
+
+class _Waiting:
+    """Something that is under way, and can be cancelled.
+
+    Args:
+        kind: a step, a compensation, or a recorded value that is waited for.
+        path: its key.
+    """
+
+    def __init__(self, kind: str, path: str) -> None:
+        self.kind, self.path = kind, path
+        self.cancelled: str | None = None
+        self._stopped = False
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._task: asyncio.Future[Any] | None = None
+
+    def cancel(self, why: str) -> None:
+        self.cancelled = why
+        if self._task is not None:
+            self._task.cancel()
+
+    def stop(self) -> None:
+        """Cut it off: nothing is recorded, and the next incarnation begins it again."""
+        self._stopped = True
+        if self._task is not None:
+            self._task.cancel()
+
+    def check(self) -> None:
+        if self.cancelled is not None:
+            raise StepCancelled(self.path, self.cancelled)
+        if self._stopped:
+            raise asyncio.CancelledError
+
+    async def inside(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Do something in a task of its own, so that it can be cancelled without whoever waits for it."""
+        self.check()
+        task = asyncio.get_running_loop().create_task(work())
+        self._task = task
+        try:
+            return await task
+        except asyncio.CancelledError:
+            current = asyncio.current_task()
+            if current is not None and not current.cancelling():
+                self.check()
+            raise
+        finally:
+            self._task = None
+
+
+class _Step(_Waiting):
+    """A step that is under way.
+
+    Args:
+        kind: a step, or a compensation.
+        path: its key.
+        record: what is known of it.
+        work: does it.
+        type: of what it returns.
+        undo: undoes it.
+        retry: how often it is tried.
+        began: when.
+    """
+
+    def __init__(
+        self,
+        kind: str,
+        path: str,
+        record: StepRecord,
+        work: Callable[[], Any],
+        type: Any,
+        undo: Callable[[Any], Any] | None,
+        retry: Retry,
+        began: float,
+    ) -> None:
+        super().__init__(kind, path)
+        self.record = msgspec.structs.replace(record, undo=undo is not None)
+        self.work, self.type, self.undo, self.retry, self.began = work, type, undo, retry, began
+        self.failed = 0
+        self.failing_since = began
+
+
+class _Undo(NamedTuple):
+    work: Callable[[Any], Any]
+    value: Any
+
+    def call(self) -> Any:
+        return self.work(self.value)
+
+
+class _Run:
+    """What all scopes of a run share."""
+
+    def __init__(self, runtime: Runtime, name: str, state: RunState, retry: Retry, counts: WorkflowCounts) -> None:
+        self.runtime, self.name, self.state, self.retry, self.counts = runtime, name, state, retry, counts
+        self.running: dict[str, _Waiting] = {}
+        self.undo: dict[str, _Undo] = {}
+        self.closed = False
+        self.broken: StorageError | None = None
+
+    @property
+    def id(self) -> str:
+        """What no other run has."""
+        return self.state.journal.find(_ID, "")  # type: ignore[no-any-return]
+
+
+class Workflow:
+    """A run of a workflow: its steps are done once, whatever dies in between. Opened by `open`.
+
+    The code of a workflow is run again after a crash, from its beginning; a step that was done then returns what it
+    has returned before. So it may do what it likes between its steps, as long as the same steps, with the same
+    arguments, come of it: what depends on time, on chance or on the world is itself a step, or comes from `now`,
+    `random` and `id`.
+
+    A step is *done once*: its result is in the journal before anybody sees it. A step that was running when all
+    died is run again, so its effects happen *at least once*; whoever is given `CurrentStep.token` can tell.
+
+    Attributes:
+        name: of the workflow.
+        runtime: in which it runs.
+        retry: the policy of its steps.
+        resumed: whether the run had begun before; decided when it was opened.
+        restored: what the newest checkpoint holds; None if there is none.
+
+    >>> from agents.durability import MemoryStorage
+    >>> async def report(flow: Workflow) -> int:
+    ...     sizes = [await flow.step("size", len, text, key=text) for text in ("a", "bc")]
+    ...     return await flow.step("sum", sum, sizes)
+    >>> async def main(storage: MemoryStorage) -> tuple[int, bool]:
+    ...     async with Runtime() as runtime:
+    ...         flow = await Workflow.open(runtime, storage, "report", {"texts": 2})
+    ...         return await flow.run(report), flow.resumed
+    >>> storage = MemoryStorage()
+    >>> asyncio.run(main(storage)), asyncio.run(main(storage))
+    ((3, False), (3, True))
+    """
+
+    def __init__(self, run: _Run, prefix: str, resumed: bool, restored: Any) -> None:
+        self._run = run
+        self._prefix = prefix
+        self.name = run.name
+        self.runtime = run.runtime
+        self.retry = run.retry
+        self.resumed = resumed
+        self.restored = restored
+
+    @classmethod
+    async def open(
+        cls,
+        runtime: Runtime,
+        storage: Storage,
+        name: str,
+        parameters: Mapping[str, Any] | None = None,
+        *,
+        retry: Retry | None = None,
+        limit: int | None = None,
+        keep: int = 3,
+    ) -> Workflow:
+        """Open a run: a new one, or the one that is kept there.
+
+        Args:
+            runtime: whose clock, chance and events are used.
+            storage: where it is kept.
+            name: of the workflow; a storage holds one run of each name.
+            parameters: what tells this run from others; JSON's plain values.
+            retry: how often what the infrastructure has failed in is tried, unless a step says otherwise.
+            limit: how many bytes the journal may have; at the limit, steps are refused (`JournalFull`). None for any.
+            keep: how many checkpoints are kept.
+
+        Raises:
+            OtherRun: a run with other parameters is kept there; each difference is named.
+            BadJournal, BadCheckpoint: what is there cannot be read.
+            NotEncodable, BadOption, BadKey: an argument makes no sense.
+            StorageError: the storage cannot be read.
+        """
+        if not is_a(runtime, Runtime):
+            raise BadOption("Workflow.open: runtime", runtime, "give the Runtime in which it runs")
+        if retry is not None and not is_a(retry, Retry):
+            raise BadOption("Workflow.open: retry", retry, "give a Retry, or None")
+        key = f"workflow/{key_of('', text('Workflow.open: name', name))}"
+        most = None if limit is None else whole("Workflow.open: limit", limit)
+        generations = whole("Workflow.open: keep", keep)
+        plain = decoded(key, encoded(key, "its parameters", dict(parameters or {})), None)
+        journal = Journal(storage, key)
+        # A run without parameters has begun as well.
+        resumed = await journal.open({**plain, "(workflow)": 1})
+        state = RunState(journal, most, generations)
+        content = await state.restore()
+        for generation, why in state.unreadable.items():
+            runtime.events.emit(CheckpointUnreadable, workflow=name, generation=generation, why=why)
+        run = _Run(runtime, name, state, retry or Retry(), WorkflowCounts.of(runtime))
+        run.counts.opened(journal)
+        if journal.find(_ID, "") is None:
+            await journal.add(_ID, "", f"{runtime.random.getrandbits(64):016x}")
+        return cls(run, "", resumed, None if content is None else decoded(key, content, None))
+
+    @property
+    def journal(self) -> Journal:
+        """The journal of the run: for what stands on workflows, and has entries of a kind of its own."""
+        return self._run.state.journal
+
+    def token(self, key: str) -> str:
+        """Return what stays the same for a key however often this run is repeated, and no other run has."""
+        return f"{self._run.id}:{key}"
+
+    def scope(self, name: str, key: Key = ()) -> Workflow:
+        """Return the same run, in which the keys of steps begin with a name: for a part that is used more than once.
+
+        Args:
+            name: of the part.
+            key: what tells it from others of that name.
+
+        Raises:
+            BadKey: they cannot be used.
+        """
+        return Workflow(self._run, f"{key_of(self._prefix, name, key)}/", self.resumed, self.restored)
+
+    # -- steps -------------------------------------------------------------------------------------------------------
+
+    async def step(
+        self,
+        name: str,
+        work: Callable[..., Any],
+        *args: Any,
+        key: Key = (),
+        type: Any = None,
+        retry: Retry | None = None,
+        undo: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        """Do something, once.
+
+        Args:
+            name: of the step.
+            work: a function, or an async one, of ``args``. A plain one is called in the event loop.
+            args: are part of what the step is: done before with others, it is refused.
+            key: what tells it from other steps of that name: what it is about, never a count.
+            type: of what it returns, to be decoded by msgspec; None for JSON's plain values, as which it comes back.
+            retry: how often it is tried; the workflow's policy if None.
+            undo: undoes it, given what it has returned, when `undo` is called; itself a step.
+
+        Returns:
+            What the work has returned, now or in an earlier incarnation.
+
+        Raises:
+            StepFailed: the work has raised, now or then: an error of the program is final.
+            StepCancelled: the step was cancelled for good; see `cancel`.
+            WorkflowSuspended: the infrastructure has failed it for longer than the policy waits; nothing is recorded.
+            StepChanged: it was begun with other arguments. Nothing was run.
+            DuplicateStep: the key was used in this incarnation before.
+            BadKey, NotEncodable: the key, an argument or the result cannot be kept.
+            StepTrimmed: it was done before a checkpoint, and its value is gone.
+            JournalFull, StorageError: nothing can be written; nothing was done.
+        """
+        path = key_of(self._prefix, name, key)
+        if not callable(work):
+            raise BadOption(f"step {path}: work", work, "give a function")
+        if retry is not None and not is_a(retry, Retry):
+            raise BadOption(f"step {path}: retry", retry, "give a Retry, or None")
+        return await self._do(STEP, path, work, args, type, retry, undo)
+
+    async def _do(
+        self,
+        kind: str,
+        path: str,
+        work: Callable[..., Any],
+        args: tuple[Any, ...],
+        type: Any,
+        retry: Retry | None = None,
+        undo: Callable[[Any], Any] | None = None,
+    ) -> Any:
+        run = self._run
+        print_ = digest(encoded(path, "its arguments", args, typed=True))
+        known = run.state.record(kind, path)
+        if known is not None and known.print != print_:
+            raise StepChanged(path, known.print, print_)
+        if known is not None and known.state != "running":
+            run.state.use(_used(kind, path))
+            run.counts.replayed += 1
+            found = _replayed(path, known, type)
+            if undo is not None:
+                run.undo[path] = _Undo(undo, found)
+            return found
+        self._check(kind)
+        run.state.use(_used(kind, path))
+        record, began = known or StepRecord("running", print_), run.runtime.clock.time()
+        step = _Step(kind, path, record, lambda: work(*args), type, undo, retry or run.retry, began)
+        with self._running(step):
+            return await self._perform(step)
+
+    def _check(self, kind: str) -> None:
+        """Make sure that something new may be begun."""
+        if self._run.broken is not None:
+            raise self._run.broken
+        if self._run.closed and kind != UNDO:
+            raise WorkflowError("this run of the workflow has ended; open it again")
+        self._run.state.check_room()
+
+    @property
+    def _cancelled(self) -> str | None:
+        """Why the run was cancelled; None if it was not."""
+        return self._run.state.journal.find(_CANCEL, "")  # type: ignore[no-any-return]
+
+    @contextmanager
+    def _running(self, step: _Waiting) -> Generator[None]:
+        """Have a step among those that are under way, and can be cancelled. Compensations cannot."""
+        run, key = self._run, _used(step.kind, step.path)
+        if step.kind != UNDO:
+            step.cancelled = self._cancelled
+        run.running[key] = step
+        try:
+            yield
+        finally:
+            del run.running[key]
+            step.ended.set_result(None)
+
+    async def _perform(self, step: _Step) -> Any:
+        """Do a step. How it has ended is written before anybody knows."""
+        try:
+            found, plain = await self._tried(step)
+        except StepCancelled as error:
+            await self._end(step, "cancelled", error.why)
+            raise
+        await self._end(step, "done", plain)
+        if step.undo is not None:
+            self._run.undo[step.path] = _Undo(step.undo, found)
+        return found
+
+    async def _tried(self, step: _Step) -> tuple[Any, Any]:
+        """Do the work of a step as often as it takes; return what came of it, and that as plain values."""
+        while True:
+            try:
+                return await self._once(step)
+            except Exception as error:
+                # Another workflow, inside of this step, may have been cancelled.
+                final = isinstance(error, StepFailed) or (isinstance(error, StepCancelled) and not self._cancelled)
+                if isinstance(error, (WorkflowError, StorageError)) and not final:
+                    raise
+                if final or not step.retry.on(error):
+                    known = [type(error).__name__, said(error)]
+                    await self._end(step, "failed", known)
+                    raise StepFailed(step.path, *known) from error
+                await self._pause(step, error)
+
+    async def _once(self, step: _Step) -> tuple[Any, Any]:
+        run = self._run
+        step.check()
+        step.record = msgspec.structs.replace(step.record, attempt=step.record.attempt + 1)
+        await self._written(run.state.keep(step.kind, step.path, step.record))
+        current = CurrentStep(step.path, self.token(_used(step.kind, step.path)), step.record.attempt)
+        value = await step.inside(lambda: called_in(current, step.work))
+        data = encoded(step.path, "what it returned", value, typed=step.type is not None)
+        return decoded(step.path, data, step.type), decoded(step.path, data, None)
+
+    async def _pause(self, step: _Step, error: Exception) -> None:
+        """Wait until the next attempt is due.
+
+        Raises:
+            WorkflowSuspended: there is none.
+        """
+        run, now = self._run, self._run.runtime.clock.time()
+        if not step.failed:
+            step.failing_since = now
+        step.failed += 1
+        pause, since = step.retry.pause(step.failed, error, run.runtime.random), now - step.failing_since
+        if not step.retry.again(step.failed, since, pause):
+            raise WorkflowSuspended(step.path, step.failed, since, error) from error
+        run.counts.retried += 1
+        why, attempt = f"{type(error).__name__}: {said(error)}", step.record.attempt
+        run.runtime.events.emit(StepRetried, workflow=run.name, step=step.path, attempt=attempt, why=why, next=pause)
+        await step.inside(lambda: run.runtime.sleep(pause))
+
+    async def _end(self, step: _Step, state: StepState, value: Any) -> None:
+        run = self._run
+        await self._written(run.state.end(step.kind, step.path, step.record, state, value))
+        run.counts.ended[state] += 1
+        seconds, attempt = run.runtime.clock.time() - step.began, step.record.attempt
+        run.runtime.events.emit(
+            StepEnded, workflow=run.name, step=step.path, state=state, attempt=attempt, seconds=seconds
+        )
+
+    async def _written(self, write: Awaitable[object]) -> None:
+        """Wait until something is written. If it cannot be, the run ends: nothing goes on without a journal."""
+        try:
+            await write
+        except StorageError as error:
+            self._run.broken = error
+            raise
+
+    # -- time, chance, identity --------------------------------------------------------------------------------------
+
+    async def sleep(
+        self, name: str, seconds: float | None = None, *, until: float | None = None, key: Key = ()
+    ) -> None:
+        """Wait. After a restart, only the rest is waited for.
+
+        Args:
+            name: of the wait.
+            seconds: how long.
+            until: instead: until which time, in seconds since the epoch.
+            key: what tells it from others of that name.
+
+        Raises:
+            BadOption: neither or both are given, or it is no length of time.
+            StepCancelled: the run was cancelled.
+            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+        """
+        if (seconds is None) == (until is None):
+            raise BadOption("sleep: seconds, until", (seconds, until), "give one of them")
+        wall_time = self._run.runtime.clock.wall_time
+        span = 0.0 if seconds is None else from_zero("sleep: seconds", seconds)
+        end = wall_time() + span if until is None else from_zero("sleep: until", until)
+        due = await self._recorded(name, key, lambda: end)
+        waiting = _Waiting(VALUE, key_of(self._prefix, name, key))
+        with self._running(waiting):
+            waiting.check()
+            while (left := due - wall_time()) > _CLOSE:
+                await waiting.inside(lambda: self._run.runtime.sleep(min(left, _LOOK)))
+
+    async def now(self, name: str, *, key: Key = ()) -> float:
+        """Return the time, in seconds since the epoch, at which this was first asked for.
+
+        Raises:
+            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+        """
+        return await self._recorded(name, key, self._run.runtime.clock.wall_time)
+
+    async def random(self, name: str, *, key: Key = ()) -> random.Random:
+        """Return random numbers that are the same whenever the run is repeated: ``(await flow.random("x")).random()``.
+
+        Raises:
+            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+        """
+        return random.Random(await self._recorded(name, key, lambda: self._run.runtime.random.getrandbits(53)))
+
+    async def id(self, name: str, *, key: Key = ()) -> str:
+        """Return an identifier that no other run has, and that is the same whenever the run is repeated.
+
+        Raises:
+            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+        """
+        return await self._recorded(name, key, lambda: f"{self._run.runtime.random.getrandbits(128):032x}")
+
+    async def version(self, name: str, latest: int, *, oldest: int = 0, key: Key = ()) -> int:
+        """Return which version of the code this run takes: for a change that runs which have begun do not make.
+
+        A run that is new takes the latest; so does one that has not come that far. A run that had already come further
+        before there was a choice takes 0, the code as it was.
+
+        Args:
+            name: of the change.
+            latest: the number of the latest version, from 1.
+            oldest: the oldest one that this code can still run.
+            key: what tells it from others of that name.
+
+        Raises:
+            UnsupportedVersion: the run has a version that this code cannot run.
+            BadOption: a number makes no sense.
+            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+        """
+        latest, oldest = whole("version: latest", latest), whole("version: oldest", oldest, 0)
+        ahead = self._run.state.ahead
+        found: int = await self._recorded(name, key, lambda: 0 if ahead else latest)
+        if not oldest <= found <= latest:
+            raise UnsupportedVersion(key_of(self._prefix, name, key), found, oldest, latest)
+        return found
+
+    async def _recorded(self, name: str, key: Key, make: Callable[[], T]) -> T:
+        """Return what was recorded at the first use of a key."""
+        path, state = key_of(self._prefix, name, key), self._run.state
+        known = state.value(path)
+        if known is not None:
+            state.use(path)
+            return known["value"]  # type: ignore[no-any-return]
+        self._check(VALUE)
+        state.use(path)
+        value = make()
+        await self._written(state.record_value(path, value))
+        return value
+
+    # -- forgetting, cancelling, undoing -----------------------------------------------------------------------------
+
+    async def forget(self, name: str, *, key: Key = ()) -> None:
+        """Forget a step, or what was recorded under its name, so that it is done anew.
+
+        Raises:
+            DuplicateStep: it is under way.
+            BadKey, StorageError: as for `step`.
+        """
+        path = key_of(self._prefix, name, key)
+        if path in self._run.running:
+            raise DuplicateStep(path)
+        await self._written(self._run.state.forget(path))
+        self._run.undo.pop(path, None)
+
+    async def cancel(self, why: str = "cancelled") -> None:
+        """Cancel the run, for good: steps that are under way, the one begun last first, and all that are begun later.
+
+        Each of them raises `StepCancelled`, also when the run is repeated. What was done stays done; see `undo`.
+
+        Args:
+            why: is told.
+
+        Raises:
+            WorkflowError: it is called from inside of a step, which would have to wait for itself.
+            StorageError: it cannot be written; nothing was cancelled.
+        """
+        if _current.get() is not None:
+            raise WorkflowError("cancel() was called inside of a step, and would wait for it; raise an error instead")
+        await self._written(self._run.state.journal.add(_CANCEL, "", text("cancel: why", why)))
+        for waiting in reversed([waiting for waiting in self._run.running.values() if waiting.kind != UNDO]):
+            waiting.cancel(why)
+            await asyncio.shield(waiting.ended)
+
+    async def undo(self) -> None:
+        """Undo the steps that were done and have a compensation (``undo=``), the one done last first.
+
+        Each compensation is itself a step: done once, tried as often as it takes, and gone on with after a crash. A
+        step that has failed or was cancelled is not undone: it leaves nothing behind, or undoes it by itself.
+
+        Raises:
+            CannotUndo: steps with compensations were done by an earlier incarnation, and not reached in this one.
+                Nothing was undone.
+            UndoFailed: compensations have failed for good; the others were done.
+            WorkflowSuspended, StorageError: as for `step`; called again, it goes on there.
+        """
+        run = self._run
+        done = {
+            path: record.number
+            for path, record in run.state.records(STEP)
+            if record.state == "done" and (record.undo or path in run.undo)
+        }
+        unknown = [path for path in done if path not in run.undo]
+        if unknown:
+            raise CannotUndo(unknown)
+        failures = []
+        for path in sorted(done, key=lambda path: done[path], reverse=True):
+            run.state.used.discard(_used(UNDO, path))
+            try:
+                await self._do(UNDO, path, run.undo[path].call, (), None)
+            except StepFailed as error:
+                failures.append(error)
+        if failures:
+            raise UndoFailed(failures)
+
+    # -- the whole ---------------------------------------------------------------------------------------------------
+
+    async def checkpoint(self, content: Any, *, trim: Iterable[str] = ()) -> None:
+        """Keep where the run is, at a logical border: what ``restored`` is when it is opened again.
+
+        The content is written first, and then the pointer to it. Several are kept (``keep`` of `open`), and one that
+        cannot be read is passed over, for the one before.
+
+        Args:
+            content: JSON's plain values, or what msgspec can encode.
+            trim: names of steps and scopes, below this one, that a run which begins from ``restored`` does not use
+                again: what they have returned is forgotten once no older checkpoint is kept. Asked for all the same,
+                they are refused (`StepTrimmed`); they are never done twice. Names stay named.
+
+        Raises:
+            NotEncodable, BadKey: an argument makes no sense.
+            StorageError: it cannot be written; the last one stays.
+        """
+        names = [key_of(self._prefix, name) for name in ([trim] if is_a(trim, str) else trim)]
+        data = encoded(self._run.state.journal.key, "the checkpoint", content)
+        if self._run.broken is not None:
+            raise self._run.broken
+        await self._written(self._run.state.write_checkpoint(data, names))
+
+    async def run(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
+        """Run the code of a workflow, and keep what it returns; if it has ended before, return that.
+
+        If a step has failed or was cancelled, and the code lets that pass, what has a compensation is undone, and the
+        run has ended so. Another error of the code is not final: nothing is undone, and with the error mended the run
+        goes on where it was. However it ends, what is still under way is cut off.
+
+        Args:
+            body: an async function of the workflow. What it returns comes back as JSON has it.
+
+        Raises:
+            Exception: what the body has raised.
+            UndoFailed, CannotUndo: it has failed (``__context__``), and not all could be undone.
+        """
+        journal = self._run.state.journal
+        known = journal.find(_RESULT, "")
+        if known is not None:
+            return _ended(known)  # type: ignore[no-any-return]
+        try:
+            found = await self._body(body)
+            data = encoded(journal.key, "its result", found)
+        except (StepFailed, StepCancelled) as error:
+            await self._give_up(error)
+            raise
+        finally:
+            await self.close()
+        plain: T = decoded(journal.key, data, None)
+        await self._written(journal.add(_RESULT, "", {"value": plain}))
+        return plain
+
+    async def _body(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
+        """Run the code. Of the errors that a task group has put together, the one that ends the run is raised."""
+        try:
+            return await body(self)
+        except ExceptionGroup as group:
+            for kinds in ((StepFailed, StepCancelled), (WorkflowError, StorageError)):
+                found = next((error for error in _leaves(group) if isinstance(error, kinds)), None)
+                if found is not None:
+                    raise found from group
+            raise
+
+    async def _give_up(self, error: StepFailed | StepCancelled) -> None:
+        """Undo what can be undone. If anything was, that is how the run has ended, whatever is done to its steps."""
+        await self.close()
+        await self.undo()
+        if self._run.undo:
+            known = [error.key, error.kind, error.message] if isinstance(error, StepFailed) else [error.key, error.why]
+            await self._written(self._run.state.journal.add(_RESULT, "", {"error": known}))
+
+    async def close(self) -> None:
+        """End this incarnation of the run: cut off what is under way, the step begun last first, and begin no more.
+
+        Nothing is recorded: opened again, the run goes on there. `undo` can still be called.
+
+        Raises:
+            WorkflowError: it is called from inside of a step, which would have to wait for itself.
+        """
+        if _current.get() is not None:
+            raise WorkflowError("close() was called inside of a step, and would wait for it; raise an error instead")
+        self._run.closed = True
+        for waiting in reversed([waiting for waiting in self._run.running.values() if waiting.kind != UNDO]):
+            waiting.stop()
+            await asyncio.shield(waiting.ended)
+
+    def summary(self) -> Mapping[str, object]:
+        """Return a few words about the run, for a look at the tree: how many steps were begun, which are running."""
+        running = list(self._run.running)
+        shown = ", ".join(running[:_SHOWN])
+        if len(running) > _SHOWN:
+            shown += f" and {len(running) - _SHOWN} more"
+        return {
+            "workflow": self.name,
+            "resumed": "yes" if self.resumed else "no",
+            "steps": f"{self._run.state.journal.count(STEP)} begun",
+            "running": shown or "none",
+        }
+
+
+async def called_in(step: CurrentStep, work: Callable[[], Any]) -> Any:
+    """Do the work of a step, in a task of its own: `current_step` is the step in all of it."""
+    _current.set(step)
+    found = work()
+    return await found if isawaitable(found) else found
+
+
+def _used(kind: str, path: str) -> str:
+    """Return what stands for a step among those that were used. No step of somebody's has a quote after its name."""
+    return f'undo "{path}"' if kind == UNDO else path
+
+
+def said(error: BaseException) -> str:
+    """Return the text of an error, whatever it does when it is asked."""
+    try:
+        return str(error).encode(errors="replace").decode()
+    except Exception as again:
+        return f"its text cannot be had ({type(again).__name__})"
+
+
+def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
+    for error in group.exceptions:
+        if isinstance(error, BaseExceptionGroup):
+            yield from _leaves(error)
+        else:
+            yield error
+
+
+def _ended(known: Mapping[str, Any]) -> Any:
+    """Return what a run has returned, or raise why it was undone."""
+    error = known.get("error")
+    if error is None:
+        return known["value"]
+    raise StepFailed(*error) if len(error) == 3 else StepCancelled(*error)
+
+
+def _replayed(path: str, record: StepRecord, type: Any) -> Any:
+    if record.state == "failed":
+        raise StepFailed(path, *record.value)
+    if record.state == "cancelled":
+        raise StepCancelled(path, record.value)
+    if record.state == "trimmed":
+        raise StepTrimmed(path)
+    return decoded(path, encoded(path, "its value", record.value), type)
