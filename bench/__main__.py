@@ -14,6 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench.figure import Figure
+from bench.logs import log_beside_results
 
 SUITES = {
     "agents": "turns of agents beside plain actors, routing, memory, a crowd that crashes, waking from SQLite",
@@ -57,6 +58,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--loop", choices=("uvloop", "asyncio"), default="uvloop", help="the event loop to measure on")
     options = parser.parse_args(argv)
+    log_beside_results()
     if options.suite is None:
         for name, what in SUITES.items():
             print(f"{name:12} {what}")

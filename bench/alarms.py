@@ -18,6 +18,7 @@ from typing import NamedTuple
 
 from bench.figure import Figure
 from bench.flaws import FLAWS
+from bench.logs import log_beside_results
 from bench.services import AFTER, SECONDS, STEPS, Service
 from supervision.testing import NotSurvived, survives
 
@@ -84,7 +85,9 @@ def flawed(services: int) -> list[Job]:
 def judge(jobs: list[Job], what: str) -> list[Verdict]:
     """Do jobs side by side, and say how far they are."""
     found: list[Verdict] = []
-    with ProcessPoolExecutor(os.cpu_count() or 1, mp_context=get_context("spawn")) as pool:
+    with ProcessPoolExecutor(
+        os.cpu_count() or 1, mp_context=get_context("spawn"), initializer=log_beside_results
+    ) as pool:
         for done in as_completed([pool.submit(function, *args) for function, args in jobs]):
             found.append(done.result())
             runs = sum(verdict.runs for verdict in found)

@@ -441,12 +441,12 @@ class Scheduler:
 
     def _expire(self) -> None:
         self.watching = False
-        now = self.now() + 1e-9
+        now = self.now()
         while self.waiting:
             call = next(iter(self.waiting))
             deadline = call.deadline
             assert deadline is not None
-            if deadline > now and not call.done():
+            if deadline > now + 1e-9 and not call.done():
                 self.watching = True
                 self.timers.after(deadline - now, self._expire)
                 return

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import Any
 
 import pytest
@@ -23,7 +24,7 @@ from supervision import (
     SupervisionError,
 )
 from supervision import events as ev
-from supervision.testing import VirtualClockLoop, advance, barrier, settled
+from supervision.testing import VirtualClockLoop, advance, barrier, hang, settled
 from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, time_of
 
 
@@ -150,6 +151,16 @@ async def test_calls_one_after_the_other_set_one_timer_that_is_nobodys(runtime: 
     assert runtime.statistics().timers == 0
     await runtime.sleep(6.0)
     assert len(runtime.scheduler.timers) == 0
+
+
+async def test_a_deadline_that_is_the_least_bit_away_is_waited_for(runtime: Runtime) -> None:
+    """So near to another one that the difference is lost in the time of day: time goes on all the same."""
+    ref, loop = await runtime.spawn(Probe), asyncio.get_running_loop()
+    assert isinstance(loop, VirtualClockLoop)
+    loop.jump(22.087640998000005 - loop.time())
+    calls = [ref.call(Ask(hang)), ref.call(Ask(hang))]
+    calls[1].deadline = math.nextafter(loop.time() + 5.0 + 1e-9, math.inf)
+    assert [type(await error_of(call)) for call in calls] == [CallTimeout, CallTimeout]
 
 
 async def test_own_time_out(runtime: Runtime) -> None:
