@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 class Worker:
     """One task of the pool. The one that drains the queue at the moment has ``draining`` set."""
 
-    __slots__ = ("_parked", "_sched", "_spoilt", "draining", "task")
+    __slots__ = ("_begun", "_parked", "_sched", "_spoilt", "draining", "task")
 
     def __init__(self, sched: Scheduler) -> None:
         self._sched = sched
@@ -35,6 +35,8 @@ class Worker:
         self.task: asyncio.Task[None] = asyncio.Task(
             self._work(), loop=sched.loop, name=f"{sched.runtime.label}-worker", context=sched.base.copy()
         )
+        self._begun = False
+        self.task.add_done_callback(self._ended)
 
     async def _work(self) -> None:
         await self
@@ -52,6 +54,16 @@ class Worker:
         self._parked.set_result(None)
         return True
 
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """Let another worker take over what this one was made for, if its task was cancelled before its first step.
+
+        Whoever cancels all tasks of a loop does that, such as `asyncio.run` after a Ctrl-C. No code of the task has run
+        then, not even a ``finally``, and the queue would wait for a worker that never comes.
+        """
+        if not self._begun:
+            self._sched.coming -= 1
+            self._sched.retire(self)
+
     def _rest(self) -> None:
         if self.draining:
             self.draining = self._sched.awake = False
@@ -59,6 +71,7 @@ class Worker:
     def __await__(self) -> Generator[Any, Any, None]:
         sched = self._sched
         sched.coming -= 1
+        self._begun = True
         try:
             while not self._spoilt:
                 cell = sched.next_handed_over()
@@ -79,8 +92,11 @@ class Worker:
                         return
                     self._parked = sched.loop.create_future()
                     self._parked._asyncio_future_blocking = True
-                    yield self._parked
-                    sched.coming -= 1
+                    try:
+                        yield self._parked
+                    finally:
+                        if not self._parked.cancelled():  # it was woken, and counts, also if it was cancelled since
+                            sched.coming -= 1
         finally:
             sched.retire(self)
 

@@ -29,9 +29,18 @@ from supervision.actor import Actor, StopLimit
 from supervision.call import Call
 from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
-from supervision.errors import AlreadyRegistered, BadName, BadOption, Fenced, NoProcess, NotRunning, SupervisionError
+from supervision.errors import (
+    AlreadyRegistered,
+    BadName,
+    BadOption,
+    CallCycle,
+    Fenced,
+    NoProcess,
+    NotRunning,
+    SupervisionError,
+)
 from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
-from supervision.reasons import KILLED, SHUTDOWN, ExitReason
+from supervision.reasons import KILLED, SHUTDOWN, ExitReason, crashed
 from supervision.ref import Address, Name, Ref
 from supervision.reports import REPORTS, Reports
 from supervision.timers import Timer
@@ -422,6 +431,9 @@ class Runtime:
         except asyncio.CancelledError:
             cell.end_by_force(SHUTDOWN)
             raise
+        except CallCycle as ring:  # its init came first, and has called whoever is to wait for it here
+            cell.end_by_force(crashed(ring))
+            raise self._failure(cell, ring) from ring
         finally:
             if timer is not None:
                 timer.cancel()

@@ -6,13 +6,36 @@ those can be healed before. What each is good for is said in ``docs/chaos-testin
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Literal, get_args, get_type_hints
 
 import msgspec
 
+from supervision.clock import seconds
+from supervision.errors import BadOption
+
 
 class Fault(msgspec.Struct, frozen=True, tag_field="fault", omit_defaults=True, forbid_unknown_fields=True):
-    """The base of all faults."""
+    """The base of all faults.
+
+    Raises:
+        BadOption, BadTime: an argument is none that this fault has.
+    """
+
+    def __post_init__(self) -> None:
+        name = type(self).__name__
+        words = get_type_hints(type(self))
+        for field in self.__struct_fields__:
+            value = getattr(self, field)
+            if field == "seconds":
+                seconds(f"{name}: seconds", value)
+            elif field == "share":
+                if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
+                    raise BadOption(f"{name}: share", value, "give a number from 0 to 1")
+            elif field in ("skip", "times", "amount"):
+                if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                    raise BadOption(f"{name}: {field}", value, "give a whole number, 0 or more")
+            elif (known := get_args(words[field])) and str not in known and value not in known:
+                raise BadOption(f"{name}: {field}", value, f"choose one of {', '.join(known)}")
 
 
 class Kill(Fault, frozen=True, tag="kill"):

@@ -6,15 +6,16 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 import msgspec
 
 from supervision._keeper import look
-from supervision.errors import SpecError
+from supervision.clock import seconds as seconds_of
+from supervision.errors import BadTime, SpecError
 from supervision.events import Event, event_names
 from supervision.runtime import Runtime
-from supervision.testing.faults import AnyFault, Kill
+from supervision.testing.faults import AnyFault, Fault, Kill
 from supervision.testing.victims import Victims
 
 Mode = Literal["within_budget", "edge", "unlimited"]
@@ -36,7 +37,7 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
         until: seconds after the beginning at which what lasts is healed; None for the end of the run.
 
     Raises:
-        BadPlan: there is no such event.
+        BadPlan: there is no such event; or another argument is wrong.
     """
 
     at: float
@@ -49,10 +50,30 @@ class Step(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     until: float | None = None
 
     def __post_init__(self) -> None:
+        _check_time("step: at", self.at)
+        _check_fault("step: fault", self.fault)
+        if not isinstance(self.path, str) or not self.path:
+            raise BadPlan("step: path", self.path, "give the place of an actor in the tree, or a pattern")
+        if self.until is not None:
+            _check_time("step: until", self.until)
+            if self.until < self.at:
+                raise BadPlan("step: until", self.until, f"it is healed before it happens, at {self.at:g}")
         if isinstance(self.on, type) and issubclass(self.on, Event):
             msgspec.structs.force_setattr(self, "on", self.on.__name__)
         if self.on is not None:
             _check_event(self.on)
+
+
+def _check_time(where: str, time: Any) -> None:
+    try:
+        seconds_of(where, time)
+    except BadTime as error:
+        raise BadPlan(where, time, error.remedy) from None
+
+
+def _check_fault(where: str, fault: object) -> None:
+    if not isinstance(fault, Fault):
+        raise BadPlan(where, fault, "give a fault, such as Kill(): not its class, not its name")
 
 
 def _check_event(name: object) -> None:
@@ -85,6 +106,13 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
     steps: tuple[Step, ...] = ()
     seed: int = 0
     mode: Mode = "within_budget"
+
+    def __post_init__(self) -> None:
+        for step in self.steps:
+            if not isinstance(step, Step):
+                raise BadPlan("plan: steps", step, "give instances of Step")
+        if self.mode not in get_args(Mode):
+            raise BadPlan("plan: mode", self.mode, f"choose one of {', '.join(get_args(Mode))}")
 
     def __str__(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -147,8 +175,17 @@ class Plan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_field
             mode: see `Plan`.
 
         Raises:
-            BadPlan: there are no victims, or no faults.
+            BadPlan: there are no victims, or no faults; or an argument is wrong.
         """
+        if victims is not None and not isinstance(victims, Victims):
+            raise BadPlan("victims", victims, "give Victims(path, ...)")
+        if not isinstance(faults, Sequence):
+            raise BadPlan("faults", faults, "give a list of faults")
+        for fault in faults:
+            _check_fault("faults", fault)
+        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+            raise BadPlan("steps", steps, "give a whole number, 0 or more")
+        _check_time("seconds", seconds)
         chosen = victims or Victims()
         paths = [cell.path for cell in chosen.among(runtime)]
         if steps and not paths:

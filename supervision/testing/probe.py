@@ -39,6 +39,8 @@ T = TypeVar("T")
 #: ``async``, with itself.
 Deed = Callable[[Any], Any] | BaseException | float | None
 
+WHAT = "give a function, a number of seconds, or an error to raise: `OSError()`, not its class"
+
 
 class Note(Message, frozen=True):
     """Something for a probe to write down: ``text`` itself stands in the log."""
@@ -149,6 +151,7 @@ class ProbeLog(list[Any]):
 
         Raises:
             AssertionError: it is something else, which stays to be taken; or nothing came.
+            BadOption: what is wanted is an ``async`` function.
             BadTime: the time-out is no length of time.
         """
         until = _deadline(timeout)
@@ -222,7 +225,14 @@ def _deadline(timeout: float) -> float:
 def _is(entry: Any, wanted: Any) -> bool:
     if isinstance(wanted, type):
         return isinstance(entry, wanted)
-    return bool(wanted(entry) if callable(wanted) else wanted == entry)
+    if not callable(wanted):
+        return bool(wanted == entry)
+    answer = wanted(entry)
+    if inspect.isawaitable(answer):  # which is always true, whatever would come of it
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise BadOption("wanted", wanted, "give a class, a plain function that answers at once, or what is to come")
+    return bool(answer)
 
 
 def _named(wanted: Any) -> str:
@@ -256,6 +266,9 @@ class Probe(Actor):
         stops: what its ``terminate`` does, in the same way: seconds, `hang`, an error.
         answers: how it answers requests, by their types: with a value, or with what a function makes of the request; an
             awaitable is awaited. What is not here is written down, and refused with `UnhandledMessage`.
+
+    Raises:
+        BadOption: an argument is wrong. `Probe.child` says so before anything starts.
     """
 
     def __init__(
@@ -268,6 +281,7 @@ class Probe(Actor):
         stops: Deed = None,
         answers: Mapping[type[Request[Any]], Any] | None = None,
     ) -> None:
+        _check(log, starts, stops, answers)
         self.log: list[Any] = ProbeLog() if log is None else log
         self.trap_exit = trap_exit
         self.id = id
@@ -290,7 +304,11 @@ class Probe(Actor):
             stops: what its stop does, see `Probe`.
             trap_exit: without it, no stop that its supervisor orders is seen.
             options: the other fields of a `ChildSpec`, such as ``restart``.
+
+        Raises:
+            BadOption: an argument is wrong.
         """
+        _check(log, None, stops, None)
         kwargs = {"id": id, "starts": list(starts), "stops": stops}
         return ChildSpec(id, cls, (log, trap_exit), kwargs, **options)
 
@@ -372,8 +390,27 @@ class Probe(Actor):
         return super().unhandled(message) if self._cell.call_in_hand is not None else None
 
 
+def _check(log: Any, starts: Any, stops: Any, answers: Any) -> None:
+    """Refuse what a probe would only stumble over later, in the middle of a test."""
+    if log is not None and not isinstance(log, list):
+        raise BadOption("log", log, "give a ProbeLog, or any list")
+    if starts is not None and not isinstance(starts, list):
+        raise BadOption("starts", starts, "give a list of what its starts do, one after the other")
+    if not _is_deed(stops):
+        raise BadOption("stops", stops, WHAT)
+    if answers is None:
+        return
+    if not isinstance(answers, Mapping):
+        raise BadOption("answers", answers, "give a dict: types of requests, and how each is answered")
+    for kind in answers:
+        if not (isinstance(kind, type) and issubclass(kind, Request)):
+            raise BadOption("answers", kind, "its keys are types of requests")
+
+
 def _is_deed(what: Any) -> bool:
     """Whether a probe can be told to do this."""
+    if isinstance(what, type) and issubclass(what, BaseException):
+        return False  # it would be called, and nothing raised
     time = isinstance(what, (int, float)) and not isinstance(what, bool)
     return what is None or time or callable(what) or isinstance(what, BaseException)
 
@@ -381,7 +418,7 @@ def _is_deed(what: Any) -> bool:
 def _done(probe: Probe, what: Any) -> Any:
     """Do what a test says; return what comes of it, which may have to be awaited."""
     if not _is_deed(what):
-        raise BadOption("what a probe is to do", what, "give a function, a number of seconds, or an error to raise")
+        raise BadOption("what a probe is to do", what, WHAT)
     if isinstance(what, BaseException):
         raise what
     if callable(what):

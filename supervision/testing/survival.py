@@ -101,7 +101,7 @@ def survives(
         seconds: in which time.
         victims: to whom.
         mode: whether supervisors may be brought to give up.
-        plan: carried out instead of random ones.
+        plan: carried out instead of random ones. An empty one is a run without faults.
         limit: virtual seconds after the last fault in which ``use`` has to return; None for any time.
         tries: with how many smaller plans a failure is looked for.
 
@@ -113,7 +113,7 @@ def survives(
             (`Standstill`), a check found a violation, or tasks of actors, or actors that cannot be killed, were left
             over. It has the smallest plan that fails in the same way.
         BadPlan: the plan has no victims; or nothing of it has struck with any seed, so that nothing was tested.
-        BadOption, BadTime: there are no seeds; ``limit`` is no length of time.
+        BadOption, BadTime: an argument is wrong; there are no seeds, or no steps.
         LoopRunning: a loop runs already in this thread.
 
     >>> from supervision import Actor, ChildSpec, Request, Supervisor, handle
@@ -134,9 +134,15 @@ def survives(
     True
     """
     no_loop_here("survives")
-    chosen = list(seeds)
-    if not chosen:
-        raise BadOption("survives: seeds", seeds, "give at least one")
+    chosen = list(seeds) if isinstance(seeds, Iterable) else []
+    if not chosen or not all(isinstance(seed, int) for seed in chosen):
+        raise BadOption("survives: seeds", seeds, "give whole numbers, at least one, such as range(20)")
+    if plan is not None and not isinstance(plan, Plan):
+        raise BadOption("survives: plan", plan, "give a Plan; Plan.of reads one that was printed")
+    if plan is None and steps == 0:
+        raise BadOption("survives: steps", steps, "give at least one: without faults nothing is tested")
+    if not isinstance(tries, int) or isinstance(tries, bool) or tries < 0:
+        raise BadOption("survives: tries", tries, "give a whole number, 0 or more")
     draw = (
         None
         if plan is not None

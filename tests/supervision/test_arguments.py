@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import math
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from types import new_class
@@ -29,7 +30,8 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision.testing import Kill, Plan, Probe, Step, error_of
+from supervision.errors import SpecError
+from supervision.testing import Kill, Plan, Probe, Step, error_of, faults
 from supervision.testing.plan import BadPlan
 
 # -- children ----------------------------------------------------------------------------------------------------------
@@ -423,6 +425,46 @@ def test_a_step_waits_for_an_event_that_there_is() -> None:
 def test_a_step_that_would_wait_for_ever_is_refused(wrong: Any) -> None:
     with pytest.raises(BadPlan, match="step: on"):
         Step(0, Kill(), "/a", on=wrong)
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("at", lambda: Step(-1, Kill(), "/a")),
+        ("at", lambda: Step(math.nan, Kill(), "/a")),
+        ("fault", lambda: Step(0, Kill, "/a")),  # type: ignore[arg-type]
+        ("fault", lambda: Step(0, "kill", "/a")),  # type: ignore[arg-type]
+        ("path", lambda: Step(0, Kill(), "")),
+        ("path", lambda: Step(0, Kill(), None)),  # type: ignore[arg-type]
+        ("until", lambda: Step(2, Kill(), "/a", until=1)),
+        ("until", lambda: Step(2, Kill(), "/a", until=math.inf)),
+        ("steps", lambda: Plan((Kill(),))),  # type: ignore[arg-type]
+        ("mode", lambda: Plan((), mode="gentle")),  # type: ignore[arg-type]
+    ],
+)
+def test_a_plan_that_cannot_be_carried_out_is_refused_when_it_is_made(field: str, make: Any) -> None:
+    with pytest.raises(BadPlan, match=field):
+        make()
+
+
+@pytest.mark.parametrize(
+    ("field", "make"),
+    [
+        ("seconds", lambda: faults.Hang(-1)),
+        ("seconds", lambda: faults.Delay(math.nan)),
+        ("share", lambda: faults.Drop(2)),
+        ("share", lambda: faults.Duplicate(True)),
+        ("skip", lambda: faults.Crash(skip=-1)),
+        ("times", lambda: faults.SwallowCancel(1.5)),  # type: ignore[arg-type]
+        ("amount", lambda: faults.Exhaust(amount=True)),
+        ("what", lambda: faults.Exhaust("moon")),  # type: ignore[arg-type]
+        ("phase", lambda: faults.KillDuring("lunch")),  # type: ignore[arg-type]
+        ("how", lambda: faults.FailStart(how=[])),  # type: ignore[arg-type]
+    ],
+)
+def test_a_fault_that_there_is_not_is_refused_when_it_is_made(field: str, make: Any) -> None:
+    with pytest.raises(SpecError, match=field):
+        make()
 
 
 def test_a_slip_is_told_with_what_may_be_meant_also_in_a_file() -> None:

@@ -31,6 +31,7 @@ from supervision import (
     handle,
     start_child,
     system,
+    which_children,
 )
 from supervision import events as ev
 from supervision._scheduler import DIRECT
@@ -169,6 +170,28 @@ async def test_a_child_that_fails_before_its_supervisor_waits_for_it_has_failed(
     error = await error_of(start_child(supervisor, ChildSpec("a", FailsToStart)))
     assert isinstance(error, StartError)
     assert "no luck" in str(error)
+
+
+class Curious(Actor):
+    """Its start asks the supervisor that starts it."""
+
+    async def init(self) -> None:
+        """Ask."""
+        assert self.parent is not None
+        await which_children(self.parent)
+
+
+async def test_a_child_that_asks_its_supervisor_before_that_waits_for_it_has_failed_and_is_gone(
+    runtime: Runtime,
+) -> None:
+    parent = await runtime.spawn(DynamicSupervisor)
+    error = await error_of(start_child(parent, ChildSpec("curious", Curious, name="curious")))
+    assert isinstance(error, StartError)
+    assert "CallCycle" in str(error)
+    await settled(runtime)
+    assert list(runtime.actors()) == [parent]
+    assert runtime.names() == {}
+    assert await which_children(parent) == []
 
 
 async def test_a_handler_that_kills_its_own_actor_leaves_nothing_behind(runtime: Runtime) -> None:

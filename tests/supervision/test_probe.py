@@ -13,6 +13,7 @@ from supervision import (
     KILLED,
     NORMAL,
     ActorExited,
+    BadOption,
     BadTime,
     ChildSpec,
     Message,
@@ -108,12 +109,41 @@ async def test_a_probe_crashes_with_the_error_that_it_is_given(runtime: Runtime)
 
 
 async def test_a_probe_that_is_told_nonsense_says_what_it_can_do(runtime: Runtime) -> None:
-    given: list[Any] = ["x", True, [], Odd()]
+    given: list[Any] = ["x", True, [], Odd(), OSError]
     for nonsense in given:
         probe = await runtime.spawn(Probe)
         error = await error_of(do(probe, nonsense))
         assert isinstance(error, ActorExited)
         assert "give a function, a number of seconds, or an error to raise" in str(probe.reason)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"log": "log"},
+        {"log": 5},
+        {"starts": "abc"},
+        {"stops": "abc"},
+        {"stops": OSError},
+        {"answers": [Get]},
+        {"answers": {"get": 1}},
+        {"answers": {Ping: 1}},
+    ],
+    ids=str,
+)
+async def test_wrong_arguments_of_a_probe_are_refused_before_it_starts(runtime: Runtime, wrong: dict[str, Any]) -> None:
+    error = await error_of(runtime.spawn(Probe, **wrong))
+    assert isinstance(error, BadOption)
+    assert next(iter(wrong)) in str(error)
+    assert list(runtime.actors()) == []
+
+
+def test_wrong_arguments_of_a_child_are_refused_where_it_is_made() -> None:
+    wrong: Any = "log"
+    with pytest.raises(BadOption, match="log = 'log': give a ProbeLog, or any list"):
+        Probe.child(wrong, "a")
+    with pytest.raises(BadOption, match="stops = 'log': give a function"):
+        Probe.child([], "a", stops=wrong)
 
 
 @pytest.mark.parametrize("start", [hang, 10.0])
@@ -203,6 +233,19 @@ async def test_the_next_entry_has_to_be_what_is_wanted_and_stays_otherwise() -> 
         with pytest.raises(AssertionError, match=rf"Ping\(n=1\) came next; wanted: .*{named}"):
             await log.next(wanted)
     assert await log.next() == Ping(1)
+
+
+async def test_a_function_that_says_what_is_wanted_has_to_answer_at_once() -> None:
+    """A coroutine is true, whatever would come of it."""
+    log = ProbeLog([Ping(1)])
+
+    async def never(entry: Any) -> bool:
+        return False
+
+    answer = asyncio.get_running_loop().create_future()
+    for wrong in (never, lambda entry: answer):
+        with pytest.raises(BadOption, match="a plain function that answers at once"):
+            await log.next(wrong)
 
 
 async def test_what_does_not_come_is_an_error_that_says_what_was_wanted() -> None:

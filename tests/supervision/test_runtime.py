@@ -437,7 +437,49 @@ def test_a_ctrl_c_that_hits_an_actor_reaches_the_user() -> None:
         run(main())
 
 
+def test_after_a_ctrl_c_in_an_actor_a_tree_stops_in_order() -> None:
+    """The runner of asyncio cancels all tasks then, also workers that have not begun."""
+
+    async def interrupt(actor: Probe) -> None:
+        await advance(1)
+        raise KeyboardInterrupt
+
+    async def main() -> None:
+        async with Runtime(watchdog=None, reports=False) as runtime:
+            await runtime.spawn(Supervisor, [ChildSpec(id, Probe, name=id) for id in "ab"])
+            await do(runtime.name("a"), interrupt)
+
+    with capture_logs() as logs, pytest.raises(KeyboardInterrupt), asyncio.Runner(loop_factory=VirtualClockLoop) as it:
+        it.run(main())
+    assert [line["event"] for line in logs] == []
+
+
 # -- workers ------------------------------------------------
+
+
+@pytest.mark.parametrize("idle", [False, True], ids=["new", "woken"])
+async def test_others_take_over_from_a_worker_that_is_cancelled_before_it_begins(idle: bool) -> None:
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        ref = await runtime.spawn(Probe)
+        if idle:
+            await do(ref, lambda actor: advance(0))
+        done: list[Probe] = []
+        me = asyncio.current_task()
+
+        def cancel_others() -> None:
+            for task in asyncio.all_tasks() - {me}:
+                task.cancel()
+
+        async def work(actor: Probe) -> None:
+            done.append(actor)
+
+        ref.cast(Do(work))
+        if idle:
+            cancel_others()
+        else:
+            asyncio.get_running_loop().call_soon(cancel_others)  # when the worker has been made
+        assert await do(ref, lambda actor: len(done)) == 1
+        assert runtime.scheduler.coming == 0
 
 
 async def test_more_workers_than_are_kept_end_when_they_are_done(runtime: Runtime) -> None:

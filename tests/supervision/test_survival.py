@@ -267,3 +267,33 @@ def test_that_a_supervisor_gave_up_is_no_violation() -> None:
 
     survives(start, use, plan=Plan((Step(1.0, Kill(), "/app/a"),), mode="unlimited"), seeds=[1])
     assert len(gave_up) == 1
+
+
+# -- wrong arguments ---------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"seeds": 3},
+        {"seeds": ["a"]},
+        {"steps": 0},
+        {"steps": 2.5},
+        {"seconds": -1},
+        {"seconds": float("nan")},
+        {"mode": "gentle"},
+        {"victims": "/app/*"},
+        {"faults": [Kill]},
+        {"faults": Kill()},
+        {"tries": -1},
+        {"plan": "{}"},
+    ],
+    ids=str,
+)
+def test_a_wrong_argument_is_no_failure_of_the_service(wrong: dict[str, Any]) -> None:
+    with pytest.raises((BadOption, BadPlan), match=next(iter(wrong))):
+        survives(start, use, **{"seeds": [0], **wrong})
+
+
+def test_a_plan_without_faults_is_a_run_without_faults() -> None:
+    assert survives(start, use, plan=Plan(), seeds=[0])[0].planned == 0
