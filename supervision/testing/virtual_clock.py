@@ -385,21 +385,31 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _end_tasks() -> None:
-    """Cancel all tasks, and give up those that do not end: else the loop would wait for them for ever."""
+    """Cancel all tasks, and give up those that do not end: else the loop would wait for them for ever.
+
+    Those in which actors' handlers run come last: whoever has begun a runtime ends it, and its actors in order.
+    """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualClockLoop)
-    left = asyncio.all_tasks() - {asyncio.current_task()}
-    for task in left:
+    schedulers = [runtime.scheduler for runtime in loop.runtimes]
+    everybody = asyncio.all_tasks() - {asyncio.current_task()}
+    await _cancelled(loop, {task for task in everybody if not any(each.runs_handlers(task) for each in schedulers)})
+    for task in await _cancelled(loop, asyncio.all_tasks() - {asyncio.current_task()}):
+        _log.warning("task_does_not_end", task=of_task(task))
+        asyncio._unregister_task(task)
+
+
+async def _cancelled(loop: VirtualClockLoop, tasks: set[asyncio.Task[Any]]) -> set[asyncio.Task[Any]]:
+    """Cancel tasks; return those that have not ended in time."""
+    for task in tasks:
         task.cancel()
     over = loop.time() + ENDING
     turns = 0
-    while left and turns < ENDING_TURNS and loop.time() < over:
+    while tasks and turns < ENDING_TURNS and loop.time() < over:
         turns += 1
         await asyncio.sleep(loop.until_next_timer())
-        left = {task for task in left if not task.done()}
-    for task in left:
-        _log.warning("task_does_not_end", task=of_task(task))
-        asyncio._unregister_task(task)
+        tasks = {task for task in tasks if not task.done()}
+    return tasks
 
 
 def _private_loop() -> VirtualClockLoop:

@@ -27,6 +27,7 @@ from foundation.registry import (
 from foundation.registry.indexes import HashIndex
 from foundation.registry.size import OVERHEAD
 from supervision import Actor, ChildSpec, NoProcess, Ref, Runtime, StartError, Supervisor, handle
+from supervision._marks import WAKE
 from supervision.errors import BadOption
 from supervision.testing import barrier, settled
 from tests.supervision.probes import error_of
@@ -181,6 +182,7 @@ async def test_writes_that_wait_together_are_published_together(runtime: Runtime
 async def test_a_batch_that_fails_does_not_undo_what_waits_to_be_published_with_it(runtime: Runtime, ref: Ref) -> None:
     directory = await started(runtime)
     await directory.register("a", ref, {"n": 1})
+    directory.address.cast(WAKE)  # something to do, so that all of these wait for one publication
     first = directory.update("a", {"n": 2})
     second = directory.batch([Update("a", {"n": 3}), Unregister("a"), Update("missing", {})])
     third = directory.register("b", ref)
@@ -190,6 +192,15 @@ async def test_a_batch_that_fails_does_not_undo_what_waits_to_be_published_with_
     entry = directory.lookup("a")
     assert entry is not None
     assert entry.metadata["n"] == 2
+
+
+async def test_a_batch_that_fails_leaves_nothing_of_what_it_made_and_took_back(runtime: Runtime, ref: Ref) -> None:
+    directory = await started(runtime)
+    root = directory.root
+    batch = directory.batch([Register("a", ref, {}), Unregister("a"), Update("missing", {})])
+    assert isinstance(await error_of(batch), BatchFailed)
+    assert directory.root is root
+    assert directory.lookup("a") is None
 
 
 async def test_a_held_snapshot_shows_what_was(runtime: Runtime, ref: Ref) -> None:

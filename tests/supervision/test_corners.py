@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
+from collections import deque
 from typing import Any
 
 import pytest
@@ -39,7 +40,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision._cell import Cell
-from supervision.testing import advance, barrier, settled
+from supervision.testing import SeededQueue, advance, barrier, settled
 from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
 
 
@@ -310,6 +311,61 @@ def test_the_watchdog_of_a_loop_that_was_closed_before_it_answered_ends(monkeypa
     assert runtime._watchdog is not None
     runtime._watchdog._thread.join(30)
     assert not runtime._watchdog._thread.is_alive()
+
+
+# -- turns from the queue ----------------------------------------------------------------------------------------------
+
+
+async def test_an_awaitable_that_is_returned_in_a_turn_from_the_queue_is_awaited() -> None:
+    """By a worker, whether one gave the turn or not."""
+    async with Runtime(watchdog=None, reports=False, run_queue=deque()) as runtime:
+        ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
+
+        def ask(actor: Probe) -> Any:
+            return other.call(Ask(lambda _: "answer"))
+
+        assert await ref.call(Ask(ask)) == "answer"
+        waiting = ref.call(Ask(lambda actor: advance(1.0)))  # from now on workers give the turns
+        calls = [ref.call(Ask(ask)), ref.call(Ask(lambda actor: 1))]
+        assert [await waiting, *[await call for call in calls]] == [None, "answer", 1]
+
+
+async def test_a_handler_that_cancels_its_own_task_in_a_turn_from_the_queue_harms_nobody_else() -> None:
+    def cancel(actor: Probe) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        task.cancel()
+
+    async with Runtime(watchdog=None, reports=False, run_queue=deque()) as runtime:
+        refs = [await runtime.spawn(Probe) for _ in range(3)]
+        await do(refs[0], lambda actor: advance(0))  # from now on workers give the turns
+        refs[0].cast(Do(cancel))
+        calls = [ref.call(Ask(lambda actor: "well")) for ref in refs[1:]]
+        assert [await call for call in calls] == ["well", "well"]
+
+
+async def test_a_queue_that_does_not_pause_gives_way_all_the_same() -> None:
+    async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(1, pauses=0.0)) as runtime:
+        ref, log = await runtime.spawn(Probe), []
+
+        def again(actor: Probe) -> None:
+            log.append(1)
+            if len(log) < 5000:
+                actor.ref.cast(Do(again))
+
+        ref.cast(Do(again))
+        await asyncio.wait_for(asyncio.ensure_future(_passes(2)), 5.0)
+        assert 0 < len(log) < 5000
+        await settled(runtime)
+        assert len(log) == 5000
+
+
+async def _passes(times: int) -> None:
+    gate = asyncio.get_running_loop().create_future()
+    asyncio.get_running_loop().call_soon(gate.set_result, None)
+    await gate
+    if times > 1:
+        await _passes(times - 1)
 
 
 @pytest.mark.parametrize("wrong", [-1, 1.5, True, None, "3"])
