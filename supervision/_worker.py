@@ -95,8 +95,8 @@ class Worker:
                     try:
                         yield self._parked
                     finally:
-                        if not self._parked.cancelled():  # it was woken, and counts, also if it was cancelled since
-                            sched.coming -= 1
+                        # One that was woken counts, also if it was cancelled since.
+                        sched.coming -= 0 if self._parked.cancelled() else 1
         finally:
             sched.retire(self)
 

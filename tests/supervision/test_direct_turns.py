@@ -277,6 +277,26 @@ async def test_a_listener_does_not_set_actors_to_work_in_the_middle_of_what_the_
     assert ref.call(Ask(text)).done()
 
 
+async def test_a_listener_that_hears_of_an_end_casts_to_whoever_is_to_act(runtime: Runtime) -> None:
+    ref, acting, other = [await runtime.spawn(Probe) for _ in range(3)]
+    calls: list[Any] = []
+    acted: list[str] = []
+
+    async def act(actor: Probe) -> None:
+        acted.append(await other.call(Ask(text)))
+
+    def hear(event: Any) -> None:
+        calls.append(other.call(Ask(text)))
+        acting.cast(Do(act))
+
+    listening = runtime.subscribe(hear, ev.Exited)
+    await do(ref, lambda actor: actor.stop())
+    await settled(runtime)
+    listening.close()
+    assert isinstance(await error_of(calls[0]), Fenced)
+    assert acted == ["answer"]
+
+
 async def test_what_a_listener_sends_to_an_actor_that_has_just_begun_is_not_lost() -> None:
     class Plain(Actor):
         handled: list[Any] = []
