@@ -40,6 +40,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision._cell import Cell
+from supervision._scheduler import SLICE
 from supervision.testing import SeededQueue, advance, barrier, settled
 from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
 
@@ -358,6 +359,20 @@ async def test_a_queue_that_does_not_pause_gives_way_all_the_same() -> None:
         assert 0 < len(log) < 5000
         await settled(runtime)
         assert len(log) == 5000
+
+
+async def test_turns_that_take_neither_long_nor_short_leave_the_pace_as_it_is(runtime: Runtime) -> None:
+    scheduler = runtime.scheduler
+
+    def pace() -> tuple[int, int]:
+        return scheduler._turns, scheduler.budget
+
+    scheduler._pace(SLICE)
+    slow = pace()
+    scheduler._pace(SLICE / 4)
+    assert pace() == slow
+    scheduler._pace(0.0)
+    assert pace() > slow
 
 
 async def _passes(times: int) -> None:
