@@ -203,13 +203,13 @@ class Scheduler:
         It may be a number of times, and for a millisecond, in one pass of the loop, so that others have their turns;
         not within another direct turn, and not in the middle of the kernel's own work.
         """
+        if self.events.telling or get_ident() != self._thread:
+            return False
         left = self.direct
         if left == self._whole_direct:
             self._direct_until = now + DIRECT_SLICE
             self._soon(self._next_pass)
         elif now > self._direct_until:
-            return False
-        if self.events.telling or get_ident() != self._thread:
             return False
         self.direct = 0
         context = cell.context

@@ -327,8 +327,10 @@ async def test_a_listener_may_kill_an_actor_that_has_just_begun() -> None:
 async def test_a_call_from_another_thread_runs_nothing_there() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         ref = await runtime.spawn(Probe)
+        asyncio.get_running_loop().set_debug(True)  # it minds what is done with it elsewhere
         calls: list[Any] = []
-        thread = threading.Thread(target=lambda: calls.append(ref.call(Ask(lambda _: threading.get_ident()))))
+        ask = Ask(lambda _: threading.get_ident())
+        thread = threading.Thread(target=lambda: calls.append(ref.call(ask, timeout=None)))
         thread.start()
         await asyncio.to_thread(thread.join)
         assert await calls[0] == threading.get_ident()
