@@ -7,25 +7,10 @@ from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import pytest
-import uvloop
 
 from supervision import Actor, Call, Carrier, Ref, Runtime
-from supervision.testing import VirtualClockLoop
+from tests.loop_factories import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
 from tests.supervision.probes import Recorder, assert_nothing_left
-
-_FACTORIES: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
-    "virtual": VirtualClockLoop,
-    "asyncio": asyncio.SelectorEventLoop,
-    "uvloop": uvloop.new_event_loop,
-}
-
-
-def pytest_asyncio_loop_factories(config: pytest.Config, item: pytest.Item) -> dict[str, Callable[[], Any]]:
-    """Virtual time, unless a test asks for other loops: ``@pytest.mark.asyncio(loop_factories=["asyncio",
-    "uvloop"])``."""
-    marker = item.get_closest_marker("asyncio")
-    named = marker.kwargs.get("loop_factories") if marker is not None else None
-    return {name: _FACTORIES[name] for name in named or ("virtual",)}
 
 
 @pytest.fixture
