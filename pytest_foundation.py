@@ -20,7 +20,7 @@ import pytest
 if TYPE_CHECKING:
     from supervision import Runtime
     from supervision.testing import EventLog
-    from supervision.testing.world import ChaosOfTest, World
+    from supervision.testing.world import ChaosFixture, World
 
 _INSTALL = "pip install 'foundation-otp[testing]'"
 
@@ -73,7 +73,7 @@ def chaos_world(request: pytest.FixtureRequest) -> World:
     from foundation.installation import require_own
 
     require_own("supervision")
-    from supervision.testing.plan import Mode
+    from supervision.testing.fault_injection.plan import Mode
     from supervision.testing.world import World
 
     marker = request.node.get_closest_marker("chaos")
@@ -151,11 +151,11 @@ def expect_crash(chaos_world: World) -> Callable[..., None]:
 
 
 @pytest.fixture
-def chaos(runtime: Runtime, chaos_world: World) -> Iterator[ChaosOfTest]:
+def chaos(runtime: Runtime, chaos_world: World) -> Iterator[ChaosFixture]:
     """Chaos on the runtime of this test: ``await chaos.run(steps=50, seconds=60)``."""
-    from supervision.testing.world import ChaosOfTest
+    from supervision.testing.world import ChaosFixture
 
-    made = ChaosOfTest(runtime, chaos_world)
+    made = ChaosFixture(runtime, chaos_world)
     yield made
     made.heal()
 

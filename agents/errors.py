@@ -16,12 +16,12 @@
     ├── NeedsLoop            an async action was run without a loop
     ├── NoRoute              an agent has no route for a signal
     ├── NotAdopted           an agent cannot become the child of another one
-    ├── NotKept              an agent, or a commit of it, could not be saved
+    ├── NotSaved              an agent, or a commit of it, could not be saved
     ├── StrategyRefused      an agent's strategy does not take a command now
     └── TagTaken             an agent has a child with this tag
 
 Wrong definitions are specification errors of the kernel (``supervision.SpecError``): `BadAction`, `BadAgentType`,
-`BadPlan`, `BadRoute`, `BadSignal`, `BadTimetable`.
+`BadPlan`, `BadRoute`, `BadSignal`, `BadCronSchedule`.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ class AgentTimeout(AgentError, TimeoutError):
         self.status = status
         self.version = version
         self.waiting = waiting
-        hint = "its mailbox is full of work" if waiting else "nothing waits for it: who was to tell it?"
+        hint = "its mailbox is full of work" if waiting else "no message waits in its mailbox: nothing will complete it"
         super().__init__(
             f"agent {id!r} was not done after {waited} s: its status is {status!r}, at version {version}; {hint}"
         )
@@ -114,7 +114,7 @@ class CompensationFailed(AgentError):
         super().__init__(f"{action} could not be undone ({error!r}) after {original!r}")
 
 
-class Conflict(AgentError, ValueError):
+class ResultConflict(AgentError, ValueError):
     """What was done side by side wants to change the same."""
 
     def __init__(self, names: list[str], by: list[str]) -> None:
@@ -130,7 +130,7 @@ class NotAdopted(AgentError):
         super().__init__(f"{child} cannot be adopted: {why}")
 
 
-class NotKept(AgentError):
+class NotSaved(AgentError):
     """An agent, or a commit of it, could not be saved."""
 
     def __init__(self, key: str, why: str) -> None:
@@ -207,5 +207,5 @@ class BadSignal(SpecError):
     """A signal lacks what every signal has, or has it wrongly."""
 
 
-class BadTimetable(SpecError):
+class BadCronSchedule(SpecError):
     """A cron expression, or its time zone, is none."""

@@ -33,12 +33,12 @@ from typing import Any, Generic, TypeVar
 
 import msgspec
 
-from agents.agent_type import AgentType
-from agents.directory import whereis
-from agents.durability.durability import Durability
-from agents.handle import AgentHandle, connect
+from agents.core.agent_type import AgentType
+from agents.durability.checkpointer import Durability
 from agents.server import AgentServer, AttachOwner, supervisor_of
 from agents.server.children import Binding
+from agents.server.directory import whereis
+from agents.server.handle import AgentHandle, connect
 from supervision import (
     Actor,
     ChildSpec,

@@ -9,12 +9,12 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from agents.agent_type import AgentType
-from agents.handle import AgentHandle
+from agents.core.agent_type import AgentType
+from agents.core.signal import Signal, new_signal
 from agents.server import AgentServer, Reply
+from agents.server.handle import AgentHandle
 from agents.server.messages import Ask, Reset
-from agents.signal import Signal, new_signal
-from agents.view import View
+from agents.server.view import AgentView
 from supervision import (
     Actor,
     ChildSpec,
@@ -64,14 +64,14 @@ class PoolStatus(msgspec.Struct, frozen=True):
         return "ready" if self.available else "full"
 
 
-class _Take(Request[AgentHandle[Any]], frozen=True):
+class _Checkout(Request[AgentHandle[Any]], frozen=True):
     """A worker, when one is free, for whoever shows this ticket."""
 
     ticket: object
     user: Ref | None
 
 
-class _GiveBack(Message, frozen=True):
+class _Checkin(Message, frozen=True):
     """A worker is given back, or nobody waits for one any more."""
 
     ticket: object
@@ -97,7 +97,7 @@ class PoolServer(Actor):
     def __init__(
         self,
         kind: type[AgentType[Any]],
-        views: tuple[View[Any], ...],
+        views: tuple[AgentView[Any], ...],
         lifo: bool,
         on_checkin: OnCheckin,
         options: Mapping[str, Any],
@@ -125,7 +125,7 @@ class PoolServer(Actor):
         return self.runtime.name(f"{self.ref.path}#{self.ref.id}/{worker}")
 
     @handle
-    def take(self, request: _Take) -> AgentHandle[Any] | None:
+    def take(self, request: _Checkout) -> AgentHandle[Any] | None:
         """Hand out a worker, as soon as one is free."""
         if not self._free:
             self._waiting[request.ticket] = (self.defer_reply(), request.user)
@@ -138,7 +138,7 @@ class PoolServer(Actor):
         return AgentHandle(self._name(worker), self._views[worker])
 
     @handle
-    def give_back(self, message: _GiveBack) -> None:
+    def give_back(self, message: _Checkin) -> None:
         """Take a worker back."""
         self._waiting.pop(message.ticket, None)
         out = self._out.pop(message.ticket, None)
@@ -167,7 +167,7 @@ class PoolServer(Actor):
     @handle
     def run(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
-        self.runtime.spawn_nowait(_Work, Pool(self.ref), signal).cast(_Begin())
+        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(_Begin())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:
@@ -179,7 +179,7 @@ class _Begin(Message, frozen=True):
     """Begin."""
 
 
-class _Work(Actor):
+class _PoolTask(Actor):
     """Sees a signal through that was cast to a pool: a worker is in use until its turn is over."""
 
     def __init__(self, pool: Pool[Any], signal: Signal) -> None:
@@ -226,9 +226,9 @@ class Pool(Generic[S]):
         """
         ticket = object()
         try:
-            yield await self.address.call(_Take(ticket, _user()), timeout)
+            yield await self.address.call(_Checkout(ticket, _user()), timeout)
         finally:
-            self.address.cast(_GiveBack(ticket))
+            self.address.cast(_Checkin(ticket))
 
     async def call(self, signal: Signal, timeout: float | None = 5.0) -> Reply[S]:
         """Have a worker handle a signal, and return what came of it.
@@ -291,5 +291,5 @@ async def start_pool(
         raise BadOption("start_pool: size", size, "give a whole number from 1")
     if on_checkin not in ("keep", "reset"):
         raise BadOption("start_pool: on_checkin", on_checkin, "give keep or reset")
-    views: tuple[View[S], ...] = tuple(View() for _ in range(size))
+    views: tuple[AgentView[S], ...] = tuple(AgentView() for _ in range(size))
     return Pool(await runtime.spawn(PoolServer, kind, views, lifo, on_checkin, options, name=name))

@@ -18,8 +18,8 @@ from agents import Action, AgentServer, AgentType, Context, Signal
 from agents.server import Ask
 from bench.figure import Figure
 from bridge import emit_agent_event, register_agent, setup_monitoring
-from foundation.metrics import Metrics
 from foundation.registry import Directory, Registry
+from foundation.telemetry.metrics import Metrics
 from supervision import DynamicSupervisor, Ref, Runtime
 
 #: How many calls are timed at once, and how many pairs of such are.

@@ -21,8 +21,8 @@ import msgspec
 from bench import alarms
 from supervision import Actor, ChildSpec, Request, Runtime, Supervisor, handle
 from supervision.events import Event, Exited, Started
-from supervision.testing import Chaos, Client, Plan, Report, SeededQueue, Victims, run
-from supervision.testing.report import Recovery
+from supervision.testing import Chaos, ChaosPlan, Client, Report, SeededQueue, Victims, run
+from supervision.testing.fault_injection.report import Recovery
 
 GROUPS, WORKERS = 100, 100
 CLIENTS = 100
@@ -128,7 +128,7 @@ class Soak:
             steps = min(int(RATE), kills - begun)
             seed = (self._seed * PARTS + part) * 10_000 + second
             report = await chaos.run(
-                Plan.random(runtime, seed, steps=steps, seconds=steps / RATE, victims=Victims("/top/g*"))
+                ChaosPlan.random(runtime, seed, steps=steps, seconds=steps / RATE, victims=Victims("/top/g*"))
             )
         return report
 

@@ -28,7 +28,7 @@ import msgspec
 from bench.faulty_disk import TROUBLES, FaultyDisk
 from foundation.store import Database, OutcomeUnknown, Store
 from foundation.store.file import StoreFile
-from foundation.store.keys import decoded
+from foundation.store.keys import decoded_key
 from supervision import ChildSpec, Runtime, Supervisor
 
 #: So many write at the same time, each its own row in two tables.
@@ -229,7 +229,7 @@ class StoreCampaign(Campaign):
         self.refused += len(refused)
         self.replayed += content.replayed
         self.unfinished += not content.tail.clean
-        self._compare(done, refused, {decoded(key) for key in content.rows.get("log", {})})
+        self._compare(done, refused, {decoded_key(key) for key in content.rows.get("log", {})})
         for writer in range(WRITERS):
             key = msgspec.msgpack.encode(writer)
             last = max((number for who, number in done if who == writer), default=0)

@@ -58,25 +58,25 @@ async def plain(concurrency: int, data: list[Any], program: Any) -> tuple[float,
 
 async def ours(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """The same, through a supervised agent."""
-    from dspex import agents_supervisor, start_agent
+    from dspex import agents_supervisor, start_program_agent
     from supervision import Runtime, Supervisor
 
     async with Runtime(reports=False) as runtime:
         await runtime.spawn(Supervisor, [agents_supervisor()])
-        return await _gathered(await start_agent(runtime, program, concurrency=concurrency), data, concurrency)
+        return await _gathered(await start_program_agent(runtime, program, concurrency=concurrency), data, concurrency)
 
 
 async def chaos(concurrency: int, data: list[Any], program: Any) -> tuple[float, float]:
     """Through a pool of as many agents, of which 1 % are killed every second."""
     import random
 
-    from dspex import agents_supervisor, start_pool
+    from dspex import agents_supervisor, start_program_pool
     from supervision import Runtime, Supervisor
 
     chance = random.Random(1)
     async with Runtime(reports=False) as runtime:
         await runtime.spawn(Supervisor, [agents_supervisor()])
-        pool = await start_pool(runtime, program, size=concurrency, name="pool", retries=100)
+        pool = await start_program_pool(runtime, program, size=concurrency, name="pool", retries=100)
 
         async def kill() -> None:
             while True:

@@ -16,7 +16,7 @@ from supervision import (
     handle,
 )
 from supervision.ref import Address
-from supervision.supervisor import Child
+from supervision.supervisors.supervisor import Child
 
 #: Virtual seconds for which what cannot be killed goes on.
 LONG = 50.0

@@ -10,7 +10,7 @@ from typing import Any
 import msgspec
 
 from supervision.testing import NASTY, BrokenByInterruption, explore
-from supervision.testing.interruption import Wrong
+from supervision.testing.interruptions.scenario import Wrong
 from tests.foundation.interrupted import TABLE
 from tests.foundation.interrupted.spoilt import SPOILT, try_all
 

@@ -18,7 +18,7 @@ from typing import Any
 
 import uvicorn
 
-from dspex.testing.engine import KnownEngine, task
+from dspex.testing.engine import ScriptedEngine, task
 
 #: How many texts it knows.
 SIZE = 200
@@ -33,7 +33,7 @@ class Served:
     """
 
     def __init__(self, latency: float, errors: float) -> None:
-        self.engine = KnownEngine(task(SIZE)[1])
+        self.engine = ScriptedEngine(task(SIZE)[1])
         self._latency = latency
         self._errors = errors
         self._chance = random.Random(1)

@@ -47,24 +47,24 @@ class Ended(NamedTuple):
 def _compile(make: Callable[[], Any], engine: Any) -> Ended:
     import dspy
 
-    from dspex.testing.engine import known_lm, task
+    from dspex.testing.engine import scripted_lm, task
 
     logging.disable(logging.ERROR)
     examples = task(SIZE)[0]
-    with dspy.context(lm=known_lm(engine)):
+    with dspy.context(lm=scripted_lm(engine)):
         program = make().compile(dspy.Predict("text -> label"), trainset=examples, seed=0)
     state = orjson.dumps(program.dump_state(), default=repr)
     calls, failed = engine.calls, engine.failed
     engine.outage.first = None
-    with dspy.context(lm=known_lm(engine)):
+    with dspy.context(lm=scripted_lm(engine)):
         score = sum(program(text=example.text).label == example.label for example in examples) / SIZE
     return Ended(state, score, calls, failed)
 
 
 def _engine(**options: Any) -> Any:
-    from dspex.testing.engine import KnownEngine, task
+    from dspex.testing.engine import ScriptedEngine, task
 
-    return KnownEngine(task(SIZE)[1], demo=0.1, **options)
+    return ScriptedEngine(task(SIZE)[1], demo=0.1, **options)
 
 
 def _dspy() -> Any:

@@ -42,11 +42,11 @@ import optuna
 from bench.quality_data import FOLDER, PACKAGES, TASKS, DataMissing, Task
 from bench.quality_surface import Surface, surface
 from dspex._compat import chat_messages, lm15, plain_response
-from dspex.lm import EMBEDDED, EMBEDDED_MAX_TOKENS
-from dspex.local.adapter import CompactAdapter
-from dspex.local.choice import ChoiceEngine, choice_of
-from dspex.local.model_file import ModelMissing, find_model
-from dspex.local.process import command
+from dspex.models.local.adapter import CompactAdapter
+from dspex.models.local.engine import ChoiceEngine, choice_of
+from dspex.models.local.process import command
+from dspex.models.local.weights import ModelMissing, find_model
+from dspex.models.selection import EMBEDDED, EMBEDDED_MAX_TOKENS
 from dspex.teleprompt import SIMBA
 from dspex.teleprompt.beacon import BEACON
 from dspex.variables import Choice, Integer

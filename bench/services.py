@@ -40,8 +40,8 @@ from supervision import (
     Supervisor,
     start_child,
 )
-from supervision.childspec import Backoff
 from supervision.events import GaveUp
+from supervision.supervisors.childspec import Backoff
 from supervision.testing import (
     Chaos,
     Client,
@@ -49,7 +49,7 @@ from supervision.testing import (
     Delay,
     Drop,
     Duplicate,
-    Exit,
+    ExitFault,
     FailStart,
     Fault,
     Hang,
@@ -70,8 +70,8 @@ JOBS = 10
 FAULTS: tuple[Fault, ...] = (
     Crash(),
     Crash(skip=2),
-    Exit(),
-    Exit("shutdown"),
+    ExitFault(),
+    ExitFault("shutdown"),
     FailStart(),
     FailStart(2, "refuse"),
     FailStart(how="slow", seconds=2.0),

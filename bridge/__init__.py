@@ -5,21 +5,31 @@ from foundation.installation import require_own
 
 require_own("supervision", "agents")
 
+
+# Agents in the registry.
 from bridge.events import AgentEvent as AgentEvent
+from bridge.events import EventSignals as EventSignals
+from bridge.events import EventSink as EventSink
 from bridge.events import HealthChanged as HealthChanged
+
+# Signals and the event stream.
 from bridge.events import emit_agent_event as emit_agent_event
 from bridge.execution import AgentFailed as AgentFailed
 from bridge.execution import AgentResult as AgentResult
+from bridge.execution import ForeignAgent as ForeignAgent
+from bridge.execution import ForeignCall as ForeignCall
 from bridge.execution import distributed_execute as distributed_execute
+
+# Work under the platform's guards.
 from bridge.execution import execute_protected as execute_protected
 from bridge.execution import execute_with_retry as execute_with_retry
-from bridge.foreign import ForeignAgent as ForeignAgent
-from bridge.foreign import Run as Run
-from bridge.health import Check as Check
-from bridge.health import Health as Health
+from bridge.health import HealthCheck as HealthCheck
+from bridge.health import HealthStatus as HealthStatus
 from bridge.health import Thresholds as Thresholds
-from bridge.health import answers as answers
+from bridge.health import responds as responds
 from bridge.monitoring import HealthMonitor as HealthMonitor
+
+# Health.
 from bridge.monitoring import setup_monitoring as setup_monitoring
 from bridge.registration import AgentMetadata as AgentMetadata
 from bridge.registration import acquire_for_agent as acquire_for_agent
@@ -27,8 +37,6 @@ from bridge.registration import find_agents as find_agents
 from bridge.registration import register_agent as register_agent
 from bridge.registration import register_agents as register_agents
 from bridge.registration import start_and_register as start_and_register
-from bridge.signals import EventSignals as EventSignals
-from bridge.signals import EventSink as EventSink
 
 #: Whose package this is: others have packages of this name, see `foundation.installation`.
 __distribution__ = "foundation-otp"

@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from bridge.health import Health
-from supervision import Ref
+import msgspec
+
+from agents import Signal
+from agents.core.signal import uuid7
+from bridge.health import HealthStatus
+from supervision import Actor, Address, Ref, handle
 from supervision.events import Event
 
 _NOTHING: Mapping[str, Any] = {}
@@ -36,8 +40,8 @@ class HealthChanged(Event, frozen=True, kw_only=True):
     ref: Ref
     path: str
     key: Any
-    before: Health
-    health: Health
+    before: HealthStatus
+    health: HealthStatus
     why: str
 
 
@@ -48,3 +52,39 @@ def emit_agent_event(
     stream = ref.runtime.events
     if stream.wanted[AgentEvent]:
         stream.emit(AgentEvent, ref=ref, path=ref.path, name=name, measurements=measurements, metadata=metadata)
+
+
+class EventSink(Actor):
+    """Puts each signal that it is cast on the event stream, as an `AgentEvent`; numbers in it are measurements."""
+
+    @handle
+    def note(self, signal: Signal) -> None:
+        """Put a signal on the stream."""
+        data = signal.data if isinstance(signal.data, dict) else {"data": signal.data}
+        numbers = {key: value for key, value in data.items() if type(value) in (int, float)}
+        rest = {key: value for key, value in data.items() if key not in numbers}
+        emit_agent_event(self.ref, signal.type, numbers, {**rest, "source": signal.source, "signal_id": signal.id})
+
+
+class EventSignals(Actor):
+    """Casts somebody a signal for each event of some kinds: ``event.Exited`` for an `Exited`, with its fields as data.
+
+    What happens to the one who gets them is left out, lest one event lead to the next for ever.
+    """
+
+    def __init__(self, to: Address, *kinds: type[Event]) -> None:
+        self._to = to
+        self._subscription = self.runtime.subscribe(self._tell, *kinds)
+
+    def terminate(self, reason: object) -> None:
+        """Listen no more."""
+        self._subscription.close()
+
+    def _tell(self, event: Event) -> None:
+        if not self.ref.alive:
+            self._subscription.close()
+        elif getattr(event, "ref", None) not in (self._to, self.ref):
+            now = self.runtime.clock.wall_time()
+            data: Any = msgspec.structs.asdict(event)
+            id = uuid7(self.runtime.random, now)
+            self._to.cast(Signal(type=f"event.{type(event).__name__}", source=self.ref.path, id=id, data=data))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Hashable
+from collections.abc import Awaitable, Callable, Hashable
 from typing import Any, TypeAlias
 
 import msgspec
@@ -12,12 +12,12 @@ from agents import Ask, Reply, Signal
 from bridge.registration import find_agents
 from foundation.protection import Guard, Retry
 from foundation.registry import Directory
-from supervision import Address, Request, call_when_ready
+from supervision import Actor, Address, Refuse, Request, call_when_ready, handle
 from supervision.call import DEFAULT_TIMEOUT
 from supervision.clock import seconds
 from supervision.errors import BadOption
 
-Work: TypeAlias = Signal | Request[Any]
+SignalOrRequest: TypeAlias = Signal | Request[Any]
 
 
 class AgentFailed(Exception):
@@ -29,7 +29,7 @@ class AgentFailed(Exception):
 
 
 async def execute_protected(
-    to: Address, work: Work, guard: Guard | None, *, timeout: float | None = DEFAULT_TIMEOUT
+    to: Address, work: SignalOrRequest, guard: Guard | None, *, timeout: float | None = DEFAULT_TIMEOUT
 ) -> Any:
     """Give work to an actor under a guard, which sees the real outcome: an action that failed is a failure.
 
@@ -49,7 +49,7 @@ async def execute_protected(
     return await (attempt() if guard is None else guard.run(attempt))
 
 
-def _request(work: Work) -> Request[Any]:
+def _request(work: SignalOrRequest) -> Request[Any]:
     return Ask(work) if isinstance(work, Signal) else work
 
 
@@ -60,7 +60,7 @@ def _checked(answer: Any) -> Any:
 
 
 async def execute_with_retry(
-    to: Address, work: Work, retry: Retry | None = None, *, timeout: float | None = DEFAULT_TIMEOUT
+    to: Address, work: SignalOrRequest, retry: Retry | None = None, *, timeout: float | None = DEFAULT_TIMEOUT
 ) -> Any:
     """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one.
 
@@ -93,7 +93,7 @@ class AgentResult(msgspec.Struct, frozen=True):
 async def distributed_execute(
     directory: Directory,
     capability: str,
-    work: Work,
+    work: SignalOrRequest,
     *,
     guard: Guard | None = None,
     limit: int = 10,
@@ -118,3 +118,24 @@ async def distributed_execute(
     found = find_agents(directory, capability)
     results = await asyncio.gather(*(one(entry.ref) for entry in found))
     return {entry.key: result for entry, result in zip(found, results, strict=True)}
+
+
+class ForeignCall(Request[Any], frozen=True):
+    """Call the object with this, and return what it returns."""
+
+    payload: Any
+
+
+class ForeignAgent(Actor):
+    """An actor around an async function, which gets the payload of each `ForeignCall`; what it raises, the caller gets."""
+
+    def __init__(self, function: Callable[[Any], Awaitable[Any]]) -> None:
+        self._function = function
+
+    @handle
+    async def run(self, request: ForeignCall) -> Any:
+        """Call the object."""
+        try:
+            return await self._function(request.payload)
+        except Exception as error:
+            raise Refuse(error) from error

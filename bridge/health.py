@@ -7,19 +7,19 @@ from typing import Literal, TypeAlias
 
 import msgspec
 
-from agents import GetView
+from agents.server import GetView
 from supervision import Ref, UnhandledMessage
 from supervision.clock import seconds
 from supervision.errors import BadOption
 
 #: The checks succeed in good time; they fail, or are slow; there is no answer, again and again; it has ended.
-Health: TypeAlias = Literal["healthy", "degraded", "unresponsive", "dead"]
+HealthStatus: TypeAlias = Literal["healthy", "degraded", "unresponsive", "dead"]
 
 #: A check of an actor: whether it is well. To raise is to say no.
-Check: TypeAlias = Callable[[Ref], Awaitable[bool]]
+HealthCheck: TypeAlias = Callable[[Ref], Awaitable[bool]]
 
 
-async def answers(ref: Ref) -> bool:
+async def responds(ref: Ref) -> bool:
     """Check that an actor answers: an agent, or any actor that refuses requests that it does not know (as actors do).
 
     Not for supervisors, which an unknown request crashes.
@@ -59,24 +59,24 @@ class Thresholds(msgspec.Struct, frozen=True):
             seconds("Thresholds.slow", self.slow, zero=False)
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class CheckResult(msgspec.Struct, frozen=True):
     """What one check said. ``why`` is empty if all is well."""
 
     answered: bool
     why: str = ""
 
 
-class Pulse:
+class HealthRecord:
     """The checks of one actor so far, as far as they matter, and the health that follows from them."""
 
     __slots__ = ("_bad", "_good", "_silent", "health", "thresholds")
 
-    def __init__(self, thresholds: Thresholds, health: Health) -> None:
+    def __init__(self, thresholds: Thresholds, health: HealthStatus) -> None:
         self.thresholds = thresholds
         self._good = self._bad = self._silent = 0
-        self.health: Health = health
+        self.health: HealthStatus = health
 
-    def note(self, outcome: Outcome) -> Health:
+    def note(self, outcome: CheckResult) -> HealthStatus:
         """Take in one more check; return the health."""
         well = not outcome.why
         self._good = self._good + 1 if well else 0

@@ -10,7 +10,7 @@ from collections.abc import Hashable
 from contextlib import suppress
 
 from bridge.events import HealthChanged
-from bridge.health import Check, Health, Outcome, Pulse, Thresholds, answers
+from bridge.health import CheckResult, HealthCheck, HealthRecord, HealthStatus, Thresholds, responds
 from bridge.registration import AgentMetadata
 from foundation.registry import Directory, Entry, KeyNotFound
 from supervision import Actor, Address, CallError, ChildSpec, Down, Message, Ref, handle, start_child
@@ -31,12 +31,18 @@ class HealthMonitor(Actor):
     """
 
     def __init__(
-        self, directory: Directory, key: Hashable, ref: Ref, check: Check, pace: tuple[float, float], limits: Thresholds
+        self,
+        directory: Directory,
+        key: Hashable,
+        ref: Ref,
+        check: HealthCheck,
+        pace: tuple[float, float],
+        limits: Thresholds,
     ) -> None:
         self._directory, self._key, self._ref, self._check = directory, key, ref, check
         self._interval, self._limit = pace
         entry = directory.lookup(key)
-        self._pulse = Pulse(limits, "healthy" if entry is None else entry.metadata.health)
+        self._pulse = HealthRecord(limits, "healthy" if entry is None else entry.metadata.health)
 
     def init(self) -> None:
         """Watch the actor, and begin with a check."""
@@ -67,34 +73,34 @@ class HealthMonitor(Actor):
         self._tell(self._pulse.health, "dead", str(message.reason))
         self.stop()
 
-    async def _outcome(self) -> Outcome:
+    async def _outcome(self) -> CheckResult:
         clock = self.runtime.clock
         began = clock.time()
         try:
             async with asyncio.timeout(self._limit):
                 well = await self._check(self._ref)
         except TimeoutError:
-            return Outcome(answered=False, why=f"no answer within {self._limit:g} s")
+            return CheckResult(answered=False, why=f"no answer within {self._limit:g} s")
         except Exception as error:
-            return Outcome(answered=True, why=f"{type(error).__name__}: {error}")
+            return CheckResult(answered=True, why=f"{type(error).__name__}: {error}")
         took = clock.time() - began
         slow = self._pulse.thresholds.slow
         if not well:
-            return Outcome(answered=True, why=f"the check said {describe(well)}")
-        return Outcome(answered=True, why="" if slow is None or took < slow else f"slow: {took:.3g} s")
+            return CheckResult(answered=True, why=f"the check said {describe(well)}")
+        return CheckResult(answered=True, why="" if slow is None or took < slow else f"slow: {took:.3g} s")
 
     def _entry(self) -> Entry | None:
         entry = self._directory.lookup(self._key)
         return entry if entry is not None and entry.ref is self._ref else None
 
-    async def _note(self, health: Health) -> None:
+    async def _note(self, health: HealthStatus) -> None:
         """Note the health in the registry. If that cannot be, the next check sees to it."""
         entry = self._entry()
         if entry is not None and entry.metadata.health != health:
             with suppress(CallError, KeyNotFound):
                 await self._directory.update(self._key, {"health": health}, self._ref)
 
-    def _tell(self, before: Health, health: Health, why: str) -> None:
+    def _tell(self, before: HealthStatus, health: HealthStatus, why: str) -> None:
         ref = self._ref
         self.runtime.events.emit(
             HealthChanged, ref=ref, path=ref.path, key=self._key, before=before, health=health, why=why
@@ -106,7 +112,7 @@ async def setup_monitoring(
     directory: Directory,
     key: Hashable,
     *,
-    check: Check = answers,
+    check: HealthCheck = responds,
     interval: float = 30.0,
     limit: float = 5.0,
     thresholds: Thresholds | None = None,

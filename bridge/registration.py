@@ -7,9 +7,9 @@ from typing import Any
 
 import msgspec
 
-from bridge.health import Health
+from bridge.health import HealthStatus
 from foundation.registry import Directory, Entry, Field, Query, Register
-from foundation.resources import Resource, Token
+from foundation.resources import Lease, Resource
 from supervision import Actor, Ref, current_actor, spawn_link
 
 _NOTHING: Mapping[str, Any] = {}
@@ -26,7 +26,7 @@ class AgentMetadata(msgspec.Struct, frozen=True):
     """
 
     capabilities: frozenset[str] = frozenset()
-    health: Health = "healthy"
+    health: HealthStatus = "healthy"
     registered_at: float = 0.0
     details: Mapping[str, Any] = {}
 
@@ -79,9 +79,9 @@ def find_agents(directory: Directory, capability: str | None = None, where: Quer
     return [entry for entry in found if asked.holds(entry.metadata)]
 
 
-async def acquire_for_agent(ref: Ref, amounts: Mapping[str, float]) -> dict[str, Token]:
+async def acquire_for_agent(ref: Ref, amounts: Mapping[str, float]) -> dict[str, Lease]:
     """Take amounts of resources for an agent, all or none; they are given back when it ends, if not before."""
-    tokens: dict[str, Token] = {}
+    tokens: dict[str, Lease] = {}
     try:
         for name, amount in amounts.items():
             tokens[name] = await Resource(ref.runtime, name).acquire(amount, holder=ref)

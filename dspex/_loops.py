@@ -11,7 +11,7 @@ from dspex._compat import lm15
 T = TypeVar("T")
 
 
-def is_here(loop: asyncio.AbstractEventLoop) -> bool:
+def is_running_here(loop: asyncio.AbstractEventLoop) -> bool:
     """Return whether this code runs in an event loop."""
     try:
         return asyncio.get_running_loop() is loop
@@ -19,20 +19,20 @@ def is_here(loop: asyncio.AbstractEventLoop) -> bool:
         return False
 
 
-async def awaited_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+async def await_in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
     """Do work in an event loop; called in any."""
-    if is_here(loop):
+    if is_running_here(loop):
         return await work
     return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, loop))
 
 
-def waited_in(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], what: str) -> T:
+def block_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], what: str) -> T:
     """Do work in an event loop; called in another thread, which waits.
 
     Raises:
         lm15.ConfigurationError: it is called in the loop itself, which would wait for itself; ``what`` says what it is.
     """
-    if is_here(loop):
+    if is_running_here(loop):
         work.close()
         raise lm15.ConfigurationError(
             f"{what} was called without await in the thread of the event loop that is to answer: it would wait for"

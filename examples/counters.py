@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from foundation.programs import Answer, DescribeProgram, Field, Interface, InvalidInputs, RunProgram
+from foundation.programs import Answer, DescribeProgram, Interface, InvalidInputs, ProgramField, RunProgram
 from supervision import Actor, ChildSpec, Message, Refuse, Request, handle
 
 
@@ -53,8 +53,8 @@ class CounterProgram(Actor):
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
         """Say what it takes and gives."""
-        n = Field("n", "int", "how many to add", schema={"type": "integer"})
-        total = Field("total", "int", "what they come to", schema={"type": "integer"})
+        n = ProgramField("n", "int", "how many to add", schema={"type": "integer"})
+        total = ProgramField("total", "int", "what they come to", schema={"type": "integer"})
         return Interface("CounterProgram", "Adds to a counter.", inputs=(n,), outputs=(total,))
 
     @handle
@@ -67,7 +67,7 @@ class CounterProgram(Actor):
         return Answer({"total": await self._counter.call(Total())})
 
 
-#: The same in Python, without the HTTP front.
+#: The same in Python, without the HTTP server.
 TREE = [
     ChildSpec("counter", Counter, name="counter"),
     ChildSpec("count", CounterProgram, args=("counter",), name="program:count"),

@@ -34,8 +34,8 @@ from agents import (
     start_agent,
     whereis,
 )
-from agents.cloudevents import from_json
-from agents.webhook import Webhook
+from agents.signals.cloudevents import from_json
+from agents.signals.sinks import Webhook
 from supervision import Runtime
 
 #: What the world outside is like: the warehouse, the bank, and what the customer's service was told.

@@ -29,8 +29,8 @@ from agents import (
     StartSensor,
     start_agent,
 )
-from agents.bus import Bus, publish, replay, subscribe
-from agents.sinks import LogSink
+from agents.signals import Bus, publish, read_log, subscribe
+from agents.signals.sinks import LogSink
 from supervision import Runtime
 
 
@@ -126,7 +126,7 @@ async def main(seconds: float = 5.0) -> list[Signal]:
         watchman.cast(watchman.signal("measured", {"what": "loop lag", "value": 0.5, "unit": "s"}))
         await runtime.sleep(seconds / 2)
         await publish(bus, watchman.signal("watch.over", {"reports": watchman.state.reports}))
-        published = [one.signal for one in await replay(bus)]
+        published = [one.signal for one in await read_log(bus)]
         print(f"{len(published)} signals on the bus; last measured: {watchman.state.last}")
         return published
 

@@ -98,7 +98,7 @@ def _check_protect(value: object) -> None:
         raise BadAccess(f"protect = {value!r}: choose one of {', '.join(get_args(Protect))}")
 
 
-class Token:
+class BearerToken:
     """A bearer token: it can be compared, and not be read.
 
     Args:
@@ -134,7 +134,7 @@ class Token:
     def opens(self, header: bytes | None) -> bool:
         """Return whether an ``Authorization`` header brings this token, in a time that does not tell how near it is.
 
-        >>> Token("0123456789abcdef").opens(b"Bearer 0123456789abcdef")
+        >>> BearerToken("0123456789abcdef").opens(b"Bearer 0123456789abcdef")
         True
         """
         given = b"" if header is None else header[:7].lower() + header[7:]
@@ -147,23 +147,23 @@ def access_of(runtime: Runtime) -> Access:
     return found
 
 
-def token_of(access: Access) -> Token:
+def token_of(access: Access) -> BearerToken:
     """Return the token that somebody gave; else the one that is kept, which is made the first time.
 
     Raises:
         BadAccess: there is no such file, or what it holds is no token; or the folder cannot be written.
     """
     if access.token is not None:
-        return Token(access.token)
+        return BearerToken(access.token)
     if access.token_file is not None:
-        return Token(_read(Path(access.token_file)))
+        return BearerToken(_read(Path(access.token_file)))
     path = Path(access.state) / TOKEN_FILE
-    return Token(_read(path), path) if path.exists() else _made(path)
+    return BearerToken(_read(path), path) if path.exists() else _made(path)
 
 
-def token_in_use(runtime: Runtime) -> Token | None:
+def token_in_use(runtime: Runtime) -> BearerToken | None:
     """Return the token of the front of a runtime; None if nothing needs one."""
-    found: Token | None = runtime.shared.get(Token)
+    found: BearerToken | None = runtime.shared.get(BearerToken)
     return found
 
 
@@ -171,10 +171,12 @@ def _read(path: Path) -> str:
     try:
         return path.read_text().strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise BadAccess(f"the token's file {str(path)!r} cannot be read ({error}); mend it, or name another") from None
+        raise BadAccess(
+            f"the token's file {str(path)!r} cannot be read ({error}); correct it, or name another"
+        ) from None
 
 
-def _made(path: Path) -> Token:
+def _made(path: Path) -> BearerToken:
     text = secrets.token_urlsafe(TOKEN_BYTES)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +190,7 @@ def _made(path: Path) -> Token:
     except OSError as error:
         remedy = "give a token (FOUNDATION_TOKEN, FOUNDATION_TOKEN_FILE), or another folder (--state)"
         raise BadAccess(f"no token can be kept in {str(path)!r} ({error}); {remedy}") from None
-    return Token(text, path, made=True)
+    return BearerToken(text, path, made=True)
 
 
 def _private(path: str, flags: int) -> int:

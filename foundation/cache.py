@@ -29,10 +29,10 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from foundation.errors import Category, FoundationError
-from foundation.extras import library
-from foundation.keys import usable
+from foundation.extras import import_extra
+from foundation.naming import usable_key
 from foundation.options import above_zero, text, whole
-from foundation.readings import Reading
+from foundation.telemetry.collectors import MetricSample
 from supervision import Runtime
 from supervision.errors import BadOption
 from supervision.messages import describe
@@ -97,7 +97,7 @@ class Cache(Generic[K, V]):
         self.name = text("Cache: name", name)
         most = whole("Cache: size", size)
         good_for = inf if ttl is None else above_zero("Cache: ttl", ttl)
-        cachetools: Any = library("cachetools", of="foundation.cache.Cache", extra="cache")
+        cachetools: Any = import_extra("cachetools", of="foundation.cache.Cache", extra="cache")
         self._values: Any = cachetools.TTLCache(most, good_for, runtime.clock.time)
         self._runtime = runtime
         self._loads: dict[K, _Load[V]] = {}
@@ -122,7 +122,7 @@ class Cache(Generic[K, V]):
             LoadCancelled: the load was cancelled from within.
             Exception: what the load raised.
         """
-        usable("Cache: key", key)
+        usable_key("Cache: key", key)
         if not callable(load):
             raise BadOption("Cache: load", load, "give a function that returns an awaitable")
         value: object = self._values.get(key, _ABSENT)
@@ -166,18 +166,18 @@ class Cache(Generic[K, V]):
 
     def peek(self, key: K) -> V | None:
         """Return the value of a key if it is there, and load nothing."""
-        value: V | None = self._values.get(usable("Cache: key", key))
+        value: V | None = self._values.get(usable_key("Cache: key", key))
         return value
 
     def put(self, key: K, value: V) -> None:
         """Keep a value."""
-        usable("Cache: key", key)
+        usable_key("Cache: key", key)
         self._loads.pop(key, None)
         self._values[key] = value
 
     def invalidate(self, key: K) -> None:
         """Forget the value of a key. A load that is under way is answered, but not kept."""
-        usable("Cache: key", key)
+        usable_key("Cache: key", key)
         self._loads.pop(key, None)
         self._values.pop(key, None)
 
@@ -190,14 +190,16 @@ class Cache(Generic[K, V]):
         """Return how it does."""
         return CacheStatistics(self._hits, self._misses, self._failures, len(self._values))
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return its numbers, for the metrics."""
         numbers = self.statistics()
         name = ("cache", self.name)
         for result, value in (("hit", numbers.hits), ("miss", numbers.misses)):
-            yield Reading("cache_requests", "Values asked of caches.", "counter", (name, ("result", result)), value)
-        yield Reading("cache_failures", "Loads of caches that failed.", "counter", (name,), numbers.failures)
-        yield Reading("cache_entries", "Values in caches.", "gauge", (name,), numbers.size)
+            yield MetricSample(
+                "cache_requests", "Values asked of caches.", "counter", (name, ("result", result)), value
+            )
+        yield MetricSample("cache_failures", "Loads of caches that failed.", "counter", (name,), numbers.failures)
+        yield MetricSample("cache_entries", "Values in caches.", "gauge", (name,), numbers.size)
 
 
 class _Load(Generic[V]):
@@ -231,7 +233,7 @@ class _Caches:
     def __init__(self) -> None:
         self.known: WeakValueDictionary[str, Cache[Any, Any]] = WeakValueDictionary()
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return their numbers, for the metrics."""
         for cache in list(self.known.values()):
             yield from cache.readings()

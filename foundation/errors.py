@@ -7,9 +7,9 @@
     ├── StoreError           foundation.store
     └── ProtectionError      foundation.protection
 
-`describe` says the same of any other exception: those of the kernel, Python's own, and a program's.
+`describe_error` says the same of any other exception: those of the kernel, Python's own, and a program's.
 
->>> describe(TimeoutError("too late")).retryable, describe(KeyError("x")).category.value
+>>> describe_error(TimeoutError("too late")).retryable, describe_error(KeyError("x")).category.value
 (True, 'data')
 """
 
@@ -55,7 +55,7 @@ class Severity(Enum):
         return self.value < other.value
 
 
-class Description(msgspec.Struct, frozen=True):
+class ErrorDescription(msgspec.Struct, frozen=True):
     """What is known of an error.
 
     Attributes:
@@ -82,17 +82,17 @@ class FoundationError(Exception):
     remedy: str = "see the message"
 
 
-_CONFIG = Description(Category.CONFIG, Severity.HIGH, False, "correct what the message names")
-_DATA = Description(Category.DATA, Severity.LOW, False, "correct what the message names")
-_GONE = Description(Category.TRANSIENT, Severity.MEDIUM, True, "try again: it may be being restarted")
-_LATE = Description(Category.TRANSIENT, Severity.MEDIUM, True, "try again, or allow more time")
-_FULL = Description(Category.RESOURCE, Severity.MEDIUM, True, "try again later, or make room")
-_OUTSIDE = Description(Category.EXTERNAL, Severity.MEDIUM, True, "try again later")
-_DEFECT = Description(Category.SYSTEM, Severity.HIGH, False, "see the traceback")
-_DAMAGE = Description(Category.SYSTEM, Severity.CRITICAL, False, "stop, and restore what is damaged")
+_CONFIG = ErrorDescription(Category.CONFIG, Severity.HIGH, False, "correct what the message names")
+_DATA = ErrorDescription(Category.DATA, Severity.LOW, False, "correct what the message names")
+_GONE = ErrorDescription(Category.TRANSIENT, Severity.MEDIUM, True, "try again: it may be being restarted")
+_LATE = ErrorDescription(Category.TRANSIENT, Severity.MEDIUM, True, "try again, or allow more time")
+_FULL = ErrorDescription(Category.RESOURCE, Severity.MEDIUM, True, "try again later, or make room")
+_OUTSIDE = ErrorDescription(Category.EXTERNAL, Severity.MEDIUM, True, "try again later")
+_DEFECT = ErrorDescription(Category.SYSTEM, Severity.HIGH, False, "see the traceback")
+_DAMAGE = ErrorDescription(Category.SYSTEM, Severity.CRITICAL, False, "stop, and restore what is damaged")
 
 #: The first class of which an error is an instance counts.
-_KNOWN: tuple[tuple[type[BaseException], Description], ...] = (
+_KNOWN: tuple[tuple[type[BaseException], ErrorDescription], ...] = (
     (kernel.SpecError, _CONFIG),
     (kernel.UnhandledMessage, _CONFIG),
     (kernel.CallCycle, _DEFECT),
@@ -102,7 +102,7 @@ _KNOWN: tuple[tuple[type[BaseException], Description], ...] = (
     (kernel.ActorExited, _GONE),
     (TimeoutError, _LATE),
     (kernel.SupervisionError, _DEFECT),
-    (MemoryError, Description(Category.RESOURCE, Severity.CRITICAL, False, "give it more memory, or less to do")),
+    (MemoryError, ErrorDescription(Category.RESOURCE, Severity.CRITICAL, False, "give it more memory, or less to do")),
     (ConnectionError, _OUTSIDE),
     (sqlite3.DatabaseError, _DAMAGE),
     (OSError, _OUTSIDE),
@@ -112,7 +112,7 @@ _KNOWN: tuple[tuple[type[BaseException], Description], ...] = (
 )
 
 
-def describe(error: BaseException) -> Description:
+def describe_error(error: BaseException) -> ErrorDescription:
     """Return what is known of any error.
 
     Args:
@@ -120,6 +120,6 @@ def describe(error: BaseException) -> Description:
     """
     context = dict(facts_of(error))
     if isinstance(error, FoundationError):
-        return Description(error.category, error.severity, error.retryable, error.remedy, context)
+        return ErrorDescription(error.category, error.severity, error.retryable, error.remedy, context)
     known = next((description for kind, description in _KNOWN if isinstance(error, kind)), _DEFECT)
     return msgspec.structs.replace(known, context=context) if context else known

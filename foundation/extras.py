@@ -18,10 +18,10 @@ class MissingExtra(FoundationError, ImportError):
     def __init__(self, what: str, library: str, extra: str) -> None:
         self.missing = library
         self.remedy = f"pip install 'foundation-otp[{extra}]'"
-        super().__init__(f"{what} needs {library}, which is not installed; run: {self.remedy}")
+        super().__init__(f"{what} needs {import_extra}, which is not installed; run: {self.remedy}")
 
 
-def ordered(of: str) -> Any:
+def sorted_dict(of: str) -> Any:
     """Return an empty mapping in the order of its keys, for a service of coordination.
 
     Args:
@@ -30,10 +30,10 @@ def ordered(of: str) -> Any:
     Raises:
         MissingExtra: what it needs is not installed.
     """
-    return library("sortedcontainers", of=of, extra="coordination").SortedDict()
+    return import_extra("sortedcontainers", of=of, extra="coordination").SortedDict()
 
 
-def library(name: str, *, of: str, extra: str) -> ModuleType:
+def import_extra(name: str, *, of: str, extra: str) -> ModuleType:
     """Return a library that only one service needs.
 
     Args:

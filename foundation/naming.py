@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from supervision import Actor
+from supervision.errors import BadOption
+from supervision.messages import describe
 
 
 def own_name(service: Actor, default: str) -> str:
@@ -16,3 +20,67 @@ def own_name(service: Actor, default: str) -> str:
     if info.name is None:
         service.runtime.register(default, service.ref)
     return info.name or default
+
+
+#: Of these types every value is a key.
+_PLAIN = frozenset({str, int, bool, bytes, type(None)})
+#: How deeply tuples may be nested: hashing them recurses without a limit of its own.
+_DEEPEST = 50
+
+
+class _Other:
+    """What no key is equal to."""
+
+
+_OTHER = _Other()
+#: What a key may meet in a dictionary; it is not equal to the first.
+_OTHERS = (_OTHER, 0, 0.5, "", b"", (), None)
+
+
+def usable_key(what: str, key: Any) -> Any:
+    """Return a key.
+
+    Args:
+        what: which one it is, for the error.
+        key: what was given.
+
+    Raises:
+        BadOption: it cannot be one.
+    """
+    if type(key) in _PLAIN:
+        return key
+    why = key_trouble(key)
+    if why is not None:
+        raise BadOption(what, key, why)
+    return key
+
+
+def key_trouble(value: Any) -> str | None:
+    """Return why something cannot be a key, nor a value that is looked for and compared; None if it can."""
+    try:
+        return _trouble(value, 0)
+    except TypeError:
+        return "give something that can be a dictionary key"
+    except Exception as error:
+        return f"give something that can be a dictionary key: comparing or hashing it raises {type(error).__name__}"
+
+
+def _trouble(value: Any, depth: int) -> str | None:
+    if type(value) in _PLAIN:
+        return None
+    if isinstance(value, (tuple, frozenset)):
+        if depth == _DEEPEST:
+            return f"nest it less than {_DEEPEST} levels deep"
+        for member in value:
+            why = _trouble(member, depth + 1)
+            if why is not None:
+                return why
+    hash(value)
+    met = [_equal(value, other) for other in _OTHERS]
+    if met[0] or not _equal(value, value):
+        return f"{describe(value)} is not equal to itself, or is to everything: give a key"
+    return None
+
+
+def _equal(one: Any, other: Any) -> bool:
+    return bool(one == other)

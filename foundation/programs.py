@@ -1,7 +1,7 @@
-"""The messages by which a program is run, whatever makes it: the HTTP front sends them, a program's actor answers.
+"""The messages by which a program is run, whatever makes it: the HTTP server sends them, a program's actor answers.
 
 A program is an actor that handles `RunProgram` and `DescribeProgram`, and `StreamProgram` if it can. Under the name
-``program:NAME`` (see `program_name`) it is found by whoever wants to run it; the HTTP front serves it at
+``program:NAME`` (see `program_name`) it is found by whoever wants to run it; the HTTP server serves it at
 ``/programs/NAME``.
 
 >>> import asyncio
@@ -13,8 +13,8 @@ A program is an actor that handles `RunProgram` and `DescribeProgram`, and `Stre
 ...
 ...     @handle
 ...     def describe(self, request: DescribeProgram) -> Interface:
-...         text = Field("text", "str")
-...         return Interface("Shout", "Says it louder.", inputs=(text,), outputs=(Field("loud", "str"),))
+...         text = ProgramField("text", "str")
+...         return Interface("Shout", "Says it louder.", inputs=(text,), outputs=(ProgramField("loud", "str"),))
 >>> async def main() -> Answer:
 ...     async with Runtime() as runtime:
 ...         await runtime.spawn(Shout, name=program_name("shout"))
@@ -43,7 +43,7 @@ def program_name(name: str) -> str:
     return PREFIX + name
 
 
-class Field(msgspec.Struct, frozen=True):
+class ProgramField(msgspec.Struct, frozen=True):
     """One field of a program.
 
     Attributes:
@@ -74,8 +74,8 @@ class Interface(msgspec.Struct, frozen=True):
 
     program: str
     description: str
-    inputs: tuple[Field, ...]
-    outputs: tuple[Field, ...]
+    inputs: tuple[ProgramField, ...]
+    outputs: tuple[ProgramField, ...]
     open: bool = False
 
 
@@ -183,14 +183,14 @@ class Chunk(msgspec.Struct, frozen=True):
     last: bool = False
 
 
-class Status(msgspec.Struct, frozen=True):
+class ProgramStatus(msgspec.Struct, frozen=True):
     """What the program is doing, such as calling a tool, for people: ``message`` says it."""
 
     message: str
 
 
-Piece: TypeAlias = Chunk | Status
-Send: TypeAlias = Callable[[Piece], Awaitable[None]]
+Piece: TypeAlias = Chunk | ProgramStatus
+SendPiece: TypeAlias = Callable[[Piece], Awaitable[None]]
 
 
 class StreamProgram(Request[Answer], frozen=True, dict=True):
@@ -204,7 +204,7 @@ class StreamProgram(Request[Answer], frozen=True, dict=True):
     """
 
     inputs: dict[str, Any]
-    send: Send
+    send: SendPiece
     caller: Context | None = None
 
     def __post_init__(self) -> None:
@@ -229,3 +229,43 @@ def _context_of(request: RunProgram | StreamProgram) -> Context:
 
 class DescribeProgram(Request[Interface], frozen=True):
     """What does the program take and give?"""
+
+
+class BadVersion(ValueError):
+    """There is no such version, or it does not fit the program. ``version`` is what was given."""
+
+    def __init__(self, version: object, why: str) -> None:
+        self.version = version
+        super().__init__(f"version {version!r}: {why}")
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version of a program.
+
+    Attributes:
+        number: 0 is the program as it was written; each swap makes the next.
+        current: whether it is the one that serves.
+    """
+
+    number: int
+    current: bool
+
+
+class Swap(Request[Version], frozen=True):
+    """Serve another version from now on; requests that run are finished with the old one.
+
+    Attributes:
+        program: a program of the same structure, such as an optimiser returns; or its state, as it is saved.
+    """
+
+    program: Any
+
+
+class UseVersion(Request[Version], frozen=True):
+    """Serve a version that is there already, such as the one before."""
+
+    number: int
+
+
+class ListVersions(Request[list[Version]], frozen=True):
+    """Which versions are there?"""

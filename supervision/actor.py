@@ -6,12 +6,12 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 from supervision import events
-from supervision._cell import Cell
-from supervision._dispatch import Behaviour, check_names
-from supervision._isolated import Isolation
-from supervision._marks import current
-from supervision._spawning import spawning
-from supervision._state import attributes
+from supervision._core.cell import Cell
+from supervision._core.dispatch import Behaviour, check_names
+from supervision._core.introspection import attributes
+from supervision._core.phases import current
+from supervision._core.start import spawning
+from supervision._core.threads import Isolation
 from supervision.clock import seconds
 from supervision.errors import NotRunning, Refuse, UnhandledMessage
 from supervision.mailbox import Mailbox
@@ -20,10 +20,10 @@ from supervision.reasons import NORMAL, ExitReason, as_reason
 from supervision.ref import Address, Name, Ref
 
 if TYPE_CHECKING:
+    from supervision._core.timers import Timer
     from supervision.call import ReplyTo
-    from supervision.monitor import Monitor
+    from supervision.ref import Monitor
     from supervision.runtime import Runtime
-    from supervision.timers import Timer
 
 #: How long an actor has to stop in order when its supervisor says so: seconds, no time at all, or any time.
 StopLimit = float | Literal["brutal_kill", "infinity"]

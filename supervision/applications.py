@@ -35,11 +35,10 @@ from typing import Any, ClassVar, Literal, get_args
 import msgspec
 
 from supervision import events
-from supervision._cell import Cell
-from supervision._dispatch import handle
+from supervision._core.cell import Cell
+from supervision._core.dispatch import handle
 from supervision.actor import Actor
 from supervision.call import ReplyTo
-from supervision.childspec import ChildSpec
 from supervision.clock import seconds
 from supervision.errors import (
     ApplicationAlreadyStarted,
@@ -63,8 +62,9 @@ from supervision.reasons import (
     Normal,
     crashed,
 )
-from supervision.ref import Address, Ref, addressed
-from supervision.supervisor import Supervisor
+from supervision.ref import Address, Ref, as_address
+from supervision.supervisors.childspec import ChildSpec
+from supervision.supervisors.supervisor import Supervisor
 
 #: What the end of an application means: for ``permanent`` ones any, for ``transient`` ones any but a normal one ends
 #: all others, and the controller; the end of a ``temporary`` one is reported.
@@ -241,7 +241,7 @@ class WhichApplications(Request[list[ApplicationInfo]], frozen=True):
     """List the applications that run, the last started first."""
 
 
-class StartOrder(Request[list[str]], frozen=True):
+class GetStartOrder(Request[list[str]], frozen=True):
     """Tell which applications have to be started for one to run, in order; those that run are left out."""
 
     name: str
@@ -379,7 +379,7 @@ class Applications(Actor):
         return list(reversed(self._running.values()))
 
     @handle
-    def order(self, request: StartOrder) -> list[str]:
+    def order(self, request: GetStartOrder) -> list[str]:
         """Say what has to be started for one."""
         order: dict[str, None] = {}
 
@@ -435,7 +435,7 @@ async def start(controller: Address, name: str, type: StartType = "temporary") -
         ApplicationNotStarted: one that it requires does not run.
         ApplicationFailed: it did not start; nothing of it is left.
     """
-    await addressed("controller", controller).call(StartApplication(name, type), timeout=None)
+    await as_address("controller", controller).call(StartApplication(name, type), timeout=None)
 
 
 async def ensure_all_started(controller: Address, name: str, type: StartType = "temporary") -> list[str]:
@@ -449,7 +449,7 @@ async def ensure_all_started(controller: Address, name: str, type: StartType = "
         ApplicationFailed: one did not start. Those that were started for it have been stopped, the last one first.
     """
     started: list[str] = []
-    for each in await addressed("controller", controller).call(StartOrder(name), timeout=None):
+    for each in await as_address("controller", controller).call(GetStartOrder(name), timeout=None):
         try:
             await start(controller, each, type)
         except ApplicationAlreadyStarted:
@@ -471,9 +471,9 @@ async def stop(controller: Address, name: str) -> tuple[str, ...]:
     Raises:
         UnknownApplication, ApplicationNotStarted: there is none of this name, or it does not run.
     """
-    return await addressed("controller", controller).call(StopApplication(name), timeout=None)
+    return await as_address("controller", controller).call(StopApplication(name), timeout=None)
 
 
 async def which_applications(controller: Address) -> list[ApplicationInfo]:
     """Return the applications that run, the last started first."""
-    return await addressed("controller", controller).call(WhichApplications(), timeout=None)
+    return await as_address("controller", controller).call(WhichApplications(), timeout=None)

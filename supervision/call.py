@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from supervision.errors import AlreadyReplied
 
 if TYPE_CHECKING:
-    from supervision._cell import Cell
+    from supervision._core.cell import Cell
 
 R = TypeVar("R")
 

@@ -20,7 +20,7 @@ YEAR = 365 * 86400.0
 machine_time = monotonic
 
 #: A wall clock that moved by more than so many seconds from one look to the next has been set, not adjusted.
-CORRECTION = 180.0
+CLOCK_STEP = 180.0
 
 
 class Clock(Protocol):
@@ -73,7 +73,7 @@ class MonotonicClock:
         return self._loop.call_later(math.ceil(delay * 1000.0) / 1000.0, callback)
 
 
-class Corrections:
+class ClockStepDetector:
     """Notices that the wall clock has been set.
 
     A machine that slept looks the same as a clock that was set forwards.
@@ -89,7 +89,7 @@ class Corrections:
     def _now(self) -> float:
         return self._clock.wall_time() - self._clock.time()
 
-    def look(self, least: float = CORRECTION) -> float:
+    def look(self, least: float = CLOCK_STEP) -> float:
         """Return by how many seconds the clock was set since the last look, negative for backwards; 0 if it was not.
 
         Args:

@@ -34,14 +34,13 @@ from collections import Counter
 from collections.abc import Iterable
 from typing import Any
 
-from supervision._cell import Cell
-from supervision._dispatch import handle
+from supervision._core.cell import Cell
+from supervision._core.dispatch import handle
 from supervision.actor import Actor, current_actor
-from supervision.childspec import hashable
 from supervision.errors import BadOption, NotOwner, Refuse, SpecError
 from supervision.messages import Down, Message, Request
-from supervision.monitor import Monitor
-from supervision.ref import Address, Name, Ref, addressed, holder
+from supervision.ref import Address, Monitor, Name, Ref, as_address, as_ref
+from supervision.supervisors.childspec import hashable
 
 
 class GroupMonitor:
@@ -88,13 +87,13 @@ class Leave(Request[bool], frozen=True):
     members: tuple[Ref, ...]
 
 
-class Watch(Request[dict[Any, tuple[Ref, ...]]], frozen=True):
+class MonitorGroup(Request[dict[Any, tuple[Ref, ...]]], frozen=True):
     """Begin a watch; the answer is what there is now, by group."""
 
     monitor: GroupMonitor
 
 
-class Unwatch(Request[bool], frozen=True):
+class DemonitorGroup(Request[bool], frozen=True):
     """End a watch; the answer tells whether there was one."""
 
     monitor: GroupMonitor
@@ -189,7 +188,7 @@ class Groups(Actor):
                 watch.watcher.cast(what(watch, group, members))
 
     @handle
-    def watch(self, request: Watch) -> dict[Any, tuple[Ref, ...]]:
+    def watch(self, request: MonitorGroup) -> dict[Any, tuple[Ref, ...]]:
         """Begin a watch, and tell what there is at this moment."""
         watch = request.monitor
         self._check(watch.group, (watch.watcher,))
@@ -199,7 +198,7 @@ class Groups(Actor):
         return {watch.group: self.groups.get(watch.group, ())}
 
     @handle
-    def unwatch(self, request: Unwatch) -> bool:
+    def unwatch(self, request: DemonitorGroup) -> bool:
         """End a watch."""
         monitor = self._watches.pop(request.monitor, None)
         if monitor is None:
@@ -209,7 +208,7 @@ class Groups(Actor):
 
 
 def _refs(members: Iterable[Address]) -> tuple[Ref, ...]:
-    return tuple(holder("member", member) for member in members)
+    return tuple(as_ref("member", member) for member in members)
 
 
 async def join(scope: Address, group: Any, *members: Address) -> None:
@@ -222,7 +221,7 @@ async def join(scope: Address, group: Any, *members: Address) -> None:
         BadOption: a member is no actor of the scope's runtime, or the group cannot be a dictionary key.
         NotRunning: no member is given, and this code does not run in an actor.
     """
-    await addressed("scope", scope).call(Join(group, _refs(members or (current_actor(),))), timeout=None)
+    await as_address("scope", scope).call(Join(group, _refs(members or (current_actor(),))), timeout=None)
 
 
 async def leave(scope: Address, group: Any, *members: Address) -> bool:
@@ -234,11 +233,11 @@ async def leave(scope: Address, group: Any, *members: Address) -> bool:
     Raises:
         The same as `join`.
     """
-    return await addressed("scope", scope).call(Leave(group, _refs(members or (current_actor(),))), timeout=None)
+    return await as_address("scope", scope).call(Leave(group, _refs(members or (current_actor(),))), timeout=None)
 
 
 def _read(scope: Address) -> dict[Any, tuple[Ref, ...]]:
-    ref = scope.resolve() if isinstance(scope, Name) else addressed("scope", scope)
+    ref = scope.resolve() if isinstance(scope, Name) else as_address("scope", scope)
     if isinstance(ref, Cell) and ref.alive and isinstance(ref.actor, Groups):
         return ref.actor.groups
     return {}
@@ -269,13 +268,13 @@ async def monitor(scope: Address, group: Any) -> tuple[GroupMonitor, tuple[Ref, 
         The watch, and the members at this moment.
     """
     watch = GroupMonitor(current_actor(), group, whole_scope=False)
-    return watch, (await addressed("scope", scope).call(Watch(watch), timeout=None))[group]
+    return watch, (await as_address("scope", scope).call(MonitorGroup(watch), timeout=None))[group]
 
 
 async def monitor_scope(scope: Address) -> tuple[GroupMonitor, dict[Any, tuple[Ref, ...]]]:
     """Watch all groups of a scope. Returns the watch, and the groups at this moment."""
     watch = GroupMonitor(current_actor(), None, whole_scope=True)
-    return watch, await addressed("scope", scope).call(Watch(watch), timeout=None)
+    return watch, await as_address("scope", scope).call(MonitorGroup(watch), timeout=None)
 
 
 async def demonitor(scope: Address, watch: GroupMonitor) -> bool:
@@ -287,7 +286,7 @@ async def demonitor(scope: Address, watch: GroupMonitor) -> bool:
     me = current_actor()
     if watch.watcher is not me:
         raise NotOwner(watch, watch.watcher)
-    ended = await addressed("scope", scope).call(Unwatch(watch), timeout=None)
+    ended = await as_address("scope", scope).call(DemonitorGroup(watch), timeout=None)
     assert isinstance(me, Cell)
     me.flush(lambda message: isinstance(message, (GroupJoined, GroupLeft)) and message.monitor is watch)
     return ended

@@ -10,9 +10,8 @@ import msgspec
 
 if TYPE_CHECKING:
     from supervision.actor import Actor
-    from supervision.monitor import Monitor
     from supervision.reasons import ExitReason
-    from supervision.ref import Name, Ref
+    from supervision.ref import Monitor, Name, Ref
 
 R_co = TypeVar("R_co", covariant=True)
 
@@ -81,7 +80,7 @@ class ParentExit(Message, frozen=True):
     reason: ExitReason
 
 
-class StopOrder(ParentExit, frozen=True):
+class StopMessage(ParentExit, frozen=True):
     """The order of `Ref.stop`, on its way through the mailbox. Never seen by handlers."""
 
 

@@ -140,7 +140,7 @@ class FailedCallback(ExitReason, frozen=True, tag="failed_callback"):
         return f"{self.callback}: {self.cause}"
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True):
+class StackFrame(msgspec.Struct, frozen=True, array_like=True):
     """One line of a traceback."""
 
     file: str
@@ -153,7 +153,7 @@ class Crashed(ExitReason, frozen=True, tag="crashed"):
 
     kind: str
     message: str
-    frames: tuple[Frame, ...] = ()
+    frames: tuple[StackFrame, ...] = ()
 
     def __str__(self) -> str:
         where = f" at {Path(self.frames[-1].file).name}:{self.frames[-1].line}" if self.frames else ""
@@ -192,11 +192,11 @@ KILLED = Killed()
 NOPROC = NoProc()
 
 
-def _frames(traceback: TracebackType | None) -> tuple[Frame, ...]:
+def _frames(traceback: TracebackType | None) -> tuple[StackFrame, ...]:
     frames = []
     while traceback is not None:
         code = traceback.tb_frame.f_code
-        frames.append(Frame(code.co_filename, traceback.tb_lineno, code.co_qualname))
+        frames.append(StackFrame(code.co_filename, traceback.tb_lineno, code.co_qualname))
         traceback = traceback.tb_next
     own = next((n for n, frame in enumerate(frames) if not frame.file.startswith(_KERNEL)), 0)
     return tuple(frames[own:])

@@ -8,12 +8,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervision.call import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
+    from supervision._core.links import Linked
     from supervision.actor import Actor
     from supervision.call import Call
     from supervision.mailbox import MailboxStatistics
     from supervision.messages import Request
     from supervision.reasons import ExitReason
     from supervision.runtime import Runtime
+
 
 R = TypeVar("R")
 
@@ -211,7 +213,7 @@ class Name(Address):
 _ADDRESSES: set[type] = set()
 
 
-def addressed(where: str, value: object) -> Address:
+def as_address(where: str, value: object) -> Address:
     """Return an address, as it is one.
 
     Args:
@@ -232,12 +234,78 @@ def addressed(where: str, value: object) -> Address:
     raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
 
 
-def holder(where: str, value: object) -> Ref:
+def as_ref(where: str, value: object) -> Ref:
     """Return the actor of an address: itself, or who holds the name.
 
     Raises:
         BadOption: it is no address.
         NoProcess: nobody holds the name.
     """
-    address = addressed(where, value)
+    address = as_address(where, value)
     return address.runtime.own(where, address)
+
+
+class Monitor:
+    """One watch of one actor by another. Each fires once, with a `Down` message, whatever the reason of the end."""
+
+    __slots__ = ("cell", "target", "watcher")
+
+    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
+        self.watcher = watcher
+        #: What was asked to be watched.
+        self.target = target
+        #: The incarnation that is watched; None once the monitor has fired or was removed.
+        self.cell = cell
+
+    def __repr__(self) -> str:
+        return f"<Monitor of {self.target}>"
+
+
+def call_when_ready(to: Address, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
+    """Call an actor by its name, also while it is being restarted; await what this returns for the answer.
+
+    A request that no handler has begun has left no trace. If the actor ends with it in its mailbox, or is not there
+    yet, it goes to the next incarnation, as soon as that holds the name. A request that was begun is never sent again:
+    whether that is safe, only its sender knows.
+
+    Nothing is awaited that will not come: when the supervisor gives up, does not restart the actor, or ends, and for a
+    name that nobody is about to hold, the error comes at once. A `Ref` is one incarnation and has no next one.
+
+    Args:
+        to: a `Name`; a `Ref` is called as it is.
+        request: what is asked.
+        timeout: seconds for everything together; None for as long as there is, or will be, an actor.
+
+    Raises:
+        BadTime: the time-out is no length of time.
+        NoProcess, ActorExited: there is no such actor, and there will be none; or it ended with the request in hand.
+        CallTimeout: no answer in time.
+        CallError: as for `Address.call`; whatever the handler refused.
+
+    >>> import asyncio
+    >>> from supervision import Actor, ChildSpec, Request, Runtime, Supervisor, handle
+    >>> class Hello(Request[str]):
+    ...     pass
+    >>> class Greeter(Actor):
+    ...     @handle
+    ...     def hello(self, request: Hello) -> str:
+    ...         return "hello"
+    >>> async def main() -> str:
+    ...     async with Runtime(reports=False) as runtime:
+    ...         await runtime.spawn(Supervisor, [ChildSpec("greeter", Greeter, name="greeter")])
+    ...         runtime.whereis("greeter").kill()
+    ...         return await call_when_ready(runtime.name("greeter"), Hello())
+    >>> asyncio.run(main())
+    'hello'
+    """
+    if not isinstance(to, Name):
+        return as_address("to", to).call(request, timeout)
+    ref = to.resolve()
+    if ref is not None:
+        call = ref.call(request, timeout)
+        call.again = to.key
+        return call
+    last = to.runtime.vacancies.last(to.key)
+    if last is None:
+        return to.call(request, timeout)
+    return to.runtime.scheduler.waiting_for(last, to.key, request, timeout)

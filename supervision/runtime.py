@@ -13,21 +13,20 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 import structlog
 
-from supervision._carrying import CARRYING
-from supervision._cell import Cell
-from supervision._death import start_error
-from supervision._isolated import Isolation, isolated
-from supervision._ladder import stack_of
-from supervision._marks import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
-from supervision._scheduler import RunQueue, Scheduler
-from supervision._spawning import spawning
-from supervision._start import start
-from supervision._state import summarised
-from supervision._threads import ThreadPool
-from supervision._vacancies import Vacancies
+from supervision._core.cancellation import stack_of
+from supervision._core.cell import Cell
+from supervision._core.cell_variants import PROPAGATING
+from supervision._core.death import start_error
+from supervision._core.introspection import summary_of
+from supervision._core.names import Vacancies
+from supervision._core.phases import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
+from supervision._core.scheduler import RunQueue, Scheduler
+from supervision._core.start import spawning, start
+from supervision._core.threads import Isolation, ThreadPool, isolated
+from supervision._core.timers import Timer
+from supervision._core.watchdog import Watchdog
 from supervision.actor import Actor, StopLimit
 from supervision.call import Call
-from supervision.carrier import Carrier
 from supervision.clock import Clock, clock_of, seconds
 from supervision.errors import (
     AlreadyRegistered,
@@ -40,14 +39,13 @@ from supervision.errors import (
     SupervisionError,
 )
 from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
+from supervision.propagation import Propagator
 from supervision.reasons import KILLED, SHUTDOWN, ExitReason, crashed
 from supervision.ref import Address, Name, Ref
 from supervision.reports import REPORTS, Reports
-from supervision.timers import Timer
-from supervision.watchdog import Watchdog
 
 if TYPE_CHECKING:
-    from supervision._ladder import Ladder
+    from supervision._core.cancellation import CancellationLadder
     from supervision.isolation.process import ChildProcess
 
 _log: Any = structlog.get_logger("supervision")
@@ -144,7 +142,7 @@ class Runtime:
         close_timeout: float | None = 30.0,
         run_queue: RunQueue | None = None,
         threads: int = 40,
-        carrier: Carrier | None = None,
+        carrier: Propagator | None = None,
     ) -> None:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise BadOption("threads", threads, "give a whole number from 1")
@@ -392,7 +390,7 @@ class Runtime:
         if name is not None:
             self._check_free(name)
         self._ids = number = self._ids + 1
-        place = behaviour.cell if self.carrier is None else CARRYING[behaviour.cell]
+        place = behaviour.cell if self.carrier is None else PROPAGATING[behaviour.cell]
         cell = place(scheduler, kind, number, parent, label, name)
         self._cells[number] = cell
         if name is not None:
@@ -617,7 +615,7 @@ class Runtime:
             len(ref.monitors or ()),
             waits_for,
             ref.parent,
-            {} if ref.born is None else summarised(ref.actor),
+            {} if ref.born is None else summary_of(ref.actor),
         )
 
     def parent(self, ref: Ref) -> Ref | None:
@@ -634,7 +632,7 @@ class Runtime:
         """Return the killed actors whose code still runs."""
         return [self._zombie(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]
 
-    def _zombie(self, cell: Cell, ladder: Ladder) -> ZombieInfo:
+    def _zombie(self, cell: Cell, ladder: CancellationLadder) -> ZombieInfo:
         age = self.clock.time() - ladder.since
         return ZombieInfo(cell, cell.path, cell.exit_reason, age, ladder.given_up, stack_of(cell))
 

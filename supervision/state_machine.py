@@ -45,13 +45,13 @@ from typing import Any, ClassVar, Self, TypeVar, overload
 
 import msgspec
 
-from supervision._dispatch import handle
+from supervision._core.dispatch import handle
+from supervision._core.timers import Timer
 from supervision.actor import Actor
 from supervision.call import ReplyTo
 from supervision.clock import seconds
 from supervision.errors import BadHandler, BadTransition, Refuse
 from supervision.messages import Message
-from supervision.timers import Timer
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -83,17 +83,17 @@ class NamedTimeout(Message, frozen=True):
     content: Any = None
 
 
-class Proceed(Message, frozen=True):
+class HandlePending(Message, frozen=True):
     """A machine's order to itself: go on with the events that come before the mailbox."""
 
 
-class TimeIsUp(Message, frozen=True):
+class TimeoutFired(Message, frozen=True):
     """A timer of a machine has fired."""
 
-    clock: Clock
+    clock: ActiveTimeout
 
 
-class Clock:
+class ActiveTimeout:
     """A time-out that is set: what it will say, and when."""
 
     __slots__ = ("event", "key", "timer")
@@ -104,12 +104,12 @@ class Clock:
         self.timer: Timer | None = None
 
 
-class Event:
+class StateEvent:
     """A message on its way through a machine, with the right to answer it once it has been put off."""
 
     __slots__ = ("clock", "deferred", "message", "postponed", "token")
 
-    def __init__(self, message: Any, clock: Clock | None = None) -> None:
+    def __init__(self, message: Any, clock: ActiveTimeout | None = None) -> None:
         self.message = message
         self.clock = clock
         self.token: ReplyTo[Any] | None = None
@@ -168,13 +168,13 @@ class StateMachine(Actor):
     _state: Any
     _next: Any
     _repeat: bool
-    _event: Event | None
+    _event: StateEvent | None
     #: Events that come before the mailbox, in order.
-    _pending: deque[Event]
+    _pending: deque[StateEvent]
     #: Events that wait for another state, oldest first.
-    _postponed: list[Event]
-    _inserted: list[Event]
-    _clocks: dict[Any, Clock]
+    _postponed: list[StateEvent]
+    _inserted: list[StateEvent]
+    _clocks: dict[Any, ActiveTimeout]
     #: What the event in hand wants done about time-outs: the key, seconds, and what they say.
     _asked: list[tuple[Any, float | None, Message]]
 
@@ -246,9 +246,9 @@ class StateMachine(Actor):
     def next_event(self, message: Any) -> None:
         """Insert an event, to be handled before all others."""
         self._check("insert events")
-        self._inserted.append(Event(message))
+        self._inserted.append(StateEvent(message))
 
-    def _check(self, what: str, *, enter: bool = False) -> Event | None:
+    def _check(self, what: str, *, enter: bool = False) -> StateEvent | None:
         """Return the event in hand, None in ``init``."""
         event = self._event
         if event is None and self._state is not _UNSET:
@@ -299,11 +299,11 @@ class StateMachine(Actor):
         self._unset(key)
         if after is None:
             return
-        self._clocks[key] = clock = Clock(key, event)
+        self._clocks[key] = clock = ActiveTimeout(key, event)
         if after == 0.0:
-            self._pending.append(Event(None, clock))
+            self._pending.append(StateEvent(None, clock))
         else:
-            clock.timer = self.send_after(after, TimeIsUp(clock))
+            clock.timer = self.send_after(after, TimeoutFired(clock))
 
     def _unset(self, key: Any) -> None:
         clock = self._clocks.pop(key, None)
@@ -314,16 +314,16 @@ class StateMachine(Actor):
 
     def unhandled(self, message: Any) -> Any:
         """Take a message as an event."""
-        return self._take(Event(message))
+        return self._take(StateEvent(message))
 
     @handle
-    def time_is_up(self, message: TimeIsUp) -> Any:
+    def time_is_up(self, message: TimeoutFired) -> Any:
         """A time-out is an event, unless it was removed in the meantime."""
         clock = message.clock
-        return self._take(Event(None, clock)) if self._clocks.get(clock.key) is clock else None
+        return self._take(StateEvent(None, clock)) if self._clocks.get(clock.key) is clock else None
 
     @handle
-    def proceed(self, message: Proceed) -> Any:
+    def proceed(self, message: HandlePending) -> Any:
         """Take the next of the events that come before the mailbox."""
         while self._pending:
             event = self._pending.popleft()
@@ -334,7 +334,7 @@ class StateMachine(Actor):
                 return self._take(event)
         return None
 
-    def _take(self, event: Event) -> Any:
+    def _take(self, event: StateEvent) -> Any:
         if self._state is _UNSET:
             raise BadTransition(self, None, "init() was overridden: call super().init() at its end")
         if event.clock is not None:
@@ -351,21 +351,21 @@ class StateMachine(Actor):
             return self._refused(event, refusal)
         return self._later(event, result) if inspect.iscoroutine(result) else self._done(event, result)
 
-    async def _later(self, event: Event, body: Coroutine[Any, Any, Any]) -> Any:
+    async def _later(self, event: StateEvent, body: Coroutine[Any, Any, Any]) -> Any:
         try:
             result = await body
         except Refuse as refusal:
             return self._refused(event, refusal)
         return self._done(event, result)
 
-    def _refused(self, event: Event, refusal: Refuse) -> Any:
+    def _refused(self, event: StateEvent, refusal: Refuse) -> Any:
         if event.token is None:
             raise refusal
         event.token.fail(refusal.error)
         event.deferred = True
         return self._done(event, None)
 
-    def _done(self, event: Event, result: Any) -> Any:
+    def _done(self, event: StateEvent, result: Any) -> Any:
         self._event = None
         if event.postponed:
             self._put_off(event)
@@ -375,7 +375,7 @@ class StateMachine(Actor):
         self._change()
         return result
 
-    def _put_off(self, event: Event) -> None:
+    def _put_off(self, event: StateEvent) -> None:
         if event.token is None and self._cell.call_in_hand is not None:
             event.token = super().defer_reply()
         self._postponed.append(event)
@@ -388,7 +388,7 @@ class StateMachine(Actor):
             self._state = self._next
             self._unset(_STATE)
         self._next, self._repeat = _UNSET, False
-        enter = [Event(Enter(old))] if self.enter_calls and (changed or repeat) else []
+        enter = [StateEvent(Enter(old))] if self.enter_calls and (changed or repeat) else []
         retried = self._postponed if changed else []
         self._pending.extendleft(reversed([*enter, *self._inserted, *retried]))
         self._inserted = []
@@ -398,4 +398,4 @@ class StateMachine(Actor):
         for key, after, event in asked:
             self._apply(key, after, event)
         if self._pending:
-            self.continue_with(Proceed())
+            self.continue_with(HandlePending())

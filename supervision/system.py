@@ -7,7 +7,7 @@ is carried out between two messages. All functions take a `Ref` or a `Name`, and
 >>> from supervision import Actor, Message, Runtime, handle, system
 >>> class Add(Message):
 ...     n: int
->>> class Counter(Actor):
+>>> class MessageCounter(Actor):
 ...     def __init__(self) -> None:
 ...         self.total = 0
 ...
@@ -16,7 +16,7 @@ is carried out between two messages. All functions take a `Ref` or a `Name`, and
 ...         self.total += message.n
 >>> async def main() -> None:
 ...     async with Runtime() as runtime:
-...         counter = await runtime.spawn(Counter)
+...         counter = await runtime.spawn(MessageCounter)
 ...         counter.cast(Add(2))
 ...         print(await system.get_state(counter))
 ...         await system.suspend(counter)
@@ -36,19 +36,18 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from supervision._interpose import interpose
-from supervision._observers import DONE as DONE
-from supervision._observers import Counter, Log, Observer, Watch, watch_of
-from supervision._observers import Failed as Failed
-from supervision._observers import Handled as Handled
-from supervision._observers import Received as Received
-from supervision._observers import Replied as Replied
-from supervision._observers import Statistics as Statistics
-from supervision._observers import SystemEvent as SystemEvent
-from supervision._state import attributes, formatted_status
+from supervision._core.introspection import attributes, formatted_status
+from supervision._core.layers import DONE as DONE
+from supervision._core.layers import Failed as Failed
+from supervision._core.layers import Handled as Handled
+from supervision._core.layers import MessageCounter, Observer, ObserverLayer, RecentEvents, add_layer, observer_layer
+from supervision._core.layers import Received as Received
+from supervision._core.layers import Replied as Replied
+from supervision._core.layers import Statistics as Statistics
+from supervision._core.layers import SystemEvent as SystemEvent
 from supervision.errors import BadOption, CallbackFailed, Refuse
 from supervision.messages import SystemRequest, cut
-from supervision.ref import addressed
+from supervision.ref import as_address
 
 if TYPE_CHECKING:
     from supervision.actor import Actor
@@ -118,7 +117,7 @@ class GetStatus(SystemRequest[Status], frozen=True):
         """Do it."""
         cell = actor._cell
         parent = cell.parent
-        watch = watch_of(cell)
+        watch = observer_layer(cell)
         return Status(
             cell.path,
             cell.kind.__name__,
@@ -157,10 +156,10 @@ class Install(SystemRequest[None], frozen=True):
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
         cell = actor._cell
-        watch = watch_of(cell)
+        watch = observer_layer(cell)
         if watch is None:
-            watch = Watch()
-            interpose(cell, watch)
+            watch = ObserverLayer()
+            add_layer(cell, watch)
         if self.id in watch.observers:
             raise Refuse(BadOption("observer", self.id, "is installed already; give it another id"))
         watch.observers[self.id] = self.observer
@@ -173,7 +172,7 @@ class Remove(SystemRequest[bool], frozen=True):
 
     def carry_out(self, actor: Actor) -> bool:
         """Do it."""
-        watch = watch_of(actor._cell)
+        watch = observer_layer(actor._cell)
         if watch is None or self.id not in watch.observers:
             return False
         watch.remove(actor._cell, self.id)
@@ -185,7 +184,7 @@ class NoDebug(SystemRequest[None], frozen=True):
 
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
-        watch = watch_of(actor._cell)
+        watch = observer_layer(actor._cell)
         for id in () if watch is None else tuple(watch.observers):
             watch.remove(actor._cell, id)  # type: ignore[union-attr]
 
@@ -197,7 +196,7 @@ class Observed(SystemRequest[Any], frozen=True):
 
     def carry_out(self, actor: Actor) -> Any:
         """Do it."""
-        watch = watch_of(actor._cell)
+        watch = observer_layer(actor._cell)
         observer: Any = None if watch is None else watch.observers.get(self.id)
         return None if observer is None else observer.seen(actor)
 
@@ -207,7 +206,7 @@ class Observed(SystemRequest[Any], frozen=True):
 
 async def get_state(actor: Address) -> dict[str, Any]:
     """Return the attributes of an actor by name: the objects themselves, so do not change them."""
-    return await addressed("actor", actor).call(GetState())
+    return await as_address("actor", actor).call(GetState())
 
 
 async def replace_state(actor: Address, function: Callable[[dict[str, Any]], Mapping[str, Any]]) -> dict[str, Any]:
@@ -223,22 +222,22 @@ async def replace_state(actor: Address, function: Callable[[dict[str, Any]], Map
     Raises:
         CallbackFailed: the function raised, or returned no mapping; the actor is as it was.
     """
-    return await addressed("actor", actor).call(ReplaceState(function))
+    return await as_address("actor", actor).call(ReplaceState(function))
 
 
 async def get_status(actor: Address) -> Status:
     """Return what there is to know about an actor, with the state as its `Actor.format_status` shows it."""
-    return await addressed("actor", actor).call(GetStatus())
+    return await as_address("actor", actor).call(GetStatus())
 
 
 async def suspend(actor: Address) -> None:
     """Hold an actor: it answers system requests and ends when it is told to; all else waits. Twice is once."""
-    await addressed("actor", actor).call(Suspend())
+    await as_address("actor", actor).call(Suspend())
 
 
 async def resume(actor: Address) -> None:
     """Let a suspended actor go on, with what has come meanwhile, in order. It is fine if it is not suspended."""
-    await addressed("actor", actor).call(Resume())
+    await as_address("actor", actor).call(Resume())
 
 
 async def install(actor: Address, observer: Observer, id: Any = None) -> None:
@@ -252,17 +251,17 @@ async def install(actor: Address, observer: Observer, id: Any = None) -> None:
     Raises:
         BadOption: there is an observer with this id.
     """
-    await addressed("actor", actor).call(Install(observer if id is None else id, observer))
+    await as_address("actor", actor).call(Install(observer if id is None else id, observer))
 
 
 async def remove(actor: Address, id: Any) -> bool:
     """Remove an observer; tell whether it was there."""
-    return await addressed("actor", actor).call(Remove(id))
+    return await as_address("actor", actor).call(Remove(id))
 
 
 async def no_debug(actor: Address) -> None:
     """Remove all observers, traces, logs and statistics."""
-    await addressed("actor", actor).call(NoDebug())
+    await as_address("actor", actor).call(NoDebug())
 
 
 async def trace(actor: Address, write: Callable[[str], object] = print) -> None:
@@ -275,21 +274,21 @@ async def log(actor: Address, length: int = 10) -> None:
     """Keep the last ``length`` events of an actor, for `get_log` and its crash report."""
     if length < 1:
         raise BadOption("length", length, "give a whole number from 1")
-    await install(actor, Log(length), "log")
+    await install(actor, RecentEvents(length), "log")
 
 
 async def get_log(actor: Address) -> list[SystemEvent]:
     """Return the events that were kept, oldest first; none if `log` was not asked for."""
-    return await addressed("actor", actor).call(Observed("log")) or []
+    return await as_address("actor", actor).call(Observed("log")) or []
 
 
 async def start_statistics(actor: Address) -> None:
     """Begin to count the messages of an actor."""
-    clock = addressed("actor", actor).runtime.clock
-    await install(actor, Counter(clock.time()), "statistics")
+    clock = as_address("actor", actor).runtime.clock
+    await install(actor, MessageCounter(clock.time()), "statistics")
 
 
 async def get_statistics(actor: Address) -> Statistics | None:
     """Return what an actor has done since `start_statistics`; None if that was not called."""
-    statistics: Statistics | None = await addressed("actor", actor).call(Observed("statistics"))
+    statistics: Statistics | None = await as_address("actor", actor).call(Observed("statistics"))
     return statistics

@@ -20,16 +20,20 @@
 (1, 2)
 """
 
+# How and when an agent is saved.
+# What was saved.
 from agents.durability.checkpoint import Checkpoint as Checkpoint
-from agents.durability.durability import Durability as Durability
-from agents.durability.durability import EverySeconds as EverySeconds
-from agents.durability.durability import EveryTurns as EveryTurns
-from agents.durability.durability import OnCommit as OnCommit
-from agents.durability.journal import Entry as Entry
+from agents.durability.checkpointer import Durability as Durability
+from agents.durability.checkpointer import EverySeconds as EverySeconds
+from agents.durability.checkpointer import EveryTurns as EveryTurns
+from agents.durability.checkpointer import OnCommit as OnCommit
+from agents.durability.journal import JournalEntry as JournalEntry
 from agents.durability.journal import history as history
 from agents.durability.journal import replay as replay
-from agents.durability.memory import MemoryStorage as MemoryStorage
 from agents.durability.sqlite import SqliteStorage as SqliteStorage
+from agents.durability.storage import MemoryStorage as MemoryStorage
+
+# Where.
 from agents.durability.storage import Storage as Storage
 from agents.durability.storage import StorageConflict as StorageConflict
 from agents.durability.storage import StorageError as StorageError

@@ -8,17 +8,17 @@ from zlib import crc32
 
 import msgspec
 
-from agents.agent import Agent
-from agents.directives import Cron
-from agents.errors import BadCheckpoint, BadState, NotKept
-from agents.typed import checked, fields_of
+from agents.core.agent import Agent
+from agents.core.directives import Cron
+from agents.core.structs import checked, fields_of
+from agents.errors import BadCheckpoint, BadState, NotSaved
 
 if TYPE_CHECKING:
-    from agents.agent_type import AgentType
+    from agents.core.agent_type import AgentType
 
 #: What the first bytes of a checkpoint say about the rest.
 FORMAT = 1
-_KEPT_BY_NOBODY = frozenset({"steps"})
+_NEVER_SAVED = frozenset({"steps"})
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
@@ -50,12 +50,12 @@ def key_of(agent: Agent[Any]) -> str:
     return f"{agent.partition}/{agent.type}/{agent.id}"
 
 
-def sealed(body: bytes) -> bytes:
+def with_checksum(body: bytes) -> bytes:
     """Return bytes with a checksum before them."""
     return crc32(body).to_bytes(4, "big") + body
 
 
-def opened(key: str, data: bytes) -> bytes:
+def without_checksum(key: str, data: bytes) -> bytes:
     """Return bytes without their checksum.
 
     Raises:
@@ -70,12 +70,12 @@ def encoded(value: Any, where: str, key: str) -> bytes:
     """Return a value as bytes.
 
     Raises:
-        NotKept: a part of it cannot be kept; the error says which.
+        NotSaved: a part of it cannot be kept; the error says which.
     """
     try:
-        return sealed(msgspec.msgpack.encode(value))
+        return with_checksum(msgspec.msgpack.encode(value))
     except (TypeError, ValueError, OverflowError) as error:
-        raise NotKept(key, f"{_culprit(value, where)} cannot be kept: {error}") from None
+        raise NotSaved(key, f"{_culprit(value, where)} cannot be kept: {error}") from None
 
 
 def _culprit(value: Any, where: str) -> str:
@@ -95,14 +95,14 @@ def _culprit(value: Any, where: str) -> str:
     return where
 
 
-def kept_slices(kind: type[AgentType[Any]], agent: Agent[Any]) -> dict[str, Any]:
+def saved_slices(kind: type[AgentType[Any]], agent: Agent[Any]) -> dict[str, Any]:
     """Return what of an agent's slices is kept."""
     plugins = {one.key: one.plugin for one in kind.mounted}
     kept = {}
     for key, value in agent.slices.items():
         if key in plugins:
             value = plugins[key].checkpoint(value)  # noqa: PLW2901 - as the plugin wants it
-        if value is not None and key not in _KEPT_BY_NOBODY:
+        if value is not None and key not in _NEVER_SAVED:
             kept[key] = value
     return kept
 
@@ -111,9 +111,9 @@ def checkpoint_of(kind: type[AgentType[Any]], agent: Agent[Any], crons: tuple[Cr
     """Return an agent as bytes.
 
     Raises:
-        NotKept: a part of it cannot be kept; the error says which.
+        NotSaved: a part of it cannot be kept; the error says which.
     """
-    slices = kept_slices(kind, agent)
+    slices = saved_slices(kind, agent)
     kept = Checkpoint(FORMAT, agent.type, agent.id, agent.partition, agent.version, agent.state, slices, crons)
     return encoded(kept, agent.type, key_of(agent))
 
@@ -125,7 +125,7 @@ def read_checkpoint(key: str, data: bytes) -> Checkpoint:
         BadCheckpoint: it cannot be read.
     """
     try:
-        kept = msgspec.msgpack.decode(opened(key, data), type=Checkpoint)
+        kept = msgspec.msgpack.decode(without_checksum(key, data), type=Checkpoint)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadCheckpoint(key, str(error)) from error
     if kept.format != FORMAT:

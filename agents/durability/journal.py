@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.agent import Agent
-from agents.durability.checkpoint import FORMAT, Checkpoint, key_of, opened, restored
+from agents.core.agent import Agent
+from agents.core.signal import Signal
+from agents.durability.checkpoint import FORMAT, Checkpoint, key_of, restored, without_checksum
 from agents.durability.storage import Storage
 from agents.errors import BadCheckpoint
-from agents.signal import Signal
 
 if TYPE_CHECKING:
-    from agents.agent_type import AgentType
+    from agents.core.agent_type import AgentType
 
 
-class Entry(msgspec.Struct, frozen=True):
+class JournalEntry(msgspec.Struct, frozen=True):
     """One commit.
 
     Attributes:
@@ -35,19 +35,19 @@ class Entry(msgspec.Struct, frozen=True):
     slices: Mapping[str, Any] = {}
 
 
-def read_entry(key: str, data: bytes) -> Entry:
+def read_entry(key: str, data: bytes) -> JournalEntry:
     """Return an entry.
 
     Raises:
         BadCheckpoint: it cannot be read.
     """
     try:
-        return msgspec.msgpack.decode(opened(key, data), type=Entry)
+        return msgspec.msgpack.decode(without_checksum(key, data), type=JournalEntry)
     except (msgspec.MsgspecError, ValueError) as error:
         raise BadCheckpoint(key, f"an entry of the journal: {error}") from error
 
 
-async def history(storage: Storage, key: str, after: int = 0, upto: int | None = None) -> list[Entry]:
+async def history(storage: Storage, key: str, after: int = 0, upto: int | None = None) -> list[JournalEntry]:
     """Return the commits of an agent.
 
     Args:
@@ -83,7 +83,7 @@ async def replay(
 
 
 def replayed(
-    kind: type[AgentType[Any]], begin: Agent[Any], entries: Iterable[Entry], key: str, version: int | None
+    kind: type[AgentType[Any]], begin: Agent[Any], entries: Iterable[JournalEntry], key: str, version: int | None
 ) -> Agent[Any]:
     """Return what entries make of an agent.
 

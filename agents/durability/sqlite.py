@@ -145,7 +145,7 @@ class SqliteStorage:
                 except (sqlite3.Error, RuntimeError) as error:
                     outcomes = [StorageError(f"{self.path}: {error}")] * len(batch)
                 for (_, answer), outcome in zip(batch, outcomes, strict=True):
-                    _settle(answer, outcome)
+                    _resolve(answer, outcome)
         finally:
             self._flush = None
 
@@ -169,7 +169,7 @@ class SqliteStorage:
         return outcomes
 
 
-def _settle(answer: asyncio.Future[Any], outcome: Any) -> None:
+def _resolve(answer: asyncio.Future[Any], outcome: Any) -> None:
     if answer.done():
         return
     if isinstance(outcome, StorageError):

@@ -6,20 +6,19 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.directives import AdoptChild, ErrorDirective, OnParentDeath, SpawnAgent, StopChild
-from agents.directory import directory_of
+from agents.core.agent import Parent
+from agents.core.directives import AdoptChild, ErrorDirective, OnParentDeath, SpawnAgent, StopChild
 from agents.errors import NotAdopted, TagTaken
-from agents.parent import Parent
-from agents.server.agents_supervisor import supervisor_of
-from agents.server.executing import executes
-from agents.server.messages import Attach, ChildStarted, EndChild, Told
-from agents.view import ChildAgent
+from agents.server.directory import directory_of, supervisor_of
+from agents.server.executors import executes
+from agents.server.messages import Attach, ChildAgentStarted, DirectiveResult, EndChild
+from agents.server.view import ChildAgent
 from supervision import CallError, ChildSpec, Down, Monitor, Ref, Shutdown, SupervisionError, start_child
 from supervision.reasons import crashed
 
 if TYPE_CHECKING:
+    from agents.core.signal import Signal
     from agents.server.server import AgentServer
-    from agents.signal import Signal
 
 
 class Binding:
@@ -97,7 +96,7 @@ class Children:
 def attach(server: AgentServer, parent: Parent) -> Monitor:
     """Watch a parent, and let it know its child."""
     agent, ref = server.agent, server.ref
-    parent.ref.cast(ChildStarted(parent.tag, ref, agent.id, agent.type, parent.meta))
+    parent.ref.cast(ChildAgentStarted(parent.tag, ref, agent.id, agent.type, parent.meta))
     return server.monitor(parent.ref)
 
 
@@ -114,7 +113,7 @@ async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal
         ref = await start_child(supervisor_of(server.runtime), spec)
     except SupervisionError as error:
         data = {"tag": tag, "id": id, "error": str(error)}
-        server.ref.cast(Told("agent.child.failed", data, signal.id))
+        server.ref.cast(DirectiveResult("agent.child.failed", data, signal.id))
         raise
     assert ref is not None
     server.children.note(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
@@ -170,6 +169,6 @@ def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:
     return server.new_signal("agent.orphaned", data)
 
 
-def failure(where: str, error: Exception) -> ErrorDirective:
+def error_directive(where: str, error: Exception) -> ErrorDirective:
     """Return a failure as a directive."""
     return ErrorDirective(where, crashed(error))

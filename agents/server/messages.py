@@ -6,12 +6,10 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 import msgspec
 
-from agents.agent import Agent
-from agents.directives import ErrorDirective
-from agents.parent import Parent
-from agents.server.recent import TurnRecord
-from agents.signal import Signal
-from agents.view import View
+from agents.core.agent import Agent, Parent
+from agents.core.directives import ErrorDirective
+from agents.core.signal import Signal
+from agents.server.view import AgentView, TurnRecord
 from supervision import ExitReason, Message, Request
 from supervision.messages import FrozenMeta
 
@@ -34,7 +32,7 @@ class Ask(Request[Reply[Any]], frozen=True):
     signal: Signal
 
 
-class GetView(Request[View[Any]], frozen=True):
+class GetView(Request[AgentView[Any]], frozen=True):
     """Where can the agent be seen?"""
 
 
@@ -44,7 +42,7 @@ class SetDebug(Request[None], frozen=True):
     keep: int
 
 
-class GetRecent(Request[list[TurnRecord]], frozen=True):
+class GetRecentTurns(Request[list[TurnRecord]], frozen=True):
     """What were the last turns, the newest first?"""
 
     limit: int
@@ -71,7 +69,7 @@ class AttachOwner(Request[None], frozen=True):
     attached: bool
 
 
-class Due(Message, frozen=True):
+class ScheduleDue(Message, frozen=True):
     """A server's note to itself: something that was scheduled is due."""
 
     type: str
@@ -86,11 +84,11 @@ class CronDue(Message, frozen=True):
     job: Any
 
 
-class SaveDue(Message, frozen=True):
+class CheckpointDue(Message, frozen=True):
     """A server's note to itself: it is time for a checkpoint."""
 
 
-class Told(Message, frozen=True):
+class DirectiveResult(Message, frozen=True):
     """What came of something that was begun in a turn: a signal for the agent itself."""
 
     type: str
@@ -98,7 +96,7 @@ class Told(Message, frozen=True):
     cause: str
 
 
-class ChildStarted(Message, frozen=True):
+class ChildAgentStarted(Message, frozen=True):
     """A child says that it has started, or has started again."""
 
     tag: str

@@ -9,39 +9,37 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from agents.agent import Agent
-from agents.agent_type import AgentType
-from agents.bus.messages import Delivery
-from agents.command import Step, run_plain
-from agents.directory import directory_of
-from agents.durability.durability import Durability, Keeper
+from agents.core.agent import Agent
+from agents.core.agent_type import AgentType
+from agents.core.command import Step, run_plain
+from agents.core.signal import Signal, uuid7
+from agents.durability.checkpointer import Checkpointer, Durability
 from agents.errors import BadAgentType, DebugOff, NotAdopted
 from agents.events import TurnTaken
-from agents.ids import uuid7
-from agents.policy import EmitError, ErrorCount, ErrorPolicy, LogOnly, StopAfter
 from agents.server.children import Binding, adopt, attach, orphaned
+from agents.server.directory import directory_of
+from agents.server.error_policy import EmitError, ErrorCount, ErrorPolicy, LogOnly, StopAfter
 from agents.server.messages import (
     Adopt,
     Ask,
     Attach,
     AttachOwner,
-    ChildStarted,
+    CheckpointDue,
+    ChildAgentStarted,
     CronDue,
-    Due,
+    DirectiveResult,
     EndChild,
-    GetRecent,
+    GetRecentTurns,
     GetView,
     Reply,
     Reset,
-    SaveDue,
+    ScheduleDue,
     SetDebug,
-    Told,
 )
-from agents.server.recent import Recent, TurnRecord
-from agents.server.timers import begin_all
+from agents.server.timers import start_cron_jobs
 from agents.server.turns import Turns
-from agents.signal import Signal
-from agents.view import ChildAgent, View
+from agents.server.view import AgentView, ChildAgent, RecentTurns, TurnRecord
+from agents.signals.messages import Delivery
 from supervision import IGNORE, Address, Down, Exit, IdleTimeout, Message, Refuse, Shutdown, handle
 from supervision.clock import seconds
 from supervision.errors import BadOption
@@ -54,7 +52,7 @@ _log: Any = get_logger("agents")
 _NO_ERRORS = LogOnly()
 
 
-class _Begun(Message, frozen=True):
+class _InitialDirectives(Message, frozen=True):
     """A server's note to itself: it has begun, and this is to be carried out first."""
 
     directives: tuple[Any, ...]
@@ -111,7 +109,7 @@ class AgentServer(Turns):
         agent: Agent[Any] | None = None,
         emit_to: Address | str | None = None,
         on_error: ErrorPolicy = _NO_ERRORS,
-        view: View[Any] | None = None,
+        view: AgentView[Any] | None = None,
         binding: Binding | None = None,
         durability: Durability | None = None,
         idle_timeout: float | None = None,
@@ -126,7 +124,7 @@ class AgentServer(Turns):
         #: The type of the agent.
         self.kind = kind
         #: Where the agent is seen.
-        self.view: View[Any] = View() if view is None else view
+        self.view: AgentView[Any] = AgentView() if view is None else view
         #: Whose child it is.
         self.binding = binding
         #: The agent at its last commit.
@@ -136,8 +134,8 @@ class AgentServer(Turns):
         self.emit_to: Address = self.address(emit_to) or self.ref
         self._errors = ErrorCount(on_error)
         self._parent_watch: Monitor | None = None
-        self._recent = Recent(debug) if debug else None
-        self._keeper = Keeper(durability, kind) if isinstance(durability, Durability) else None
+        self._recent = RecentTurns(debug) if debug else None
+        self._keeper = Checkpointer(durability, kind) if isinstance(durability, Durability) else None
         self._idle = None if idle_timeout is None else seconds("idle_timeout", idle_timeout)
         self._owners: dict[Ref, Monitor] | None = None
         self._save_set = False
@@ -196,14 +194,14 @@ class AgentServer(Turns):
             one.plugin.on_start(self.agent, self.ref)
         directives = (*step.directives, *(sensor for one in kind.mounted for sensor in one.plugin.sensors))
         if crons or kind.schedules or kind.mounted:
-            begin_all(self, crons)
+            start_cron_jobs(self, crons)
         if directives:
-            self.continue_with(_Begun(directives))
+            self.continue_with(_InitialDirectives(directives))
         if self._idle is not None:
             self.idle_timeout(self._idle)
 
     @handle
-    def begun(self, message: _Begun) -> Any:
+    def begun(self, message: _InitialDirectives) -> Any:
         """Carry out what the strategy, and the plugins, begin with."""
         return self._carry_out(message.directives, self.new_signal("agent.init"), None)
 
@@ -308,7 +306,7 @@ class AgentServer(Turns):
     def delivered(self, delivery: Delivery) -> Any:
         """Take a turn for a signal from a bus, and acknowledge it when nothing in it has failed."""
         try:
-            turn = self._turn(delivery.signal, _SOMEBODY)
+            turn = self._turn(delivery.signal, _PATIENT_CALLER)
         except Refuse as refused:
             delivery.nack(str(refused.error))
             return None
@@ -321,14 +319,14 @@ class AgentServer(Turns):
         _acknowledge(await turn, delivery)
 
     @handle
-    def due(self, message: Due) -> Any:
+    def due(self, message: ScheduleDue) -> Any:
         """Take a turn for a scheduled signal."""
         if message.id is not None:
             self.timers.fired(message.id)
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
 
     @handle
-    def told_later(self, message: Told) -> Any:
+    def told_later(self, message: DirectiveResult) -> Any:
         """Take a turn for what came of something that an earlier one has begun."""
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
 
@@ -350,7 +348,7 @@ class AgentServer(Turns):
             job.arm()
 
     @handle
-    def child_started(self, message: ChildStarted) -> Any:
+    def child_started(self, message: ChildAgentStarted) -> Any:
         """Take note of a child that has started, and tell the agent."""
         self.children.note(self, ChildAgent(message.tag, message.ref, message.id, message.type, message.meta))
         data = {"tag": message.tag, "id": message.id, "type": message.type, "meta": message.meta}
@@ -384,25 +382,25 @@ class AgentServer(Turns):
         return self._settle(Step(fresh), self.new_signal("agent.reset"), None, ())
 
     @handle
-    def get_view(self, request: GetView) -> View[Any]:
+    def get_view(self, request: GetView) -> AgentView[Any]:
         """Tell where the agent can be seen."""
         return self.view
 
     @handle
     def set_debug(self, request: SetDebug) -> None:
         """Record turns, or no longer."""
-        self._recent = Recent(request.keep) if request.keep else None
+        self._recent = RecentTurns(request.keep) if request.keep else None
         self._slow = self._keeper is not None or self._idle is not None or request.keep > 0
 
     @handle
-    def get_recent(self, request: GetRecent) -> list[TurnRecord]:
+    def get_recent(self, request: GetRecentTurns) -> list[TurnRecord]:
         """Tell of the last turns."""
         if self._recent is None:
             raise Refuse(DebugOff(self.agent.id))
         return self._recent.newest(request.limit)
 
     @handle
-    async def save_due(self, message: SaveDue) -> None:
+    async def save_due(self, message: CheckpointDue) -> None:
         """Write a checkpoint."""
         self._save_set = False
         assert self._keeper is not None
@@ -435,7 +433,7 @@ def _imported(path: str) -> Any:
         raise BadOption("AgentServer: kind", path, f"give package.module:Type ({error})") from None
 
 
-class _Somebody:
+class _PatientCaller:
     """Somebody who wants an answer, and does not give up."""
 
     def done(self) -> bool:
@@ -450,4 +448,4 @@ def _acknowledge(reply: Reply[Any], delivery: Delivery) -> None:
         delivery.ack()
 
 
-_SOMEBODY = _Somebody()
+_PATIENT_CALLER = _PatientCaller()

@@ -5,23 +5,23 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from agents.directives import Cron, Schedule, Unschedule
-from agents.server.executing import executes
-from agents.server.messages import CronDue, Due
-from agents.timetable import Timetable
-from supervision.clock import Corrections
+from agents.core.cron import CronSchedule
+from agents.core.directives import Cron, Schedule, Unschedule
+from agents.server.executors import executes
+from agents.server.messages import CronDue, ScheduleDue
+from supervision.clock import ClockStepDetector
 
 if TYPE_CHECKING:
+    from agents.core.signal import Signal
     from agents.server.server import AgentServer
-    from agents.signal import Signal
     from supervision import Runtime, Timer
 
 #: Timers are set for so many seconds at most, and then looked at again: clocks are adjusted meanwhile.
-_FAR = 3600.0
+_LONGEST_TIMER = 3600.0
 #: Every so many seconds somebody looks whether the clock was put right meanwhile.
-LOOK = 30.0
+CLOCK_CHECK_SECONDS = 30.0
 #: By how many seconds, for the jobs to be told.
-_LEAST = 1.0
+_SMALLEST_CORRECTION = 1.0
 
 
 class CronJob:
@@ -44,8 +44,8 @@ class CronJob:
         self.cron = cron
         self.server = server
         self.due = 0.0
-        self._table = Timetable(cron.expression, cron.timezone)
-        self._corrections = Corrections(server.runtime.clock)
+        self._table = CronSchedule(cron.expression, cron.timezone)
+        self._corrections = ClockStepDetector(server.runtime.clock)
         self._timer: Timer | None = None
 
     def arm(self) -> None:
@@ -71,7 +71,7 @@ class CronJob:
         if self._timer is not None:
             self._timer.cancel()
         left = max(0.0, self.due - self._now())
-        self._timer = self.server.send_after(min(left, _FAR), CronDue(self))
+        self._timer = self.server.send_after(min(left, _LONGEST_TIMER), CronDue(self))
 
     def is_due(self) -> bool:
         """Return whether the tick is due; if not, as the clock was put right meanwhile, wait for it again."""
@@ -94,7 +94,7 @@ class ClockWatch:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._corrections = Corrections(runtime.clock)
+        self._corrections = ClockStepDetector(runtime.clock)
         self._jobs: dict[CronJob, None] = {}
         self._timer: Timer | None = None
 
@@ -112,7 +112,7 @@ class ClockWatch:
         self._jobs[job] = None
         if self._timer is None:
             self._corrections.look()
-            self._timer = self._runtime.scheduler.timers.after(LOOK, self._look, LOOK)
+            self._timer = self._runtime.scheduler.timers.after(CLOCK_CHECK_SECONDS, self._look, CLOCK_CHECK_SECONDS)
 
     def remove(self, job: CronJob) -> None:
         """Watch no longer for a job."""
@@ -120,7 +120,7 @@ class ClockWatch:
 
     def _look(self) -> None:
         self._jobs = {job: None for job in self._jobs if job.server.ref.reason is None}
-        if self._corrections.look(_LEAST):
+        if self._corrections.look(_SMALLEST_CORRECTION):
             for job in self._jobs:
                 job.server.ref.cast(CronDue(job))
         if not self._jobs and self._timer is not None:
@@ -175,7 +175,7 @@ class Timers:
         return tuple(job.cron for job in self._jobs.values())
 
 
-def begin_all(server: AgentServer, kept: Iterable[Cron]) -> None:
+def start_cron_jobs(server: AgentServer, kept: Iterable[Cron]) -> None:
     """Begin the jobs that were kept, and those that the agent's type declares, which come first."""
     declared: Mapping[str, Cron] = {
         cron.id: cron for cron in (*(c for one in server.kind.mounted for c in one.schedules), *server.kind.schedules)
@@ -187,7 +187,7 @@ def begin_all(server: AgentServer, kept: Iterable[Cron]) -> None:
 @executes(Schedule)
 def schedule(server: AgentServer, directive: Schedule, signal: Signal) -> None:
     """Send the agent itself a signal later."""
-    due = Due(directive.type, directive.data, signal.id, directive.id)
+    due = ScheduleDue(directive.type, directive.data, signal.id, directive.id)
     timer = server.send_after(directive.after, due)
     if directive.id is not None:
         server.timers.once(directive.id, timer)

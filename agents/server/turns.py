@@ -9,33 +9,33 @@ from typing import TYPE_CHECKING, Any, cast
 
 import msgspec
 
-from agents.command import Step, Turn, run_command
-from agents.directives import ErrorDirective, Stop
-from agents.durability.durability import EverySeconds
-from agents.errors import HookFailed, NoRoute, NotKept
+from agents.core.action import ActionLike, needs_loop
+from agents.core.command import Step, Turn, run_command
+from agents.core.directives import ErrorDirective, StopAgent
+from agents.core.execution import driven, name_of
+from agents.core.plugin import filtered, provided
+from agents.core.signal import Signal, new_signal
+from agents.core.structs import differences
+from agents.durability.checkpointer import EverySeconds
+from agents.errors import HookFailed, NoRoute, NotSaved
 from agents.events import ActionFailed, TurnTaken
-from agents.execution import driven, name_of
-from agents.plugin import passed, provided
-from agents.policy import EmitError, TooManyErrors
-from agents.server.children import Children, failure
-from agents.server.executing import HALT, executor_of
-from agents.server.messages import Reply, SaveDue
-from agents.server.recent import Recent, TurnRecord
-from agents.server.sensing import Sensors
+from agents.server.children import Children, error_directive
+from agents.server.error_policy import EmitError, TooManyErrors
+from agents.server.executors import HALT, executor_of
+from agents.server.messages import CheckpointDue, Reply
+from agents.server.sensors import Sensors
 from agents.server.timers import Timers
-from agents.signal import Signal, new_signal
-from agents.typed import differences
-from agents.work import ActionLike, waits
+from agents.server.view import RecentTurns, TurnRecord
 from supervision import Actor, Address, Refuse, Shutdown
 from supervision.logs import get_logger
 
 if TYPE_CHECKING:
-    from agents.agent import Agent
-    from agents.agent_type import AgentType, Quick
-    from agents.durability.durability import Keeper
-    from agents.policy import ErrorCount
+    from agents.core.agent import Agent
+    from agents.core.agent_type import AgentType, PlainRoutes
+    from agents.durability.checkpointer import Checkpointer
+    from agents.server.error_policy import ErrorCount
     from agents.server.server import AgentServer
-    from agents.view import View
+    from agents.server.view import AgentView
 
 _log: Any = get_logger("agents")
 
@@ -52,14 +52,14 @@ class Turns(Actor):
 
     kind: type[AgentType[Any]]
     agent: Agent[Any]
-    view: View[Any]
+    view: AgentView[Any]
     emit_to: Address
     _errors: ErrorCount
-    _recent: Recent | None
-    _keeper: Keeper | None
+    _recent: RecentTurns | None
+    _keeper: Checkpointer | None
     _idle: float | None
     _save_set: bool
-    _quick: Quick
+    _quick: PlainRoutes
     _wanted: Mapping[Any, Any]
 
     # -- what executors use --------------------------------------------------------------------------------------
@@ -128,8 +128,8 @@ class Turns(Actor):
     def _asked_policy(self, policy: Any, directive: ErrorDirective) -> bool:
         try:
             said = policy(directive, self.agent)
-            if said is not None and not isinstance(said, Stop):
-                raise TypeError(f"{said!r} is neither None nor Stop(reason)")
+            if said is not None and not isinstance(said, StopAgent):
+                raise TypeError(f"{said!r} is neither None nor StopAgent(reason)")
         except Exception as error:
             _log.error("error_policy_failed", error=repr(error), agent_id=self.agent.id)
             return False
@@ -144,20 +144,20 @@ class Turns(Actor):
         kind, facts = self.kind, _NO_FACTS
         try:
             if kind.mounted:
-                signal, instead = passed(kind.mounted, signal, self.agent)
+                signal, instead = filtered(kind.mounted, signal, self.agent)
                 facts = provided(kind.mounted, signal, self.agent)
                 work = self._work(signal) if instead is None else (instead,)
             else:
                 work = self._work(signal)
         except HookFailed as error:
             if call is not None:
-                self.failed(failure(error.plugin, error), signal)
+                self.failed(error_directive(error.plugin, error), signal)
                 raise Refuse(error) from error
-            return self._settle(Step(self.agent, (failure(error.plugin, error),)), signal, None, ())
+            return self._settle(Step(self.agent, (error_directive(error.plugin, error),)), signal, None, ())
         if not work:
             return self._unrouted(signal, call)
         turn = Turn(signal=signal, ref=self.ref, provided=facts)
-        if any(map(waits, work)):
+        if any(map(needs_loop, work)):
             return self._slow_turn(work, msgspec.structs.replace(turn, waits=True), signal, call)
         if kind.direct:
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
@@ -194,7 +194,7 @@ class Turns(Actor):
             agent, directives = await self.kind.strategy.tick(self.agent, turn)
             step = Step(agent.counted_from(self.agent), directives)
         except Exception as error:
-            step = Step(self.agent, (failure(type(self.kind.strategy).__name__, error),))
+            step = Step(self.agent, (error_directive(type(self.kind.strategy).__name__, error),))
         rest = self._settle(step, signal, call, ())
         return await rest if inspect.isawaitable(rest) else rest
 
@@ -202,13 +202,13 @@ class Turns(Actor):
         try:
             return driven(self.kind.commanded(self.agent, work, turn))
         except Exception as error:
-            return Step(self.agent, (failure(self.kind.name, error),))
+            return Step(self.agent, (error_directive(self.kind.name, error),))
 
     async def _slow_turn(self, work: tuple[ActionLike, ...], turn: Turn, signal: Signal, call: Any) -> Any:
         try:
             step = await self.kind.commanded(self.agent, work, turn)
         except Exception as error:
-            step = Step(self.agent, (failure(self.kind.name, error),))
+            step = Step(self.agent, (error_directive(self.kind.name, error),))
         if call is not None and call.done():
             return self._reply((), call)
         rest = self._settle(step, signal, call, work)
@@ -221,7 +221,7 @@ class Turns(Actor):
             try:
                 if keeper.note(before, agent, signal, self.runtime.clock.wall_time()):
                     return self._save_first(step, signal, call, work)
-            except NotKept as error:
+            except NotSaved as error:
                 return self._not_kept(step, error, signal, call)
             self._save_soon()
         return self._commit(step, signal, call, work)
@@ -230,16 +230,16 @@ class Turns(Actor):
         assert self._keeper is not None
         try:
             await self._keeper.save(step.agent, self._crons())
-        except NotKept as error:
+        except NotSaved as error:
             self._keeper.forget_last()
             rest = self._not_kept(step, error, signal, call)
         else:
             rest = self._commit(step, signal, call, work)
         return await rest if inspect.isawaitable(rest) else rest
 
-    def _not_kept(self, step: Step[Any], error: NotKept, signal: Signal, call: Any) -> Any:
+    def _not_kept(self, step: Step[Any], error: NotSaved, signal: Signal, call: Any) -> Any:
         """Commit nothing: what cannot be kept has not happened."""
-        errors = (*step.errors, failure("checkpoint", error))
+        errors = (*step.errors, error_directive("checkpoint", error))
         return self._commit(Step(self.agent, errors), signal, call, ())
 
     def _commit(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
@@ -281,7 +281,7 @@ class Turns(Actor):
             try:
                 said = executor_of(directive)(cast("AgentServer", self), directive, signal)
             except Exception as error:
-                said = self.failed(failure(type(directive).__name__, error), signal)
+                said = self.failed(error_directive(type(directive).__name__, error), signal)
             if said is HALT:
                 break
             if said is not None:
@@ -294,7 +294,7 @@ class Turns(Actor):
         try:
             said = await pending
         except Exception as error:
-            said = self.failed(failure(type(directives[number]).__name__, error), signal)
+            said = self.failed(error_directive(type(directives[number]).__name__, error), signal)
         if said is not HALT:
             rest = self._carry_out(directives[number + 1 :], signal, None)
             if inspect.isawaitable(rest):
@@ -330,14 +330,14 @@ class Turns(Actor):
         policy = self._keeper.durability.policy
         if isinstance(policy, EverySeconds) and not self._save_set:
             self._save_set = True
-            self.send_after(policy.seconds, SaveDue())
+            self.send_after(policy.seconds, CheckpointDue())
 
     async def _save(self, agent: Agent[Any]) -> None:
         assert self._keeper is not None
         try:
             await self._keeper.save(agent, self._crons())
-        except NotKept as error:
-            self.failed(failure("checkpoint", error), self.new_signal("agent.checkpoint"))
+        except NotSaved as error:
+            self.failed(error_directive("checkpoint", error), self.new_signal("agent.checkpoint"))
 
 
 _NO_FACTS: Mapping[str, Any] = {}

@@ -63,7 +63,7 @@ def _context_length(error: Any) -> Any:
 
 
 @contextmanager
-def _door_errors() -> Generator[None]:
+def _endpoint_errors() -> Generator[None]:
     try:
         yield
     except lm15.InvalidRequestError as error:
@@ -90,7 +90,7 @@ def http_error(status: int, kind: str, message: str) -> Exception:
     return error
 
 
-class ChatDoor:
+class ChatEndpoint:
     """Ordinary chat completions of one OpenAI-compatible server, one request each, by DSPy's own client.
 
     Proxies in the environment are not for a server on this machine, and are ignored.
@@ -114,7 +114,7 @@ class ChatDoor:
         """Answer a request."""
         door = self._sync()
         try:
-            with _door_errors():
+            with _endpoint_errors():
                 return door.complete(request)
         finally:
             door.close()
@@ -123,7 +123,7 @@ class ChatDoor:
         """Answer a request piece by piece."""
         door = self._sync()
         try:
-            with _door_errors():
+            with _endpoint_errors():
                 yield from door.stream(request)
         finally:
             door.close()
@@ -132,7 +132,7 @@ class ChatDoor:
         """Answer a request, asynchronously."""
         door = self._async()
         try:
-            with _door_errors():
+            with _endpoint_errors():
                 return await door.complete(request)
         finally:
             await door.aclose()
@@ -141,7 +141,7 @@ class ChatDoor:
         """Answer a request piece by piece, asynchronously."""
         door = self._async()
         try:
-            with _door_errors():
+            with _endpoint_errors():
                 async for event in door.stream(request):
                     yield event
         finally:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import copy
+import copyreg
+from collections.abc import Mapping
 from typing import Any
 
 from dspy.adapters.utils import annotation_allows_none as annotation_allows_none
@@ -31,3 +34,76 @@ def description(name: str, field: Any) -> str:
 def label(field: Any) -> str:
     """Return how a field is called in prompts, such as ``Sentiment``."""
     return str(field.json_schema_extra["prefix"]).rstrip().removesuffix(":")
+
+
+def bare_call(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a module as DSPy does, whether its calls go to an agent or not."""
+    if isinstance(module, Routed):
+        return module.dspex_bare.__call__(module, *args, **kwargs)
+    return module(*args, **kwargs)
+
+
+async def bare_acall(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+    """Call a module asynchronously as DSPy does, whether its calls go to an agent or not."""
+    if isinstance(module, Routed):
+        return await module.dspex_bare.acall(module, *args, **kwargs)
+    return await module.acall(*args, **kwargs)
+
+
+class Routed:
+    """What the class of a routed program adds to the program's own: its calls go through a door.
+
+    It is the first base of a class that is made for one agent, is named as the program's own class, and keeps nothing
+    in its instances: these share the attributes of the program.
+    """
+
+    dspex_door: Any
+    dspex_bare: Any
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program in its agent, and wait."""
+        return self.dspex_door.call(self, args, kwargs)
+
+    async def acall(self, *args: Any, **kwargs: Any) -> Any:
+        """Run the program in its agent."""
+        return await self.dspex_door.acall(self, args, kwargs)
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Saved with pickle, it is the program alone, and can be loaded without this package."""
+        found = unrouted(self).__reduce_ex__(protocol)
+        if found[0] is not copyreg.__newobj__:  # type: ignore[attr-defined]
+            return found
+        # Pickle wants the class that it makes to be that of the object, unless it is made in this way.
+        return copyreg._reconstructor, (self.dspex_bare, object, None), found[2]  # type: ignore[attr-defined]
+
+    def __copy__(self) -> Any:
+        """A copy runs in the same agent."""
+        return type(self).of(copy.copy(unrouted(self)))
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        """A copy runs in the same agent."""
+        return type(self).of(copy.deepcopy(unrouted(self), memo))
+
+    @classmethod
+    def of(cls, program: Any) -> Any:
+        """Return the program, routed. It shares all its attributes with what is given."""
+        made: Any = object.__new__(cls)
+        made.__dict__ = program.__dict__
+        return made
+
+
+def routed_class(kind: Any, door: Any) -> Any:
+    """Return a class of programs whose calls go through a door; to all appearances it is the class itself."""
+    bare = kind.dspex_bare if issubclass(kind, Routed) else kind
+    same = ("__module__", "__qualname__", "__doc__", "__firstlineno__")
+    looks = {name: getattr(bare, name) for name in same if hasattr(bare, name)}
+    return type(bare)(bare.__name__, (Routed, bare), {**looks, "dspex_door": door, "dspex_bare": bare})
+
+
+def unrouted(program: Any) -> Any:
+    """Return the program without its agent. It shares all its attributes with what is given."""
+    if not isinstance(program, Routed):
+        return program
+    bare: Any = object.__new__(program.dspex_bare)
+    bare.__dict__ = program.__dict__
+    return bare

@@ -9,6 +9,7 @@ from contextlib import asynccontextmanager
 from contextvars import Context
 from typing import Any, TypeAlias
 
+import anyio.from_thread
 import dspy
 from dspy.dsp.utils.settings import thread_local_overrides
 from dspy.streaming import StatusMessage, StreamListener, StreamResponse
@@ -20,7 +21,7 @@ StreamedPiece: TypeAlias = str | StreamResponse
 Take: TypeAlias = Callable[[StreamedPiece], Awaitable[None]]
 
 
-class _Sink:
+class _PieceStream:
     """Stands for the stream that ``dspy.streamify`` makes: finds the fields in what language models write.
 
     Args:
@@ -92,7 +93,7 @@ async def passing_pieces(program: Any, take: Take) -> AsyncGenerator[None]:
         for field, info in predictor.signature.output_fields.items()
         if info.annotation is str
     ]
-    sink = _Sink(listeners, take)
+    sink = _PieceStream(listeners, take)
     callbacks = [*dspy.settings.callbacks, StatusStreamingCallback()]
     with dspy.context(send_stream=sink, stream_listeners=listeners, callbacks=callbacks):
         yield
@@ -102,3 +103,34 @@ async def passing_pieces(program: Any, take: Take) -> AsyncGenerator[None]:
 def is_streamed(context: Context) -> bool:
     """Return whether a call in this context is streamed: if it is made again, its reader sees everything twice."""
     return context.get(thread_local_overrides, {}).get("send_stream") is not None
+
+
+class _Relay:
+    """Stands for a stream in another event loop: what is sent arrives there, and waits there for its reader."""
+
+    def __init__(self, stream: Any, loop: asyncio.AbstractEventLoop) -> None:
+        self._stream = stream
+        self._loop = loop
+
+    async def send(self, item: Any) -> None:
+        await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(self._stream.send(item), self._loop))
+
+
+def relayed(context: Context, loop: asyncio.AbstractEventLoop) -> Context:
+    """Return the context for a run in an event loop: if the caller's stream is in another one, with a relay to it."""
+    found = context.get(thread_local_overrides, {})
+    stream = found.get("send_stream")
+    if stream is None:
+        return context
+    try:
+        home = asyncio.get_running_loop()
+    except RuntimeError:
+        home = anyio.from_thread.run(_running_loop)
+    if home is not loop:
+        changed: Any = {**found, "send_stream": _Relay(stream, home)}
+        context.run(thread_local_overrides.set, changed)
+    return context
+
+
+async def _running_loop() -> asyncio.AbstractEventLoop:
+    return asyncio.get_running_loop()

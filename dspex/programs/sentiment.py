@@ -8,10 +8,9 @@ from typing import Any, Literal
 
 import dspy
 
-from dspex.lm import uses_embedded
-from dspex.local.address import LANGUAGE_MODEL
-from dspex.local.server import LanguageModelServer
-from dspex.program import ProgramActor
+from dspex.models.local.server import LANGUAGE_MODEL, LanguageModelServer
+from dspex.models.selection import uses_embedded
+from dspex.serving.program import ProgramActor
 from foundation.programs import program_name
 from supervision import Backoff, ChildSpec
 
@@ -35,7 +34,7 @@ def children(environ: Mapping[str, str] | None = None, *, concurrency: int = 2) 
     """Return the children of a supervisor that serve the program: the embedded model, if it is used, and the program.
 
     Args:
-        environ: the environment; that of the process if None. See `dspex.lm`.
+        environ: the environment; that of the process if None. See `dspex.models.selection`.
         concurrency: how many requests run at the same time; the embedded model computes as many side by side.
     """
     found = dict(os.environ if environ is None else environ)

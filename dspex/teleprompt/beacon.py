@@ -15,8 +15,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from dspex._compat import demo_sets, propose_instructions
-from dspex.teleprompt.rollouts import Job, Outcome, mean
-from dspex.teleprompt.run import Run
+from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
+from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from dspex.variables import BadConfiguration, ProgramSpace, Variable, extract
 
@@ -36,7 +36,7 @@ _TRIES = 1000
 _COMPLETE, _PRUNED = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
 
 
-class Tried(NamedTuple):
+class TriedConfiguration(NamedTuple):
     """A configuration that was tried, and its score; for a warm start."""
 
     configuration: Mapping[str, Any]
@@ -94,7 +94,7 @@ class BEACON(DurableTeleprompter):
         apply: Callable[[Any, Mapping[str, Any]], Any] | None = None,
         parallel: int = 4,
         prune: int | None = 10,
-        history: Sequence[Tried] = (),
+        history: Sequence[TriedConfiguration] = (),
         sampler: Callable[[int], optuna.samplers.BaseSampler] | None = None,
         **options: Any,
     ) -> None:
@@ -108,7 +108,7 @@ class BEACON(DurableTeleprompter):
         self.parallel, self.prune, self.history = parallel, prune, tuple(history)
         self.sampler = sampler or _parzen
         #: What the last compilation has tried to the end, for the ``history`` of another.
-        self.tried: list[Tried] = []
+        self.tried: list[TriedConfiguration] = []
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that decide what comes out."""
@@ -123,7 +123,7 @@ class BEACON(DurableTeleprompter):
             **({"choose": sorted(self.choose)} if self.choose else {}),
         }
 
-    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+    async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program. ``valset`` is what is scored on; the training set if there is none."""
         with run.settings():
             program = run.durable_program(student)
@@ -132,7 +132,7 @@ class BEACON(DurableTeleprompter):
             random.Random(seed).shuffle(valset)
             return run.original_program(await _Search(self, run, program, space, valset, seed).best())
 
-    async def _space(self, run: Run, program: Any, trainset: list[Any], seed: int) -> ProgramSpace:
+    async def _space(self, run: OptimisationRun, program: Any, trainset: list[Any], seed: int) -> ProgramSpace:
         """Return what there is to choose: each predictor's instruction and demonstrations, and what else is wanted."""
         sets = await self._demo_sets(run, program, trainset, seed)
         said = await self._instructions(run, program, trainset, sets, seed)
@@ -146,7 +146,9 @@ class BEACON(DurableTeleprompter):
             constraints=self.constraints,
         )
 
-    async def _demo_sets(self, run: Run, program: Any, trainset: list[Any], seed: int) -> dict[int, list[Any]]:
+    async def _demo_sets(
+        self, run: OptimisationRun, program: Any, trainset: list[Any], seed: int
+    ) -> dict[int, list[Any]]:
         if not self.max_bootstrapped_demos and not self.max_labeled_demos:
             return {}
         limits = (self.max_labeled_demos, self.max_bootstrapped_demos)
@@ -158,7 +160,7 @@ class BEACON(DurableTeleprompter):
         )
 
     async def _instructions(
-        self, run: Run, program: Any, trainset: list[Any], sets: dict[int, list[Any]], seed: int
+        self, run: OptimisationRun, program: Any, trainset: list[Any], sets: dict[int, list[Any]], seed: int
     ) -> Mapping[str, Sequence[str]]:
         if self.instructions is not None:
             return self.instructions
@@ -173,7 +175,7 @@ class _Search:
     """The trials of one run."""
 
     def __init__(
-        self, beacon: BEACON, run: Run, student: Any, space: ProgramSpace, valset: list[Any], seed: int
+        self, beacon: BEACON, run: OptimisationRun, student: Any, space: ProgramSpace, valset: list[Any], seed: int
     ) -> None:
         self._of, self._run, self._student, self._space, self._valset = beacon, run, student, space, valset
         self._study = optuna.create_study(direction="maximize", sampler=beacon.sampler(seed))
@@ -235,21 +237,23 @@ class _Search:
         for trial, configuration, found in zip(trials, tried, outcomes, strict=True):
             self._settle(trial, configuration, found)
 
-    async def _trial(self, trial: Any, configuration: dict[str, Any], best: Any) -> list[Outcome]:
+    async def _trial(self, trial: Any, configuration: dict[str, Any], best: Any) -> list[RolloutOutcome]:
         """Score a configuration, example by example, until it is clearly worse than the best."""
         program = self._configured(configuration)
         size = self._of.prune or len(self._valset)
-        outcomes: list[Outcome] = []
+        outcomes: list[RolloutOutcome] = []
         while len(outcomes) < len(self._valset):
             first = len(outcomes)
             batch = self._valset[first : first + size]
-            jobs = [Job(f"trial/{trial.number}/{first + n}", program, example) for n, example in enumerate(batch)]
+            jobs = [
+                RolloutJob(f"trial/{trial.number}/{first + n}", program, example) for n, example in enumerate(batch)
+            ]
             outcomes += await self._run.rollouts(jobs)
             if best is not None and len(outcomes) < len(self._valset) and self._worse(outcomes, *best[::3]):
                 break
         return outcomes
 
-    def _worse(self, outcomes: Sequence[Outcome], best: float, scores: Sequence[float]) -> bool:
+    def _worse(self, outcomes: Sequence[RolloutOutcome], best: float, scores: Sequence[float]) -> bool:
         """Return whether Wilcoxon's test says that this is worse than the best, by the examples that both have."""
         study = optuna.create_study(direction="maximize", pruner=self._pruner)
         reference = optuna.trial.create_trial(value=best, intermediate_values=dict(enumerate(scores)))
@@ -259,21 +263,21 @@ class _Search:
             trial.report(outcome.score, number)
         return bool(trial.should_prune())
 
-    def _settle(self, trial: Any, configuration: dict[str, Any], outcomes: list[Outcome]) -> None:
+    def _settle(self, trial: Any, configuration: dict[str, Any], outcomes: list[RolloutOutcome]) -> None:
         number, whole = len(self._logs), len(outcomes) == len(self._valset)
         chosen = self._space.chosen(configuration)
         self._run.scored(number, outcomes, pruned=not whole, **chosen)
-        self._logs[number] = {"score": mean(outcomes), "pruned": not whole, "configuration": chosen}
+        self._logs[number] = {"score": mean_score(outcomes), "pruned": not whole, "configuration": chosen}
         if not whole:
             # A trial that was given up tells the sampler what it has come to.
-            trial.report(mean(outcomes), len(outcomes))
+            trial.report(mean_score(outcomes), len(outcomes))
             self._study.tell(trial, state=_PRUNED)
             return
-        self._study.tell(trial, mean(outcomes), state=_COMPLETE)
-        self._of.tried.append(Tried(chosen, mean(outcomes)))
+        self._study.tell(trial, mean_score(outcomes), state=_COMPLETE)
+        self._of.tried.append(TriedConfiguration(chosen, mean_score(outcomes)))
         scores = [outcome.score for outcome in outcomes]
-        if self._best is None or mean(outcomes) > self._best[0]:
-            self._best = (mean(outcomes), number, configuration, scores)
+        if self._best is None or mean_score(outcomes) > self._best[0]:
+            self._best = (mean_score(outcomes), number, configuration, scores)
 
     def _configured(self, configuration: Mapping[str, Any]) -> Any:
         """Return a program as a configuration says."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import dspy
 
-from dspex.teleprompt.run import Run
+from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 
 
@@ -34,7 +34,7 @@ class Durable(DurableTeleprompter):
         own = {name: value for name, value in vars(self._teleprompter).items() if isinstance(value, plain)}
         return {"of": type(self._teleprompter).__name__, **{f"of.{name}": value for name, value in own.items()}}
 
-    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+    async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return what the teleprompter compiles."""
         with run.settings():
             own = _with_durable_models(run, self._teleprompter)
@@ -49,7 +49,7 @@ class Durable(DurableTeleprompter):
         return run.original_program(found)
 
 
-def _with_durable_models(run: Run, teleprompter: Any) -> Any:
+def _with_durable_models(run: OptimisationRun, teleprompter: Any) -> Any:
     """Return a copy of a teleprompter whose own language models are durable."""
     own = copy.copy(teleprompter)
     for name, value in vars(teleprompter).items():

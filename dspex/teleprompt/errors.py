@@ -21,7 +21,7 @@ class OtherOptimisation(OptimisationError):
         super().__init__(f"log_dir holds another optimisation ({named}); give it a folder of its own")
 
 
-class BadJournal(OptimisationError):
+class BadOptimisationJournal(OptimisationError):
     """An entry of the journal cannot be read; ``version`` is its number."""
 
     def __init__(self, version: int, why: str) -> None:
@@ -39,8 +39,8 @@ class BadTrainset(OptimisationError, ValueError):
         super().__init__(f"trainset has {size} examples: at least {needed} are needed; give more, or a smaller bsize")
 
 
-class Suspended(OptimisationError):
-    """The language model has been away for longer than the optimisation waits.
+class ModelUnavailable(OptimisationError):
+    """The language model has been unavailable for longer than the optimisation waits.
 
     Nothing is lost: compiled again with the same ``log_dir``, it goes on where it was.
     """
@@ -48,6 +48,6 @@ class Suspended(OptimisationError):
     def __init__(self, seconds: float, why: BaseException) -> None:
         self.seconds = seconds
         super().__init__(
-            f"the language model has been away for {seconds:.0f} s ({type(why).__name__}: {why}); "
+            f"the language model has been unavailable for {seconds:.0f} s ({type(why).__name__}: {why}); "
             "compile again with the same log_dir to go on"
         )

@@ -15,15 +15,15 @@ import anyio.to_thread
 import dspy
 import msgspec
 
-from dspex._compat import adopt, is_async, is_infrastructure, start_in
-from dspex.running import run_module
+from dspex._compat import adopt_context, is_async, is_infrastructure, start_in
+from dspex.agents.runner import run_module
+from dspex.teleprompt.call_log import call_scope
 from dspex.teleprompt.events import WorkerLost
-from dspex.teleprompt.paying import scope
 from dspex.workflow.workers import WorkerPool
 from supervision import Actor, ChildSpec, Refuse, Request, handle
 
 
-class Job(msgspec.Struct, frozen=True):
+class RolloutJob(msgspec.Struct, frozen=True):
     """A rollout that is to be made.
 
     Attributes:
@@ -39,7 +39,7 @@ class Job(msgspec.Struct, frozen=True):
     kept: bool = False
 
 
-class Outcome(msgspec.Struct):
+class RolloutOutcome(msgspec.Struct):
     """What became of a rollout.
 
     Attributes:
@@ -69,7 +69,7 @@ class Outcome(msgspec.Struct):
         }
 
 
-class Judge:
+class MetricGuard:
     """Asks a metric what an outcome is worth, and takes no nonsense for an answer.
 
     Args:
@@ -111,10 +111,10 @@ def _number(said: Any) -> tuple[float, dict[str, Any]]:
     return score, metadata
 
 
-class MakeRollout(Request[Outcome], frozen=True):
+class MakeRollout(Request[RolloutOutcome], frozen=True):
     """Make a rollout, in a context."""
 
-    job: Job
+    job: RolloutJob
     context: Context
 
 
@@ -126,21 +126,21 @@ class RolloutWorker(Actor):
         limiter: of the threads for programs that are not async.
     """
 
-    def __init__(self, judge: Judge, limiter: Any) -> None:
+    def __init__(self, judge: MetricGuard, limiter: Any) -> None:
         self._judge = judge
         self._limiter = limiter
 
     @handle
-    async def make(self, request: MakeRollout) -> Outcome:
+    async def make(self, request: MakeRollout) -> RolloutOutcome:
         """Make a rollout. What the infrastructure has failed in is the caller's to deal with."""
         try:
-            return await start_in(adopt(request.context), self._make(request.job))
+            return await start_in(adopt_context(request.context), self._make(request.job))
         except Exception as error:
             raise Refuse(error) from None
 
-    async def _make(self, job: Job) -> Outcome:
+    async def _make(self, job: RolloutJob) -> RolloutOutcome:
         prediction, failure = None, None
-        with scope(job.key), dspy.context(trace=[]):
+        with call_scope(job.key), dspy.context(trace=[]):
             try:
                 prediction = await run_module(
                     job.program, (), job.example.inputs(), asynchronous=is_async(job.program), limiter=self._limiter
@@ -151,22 +151,22 @@ class RolloutWorker(Actor):
                 failure = f"program: {type(error).__name__}: {error}"
             trace = list(dspy.settings.trace)
             score, metadata, trouble = await self._judge.score(job.example, prediction)
-        return Outcome(job.example, score, prediction, trace, metadata, failure or trouble)
+        return RolloutOutcome(job.example, score, prediction, trace, metadata, failure or trouble)
 
 
-class Crew(WorkerPool):
+class RolloutPool(WorkerPool):
     """Supervised workers, each with one rollout at a time. A rollout whose worker dies is made by another."""
 
-    def spec(self, judge: Judge) -> ChildSpec:
+    def spec(self, judge: MetricGuard) -> ChildSpec:
         """Return the specification of their supervisor."""
         return self.workers(RolloutWorker, judge, anyio.CapacityLimiter(self.size))
 
-    async def make(self, job: Job, context: Context) -> Outcome:
+    async def make(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         """Have a rollout made, as soon as a worker is idle."""
         told = lambda why: self._runtime.events.emit(WorkerLost, job=job.key, why=why)  # noqa: E731
         return await self.ask(MakeRollout(job, context), told)
 
 
-def mean(outcomes: Sequence[Outcome]) -> float:
+def mean_score(outcomes: Sequence[RolloutOutcome]) -> float:
     """Return the mean score; 0 of nothing."""
     return sum(outcome.score for outcome in outcomes) / len(outcomes) if outcomes else 0.0

@@ -13,19 +13,17 @@ import anyio.to_thread
 import dspy
 
 from dspex._compat import INFRASTRUCTURE
+from dspex.teleprompt.call_log import CallLog, ModelSuspension, call_scope
 from dspex.teleprompt.events import CandidateScored
-from dspex.teleprompt.outage import Gate
-from dspex.teleprompt.paying import Ledger, scope
-from dspex.teleprompt.progress import Progress
-from dspex.teleprompt.report import Report, Trial
-from dspex.teleprompt.rollouts import Crew, Job, Outcome, mean
+from dspex.teleprompt.report import OptimisationReport, Progress, Trial
+from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, RolloutPool, mean_score
 from dspex.workflow.journal import Journal
 from supervision import Runtime
 
 T = TypeVar("T")
 
 
-class Run:
+class OptimisationRun:
     """Makes rollouts and asks language models, and pays for nothing twice.
 
     Args:
@@ -43,10 +41,10 @@ class Run:
         self,
         runtime: Runtime,
         journal: Journal,
-        ledger: Ledger,
-        gate: Gate,
-        crew: Crew,
-        report: Report,
+        ledger: CallLog,
+        gate: ModelSuspension,
+        crew: RolloutPool,
+        report: OptimisationReport,
         progress: Progress,
         context: Context,
     ) -> None:
@@ -82,7 +80,7 @@ class Run:
         """Return a context in which the caller's language model is durable."""
         return dspy.context(lm=self.durable(dspy.settings.lm))
 
-    async def rollouts(self, jobs: Sequence[Job]) -> list[Outcome]:
+    async def rollouts(self, jobs: Sequence[RolloutJob]) -> list[RolloutOutcome]:
         """Make rollouts side by side, and return their outcomes in the order of the jobs."""
         context = copy_context()
         tasks = [asyncio.ensure_future(self._rollout(job, context)) for job in jobs]
@@ -93,10 +91,10 @@ class Run:
             for task in tasks:
                 task.cancel()
 
-    async def _rollout(self, job: Job, context: Context) -> Outcome:
+    async def _rollout(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         known = self._journal.find("score", job.key)
         if known is not None and not job.kept:
-            outcome = Outcome(job.example, known["score"], metadata=known["metadata"], failure=known["failure"])
+            outcome = RolloutOutcome(job.example, known["score"], metadata=known["metadata"], failure=known["failure"])
         else:
             outcome = await self._made(job, context)
             self._ledger.check()
@@ -107,7 +105,7 @@ class Run:
         self.progress.made(outcome)
         return outcome
 
-    async def _made(self, job: Job, context: Context) -> Outcome:
+    async def _made(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         while True:
             try:
                 return await self._crew.make(job, context)
@@ -115,7 +113,7 @@ class Run:
                 # A model that is not durable, such as one that a tool keeps for itself, is away.
                 await self._gate.pause(error)
 
-    async def _keep(self, job: Job, outcome: Outcome) -> None:
+    async def _keep(self, job: RolloutJob, outcome: RolloutOutcome) -> None:
         plain = {key: value for key, value in outcome.metadata.items() if isinstance(value, (str, int, float, bool))}
         kept = {"score": outcome.score, "metadata": plain, "failure": outcome.failure}
         await self._journal.add("score", job.key, kept)
@@ -128,7 +126,7 @@ class Run:
         """
 
         def scoped() -> T:
-            with scope(key, self._baton):
+            with call_scope(key, self._baton):
                 return work()
 
         return await anyio.to_thread.run_sync(scoped, limiter=self._limiter, abandon_on_cancel=True)
@@ -147,9 +145,9 @@ class Run:
         """Await all, side by side."""
         return list(await asyncio.gather(*works))
 
-    def scored(self, number: int, outcomes: Sequence[Outcome], **details: Any) -> float:
+    def scored(self, number: int, outcomes: Sequence[RolloutOutcome], **details: Any) -> float:
         """Note the score of a candidate, and return it."""
-        score = mean(outcomes)
+        score = mean_score(outcomes)
         failures = sum(outcome.failure is not None for outcome in outcomes)
         best = self._report.note(Trial(number, score, len(outcomes), failures, details))
         self.progress.best(best)

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from dspex._compat import append_a_demo, append_a_rule, prepare_models_for_resampling
-from dspex.teleprompt.rollouts import Job, Outcome, mean
-from dspex.teleprompt.run import Run
+from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
+from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 
 
@@ -82,7 +82,7 @@ class SIMBA(DurableTeleprompter):
         temperatures = ("temperature_for_sampling", "temperature_for_candidates")
         return {name: getattr(self, name) for name in (*names, *temperatures)}
 
-    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+    async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program."""
         with run.settings():
             ascent = _Ascent(self, run, run.durable_program(student), trainset, seed)
@@ -98,7 +98,7 @@ class SIMBA(DurableTeleprompter):
 class _Ascent:
     """The state of one run."""
 
-    def __init__(self, simba: SIMBA, run: Run, student: Any, trainset: list[Any], seed: int) -> None:
+    def __init__(self, simba: SIMBA, run: OptimisationRun, student: Any, trainset: list[Any], seed: int) -> None:
         self._of, self._run, self._trainset = simba, run, trainset
         self._rng = random.Random(seed)
         self._rng_np = np.random.default_rng(seed)
@@ -135,20 +135,20 @@ class _Ascent:
         self._next += size
         return [self._trainset[index] for index in chosen]
 
-    async def _sample(self, step: int, batch: Sequence[Any]) -> tuple[list[Outcome], dict[int, str]]:
+    async def _sample(self, step: int, batch: Sequence[Any]) -> tuple[list[RolloutOutcome], dict[int, str]]:
         models = prepare_models_for_resampling(self._programs[0], self._of.num_candidates, self._teacher)
         top = self._top()
-        jobs: list[Job] = []
+        jobs: list[RolloutJob] = []
         names: dict[int, str] = {}
         for m, model in enumerate(models):
             for e, example in enumerate(batch):
                 program = self._programs[self._draw(top, self._of.temperature_for_sampling)].deepcopy()
                 program.set_lm(model)
                 names.update((id(predictor), name) for name, predictor in program.named_predictors())
-                jobs.append(Job(f"{step}/sample/{m}/{e}", program, example, kept=True))
+                jobs.append(RolloutJob(f"{step}/sample/{m}/{e}", program, example, kept=True))
         return await self._run.rollouts(jobs), names
 
-    def _buckets(self, batch: Sequence[Any], outcomes: Sequence[Outcome]) -> list[_Bucket]:
+    def _buckets(self, batch: Sequence[Any], outcomes: Sequence[RolloutOutcome]) -> list[_Bucket]:
         buckets = []
         for index in range(len(batch)):
             found = sorted(
@@ -209,7 +209,7 @@ class _Ascent:
 
     async def _judge(self, step: int, batch: Sequence[Any], candidates: Sequence[Any]) -> None:
         jobs = [
-            Job(f"{step}/candidate/{c}/{e}", candidate, example)
+            RolloutJob(f"{step}/candidate/{c}/{e}", candidate, example)
             for c, candidate in enumerate(candidates)
             for e, example in enumerate(batch)
         ]
@@ -230,14 +230,14 @@ class _Ascent:
         chosen = [0] if last < 1 else [round(n * last / (number - 1)) for n in range(number)]
         programs = [self._winning[index].deepcopy() for index in dict.fromkeys(chosen)]
         jobs = [
-            Job(f"final/{p}/{e}", program, example)
+            RolloutJob(f"final/{p}/{e}", program, example)
             for p, program in enumerate(programs)
             for e, example in enumerate(self._trainset)
         ]
         outcomes = await self._run.rollouts(jobs)
         size, scores = len(self._trainset), []
         for p in range(len(programs)):
-            scores.append(mean(outcomes[p * size : (p + 1) * size]))
+            scores.append(mean_score(outcomes[p * size : (p + 1) * size]))
             if p != 0:
                 self._logs[p - 1]["train_score"] = scores[-1]
         found = [{"score": score, "program": program} for score, program in zip(scores, programs, strict=True)]

@@ -14,18 +14,15 @@ import orjson
 
 from agents.durability import MemoryStorage, SqliteStorage, Storage
 from dspex._compat import unrouted
-from dspex.home import default_home
-from dspex.supervisor import AGENTS
-from dspex.teleprompt.errors import BadJournal, BadTrainset, OtherOptimisation
-from dspex.teleprompt.outage import Gate
-from dspex.teleprompt.paying import Ledger
-from dspex.teleprompt.progress import Progress
-from dspex.teleprompt.report import Report
-from dspex.teleprompt.rollouts import Crew, Judge
-from dspex.teleprompt.run import Run
+from dspex.agents.background import PROGRAM_AGENTS, background_runtime
+from dspex.teleprompt.call_log import CallLog, ModelSuspension
+from dspex.teleprompt.errors import BadOptimisationJournal, BadTrainset, OtherOptimisation
+from dspex.teleprompt.report import OptimisationReport, Progress
+from dspex.teleprompt.rollouts import MetricGuard, RolloutPool
+from dspex.teleprompt.run import OptimisationRun
 from dspex.workflow import errors as workflow
-from dspex.workflow.coordinator import Coordinator
 from dspex.workflow.journal import Journal
+from dspex.workflow.workers import Coordinator
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
 
@@ -78,7 +75,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         self.display_progress = display_progress
         self._runtime = runtime
         #: What the last compilation has found out; None before the first.
-        self.report: Report | None = None
+        self.report: OptimisationReport | None = None
 
     def compile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
         """Return a better program than the student, which stays as it is.
@@ -91,14 +88,14 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
 
         Raises:
             BadTrainset: there are too few examples.
-            OtherOptimisation, BadJournal: ``log_dir`` holds another optimisation, or what is no journal.
-            Suspended: a language model was away for longer than the patience.
+            OtherOptimisation, BadOptimisationJournal: ``log_dir`` holds another optimisation, or what is no journal.
+            Suspended: a language model was unavailable for longer than the patience.
         """
-        return default_home().run(lambda: self.acompile(student, trainset=trainset, seed=seed, **data))
+        return background_runtime().run(lambda: self.acompile(student, trainset=trainset, seed=seed, **data))
 
     async def acompile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
         """Do as `compile`, in an event loop: that of ``runtime``, if there is one; any otherwise."""
-        home = None if self._runtime is not None else default_home()
+        home = None if self._runtime is not None else background_runtime()
         if home is not None and asyncio.get_running_loop() is not home.loop:
             work = self.acompile(student, trainset=trainset, seed=seed, **data)
             return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home.loop))
@@ -116,30 +113,30 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def _compile(
         self, runtime: Runtime, storage: Storage, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]
     ) -> Any:
-        journal, gate = Journal(storage, _KEY), Gate(runtime, self.patience)
+        journal, gate = Journal(storage, _KEY), ModelSuspension(runtime, self.patience)
         resumed = await _opened(journal, self._identity(student, trainset, seed, data))
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
-        crew = Crew(runtime, f"{name}.workers", self.num_threads or 64)
-        ledger = Ledger(journal, gate)
-        report = Report(type(self).__name__, seed, resumed)
+        crew = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
+        ledger = CallLog(journal, gate)
+        report = OptimisationReport(type(self).__name__, seed, resumed)
         with Progress(report, ledger, gate, runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            run = Run(runtime, journal, ledger, gate, crew, report, progress, copy_context())
+            run = OptimisationRun(runtime, journal, ledger, gate, crew, report, progress, copy_context())
 
             async def begin() -> Any:
                 run.begin()
                 return await self.search(run, student, trainset, seed, **data)
 
             coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
-            children = [crew.spec(Judge(self.metric, self.metric_timeout)), coordinator]
+            children = [crew.spec(MetricGuard(self.metric, self.metric_timeout)), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
-            supervisor = await start_child(runtime.name(AGENTS), spec)
+            supervisor = await start_child(runtime.name(PROGRAM_AGENTS), spec)
             assert supervisor is not None
             try:
                 program = await result
             finally:
-                await terminate_child(runtime.name(AGENTS), supervisor)
+                await terminate_child(runtime.name(PROGRAM_AGENTS), supervisor)
                 await ledger.close()
                 report.settle(ledger, gate, crew)
                 self.report = report
@@ -169,7 +166,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         """Return the parameters that decide what comes out, for the journal."""
         raise NotImplementedError
 
-    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+    async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program. To be the same whenever it is repeated, it takes chance from ``seed`` alone."""
         raise NotImplementedError
 
@@ -181,7 +178,7 @@ async def _opened(journal: Journal, what: dict[str, Any]) -> bool:
     except workflow.OtherRun as error:
         raise OtherOptimisation(error.differing) from None
     except workflow.BadJournal as error:
-        raise BadJournal(error.version, error.why) from error
+        raise BadOptimisationJournal(error.version, error.why) from error
 
 
 def _plain(example: Any) -> Any:

@@ -23,7 +23,7 @@ from xml.etree import ElementTree
 import msgspec
 
 #: What of DSPy's own tests needs a network, or is no test of programs.
-AWAY = ("clients", "core", "datasets", "docs", "examples", "metadata", "reliability", "retrievers")
+IGNORED = ("clients", "core", "datasets", "docs", "examples", "metadata", "reliability", "retrievers")
 _ROUTED = re.compile(r"dspex: (\d+) sync and (\d+) async calls ran in an agent")
 
 
@@ -156,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("path", type=Path, help="the tests: DSPy's own, in a checkout of DSPy, or yours")
     parser.add_argument(
-        "--ignore", metavar="NAME", action="append", help=f"leave out a folder (default: {' '.join(AWAY)})"
+        "--ignore", metavar="NAME", action="append", help=f"leave out a folder (default: {' '.join(IGNORED)})"
     )
     parser.add_argument("--json", action="store_true", help="print one JSON object instead of a table")
     parser.epilog = "What follows -- is for pytest, such as: -- -x --timeout 60"
@@ -165,7 +165,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(own)
     if not options.path.exists():
         parser.error(f"there is no {options.path}")
-    ignored = [f"--ignore={options.path / name}" for name in (AWAY if options.ignore is None else options.ignore)]
+    ignored = [f"--ignore={options.path / name}" for name in (IGNORED if options.ignore is None else options.ignore)]
     try:
         found = compare(options.path, [*ignored, *further])
     except CompatError as error:

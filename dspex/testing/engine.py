@@ -38,7 +38,7 @@ class Outage:
         return self.first is not None and call >= self.first and (self.last is None or call <= self.last)
 
 
-class KnownEngine:
+class ScriptedEngine:
     """An engine of ``dspy.LM`` that classifies texts, better or worse, as a hash decides.
 
     Args:
@@ -75,7 +75,7 @@ class KnownEngine:
         self._before = before
         self._lock = threading.Lock()
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> KnownEngine:
+    def __deepcopy__(self, memo: dict[int, Any]) -> ScriptedEngine:
         return self
 
     def complete(self, request: Any) -> Any:
@@ -125,17 +125,17 @@ class KnownEngine:
         return int.from_bytes(digest[:8]) / 2**64
 
 
-class AsyncKnownEngine:
+class AsyncScriptedEngine:
     """The same for ``acall``.
 
     Args:
         engine: that answers.
     """
 
-    def __init__(self, engine: KnownEngine) -> None:
+    def __init__(self, engine: ScriptedEngine) -> None:
         self._engine = engine
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncKnownEngine:
+    def __deepcopy__(self, memo: dict[int, Any]) -> AsyncScriptedEngine:
         return self
 
     async def complete(self, request: Any) -> Any:
@@ -148,14 +148,14 @@ class AsyncKnownEngine:
             yield event
 
 
-def known_lm(engine: KnownEngine, **options: Any) -> Any:
+def scripted_lm(engine: ScriptedEngine, **options: Any) -> Any:
     """Return the model as a ``dspy.LM``, without cache or retries unless ``options`` say otherwise."""
     defaults = {"cache": False, "num_retries": 0, "temperature": 0.0}
-    return dspy.LM("known/model", engine=engine, async_engine=AsyncKnownEngine(engine), **{**defaults, **options})
+    return dspy.LM("known/model", engine=engine, async_engine=AsyncScriptedEngine(engine), **{**defaults, **options})
 
 
 def task(size: int, choices: Sequence[str] = ("red", "green", "blue")) -> tuple[list[Any], dict[str, str]]:
-    """Return examples of a task with fields ``text`` and ``label``, and the labels that a `KnownEngine` has to know."""
+    """Return examples of a task with fields ``text`` and ``label``, and the labels that a `ScriptedEngine` has to know."""
     texts = [f"case number {n}" for n in range(size)]
     labels = {text: choices[hashlib.sha256(text.encode()).digest()[0] % len(choices)] for text in texts}
     examples = [dspy.Example(text=text, label=label).with_inputs("text") for text, label in labels.items()]

@@ -13,10 +13,9 @@ from typing import Any
 import dspy
 
 from dspex._compat import inside_of
-from dspex.door import Door
-from dspex.home import default_home
-from dspex.runner import Runner
-from dspex.supervisor import AGENTS
+from dspex.agents.background import PROGRAM_AGENTS, background_runtime
+from dspex.agents.dispatcher import Dispatcher
+from dspex.agents.runner import ProgramRunner
 from supervision import ChildSpec, start_child
 
 _NAME = "dspex.testing.route"
@@ -24,14 +23,14 @@ _routed: Counter[str] = Counter()
 _originals: dict[str, Any] = {}
 
 
-async def _opened(runtime: Any) -> Door:
-    await start_child(runtime.name(AGENTS), ChildSpec(_NAME, Runner, name=_NAME))
-    return Door(runtime, runtime.name(_NAME))
+async def _opened(runtime: Any) -> Dispatcher:
+    await start_child(runtime.name(PROGRAM_AGENTS), ChildSpec(_NAME, ProgramRunner, name=_NAME))
+    return Dispatcher(runtime, runtime.name(_NAME))
 
 
 def pytest_configure() -> None:
     """Put a door before every module."""
-    home = default_home()
+    home = background_runtime()
     door = home.run(lambda: _opened(home.runtime))
     call, acall = dspy.Module.__call__, dspy.Module.acall
     _originals.update({"__call__": call, "acall": acall})

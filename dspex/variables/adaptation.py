@@ -7,8 +7,7 @@ from collections import defaultdict
 from random import Random
 from typing import Any, Protocol
 
-from dspex.variables.errors import BadVariable
-from dspex.variables.variable import Choice, Integer, Number, Variable
+from dspex.variables.variable import BadVariable, Choice, Integer, Number, Variable
 
 
 class Adaptation(Protocol):

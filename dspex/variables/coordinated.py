@@ -16,7 +16,7 @@ from supervision.errors import BadOption
 from supervision.events import Event
 
 
-class Value(msgspec.Struct, frozen=True):
+class VersionedValue(msgspec.Struct, frozen=True):
     """A value, and its version: 0 for the default, one more with each change."""
 
     value: Any
@@ -33,7 +33,7 @@ class ChangeRefused(Exception):
         super().__init__(f"the change of {variable!r} was refused ({said})")
 
 
-class Propose(Request[Any], frozen=True):
+class ProposeChange(Request[Any], frozen=True):
     """To an agent: a variable is about to change. Any answer agrees; an error, or none in time, refuses."""
 
     name: str
@@ -42,7 +42,7 @@ class Propose(Request[Any], frozen=True):
     version: int
 
 
-class Settle(Request[Any], frozen=True):
+class SettleChange(Request[Any], frozen=True):
     """To an agent that has agreed: the change is made, or was taken back; ``value`` is what counts now."""
 
     name: str
@@ -51,29 +51,29 @@ class Settle(Request[Any], frozen=True):
     made: bool
 
 
-class Subscribe(Request[Value], frozen=True):
+class SubscribeToVariable(Request[VersionedValue], frozen=True):
     """Be asked about changes from now on; answered with the value that counts."""
 
     agent: Ref
 
 
-class Unsubscribe(Request[None], frozen=True):
+class UnsubscribeFromVariable(Request[None], frozen=True):
     """Be asked no more."""
 
     agent: Ref
 
 
-class Current(Request[Value], frozen=True):
+class GetVariable(Request[VersionedValue], frozen=True):
     """What is the value?"""
 
 
-class Change(Request[Value], frozen=True):
+class ChangeVariable(Request[VersionedValue], frozen=True):
     """Change the value. Answered with the new one; fails with `BadValue` or `ChangeRefused`."""
 
     value: Any
 
 
-class Feedback(Request[Value], frozen=True):
+class Feedback(Request[VersionedValue], frozen=True):
     """What the value was worth: a number, the more the better. It may lead to a change; answered with what counts."""
 
     performance: float
@@ -129,14 +129,14 @@ class CoordinatedVariable(Actor):
         self._limit = seconds("limit", limit, zero=False)
         self._adaptation = None if adaptation is None else adaptation(variable)
         self._agents: dict[Ref, Any] = {}
-        self.value = Value(variable.default, 0)
+        self.value = VersionedValue(variable.default, 0)
 
     def summary(self) -> dict[str, object]:
         """Tell what it is, for ``/tree``."""
         return {"value": self.value.value, "version": self.value.version, "agents": len(self._agents)}
 
     @handle
-    def subscribe(self, request: Subscribe) -> Value:
+    def subscribe(self, request: SubscribeToVariable) -> VersionedValue:
         """Ask an agent about changes, from now on."""
         agent = request.agent
         if not f"{agent.path}/".startswith(self._scope):
@@ -146,7 +146,7 @@ class CoordinatedVariable(Actor):
         return self.value
 
     @handle
-    def unsubscribe(self, request: Unsubscribe) -> None:
+    def unsubscribe(self, request: UnsubscribeFromVariable) -> None:
         """Ask an agent no more."""
         monitor = self._agents.pop(request.agent, None)
         if monitor is not None:
@@ -158,12 +158,12 @@ class CoordinatedVariable(Actor):
         self._agents = {agent: monitor for agent, monitor in self._agents.items() if agent is not message.target}
 
     @handle
-    def current(self, request: Current) -> Value:
+    def current(self, request: GetVariable) -> VersionedValue:
         """Say what the value is."""
         return self.value
 
     @handle
-    async def change(self, request: Change) -> Value:
+    async def change(self, request: ChangeVariable) -> VersionedValue:
         """Change the value, if all agree."""
         try:
             return await self._change(self._variable.check(request.value))
@@ -171,7 +171,7 @@ class CoordinatedVariable(Actor):
             raise Refuse(error) from None
 
     @handle
-    async def learn(self, request: Feedback) -> Value:
+    async def learn(self, request: Feedback) -> VersionedValue:
         """Learn what the value was worth, and change it, if there is a better one and all agree."""
         if self._adaptation is None:
             raise Refuse(BadOption("performance", request.performance, "the variable has no adaptation"))
@@ -182,18 +182,18 @@ class CoordinatedVariable(Actor):
         except ChangeRefused:
             return self.value
 
-    async def _change(self, new: Any) -> Value:
+    async def _change(self, new: Any) -> VersionedValue:
         old = self.value
         if new == old.value:
             return old
         name, asked = self._variable.name, list(self._agents)
-        proposal = Propose(name, old.value, new, old.version + 1)
+        proposal = ProposeChange(name, old.value, new, old.version + 1)
         answers = await asyncio.gather(*(self._asked(agent, proposal) for agent in asked))
         refusals = {agent.path: why for agent, why in zip(asked, answers, strict=True) if why is not None}
         made = not refusals
         if made:
-            self.value = Value(new, old.version + 1)
-        told = Settle(name, self.value.value, self.value.version, made)
+            self.value = VersionedValue(new, old.version + 1)
+        told = SettleChange(name, self.value.value, self.value.version, made)
         agreed = [agent for agent, why in zip(asked, answers, strict=True) if why is None]
         await asyncio.gather(*(self._asked(agent, told) for agent in agreed))
         self.runtime.events.emit(

@@ -7,11 +7,17 @@ from typing import Any, TypeAlias
 
 import dspy
 
-from dspex.variables.adapted import AdaptedPredict, adapt
-from dspex.variables.errors import BadConfiguration, BadVariable
 from dspex.variables.space import Constraint, Space
-from dspex.variables.structure import Slot, is_plain, module_at, replaced, slots
-from dspex.variables.variable import Choice, Configuration, Float, ModuleChoice, Variable
+from dspex.variables.structure import (
+    ModuleSlot,
+    PredictWithAdapter,
+    is_plain,
+    module_at,
+    module_slots,
+    replaced,
+    set_adapter,
+)
+from dspex.variables.variable import BadConfiguration, BadVariable, Choice, Configuration, Float, ModuleChoice, Variable
 
 #: Makes a module of a signature.
 Kind: TypeAlias = Callable[[Any], Any]
@@ -40,7 +46,7 @@ class ProgramSpace(Space):
         super().__init__(variables, constraints=constraints)
         self._kinds = kinds
         self._types = {type(kind("question -> answer")): name for name, kind in kinds.items()}
-        self._slots = slots(program) if kinds else []
+        self._slots = module_slots(program) if kinds else []
         self._predictors = [name for name, _ in program.named_predictors()]
 
     def apply(self, program: Any, configuration: Configuration) -> Any:
@@ -67,7 +73,7 @@ class ProgramSpace(Space):
             made = self._exchange(made, slot, predictors[slot.predictor], found[f"{slot.path}.module"])
         if found.get("adapter", OWN) != OWN:
             for _, predictor in made.named_predictors():
-                adapt(predictor, self._value("adapter", found))
+                set_adapter(predictor, self._value("adapter", found))
         return made
 
     def read(self, program: Any) -> dict[str, Any]:
@@ -131,7 +137,7 @@ class ProgramSpace(Space):
         if "temperature" in self.variables:
             found["temperature"] = predictor.config.get("temperature", self.variables["temperature"].default)
         if "adapter" in self.variables:
-            own = type(predictor) is not AdaptedPredict
+            own = type(predictor) is not PredictWithAdapter
             found["adapter"] = OWN if own else self._named("adapter", predictor.adapter, type)
         return found
 
@@ -140,7 +146,7 @@ class ProgramSpace(Space):
         assert isinstance(variable, Choice)
         return next((key for key, choice in variable.choices.items() if by(choice) == by(value)), None)
 
-    def _exchange(self, program: Any, slot: Slot, predictor: Any, kind: str) -> Any:
+    def _exchange(self, program: Any, slot: ModuleSlot, predictor: Any, kind: str) -> Any:
         """Put a module of another kind into a slot, with all that its predictor has."""
         if kind == slot.kind:
             return program
@@ -213,7 +219,9 @@ def extract(
     kinds: Mapping[str, Kind] = {}
     if modules:
         kinds = KINDS if modules is True else {**KINDS, **modules}
-        found += [ModuleChoice(name=f"{slot.path}.module", choices=kinds, default=slot.kind) for slot in slots(program)]
+        found += [
+            ModuleChoice(name=f"{slot.path}.module", choices=kinds, default=slot.kind) for slot in module_slots(program)
+        ]
     if adapters:
         for name, predictor in predictors.items():
             if not is_plain(predictor):

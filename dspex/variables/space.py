@@ -7,8 +7,14 @@ from graphlib import CycleError, TopologicalSorter
 from random import Random
 from typing import Any, TypeAlias
 
-from dspex.variables.errors import BadConfiguration, BadVariable, VariableError
-from dspex.variables.variable import Composite, Configuration, Variable
+from dspex.variables.variable import (
+    BadConfiguration,
+    BadVariable,
+    CompositeVariable,
+    Configuration,
+    Variable,
+    VariableError,
+)
 
 #: What has to hold of a whole configuration; its name says what.
 Constraint: TypeAlias = Callable[[Configuration], bool]
@@ -46,7 +52,7 @@ class Space:
     def __init__(
         self,
         variables: Iterable[Variable],
-        composites: Iterable[Composite] = (),
+        composites: Iterable[CompositeVariable] = (),
         constraints: Mapping[str, Constraint] | None = None,
     ) -> None:
         self.variables: dict[str, Variable] = {}
@@ -60,7 +66,7 @@ class Space:
         self.composites = [found[name] for name in self._ordered(found) if name in found]
         self.constraints = dict(constraints or {})
 
-    def _ordered(self, composites: Mapping[str, Composite]) -> list[str]:
+    def _ordered(self, composites: Mapping[str, CompositeVariable]) -> list[str]:
         for composite in composites.values():
             if composite.name in self.variables:
                 raise BadVariable(composite.name, "there are two of that name")

@@ -7,13 +7,34 @@ from typing import Any, NamedTuple
 
 import dspy
 
-from dspex.variables.adapted import AdaptedPredict
+
+class PredictWithAdapter(dspy.Predict):  # type: ignore[misc]
+    """A ``dspy.Predict`` that uses its own ``adapter``, whatever the settings say. DSPy's files do not have it."""
+
+    adapter: Any
+
+    def forward(self, **kwargs: Any) -> Any:
+        """Ask the language model."""
+        with dspy.context(adapter=self.adapter):
+            return super().forward(**kwargs)
+
+    async def aforward(self, **kwargs: Any) -> Any:
+        """Ask the language model."""
+        with dspy.context(adapter=self.adapter):
+            return await super().aforward(**kwargs)
+
+
+def set_adapter(predictor: Any, adapter: Any) -> None:
+    """Give a ``dspy.Predict`` an adapter of its own."""
+    predictor.__class__ = PredictWithAdapter
+    predictor.adapter = adapter
+
 
 #: How a program itself is called among its modules.
 ROOT = "self"
 
 
-class Slot(NamedTuple):
+class ModuleSlot(NamedTuple):
     """A place in a program where there is a module that another kind could replace.
 
     Attributes:
@@ -29,10 +50,10 @@ class Slot(NamedTuple):
 
 def is_plain(module: Any) -> bool:
     """Return whether a module is DSPy's own ``Predict``, and no subclass that may do something else."""
-    return type(module) in (dspy.Predict, AdaptedPredict)
+    return type(module) in (dspy.Predict, PredictWithAdapter)
 
 
-def slots(program: Any) -> list[Slot]:
+def module_slots(program: Any) -> list[ModuleSlot]:
     """Return the places of a program; none in modules of DSPy's own, such as ``ReAct``, which count on their parts."""
     parents = {id(child): module for _, module in program.named_sub_modules(dspy.Module) for child in _children(module)}
     found = []
@@ -43,7 +64,7 @@ def slots(program: Any) -> list[Slot]:
             path, module, kind = name.removesuffix("predict").removesuffix(".") or ROOT, owner, "ChainOfThought"
         parent = parents.get(id(module))
         if is_plain(predictor) and (parent is None or not type(parent).__module__.startswith("dspy.")):
-            found.append(Slot(path, name, kind))
+            found.append(ModuleSlot(path, name, kind))
     return found
 
 

@@ -9,7 +9,34 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dspex.variables.errors import BadValue, BadVariable
+
+class VariableError(ValueError):
+    """A variable, a value or a space cannot be as it was given. ``variable`` is the name of which."""
+
+    def __init__(self, variable: str, why: str) -> None:
+        self.variable = variable
+        super().__init__(f"variable {variable!r}: {why}")
+
+
+class BadVariable(VariableError):
+    """There can be no such variable."""
+
+
+class BadVariableValue(VariableError):
+    """A variable does not take a value."""
+
+    def __init__(self, variable: str, value: object, remedy: str) -> None:
+        self.value = value
+        super().__init__(variable, f"{value!r}: {remedy}")
+
+
+class BadConfiguration(ValueError):
+    """The values do not fit each other, or the space. ``problems`` has them all."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))
+
 
 Configuration: TypeAlias = Mapping[str, Any]
 
@@ -31,7 +58,7 @@ class Variable(msgspec.Struct, frozen=True, kw_only=True):
         """Return a value as the variable takes it.
 
         Raises:
-            BadValue: it does not.
+            BadVariableValue: it does not.
         """
         raise NotImplementedError
 
@@ -78,9 +105,9 @@ class Number(Variable, frozen=True, kw_only=True):
     def check(self, value: Any) -> Any:
         """Return a value as the variable takes it: on a step."""
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-            raise BadValue(self.name, value, "give a finite number")
+            raise BadVariableValue(self.name, value, "give a finite number")
         if not self.low <= value <= self.high:
-            raise BadValue(self.name, value, f"give a number from {self.low:g} to {self.high:g}")
+            raise BadVariableValue(self.name, value, f"give a number from {self.low:g} to {self.high:g}")
         return self._on_step(value)
 
     def _on_step(self, value: float) -> Any:
@@ -118,7 +145,7 @@ class Integer(Number, frozen=True, kw_only=True):
         """Return a value as the variable takes it."""
         found = super().check(value)
         if not isinstance(value, int):
-            raise BadValue(self.name, value, "give a whole number")
+            raise BadVariableValue(self.name, value, "give a whole number")
         return int(found)
 
     def draw(self, chance: Random) -> int:
@@ -145,7 +172,7 @@ class Choice(Variable, frozen=True, kw_only=True):
 
     Raises:
         BadVariable: there are none.
-        BadValue: the default is not among them.
+        BadVariableValue: the default is not among them.
     """
 
     choices: Mapping[str, Any]
@@ -160,7 +187,7 @@ class Choice(Variable, frozen=True, kw_only=True):
     def check(self, value: Any) -> str:
         """Return a name that is among the choices."""
         if value not in self.choices:
-            raise BadValue(self.name, value, f"choose one of {', '.join(map(repr, self.choices))}")
+            raise BadVariableValue(self.name, value, f"choose one of {', '.join(map(repr, self.choices))}")
         return str(value)
 
     def draw(self, chance: Random) -> str:
@@ -180,10 +207,10 @@ class ModuleChoice(Choice, frozen=True, kw_only=True):
     """One of several kinds of modules, each by its name: ``Predict``, ``ChainOfThought``, one of your own."""
 
 
-class Composite(msgspec.Struct, frozen=True, kw_only=True):
+class CompositeVariable(msgspec.Struct, frozen=True, kw_only=True):
     """A value that follows from those of other variables; nobody chooses it.
 
-    >>> total = Composite(name="total", of=("a", "b"), compute=lambda a, b: a + b)
+    >>> total = CompositeVariable(name="total", of=("a", "b"), compute=lambda a, b: a + b)
     >>> total.compute(1, 2)
     3
 

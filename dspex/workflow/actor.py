@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from agents.durability import SqliteStorage, Storage, StorageConflict, StorageError
-from dspex._lifetime import on_end
+from dspex._tasks import on_end
 from dspex.workflow.errors import StepCancelled, StepFailed, UndoFailed, WorkflowError, WorkflowSuspended
-from dspex.workflow.retry import Retry
+from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.workflow import Workflow
 from foundation.naming import own_name
 from foundation.options import above_zero, text
@@ -38,7 +38,7 @@ class BodyEnded(Message, frozen=True):
     task: asyncio.Task[Any]
 
 
-class Resume(Message, frozen=True):
+class ResumeWorkflow(Message, frozen=True):
     """To itself: go on with what was suspended."""
 
 
@@ -70,7 +70,7 @@ class WorkflowActor(Actor):
         *,
         workflow: str | None = None,
         parameters: Mapping[str, Any] | None = None,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         resume_after: float = 60.0,
     ) -> None:
         self._body = _function(body)
@@ -143,7 +143,7 @@ class WorkflowActor(Actor):
         except (WorkflowSuspended, StorageConflict, *_FINAL) as error:
             if isinstance(error, WorkflowSuspended):
                 self._state = f"suspended: {error}"
-                self.send_after(self._resume_after, Resume())
+                self.send_after(self._resume_after, ResumeWorkflow())
             else:
                 self._settle(None, error)
 
@@ -162,7 +162,7 @@ class WorkflowActor(Actor):
         reply.reply(value) if error is None else reply.fail(error)
 
     @handle
-    async def resume(self, message: Resume) -> None:
+    async def resume(self, message: ResumeWorkflow) -> None:
         """Go on where it was."""
         await self._begin(self._flow.name)
 

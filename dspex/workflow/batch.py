@@ -12,15 +12,15 @@ from typing import Any
 import msgspec
 
 from agents.durability import StorageError
-from dspex._contexts import adopt, start_in
-from dspex._lifetime import on_end
+from dspex._tasks import adopt_context, on_end, start_in
 from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
 from dspex.workflow.errors import StaleFence, WorkflowError, WorkflowSuspended
 from dspex.workflow.events import ItemLost
-from dspex.workflow.items import Claim, Item, Items
-from dspex.workflow.retry import Retry
+from dspex.workflow.items import Claim, WorkItem, WorkItems
+from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.state import ITEM
-from dspex.workflow.workflow import CurrentStep, Workflow, called_in, current_step, said
+from dspex.workflow.steps import CurrentStep, current_step, error_message, run_in_step
+from dspex.workflow.workflow import Workflow
 from foundation.options import above_zero, from_zero, is_a, whole
 from supervision import Actor, ChildSpec, Message, NoProcess, Ref, Supervisor, handle
 from supervision.errors import BadOption
@@ -28,14 +28,14 @@ from supervision.errors import BadOption
 _numbers = count(1)
 
 
-class Spent(msgspec.Struct, frozen=True):
+class WithUsage(msgspec.Struct, frozen=True):
     """What the work on an item returns if it has used something: the ``value``, and the ``usage``, such as dollars."""
 
     value: Any
     usage: float
 
 
-class Batch(msgspec.Struct, frozen=True):
+class BatchResult(msgspec.Struct, frozen=True):
     """What became of the items of a batch.
 
     Attributes:
@@ -64,7 +64,7 @@ class ItemWorker(Actor):
         items: of the batch.
     """
 
-    def __init__(self, items: _Running) -> None:
+    def __init__(self, items: _BatchRun) -> None:
         self._items = items
 
     def init(self) -> None:
@@ -79,7 +79,7 @@ class ItemWorker(Actor):
             self.ref.cast(NextItem())
 
 
-class _Running:
+class _BatchRun:
     """A batch that is under way: what its workers share."""
 
     def __init__(
@@ -91,7 +91,7 @@ class _Running:
         lease: float | None,
         max_losses: int,
         type: Any,
-        retry: Retry,
+        retry: RetryPolicy,
     ) -> None:
         self._flow, self._path, self._given, self._work = flow, path, given, work
         self._lease, self._type, self._retry = lease, type, retry
@@ -104,13 +104,13 @@ class _Running:
         #: What tells the workers of this incarnation from those of others.
         self._incarnation = f"{self._runtime.random.getrandbits(32):08x}"
         known = {name: self._known(name, digest(encoded(path, f"item {name}", value))) for name, value in given.items()}
-        self._items = Items(given, known, max_losses=max_losses)
+        self._items = WorkItems(given, known, max_losses=max_losses)
 
-    def _known(self, name: str, print_: str) -> Item:
+    def _known(self, name: str, print_: str) -> WorkItem:
         """Return what is known of an item: nothing of what was done with something else."""
         value = self._flow.journal.find(ITEM, self._key(name))
-        item = Item(print=print_) if value is None else msgspec.convert(value, Item)
-        return item if item.print == print_ else Item(fence=item.fence, print=print_)
+        item = WorkItem(print=print_) if value is None else msgspec.convert(value, WorkItem)
+        return item if item.print == print_ else WorkItem(fence=item.fence, print=print_)
 
     def _key(self, name: str) -> str:
         return key_of(f"{self._path}/", "item", name)
@@ -126,7 +126,7 @@ class _Running:
             claim = await self._claim(self._worker(ref))
             if claim is None:
                 return False
-            await self._report(claim, *await start_in(adopt(self._context), self._done(claim)))
+            await self._report(claim, *await start_in(adopt_context(self._context), self._done(claim)))
         except (WorkflowError, StorageError) as error:
             self._break(error)
             return False
@@ -149,15 +149,15 @@ class _Running:
         step = CurrentStep(key, self._flow.token(f"{ITEM}:{key}"), claim.fence)
         while True:
             try:
-                found = await called_in(step, lambda: self._work(self._given[claim.item]))
-                spent = found if is_a(found, Spent) else Spent(found, 0.0)
+                found = await run_in_step(step, lambda: self._work(self._given[claim.item]))
+                spent = found if is_a(found, WithUsage) else WithUsage(found, 0.0)
                 usage = from_zero(f"{key}: usage", spent.usage)
                 return True, self._plain(key, spent.value), usage
             except (WorkflowError, StorageError):
                 raise
             except Exception as error:
                 if not self._retry.on(error):
-                    return False, [type(error).__name__, said(error)], 0.0
+                    return False, [type(error).__name__, error_message(error)], 0.0
                 since = since if failed else clock.time()
                 failed += 1
                 pause = self._retry.pause(failed, error, self._runtime.random)
@@ -223,7 +223,7 @@ class _Running:
 
     # -- for the workflow --------------------------------------------------------------------------------------------
 
-    async def run(self, workers: int) -> Batch:
+    async def run(self, workers: int) -> BatchResult:
         """Have workers do all items."""
         name = f"workflow:{self._flow.name}:{self._path}:{next(_numbers)}"
         specs = [ChildSpec(str(number), ItemWorker, (self,)) for number in range(workers)]
@@ -253,9 +253,9 @@ class _Running:
             await asyncio.wait([self._change()], timeout=left)
             self._take_back(self._items.expire(clock.time()), None, "lease")
 
-    def _batch(self) -> Batch:
+    def _batch(self) -> BatchResult:
         known = {name: self._items[name] for name in self._items}
-        return Batch(
+        return BatchResult(
             {name: item.value for name, item in known.items() if item.state == "done"},
             {name: tuple(item.value) for name, item in known.items() if item.state == "failed"},
             {name: item.losses for name, item in known.items() if item.state == "quarantined"},
@@ -275,8 +275,8 @@ async def run_items(
     lease: float | None = None,
     max_losses: int = 3,
     type: Any = None,
-    retry: Retry | None = None,
-) -> Batch:
+    retry: RetryPolicy | None = None,
+) -> BatchResult:
     """Have supervised workers do items, each by one of them at a time; return what became of them.
 
     It is a step of the workflow. An item that is done is in the journal, and is not done again. A worker that dies is
@@ -288,7 +288,7 @@ async def run_items(
         flow: the workflow.
         name: of the step.
         items: what is given to the work, by the names of the items. It is part of what the step is.
-        work: a function, or an async one, of what belongs to an item; it may return a `Spent`. In it, `current_step`
+        work: a function, or an async one, of what belongs to an item; it may return a `WithUsage`. In it, `current_step`
             has the token and the number of the attempt of its item.
         key: what tells the step from others of that name.
         workers: how many there are.
@@ -306,16 +306,16 @@ async def run_items(
         lease = above_zero("run_items: lease", lease)
     if not callable(work):
         raise BadOption("run_items: work", work, "give a function")
-    if retry is not None and not is_a(retry, Retry):
-        raise BadOption("run_items: retry", retry, "give a Retry, or None")
+    if retry is not None and not is_a(retry, RetryPolicy):
+        raise BadOption("run_items: retry", retry, "give a RetryPolicy, or None")
     given = dict(items)
 
-    async def run(given: Mapping[str, Any]) -> Batch:
+    async def run(given: Mapping[str, Any]) -> BatchResult:
         policy = retry or flow.retry
-        running = _Running(flow, current_step().key, given, work, lease, max_losses, type, policy)
+        running = _BatchRun(flow, current_step().key, given, work, lease, max_losses, type, policy)
         return await running.run(workers)
 
-    batch: Batch = await flow.step(name, run, given, key=key, type=Batch, retry=retry)
+    batch: BatchResult = await flow.step(name, run, given, key=key, type=BatchResult, retry=retry)
     if type is None:
         return batch
     values = {item: decoded(name, encoded(name, "its value", value), type) for item, value in batch.values.items()}

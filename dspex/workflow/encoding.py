@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-from dspex.workflow.errors import BadKey, NotEncodable
+from dspex.workflow.errors import BadStepKey, NotEncodable
 
 #: What tells steps of one name apart: a text, a whole number, or several of these.
 Key: TypeAlias = "str | int | tuple[str | int, ...]"
@@ -25,17 +25,17 @@ def key_of(prefix: str, name: object, key: object = ()) -> str:
     ('score["short",3]', 'round[1]/merge')
 
     Raises:
-        BadKey: the name or the key cannot be used.
+        BadStepKey: the name or the key cannot be used.
     """
     if type(name) is not str or not name or not name.isprintable() or any(sign in name for sign in '/["'):
-        raise BadKey("name", name, "give a printable text without '/', '[' and '\"'")
+        raise BadStepKey("name", name, "give a printable text without '/', '[' and '\"'")
     parts = key if type(key) is tuple else (key,)
     if any(type(part) is not str and not _is_whole(part) for part in parts):
-        raise BadKey(f"key of {name}", key, "give a text, a whole number of 64 bits, or a tuple of these")
+        raise BadStepKey(f"key of {name}", key, "give a text, a whole number of 64 bits, or a tuple of these")
     try:
         return f"{prefix}{name}{_ENCODER.encode(parts).decode() if parts else ''}"
     except UnicodeError as error:
-        raise BadKey(f"key of {name}", key, f"it cannot be kept: {error}") from None
+        raise BadStepKey(f"key of {name}", key, f"it cannot be kept: {error}") from None
 
 
 def _is_whole(part: object) -> bool:

@@ -34,7 +34,7 @@ def differences(differing: Mapping[str, tuple[Any, Any]]) -> str:
     return "; ".join(f"{key}: {was!r} there, {now!r} here" for key, (was, now) in sorted(differing.items()))
 
 
-class BadKey(WorkflowError, ValueError):
+class BadStepKey(WorkflowError, ValueError):
     """This cannot be the name or the key of a step."""
 
     def __init__(self, what: str, value: object, remedy: str) -> None:
@@ -105,7 +105,7 @@ class StepTrimmed(WorkflowError):
 
 
 class WorkflowSuspended(WorkflowError):
-    """What a step needs has been away for longer than its policy waits. Nothing is lost: run again, it goes on there.
+    """What a step needs has been unavailable for longer than its policy waits. Nothing is lost: run again, it goes on there.
 
     Attributes:
         key: of the step.
@@ -116,7 +116,7 @@ class WorkflowSuspended(WorkflowError):
     def __init__(self, key: str, attempts: int, seconds: float, why: BaseException) -> None:
         self.key, self.attempts, self.seconds = key, attempts, seconds
         super().__init__(
-            f"{key} has found what it needs away for {seconds:.1f} s, {attempts} times "
+            f"{key} has found what it needs unavailable for {seconds:.1f} s, {attempts} times "
             f"({type(why).__name__}: {why}); run again with the same log to go on"
         )
 
@@ -157,7 +157,7 @@ class UnsupportedVersion(WorkflowError):
         super().__init__(f"{key}: the run has version {recorded}, and this code supports {oldest} to {latest}")
 
 
-class BadCheckpoint(WorkflowError):
+class NoUsableCheckpoint(WorkflowError):
     """No checkpoint that is kept can be read, and what came before them was trimmed."""
 
 

@@ -32,7 +32,7 @@ class Claim(msgspec.Struct, frozen=True):
     expires: float | None = None
 
 
-class Item(msgspec.Struct):
+class WorkItem(msgspec.Struct):
     """What is known of an item.
 
     Attributes:
@@ -50,7 +50,7 @@ class Item(msgspec.Struct):
     print: str = ""
 
 
-class Items:
+class WorkItems:
     """Items that are done by workers, each by one at a time.
 
     Who has a claim may do an item until it has ended, has reported, or its lease is over; then the item is given to the
@@ -64,7 +64,7 @@ class Items:
     Raises:
         BadOption: there are two of one name, or ``max_losses`` is no whole number from 1.
 
-    >>> items = Items(["a", "b"])
+    >>> items = WorkItems(["a", "b"])
     >>> first = items.claim("w1", now=0.0, lease=10.0)
     >>> items.expire(now=10.0)
     ['a']
@@ -79,13 +79,15 @@ class Items:
     ('good', 5.0, 0.5)
     """
 
-    def __init__(self, names: Iterable[str], known: Mapping[str, Item] | None = None, *, max_losses: int = 3) -> None:
-        self._max_losses = whole("Items: max_losses", max_losses)
-        self._items: dict[str, Item] = {}
+    def __init__(
+        self, names: Iterable[str], known: Mapping[str, WorkItem] | None = None, *, max_losses: int = 3
+    ) -> None:
+        self._max_losses = whole("WorkItems: max_losses", max_losses)
+        self._items: dict[str, WorkItem] = {}
         for name in names:
             if name in self._items:
-                raise BadOption("Items: names", name, "give each item a name of its own")
-            self._items[name] = (known or {}).get(name) or Item()
+                raise BadOption("WorkItems: names", name, "give each item a name of its own")
+            self._items[name] = (known or {}).get(name) or WorkItem()
         self._index = {name: index for index, name in enumerate(self._items)}
         self._names = list(self._items)
         self._claims: dict[str, Claim] = {}
@@ -99,7 +101,7 @@ class Items:
         #: What all work has used, also that which did not count.
         self.usage = 0.0
 
-    def __getitem__(self, name: str) -> Item:
+    def __getitem__(self, name: str) -> WorkItem:
         return self._items[name]
 
     def __iter__(self) -> Iterator[str]:

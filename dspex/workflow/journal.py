@@ -16,7 +16,7 @@ from dspex.workflow.errors import BadJournal, OtherRun
 _Entries = dict[str, dict[str, Any]]
 
 
-class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
+class WorkflowEntry(msgspec.Struct, frozen=True, omit_defaults=True):
     """One entry: of a ``kind``, under a ``key`` of its own. A later entry takes the place of an earlier one."""
 
     kind: str
@@ -25,7 +25,7 @@ class Entry(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class _Pending(NamedTuple):
-    entries: list[Entry]
+    entries: list[WorkflowEntry]
     data: list[bytes]
     done: asyncio.Future[None]
 
@@ -85,10 +85,10 @@ class Journal:
             self._entries = _decoded(stored.at, stored.checkpoint, _Entries)
             self.size = len(stored.checkpoint)
         for version, data in stored.entries:
-            entry = _decoded(version, data, Entry)
+            entry = _decoded(version, data, WorkflowEntry)
             self._keep(entry, len(data))
 
-    def _keep(self, entry: Entry, size: int) -> None:
+    def _keep(self, entry: WorkflowEntry, size: int) -> None:
         self._entries.setdefault(entry.kind, {})[entry.key] = entry.value
         self.appended += 1
         self.size += size
@@ -116,7 +116,7 @@ class Journal:
 
     async def add_all(self, kind: str, values: Mapping[str, Any]) -> None:
         """Add several entries of a kind by their keys, all or none; see `add`."""
-        entries = [Entry(kind, key, value) for key, value in values.items()]
+        entries = [WorkflowEntry(kind, key, value) for key, value in values.items()]
         if not entries:
             return
         encoded = [msgspec.json.encode(entry) for entry in entries]

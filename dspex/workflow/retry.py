@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from foundation.errors import describe
+from foundation.errors import describe_error
 from foundation.options import finite, whole
 from supervision import Backoff
 from supervision.clock import seconds
@@ -27,7 +27,7 @@ def count_as_transient(*kinds: type[Exception]) -> None:
 def is_transient(error: Exception) -> bool:
     """Tell whether an error is one of the infrastructure: it may be over a moment later, and says nothing of the work.
 
-    These are what `foundation.errors.describe` calls retryable, but for what is said of a file, and what a library's
+    These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a library's
     own errors were told to be (`count_as_transient`); those of language models are.
 
     >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError()), is_transient(ValueError())
@@ -35,11 +35,11 @@ def is_transient(error: Exception) -> bool:
     """
     if isinstance(error, tuple(_TRANSIENT)):
         return True
-    return describe(error).retryable and not isinstance(error, _FINAL)
+    return describe_error(error).retryable and not isinstance(error, _FINAL)
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return the seconds after which an error asks to be tried again (``Retry-After``); None if it does not."""
+    """Return the seconds after which an error asks to be tried again (``RetryPolicy-After``); None if it does not."""
     hint: Any = getattr(error, "retry_after", None)
     try:
         value = finite(float(hint)) if isinstance(hint, (int, float, str)) and not isinstance(hint, bool) else None
@@ -48,7 +48,7 @@ def retry_after(error: BaseException) -> float | None:
     return None if value is None or value < 0 else float(value)
 
 
-class Retry(msgspec.Struct, frozen=True, kw_only=True):
+class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
     """How often, and when, what the infrastructure has failed in is tried again.
 
     Attributes:
@@ -61,7 +61,7 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
         BadOption: ``attempts`` is no whole number from 1, or ``on`` no function.
         BadTime: ``patience`` is no length of time.
 
-    >>> steady = Retry(attempts=9, backoff=Backoff(0.5, 30.0, jitter=0.0))
+    >>> steady = RetryPolicy(attempts=9, backoff=Backoff(0.5, 30.0, jitter=0.0))
     >>> [steady.pause(failed, ConnectionError(), random.Random(1)) for failed in range(1, 9)]
     [0.5, 1.0, 2.0, 4.0, 8.0, 16.0, 30.0, 30.0]
     """
@@ -73,13 +73,13 @@ class Retry(msgspec.Struct, frozen=True, kw_only=True):
 
     def __post_init__(self) -> None:
         if self.attempts is not None:
-            whole("Retry.attempts", self.attempts)
+            whole("RetryPolicy.attempts", self.attempts)
         if not isinstance(self.backoff, Backoff):
-            raise BadOption("Retry.backoff", self.backoff, "give a supervision.Backoff")
+            raise BadOption("RetryPolicy.backoff", self.backoff, "give a supervision.Backoff")
         if self.patience is not None:
-            seconds("Retry.patience", self.patience)
+            seconds("RetryPolicy.patience", self.patience)
         if not callable(self.on):
-            raise BadOption("Retry.on", self.on, "give a function of an error")
+            raise BadOption("RetryPolicy.on", self.on, "give a function of an error")
 
     def pause(self, failed: int, error: BaseException, chance: random.Random) -> float:
         """Return the seconds to wait after so many failures: what the error asks for, or else the backoff's.

@@ -13,7 +13,8 @@ from agents.durability import StorageError
 from dspex.workflow.encoding import Key
 from dspex.workflow.errors import WorkflowError
 from dspex.workflow.events import RoundClosed
-from dspex.workflow.workflow import Workflow, current_step, said
+from dspex.workflow.steps import current_step, error_message
+from dspex.workflow.workflow import Workflow
 from foundation.coordination.consensus import Rule, Tally
 from foundation.options import from_zero
 from supervision.errors import BadOption
@@ -31,7 +32,7 @@ class Byzantine(Rule, frozen=True):
         return Fraction((size + (size - 1) // 3) // 2 + 1)
 
 
-class Closed(msgspec.Struct, frozen=True):
+class RoundResult(msgspec.Struct, frozen=True):
     """How a round has ended.
 
     Attributes:
@@ -53,7 +54,7 @@ class Closed(msgspec.Struct, frozen=True):
     coverage: float
 
 
-class Round:
+class QuorumRound:
     """A round that is open: a value, that knows no clock and no actors.
 
     How much weight has to answer is of all who were asked, not of who answers. The first answer of a participant
@@ -69,7 +70,7 @@ class Round:
         BadRule: nobody takes part, or the rule can never be met.
 
     >>> from foundation.coordination.consensus import Majority
-    >>> round = Round({"a": 1, "b": 1, "c": 1}, Majority(), deadline=10.0, fence=2)
+    >>> round = QuorumRound({"a": 1, "b": 1, "c": 1}, Majority(), deadline=10.0, fence=2)
     >>> round.answer("a", "yes", fence=2, now=1.0), round.answer("b", "no", fence=1, now=2.0)
     (True, False)
     >>> round.answer("c", "no", fence=2, now=3.0), round.closed.answers, round.late
@@ -85,7 +86,7 @@ class Round:
         self._answers: dict[str, Any] = {}
         self._lost: dict[str, str] = {}
         #: How it has ended; None while it is open.
-        self.closed: Closed | None = None
+        self.closed: RoundResult | None = None
         #: How many answers came after the end, to another round, or from nobody who was asked.
         self.late = 0
 
@@ -119,7 +120,7 @@ class Round:
             self._lost[who] = why
             self._decide()
 
-    def look(self, now: float) -> Closed | None:
+    def look(self, now: float) -> RoundResult | None:
         """Return how the round has ended; None while it is open."""
         if self.closed is None and now >= self.deadline:
             self._close("void", "late")
@@ -141,7 +142,7 @@ class Round:
         missing = tuple(who for who in self._weights if who not in answers and who not in self._lost)
         weight = sum((self._weights[who] for who in answers), Fraction(0))
         coverage = float(weight / sum(self._weights.values()))
-        self.closed = Closed(state, why, self._fence, answers, dict(self._lost), missing, coverage)
+        self.closed = RoundResult(state, why, self._fence, answers, dict(self._lost), missing, coverage)
 
 
 async def hold_round(
@@ -153,7 +154,7 @@ async def hold_round(
     *,
     weights: Mapping[str, float] | None = None,
     key: Key = (),
-) -> Closed:
+) -> RoundResult:
     """Ask participants, all at a time, until the rule is met, or can be met no more, or the time is over.
 
     How the round has ended is one step of the workflow, with the answers that are used; so after a crash it has ended
@@ -178,12 +179,12 @@ async def hold_round(
     weighed = dict.fromkeys(ask, 1.0) if weights is None else {who: weights.get(who, 0.0) for who in ask}
     if weights is not None and set(weights) != set(ask):
         raise BadOption("hold_round: weights", weights, "give the weight of each participant")
-    Round(weighed, rule, 0.0)
+    QuorumRound(weighed, rule, 0.0)
     part = flow.scope(name, key)
     deadline = await part.now("opened") + seconds
 
-    async def hold(*_: object) -> Closed:
-        closed = await _asked(flow, ask, Round(weighed, rule, deadline, current_step().attempt))
+    async def hold(*_: object) -> RoundResult:
+        closed = await _asked(flow, ask, QuorumRound(weighed, rule, deadline, current_step().attempt))
         flow.runtime.events.emit(
             RoundClosed,
             workflow=flow.name,
@@ -195,11 +196,13 @@ async def hold_round(
         )
         return closed
 
-    found: Closed = await part.step("closed", hold, weighed, repr(rule), seconds, type=Closed)
+    found: RoundResult = await part.step("closed", hold, weighed, repr(rule), seconds, type=RoundResult)
     return found
 
 
-async def _asked(flow: Workflow, ask: Mapping[str, Callable[[], Awaitable[Any]]], open_round: Round) -> Closed:
+async def _asked(
+    flow: Workflow, ask: Mapping[str, Callable[[], Awaitable[Any]]], open_round: QuorumRound
+) -> RoundResult:
     clock, fence = flow.runtime.clock, current_step().attempt
     asked = {asyncio.ensure_future(call()): who for who, call in ask.items()}
     try:
@@ -218,11 +221,11 @@ async def _asked(flow: Workflow, ask: Mapping[str, Callable[[], Awaitable[Any]]]
         await asyncio.gather(*asked, return_exceptions=True)
 
 
-def _hear(open_round: Round, who: str, task: asyncio.Future[Any], fence: int, now: float) -> None:
+def _hear(open_round: QuorumRound, who: str, task: asyncio.Future[Any], fence: int, now: float) -> None:
     error = asyncio.CancelledError() if task.cancelled() else task.exception()
     if isinstance(error, (WorkflowError, StorageError)):
         raise error
     if error is None:
         open_round.answer(who, task.result(), fence=fence, now=now)
     else:
-        open_round.lose(who, f"{type(error).__name__}: {said(error)}")
+        open_round.lose(who, f"{type(error).__name__}: {error_message(error)}")

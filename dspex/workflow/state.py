@@ -9,7 +9,7 @@ import msgspec
 
 from agents.durability import Storage, StorageConflict, StorageError
 from dspex.workflow.encoding import digest
-from dspex.workflow.errors import BadCheckpoint, DuplicateStep, JournalFull, StepTrimmed
+from dspex.workflow.errors import DuplicateStep, JournalFull, NoUsableCheckpoint, StepTrimmed
 from dspex.workflow.journal import Journal
 
 #: ``running``: begun, and not known to have ended. ``trimmed``: done, before a checkpoint, and without its value.
@@ -39,7 +39,7 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     undo: bool = False
 
 
-class Pointer(msgspec.Struct, frozen=True):
+class CheckpointPointer(msgspec.Struct, frozen=True):
     """Where a checkpoint is.
 
     Attributes:
@@ -161,9 +161,9 @@ class RunState:
 
     # -- checkpoints -------------------------------------------------------------------------------------------------
 
-    def _pointers(self) -> dict[int, Pointer]:
+    def _pointers(self) -> dict[int, CheckpointPointer]:
         """Return where the checkpoints are that are kept, the oldest first."""
-        found = {int(key): msgspec.convert(value, Pointer) for key, value in self._known(_CHECKPOINT)}
+        found = {int(key): msgspec.convert(value, CheckpointPointer) for key, value in self._known(_CHECKPOINT)}
         return dict(sorted(found.items()))
 
     def _place(self, generation: int, found: str) -> str:
@@ -177,7 +177,7 @@ class RunState:
         """Return the content of the newest checkpoint that can be read; None if there is none.
 
         Raises:
-            BadCheckpoint: none can be read, and what came before them is gone.
+            NoUsableCheckpoint: none can be read, and what came before them is gone.
         """
         pointers = self._pointers()
         for generation, pointer in reversed(pointers.items()):
@@ -188,14 +188,14 @@ class RunState:
             self.unreadable[generation] = why
         self._look_ahead(0)
         if any(record.state == "trimmed" for _, record in self.records(STEP)):
-            raise BadCheckpoint(f"none of the checkpoints {list(pointers)} can be read: {self.unreadable}")
+            raise NoUsableCheckpoint(f"none of the checkpoints {list(pointers)} can be read: {self.unreadable}")
         return None
 
     def _look_ahead(self, restored: int) -> None:
         numbers = ((key, value.get("number", 0)) for kind in (STEP, VALUE) for key, value in self._known(kind))
         self._ahead = {key: number for key, number in numbers if not 0 < number <= restored}
 
-    async def _read(self, generation: int, pointer: Pointer) -> tuple[bytes | None, str]:
+    async def _read(self, generation: int, pointer: CheckpointPointer) -> tuple[bytes | None, str]:
         try:
             stored = await self._storage.read(self._place(generation, pointer.digest))
         except StorageError as error:
@@ -213,7 +213,7 @@ class RunState:
         # What cannot be read is not kept.
         pointers = {generation: pointer for generation, pointer in known.items() if generation not in self.unreadable}
         before = known[max(known)].trim if known else ()
-        pointer = Pointer(digest(content), self._border, tuple(sorted({*before, *trim})))
+        pointer = CheckpointPointer(digest(content), self._border, tuple(sorted({*before, *trim})))
         generation = max(known, default=0) + 1
         try:
             await self._storage.write(self._place(generation, pointer.digest), 1, expected=None, checkpoint=content)
@@ -224,7 +224,7 @@ class RunState:
         await self._forget({**pointers, generation: pointer})
         return generation
 
-    async def _forget(self, pointers: dict[int, Pointer]) -> None:
+    async def _forget(self, pointers: dict[int, CheckpointPointer]) -> None:
         old = sorted(pointers)[: -self._generations]
         for generation in old:
             await self.journal.add(_CHECKPOINT, str(generation), None)
@@ -234,7 +234,7 @@ class RunState:
         if old and 2 * self.journal.appended >= live:
             await self._compact(pointers[sorted(pointers)[-self._generations]])
 
-    async def _compact(self, oldest: Pointer) -> None:
+    async def _compact(self, oldest: CheckpointPointer) -> None:
         """Trim the values of what was done before the oldest checkpoint that is kept."""
 
         def keep(kind: str, key: str, value: Any) -> Any:

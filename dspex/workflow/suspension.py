@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from dspex.workflow.retry import Retry
+from dspex.workflow.retry import RetryPolicy
 from supervision import Runtime
 
 T = TypeVar("T")
@@ -24,7 +24,7 @@ class Suspension:
         retry: when to look, which errors say that it is away, and with how much patience.
     """
 
-    def __init__(self, runtime: Runtime, retry: Retry) -> None:
+    def __init__(self, runtime: Runtime, retry: RetryPolicy) -> None:
         self._runtime = runtime
         self._retry = retry
         self._opened: asyncio.Event | None = None

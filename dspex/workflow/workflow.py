@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Coroutine, Generator, Iterable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from contextvars import ContextVar
-from inspect import isawaitable
-from typing import Any, NamedTuple, TypeVar
+from typing import Any
 
 import msgspec
 
 from agents.durability import Storage, StorageError
-from dspex.workflow.counts import WorkflowCounts
 from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
 from dspex.workflow.errors import (
     CannotUndo,
@@ -21,7 +18,6 @@ from dspex.workflow.errors import (
     StepCancelled,
     StepChanged,
     StepFailed,
-    StepTrimmed,
     UndoFailed,
     UnsupportedVersion,
     WorkflowError,
@@ -29,13 +25,28 @@ from dspex.workflow.errors import (
 )
 from dspex.workflow.events import CheckpointUnreadable, StepEnded, StepRetried
 from dspex.workflow.journal import Journal
-from dspex.workflow.retry import Retry
+from dspex.workflow.metrics import WorkflowCounts
+from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.state import STEP, UNDO, VALUE, RunState, StepRecord, StepState
+from dspex.workflow.steps import (
+    CANCEL,
+    ID,
+    RESULT,
+    Cancellable,
+    CurrentStep,
+    RunContext,
+    RunningStep,
+    StepCompensation,
+    T,
+    _current,
+    _replayed,
+    error_message,
+    run_in_step,
+    used_key,
+)
 from foundation.options import from_zero, is_a, text, whole
 from supervision import Runtime
 from supervision.errors import BadOption
-
-T = TypeVar("T")
 
 #: A clock is not asked to be exact beyond this.
 _CLOSE = 1e-6
@@ -43,141 +54,6 @@ _CLOSE = 1e-6
 _LOOK = 3600.0
 #: So many running steps are named in a summary.
 _SHOWN = 5
-_CANCEL, _RESULT, _ID = "cancel", "result", "id"
-
-
-class CurrentStep(msgspec.Struct, frozen=True):
-    """The step in which code runs.
-
-    Attributes:
-        key: of the step.
-        token: stays the same however often the step is tried: give it to whoever is asked for an effect, so that it
-            has that effect once.
-        attempt: how often the step was begun, over all restarts.
-    """
-
-    key: str
-    token: str
-    attempt: int
-
-
-_current: ContextVar[CurrentStep | None] = ContextVar("dspex.workflow.step", default=None)
-
-
-def current_step() -> CurrentStep:
-    """Return the step in which this code runs.
-
-    Raises:
-        WorkflowError: it runs in none.
-    """
-    found = _current.get()
-    if found is None:
-        raise WorkflowError("this code runs in no step of a workflow; call it from the work of a step")
-    return found
-
-
-class _Waiting:
-    """Something that is under way, and can be cancelled.
-
-    Args:
-        kind: a step, a compensation, or a recorded value that is waited for.
-        path: its key.
-    """
-
-    def __init__(self, kind: str, path: str) -> None:
-        self.kind, self.path = kind, path
-        self.cancelled: str | None = None
-        self._stopped = False
-        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._task: asyncio.Future[Any] | None = None
-
-    def cancel(self, why: str) -> None:
-        self.cancelled = why
-        if self._task is not None:
-            self._task.cancel()
-
-    def stop(self) -> None:
-        """Cut it off: nothing is recorded, and the next incarnation begins it again."""
-        self._stopped = True
-        if self._task is not None:
-            self._task.cancel()
-
-    def check(self) -> None:
-        if self.cancelled is not None:
-            raise StepCancelled(self.path, self.cancelled)
-        if self._stopped:
-            raise asyncio.CancelledError
-
-    async def inside(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do something in a task of its own, so that it can be cancelled without whoever waits for it."""
-        self.check()
-        task = asyncio.get_running_loop().create_task(work())
-        self._task = task
-        try:
-            return await task
-        except asyncio.CancelledError:
-            current = asyncio.current_task()
-            if current is not None and not current.cancelling():
-                self.check()
-            raise
-        finally:
-            self._task = None
-
-
-class _Step(_Waiting):
-    """A step that is under way.
-
-    Args:
-        kind: a step, or a compensation.
-        path: its key.
-        record: what is known of it.
-        work: does it.
-        type: of what it returns.
-        undo: undoes it.
-        retry: how often it is tried.
-        began: when.
-    """
-
-    def __init__(
-        self,
-        kind: str,
-        path: str,
-        record: StepRecord,
-        work: Callable[[], Any],
-        type: Any,
-        undo: Callable[[Any], Any] | None,
-        retry: Retry,
-        began: float,
-    ) -> None:
-        super().__init__(kind, path)
-        self.record = msgspec.structs.replace(record, undo=undo is not None)
-        self.work, self.type, self.undo, self.retry, self.began = work, type, undo, retry, began
-        self.failed = 0
-        self.failing_since = began
-
-
-class _Undo(NamedTuple):
-    work: Callable[[Any], Any]
-    value: Any
-
-    def call(self) -> Any:
-        return self.work(self.value)
-
-
-class _Run:
-    """What all scopes of a run share."""
-
-    def __init__(self, runtime: Runtime, name: str, state: RunState, retry: Retry, counts: WorkflowCounts) -> None:
-        self.runtime, self.name, self.state, self.retry, self.counts = runtime, name, state, retry, counts
-        self.running: dict[str, _Waiting] = {}
-        self.undo: dict[str, _Undo] = {}
-        self.closed = False
-        self.broken: StorageError | None = None
-
-    @property
-    def id(self) -> str:
-        """What no other run has."""
-        return self.state.journal.find(_ID, "")  # type: ignore[no-any-return]
 
 
 class Workflow:
@@ -211,7 +87,7 @@ class Workflow:
     ((3, False), (3, True))
     """
 
-    def __init__(self, run: _Run, prefix: str, resumed: bool, restored: Any) -> None:
+    def __init__(self, run: RunContext, prefix: str, resumed: bool, restored: Any) -> None:
         self._run = run
         self._prefix = prefix
         self.name = run.name
@@ -228,7 +104,7 @@ class Workflow:
         name: str,
         parameters: Mapping[str, Any] | None = None,
         *,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         limit: int | None = None,
         keep: int = 3,
     ) -> Workflow:
@@ -251,8 +127,8 @@ class Workflow:
         """
         if not is_a(runtime, Runtime):
             raise BadOption("Workflow.open: runtime", runtime, "give the Runtime in which it runs")
-        if retry is not None and not is_a(retry, Retry):
-            raise BadOption("Workflow.open: retry", retry, "give a Retry, or None")
+        if retry is not None and not is_a(retry, RetryPolicy):
+            raise BadOption("Workflow.open: retry", retry, "give a RetryPolicy, or None")
         key = f"workflow/{key_of('', text('Workflow.open: name', name))}"
         most = None if limit is None else whole("Workflow.open: limit", limit)
         generations = whole("Workflow.open: keep", keep)
@@ -264,10 +140,10 @@ class Workflow:
         content = await state.restore()
         for generation, why in state.unreadable.items():
             runtime.events.emit(CheckpointUnreadable, workflow=name, generation=generation, why=why)
-        run = _Run(runtime, name, state, retry or Retry(), WorkflowCounts.of(runtime))
+        run = RunContext(runtime, name, state, retry or RetryPolicy(), WorkflowCounts.of(runtime))
         run.counts.opened(journal)
-        if journal.find(_ID, "") is None:
-            await journal.add(_ID, "", f"{runtime.random.getrandbits(64):016x}")
+        if journal.find(ID, "") is None:
+            await journal.add(ID, "", f"{runtime.random.getrandbits(64):016x}")
         return cls(run, "", resumed, None if content is None else decoded(key, content, None))
 
     @property
@@ -300,7 +176,7 @@ class Workflow:
         *args: Any,
         key: Key = (),
         type: Any = None,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         undo: Callable[[Any], Any] | None = None,
     ) -> Any:
         """Do something, once.
@@ -330,8 +206,8 @@ class Workflow:
         path = key_of(self._prefix, name, key)
         if not callable(work):
             raise BadOption(f"step {path}: work", work, "give a function")
-        if retry is not None and not is_a(retry, Retry):
-            raise BadOption(f"step {path}: retry", retry, "give a Retry, or None")
+        if retry is not None and not is_a(retry, RetryPolicy):
+            raise BadOption(f"step {path}: retry", retry, "give a RetryPolicy, or None")
         return await self._do(STEP, path, work, args, type, retry, undo)
 
     async def _do(
@@ -341,7 +217,7 @@ class Workflow:
         work: Callable[..., Any],
         args: tuple[Any, ...],
         type: Any,
-        retry: Retry | None = None,
+        retry: RetryPolicy | None = None,
         undo: Callable[[Any], Any] | None = None,
     ) -> Any:
         run = self._run
@@ -350,16 +226,16 @@ class Workflow:
         if known is not None and known.print != print_:
             raise StepChanged(path, known.print, print_)
         if known is not None and known.state != "running":
-            run.state.use(_used(kind, path))
+            run.state.use(used_key(kind, path))
             run.counts.replayed += 1
             found = _replayed(path, known, type)
             if undo is not None:
-                run.undo[path] = _Undo(undo, found)
+                run.undo[path] = StepCompensation(undo, found)
             return found
         self._check(kind)
-        run.state.use(_used(kind, path))
+        run.state.use(used_key(kind, path))
         record, began = known or StepRecord("running", print_), run.runtime.clock.time()
-        step = _Step(kind, path, record, lambda: work(*args), type, undo, retry or run.retry, began)
+        step = RunningStep(kind, path, record, lambda: work(*args), type, undo, retry or run.retry, began)
         with self._running(step):
             return await self._perform(step)
 
@@ -374,12 +250,12 @@ class Workflow:
     @property
     def _cancelled(self) -> str | None:
         """Why the run was cancelled; None if it was not."""
-        return self._run.state.journal.find(_CANCEL, "")  # type: ignore[no-any-return]
+        return self._run.state.journal.find(CANCEL, "")  # type: ignore[no-any-return]
 
     @contextmanager
-    def _running(self, step: _Waiting) -> Generator[None]:
+    def _running(self, step: Cancellable) -> Generator[None]:
         """Have a step among those that are under way, and can be cancelled. Compensations cannot."""
-        run, key = self._run, _used(step.kind, step.path)
+        run, key = self._run, used_key(step.kind, step.path)
         if step.kind != UNDO:
             step.cancelled = self._cancelled
         run.running[key] = step
@@ -389,7 +265,7 @@ class Workflow:
             del run.running[key]
             step.ended.set_result(None)
 
-    async def _perform(self, step: _Step) -> Any:
+    async def _perform(self, step: RunningStep) -> Any:
         """Do a step. How it has ended is written before anybody knows."""
         try:
             found, plain = await self._tried(step)
@@ -398,10 +274,10 @@ class Workflow:
             raise
         await self._end(step, "done", plain)
         if step.undo is not None:
-            self._run.undo[step.path] = _Undo(step.undo, found)
+            self._run.undo[step.path] = StepCompensation(step.undo, found)
         return found
 
-    async def _tried(self, step: _Step) -> tuple[Any, Any]:
+    async def _tried(self, step: RunningStep) -> tuple[Any, Any]:
         """Do the work of a step as often as it takes; return what came of it, and that as plain values."""
         while True:
             try:
@@ -412,22 +288,22 @@ class Workflow:
                 if isinstance(error, (WorkflowError, StorageError)) and not final:
                     raise
                 if final or not step.retry.on(error):
-                    known = [type(error).__name__, said(error)]
+                    known = [type(error).__name__, error_message(error)]
                     await self._end(step, "failed", known)
                     raise StepFailed(step.path, *known) from error
                 await self._pause(step, error)
 
-    async def _once(self, step: _Step) -> tuple[Any, Any]:
+    async def _once(self, step: RunningStep) -> tuple[Any, Any]:
         run = self._run
         step.check()
         step.record = msgspec.structs.replace(step.record, attempt=step.record.attempt + 1)
         await self._written(run.state.keep(step.kind, step.path, step.record))
-        current = CurrentStep(step.path, self.token(_used(step.kind, step.path)), step.record.attempt)
-        value = await step.inside(lambda: called_in(current, step.work))
+        current = CurrentStep(step.path, self.token(used_key(step.kind, step.path)), step.record.attempt)
+        value = await step.inside(lambda: run_in_step(current, step.work))
         data = encoded(step.path, "what it returned", value, typed=step.type is not None)
         return decoded(step.path, data, step.type), decoded(step.path, data, None)
 
-    async def _pause(self, step: _Step, error: Exception) -> None:
+    async def _pause(self, step: RunningStep, error: Exception) -> None:
         """Wait until the next attempt is due.
 
         Raises:
@@ -441,11 +317,11 @@ class Workflow:
         if not step.retry.again(step.failed, since, pause):
             raise WorkflowSuspended(step.path, step.failed, since, error) from error
         run.counts.retried += 1
-        why, attempt = f"{type(error).__name__}: {said(error)}", step.record.attempt
+        why, attempt = f"{type(error).__name__}: {error_message(error)}", step.record.attempt
         run.runtime.events.emit(StepRetried, workflow=run.name, step=step.path, attempt=attempt, why=why, next=pause)
         await step.inside(lambda: run.runtime.sleep(pause))
 
-    async def _end(self, step: _Step, state: StepState, value: Any) -> None:
+    async def _end(self, step: RunningStep, state: StepState, value: Any) -> None:
         run = self._run
         await self._written(run.state.end(step.kind, step.path, step.record, state, value))
         run.counts.ended[state] += 1
@@ -486,7 +362,7 @@ class Workflow:
         span = 0.0 if seconds is None else from_zero("sleep: seconds", seconds)
         end = wall_time() + span if until is None else from_zero("sleep: until", until)
         due = await self._recorded(name, key, lambda: end)
-        waiting = _Waiting(VALUE, key_of(self._prefix, name, key))
+        waiting = Cancellable(VALUE, key_of(self._prefix, name, key))
         with self._running(waiting):
             waiting.check()
             while (left := due - wall_time()) > _CLOSE:
@@ -582,7 +458,7 @@ class Workflow:
         """
         if _current.get() is not None:
             raise WorkflowError("cancel() was called inside of a step, and would wait for it; raise an error instead")
-        await self._written(self._run.state.journal.add(_CANCEL, "", text("cancel: why", why)))
+        await self._written(self._run.state.journal.add(CANCEL, "", text("cancel: why", why)))
         for waiting in reversed([waiting for waiting in self._run.running.values() if waiting.kind != UNDO]):
             waiting.cancel(why)
             await asyncio.shield(waiting.ended)
@@ -610,7 +486,7 @@ class Workflow:
             raise CannotUndo(unknown)
         failures = []
         for path in sorted(done, key=lambda path: done[path], reverse=True):
-            run.state.used.discard(_used(UNDO, path))
+            run.state.used.discard(used_key(UNDO, path))
             try:
                 await self._do(UNDO, path, run.undo[path].call, (), None)
             except StepFailed as error:
@@ -657,7 +533,7 @@ class Workflow:
             UndoFailed, CannotUndo: it has failed (``__context__``), and not all could be undone.
         """
         journal = self._run.state.journal
-        known = journal.find(_RESULT, "")
+        known = journal.find(RESULT, "")
         if known is not None:
             return _ended(known)  # type: ignore[no-any-return]
         try:
@@ -669,7 +545,7 @@ class Workflow:
         finally:
             await self.close()
         plain: T = decoded(journal.key, data, None)
-        await self._written(journal.add(_RESULT, "", {"value": plain}))
+        await self._written(journal.add(RESULT, "", {"value": plain}))
         return plain
 
     async def _body(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
@@ -689,7 +565,7 @@ class Workflow:
         await self.undo()
         if self._run.undo:
             known = [error.key, error.kind, error.message] if isinstance(error, StepFailed) else [error.key, error.why]
-            await self._written(self._run.state.journal.add(_RESULT, "", {"error": known}))
+            await self._written(self._run.state.journal.add(RESULT, "", {"error": known}))
 
     async def close(self) -> None:
         """End this incarnation of the run: cut off what is under way, the step begun last first, and begin no more.
@@ -720,26 +596,6 @@ class Workflow:
         }
 
 
-async def called_in(step: CurrentStep, work: Callable[[], Any]) -> Any:
-    """Do the work of a step, in a task of its own: `current_step` is the step in all of it."""
-    _current.set(step)
-    found = work()
-    return await found if isawaitable(found) else found
-
-
-def _used(kind: str, path: str) -> str:
-    """Return what stands for a step among those that were used. No step of somebody's has a quote after its name."""
-    return f'undo "{path}"' if kind == UNDO else path
-
-
-def said(error: BaseException) -> str:
-    """Return the text of an error, whatever it does when it is asked."""
-    try:
-        return str(error).encode(errors="replace").decode()
-    except Exception as again:
-        return f"its text cannot be had ({type(again).__name__})"
-
-
 def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]:
     for error in group.exceptions:
         if isinstance(error, BaseExceptionGroup):
@@ -754,13 +610,3 @@ def _ended(known: Mapping[str, Any]) -> Any:
     if error is None:
         return known["value"]
     raise StepFailed(*error) if len(error) == 3 else StepCancelled(*error)
-
-
-def _replayed(path: str, record: StepRecord, type: Any) -> Any:
-    if record.state == "failed":
-        raise StepFailed(path, *record.value)
-    if record.state == "cancelled":
-        raise StepCancelled(path, record.value)
-    if record.state == "trimmed":
-        raise StepTrimmed(path)
-    return decoded(path, encoded(path, "its value", record.value), type)

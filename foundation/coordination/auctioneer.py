@@ -21,14 +21,12 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from foundation.coordination.auctions import Bid, Dutch, English, Sale, SealedBids
-from foundation.coordination.checked import Party, is_a, living, number, refusing, shown, text
-from foundation.coordination.errors import BadRule, BidRefused
-from foundation.coordination.given_back import Collect, GivenBack, seen
-from foundation.coordination.kept import kept
-from foundation.coordination.watched import Watched
+from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, SealedBids
+from foundation.coordination.errors import BadArgument, BidRefused
+from foundation.coordination.retained import RunUndo, UndoQueue, answer_or_undo, retained
+from foundation.coordination.validation import Party, is_a, living_ref, number, number_text, refusing, text
 from foundation.events import AuctionClosed
-from foundation.holder import current_holder
+from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
 from supervision import Actor, Down, Message, Ref, ReplyTo, Request, Runtime, Timer, handle
 from supervision.clock import seconds
@@ -77,7 +75,7 @@ R = TypeVar("R")
 Terms: TypeAlias = Sealed | Ascending | Descending
 
 
-class Held(msgspec.Struct):
+class RunningAuction(msgspec.Struct):
     """An auction that is open.
 
     Attributes:
@@ -87,13 +85,13 @@ class Held(msgspec.Struct):
         every: after how many seconds the price goes down; None if it does not.
     """
 
-    asked: Open
+    asked: OpenAuction
     auction: SealedBids | English | Dutch
     ends: float
     every: float | None
 
 
-class Open(Request[None], frozen=True):
+class OpenAuction(Request[None], frozen=True):
     """Open an auction."""
 
     name: str
@@ -101,7 +99,7 @@ class Open(Request[None], frozen=True):
     seconds: float
 
 
-class Place(Request[Bid | Sale], frozen=True):
+class PlaceBid(Request[Bid | Sale], frozen=True):
     """Bid."""
 
     name: str
@@ -110,26 +108,26 @@ class Place(Request[Bid | Sale], frozen=True):
     who: Ref | None
 
 
-class Ask(Request[float | None], frozen=True):
+class GetMinimumBid(Request[float | None], frozen=True):
     """What the next bid has to be at least; None if the bids are sealed."""
 
     name: str
 
 
-class Outcome(Request[Sale | None], frozen=True):
+class AwaitSale(Request[Sale | None], frozen=True):
     """Wait for the end."""
 
     name: str
 
 
-class Hammer(Message, frozen=True):
+class CloseAuction(Message, frozen=True):
     """Time is over."""
 
     name: str
     auction: Any
 
 
-class Lower(Message, frozen=True):
+class LowerPrice(Message, frozen=True):
     """The price of a Dutch auction goes down."""
 
     name: str
@@ -142,51 +140,51 @@ class Auctions(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._watched: Watched[str] = Watched(self)
+        self._watched: HolderMonitors[str] = HolderMonitors(self)
         self._waiting: dict[str, dict[ReplyTo[Sale | None], None]] = {}
         self._timers: dict[str, list[Timer]] = {}
 
     def init(self) -> None:
         """Go on with those that were open when the last incarnation ended."""
         name = own_name(self, "auctions")
-        self._open: dict[str, Held] = kept(self.runtime, name)
-        self._over: dict[str, Sale | None] = kept(self.runtime, f"{name}: over")
-        self._given_back = GivenBack(self.runtime, name)
+        self._open: dict[str, RunningAuction] = retained(self.runtime, name)
+        self._over: dict[str, Sale | None] = retained(self.runtime, f"{name}: over")
+        self._given_back = UndoQueue(self.runtime, name)
         for name, held in self._open.items():
             for ref in held.auction.keepers():
                 self._watched.add(ref, name)
             self._set_clock(name, held)
-        self.collect(Collect())
+        self.collect(RunUndo())
 
-    def _set_clock(self, name: str, held: Held) -> None:
+    def _set_clock(self, name: str, held: RunningAuction) -> None:
         left = max(0.0, held.ends - self.runtime.clock.time())
-        self._timers[name] = [self.send_after(left, Hammer(name, held.auction))]
+        self._timers[name] = [self.send_after(left, CloseAuction(name, held.auction))]
         if held.every is not None:
-            self._timers[name].append(self.send_interval(held.every, Lower(name, held.auction)))
+            self._timers[name].append(self.send_interval(held.every, LowerPrice(name, held.auction)))
 
     @handle
     @refusing
-    def open(self, request: Open) -> None:
+    def open(self, request: OpenAuction) -> None:
         """Open an auction."""
         name, auction = text("name", request.name), _auction(request.terms)
         ends = self.runtime.clock.time() + seconds("seconds", request.seconds, zero=False)
         every = _every(request.terms)
         if name in self._open:
-            raise BadRule("auction", name, "it is open already; wait for its outcome, or take another name")
+            raise BadArgument("auction", name, "it is open already; wait for its outcome, or take another name")
         self._over.pop(name, None)
-        held = self._open[name] = Held(request, auction, ends, every)
+        held = self._open[name] = RunningAuction(request, auction, ends, every)
         self._set_clock(name, held)
 
     @handle
     @refusing
-    def place(self, request: Place) -> Bid | Sale:
+    def place(self, request: PlaceBid) -> Bid | Sale:
         """Take a bid, or refuse it."""
         name, amount = text("name", request.name), number(f"bid of {_named(request.bidder)}", request.amount)
         bidder = Party("bidder", request.bidder)
-        who = None if request.who is None else living(self.runtime, "bidding actor", request.who, request)
+        who = None if request.who is None else living_ref(self.runtime, "bidding actor", request.who, request)
         held = self._open.get(name)
         if held is None:
-            raise BidRefused(f"{_named(request.bidder)} bids {shown(amount)}: {name} is not open")
+            raise BidRefused(f"{_named(request.bidder)} bids {number_text(amount)}: {name} is not open")
         before = held.auction.backers(bidder.value)
         placed = held.auction.bid(bidder.value, amount, who)
         self._watched.add(who, name)
@@ -197,7 +195,7 @@ class Auctions(Actor):
 
     @handle
     @refusing
-    def ask(self, request: Ask) -> float | None:
+    def ask(self, request: GetMinimumBid) -> float | None:
         """Say what is asked for."""
         held = self._open.get(text("name", request.name))
         if held is None:
@@ -206,7 +204,7 @@ class Auctions(Actor):
 
     @handle
     @refusing
-    def outcome(self, request: Outcome) -> Sale | None:
+    def outcome(self, request: AwaitSale) -> Sale | None:
         """Answer when it is over."""
         name = text("name", request.name)
         if name in self._open:
@@ -215,31 +213,31 @@ class Auctions(Actor):
             reply.on_abandoned(lambda: self._left(name, reply))
             return None
         if name not in self._over:
-            raise BadRule("auction", name, "there is none of this name; open it first")
+            raise BadArgument("auction", name, "there is none of this name; open it first")
         return self._over[name]
 
     @handle
-    def hammer(self, message: Hammer) -> None:
+    def hammer(self, message: CloseAuction) -> None:
         """End an auction whose time is over."""
         held = self._of(message)
         if held is not None:
             self._close(held.asked.name, held)
 
     @handle
-    def lower(self, message: Lower) -> None:
+    def lower(self, message: LowerPrice) -> None:
         """Lower a price."""
         held = self._of(message)
         if held is not None and isinstance(held.auction, Dutch) and not held.auction.lower():
             self._close(held.asked.name, held)
 
     @handle
-    def collect(self, message: Collect) -> None:
+    def collect(self, message: RunUndo) -> None:
         """Undo what those wanted who did not see the answer."""
         for request, placed in self._given_back.take():
             held = self._open.get(request.name)
             if held is None:
                 continue
-            if isinstance(request, Place):
+            if isinstance(request, PlaceBid):
                 before = held.auction.backers(placed.bidder)
                 held.auction.undo(placed)
                 self._tidy(request.name, held, before)
@@ -252,12 +250,12 @@ class Auctions(Actor):
         for name in self._watched.ended(message):
             self._open[name].auction.withdraw_for(message.target)
 
-    def _of(self, message: Hammer | Lower) -> Held | None:
+    def _of(self, message: CloseAuction | LowerPrice) -> RunningAuction | None:
         """Return the auction for which a message of this actor to itself is; it may be over."""
         held = self._open.get(str.__str__(message.name)) if is_a(message.name, str) else None
         return held if held is not None and held.auction is message.auction else None
 
-    def _tidy(self, name: str, held: Held, before: Iterable[Ref]) -> None:
+    def _tidy(self, name: str, held: RunningAuction, before: Iterable[Ref]) -> None:
         """Watch none of these who have no bid any more."""
         for who in before:
             if not held.auction.keeps_for(who):
@@ -277,7 +275,7 @@ class Auctions(Actor):
         for who in held.auction.keepers():
             self._watched.discard(who, name)
 
-    def _close(self, name: str, held: Held) -> None:
+    def _close(self, name: str, held: RunningAuction) -> None:
         self._end(name)
         sale = self._over[name] = held.auction.close()
         if len(self._over) > REMEMBERED:
@@ -295,13 +293,13 @@ def _named(bidder: Any) -> str:
 def _auction(terms: Any) -> SealedBids | English | Dutch:
     if is_a(terms, Sealed):
         if not is_a(terms.second_price, bool):
-            raise BadRule("second_price", terms.second_price, "give True or False")
+            raise BadArgument("second_price", terms.second_price, "give True or False")
         return SealedBids(terms.reserve, second_price=terms.second_price)
     if is_a(terms, Ascending):
         return English(terms.reserve, terms.increment)
     if is_a(terms, Descending):
         return Dutch(terms.start, terms.step, terms.floor)
-    raise BadRule("terms", terms, "give Sealed(...), Ascending(...) or Descending(...)")
+    raise BadArgument("terms", terms, "give Sealed(...), Ascending(...) or Descending(...)")
 
 
 def _every(terms: Terms) -> float | None:
@@ -326,7 +324,7 @@ class Auction:
         self.name = text("name", name)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._given_back = GivenBack(runtime, actor)
+        self._given_back = UndoQueue(runtime, actor)
 
     async def open(self, terms: Terms, *, seconds: float) -> None:
         """Open it, for so many seconds.
@@ -334,13 +332,13 @@ class Auction:
         Whoever is cut off before it learns that it is open has not opened it, unless somebody has bid meanwhile.
 
         Raises:
-            BadRule: the terms make no sense, or it is open already.
+            BadArgument: the terms make no sense, or it is open already.
             BadTime: the seconds make no sense.
         """
-        await self._unless_unseen(Open(self.name, terms, seconds))
+        await self._unless_unseen(OpenAuction(self.name, terms, seconds))
 
     async def _unless_unseen(self, request: Request[R]) -> R:
-        return await seen(
+        return await answer_or_undo(
             self._address.call(request), lambda answer: self._given_back.put(id(request), (request, answer))
         )
 
@@ -360,14 +358,14 @@ class Auction:
 
         Raises:
             BidRefused: it is too low, or the auction is not open.
-            BadRule: the amount is no number, or there is nobody who bids, or that cannot be told from others.
+            BadArgument: the amount is no number, or there is nobody who bids, or that cannot be told from others.
             NoProcess: the actor that bids has ended; or no `Auctions` runs.
         """
         who = current_holder() if who is None else who
         bidder = who if bidder is None else bidder
         if bidder is None:
-            raise BadRule("bidder", None, "say who bids, outside of actors")
-        return await self._unless_unseen(Place(self.name, amount, bidder, who))
+            raise BadArgument("bidder", None, "say who bids, outside of actors")
+        return await self._unless_unseen(PlaceBid(self.name, amount, bidder, who))
 
     async def asked(self) -> float | None:
         """Return what the next bid has to be at least; None if the bids are sealed.
@@ -375,7 +373,7 @@ class Auction:
         Raises:
             BidRefused: it is not open.
         """
-        return await self._address.call(Ask(self.name))
+        return await self._address.call(GetMinimumBid(self.name))
 
     async def outcome(self, *, timeout: float | None = None) -> Sale | None:
         """Wait until it is over, and return the sale; None if nothing is sold.
@@ -384,8 +382,8 @@ class Auction:
             timeout: how many seconds to wait; None for any time.
 
         Raises:
-            BadRule: there is no such auction.
+            BadArgument: there is no such auction.
             CallTimeout: it is not over yet.
             ActorExited: the `Auctions` was restarted; ask again.
         """
-        return await seen(self._address.call(Outcome(self.name), timeout))
+        return await answer_or_undo(self._address.call(AwaitSale(self.name), timeout))

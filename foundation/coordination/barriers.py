@@ -16,17 +16,15 @@ from __future__ import annotations
 
 import msgspec
 
-from foundation.coordination.checked import is_a, living, refusing, text, whole
-from foundation.coordination.errors import BadRule, BarrierBroken
-from foundation.coordination.given_back import seen
-from foundation.coordination.kept import Numbers
-from foundation.coordination.watched import Watched
-from foundation.holder import current_holder
+from foundation.coordination.errors import BadArgument, BarrierBroken
+from foundation.coordination.retained import MonotonicCounter, answer_or_undo
+from foundation.coordination.validation import is_a, living_ref, refusing, text, whole
+from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
 from supervision import Actor, Down, Ref, ReplyTo, Request, Runtime, handle
 
 
-class Passage(msgspec.Struct, frozen=True):
+class Crossing(msgspec.Struct, frozen=True):
     """All have arrived.
 
     Attributes:
@@ -38,7 +36,7 @@ class Passage(msgspec.Struct, frozen=True):
     place: int
 
 
-class Patience:
+class Withdrawal:
     """Of one who has arrived: whether it has given up by itself, and was not cut off by its end."""
 
     __slots__ = ("over",)
@@ -47,20 +45,20 @@ class Patience:
         self.over = False
 
 
-class Arrive(Request[Passage], frozen=True):
+class Arrive(Request[Crossing], frozen=True):
     """Say that one is there, and wait for the others."""
 
     name: str
     parties: int
     who: Ref | None
-    patience: Patience | None = None
+    patience: Withdrawal | None = None
 
 
-class Gathering(msgspec.Struct):
+class BarrierState(msgspec.Struct):
     """Those who have arrived at a barrier and wait, first arrived first."""
 
     parties: int
-    there: dict[ReplyTo[Passage], Arrive] = {}
+    there: dict[ReplyTo[Crossing], Arrive] = {}
 
 
 class Barriers(Actor):
@@ -69,27 +67,27 @@ class Barriers(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._gatherings: dict[str, Gathering] = {}
-        self._watched: Watched[tuple[str, ReplyTo[Passage]]] = Watched(self)
+        self._gatherings: dict[str, BarrierState] = {}
+        self._watched: HolderMonitors[tuple[str, ReplyTo[Crossing]]] = HolderMonitors(self)
 
     def init(self) -> None:
         """Take over how often anybody has passed."""
-        self._numbers = Numbers(self.runtime, own_name(self, "barriers"))
+        self._numbers = MonotonicCounter(self.runtime, own_name(self, "barriers"))
 
     @handle
     @refusing
     def arrive(self, request: Arrive) -> None:
         """Note an arrival."""
         name, parties = text("name", request.name), whole("parties", request.parties)
-        who = None if request.who is None else living(self.runtime, "who", request.who, request)
+        who = None if request.who is None else living_ref(self.runtime, "who", request.who, request)
         gathering = self._gatherings.get(name)
         if gathering is not None and gathering.parties != parties:
             self._without_those_who_left(name)
             if name in self._gatherings:
                 remedy = f"all who use this barrier at a time say the same; the first said {gathering.parties}"
-                raise BadRule(f"parties of {name}", parties, remedy)
+                raise BadArgument(f"parties of {name}", parties, remedy)
         reply = self.defer_reply()
-        gathering = self._gatherings.setdefault(name, Gathering(parties))
+        gathering = self._gatherings.setdefault(name, BarrierState(parties))
         gathering.there[reply] = request
         self._watched.add(who, (name, reply))
         if len(gathering.there) >= parties:
@@ -111,12 +109,12 @@ class Barriers(Actor):
             else:
                 self._forget(name, reply)
 
-    def _let_pass(self, name: str, gathering: Gathering) -> None:
+    def _let_pass(self, name: str, gathering: BarrierState) -> None:
         generation = self._numbers.next()
         for place, reply in enumerate(self._clear(name, gathering), start=1):
-            reply.reply(Passage(generation, place))
+            reply.reply(Crossing(generation, place))
 
-    def _clear(self, name: str, gathering: Gathering) -> list[ReplyTo[Passage]]:
+    def _clear(self, name: str, gathering: BarrierState) -> list[ReplyTo[Crossing]]:
         """Return those who wait, and begin anew."""
         del self._gatherings[name]
         for reply, request in gathering.there.items():
@@ -128,26 +126,26 @@ class Barriers(Actor):
             if not reply.waiting and self._gave_up(reply, request):
                 self._forget(name, reply)
 
-    def _left(self, name: str, reply: ReplyTo[Passage]) -> None:
+    def _left(self, name: str, reply: ReplyTo[Crossing]) -> None:
         """Somebody does not wait any more. Who has given up has not arrived; who has ended is told of by a `Down`."""
         gathering = self._gatherings.get(name)
         request = None if gathering is None else gathering.there.get(reply)
         if request is not None and self._gave_up(reply, request):
             self._forget(name, reply)
 
-    def _forget(self, name: str, reply: ReplyTo[Passage]) -> None:
+    def _forget(self, name: str, reply: ReplyTo[Crossing]) -> None:
         there = self._gatherings[name].there
         self._watched.discard(there.pop(reply).who, (name, reply))
         if not there:
             del self._gatherings[name]
 
-    def _gave_up(self, reply: ReplyTo[Passage], request: Arrive) -> bool:
+    def _gave_up(self, reply: ReplyTo[Crossing], request: Arrive) -> bool:
         """Tell of one who does not wait any more whether it has given up, and not just ended."""
         if request.who is None or request.who.alive:
             return True
         if reply.deadline is not None and reply.deadline <= self.runtime.clock.time():
             return True
-        return is_a(request.patience, Patience) and request.patience.over  # type: ignore[union-attr]
+        return is_a(request.patience, Withdrawal) and request.patience.over  # type: ignore[union-attr]
 
 
 class Barrier:
@@ -160,7 +158,7 @@ class Barrier:
         actor: the name of the `Barriers`.
 
     Raises:
-        BadRule: there is no such number, or name.
+        BadArgument: there is no such number, or name.
     """
 
     def __init__(self, runtime: Runtime, name: str, *, parties: int, actor: str = "barriers") -> None:
@@ -169,7 +167,7 @@ class Barrier:
         actor = text("actor", actor)
         self._address = runtime.name(actor)
 
-    async def arrive(self, *, timeout: float | None = None, who: Ref | None = None) -> Passage:
+    async def arrive(self, *, timeout: float | None = None, who: Ref | None = None) -> Crossing:
         """Wait until all have arrived.
 
         Whoever is cut off while it waits, by a cancellation, a time-out or a kill, has not arrived.
@@ -182,14 +180,14 @@ class Barrier:
         Raises:
             BarrierBroken: one who had arrived, and waited, has ended.
             CallTimeout: they were not all there in time.
-            BadRule: others who wait have said another number.
+            BadArgument: others who wait have said another number.
             NoProcess: the actor that arrives has ended; or no `Barriers` runs.
             ActorExited: the `Barriers` was restarted; arrive again.
         """
         who = current_holder() if who is None else who
-        patience = Patience()
+        patience = Withdrawal()
         call = self._address.call(Arrive(self.name, self.parties, who, patience), timeout)
         try:
-            return await seen(call)
+            return await answer_or_undo(call)
         finally:
             patience.over = not is_a(who, Ref) or who.alive  # type: ignore[union-attr]

@@ -6,8 +6,8 @@ or refuses to answer, is absent: it still counts among those whose consent the r
 >>> import asyncio
 >>> from supervision import Actor, Runtime, handle
 >>> class Member(Actor):
-...     def __init__(self, limit: int) -> None:
-...         self.limit = limit
+...     def __init__(self, positive_seconds: int) -> None:
+...         self.limit = positive_seconds
 ...
 ...     @handle
 ...     def vote(self, request: Vote) -> bool | None:
@@ -15,7 +15,7 @@ or refuses to answer, is absent: it still counts among those whose consent the r
 >>> async def main() -> tuple[bool, int]:
 ...     async with Runtime() as runtime:
 ...         await runtime.spawn(Consensus)
-...         members = [await runtime.spawn(Member, limit) for limit in (10, 20, 30)]
+...         members = [await runtime.spawn(Member, positive_seconds) for positive_seconds in (10, 20, 30)]
 ...         decision = await propose(runtime, 15, members, Majority())
 ...         return decision.accepted, len(decision.yes)
 >>> asyncio.run(main())
@@ -30,9 +30,17 @@ from typing import Any, Literal
 
 import msgspec
 
-from foundation.coordination.checked import address, is_a, limit, plain_number, refusing, shown, text
-from foundation.coordination.errors import BadRule
-from foundation.coordination.given_back import seen
+from foundation.coordination.errors import BadArgument
+from foundation.coordination.retained import answer_or_undo
+from foundation.coordination.validation import (
+    address,
+    is_a,
+    number_text,
+    plain_number,
+    positive_seconds,
+    refusing,
+    text,
+)
 from foundation.naming import own_name
 from supervision import Actor, Address, Call, Message, ReplyTo, Request, Runtime, Timer, handle
 from supervision.messages import describe
@@ -92,11 +100,11 @@ def _exact(what: str, value: Any) -> Fraction:
     """Return a number above 0 as a fraction.
 
     Raises:
-        BadRule: it is none, or too large for a float.
+        BadArgument: it is none, or too large for a float.
     """
     exact = value if type(value) is Fraction else Fraction(plain_number(value) or 0)
     if exact <= 0:
-        raise BadRule(what, value, "give a number above 0 that is finite as a float")
+        raise BadArgument(what, value, "give a number above 0 that is finite as a float")
     return exact
 
 
@@ -130,20 +138,22 @@ class Tally:
         weights: of each participant.
 
     Raises:
-        BadRule: nobody takes part, a weight is not positive, or the rule could never be met.
+        BadArgument: nobody takes part, a weight is not positive, or the rule could never be met.
     """
 
     def __init__(self, rule: Rule, weights: Mapping[Any, float]) -> None:
         if not weights:
-            raise BadRule("participants", weights, "somebody has to take part")
+            raise BadArgument("participants", weights, "give at least one participant")
         self._weights = {who: _exact(f"weight of {describe(who)}", weight) for who, weight in weights.items()}
         total = sum(self._weights.values(), Fraction(0))
         if not is_a(rule, Rule):
-            raise BadRule("rule", rule, "give Unanimity(), Majority(), Quorum(...) or Weighted(...)")
+            raise BadArgument("rule", rule, "give Unanimity(), Majority(), Quorum(...) or Weighted(...)")
         self._needed = _exact("needed", rule.needed(total))
         self._strictly = is_a(rule, Majority)
         if self._needed > total:
-            raise BadRule("rule", rule, f"it asks for {shown(self._needed)} of a weight of {shown(total)}")
+            raise BadArgument(
+                "rule", rule, f"it asks for {number_text(self._needed)} of a weight of {number_text(total)}"
+            )
         self.votes: dict[Any, bool | Literal["absent"] | None] = {}
         self._yes = Fraction(0)
         self._missing = total
@@ -185,20 +195,20 @@ class Propose(Request[Decision], frozen=True):
     time_limit: float
 
 
-class TimeOver(Message, frozen=True):
+class RoundTimeout(Message, frozen=True):
     """To itself: the time of a round is over."""
 
     round: int
 
 
-class Answered(Message, frozen=True):
+class VoteReceived(Message, frozen=True):
     """To itself: a participant has answered, or cannot."""
 
     round: int
     call: Call[bool | None]
 
 
-class Round(msgspec.Struct):
+class VotingRound(msgspec.Struct):
     """A round that is under way."""
 
     tally: Tally
@@ -219,7 +229,7 @@ class Consensus(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._rounds: dict[int, Round] = {}
+        self._rounds: dict[int, VotingRound] = {}
         self._last = 0
 
     def init(self) -> None:
@@ -230,12 +240,12 @@ class Consensus(Actor):
     @refusing
     def propose(self, request: Propose) -> None:
         """Ask everybody."""
-        time_limit = limit("time_limit", request.time_limit)
+        time_limit = positive_seconds("time_limit", request.time_limit)
         tally = self._tally(request)
         reply = self.defer_reply()
         self._last += 1
         number = self._last
-        round_ = self._rounds[number] = Round(tally, reply, self.send_after(time_limit, TimeOver(number)))
+        round_ = self._rounds[number] = VotingRound(tally, reply, self.send_after(time_limit, RoundTimeout(number)))
         for who in tally.unasked():
             call = who.call(Vote(request.proposal), timeout=None)
             round_.calls[call] = who
@@ -246,29 +256,29 @@ class Consensus(Actor):
         """Check everything: a rule, and a mapping, can be somebody's own code."""
         try:
             weights = {address(self.runtime, "participant", who): weight for who, weight in request.weights.items()}
-        except BadRule:
+        except BadArgument:
             raise
         except Exception as error:
             why = f"give actors, or a mapping of actors to weights (this raises {describe(error)})"
-            raise BadRule("participants", request.weights, why) from error
+            raise BadArgument("participants", request.weights, why) from error
         try:
             return Tally(request.rule, weights)
-        except BadRule:
+        except BadArgument:
             raise
         except Exception as error:
-            raise BadRule(
+            raise BadArgument(
                 "rule", request.rule, f"needed() has to return a number; it raised {describe(error)}"
             ) from error
 
     def _hearing(self, number: int) -> Callable[[Call[bool | None]], None]:
         def hear(call: Call[bool | None]) -> None:
             if not call.cancelled():
-                self.ref.cast(Answered(number, call))
+                self.ref.cast(VoteReceived(number, call))
 
         return hear
 
     @handle
-    def answered(self, message: Answered) -> None:
+    def answered(self, message: VoteReceived) -> None:
         """Note a vote, and end the round if it decides."""
         round_ = self._round(message.round)
         if round_ is None or not is_a(message.call, Call) or message.call not in round_.calls:
@@ -279,13 +289,13 @@ class Consensus(Actor):
             self._end(message.round, decided, "accepted" if decided else "rejected")
 
     @handle
-    def over(self, message: TimeOver) -> None:
+    def over(self, message: RoundTimeout) -> None:
         """End a round that nobody has decided in time."""
         round_ = self._round(message.round)
         if round_ is not None and round_.timer.read() is None:
             self._end(message.round, False, "late")
 
-    def _round(self, number: object) -> Round | None:
+    def _round(self, number: object) -> VotingRound | None:
         return self._rounds.get(number) if type(number) is int else None
 
     def _abandoned(self, number: int) -> None:
@@ -328,7 +338,7 @@ async def propose(
         actor: the name of the `Consensus`.
 
     Raises:
-        BadRule: nobody takes part, a weight or the time limit is no number above 0, or the rule could never be met.
+        BadArgument: nobody takes part, a weight or the time limit is no number above 0, or the rule could never be met.
         ActorExited: the actor was restarted; ask again.
 
     Whoever is cut off while it waits holds no round any more: nobody is asked any longer.
@@ -338,7 +348,7 @@ async def propose(
         weights = dict(given) if is_a(given, Mapping) else dict.fromkeys(given, 1.0)
     except Exception as error:
         why = f"give actors, or a mapping of actors to weights (this raises {describe(error)})"
-        raise BadRule("participants", participants, why) from error
-    return await seen(
+        raise BadArgument("participants", participants, why) from error
+    return await answer_or_undo(
         runtime.name(text("actor", actor)).call(Propose(proposal, weights, rule, time_limit), timeout=None)
     )

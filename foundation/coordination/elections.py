@@ -25,13 +25,19 @@ from typing import Any
 
 import msgspec
 
-from foundation.coordination.checked import MOST, address, living, plain_number, reference, refusing, text, whole
-from foundation.coordination.errors import BadRule
-from foundation.coordination.given_back import Collect, GivenBack, done, seen
-from foundation.coordination.kept import Numbers, kept
-from foundation.coordination.watched import Watched
+from foundation.coordination.errors import BadArgument
+from foundation.coordination.retained import (
+    MonotonicCounter,
+    RunUndo,
+    UndoQueue,
+    answer_or_else,
+    answer_or_undo,
+    retained,
+)
+from foundation.coordination.validation import MOST, address, living_ref, plain_number, reference, refusing, text, whole
 from foundation.events import LeaderElected
-from foundation.extras import ordered
+from foundation.extras import sorted_dict
+from foundation.holders import HolderMonitors
 from foundation.naming import own_name
 from supervision import Actor, Address, Down, Message, Name, Ref, ReplyTo, Request, Runtime, handle
 
@@ -94,7 +100,7 @@ class LeaderChanged(Message, frozen=True):
     leader: Leader | None
 
 
-class LookAgain(Message, frozen=True):
+class CheckFollower(Message, frozen=True):
     """To itself: somebody may hold the name of a follower again."""
 
     name: str
@@ -122,7 +128,7 @@ class Candidacy(msgspec.Struct, frozen=True):
         return (-self.priority, self.number)
 
 
-class Contest(msgspec.Struct):
+class ElectionState(msgspec.Struct):
     """What is known of an election, as long as somebody stands, waits or follows."""
 
     term: int
@@ -130,7 +136,7 @@ class Contest(msgspec.Struct):
     leader: Leader | None = None
     candidates: dict[Ref, Candidacy] = {}
     #: Those who may be elected, by rank.
-    ranked: Any = msgspec.field(default_factory=lambda: ordered("an election"))
+    ranked: Any = msgspec.field(default_factory=lambda: sorted_dict("an election"))
     #: With the request of each.
     followers: dict[Address, Follow] = {}
 
@@ -165,20 +171,20 @@ class Elections(Actor):
     def __init__(self) -> None:
         self._awaiting: dict[str, OrderedDict[ReplyTo[Leader], int]] = {}
         #: By actor: the elections in which it stands, and those in which it follows, as itself or by its name.
-        self._watched: Watched[tuple[str, Address | None]] = Watched(self)
+        self._watched: HolderMonitors[tuple[str, Address | None]] = HolderMonitors(self)
 
     def init(self) -> None:
         """Take over who stands, who leads and who follows."""
         name = own_name(self, "elections")
-        self._contests: dict[str, Contest] = kept(self.runtime, name)
-        self._numbers = Numbers(self.runtime, name)
-        self._given_back = GivenBack(self.runtime, name)
+        self._contests: dict[str, ElectionState] = retained(self.runtime, name)
+        self._numbers = MonotonicCounter(self.runtime, name)
+        self._given_back = UndoQueue(self.runtime, name)
         for election, contest in self._contests.items():
             for candidate in contest.candidates:
                 self._watched.add(candidate, (election, None))
             for follower in contest.followers:
                 self._attend(election, follower)
-        self.collect(Collect())
+        self.collect(RunUndo())
         for election in list(self._contests):
             self._forget(election)
 
@@ -186,10 +192,10 @@ class Elections(Actor):
     @refusing
     def stand(self, request: Stand) -> Leader:
         """Take a candidate."""
-        name, candidate = text("name", request.name), living(self.runtime, "candidate", request.candidate, request)
+        name, candidate = text("name", request.name), living_ref(self.runtime, "candidate", request.candidate, request)
         priority = plain_number(request.priority)
         if priority is None:
-            raise BadRule("priority", request.priority, "give a finite number")
+            raise BadArgument("priority", request.priority, "give a finite number")
         contest = self._contest(name)
         before = contest.candidates.get(candidate)
         if before is None:
@@ -241,7 +247,7 @@ class Elections(Actor):
         return self._lose_follower(text("name", request.name), address(self.runtime, "follower", request.follower))
 
     @handle
-    def collect(self, message: Collect) -> None:
+    def collect(self, message: RunUndo) -> None:
         """Do what those wanted who could not wait for an answer, and undo what those got who did not see it."""
         for request in self._given_back.take():
             if isinstance(request, Stand):
@@ -269,7 +275,7 @@ class Elections(Actor):
 
     @handle
     @refusing
-    def look_again(self, message: LookAgain) -> None:
+    def look_again(self, message: CheckFollower) -> None:
         """Forget a follower whose name nobody has held for so long."""
         name, follower = text("name", message.name), address(self.runtime, "follower", message.follower)
         if self._follows(name, follower) and isinstance(follower, Name):
@@ -278,17 +284,17 @@ class Elections(Actor):
             else:
                 self._attend(name, follower)
 
-    def _contest(self, name: str) -> Contest:
+    def _contest(self, name: str) -> ElectionState:
         contest = self._contests.get(name)
         if contest is None:
-            contest = self._contests[name] = Contest(self._numbers.last)
+            contest = self._contests[name] = ElectionState(self._numbers.last)
         return contest
 
     def _attend(self, name: str, follower: Address) -> None:
         """Hear of the end of a follower, or of who holds its name."""
         holder = follower.resolve() if isinstance(follower, Name) else follower
         if holder is None:
-            self.send_after(NAMELESS, LookAgain(name, follower))
+            self.send_after(NAMELESS, CheckFollower(name, follower))
         else:
             assert isinstance(holder, Ref)
             self._watched.add(holder, (name, follower))
@@ -347,7 +353,7 @@ class Elections(Actor):
             del self._contests[name]
             self._numbers.forget(contest.term)
 
-    def _elect(self, name: str, contest: Contest) -> None:
+    def _elect(self, name: str, contest: ElectionState) -> None:
         if contest.leader is not None and contest.leader.ref in contest.candidates:
             return
         best = contest.best()
@@ -390,8 +396,8 @@ class Election:
         self._runtime = runtime
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._contests: dict[str, Contest] = kept(runtime, actor)
-        self._given_back = GivenBack(runtime, actor)
+        self._contests: dict[str, ElectionState] = retained(runtime, actor)
+        self._given_back = UndoQueue(runtime, actor)
 
     @property
     def leader(self) -> Leader | None:
@@ -410,17 +416,17 @@ class Election:
             priority: who has the highest is elected, when there is no leader: any finite number.
 
         Raises:
-            BadRule: the priority is no number, or the candidate no actor.
+            BadArgument: the priority is no number, or the candidate no actor.
             NoProcess: the candidate has ended; or no `Elections` runs.
         """
         request = Stand(self.name, candidate, priority)
-        return await seen(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        return await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
 
     async def resign(self, candidate: Ref) -> bool:
-        """Let an actor stand no more; tell whether it did. It resigns whatever is raised, other than `BadRule`.
+        """Let an actor stand no more; tell whether it did. It resigns whatever is raised, other than `BadArgument`.
 
         Raises:
-            BadRule: the candidate is no actor.
+            BadArgument: the candidate is no actor.
         """
         return await self._done(Resign(self.name, reference(self._runtime, "candidate", candidate)))
 
@@ -429,10 +435,10 @@ class Election:
 
         Raises:
             CallTimeout: there was none in time.
-            BadRule: the term is no whole number.
+            BadArgument: the term is no whole number.
             ActorExited: the `Elections` was restarted; ask again.
         """
-        return await seen(self._address.call(AwaitLeader(self.name, term), timeout))
+        return await answer_or_undo(self._address.call(AwaitLeader(self.name, term), timeout))
 
     async def follow(self, follower: Address) -> None:
         """Have an actor told of each leader with `LeaderChanged`, of the present one at once.
@@ -440,14 +446,14 @@ class Election:
         Until it ends, or `unfollow`; a follower by name, until nobody has held the name for a minute.
 
         Raises:
-            BadRule: the follower is no address in this runtime.
+            BadArgument: the follower is no address in this runtime.
         """
         request = Follow(self.name, follower)
-        await seen(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
 
     async def unfollow(self, follower: Address) -> bool:
-        """Have an actor told no more; tell whether it was. It is so whatever is raised, other than `BadRule`."""
+        """Have an actor told no more; tell whether it was. It is so whatever is raised, other than `BadArgument`."""
         return await self._done(Unfollow(self.name, address(self._runtime, "follower", follower)))
 
     async def _done(self, request: Resign | Unfollow) -> bool:
-        return await done(self._address.call(request), lambda: self._given_back.put(id(request), request))
+        return await answer_or_else(self._address.call(request), lambda: self._given_back.put(id(request), request))

@@ -12,7 +12,7 @@ class CoordinationError(FoundationError):
     category = Category.DATA
 
 
-class BadRule(CoordinationError, ValueError):
+class BadArgument(CoordinationError, ValueError):
     """What was asked for makes no sense: ``what`` says which part, ``value`` what was given."""
 
     severity = Severity.LOW

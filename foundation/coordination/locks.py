@@ -26,13 +26,18 @@ from typing import Any
 
 import msgspec
 
-from foundation.coordination.checked import is_a, limit, living, refusing, text, whole
-from foundation.coordination.errors import BadRule, NotHeld
-from foundation.coordination.given_back import Collect, GivenBack, done, seen
-from foundation.coordination.kept import Numbers, kept
-from foundation.coordination.watched import Watched
+from foundation.coordination.errors import BadArgument, NotHeld
+from foundation.coordination.retained import (
+    MonotonicCounter,
+    RunUndo,
+    UndoQueue,
+    answer_or_else,
+    answer_or_undo,
+    retained,
+)
+from foundation.coordination.validation import is_a, living_ref, positive_seconds, refusing, text, whole
 from foundation.events import LockExpired
-from foundation.holder import current_holder
+from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
 from supervision import Actor, Down, Message, NoProcess, Ref, ReplyTo, Request, Runtime, Timer, handle
 
@@ -109,19 +114,19 @@ class Locks(Actor):
         self._waiting: dict[str, OrderedDict[ReplyTo[Grant], Acquire]] = {}
         self._expiry: dict[tuple[str, int], Timer] = {}
         #: By holder: the tokens of what it holds, and the requests of those who wait for it to be theirs.
-        self._watched: Watched[tuple[str, int | ReplyTo[Grant]]] = Watched(self)
+        self._watched: HolderMonitors[tuple[str, int | ReplyTo[Grant]]] = HolderMonitors(self)
 
     def init(self) -> None:
         """Take over who holds what."""
         name = own_name(self, "locks")
-        self._locks: dict[str, LockState] = kept(self.runtime, name)
-        self._numbers = Numbers(self.runtime, name)
-        self._given_back = GivenBack(self.runtime, name)
+        self._locks: dict[str, LockState] = retained(self.runtime, name)
+        self._numbers = MonotonicCounter(self.runtime, name)
+        self._given_back = UndoQueue(self.runtime, name)
         for lock in self._locks.values():
             for grant in lock.grants.values():
                 self._watched.add(grant.holder, (grant.name, grant.fence))
                 self._expire_in_time(grant)
-        self.collect(Collect())
+        self.collect(RunUndo())
 
     @handle
     @refusing
@@ -129,12 +134,12 @@ class Locks(Actor):
         """Grant permits in the order in which they were asked for."""
         name, capacity = text("name", request.name), whole("capacity", request.capacity)
         amount = whole("amount", request.amount, capacity)
-        lease = None if request.lease is None else limit("lease", request.lease)
-        holder = None if request.holder is None else living(self.runtime, "holder", request.holder, request)
+        lease = None if request.lease is None else positive_seconds("lease", request.lease)
+        holder = None if request.holder is None else living_ref(self.runtime, "holder", request.holder, request)
         lock = self._locks.get(name)
         if lock is not None and lock.capacity != capacity:
             remedy = f"all who use this lock at a time say the same; the first said {lock.capacity}"
-            raise BadRule(f"capacity of {name}", capacity, remedy)
+            raise BadArgument(f"capacity of {name}", capacity, remedy)
         reply = self.defer_reply()
         if lock is None:
             self._locks[name] = LockState(capacity, self._numbers.last)
@@ -156,7 +161,7 @@ class Locks(Actor):
     @refusing
     def renew(self, request: Renew) -> Grant:
         """Set a new end to a lease."""
-        given, lease = _checked(request.grant), limit("lease", request.lease)
+        given, lease = _checked(request.grant), positive_seconds("lease", request.lease)
         lock = self._locks.get(given.name)
         grant = None if lock is None else lock.grants.get(given.fence)
         if lock is None or grant is None:
@@ -167,7 +172,7 @@ class Locks(Actor):
         return renewed
 
     @handle
-    def collect(self, message: Collect) -> None:
+    def collect(self, message: RunUndo) -> None:
         """Take back what was given back by those who could not wait for an answer."""
         for grant in self._given_back.take():
             self._free(grant.name, grant.fence)
@@ -273,7 +278,7 @@ def _ended(asked: Acquire) -> NoProcess:
 def _checked(grant: Any) -> Grant:
     """Return a grant whose name and token are what they should be."""
     if not is_a(grant, Grant):
-        raise BadRule("grant", grant, "give what acquire has returned")
+        raise BadArgument("grant", grant, "give a grant that acquire returned")
     name, fence = text("name", grant.name), whole("fence", grant.fence)
     return Grant(name, fence, grant.amount, grant.holder, grant.expires)
 
@@ -290,7 +295,7 @@ class Lock:
         actor: the name of the `Locks`.
 
     Raises:
-        BadRule: the capacity is no whole number from 1.
+        BadArgument: the capacity is no whole number from 1.
     """
 
     def __init__(self, runtime: Runtime, name: str, *, capacity: int = 1, actor: str = "locks") -> None:
@@ -298,8 +303,8 @@ class Lock:
         self.capacity = whole("capacity", capacity)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._locks: dict[str, LockState] = kept(runtime, actor)
-        self._given_back = GivenBack(runtime, actor)
+        self._locks: dict[str, LockState] = retained(runtime, actor)
+        self._given_back = UndoQueue(runtime, actor)
 
     @property
     def grants(self) -> list[Grant]:
@@ -311,7 +316,7 @@ class Lock:
         """Tell whether a grant is still held.
 
         Raises:
-            BadRule: it is no grant.
+            BadArgument: it is no grant.
         """
         fence = _checked(grant).fence
         lock = self._locks.get(self.name)
@@ -337,26 +342,26 @@ class Lock:
 
         Raises:
             CallTimeout: it was not one's turn in time.
-            BadRule: the amount or the lease makes no sense, or others who use it now said another capacity.
+            BadArgument: the amount or the lease makes no sense, or others who use it now said another capacity.
             NoProcess: the holder has ended, before or meanwhile; or no `Locks` runs.
             ActorExited: the `Locks` was restarted; ask again.
         """
         holder = current_holder() if holder is None else holder
-        return await seen(
+        return await answer_or_undo(
             self._address.call(Acquire(self.name, self.capacity, amount, holder, lease), timeout), self._put
         )
 
     async def release(self, grant: Grant) -> bool:
         """Give it back; tell whether it was still held.
 
-        It is given back whatever is raised, other than `BadRule`: also if whoever waits for the answer is cut off, and
+        It is given back whatever is raised, other than `BadArgument`: also if whoever waits for the answer is cut off, and
         if the `Locks` is being restarted.
 
         Raises:
-            BadRule: it is no grant.
+            BadArgument: it is no grant.
         """
         given = _checked(grant)
-        return await done(self._address.call(Release(given)), lambda: self._put(given))
+        return await answer_or_else(self._address.call(Release(given)), lambda: self._put(given))
 
     def _put(self, grant: Grant) -> None:
         lock = self._locks.get(grant.name)
@@ -368,7 +373,7 @@ class Lock:
 
         Raises:
             NotHeld: it is too late.
-            BadRule: the lease is no number of seconds.
+            BadArgument: the lease is no number of seconds.
         """
         return await self._address.call(Renew(grant, lease))
 

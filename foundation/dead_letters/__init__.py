@@ -3,7 +3,10 @@
 Use `DeadLetterQueue`; the actor is `DeadLetters`, and the table belongs to a `foundation.store.Store`.
 """
 
+# What a sender uses.
 from foundation.dead_letters.letter import Letter as Letter
-from foundation.dead_letters.letter import NotKept as NotKept
+from foundation.dead_letters.letter import NotSerializable as NotSerializable
 from foundation.dead_letters.queue import DeadLetterQueue as DeadLetterQueue
+
+# The actor that keeps and delivers, for a tree.
 from foundation.dead_letters.queue import DeadLetters as DeadLetters

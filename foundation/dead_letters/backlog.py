@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class WaitingLetter(msgspec.Struct, frozen=True):
     """What has to be known of a letter that waits."""
 
     attempts: int
@@ -26,7 +26,7 @@ class Backlog:
     """
 
     def __init__(self) -> None:
-        self.letters: dict[int, Waiting] = {}
+        self.letters: dict[int, WaitingLetter] = {}
         self.trying: dict[int, asyncio.Future[Any]] = {}
         self.due: deque[int] = deque()
 

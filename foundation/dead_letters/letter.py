@@ -45,7 +45,7 @@ class Letter(msgspec.Struct, frozen=True):
         return unpack(Packed(msgspec.Raw(self.body), self.kind), Message, Request)
 
 
-class NotKept(FoundationError, ValueError):
+class NotSerializable(FoundationError, ValueError):
     """A message cannot be kept, as it could not be read again. Nothing was done."""
 
     category = Category.DATA
@@ -56,27 +56,27 @@ def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
     """Return a letter with a message.
 
     Raises:
-        NotKept: it is no message, or cannot be encoded.
+        NotSerializable: it is no message, or cannot be encoded.
     """
     if not is_a(message, (Message, Request)):
-        raise NotKept(f"{describe(message)} is no Message and no Request")
+        raise NotSerializable(f"{describe(message)} is no Message and no Request")
     try:
         packed = pack(message)
         unpack(packed)
     except NotTransferable as error:
-        raise NotKept(str(error)) from None
+        raise NotSerializable(str(error)) from None
     except Exception as error:
         why = describe(error, form=str)
-        raise NotKept(f"{describe(message)} cannot be read again when it is written: {why}") from None
+        raise NotSerializable(f"{describe(message)} cannot be read again when it is written: {why}") from None
     assert packed.kind is not None
     letter = Letter(to, packed.kind, bytes(packed.data), reason, 1, kept_at)
     try:
         msgspec.msgpack.encode(letter)
     except UnicodeEncodeError as error:
-        raise NotKept(f"{describe(to)} cannot be written: {error}") from None
+        raise NotSerializable(f"{describe(to)} cannot be written: {error}") from None
     return letter
 
 
-def said(what: object) -> str:
+def storable_text(what: object) -> str:
     """Return what an error, or whatever it is, says: a text that can be written, whatever is in it."""
     return describe(what, form=str).encode(errors="replace").decode()

@@ -9,13 +9,13 @@ from typing import Any, Literal
 
 import msgspec
 
-from foundation.dead_letters.backlog import Backlog, Waiting
-from foundation.dead_letters.letter import Letter, NotKept, letter_for, said
+from foundation.dead_letters.backlog import Backlog, WaitingLetter
+from foundation.dead_letters.letter import Letter, NotSerializable, letter_for, storable_text
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text, whole
-from foundation.readings import Reading
 from foundation.store import Database, Transaction
+from foundation.telemetry.collectors import MetricSample
 from supervision import (
     Actor,
     CallError,
@@ -31,7 +31,7 @@ from supervision import (
     UnhandledMessage,
     handle,
 )
-from supervision.clock import Corrections
+from supervision.clock import ClockStepDetector
 from supervision.errors import BadName, BadOption
 from supervision.events import Event, Registered, Subscription
 from supervision.messages import SystemRequest, describe
@@ -41,7 +41,7 @@ from supervision.reasons import ExitReason
 _AT_ONCE = 64
 
 
-class Keep(Request[int], frozen=True):
+class KeepLetter(Request[int], frozen=True):
     """Keep a message. The answer is the number of the letter, once it is on the disk."""
 
     to: str
@@ -50,17 +50,17 @@ class Keep(Request[int], frozen=True):
     tried: Ref | None = None
 
 
-class Redeliver(Request[int], frozen=True):
+class RedeliverLetters(Request[int], frozen=True):
     """Try again what waits, for one receiver or for all. The answer is how many letters those are."""
 
     to: str | None = None
 
 
-class Purge(Request[int], frozen=True):
+class PurgeLetters(Request[int], frozen=True):
     """Forget letters that were given up. The answer is how many those were."""
 
 
-class Tried(Message, frozen=True):
+class DeliveryAttempted(Message, frozen=True):
     """To itself: an attempt has ended."""
 
     to: str
@@ -68,37 +68,37 @@ class Tried(Message, frozen=True):
     attempt: Any
 
 
-class Heard(SystemRequest[None], frozen=True):
+class AwaitHandled(SystemRequest[None], frozen=True):
     """To a receiver, behind a message without an answer: it is answered when that was handled."""
 
     def carry_out(self, actor: Actor) -> None:
         """Do nothing: what came before is done."""
 
 
-class Deliver(Message, frozen=True):
+class DeliverNext(Message, frozen=True):
     """To itself: go on with what waits for a receiver."""
 
     to: str
 
 
-class Arrived(Message, frozen=True):
+class ReceiverArrived(Message, frozen=True):
     """To itself: somebody has taken a name."""
 
     name: str
 
 
-class Tick(Message, frozen=True):
+class RetryRound(Message, frozen=True):
     """To itself: try again what waits, and give up what is too old."""
 
 
-class Write(Message, frozen=True):
+class WriteOutcomes(Message, frozen=True):
     """To itself: write down what is new, and what became of letters."""
 
 
-class Ages(msgspec.Struct):
+class AgeCorrection(msgspec.Struct):
     """By how much the letters of a table seem older than they are, as the wall clock was set; outlives the actor."""
 
-    corrections: Corrections
+    corrections: ClockStepDetector
     moved: float = 0.0
 
 
@@ -156,7 +156,7 @@ class DeadLetters(Actor):
         self._backlogs: dict[str, Backlog] = {}
         self._subscription: Subscription | None = None
         #: What is to be written: new letters; and what became of others, None if they have arrived.
-        self._new: list[_New] = []
+        self._new: list[_NewLetter] = []
         self._outcomes: dict[int, Letter | None] = {}
         self._writing = False
         self._looked = False
@@ -166,13 +166,15 @@ class DeadLetters(Actor):
     def init(self) -> None:
         """Look at what is there."""
         own_name(self, "dead_letters")
-        kept = (Ages, self._store, self._table)
-        self._ages: Ages = self.runtime.shared.setdefault(kept, Ages(Corrections(self.runtime.clock)))
+        kept = (AgeCorrection, self._store, self._table)
+        self._ages: AgeCorrection = self.runtime.shared.setdefault(
+            kept, AgeCorrection(ClockStepDetector(self.runtime.clock))
+        )
         self._database = Database.of(self.runtime, self._store)
         self._look()
         self._subscription = self.runtime.subscribe(self._see, Registered)
-        self.send_interval(self._interval, Tick())
-        self.ref.cast(Tick())
+        self.send_interval(self._interval, RetryRound())
+        self.ref.cast(RetryRound())
 
     def terminate(self, reason: ExitReason) -> None:
         """Look no more."""
@@ -182,7 +184,7 @@ class DeadLetters(Actor):
     def _see(self, event: Event) -> None:
         assert isinstance(event, Registered)
         if event.name in self._backlogs:
-            self.ref.cast(Arrived(event.name))
+            self.ref.cast(ReceiverArrived(event.name))
 
     def _look(self) -> None:
         """Learn what waits, once the store is there.
@@ -192,8 +194,8 @@ class DeadLetters(Actor):
         """
         if self._looked or not self._database.root.tables:
             return
-        for number, row in rows(self._database, self._table):
-            letter = read(row)
+        for number, row in letter_rows(self._database, self._table):
+            letter = read_letter(row)
             if letter is None:
                 self._tell_given_up(number, Letter("", "", b"", "it cannot be read", 0, 0.0, "given up"))
             elif letter.state == "waiting":
@@ -214,7 +216,7 @@ class DeadLetters(Actor):
 
     def _note(self, number: int, letter: Letter) -> None:
         backlog = self._backlogs.setdefault(letter.to, Backlog())
-        backlog.letters[number] = Waiting(letter.attempts, letter.kept_at)
+        backlog.letters[number] = WaitingLetter(letter.attempts, letter.kept_at)
 
     def _forget(self, to: str, number: int) -> None:
         backlog = self._backlogs[to]
@@ -225,34 +227,34 @@ class DeadLetters(Actor):
     # -- what is asked for -------------------------------------------------------------------------------------------
 
     @handle
-    def keep(self, request: Keep) -> None:
+    def keep(self, request: KeepLetter) -> None:
         """Keep a message."""
         self._correct()
         try:
             to = _name(request.to)
-            letter = letter_for(to, request.message, said(request.reason), self.runtime.clock.wall_time())
-        except (NotKept, BadName) as error:
+            letter = letter_for(to, request.message, storable_text(request.reason), self.runtime.clock.wall_time())
+        except (NotSerializable, BadName) as error:
             raise Refuse(error) from error
         try:
             reply = self.defer_reply()
         except NotRunning:  # it was cast
             reply = None
-        self._new.append(_New(reply, letter, request.tried))
+        self._new.append(_NewLetter(reply, letter, request.tried))
         self._write_soon()
 
     @handle
-    def redeliver(self, request: Redeliver) -> int:
+    def redeliver(self, request: RedeliverLetters) -> int:
         """Try again."""
         if request.to is not None and not is_a(request.to, str):
             raise Refuse(BadOption("redeliver: to", request.to, "give the name of a receiver, or None for all"))
         return sum(self._begin(to) for to in list(self._backlogs) if request.to in (None, to))
 
     @handle
-    async def purge(self, request: Purge) -> int:
+    async def purge(self, request: PurgeLetters) -> int:
         """Forget what was given up."""
 
         async def delete(tx: Transaction) -> int:
-            gone = [number for number, row in rows(self._database, self._table) if _state(row) != "waiting"]
+            gone = [number for number, row in letter_rows(self._database, self._table) if _state(row) != "waiting"]
             for number in gone:
                 tx.delete(self._table, number)
             return len(gone)
@@ -263,13 +265,13 @@ class DeadLetters(Actor):
             raise Refuse(error) from error
 
     @handle
-    def arrived(self, message: Arrived) -> None:
+    def arrived(self, message: ReceiverArrived) -> None:
         """Deliver what waits for somebody who is there now."""
         if is_a(message.name, str) and message.name in self._backlogs:
             self._begin(message.name)
 
     @handle
-    def tick(self, message: Tick) -> None:
+    def tick(self, message: RetryRound) -> None:
         """Give up what is too old, and try the rest whose receivers are there."""
         self._correct()
         self._look()
@@ -288,7 +290,7 @@ class DeadLetters(Actor):
 
     def _begin(self, to: str) -> int:
         """Begin a round. The letters themselves go out on behalf of nobody: not of who has asked for it."""
-        self.ref.cast(Deliver(to))
+        self.ref.cast(DeliverNext(to))
         return self._backlogs[to].begin()
 
     def _correct(self) -> None:
@@ -299,14 +301,14 @@ class DeadLetters(Actor):
         self._ages.moved += moved
         for backlog in self._backlogs.values():
             backlog.letters = {
-                number: Waiting(one.attempts, one.kept_at + moved) for number, one in backlog.letters.items()
+                number: WaitingLetter(one.attempts, one.kept_at + moved) for number, one in backlog.letters.items()
             }
         for new in self._new:
             new.letter = msgspec.structs.replace(new.letter, kept_at=new.letter.kept_at + moved)
         self._write_soon()
 
     @handle
-    def deliver(self, message: Deliver) -> None:
+    def deliver(self, message: DeliverNext) -> None:
         """Let out as many letters as may be on their way."""
         to = message.to
         for _ in range(_AT_ONCE):
@@ -345,7 +347,7 @@ class DeadLetters(Actor):
             return NoProcess(self.runtime.name(to), message, "nobody holds this name")
         if has_room(ref):
             ref.cast(message)
-            return ref.call(Heard(), None)
+            return ref.call(AwaitHandled(), None)
         if ref.kind.mailbox.overflow == "wait":
             return asyncio.ensure_future(self._wait_for_room(ref, message))
         return _full(ref, message)
@@ -356,18 +358,18 @@ class DeadLetters(Actor):
                 await ref.send(message)
         except TimeoutError:
             raise _full(ref, message) from None
-        await ref.call(Heard(), None)
+        await ref.call(AwaitHandled(), None)
 
     def _hearing(self, to: str, number: int) -> Callable[[asyncio.Future[Any]], None]:
         def hear(attempt: asyncio.Future[Any]) -> None:
             if not attempt.cancelled():
                 attempt.exception()  # it is not lost if this actor has ended meanwhile
-            self.ref.cast(Tried(to, number, attempt))
+            self.ref.cast(DeliveryAttempted(to, number, attempt))
 
         return hear
 
     @handle
-    def tried(self, message: Tried) -> None:
+    def tried(self, message: DeliveryAttempted) -> None:
         """Note whether a letter has arrived, and go on with the next."""
         to, number = message.to, message.number
         backlog = self._backlogs.get(to) if is_a(to, str) else None
@@ -379,7 +381,7 @@ class DeadLetters(Actor):
             backlog.pause()
             return
         self._ended(to, number, attempt.exception())
-        self.deliver(Deliver(to))
+        self.deliver(DeliverNext(to))
 
     def _ended(self, to: str, number: int, error: BaseException | None) -> None:
         """Note whether a letter has arrived; who did not take it gets no more in this round."""
@@ -401,7 +403,7 @@ class DeadLetters(Actor):
             return
         known = self._backlogs[to].letters[number]
         attempts = max(letter.attempts, known.attempts) + counts
-        reason = said(error)
+        reason = storable_text(error)
         if attempts >= self._attempts:
             self._give_up(to, number, attempts, reason)
             return
@@ -420,7 +422,7 @@ class DeadLetters(Actor):
 
     def _letter(self, number: int) -> Letter | None:
         """Return a letter, if nobody has taken it out of the table."""
-        return read(self._database.table(self._table).get(number))
+        return read_letter(self._database.table(self._table).get(number))
 
     def _tell_given_up(self, number: int, letter: Letter) -> None:
         attempts, reason = letter.attempts, letter.reason
@@ -431,10 +433,10 @@ class DeadLetters(Actor):
     def _write_soon(self) -> None:
         if not self._writing:
             self._writing = True
-            self.ref.cast(Write())
+            self.ref.cast(WriteOutcomes())
 
     @handle
-    async def write(self, message: Write) -> None:
+    async def write(self, message: WriteOutcomes) -> None:
         """Write all that has come together: one commit for many letters, and never in the way of their delivery."""
         self._writing = False
         asked, self._new = self._new, []
@@ -462,11 +464,11 @@ class DeadLetters(Actor):
         """Write into a transaction when letters were kept, as the clock says now."""
         for backlog in self._backlogs.values():
             for number, known in backlog.letters.items():
-                letter = read(tx.get(self._table, number))
+                letter = read_letter(tx.get(self._table, number))
                 if letter is not None:
                     tx.put(self._table, number, msgspec.structs.replace(letter, kept_at=known.kept_at))
 
-    def _put(self, tx: Transaction, new: list[_New], outcomes: dict[int, Letter | None]) -> int:
+    def _put(self, tx: Transaction, new: list[_NewLetter], outcomes: dict[int, Letter | None]) -> int:
         """Write into a transaction; return the last number."""
         last: int = tx.get(self._table, 0, 0)  # under 0: the last number
         for number, one in enumerate(new, last + 1):
@@ -480,7 +482,7 @@ class DeadLetters(Actor):
                 tx.put(self._table, number, outcome)
         return last + len(new)
 
-    def _written(self, new: list[_New], last: int, outcomes: dict[int, Letter | None]) -> None:
+    def _written(self, new: list[_NewLetter], last: int, outcomes: dict[int, Letter | None]) -> None:
         self._look_for_more()
         for number, one in enumerate(new, last - len(new) + 1):
             to = one.letter.to
@@ -493,15 +495,15 @@ class DeadLetters(Actor):
             if outcome is not None and outcome.state == "given up":
                 self._tell_given_up(number, outcome)
 
-    def _not_written(self, asked: list[_New], error: Exception) -> None:
+    def _not_written(self, asked: list[_NewLetter], error: Exception) -> None:
         for one in asked:
             one.refuse(error)
         if self._outcomes:
-            text = said(error)
+            text = storable_text(error)
             self.runtime.events.emit(LettersNotWritten, letters=len(self._outcomes), error=text)
 
 
-class _New:
+class _NewLetter:
     """A letter that is to be written, and whom that is to be told."""
 
     __slots__ = ("_reply", "letter", "tried")
@@ -554,7 +556,7 @@ def worth_keeping(error: BaseException) -> bool:
     return isinstance(error, CallError) and not isinstance(error, UnhandledMessage)
 
 
-def read(row: Any) -> Letter | None:
+def read_letter(row: Any) -> Letter | None:
     """Return a row of the table as a letter; None if there is none, or if it is no letter."""
     try:
         return None if row is None else msgspec.convert(row, Letter)
@@ -562,21 +564,21 @@ def read(row: Any) -> Letter | None:
         return None
 
 
-def rows(database: Database, table: str) -> list[tuple[int, Any]]:
+def letter_rows(database: Database, table: str) -> list[tuple[int, Any]]:
     """Return all rows with letters, by number, in the order in which they were kept."""
     return sorted(
         (number, row) for number, row in database.table(table).items() if isinstance(number, int) and number > 0
     )
 
 
-def letters(database: Database, table: str, state: str) -> dict[int, Letter]:
+def letters_in_state(database: Database, table: str, state: str) -> dict[int, Letter]:
     """Return all letters in a state with their numbers, in the order in which they were kept."""
-    every = ((number, read(row)) for number, row in rows(database, table))
+    every = ((number, read_letter(row)) for number, row in letter_rows(database, table))
     return {number: letter for number, letter in every if letter is not None and letter.state == state}
 
 
 def _state(row: Any) -> str:
-    letter = read(row)
+    letter = read_letter(row)
     return "given up" if letter is None else letter.state
 
 
@@ -613,13 +615,13 @@ class DeadLetterQueue:
             timeout: seconds to wait for the answer to a request.
 
         Raises:
-            NotKept: it is no message; or it could not be delivered, and cannot be kept.
+            NotSerializable: it is no message; or it could not be delivered, and cannot be kept.
             BadName, BadTime: the receiver or the time-out makes no sense.
             StoreError, NoProcess: it could not be delivered, and the store, or the queue, is not there to keep it.
             Exception: what the receiver refused the request with.
         """
         if not is_a(message, (Message, Request)):
-            raise NotKept(f"{describe(message)} is no Message and no Request")
+            raise NotSerializable(f"{describe(message)} is no Message and no Request")
         address = self._runtime.name(_name(to))
         tried = address.resolve()
         if not isinstance(message, Request):
@@ -633,20 +635,20 @@ class DeadLetterQueue:
         except CallError as error:
             if not worth_keeping(error):
                 raise
-            return await self._keep(to, message, said(error), tried)
+            return await self._keep(to, message, storable_text(error), tried)
         return "delivered"
 
     async def _keep(self, to: str, message: Message | Request[Any], reason: str, tried: Ref | None) -> Literal["kept"]:
-        await self._address.call(Keep(to, message, reason, tried), timeout=None)
+        await self._address.call(KeepLetter(to, message, reason, tried), timeout=None)
         return "kept"
 
     def waiting(self) -> dict[int, Letter]:
         """Return the letters that are to be delivered, by number."""
-        return letters(self._database, self._table, "waiting")
+        return letters_in_state(self._database, self._table, "waiting")
 
     def given_up(self) -> dict[int, Letter]:
         """Return the letters that were given up, by number."""
-        return letters(self._database, self._table, "given up")
+        return letters_in_state(self._database, self._table, "given up")
 
     async def redeliver(self, to: str | None = None) -> int:
         """Try again at once, for one receiver or for all. Return how many letters that are.
@@ -654,7 +656,7 @@ class DeadLetterQueue:
         Raises:
             BadOption: this is no name of a receiver.
         """
-        return await self._address.call(Redeliver(to))
+        return await self._address.call(RedeliverLetters(to))
 
     async def purge(self) -> int:
         """Forget the letters that were given up, and those that cannot be read. Return how many those were.
@@ -662,11 +664,11 @@ class DeadLetterQueue:
         Raises:
             StoreError: the store does not take it.
         """
-        return await self._address.call(Purge(), timeout=None)
+        return await self._address.call(PurgeLetters(), timeout=None)
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return the numbers, for the metrics."""
         text = "Dead letters that are kept."
-        numbers = Counter(_state(row) for _, row in rows(self._database, self._table))
+        numbers = Counter(_state(row) for _, row in letter_rows(self._database, self._table))
         for state, label in (("waiting", "waiting"), ("given up", "given_up")):
-            yield Reading("dead_letters_kept", text, "gauge", (("state", label),), numbers[state])
+            yield MetricSample("dead_letters_kept", text, "gauge", (("state", label),), numbers[state])

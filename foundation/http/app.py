@@ -16,17 +16,17 @@ from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from foundation.access import Access, Token, access_of
+from foundation.access import Access, BearerToken, access_of
 from foundation.events import HttpHandled
-from foundation.http.guard import Guard, Guarded, needed_token
+from foundation.http.guard import GuardMiddleware, RequestGuard, needed_token
 from foundation.http.limits import Limits
-from foundation.http.page import SAFE_PAGE, page
+from foundation.http.pages import SAFE_PAGE, tree_page
 from foundation.http.problems import Problem, fault, json_response, on_http_error, on_problem
 from foundation.http.programs import Programs
-from foundation.http.runs import ROUTE, Application, Runs
+from foundation.http.runs import ROUTE, HttpApplication, Runs
 from foundation.http.versions import ProgramVersions
 from foundation.tree.readiness import readiness_of
-from foundation.tree.view import DEPTH, LIMIT, NoSuchPath, View, part
+from foundation.tree.view import DEPTH, LIMIT, NoSuchPath, TreeView, view_part
 from supervision import Runtime
 
 #: Seconds that a program may take to answer, unless somebody says otherwise.
@@ -36,7 +36,7 @@ MOST_TROUBLES = 100
 #: The most levels and actors that one look at the tree shows: its JSON is nested as deep.
 DEEPEST, MOST_ACTORS = 200, 100_000
 
-Endpoint = Callable[[Request], Awaitable[Response]]
+_Endpoint = Callable[[Request], Awaitable[Response]]
 
 
 def application(
@@ -51,7 +51,7 @@ def application(
 ) -> Starlette:
     """Return the pages of a runtime.
 
-    A request goes through `_Observed`, which tells the event stream of it, `Guarded`, which refuses strangers, and
+    A request goes through `_EventMiddleware`, which tells the event stream of it, `GuardMiddleware`, which refuses strangers, and
     Starlette's routes; a run of a program whose answer is not streamed takes the short way of `Runs`.
 
     Args:
@@ -72,13 +72,13 @@ def application(
     who = access_of(runtime) if access is None else access
     token = needed_token(who, versions)
     if token is not None:
-        runtime.shared[Token] = token
+        runtime.shared[BearerToken] = token
     pages = _Pages(runtime, REGISTRY if registry is None else registry)
     runs = token if who.protected != "changes" else None
     programs = Programs(runtime, program_timeout, Limits.of(limits), runs)
     changes = ProgramVersions(programs, versions, token)
-    guard = Guard(who, address, token)
-    app = Application(
+    guard = RequestGuard(who, address, token)
+    app = HttpApplication(
         routes=[
             Route("/", pages.start),
             Route("/healthz", pages.healthz),
@@ -95,13 +95,13 @@ def application(
     )
     # Starlette would redirect to the name under which it was asked.
     app.router.redirect_slashes = False
-    app.add_middleware(Guarded, guard=guard)
-    app.add_middleware(_Observed, runtime=runtime)
+    app.add_middleware(GuardMiddleware, guard=guard)
+    app.add_middleware(_EventMiddleware, runtime=runtime)
     app.runs = Runs(runtime, guard, programs)
     return app
 
 
-def _route(path: str, **endpoints: Endpoint) -> Route:
+def _route(path: str, **endpoints: _Endpoint) -> Route:
     """Return one route for all methods of a path, so that ``Allow`` names them all."""
     endpoints.setdefault("HEAD", endpoints["GET"])
 
@@ -115,7 +115,7 @@ def _on_error(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Resp
     """Return what answers a request on which the front itself failed."""
 
     async def answer(_: Request, error: Exception) -> Response:
-        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the front failed"
+        status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the HTTP server failed"
         return fault(runtime, status, "internal-error", detail, error).response()
 
     return answer
@@ -154,15 +154,17 @@ class _Pages:
         now = await self._look(request)
         if "text/html" in request.headers.get("accept", ""):
             troubles = self._readiness.degraded(MOST_TROUBLES)
-            return HTMLResponse(page(now, troubles), headers={**SAFE_PAGE, "vary": "accept"})
+            return HTMLResponse(tree_page(now, troubles), headers={**SAFE_PAGE, "vary": "accept"})
         return json_response(msgspec.to_builtins(now), headers={"vary": "accept"})
 
-    async def _look(self, request: Request) -> View:
+    async def _look(self, request: Request) -> TreeView:
         depth = _number(request, "depth", DEPTH, DEEPEST)
         limit = _number(request, "limit", LIMIT, MOST_ACTORS)
         try:
             async with self._looking:
-                return await part(self._runtime, path=request.query_params.get("path", ""), depth=depth, limit=limit)
+                return await view_part(
+                    self._runtime, path=request.query_params.get("path", ""), depth=depth, limit=limit
+                )
         except NoSuchPath as error:
             raise Problem(HTTPStatus.NOT_FOUND, "unknown-path", str(error)) from None
 
@@ -178,7 +180,7 @@ def _number(request: Request, name: str, usual: int, most: int) -> int:
     return int(text)
 
 
-class _Observed:
+class _EventMiddleware:
     """Tells the event stream of every request."""
 
     def __init__(self, app: ASGIApp, runtime: Runtime) -> None:

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 import msgspec
 from starlette.types import Receive
 
+from foundation.http.cancellation import TimeoutQueue
 from foundation.http.limits import Limits
-from foundation.http.overdue import Overdue
 from foundation.http.problems import Problem
 
 T = TypeVar("T")
@@ -28,7 +28,7 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
-class Bodies:
+class BodyReader:
     """Reads the bodies of requests.
 
     Args:
@@ -37,7 +37,7 @@ class Bodies:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._reading: Overdue[_Reader] = Overdue(limits.body_timeout, _Reader.stop)
+        self._reading: TimeoutQueue[_Reader] = TimeoutQueue(limits.body_timeout, _Reader.stop)
 
     async def json(
         self, heads: Mapping[bytes, bytes], receive: Receive, kind: type[T], what: str, longest: int | None = None

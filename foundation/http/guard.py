@@ -8,7 +8,7 @@ from http import HTTPStatus
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from foundation.access import Access, Token, token_of
+from foundation.access import Access, BearerToken, token_of
 from foundation.http.problems import Problem
 
 #: Pages that are answered whoever asks, under whatever name: probes send the address of a pod, and no token.
@@ -25,7 +25,7 @@ _DECIDING = frozenset(
 )
 
 
-class Guard:
+class RequestGuard:
     """Refuses requests of strangers, and of pages in browsers that are not the front's own.
 
     Args:
@@ -34,7 +34,7 @@ class Guard:
         token: made, or read, if anything needs one; None if nothing does.
     """
 
-    def __init__(self, access: Access, address: str = "", token: Token | None = None) -> None:
+    def __init__(self, access: Access, address: str = "", token: BearerToken | None = None) -> None:
         self._any = "*" in access.allow_hosts
         self._own = frozenset(name.lower() for name in access.allow_hosts)
         self._names = frozenset((*LOOPBACK, *map(_name, self._own), *_told(address)))
@@ -72,9 +72,7 @@ class Guard:
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1").lower()
         if not self._any and _name(text) not in self._names:
-            detail = (
-                f"the front does not serve under the name {text[:100]!r}; whoever runs it can allow that: --allow-host"
-            )
+            detail = f"the HTTP server does not serve under the name {text[:100]!r}; whoever runs it can allow that: --allow-host"
             raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", detail, headers={"connection": "close"})
         if len(self._remembered) < MOST_REMEMBERED:
             self._remembered.add(host)
@@ -90,7 +88,7 @@ class Guard:
                 raise _foreign("a page of another origin")
 
 
-class Guarded:
+class GuardMiddleware:
     """An application behind a guard.
 
     Args:
@@ -98,7 +96,7 @@ class Guarded:
         guard: the guard.
     """
 
-    def __init__(self, app: ASGIApp, guard: Guard) -> None:
+    def __init__(self, app: ASGIApp, guard: RequestGuard) -> None:
         self._app = app
         self._guard = guard
 
@@ -113,7 +111,7 @@ class Guarded:
         await self._app(scope, receive, send)
 
 
-def authorise(token: Token, header: bytes | None) -> None:
+def authorise(token: BearerToken, header: bytes | None) -> None:
     """Let a request in that brings a token.
 
     Args:
@@ -124,11 +122,11 @@ def authorise(token: Token, header: bytes | None) -> None:
         Problem: it brings none, or another one.
     """
     if not token.opens(header):
-        detail = "this needs the front's token: Authorization: Bearer TOKEN"
+        detail = "this needs the HTTP server's token: Authorization: Bearer TOKEN"
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers={"www-authenticate": "Bearer"})
 
 
-def needed_token(access: Access, versions: bool) -> Token | None:
+def needed_token(access: Access, versions: bool) -> BearerToken | None:
     """Return the token that is asked for; None if nothing needs one.
 
     Args:

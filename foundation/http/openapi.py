@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 from urllib.parse import quote
 
-from foundation.programs import Field, Interface
+from foundation.programs import Interface, ProgramField
 
 #: What else may come back from a run.
 _PROBLEMS = {
@@ -17,7 +17,7 @@ _PROBLEMS = {
     "408": "The body was not there in time.",
     "413": "The body is too long.",
     "415": "The body does not say that it is `application/json`.",
-    "421": "The front does not serve under the name in `Host`.",
+    "421": "The HTTP server does not serve under the name in `Host`.",
     "422": "The inputs do not fit; each that is wrong is named.",
     "429": "There is too much to do; `Retry-After` says when to try again.",
     "500": "The program raised; `id` leads to the cause in the log.",
@@ -135,7 +135,9 @@ def _json(schema: Mapping[str, Any]) -> dict[str, Any]:
     return {"application/json": {"schema": schema}}
 
 
-def _object(name: str, fields: tuple[Field, ...], schemas: dict[str, Any], *, closed: bool = False) -> dict[str, Any]:
+def _object(
+    name: str, fields: tuple[ProgramField, ...], schemas: dict[str, Any], *, closed: bool = False
+) -> dict[str, Any]:
     return {
         "type": "object",
         "properties": {field.name: _property(name, field, schemas) for field in fields},
@@ -144,7 +146,7 @@ def _object(name: str, fields: tuple[Field, ...], schemas: dict[str, Any], *, cl
     }
 
 
-def _property(name: str, field: Field, schemas: dict[str, Any]) -> dict[str, Any]:
+def _property(name: str, field: ProgramField, schemas: dict[str, Any]) -> dict[str, Any]:
     """Return the schema of a field; what it defines for itself moves to where a whole document has its schemas."""
     definitions = field.schema.get("$defs", {})
     keys = {found: f"{_key(name)}.{_key(field.name)}.{_key(found)}" for found in definitions}

@@ -18,7 +18,7 @@ from starlette.responses import Response
 
 from supervision import Runtime
 
-MEDIA_TYPE = "application/problem+json"
+PROBLEM_JSON = "application/problem+json"
 #: The longest time after which a caller is told to try again, in seconds.
 LONGEST_WAIT = 86_400
 
@@ -71,7 +71,7 @@ class Problem(Exception):
     def response(self) -> Response:
         """Return it as an HTTP response."""
         wait = {} if self.retry_after is None else {"retry-after": str(self.retry_after)}
-        return json_response(self.body(), self.status, {**self.headers, **wait}, MEDIA_TYPE)
+        return json_response(self.body(), self.status, {**self.headers, **wait}, PROBLEM_JSON)
 
 
 def fault(
@@ -88,12 +88,12 @@ def fault(
         retry_after: after how many seconds it is worth another try; None if it is not.
     """
     id = f"{runtime.random.getrandbits(64):016x}"
-    trace = {"exc_info": error} if isinstance(error, BaseException) else {"reason": shown(error)}
+    trace = {"exc_info": error} if isinstance(error, BaseException) else {"reason": error_text(error)}
     _log.error("request_failed", id=id, status=status.value, detail=detail, **trace)
     return Problem(status, word, f"{detail}; the log has more under {id}", retry_after=retry_after, id=id)
 
 
-def shown(error: object) -> str:
+def error_text(error: object) -> str:
     """Return the text of an error or reason, also of one that fails to tell it."""
     try:
         return str(error)

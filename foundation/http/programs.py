@@ -14,33 +14,32 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope
 
-from foundation.access import Token
-from foundation.http.body import Bodies
+from foundation.access import BearerToken
+from foundation.http.body import BodyReader
+from foundation.http.cancellation import Disconnects
 from foundation.http.guard import authorise
-from foundation.http.leaving import Leaving
 from foundation.http.limits import Limits
 from foundation.http.openapi import document
-from foundation.http.page import SAFE_PAGE
+from foundation.http.pages import SAFE_PAGE, playground_page
 from foundation.http.problems import Problem, fault, json_bytes, json_response
 from foundation.http.streaming import streamed
-from foundation.http.trial import trial_page
 from foundation.programs import (
     Answer,
+    BadVersion,
     Busy,
     DescribeProgram,
     Interface,
     InvalidInputs,
     RunProgram,
-    Send,
+    SendPiece,
     StreamProgram,
     Unavailable,
     program_name,
 )
 from foundation.resources import Resource, ResourceError
-from foundation.telemetry import CarryContext
-from foundation.telemetry import request as traced
+from foundation.telemetry import ContextPropagator
+from foundation.telemetry import incoming_request as traced
 from foundation.tree.readiness import readiness_of
-from foundation.versions import BadVersion
 from supervision import (
     ActorExited,
     Address,
@@ -73,7 +72,7 @@ MOST_NAMED = 20
 class Programs:
     """The programs of a runtime, for a web server.
 
-    A run goes through `answer`, `Bodies.json`, `_run`, `Leaving.unless_gone` and `ask`.
+    A run goes through `answer`, `BodyReader.json`, `_run`, `Disconnects.unless_gone` and `ask`.
 
     Args:
         runtime: where they run.
@@ -83,13 +82,13 @@ class Programs:
     """
 
     def __init__(
-        self, runtime: Runtime, timeout: float, limits: Limits | None = None, token: Token | None = None
+        self, runtime: Runtime, timeout: float, limits: Limits | None = None, token: BearerToken | None = None
     ) -> None:
         self._runtime = runtime
         self._timeout = timeout
         self.limits = Limits() if limits is None else limits
-        self.bodies = Bodies(self.limits)
-        self._leaving = Leaving()
+        self.bodies = BodyReader(self.limits)
+        self._leaving = Disconnects()
         self._token = token
         self._readiness = readiness_of(runtime)
         self._work = Resource(runtime, WORK)
@@ -118,7 +117,7 @@ class Programs:
         interface = await self._describe(name)
         vary = {"vary": "accept"}
         if "text/html" in request.headers.get("accept", ""):
-            page = trial_page(name, interface, token=self._token is not None)
+            page = playground_page(name, interface, token=self._token is not None)
             return HTMLResponse(page, headers={**SAFE_PAGE, **vary})
         return json_response({"name": name, **msgspec.to_builtins(interface)}, headers=vary)
 
@@ -154,7 +153,7 @@ class Programs:
         with traced(self._runtime, _SPAN, request.headers, program=name):
             inputs = await self._inputs(name, dict(request.scope["headers"]), request.receive)
 
-            async def work(send: Send) -> Answer:
+            async def work(send: SendPiece) -> Answer:
                 with self._place(name):
                     asked = self._streamed(name, inputs, send)
                     return await (self._with_work(asked) if self._work.limited else asked)
@@ -183,7 +182,7 @@ class Programs:
 
     def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
         carrier = self._runtime.carrier
-        return b"x-request-id" not in heads and (carrier is None or type(carrier) is CarryContext)
+        return b"x-request-id" not in heads and (carrier is None or type(carrier) is ContextPropagator)
 
     async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
         inputs = await self._inputs(name, heads, receive)
@@ -204,7 +203,7 @@ class Programs:
         what, longest = """of inputs, such as {"text": "…"}""", self.limits.body_of(name)
         return await self.bodies.json(heads, receive, dict[str, Any], what, longest)
 
-    async def _streamed(self, name: str, inputs: dict[str, Any], send: Send) -> Answer:
+    async def _streamed(self, name: str, inputs: dict[str, Any], send: SendPiece) -> Answer:
         """Run a program, and send the pieces of its answer, if it has any."""
         try:
             answer: Answer = await self.ask(name, StreamProgram(inputs, send), self._timeout)

@@ -8,23 +8,23 @@ from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
 from foundation.events import HttpHandled
-from foundation.http.guard import Guard
+from foundation.http.guard import RequestGuard
 from foundation.http.problems import Problem, fault
 from foundation.http.programs import Programs
-from foundation.http.streaming import MEDIA_TYPE
+from foundation.http.streaming import EVENT_STREAM
 from supervision import Runtime
 
 #: The path of programs, as a route shows it.
 ROUTE = "/programs/{name}"
 _PREFIX = "/programs/"
-_STREAM = MEDIA_TYPE.encode()
+_STREAM = EVENT_STREAM.encode()
 _ACCEPT = b"accept"
 
 
 class Runs:
     """Answers runs of programs whose answers are not streamed.
 
-    A run goes through `__call__`, `Guard.check` and `Programs.answer`, and tells the event stream of itself.
+    A run goes through `__call__`, `RequestGuard.check` and `Programs.answer`, and tells the event stream of itself.
 
     Args:
         runtime: where programs run.
@@ -32,7 +32,7 @@ class Runs:
         programs: the programs.
     """
 
-    def __init__(self, runtime: Runtime, guard: Guard, programs: Programs) -> None:
+    def __init__(self, runtime: Runtime, guard: RequestGuard, programs: Programs) -> None:
         self._runtime = runtime
         self._guard = guard
         self._programs = programs
@@ -51,7 +51,7 @@ class Runs:
                 await problem.response()(scope, receive, send)
                 return
             except Exception as error:
-                detail = "the front failed"
+                detail = "the HTTP server failed"
                 failed = fault(runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail, error)
                 await failed.response()(scope, receive, send)
                 raise
@@ -72,7 +72,7 @@ def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
     ]
 
 
-class Application(Starlette):
+class HttpApplication(Starlette):
     """Starlette, and the short way beside it.
 
     Attributes:

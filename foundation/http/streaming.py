@@ -15,12 +15,12 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
-from foundation.http.leaving import left
+from foundation.http.cancellation import client_disconnected
 from foundation.http.problems import Problem, fault, json_bytes
-from foundation.programs import Answer, Chunk, NobodyReads, Piece, Send
+from foundation.programs import Answer, Chunk, NobodyReads, Piece, SendPiece
 from supervision import Refuse, Runtime
 
-MEDIA_TYPE = "text/event-stream"
+EVENT_STREAM = "text/event-stream"
 #: Seconds between two signs of life, for what stands between the program and its reader, and ends quiet connections.
 PING = 15.0
 #: How many pieces may wait for their reader, before the program does.
@@ -34,10 +34,10 @@ _HEADERS = {
 }
 _PING = b": ping\n\n"
 
-Work: TypeAlias = Callable[[Send], Awaitable[Answer]]
+_Work: TypeAlias = Callable[[SendPiece], Awaitable[Answer]]
 
 
-async def streamed(runtime: Runtime, request: Request, work: Work) -> Response:
+async def streamed(runtime: Runtime, request: Request, work: _Work) -> Response:
     """Return the response that streams an answer, as soon as there is something to send.
 
     Args:
@@ -66,7 +66,7 @@ class _Events(StreamingResponse):
     def __init__(
         self, events: AsyncIterator[bytes], pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
     ) -> None:
-        super().__init__(events, headers=_HEADERS, media_type=MEDIA_TYPE)
+        super().__init__(events, headers=_HEADERS, media_type=EVENT_STREAM)
         self._pieces = pieces
         self._task = task
 
@@ -78,7 +78,7 @@ class _Events(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _working(runtime: Runtime, work: Work, sending: MemoryObjectSendStream[bytes]) -> Answer:
+async def _working(runtime: Runtime, work: _Work, sending: MemoryObjectSendStream[bytes]) -> Answer:
     async def send(piece: Piece) -> None:
         event = _event("chunk" if isinstance(piece, Chunk) else "status", piece)
         try:
@@ -112,7 +112,7 @@ async def _first(request: Request, pieces: MemoryObjectReceiveStream[bytes]) -> 
     try:
         await asyncio.wait([piece, gone], return_when=asyncio.FIRST_COMPLETED)
         if not piece.done():
-            raise left()
+            raise client_disconnected()
         return piece.result()
     finally:
         piece.cancel()

@@ -9,11 +9,11 @@ import msgspec
 from starlette.requests import Request
 from starlette.responses import Response
 
-from foundation.access import Token
+from foundation.access import BearerToken
 from foundation.http.guard import authorise
 from foundation.http.problems import Problem, json_response
 from foundation.http.programs import Programs
-from foundation.versions import ListVersions, Swap, UseVersion
+from foundation.programs import ListVersions, Swap, UseVersion
 
 T = TypeVar("T")
 
@@ -30,7 +30,7 @@ class ProgramVersions:
         token: what a request has to bring, if they may.
     """
 
-    def __init__(self, programs: Programs, allowed: bool, token: Token | None) -> None:
+    def __init__(self, programs: Programs, allowed: bool, token: BearerToken | None) -> None:
         self._programs = programs
         self._token = token if allowed else None
 
@@ -56,7 +56,7 @@ class ProgramVersions:
 
     def _check(self, request: Request) -> None:
         if self._token is None:
-            detail = "versions are not served here; start the front with versions = true"
+            detail = "versions are not served here; start the HTTP server with versions = true"
             raise Problem(HTTPStatus.FORBIDDEN, "versions-not-served", detail)
         authorise(self._token, request.headers.get("authorization", "").encode("latin-1"))
 

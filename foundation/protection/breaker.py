@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from foundation.events import BreakerChanged
-from foundation.holder import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, current_holder
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text, whole
 from foundation.protection.errors import CircuitOpen
@@ -25,14 +25,14 @@ from supervision import Message, Ref, Runtime, handle
 from supervision.errors import BadOption
 
 T = TypeVar("T")
-State = Literal["closed", "open", "half_open"]
-Outcome = Literal["success", "failure", "ignore"]
-_OUTCOMES = get_args(Outcome)
+BreakerState = Literal["closed", "open", "half_open"]
+CallOutcome = Literal["success", "failure", "ignore"]
+_OUTCOMES = get_args(CallOutcome)
 #: Says how a call went: it gets the result, and the error if there was one.
-Classify = Callable[[object, BaseException | None], Outcome]
+Classify = Callable[[object, BaseException | None], CallOutcome]
 
 
-def failed_if_raised(_: object, error: BaseException | None) -> Outcome:
+def failed_if_raised(_: object, error: BaseException | None) -> CallOutcome:
     """Return ``failure`` for an exception, ``ignore`` if the caller was cancelled, and ``success`` otherwise."""
     if error is None:
         return "success"
@@ -69,7 +69,7 @@ class BreakerOptions(msgspec.Struct, frozen=True):
         return BreakerOptions(**numbers)
 
 
-class Breaker(msgspec.Struct, weakref=True, eq=False):
+class BreakerRecord(msgspec.Struct, weakref=True, eq=False):
     """What is known of one breaker.
 
     Attributes:
@@ -83,7 +83,7 @@ class Breaker(msgspec.Struct, weakref=True, eq=False):
     """
 
     options: BreakerOptions
-    state: State = "closed"
+    state: BreakerState = "closed"
     opened_at: float = 0.0
     failed_at: deque[float] = msgspec.field(default_factory=deque)
     probes: dict[int, Ref | None] = msgspec.field(default_factory=dict)
@@ -103,7 +103,7 @@ class Breaker(msgspec.Struct, weakref=True, eq=False):
         return matters and now < self.told_at + self.options.window + self.options.reset_after
 
 
-class Forget(Message, frozen=True):
+class ForgetUnneeded(Message, frozen=True):
     """To itself: forget what nobody needs."""
 
 
@@ -121,9 +121,9 @@ class Breakers(Granter):
 
     def init(self) -> None:
         """Take over what there is."""
-        self._known = known_breakers(self.runtime, own_name(self, self.default_name))
+        self._known = breaker_table(self.runtime, own_name(self, self.default_name))
         self.take_over(self._known.grants)
-        self.send_interval(self.forget_every, Forget())
+        self.send_interval(self.forget_every, ForgetUnneeded())
 
     def take_back(self, what: Any) -> None:
         """Take note that a probe is over, and says nothing."""
@@ -131,12 +131,12 @@ class Breakers(Granter):
         self._known.over(name, probe)
 
     @handle
-    def forget(self, message: Forget) -> None:
+    def forget(self, message: ForgetUnneeded) -> None:
         """Forget what nobody needs."""
         self._known.forget()
 
 
-class KnownBreakers:
+class BreakerTable:
     """All breakers of an actor: by name, those that somebody has in hand, and those that make a difference.
 
     Args:
@@ -148,27 +148,27 @@ class KnownBreakers:
         self._runtime = runtime
         self.address = runtime.name(actor)
         self.grants = Grants(self.address)
-        self._in_hand: WeakValueDictionary[str, Breaker] = WeakValueDictionary()
-        self._kept: dict[str, Breaker] = {}
+        self._in_hand: WeakValueDictionary[str, BreakerRecord] = WeakValueDictionary()
+        self._kept: dict[str, BreakerRecord] = {}
         self._numbers = count(1)
 
     def __contains__(self, name: str) -> bool:
         return name in self._in_hand
 
-    def __getitem__(self, name: str) -> Breaker:
+    def __getitem__(self, name: str) -> BreakerRecord:
         return self._in_hand[name]
 
     def __len__(self) -> int:
         return len(self._in_hand)
 
-    def of(self, name: str, options: BreakerOptions) -> Breaker:
+    def of(self, name: str, options: BreakerOptions) -> BreakerRecord:
         """Return a breaker, made with these options if it is not known."""
         breaker = self._in_hand.get(name)
         if breaker is None:
-            breaker = self._in_hand[name] = Breaker(options)
+            breaker = self._in_hand[name] = BreakerRecord(options)
         return breaker
 
-    def probe(self, name: str, breaker: Breaker) -> int | None:
+    def probe(self, name: str, breaker: BreakerRecord) -> int | None:
         """Let a probe through; return its number, or None if the breaker is closed.
 
         Raises:
@@ -199,7 +199,7 @@ class KnownBreakers:
         self.grants.remove(breaker.probes.pop(probe), (name, probe))
         return True
 
-    def tell(self, name: str, breaker: Breaker, outcome: Outcome, probe: int | None) -> None:
+    def tell(self, name: str, breaker: BreakerRecord, outcome: CallOutcome, probe: int | None) -> None:
         """Take into account how a call went."""
         if probe is None:
             holder = self._holder()
@@ -213,7 +213,7 @@ class KnownBreakers:
         elif breaker.state == "closed" and outcome == "failure":
             self._failed(name, breaker)
 
-    def _probed(self, name: str, breaker: Breaker, outcome: Outcome) -> None:
+    def _probed(self, name: str, breaker: BreakerRecord, outcome: CallOutcome) -> None:
         if outcome == "failure":
             self._open(name, breaker)
             return
@@ -222,7 +222,7 @@ class KnownBreakers:
             breaker.failed_at.clear()
             self._become(name, breaker, "closed")
 
-    def _failed(self, name: str, breaker: Breaker) -> None:
+    def _failed(self, name: str, breaker: BreakerRecord) -> None:
         now = self._runtime.clock.time()
         breaker.failed_at.append(now)
         self._keep(name, breaker, now)
@@ -231,18 +231,18 @@ class KnownBreakers:
         if len(breaker.failed_at) >= breaker.options.failures:
             self._open(name, breaker)
 
-    def _open(self, name: str, breaker: Breaker) -> None:
+    def _open(self, name: str, breaker: BreakerRecord) -> None:
         breaker.opened_at = self._runtime.clock.time()
         for probe in list(breaker.probes):
             self.over(name, probe)
         self._keep(name, breaker, breaker.opened_at)
         self._become(name, breaker, "open")
 
-    def _become(self, name: str, breaker: Breaker, state: State) -> None:
+    def _become(self, name: str, breaker: BreakerRecord, state: BreakerState) -> None:
         before, breaker.state = breaker.state, state
         self._runtime.events.emit(BreakerChanged, name=name, before=before, after=state)
 
-    def _keep(self, name: str, breaker: Breaker, now: float) -> None:
+    def _keep(self, name: str, breaker: BreakerRecord, now: float) -> None:
         breaker.told_at = now
         self._kept[name] = breaker
 
@@ -256,15 +256,15 @@ class KnownBreakers:
         return holder if holder is not None and holder.runtime is self._runtime else None
 
 
-def known_breakers(runtime: Runtime, actor: str) -> KnownBreakers:
+def breaker_table(runtime: Runtime, actor: str) -> BreakerTable:
     """Return what is known of all breakers of an actor.
 
     Raises:
         BadName: this cannot be a name.
     """
-    known: KnownBreakers | None = runtime.shared.get((Breakers, actor))
+    known: BreakerTable | None = runtime.shared.get((Breakers, actor))
     if known is None:
-        known = runtime.shared[Breakers, actor] = KnownBreakers(runtime, actor)
+        known = runtime.shared[Breakers, actor] = BreakerTable(runtime, actor)
     return known
 
 
@@ -303,11 +303,11 @@ class CircuitBreaker(Guard):
             raise BadOption("CircuitBreaker: options", options, "give BreakerOptions")
         self.name = text("CircuitBreaker: name", name)
         self._classify = classify
-        self._known = known_breakers(runtime, actor)
+        self._known = breaker_table(runtime, actor)
         self._breaker = self._known.of(name, options.checked())
 
     @property
-    def state(self) -> State:
+    def state(self) -> BreakerState:
         """How it is now. An open one stays so until somebody asks for a probe."""
         return self._breaker.state
 
@@ -320,7 +320,7 @@ class CircuitBreaker(Guard):
         """
         breaker = self._breaker
         probe = None if breaker.state == "closed" else self._known.probe(self.name, breaker)
-        outcome: Outcome = "ignore"
+        outcome: CallOutcome = "ignore"
         try:
             result = await attempt()
             outcome = self._outcome(result, None)
@@ -332,7 +332,7 @@ class CircuitBreaker(Guard):
                 self._known.tell(self.name, breaker, outcome, probe)
         return result
 
-    def _outcome(self, result: object, error: BaseException | None) -> Outcome:
+    def _outcome(self, result: object, error: BaseException | None) -> CallOutcome:
         outcome = self._classify(result, error)
         if not is_a(outcome, str) or outcome not in _OUTCOMES:
             raise BadOption("CircuitBreaker: classify", outcome, f"return one of {', '.join(_OUTCOMES)}")

@@ -6,13 +6,82 @@ import asyncio
 from collections.abc import Callable, Coroutine, Hashable
 from typing import TypeVar
 
-from foundation.keys import usable
+from foundation.naming import usable_key
 from foundation.options import above_zero, whole
-from foundation.protection.bucket import Bucket
 from foundation.protection.errors import BulkheadFull, RateLimited, TimeLimitExceeded
 from foundation.protection.guard import Attempt, Guard
-from foundation.protection.line import Line
 from supervision.errors import BadOption
+
+#: What the clock cannot tell apart is no reason to wait.
+_EPSILON = 1e-9
+#: Seconds between two looks at the least, as a clock may not move in less.
+_SHORTEST = 1e-6
+
+
+class LeakyBucket:
+    """A leaky bucket (Turner, "New directions in communications", 1986) that allows a burst of ``rate``.
+
+    Args:
+        rate: how many drops run out in ``per`` seconds; below 1 there is room for one all the same.
+        per: in seconds.
+    """
+
+    def __init__(self, rate: float, per: float) -> None:
+        self._leak = rate / per
+        self._room = max(1.0, rate) * (1 + _EPSILON)
+        self._level = 0.0
+        self._at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.line = WaitQueue(self._left)
+
+    def fill(self, now: float) -> bool:
+        """Take a turn at once; tell whether there was one, and nobody waits for it."""
+        self._run_out(now)
+        if self._level + 1 > self._room or (len(self.line) and self.line.tidy()):
+            return False
+        self._level += 1
+        return True
+
+    async def turn(self) -> None:
+        """Wait for a turn."""
+        self._look_later()
+        await self.line.turn()
+
+    def empty(self, now: float) -> bool:
+        """Tell whether it is as good as new."""
+        self._run_out(now)
+        return self._level == 0.0 and not len(self.line)
+
+    def _run_out(self, now: float) -> None:
+        self._level = max(0.0, self._level - max(0.0, now - self._at) * self._leak)
+        self._at = now
+
+    def _serve(self) -> None:
+        self._timer = None
+        self._run_out(asyncio.get_running_loop().time())
+        while self._level + 1 <= self._room and self.line.call():
+            self._level += 1
+        if len(self.line):
+            self._look_later()
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is None or self._loop is not loop:
+            self._loop = loop
+            self._run_out(loop.time())
+            wait = max(_SHORTEST, (self._level + 1 - self._room) / self._leak)
+            self._timer = loop.call_later(wait, self._serve)
+
+    def _left(self, called: bool) -> None:
+        """Give the turn of somebody to the next, and do not look after nobody."""
+        self._level = max(0.0, self._level - called)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if len(self.line):
+            self._serve()
+
 
 T = TypeVar("T")
 #: At so many limits is looked for one that can be forgotten.
@@ -52,12 +121,12 @@ class RateLimit(Guard):
         self._key = key
         self._wait = wait
         #: Those not used for longest come first.
-        self._buckets: dict[Hashable, Bucket] = {}
+        self._buckets: dict[Hashable, LeakyBucket] = {}
 
-    def _bucket(self, key: Hashable, now: float) -> Bucket:
+    def _bucket(self, key: Hashable, now: float) -> LeakyBucket:
         bucket = self._buckets.pop(key, None)
         if bucket is None:
-            bucket = Bucket(self._rate, self._per)
+            bucket = LeakyBucket(self._rate, self._per)
             self._forget(now)
         self._buckets[key] = bucket
         return bucket
@@ -94,7 +163,7 @@ def _key(found: Hashable) -> Hashable:
     if isinstance(found, Coroutine):
         found.close()
         raise BadOption("RateLimit: key", "a coroutine", "give a plain function, not an async one")
-    key: Hashable = usable("RateLimit: key", found)
+    key: Hashable = usable_key("RateLimit: key", found)
     return key
 
 
@@ -118,7 +187,7 @@ class Bulkhead(Guard):
         self._waiting = whole("Bulkhead: waiting", waiting, 0)
         self.name = name
         self._busy = 0
-        self._line = Line(self._left)
+        self._line = WaitQueue(self._left)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, when there is room.
@@ -174,3 +243,49 @@ class TimeLimit(Guard):
             if limit.expired():
                 raise TimeLimitExceeded(self._seconds) from error
             raise
+
+
+class WaitQueue:
+    """Those who wait. Whoever leaves stands in nobody's way, also if it was just called and has not heard it yet.
+
+    Args:
+        left: called when somebody has left; gets whether it had been called, so that its turn is free again.
+    """
+
+    def __init__(self, left: Callable[[bool], None]) -> None:
+        self._left = left
+        self._waiting: dict[asyncio.Future[None], None] = {}
+
+    def __len__(self) -> int:
+        """How many wait, with those who have given up just now."""
+        return len(self._waiting)
+
+    def tidy(self) -> int:
+        """Forget those who have given up just now, or whose loop is closed; return how many are left."""
+        self._waiting = {one: None for one in self._waiting if not _gone(one)}
+        return len(self._waiting)
+
+    async def turn(self) -> None:
+        """Wait until it is one's turn."""
+        called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._waiting[called] = None
+        try:
+            await called
+        except BaseException:
+            self._waiting.pop(called, None)
+            self._left(called.done() and not called.cancelled())
+            raise
+
+    def call(self) -> bool:
+        """Call the first one; tell whether there was one."""
+        while self._waiting:
+            first = next(iter(self._waiting))
+            del self._waiting[first]
+            if not _gone(first):
+                first.set_result(None)
+                return True
+        return False
+
+
+def _gone(one: asyncio.Future[None]) -> bool:
+    return one.done() or one.get_loop().is_closed()

@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-from foundation.errors import describe
-from foundation.extras import library
+from foundation.errors import describe_error
+from foundation.extras import import_extra
 from foundation.options import above_zero, from_zero, is_a, whole
 from foundation.protection.guard import Attempt, Guard
 from supervision.errors import BadOption
@@ -17,8 +17,8 @@ T = TypeVar("T")
 
 
 def is_retryable(error: Exception) -> bool:
-    """Tell whether the same may succeed a moment later. See `foundation.errors.describe`."""
-    return describe(error).retryable
+    """Tell whether the same may succeed a moment later. See `foundation.errors.describe_error`."""
+    return describe_error(error).retryable
 
 
 class RetryBudget:
@@ -99,7 +99,7 @@ class Retry(Guard):
             "wait_max": from_zero("Retry: wait_max", wait_max),
             "wait_jitter": from_zero("Retry: jitter", jitter),
         }
-        stamina = library("stamina", of="foundation.protection.Retry", extra="protection")
+        stamina = import_extra("stamina", of="foundation.protection.Retry", extra="protection")
         self._caller: Any = stamina.AsyncRetryingCaller(timeout=None, **options)
 
     async def run(self, attempt: Attempt[T]) -> T:

@@ -15,8 +15,11 @@
 ['t1']
 """
 
+# Readers and writers use the directory; the actor that writes stands in a tree.
 from foundation.registry.directory import Directory as Directory
 from foundation.registry.discovery import DISCOVERY_INDEXES as DISCOVERY_INDEXES
+
+# Discovery: questions of services about each other.
 from foundation.registry.discovery import Discovery as Discovery
 from foundation.registry.errors import BadMetadata as BadMetadata
 from foundation.registry.errors import BadQuery as BadQuery
@@ -24,21 +27,29 @@ from foundation.registry.errors import BatchFailed as BatchFailed
 from foundation.registry.errors import KeyNotFound as KeyNotFound
 from foundation.registry.errors import KeyTaken as KeyTaken
 from foundation.registry.errors import NotIndexed as NotIndexed
+
+# What they raise.
 from foundation.registry.errors import RegistryError as RegistryError
 from foundation.registry.errors import RegistryFull as RegistryFull
+from foundation.registry.messages import EntryRegistered as EntryRegistered
+from foundation.registry.messages import EntryUnregistered as EntryUnregistered
+from foundation.registry.messages import EntryUpdated as EntryUpdated
+
+# Writes of a batch, and what listeners are told.
 from foundation.registry.messages import Register as Register
-from foundation.registry.messages import Registered as Registered
 from foundation.registry.messages import Unregister as Unregister
-from foundation.registry.messages import Unregistered as Unregistered
 from foundation.registry.messages import Update as Update
-from foundation.registry.messages import Updated as Updated
 from foundation.registry.metadata import Metadata as Metadata
+
+# A registry in several parts.
 from foundation.registry.partitions import PartitionedDirectory as PartitionedDirectory
 from foundation.registry.partitions import PartitionedRegistry as PartitionedRegistry
-from foundation.registry.plan import Plan as Plan
+from foundation.registry.plan import QueryPlan as QueryPlan
 from foundation.registry.query import Criterion as Criterion
+
+# Queries.
 from foundation.registry.query import Field as Field
 from foundation.registry.query import Query as Query
 from foundation.registry.registry import Registry as Registry
-from foundation.registry.snapshot import Snapshot as Snapshot
 from foundation.registry.tables import Entry as Entry
+from foundation.registry.tables import RegistrySnapshot as RegistrySnapshot

@@ -2,24 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Iterable, Iterator, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from collections.abc import Hashable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, ClassVar, Literal
 
-from foundation.keys import trouble, usable
+from foundation.naming import key_trouble, usable_key
 from foundation.options import is_a
-from foundation.readings import Reading
-from foundation.registry.messages import Batch, PutMeta, Register, SetLimits, Unregister, Update
+from foundation.registry.messages import PutMeta, Register, SetLimits, Unregister, Update, WriteBatch
 from foundation.registry.metadata import Metadata
-from foundation.registry.plan import Plan
+from foundation.registry.plan import QueryPlan
 from foundation.registry.query import Where
-from foundation.registry.snapshot import Snapshot
-from foundation.registry.tables import Entry, Tables
+from foundation.registry.tables import Entry, RegistrySnapshot, Tables
+from foundation.telemetry.collectors import MetricSample
 from supervision import Call, Name, Ref, Runtime
 from supervision.errors import BadOption
 from supervision.messages import describe
-
-if TYPE_CHECKING:
-    from foundation.registry.prepared import Prepared
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -53,7 +49,7 @@ class Directory:
         self.address = address
         self.prepared: Prepared | None = None
         tables = Tables()
-        self.root = tables.root = Snapshot(tables)
+        self.root = tables.root = RegistrySnapshot(tables)
 
     @classmethod
     def of(cls, runtime: Runtime, name: str = "registry") -> Directory:
@@ -75,7 +71,7 @@ class Directory:
     # -- reads -----------------------------------------------------------------------------------------------------
 
     def lookup(self, key: Hashable) -> Entry | None:
-        """Return who is registered under a key now, or None. See `Snapshot.lookup`.
+        """Return who is registered under a key now, or None. See `RegistrySnapshot.lookup`.
 
         Raises:
             BadOption: this cannot be a key.
@@ -84,7 +80,7 @@ class Directory:
         try:
             entry = root.current.get(key)
         except Exception as error:
-            raise BadOption("registry: key", key, trouble(key) or describe(error)) from None
+            raise BadOption("registry: key", key, key_trouble(key) or describe(error)) from None
         if root.kept is None and root.unique:
             return entry if entry is not None and entry.ref.alive else None
         return root.lookup(key)  # a write is under way, or keys are not unique
@@ -94,7 +90,7 @@ class Directory:
         return self.root.lookup_all(key)
 
     def find(self, field: str, value: Hashable) -> list[Entry]:
-        """Return those whose ``field`` is, or has in it, ``value``, first registered first. See `Snapshot.find`."""
+        """Return those whose ``field`` is, or has in it, ``value``, first registered first. See `RegistrySnapshot.find`."""
         return self.root.find(field, value)
 
     def of_ref(self, ref: Ref) -> list[Entry]:
@@ -109,7 +105,7 @@ class Directory:
         descending: bool = False,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Return the entries whose metadata is as is asked, ordered, at most so many. See `Snapshot.select`."""
+        """Return the entries whose metadata is as is asked, ordered, at most so many. See `RegistrySnapshot.select`."""
         return self.root.select(where, order_by=order_by, descending=descending, limit=limit)
 
     def count(self, where: Where = ()) -> int:
@@ -118,18 +114,18 @@ class Directory:
 
     def explain(
         self, where: Where = (), *, order_by: str | None = None, descending: bool = False, limit: int | None = None
-    ) -> Plan:
+    ) -> QueryPlan:
         """Return how `select` would answer."""
         return self.root.explain(where, order_by=order_by, descending=descending, limit=limit)
 
     def meta(self, name: Hashable, default: Any = None) -> Any:
         """Return a value of the registry's own, put there by `put_meta`."""
-        return self.root.meta.get(usable("meta: name", name), default)
+        return self.root.meta.get(usable_key("meta: name", name), default)
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return its numbers, for the metrics."""
         labels = (("registry", self.address.key),)
-        yield Reading("registry_entries", "Entries of registries.", "gauge", labels, len(self.root))
+        yield MetricSample("registry_entries", "Entries of registries.", "gauge", labels, len(self.root))
 
     # -- writes ----------------------------------------------------------------------------------------------------
 
@@ -199,7 +195,7 @@ class Directory:
             every = tuple(writes)
         except Exception as error:
             raise BadOption("batch: writes", writes, f"it raises {type(error).__name__}") from error
-        return self.address.call(Batch(every, partial))
+        return self.address.call(WriteBatch(every, partial))
 
     def put_meta(self, name: Hashable, value: Any) -> Call[None]:
         """Keep a value of the registry's own, which is part of every snapshot. Await the result.
@@ -218,3 +214,47 @@ class Directory:
     def set_limits(self, max_entries: int | None = None, max_bytes: int | None = None) -> Call[None]:
         """Change how much the registry may hold, until it is restarted. Await the result. What is there stays."""
         return self.address.call(SetLimits(max_entries, max_bytes))
+
+
+class Prepared:
+    """Writes of a registry that wait for a decision. Until then its other writes wait; readers see what was.
+
+    It belongs to the directory and not to the registry's actor, so that it outlives a restart of that.
+
+    Attributes:
+        directory: whose writes these are.
+        tables: in which they are done.
+        writes: what was asked for.
+        state: ``open``, ``published`` or ``undone``.
+        coordinator: who will decide, once it has said yes and writes it down: while it lives, nobody else does.
+    """
+
+    def __init__(self, directory: Directory, tables: Tables, meta: Mapping[Any, Any], writes: Sequence[Any]) -> None:
+        self.directory = directory
+        self.tables = tables
+        self.writes = writes
+        self._meta = meta
+        self.state: Literal["open", "published", "undone"] = "open"
+        self.coordinator: Name | None = None
+
+    @property
+    def coming(self) -> bool:
+        """Whether a decision is on its way, however long the disk takes."""
+        coordinator = self.coordinator
+        return self.state == "open" and coordinator is not None and coordinator.resolve() is not None
+
+    def publish(self) -> None:
+        """Let everybody see the writes. It takes no time, so that several registries can be published at one moment."""
+        if self.state == "open":
+            self.state = "published"
+            self.tables.end(undo=False)
+            self.directory.root = root = RegistrySnapshot(self.tables, self._meta)
+            self.tables.publish(root)
+            self.directory.prepared = None
+
+    def undo(self) -> None:
+        """Take the writes back."""
+        if self.state == "open":
+            self.state = "undone"
+            self.tables.end(undo=True)
+            self.directory.prepared = None

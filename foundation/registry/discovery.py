@@ -39,8 +39,7 @@ from foundation.registry.directory import Directory
 from foundation.registry.indexes import IndexKind
 from foundation.registry.metadata import values_at
 from foundation.registry.query import All, Criterion, Field, Query
-from foundation.registry.snapshot import Snapshot
-from foundation.registry.tables import Entry
+from foundation.registry.tables import Entry, RegistrySnapshot
 
 #: The indexes with which each of these questions is answered without a scan.
 DISCOVERY_INDEXES: Mapping[str, IndexKind] = {
@@ -52,7 +51,7 @@ DISCOVERY_INDEXES: Mapping[str, IndexKind] = {
 }
 
 
-class Health(msgspec.Struct, frozen=True):
+class HealthSummary(msgspec.Struct, frozen=True):
     """How all are.
 
     Attributes:
@@ -81,7 +80,7 @@ class Discovery:
 
     def __init__(
         self,
-        source: Directory | Snapshot,
+        source: Directory | RegistrySnapshot,
         *,
         capabilities: str = "capabilities",
         health: str = "health",
@@ -95,7 +94,7 @@ class Discovery:
         self._resources = resources
 
     @property
-    def _root(self) -> Snapshot:
+    def _root(self) -> RegistrySnapshot:
         return self._source.root if isinstance(self._source, Directory) else self._source
 
     def _able(self, *capabilities: str) -> Query:
@@ -151,13 +150,13 @@ class Discovery:
         """Return how many have each capability; who has several counts for each."""
         return self._root.counts(self._capabilities)
 
-    def health(self) -> Health:
+    def health(self) -> HealthSummary:
         """Return how all are."""
         root = self._root
         by_health = root.counts(self._health)
         total = root.count()
         healthy = by_health.get("healthy", 0) / total if total else 1.0
-        return Health(total, by_health, root.counts(self._node), healthy)
+        return HealthSummary(total, by_health, root.counts(self._node), healthy)
 
     def utilisation(self, *resources: str) -> dict[str, float]:
         """Return the mean of each resource over the healthy ones that say it; 0 if nobody does."""

@@ -11,12 +11,12 @@ from decimal import Decimal
 from math import inf
 from typing import Any, ClassVar, Literal, NamedTuple, TypeAlias
 
-from foundation.extras import library
+from foundation.extras import import_extra
 from foundation.registry.errors import BadMetadata
 
 IndexKind: TypeAlias = Literal["hash", "ordered"]
 #: A value, the order of an entry, and its identity: in this order an ordered index keeps them.
-Row: TypeAlias = "tuple[Any, int, Any]"
+IndexRow: TypeAlias = "tuple[Any, int, Any]"
 #: Under each value, who has it. A few are a tuple, as most values have few, and many a dictionary.
 Postings: TypeAlias = "dict[Any, tuple[Any, ...] | dict[Any, None]]"
 
@@ -24,7 +24,7 @@ Postings: TypeAlias = "dict[Any, tuple[Any, ...] | dict[Any, None]]"
 _SHORT = 8
 
 
-def note(postings: Postings, value: Any, id: Any) -> None:
+def add_posting(postings: Postings, value: Any, id: Any) -> None:
     """Note that one more has a value."""
     ids = postings.get(value, ())
     if type(ids) is dict:
@@ -35,7 +35,7 @@ def note(postings: Postings, value: Any, id: Any) -> None:
         postings[value] = dict.fromkeys((*ids, id))
 
 
-def strike(postings: Postings, value: Any, id: Any) -> None:
+def discard_posting(postings: Postings, value: Any, id: Any) -> None:
     """Note that one who has a value has it no more."""
     ids = postings[value]
     if type(ids) is dict:
@@ -63,14 +63,14 @@ class HashIndex:
     def change(self, id: Any, order: int, old: tuple[Any, ...], new: tuple[Any, ...]) -> None:
         """Note that an entry has the values ``new`` instead of ``old``."""
         if not old and len(new) == 1:  # as most do that come in
-            note(self.postings, new[0], id)
+            add_posting(self.postings, new[0], id)
             return
         for value in old:
             if value not in new:
-                strike(self.postings, value, id)
+                discard_posting(self.postings, value, id)
         for value in new:
             if value not in old:
-                note(self.postings, value, id)
+                add_posting(self.postings, value, id)
 
     def check(self, path: str, values: tuple[Any, ...]) -> None:
         """Make sure that values can be kept: whatever they raise when they are compared, they raise here."""
@@ -98,7 +98,9 @@ class OrderedIndex:
     kind: ClassVar[IndexKind] = "ordered"
 
     def __init__(self) -> None:
-        self._rows: Any = library("sortedcontainers", of="an ordered index of a registry", extra="registry").SortedList
+        self._rows: Any = import_extra(
+            "sortedcontainers", of="an ordered index of a registry", extra="registry"
+        ).SortedList
         self.families: dict[str, Any] = {}
         self.several = 0
 
@@ -106,7 +108,7 @@ class OrderedIndex:
         """Return those who have a value."""
         return tuple(row[2] for row in self.rows(Range.of("eq", value)))
 
-    def rows(self, within: Range) -> Iterator[Row]:
+    def rows(self, within: Range) -> Iterator[IndexRow]:
         """Walk through the rows of a range."""
         rows = self.families.get(within.family, ())
         return rows.irange(within.low, within.high) if rows else iter(())
@@ -119,7 +121,7 @@ class OrderedIndex:
         end = len(rows) if within.high is None else rows.bisect_left(within.high)
         return max(0, end - (0 if within.low is None else rows.bisect_left(within.low)))
 
-    def walk(self, *, reverse: bool) -> Iterator[Row]:
+    def walk(self, *, reverse: bool) -> Iterator[IndexRow]:
         """Walk through all rows in order: of values, and of registration among equal ones."""
         for name in sorted(self.families, reverse=reverse):
             yield from reversed(self.families[name]) if reverse else self.families[name]
@@ -153,7 +155,7 @@ class OrderedIndex:
 
 
 Index: TypeAlias = HashIndex | OrderedIndex
-KINDS: dict[str, type[HashIndex | OrderedIndex]] = {"hash": HashIndex, "ordered": OrderedIndex}
+INDEX_KINDS: dict[str, type[HashIndex | OrderedIndex]] = {"hash": HashIndex, "ordered": OrderedIndex}
 
 
 def family(value: Any) -> str:

@@ -32,7 +32,7 @@ class Unregister(Request[bool], frozen=True):
     ref: Ref | None = None
 
 
-class Batch(Request[list[Any]], frozen=True):
+class WriteBatch(Request[list[Any]], frozen=True):
     """Do several writes, which are published at once.
 
     Attributes:
@@ -77,14 +77,14 @@ class SetLimits(Request[None], frozen=True):
     max_bytes: int | None
 
 
-class Registered(Message, frozen=True):
+class EntryRegistered(Message, frozen=True):
     """To listeners: an actor was entered."""
 
     registry: str
     entry: Entry
 
 
-class Updated(Message, frozen=True):
+class EntryUpdated(Message, frozen=True):
     """To listeners: the metadata of an entry has changed."""
 
     registry: str
@@ -92,12 +92,12 @@ class Updated(Message, frozen=True):
     before: Entry
 
 
-class Unregistered(Message, frozen=True):
+class EntryUnregistered(Message, frozen=True):
     """To listeners: an entry was removed, by request or because its actor has ended (``entry.ref.reason`` says why)."""
 
     registry: str
     entry: Entry
 
 
-class Publish(Message, frozen=True):
+class PublishSnapshot(Message, frozen=True):
     """To itself: publish what was written since the last snapshot, behind all writes that wait already."""

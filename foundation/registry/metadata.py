@@ -13,7 +13,7 @@ from typing import Any, TypeAlias, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
-from foundation.keys import trouble
+from foundation.naming import key_trouble
 from foundation.options import is_a
 from foundation.registry.errors import BadMetadata
 from supervision.messages import describe
@@ -24,7 +24,7 @@ Metadata: TypeAlias = msgspec.Struct | Mapping[str, Any]
 _PLAIN = frozenset({str, int, float, bool, bytes, type(None)})
 
 
-def checked(metadata: Any) -> Any:
+def checked_metadata(metadata: Any) -> Any:
     """Return metadata as it is kept.
 
     Raises:
@@ -85,11 +85,11 @@ def _simple(hint: Any) -> bool:
     return hint in _PLAIN or (get_origin(hint) in (Union, UnionType) and all(map(_simple, get_args(hint))))
 
 
-def changed(metadata: Any, changes: Any) -> Any:
+def changed_metadata(metadata: Any, changes: Any) -> Any:
     """Return metadata with some fields changed, as it is kept.
 
     Raises:
-        BadMetadata: a field is not declared, or not of its declared type; or see `checked`.
+        BadMetadata: a field is not declared, or not of its declared type; or see `checked_metadata`.
     """
     if not is_a(changes, Mapping):
         raise BadMetadata("changes", changes, "give a mapping from the names of fields to new values")
@@ -173,7 +173,7 @@ def frozen(where: str, value: Any) -> Any:
 def _usable(where: str, value: Any) -> Any:
     """Return a value that readers can share: one that can be hashed will not change."""
     if type(value) not in _PLAIN:
-        why = trouble(value)
+        why = key_trouble(value)
         if why is not None:
             raise BadMetadata(where, value, f"readers share it, and compare it: {why}")
     return value

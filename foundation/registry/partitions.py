@@ -23,16 +23,15 @@ from __future__ import annotations
 from collections.abc import Hashable, Mapping
 from typing import Any, ClassVar
 
-from foundation.keys import usable
+from foundation.naming import usable_key
 from foundation.registry.directory import Directory
 from foundation.registry.metadata import Metadata
 from foundation.registry.query import Where
 from foundation.registry.registry import Registry
-from foundation.registry.snapshot import Snapshot, in_order
-from foundation.registry.tables import Entry
+from foundation.registry.tables import Entry, RegistrySnapshot, in_order
 from supervision import Call, ChildSpec, Ref, Runtime, Supervisor
 from supervision.errors import BadOption
-from supervision.partition_supervisor import number_of
+from supervision.supervisors.partition_supervisor import number_of
 
 _NOTHING: Mapping[str, Any] = {}
 
@@ -102,10 +101,10 @@ class PartitionedDirectory:
         Raises:
             BadOption: this cannot be a key.
         """
-        return self.parts[number_of(usable("registry: key", key)) % len(self.parts)]
+        return self.parts[number_of(usable_key("registry: key", key)) % len(self.parts)]
 
     @property
-    def roots(self) -> tuple[Snapshot, ...]:
+    def roots(self) -> tuple[RegistrySnapshot, ...]:
         """The last snapshot of each part, all of this moment."""
         return tuple(part.root for part in self.parts)
 
@@ -135,7 +134,7 @@ class PartitionedDirectory:
         descending: bool = False,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Return the entries that are as is asked; without ``order_by``, part after part. See `Snapshot.select`."""
+        """Return the entries that are as is asked; without ``order_by``, part after part. See `RegistrySnapshot.select`."""
         of_parts = [part.select(where, order_by=order_by, descending=descending, limit=limit) for part in self.parts]
         every = [entry for entries in of_parts for entry in entries]
         return every[:limit] if order_by is None else in_order(every, order_by, descending, limit)

@@ -17,10 +17,10 @@ import msgspec
 from foundation.registry.indexes import HashIndex, Index, OrderedIndex, Range, comparable
 from foundation.registry.query import All, Criterion, OneOf, Query
 
-Access: TypeAlias = Literal["scan", "index", "union", "walk", "nothing"]
+AccessPath: TypeAlias = Literal["scan", "index", "union", "walk", "nothing"]
 
 
-class Plan(msgspec.Struct, frozen=True):
+class QueryPlan(msgspec.Struct, frozen=True):
     """How a query is answered.
 
     Attributes:
@@ -33,7 +33,7 @@ class Plan(msgspec.Struct, frozen=True):
         text: what each step does.
     """
 
-    access: Access
+    access: AccessPath
     fields: tuple[str, ...]
     candidates: int
     total: int
@@ -47,24 +47,24 @@ class Plan(msgspec.Struct, frozen=True):
 class Source(msgspec.Struct, frozen=True):
     """Where candidates come from: how many there are, and a function that gives them."""
 
-    access: Access
+    access: AccessPath
     fields: tuple[str, ...]
     count: int
     ids: Callable[[], Iterable[Any]]
     text: str
 
 
-def source(query: Query, indexes: Mapping[str, Index]) -> Source | None:
+def best_source(query: Query, indexes: Mapping[str, Index]) -> Source | None:
     """Return the best source of candidates for a query that the indexes give, or None if they give none."""
     if isinstance(query, Criterion):
         index = indexes.get(query.path)
         return None if index is None else _by(index, query)
     if isinstance(query, All):
-        found = [part for part in (source(query, indexes) for query in query.queries) if part is not None]
+        found = [part for part in (best_source(query, indexes) for query in query.queries) if part is not None]
         found += _between(query, indexes)
         return min(found, key=lambda part: part.count, default=None)
     if isinstance(query, OneOf):
-        parts = [source(query, indexes) for query in query.queries]
+        parts = [best_source(query, indexes) for query in query.queries]
         return None if None in parts else _union([part for part in parts if part is not None])
     return None
 
@@ -132,7 +132,7 @@ def _union(parts: list[Source]) -> Source:
     )
 
 
-def walks(found: Source | None, index: Index | None, total: int, limit: int | None) -> OrderedIndex | None:
+def index_to_walk(found: Source | None, index: Index | None, total: int, limit: int | None) -> OrderedIndex | None:
     """Return the ordered index through which it is best to walk in the order asked for, or None if it is not.
 
     A walk ends as soon as it has enough: it is expected to look at ``limit * total / candidates`` entries.

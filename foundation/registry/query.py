@@ -196,7 +196,7 @@ class Field:
 Where: TypeAlias = "Query | tuple[str, Any, Operator] | Iterable[Query | tuple[str, Any, Operator]]"
 
 
-def asked(where: Where) -> Query:
+def as_query(where: Where) -> Query:
     """Return a query for what was asked.
 
     Raises:
@@ -215,7 +215,7 @@ def asked(where: Where) -> Query:
 
 def _query(part: Any) -> Query:
     if isinstance(part, Query) or (isinstance(part, tuple) and len(part) == 3):
-        return asked(part)
+        return as_query(part)
     raise BadQuery("where", part, "compare a field, as in Field('load') < 0.5, or give (path, value, operator)")
 
 

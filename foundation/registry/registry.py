@@ -9,32 +9,28 @@ from typing import Any, Literal, TypeAlias, TypeVar
 
 import msgspec
 
-from foundation.keys import usable
-from foundation.naming import own_name
+from foundation.naming import own_name, usable_key
 from foundation.options import above_zero, is_a, whole
-from foundation.registry.directory import Directory
+from foundation.registry.directory import Directory, Prepared
 from foundation.registry.errors import BadMetadata, BatchFailed, KeyNotFound, KeyTaken, RegistryFull
-from foundation.registry.indexes import KINDS, IndexKind
+from foundation.registry.indexes import INDEX_KINDS, IndexKind
 from foundation.registry.messages import (
-    Batch,
     Decided,
+    EntryRegistered,
+    EntryUnregistered,
+    EntryUpdated,
     InDoubt,
     Prepare,
-    Publish,
+    PublishSnapshot,
     PutMeta,
     Register,
-    Registered,
     SetLimits,
     Unregister,
-    Unregistered,
     Update,
-    Updated,
+    WriteBatch,
 )
-from foundation.registry.metadata import changed, checked, frozen
-from foundation.registry.prepared import Prepared
-from foundation.registry.size import size_of
-from foundation.registry.snapshot import Snapshot
-from foundation.registry.tables import Entry, Tables
+from foundation.registry.metadata import changed_metadata, checked_metadata, frozen
+from foundation.registry.tables import Entry, RegistrySnapshot, Tables, size_of
 from supervision import Actor, Address, Down, Message, Monitor, NoProcess, NotRunning, Ref, Refuse, ReplyTo, handle
 from supervision.errors import BadName, BadOption
 from supervision.messages import describe
@@ -72,7 +68,7 @@ class Registry(Actor):
         max_bytes: how much memory keys, metadata and their places in the tables may take, as estimated; None for any.
         in_doubt: for how many seconds writes that were prepared for a transaction wait for the decision on it, before
             they are undone; longer if the store is there and still writes the transaction.
-        listeners: who is told of each change, after it was published, with `Registered`, `Updated` and `Unregistered`:
+        listeners: who is told of each change, after it was published, with `EntryRegistered`, `EntryUpdated` and `EntryUnregistered`:
             names or addresses.
 
     Raises:
@@ -135,16 +131,16 @@ class Registry(Actor):
         else:
             self._wait_for_decision(prepared)
 
-    def _taken_over(self, root: Snapshot) -> Tables:
+    def _taken_over(self, root: RegistrySnapshot) -> Tables:
         """Return tables with what was published: the same ones, if they are as they should be."""
         tables = root.tables
         as_asked = (tables.unique, tables.kinds, tables.measure) == (self._unique, self._kinds, self._measured)
         if as_asked and root.kept is None:
             return tables
         fresh = Tables(self._unique, self._kinds, measure=self._measured)
-        fresh.root = Snapshot(fresh)
+        fresh.root = RegistrySnapshot(fresh)
         fresh.fill(root.entries(), root.version)
-        self._directory.root = fresh.root = Snapshot(fresh, root.meta)
+        self._directory.root = fresh.root = RegistrySnapshot(fresh, root.meta)
         return fresh
 
     # -- writes ----------------------------------------------------------------------------------------------------
@@ -165,7 +161,7 @@ class Registry(Actor):
         return self._written(self._unregistered, request)  # type: ignore[no-any-return]
 
     @handle
-    def batch(self, request: Batch) -> list[Any]:
+    def batch(self, request: WriteBatch) -> list[Any]:
         """Do several writes."""
         return self._written(self._batched, request)  # type: ignore[no-any-return]
 
@@ -192,7 +188,8 @@ class Registry(Actor):
 
     @handle(when="prepared")
     def later(
-        self, message: Register | Update | Unregister | Batch | Prepare | PutMeta | SetLimits | Down | Publish
+        self,
+        message: Register | Update | Unregister | WriteBatch | Prepare | PutMeta | SetLimits | Down | PublishSnapshot,
     ) -> None:
         """Let everything wait for the decision."""
         self.stash()
@@ -253,7 +250,7 @@ class Registry(Actor):
             self._publish()
 
     @handle
-    def publish(self, message: Publish) -> None:
+    def publish(self, message: PublishSnapshot) -> None:
         """Publish what was written."""
         self._publishing = False
         self._publish()
@@ -261,7 +258,7 @@ class Registry(Actor):
     # -- the writes themselves -------------------------------------------------------------------------------------
 
     def _registered(self, request: Register) -> Entry:
-        key, ref = usable(_KEY, request.key), request.ref
+        key, ref = usable_key(_KEY, request.key), request.ref
         try:
             watched = ref in self._watched
         except TypeError:  # it cannot be hashed, and so is no Ref
@@ -270,7 +267,7 @@ class Registry(Actor):
             raise BadOption("register: ref", ref, "give the Ref of an actor of this runtime")
         if not ref.alive:
             raise NoProcess(ref, request, f"it has ended: {ref.reason}")
-        metadata = checked(request.metadata)
+        metadata = checked_metadata(request.metadata)
         if self._metadata is not None and type(metadata) is not self._metadata:
             raise BadMetadata("metadata", metadata, f"this registry takes {self._metadata.__name__}")
         tables = self._tables
@@ -288,17 +285,17 @@ class Registry(Actor):
         if not watched:
             self._watched[ref] = self.monitor(ref)
         if self._listeners:
-            self._news.append(Registered(self._called, entry))
+            self._news.append(EntryRegistered(self._called, entry))
         return entry
 
     def _updated(self, request: Update) -> Entry:
         held = self._held(request)
         if not held:
             raise KeyNotFound(request.key, request.ref)
-        news = [msgspec.structs.replace(old, metadata=changed(old.metadata, request.changes)) for old in held]
+        news = [msgspec.structs.replace(old, metadata=changed_metadata(old.metadata, request.changes)) for old in held]
         for old, new in zip(held, news, strict=True):
             self._tables.put(old, new)
-            self._tell(Updated, new, old)
+            self._tell(EntryUpdated, new, old)
         return news[0]
 
     def _unregistered(self, request: Unregister) -> bool:
@@ -307,7 +304,7 @@ class Registry(Actor):
             self._remove(entry)
         return bool(held)
 
-    def _batched(self, request: Batch) -> list[Any]:
+    def _batched(self, request: WriteBatch) -> list[Any]:
         if not is_a(request.writes, (list, tuple)):
             raise BadOption("batch: writes", request.writes, _WRITES)
         news = len(self._news)
@@ -343,13 +340,13 @@ class Registry(Actor):
                 self._unwatch(write.ref)
 
     def _put_meta(self, request: PutMeta) -> None:
-        name, value = usable("put_meta: name", request.name), frozen("put_meta: value", request.value)
+        name, value = usable_key("put_meta: name", request.name), frozen("put_meta: value", request.value)
         self._meta = MappingProxyType({**self._meta, name: value})
         self._tables.version += 1
 
     def _remove(self, entry: Entry) -> None:
         self._tables.put(entry, None)
-        self._tell(Unregistered, entry)
+        self._tell(EntryUnregistered, entry)
         self._unwatch(entry.ref)
 
     # -- parts -----------------------------------------------------------------------------------------------------
@@ -389,13 +386,13 @@ class Registry(Actor):
     def _publish_soon(self) -> None:
         if not self._publishing:
             self._publishing = True
-            self.ref.cast(Publish())
+            self.ref.cast(PublishSnapshot())
 
     def _publish(self) -> None:
         last = self._directory.root
         if self._tables.version != last.version or last.kept is not None:
             del last  # or it would be held
-            self._directory.root = root = Snapshot(self._tables, self._meta)
+            self._directory.root = root = RegistrySnapshot(self._tables, self._meta)
             self._tables.publish(root)
         if self._unanswered:
             unanswered, self._unanswered = self._unanswered, []
@@ -413,7 +410,7 @@ class Registry(Actor):
 
     def _held(self, request: Update | Unregister) -> list[Entry]:
         """Return the entries that are meant, whose actors live."""
-        held = self._tables.held(usable(_KEY, request.key))
+        held = self._tables.held(usable_key(_KEY, request.key))
         ref = request.ref
         return [entry for entry in held if entry.ref.alive and (ref is None or ref is entry.ref)]
 
@@ -461,7 +458,7 @@ def _index_kinds(indexes: object) -> dict[str, IndexKind]:
     for path, kind in kinds.items():
         if not isinstance(path, str) or not all(path.split(".")):
             raise BadOption("Registry: indexes", path, "give the path of a field, such as 'resources.memory'")
-        if kind not in KINDS:
+        if kind not in INDEX_KINDS:
             raise BadOption(f"Registry: indexes[{path!r}]", kind, "an index is 'hash' or 'ordered'")
     return kinds
 

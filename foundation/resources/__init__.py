@@ -1,10 +1,15 @@
 """Resources: limits, what is used of them, pressure, and tokens that are tied to the life of who holds them."""
 
+# What a caller uses.
 from foundation.resources.errors import Overloaded as Overloaded
+
+# What they raise.
 from foundation.resources.errors import ResourceError as ResourceError
 from foundation.resources.errors import ResourceExhausted as ResourceExhausted
-from foundation.resources.pressure import Level as Level
-from foundation.resources.pressure import Limit as Limit
+from foundation.resources.limits import Level as Level
+from foundation.resources.limits import Limit as Limit
+from foundation.resources.resources import Lease as Lease
 from foundation.resources.resources import Resource as Resource
+
+# The actor that measures, for a tree, and its limits.
 from foundation.resources.resources import Resources as Resources
-from foundation.resources.resources import Token as Token

@@ -25,14 +25,13 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import msgspec
 
 from foundation.events import MeasureFailed, PressureChanged
-from foundation.holder import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, current_holder
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text
 from foundation.protection.guard import Attempt, Guard
-from foundation.readings import Reading
 from foundation.resources.errors import Overloaded, ResourceExhausted
-from foundation.resources.measures import MEASURES, Measure
-from foundation.resources.pressure import Level, Limit
+from foundation.resources.limits import MEASURES, Level, Limit, Measure
+from foundation.telemetry.collectors import MetricSample
 from supervision import Message, NoProcess, Ref, Runtime, handle
 from supervision.errors import BadOption
 from supervision.messages import describe
@@ -44,7 +43,7 @@ _PRIORITIES = get_args(Priority)
 _REFUSED_FROM = {"low": Level.MODERATE, "normal": Level.SEVERE}
 
 
-class Token(msgspec.Struct, frozen=True):
+class Lease(msgspec.Struct, frozen=True):
     """The right to so much of a resource.
 
     Attributes:
@@ -60,7 +59,7 @@ class Token(msgspec.Struct, frozen=True):
     holder: Ref | None
 
 
-class Book:
+class ResourceUsage:
     """What is known of all resources of a runtime, and the way to take and to give back.
 
     Both are done in one step, in the caller: there is no moment at which something is granted and not yet received.
@@ -87,7 +86,7 @@ class Book:
         self.given: Mapping[str, Limit] = {}
         self.used: dict[str, float] = {}
         self.levels: dict[str, Level] = {}
-        self.tokens: dict[int, Token] = {}
+        self.tokens: dict[int, Lease] = {}
         self.measures: Mapping[str, Measure] = {}
         self._last = 0
         #: How much of each is taken, exactly: sums of floats would drift.
@@ -95,15 +94,15 @@ class Book:
         self._failing: set[str] = set()
 
     @classmethod
-    def of(cls, runtime: Runtime, actor: str = "resources") -> Book:
+    def of(cls, runtime: Runtime, actor: str = "resources") -> ResourceUsage:
         """Return the book of an actor.
 
         Raises:
             BadName: this cannot be a name.
         """
-        book: Book | None = runtime.shared.get((Book, actor))
+        book: ResourceUsage | None = runtime.shared.get((ResourceUsage, actor))
         if book is None:
-            book = runtime.shared[Book, actor] = cls(runtime, actor)
+            book = runtime.shared[ResourceUsage, actor] = cls(runtime, actor)
         return book
 
     @property
@@ -116,7 +115,7 @@ class Book:
         """The resource with the worst level."""
         return max(self.levels, key=self.levels.__getitem__)
 
-    def take(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Token:
+    def take(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Lease:
         """Hand out a token, if there is enough, and not too much pressure for work of this priority.
 
         Raises:
@@ -135,7 +134,7 @@ class Book:
         if holder is not None and not holder.alive:
             raise NoProcess(holder, f"take {amount:g} of {name}", "the holder has ended")
         self._last += 1
-        token = self.tokens[self._last] = Token(name, self._last, amount, holder)
+        token = self.tokens[self._last] = Lease(name, self._last, amount, holder)
         self._taken[name] = taken
         self.grants.add(holder, token.number)
         self.update(name)
@@ -228,17 +227,17 @@ class Book:
             most=self.limits[name].most,
         )
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return the numbers, for the metrics."""
         for name, limit in self.limits.items():
             labels = (("resource", name),)
-            yield Reading("resource_used", "How much of a resource is used.", "gauge", labels, self.used[name])
-            yield Reading("resource_limit", "How much there may be of it.", "gauge", labels, limit.most)
+            yield MetricSample("resource_used", "How much of a resource is used.", "gauge", labels, self.used[name])
+            yield MetricSample("resource_limit", "How much there may be of it.", "gauge", labels, limit.most)
             level = self.levels.get(name, Level.NORMAL)
-            yield Reading("resource_pressure", "Pressure: 0 normal, 1 moderate, 2 severe.", "gauge", labels, level)
+            yield MetricSample("resource_pressure", "Pressure: 0 normal, 1 moderate, 2 severe.", "gauge", labels, level)
 
 
-class Look(Message, frozen=True):
+class MeasureAgain(Message, frozen=True):
     """To itself: measure again."""
 
 
@@ -280,17 +279,17 @@ class Resources(Granter):
 
     def init(self) -> None:
         """Take over which tokens are held, and measure for the first time."""
-        self._book = Book.of(self.runtime, own_name(self, self.default_name))
+        self._book = ResourceUsage.of(self.runtime, own_name(self, self.default_name))
         self._book.begin(self._limits, self._measures)
         self.take_over(self._book.grants)
-        self.send_interval(self._interval, Look())
+        self.send_interval(self._interval, MeasureAgain())
 
     def take_back(self, what: Any) -> None:
         """Take back a token whose holder has ended."""
         self._book.give_back(what)
 
     @handle
-    def look(self, message: Look) -> None:
+    def look(self, message: MeasureAgain) -> None:
         """Measure."""
         for name in self._book.limits:
             self._book.update(name)
@@ -325,7 +324,7 @@ class Resource(Guard):
             raise BadOption("Resource: priority", priority, f"there are {', '.join(_PRIORITIES)}")
         self._priority: Priority = priority
         self._runtime = runtime
-        self._book = Book.of(runtime, actor)
+        self._book = ResourceUsage.of(runtime, actor)
 
     @property
     def limited(self) -> bool:
@@ -342,7 +341,7 @@ class Resource(Guard):
         """How much pressure there is on it."""
         return self._book.levels.get(self.name, Level.NORMAL)
 
-    async def acquire(self, amount: float | None = None, *, holder: Ref | None = None) -> Token:
+    async def acquire(self, amount: float | None = None, *, holder: Ref | None = None) -> Lease:
         """Take some of it, until it is given back or its holder ends.
 
         It never waits: whoever is cancelled has either not begun to ask, or has the token.
@@ -369,13 +368,13 @@ class Resource(Guard):
             raise BadOption("acquire: holder", given, "give the Ref of an actor of this runtime")
         return given
 
-    async def release(self, token: Token) -> bool:
+    async def release(self, token: Lease) -> bool:
         """Give it back; tell whether it was still held. It works at any time, also while `Resources` is away.
 
         Raises:
             BadOption: this is no token of this resource.
         """
-        named = is_a(token, Token) and is_a(token.name, str)
+        named = is_a(token, Lease) and is_a(token.name, str)
         if not named or token.name != self.name or not is_a(token.number, int):
             raise BadOption("release: token", token, f"give what was acquired of {self.name}")
         return self._book.give_back(token.number)

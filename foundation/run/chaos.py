@@ -10,14 +10,14 @@ import msgspec
 import structlog
 
 from supervision import Actor, Message, Ref, Runtime, handle
-from supervision.testing import BadPlan, Chaos, Kill, Plan, Report, Step, Victims
-from supervision.testing.faults import AnyFault, Crash, Exit, Hang, LateReply, Suspend
-from supervision.testing.plan import Mode
+from supervision.testing import BadChaosPlan, Chaos, ChaosPlan, ChaosStep, Kill, Report, Victims
+from supervision.testing.fault_injection.faults import AnyFault, Crash, ExitFault, Hang, LateReply, Suspend
+from supervision.testing.fault_injection.plan import Mode
 
 #: The faults that can be named on the command line. All can be in a plan.
 FAULTS: dict[str, AnyFault] = {
     "kill": Kill(),
-    "exit": Exit(),
+    "exit": ExitFault(),
     "crash": Crash(),
     "hang": Hang(1.0),
     "late_reply": LateReply(1.0),
@@ -50,7 +50,7 @@ class ChaosSettings(msgspec.Struct, frozen=True):
     tag: str = "chaos"
     mode: Mode = "within_budget"
     dry: bool = False
-    plan: Plan | None = None
+    plan: ChaosPlan | None = None
 
     @classmethod
     def of(cls, text: str) -> ChaosSettings:
@@ -71,10 +71,10 @@ class ChaosSettings(msgspec.Struct, frozen=True):
         return cls(**{_FIELDS.get(name, name): value for name, value in settings.items()})
 
 
-def _plan(path: str) -> Plan:
+def _plan(path: str) -> ChaosPlan:
     try:
-        return Plan.load(path)
-    except BadPlan as error:
+        return ChaosPlan.load(path)
+    except BadChaosPlan as error:
         raise ValueError(str(error)) from None
 
 
@@ -174,9 +174,9 @@ class LiveChaos(Actor):
             await self.runtime.sleep(max(0.0, over + left - self.runtime.clock.time()))
             minute += 1
 
-    def _plan(self, seed: int, seconds: float) -> Plan:
+    def _plan(self, seed: int, seconds: float) -> ChaosPlan:
         asked = self._settings
-        return Plan.random(
+        return ChaosPlan.random(
             self.runtime,
             seed,
             faults=[FAULTS[name] for name in asked.faults],
@@ -196,7 +196,7 @@ class LiveChaos(Actor):
         self._times.append(now)
         return True
 
-    def _tell(self, step: Step, ref: Ref) -> None:
+    def _tell(self, step: ChaosStep, ref: Ref) -> None:
         fault = msgspec.to_builtins(step.fault)
         self._log.warning("chaos", actor=ref.path, **fault, **({"dry": True} if self._settings.dry else {}))
 

@@ -18,15 +18,14 @@ import msgspec
 from foundation._version import __version__
 from foundation.installation import PACKAGES, foreign
 from foundation.run.console import Console
-from foundation.run.ending import LAST, Ending, stuck
 from foundation.run.logs import columns_of, configure_logging, dropped_line, wants_colours
 from foundation.run.output import Output, open_standard_files, printing_to
-from foundation.run.serve import Service
+from foundation.run.serve import TreeRun
 from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
-from foundation.run.signals import StopSignals, end_at_once
-from foundation.telemetry import CarryContext
+from foundation.run.stopping import LAST, ExitDeadline, StopSignals, end_at_once, stuck
+from foundation.telemetry import ContextPropagator
 from foundation.tree import DEFAULT, Tree, TreeError, load_tree
-from supervision import Carrier
+from supervision import Propagator
 
 #: Seconds for a reader to take something when `Streams.drain` has waited for them already.
 SHORT = 0.1
@@ -45,7 +44,7 @@ class Streams(msgspec.Struct, frozen=True):
 
     out: Output
     errors: Output
-    ending: Ending
+    ending: ExitDeadline
 
     def drain(self) -> None:
         """Wait, but not for long, until everything is written."""
@@ -62,7 +61,7 @@ def run() -> NoReturn:
     """Be the process: run the command, and end, within limits, whatever threads and exit handlers do."""
     open_standard_files()
     end_at_once()
-    streams = Streams(Output(sys.stdout), Output(sys.stderr), Ending())
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), ExitDeadline())
     sys.stdout, sys.stderr = streams.out.stream, streams.errors.stream
     atexit.register(streams.close)
     status = _command(sys.argv[1:], os.environ, streams)
@@ -87,7 +86,7 @@ def main(
     Returns:
         The exit status: 0 after a clean stop, 1 if the tree failed, 2 for bad input.
     """
-    streams = Streams(Output(sys.stdout), Output(sys.stderr), Ending(leave))
+    streams = Streams(Output(sys.stdout), Output(sys.stderr), ExitDeadline(leave))
     told = sys.argv[1:] if arguments is None else arguments
     with printing_to(streams.out, streams.errors):
         try:
@@ -106,7 +105,7 @@ def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Stre
             tree = load_tree(
                 settings.tree, values={"host": settings.host, "port": settings.port, "state": settings.state}
             )
-            carrier = carrier_for(settings.trace)
+            carrier = propagator_for(settings.trace)
             return _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, carrier, streams)
     except (BadInput, TreeError) as error:
         plain.fail(str(error))
@@ -138,9 +137,9 @@ def loop_factory(
     return uvloop.new_event_loop
 
 
-def carrier_for(
+def propagator_for(
     trace: float | None, installed: Callable[[], bool] = lambda: util.find_spec("opentelemetry") is not None
-) -> Carrier:
+) -> Propagator:
     """Return what goes along with messages: the facts bound to the work, and its trace if that is wanted.
 
     Args:
@@ -151,7 +150,7 @@ def carrier_for(
         BadInput: traces are wanted and OpenTelemetry is not installed.
     """
     if trace is None:
-        return CarryContext()
+        return ContextPropagator()
     if not installed():
         raise BadInput("--trace", None, "OpenTelemetry is not installed; run: pip install 'foundation-otp[otel]'")
     from foundation.telemetry.tracing import Tracing
@@ -187,7 +186,7 @@ def _run(
     settings: Settings,
     environ: Mapping[str, str],
     factory: LoopFactory | None,
-    carrier: Carrier,
+    carrier: Propagator,
     streams: Streams,
 ) -> int:
     out, errors, ending = streams.out, streams.errors, streams.ending
@@ -203,7 +202,7 @@ def _run(
     console.say(f"foundation {__version__}: {name}, on {loop}\n", "starting", version=__version__, tree=name, loop=loop)
     signals = StopSignals(ending.begin)
     limit, outputs = settings.shutdown_timeout, (out, errors)
-    service = Service(tree, console, signals, limit, settings.chaos, carrier, outputs, settings.access)
+    service = TreeRun(tree, console, signals, limit, settings.chaos, carrier, outputs, settings.access)
     ending.limit = settings.shutdown_timeout + LAST
     ending.tell = lambda: _tell_stuck(console, service, ending.limit, streams)
     with signals.installed(), asyncio.Runner(loop_factory=factory) as runner:
@@ -218,7 +217,7 @@ def _run(
     return outcome.status
 
 
-def _tell_stuck(console: Console, service: Service, limit: float, streams: Streams) -> None:
+def _tell_stuck(console: Console, service: TreeRun, limit: float, streams: Streams) -> None:
     left = ", ".join((*service.unended(), stuck()))
     console.fail(f"not ended within {limit:g} s, and ended by force; in the way: {left}")
     streams.errors.close()

@@ -8,12 +8,12 @@ from typing import Any
 
 import structlog
 
-from foundation.access import Token, token_in_use
+from foundation.access import BearerToken, token_in_use
 from foundation.events import Serving
-from foundation.programs import PREFIX, DescribeProgram, Field, Interface
+from foundation.programs import PREFIX, DescribeProgram, Interface, ProgramField
 from foundation.run.logs import fold
 from foundation.run.output import Output
-from foundation.tree import LeftOut, RunningTree, Tree
+from foundation.tree import LeftOutPart, RunningTree, Tree
 from supervision import CallError, ChildSpec, Runtime, events
 
 #: How wide the columns of ids and of classes are.
@@ -73,7 +73,7 @@ class Console:
         for part in tree.left_out:
             self.left_out(part)
 
-    def left_out(self, part: LeftOut) -> None:
+    def left_out(self, part: LeftOutPart) -> None:
         """Tell of a part that cannot run here."""
         self.say(str(part), "left_out", path=part.path, why=part.why, remedy=part.remedy)
 
@@ -99,7 +99,7 @@ class Console:
         if running.urls and token is not None and token.file is not None:
             self._token(token, token.file)
 
-    def _token(self, token: Token, file: Path) -> None:
+    def _token(self, token: BearerToken, file: Path) -> None:
         """Tell of a token that was made: itself once, to a person at a terminal; where it is kept, to everybody."""
         text = token.show_once() if self._out.isatty() and not self._json else None
         if text is not None:
@@ -168,7 +168,7 @@ def _remarks(spec: ChildSpec) -> str:
 def curl(url: str, interface: Interface) -> str:
     r"""Return a command that runs a program.
 
-    >>> curl("http://127.0.0.1:8000/programs/echo", Interface("Echo", "", (Field("text", "str"),), ()))
+    >>> curl("http://127.0.0.1:8000/programs/echo", Interface("Echo", "", (ProgramField("text", "str"),), ()))
     'curl http://127.0.0.1:8000/programs/echo --json \'{"text": "What a lovely day."}\''
     """
     inputs = {field.name: _sample(field) for field in interface.inputs if field.required}
@@ -176,7 +176,7 @@ def curl(url: str, interface: Interface) -> str:
     return f"curl {url} --json '{{{body}}}'"
 
 
-def _sample(field: Field) -> str:
+def _sample(field: ProgramField) -> str:
     """Return some value of a field's type, as JSON without apostrophes."""
     kind = field.schema.get("type")
     samples = {"integer": "1", "number": "0.5", "boolean": "true", "array": "[]", "object": "{}", "null": "null"}

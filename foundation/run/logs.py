@@ -23,7 +23,7 @@ LEVELS = {
 }
 
 
-class Stream(Protocol):
+class LineStream(Protocol):
     """Takes whole lines, with their ends, and does not wait."""
 
     def write(self, text: str, /) -> object:
@@ -63,7 +63,7 @@ def columns_of(stream: TextIO | None, environ: Mapping[str, str]) -> int | None:
 
 
 def configure_logging(
-    stream: Stream,
+    stream: LineStream,
     *,
     as_json: bool,
     colours: bool,
@@ -108,7 +108,7 @@ def configure_logging(
 class _Lines:
     """What structlog writes its lines to: without a lock, unlike its own, which a destructor that logs might meet."""
 
-    def __init__(self, stream: Stream) -> None:
+    def __init__(self, stream: LineStream) -> None:
         self._write = stream.write
 
     def msg(self, line: str) -> None:
@@ -117,7 +117,9 @@ class _Lines:
     log = debug = info = warn = warning = error = critical = exception = fatal = msg
 
 
-def _configure_standard_library(stream: Stream, common: list[Processor], render: list[Processor], level: int) -> None:
+def _configure_standard_library(
+    stream: LineStream, common: list[Processor], render: list[Processor], level: int
+) -> None:
     handler = logging.StreamHandler(stream)
     strip = structlog.stdlib.ProcessorFormatter.remove_processors_meta
     added: list[Processor] = [structlog.stdlib.add_logger_name, *common]

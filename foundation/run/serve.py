@@ -10,14 +10,14 @@ from typing import Any
 import msgspec
 
 from foundation.access import Access
-from foundation.readings import Reading
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
-from foundation.run.notify import ServiceManager
 from foundation.run.output import Output
-from foundation.run.signals import StopSignals
+from foundation.run.stopping import StopSignals
+from foundation.run.systemd import ServiceManager
+from foundation.telemetry.collectors import MetricSample
 from foundation.tree import RunningTree, Tree, explain
-from supervision import Carrier, ChildSpec, Runtime, StartError, Supervisor
+from supervision import ChildSpec, Propagator, Runtime, StartError, Supervisor
 from supervision.errors import NotRunning
 
 #: Seconds after which a stop tells what it waits for, and again, and of how many at the most.
@@ -26,7 +26,7 @@ PATIENCE, NAMED = 5.0, 10
 ATTEMPTS = 100
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class RunOutcome(msgspec.Struct, frozen=True):
     """How a run ended.
 
     Attributes:
@@ -40,7 +40,7 @@ class Outcome(msgspec.Struct, frozen=True):
     forced: bool = False
 
 
-class Service:
+class TreeRun:
     """One run of a tree.
 
     Args:
@@ -61,7 +61,7 @@ class Service:
         signals: StopSignals,
         shutdown_timeout: float,
         chaos: ChaosSettings | None = None,
-        carrier: Carrier | None = None,
+        carrier: Propagator | None = None,
         outputs: tuple[Output, ...] = (),
         access: Access | None = None,
     ) -> None:
@@ -71,18 +71,18 @@ class Service:
         self._signals = signals
         self._limit = shutdown_timeout
         self._chaos = chaos
-        self._outputs = Outputs(outputs)
+        self._outputs = DroppedLines(outputs)
         self._runtime = Runtime(carrier=carrier)
 
     def unended(self) -> tuple[str, ...]:
         """Return the paths of the actors that have not ended, or whose code still runs. Any thread may ask."""
         return _unended(self._runtime)
 
-    async def run(self) -> Outcome:
+    async def run(self) -> RunOutcome:
         """Start the tree, keep it running, and return how it ended."""
         self._signals.listen()
         async with self._runtime as runtime:
-            runtime.shared[Outputs] = self._outputs
+            runtime.shared[DroppedLines] = self._outputs
             runtime.shared[Access] = self._access
             manager = ServiceManager.of(runtime)
             outcome = await self._run(runtime, manager)
@@ -92,9 +92,9 @@ class Service:
         if not left or outcome.forced:
             return outcome
         why = outcome.reason or "the tree has stopped"
-        return Outcome(1, f"{why}; what would not end, and is ended by force: {', '.join(left)}", forced=True)
+        return RunOutcome(1, f"{why}; what would not end, and is ended by force: {', '.join(left)}", forced=True)
 
-    async def _run(self, runtime: Runtime, manager: ServiceManager) -> Outcome:
+    async def _run(self, runtime: Runtime, manager: ServiceManager) -> RunOutcome:
         running = RunningTree(self._tree, runtime)
         boot = self._console.watch(runtime, self._tree)
         began = runtime.clock.time()
@@ -112,11 +112,11 @@ class Service:
             await self._let_chaos_in(runtime, self._chaos)
         return await self._until_down(running, boot, manager)
 
-    async def _until_up(self, starting: asyncio.Future[None]) -> Outcome | None:
+    async def _until_up(self, starting: asyncio.Future[None]) -> RunOutcome | None:
         """Wait until the tree runs, or is to stop; return why it did not start."""
         await _first(starting, self._signals.stop.wait(), cancel=False)
         if starting.done() and isinstance(error := starting.exception(), StartError):
-            return Outcome(1, f"the tree did not start: {explain(error.reason)}")
+            return RunOutcome(1, f"the tree did not start: {explain(error.reason)}")
         if starting.done():
             starting.result()
         return None
@@ -140,7 +140,7 @@ class Service:
         child = ChildSpec("live", LiveChaos, (chaos,), restart="temporary")
         await runtime.spawn(Supervisor, [child], name="chaos")
 
-    async def _until_down(self, running: RunningTree, boot: Boot, manager: ServiceManager) -> Outcome:
+    async def _until_down(self, running: RunningTree, boot: Boot, manager: ServiceManager) -> RunOutcome:
         """Wait until the tree has ended, by itself or because it is to stop."""
         await _first(running.join(), self._signals.stop.wait())
         if not self._signals.stop.is_set():
@@ -162,30 +162,30 @@ class Service:
         line = f"still stopping; waits for {', '.join(ends[:NAMED])}{' and others' if len(ends) > NAMED else ''}"
         self._console.say(line, "still_stopping", actors=ends[:NAMED], left=len(left))
 
-    async def _ended(self, running: RunningTree) -> Outcome:
+    async def _ended(self, running: RunningTree) -> RunOutcome:
         reason = await running.join()
         if running.gave_up or not reason.clean:
-            return Outcome(1, running.gave_up or f"the tree ended: {explain(reason)}")
+            return RunOutcome(1, running.gave_up or f"the tree ended: {explain(reason)}")
         self._console.say(f"the tree has ended by itself: {reason}", "ended", reason=str(reason))
-        return Outcome(0)
+        return RunOutcome(0)
 
-    def _stopped(self, forced: tuple[str, ...]) -> Outcome:
+    def _stopped(self, forced: tuple[str, ...]) -> RunOutcome:
         if not forced:
-            return Outcome(0)
-        return Outcome(1, f"not stopped within {self._limit:g} s; ended by force: {', '.join(forced)}", forced=True)
+            return RunOutcome(0)
+        return RunOutcome(1, f"not stopped within {self._limit:g} s; ended by force: {', '.join(forced)}", forced=True)
 
 
-class Outputs:
+class DroppedLines:
     """What is kept for the metrics: how many lines nobody read."""
 
     def __init__(self, outputs: tuple[Output, ...]) -> None:
         self._outputs = outputs
 
-    def readings(self) -> Iterator[Reading]:
+    def readings(self) -> Iterator[MetricSample]:
         """Return the numbers of all."""
         total = sum(output.dropped for output in self._outputs)
         text = "Lines of the log and of the output that nobody read."
-        yield Reading("output_lines_dropped", text, "counter", (), total)
+        yield MetricSample("output_lines_dropped", text, "counter", (), total)
 
 
 def _unended(runtime: Runtime) -> tuple[str, ...]:

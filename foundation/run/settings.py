@@ -13,7 +13,7 @@ from typing import Any, NoReturn, get_args
 import msgspec
 
 from foundation._version import __version__
-from foundation.access import Access, BadAccess, Protect, Token
+from foundation.access import Access, BadAccess, BearerToken, Protect
 from foundation.run.chaos import ChaosSettings
 from foundation.run.logs import LEVELS
 from foundation.tree import DEFAULT
@@ -55,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True):
         trace: the share of traces that are kept, besides those with errors; None for no tracing.
         log_level: from which level on lines are logged; if None, ``info``, and ``warning`` for libraries that log
             through the standard library.
-        allow_hosts: names under which the HTTP front may be reached, beside those of loopback and ``host``.
+        allow_hosts: names under which the HTTP server may be reached, beside those of loopback and ``host``.
         token: what whoever changes or runs programs over HTTP has to bring; only the environment can say it, as others
             can see arguments.
         token_file: a file that holds it.
@@ -146,7 +146,7 @@ def _names(value: str) -> tuple[str, ...]:
 
 def _token(value: str) -> str:
     try:
-        Token(value)
+        BearerToken(value)
     except BadAccess as error:
         raise ValueError(str(error)) from None
     return value
@@ -201,8 +201,8 @@ def _parser() -> _Parser:
     )
     parser.add_argument("--check", action="store_true", help="check the tree and print it, and start nothing")
     parser.add_argument("--json-logs", action=either, help="logs as JSON, one object a line")
-    parser.add_argument("--host", help="where the HTTP front listens (default: 127.0.0.1)")
-    parser.add_argument("--port", help="the port of the HTTP front, 0 for any (default: 8000)")
+    parser.add_argument("--host", help="where the HTTP server listens (default: 127.0.0.1)")
+    parser.add_argument("--port", help="the port of the HTTP server, 0 for any (default: 8000)")
     parser.add_argument(
         "--state",
         metavar="DIR",
@@ -234,7 +234,7 @@ def _parser() -> _Parser:
         metavar="NAME",
         action="append",
         dest="allow_hosts",
-        help="a name under which the HTTP front may be reached, beside localhost and the address that it listens at; "
+        help="a name under which the HTTP server may be reached, beside localhost and the address that it listens at; "
         "may be given several times. In the environment: FOUNDATION_ALLOW_HOSTS, with commas in between",
     )
     parser.add_argument(

@@ -4,11 +4,14 @@ Readers take ``Database.of(runtime).root``, an immutable snapshot of all tables.
 ``async with database.transaction() as tx``; see `Transaction`. The file is SQLite's, written by an actor of its own.
 """
 
+# Readers and writers use the database; the actor that writes stands in a tree.
 from foundation.store.database import Database as Database
+from foundation.store.database import Transaction as Transaction
+
+# For tests: a disk that fails or waits at any step.
 from foundation.store.disk import Disk as Disk
 from foundation.store.errors import BadKey as BadKey
 from foundation.store.errors import BadValue as BadValue
-from foundation.store.errors import Conflict as Conflict
 from foundation.store.errors import JournalDamaged as JournalDamaged
 from foundation.store.errors import NewerFormat as NewerFormat
 from foundation.store.errors import NoTable as NoTable
@@ -17,13 +20,19 @@ from foundation.store.errors import NotWritten as NotWritten
 from foundation.store.errors import OutcomeUnknown as OutcomeUnknown
 from foundation.store.errors import RollbackFailed as RollbackFailed
 from foundation.store.errors import RowUnreadable as RowUnreadable
+
+# What a transaction raises.
 from foundation.store.errors import StoreError as StoreError
+
+# What the start of a store raises.
 from foundation.store.errors import StoreLocked as StoreLocked
 from foundation.store.errors import StoreUnreachable as StoreUnreachable
 from foundation.store.errors import TooLarge as TooLarge
+from foundation.store.errors import TransactionConflict as TransactionConflict
 from foundation.store.errors import TransactionEnded as TransactionEnded
+from foundation.store.snapshot import Row as Row
+
+# What is read.
 from foundation.store.snapshot import StoreSnapshot as StoreSnapshot
 from foundation.store.snapshot import Table as Table
 from foundation.store.store import Store as Store
-from foundation.store.transaction import Transaction as Transaction
-from foundation.store.values import Row as Row

@@ -11,7 +11,7 @@ T = TypeVar("T")
 #: What is done: ``open`` and read the file, ``append`` records (not yet written), ``commit`` them (written, with the
 #: fsync if ``sync`` asks for one), move the ``mark``, ``fold`` the journal, ``checkpoint`` SQLite's log, ``back_up``,
 #: ``close``.
-Step: TypeAlias = Literal["open", "append", "commit", "mark", "fold", "checkpoint", "back_up", "close"]
+DiskStep: TypeAlias = Literal["open", "append", "commit", "mark", "fold", "checkpoint", "back_up", "close"]
 
 
 class Disk:
@@ -29,7 +29,7 @@ class Disk:
     ...         return do()
     """
 
-    def step(self, what: Step, path: Path, do: Callable[[], T]) -> T:
+    def step(self, what: DiskStep, path: Path, do: Callable[[], T]) -> T:
         """Do one step.
 
         Args:

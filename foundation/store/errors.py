@@ -56,7 +56,7 @@ class TooLarge(StoreError, ValueError):
         )
 
 
-class Conflict(StoreError):
+class TransactionConflict(StoreError):
     """Something that the transaction has read was changed before it was committed. Nothing was done; try it again."""
 
     category = Category.TRANSIENT

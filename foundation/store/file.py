@@ -26,16 +26,15 @@ from foundation.store.formats import (
     MIGRATIONS,
     Folded,
     as_one_key,
+    create_tables,
     format_of,
-    make,
     new_identity,
     read_folded,
     recognise,
     row_checksum,
     write_folded,
 )
-from foundation.store.mark import Mark
-from foundation.store.tail import Tail, tail_of
+from foundation.store.recovery import CommitMark, LogTail, log_tail
 from supervision.errors import BadOption
 
 #: When a commit is safe. ``full``: when it is answered, it is on the disk (fsync), whatever happens. ``normal``: it
@@ -43,7 +42,7 @@ from supervision.errors import BadOption
 #: none of them in part. ``off``: as ``normal``, and a machine that dies may leave a damaged file.
 Sync: TypeAlias = Literal["full", "normal", "off"]
 #: A table, a key and a value, each encoded; None if the row goes.
-Change: TypeAlias = "tuple[str, bytes, bytes | None]"
+RowChange: TypeAlias = "tuple[str, bytes, bytes | None]"
 
 #: So many bytes may a transaction write (SQLite takes a thousand million in one place).
 MOST_BYTES = 500_000_000
@@ -72,7 +71,7 @@ class Content(msgspec.Struct):
     rows: dict[str, dict[bytes, bytes]]
     sequence: int
     replayed: int
-    tail: Tail
+    tail: LogTail
     cut: int
     lost: int = 0
     migrated_from: int | None = None
@@ -117,7 +116,7 @@ class StoreFile:
         #: The thread of a writer that was killed may still be at it when the next one closes the file.
         self._lock = RLock()
         self._database: sqlite3.Connection | None = None
-        self._mark = Mark(path)
+        self._mark = CommitMark(path)
         self._unmarked = False
         self._unchecked = 0
         try:
@@ -141,11 +140,11 @@ class StoreFile:
         return database
 
     def _open(self, damaged: str) -> Content:
-        tail = tail_of(self.path)
+        tail = log_tail(self.path)
         database = self._connect()
         before = format_of(database, self.path)
         if before is None:
-            make(database)
+            create_tables(database)
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("BEGIN IMMEDIATE")
         for step in range(before or FORMAT, FORMAT):
@@ -168,7 +167,7 @@ class StoreFile:
         for _ in range(2):  # both of its places
             self._mark.write(self._folded.identity, sequence)
 
-    def _read(self, database: sqlite3.Connection, tail: Tail, damaged: str) -> Content:
+    def _read(self, database: sqlite3.Connection, tail: LogTail, damaged: str) -> Content:
         self._folded = folded = read_folded(database, self.path)
         rows = self._rows(database)
         sequence, self._checksum, replayed = folded.sequence, folded.checksum, 0
@@ -204,7 +203,7 @@ class StoreFile:
 
     # -- commits -------------------------------------------------------------------------------------------------------
 
-    def append(self, transactions: Sequence[Sequence[Change]]) -> None:
+    def append(self, transactions: Sequence[Sequence[RowChange]]) -> None:
         """Write transactions, all in one step. When this returns they are as safe as ``sync`` says.
 
         Raises:
@@ -446,7 +445,7 @@ def _chained(before: int, sequence: int, body: bytes) -> int:
     return crc32(body, crc32(sequence.to_bytes(8, "big"), before))
 
 
-def _apply(rows: dict[str, dict[bytes, bytes]], changes: Iterable[Change]) -> None:
+def _apply(rows: dict[str, dict[bytes, bytes]], changes: Iterable[RowChange]) -> None:
     for name, key, value in changes:
         table = rows.setdefault(name, {})
         if value is None:

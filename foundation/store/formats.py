@@ -14,7 +14,7 @@ from zlib import crc32
 import msgspec
 
 from foundation.store.errors import JournalDamaged, NewerFormat, NotAStore
-from foundation.store.keys import as_key, decoded
+from foundation.store.keys import as_key, decoded_key
 
 #: "FNDs", as a number: whose file it is.
 APPLICATION = 0x464E4473
@@ -121,12 +121,12 @@ def _may_be_format_1(path: Path) -> bool:
     """Return whether the tables in a file are those of format 1, or still in SQLite's log."""
     database = sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)
     try:
-        return tables(database) in (set(), _TABLES[1])
+        return table_definitions(database) in (set(), _TABLES[1])
     finally:
         database.close()
 
 
-def tables(database: sqlite3.Connection) -> set[str]:
+def table_definitions(database: sqlite3.Connection) -> set[str]:
     """Return how the tables of a database were made."""
     found = database.execute(
         "SELECT sql FROM sqlite_master WHERE type = 'table' AND name NOT LIKE 'sqlite!_%' ESCAPE '!'"
@@ -137,7 +137,7 @@ def tables(database: sqlite3.Connection) -> set[str]:
 # -- making one, and bringing it up to date ----------------------------------------------------------------------------
 
 
-def make(database: sqlite3.Connection) -> None:
+def create_tables(database: sqlite3.Connection) -> None:
     """Make the tables of a new file. In one transaction, so that no file is ever half made."""
     database.execute("BEGIN IMMEDIATE")
     for statement in (_JOURNAL, _ROWS, _FOLDED):
@@ -162,7 +162,7 @@ def format_of(database: sqlite3.Connection, path: Path) -> int | None:
     (application,), (version,) = (
         database.execute(f"PRAGMA {name}").fetchone() for name in ("application_id", "user_version")
     )
-    there = tables(database)
+    there = table_definitions(database)
     if application == 0 and version == 0:
         if there in (set(), _TABLES[1]):
             return 1 if there else None
@@ -193,7 +193,7 @@ def _from_1(database: sqlite3.Connection) -> None:
 
 def as_one_key(key: bytes) -> bytes:
     """Return an encoded key in the one form of all that are equal to it."""
-    return msgspec.msgpack.encode(as_key("", decoded(key)))
+    return msgspec.msgpack.encode(as_key("", decoded_key(key)))
 
 
 #: What brings a file from each older format to the next one, inside a transaction.

@@ -65,7 +65,7 @@ def _number(number: float) -> float:
     return int(number) if number.is_integer() and _SMALLEST <= number <= _LARGEST else number
 
 
-def encoded(table: str, key: Any) -> bytes:
+def encoded_key(table: str, key: Any) -> bytes:
     """Return a key as it is on disk.
 
     Args:
@@ -81,7 +81,7 @@ def encoded(table: str, key: Any) -> bytes:
         raise BadKey(table, key) from None
 
 
-def decoded(body: bytes) -> Any:
+def decoded_key(body: bytes) -> Any:
     """Return a key as it was before it was encoded."""
     return _tuples(msgspec.msgpack.decode(body))
 

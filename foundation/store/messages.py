@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from foundation.store.file import Change, Content
-from foundation.store.values import Row
+from foundation.store.file import Content, RowChange
+from foundation.store.snapshot import Row
 from supervision import Message, Request
 
 
-class Outcome:
+class CommitOutcome:
     """What became of a transaction, also if the store ended before it could answer.
 
     Attributes:
@@ -39,7 +39,7 @@ class Commit(Request[int], frozen=True):
     Attributes:
         reads: the version of each row that was read, by table and key; 0 for one that was not there.
         scans: the version of each table that was read as a whole.
-        writes: new values by table and key, as `Written`.
+        writes: new values by table and key, as `RowWrite`.
         registries: writes of registries, by the name of the registry.
         outcome: where it is noted what became of it.
     """
@@ -48,10 +48,10 @@ class Commit(Request[int], frozen=True):
     scans: Mapping[str, int]
     writes: Mapping[tuple[str, Any], Any]
     registries: Mapping[str, tuple[Any, ...]]
-    outcome: Outcome
+    outcome: CommitOutcome
 
 
-class Written(Message, frozen=True):
+class RowWrite(Message, frozen=True):
     """A value to be written, and as it is encoded; None for both if the row goes."""
 
     key: bytes
@@ -59,14 +59,14 @@ class Written(Message, frozen=True):
     row: Row | None
 
 
-def is_transaction(request: Commit) -> bool:
+def is_well_formed(request: Commit) -> bool:
     """Tell whether a request to commit is made of what it should be made of."""
     return (
-        isinstance(request.outcome, Outcome)
+        isinstance(request.outcome, CommitOutcome)
         and all(
             isinstance(each, Mapping) for each in (request.reads, request.scans, request.writes, request.registries)
         )
-        and all(isinstance(written, Written) for written in request.writes.values())
+        and all(isinstance(written, RowWrite) for written in request.writes.values())
         and all(isinstance(name, str) and isinstance(writes, tuple) for name, writes in request.registries.items())
     )
 
@@ -81,14 +81,14 @@ class BackUp(Request[None], frozen=True):
     path: Path
 
 
-class Open(Request[Content], frozen=True):
+class OpenFile(Request[Content], frozen=True):
     """To the writer: open the file, and say what is in it."""
 
 
 class Append(Request[bool], frozen=True):
     """To the writer: write transactions. The answer is whether maintenance is due."""
 
-    transactions: tuple[tuple[Change, ...], ...]
+    transactions: tuple[tuple[RowChange, ...], ...]
 
 
 class Appended(Message, frozen=True):

@@ -13,31 +13,36 @@ import msgspec
 
 from foundation.events import StoreMaintenanceFailed, StoreOpened
 from foundation.naming import own_name
-from foundation.registry.directory import Directory
+from foundation.registry.directory import Directory, Prepared
 from foundation.registry.messages import Decided, Prepare
-from foundation.registry.prepared import Prepared
 from foundation.store.database import Database, InFlight, as_path
 from foundation.store.disk import DISK, Disk
-from foundation.store.errors import Conflict, NoTable, NotWritten, RowUnreadable, StoreError, StoreUnreachable
+from foundation.store.errors import (
+    NoTable,
+    NotWritten,
+    RowUnreadable,
+    StoreError,
+    StoreUnreachable,
+    TransactionConflict,
+)
 from foundation.store.file import Content, Sync
-from foundation.store.keys import decoded
+from foundation.store.keys import decoded_key
 from foundation.store.messages import (
     Append,
     Appended,
     BackUp,
     Commit,
+    CommitOutcome,
     Flush,
     Maintain,
     MaintainAgain,
     Maintained,
-    Open,
-    Outcome,
-    Written,
-    is_transaction,
+    OpenFile,
+    RowWrite,
+    is_well_formed,
 )
-from foundation.store.snapshot import StoreSnapshot, Table
+from foundation.store.snapshot import Row, StoreSnapshot, Table, row_of
 from foundation.store.trie import Trie
-from foundation.store.values import Row, row_of
 from foundation.store.writer import Writer
 from supervision import Abnormal, Actor, Exit, ExitReason, Ref, Refuse, ReplyTo, handle
 from supervision.errors import BadOption
@@ -114,7 +119,7 @@ class Store(Actor):
         self._database = Database.of(self.runtime, own_name(self, "store"))
         self._writer: Ref = await self.spawn_link(Writer, self._database.opened, *self._options)
         try:
-            content = await self._writer.call(Open(), timeout=None)
+            content = await self._writer.call(OpenFile(), timeout=None)
             root = self._read(content)
             self._resolve(content)
         except StoreError as error:
@@ -147,7 +152,7 @@ class Store(Actor):
         for name in {**self._decoders, **content.rows}:
             decoder = self._decoders.get(name, _ANYTHING)
             rows = {
-                decoded(key): _read_row(name, key, body, decoder, content.sequence)
+                decoded_key(key): _read_row(name, key, body, decoder, content.sequence)
                 for key, body in content.rows.get(name, {}).items()
             }
             tables[name] = Table(name, Trie(rows), content.sequence)
@@ -198,10 +203,10 @@ class Store(Actor):
         """Look at a request whole, before anything changes; return the tables as they will be.
 
         Raises:
-            Refuse: with `Conflict`; with BadOption, if it was not made by a `Transaction`.
+            Refuse: with `TransactionConflict`; with BadOption, if it was not made by a `Transaction`.
         """
         try:
-            if not is_transaction(request):
+            if not is_well_formed(request):
                 raise TypeError("it is not what a transaction sends")  # as whatever else is wrong with it
             self._check(request)
             return _with(self._working, request.writes, number)
@@ -214,15 +219,15 @@ class Store(Actor):
         """Make sure that nothing of what was read has changed, also not by what is on its way to the disk.
 
         Raises:
-            Refuse: with `Conflict`.
+            Refuse: with `TransactionConflict`.
         """
         for (name, key), version in request.reads.items():
             row = self._table(name).rows.get(key)
             if (0 if row is None else row.version) != version:
-                raise Refuse(Conflict(name, key))
+                raise Refuse(TransactionConflict(name, key))
         for name, version in request.scans.items():
             if self._table(name).version != version:
-                raise Refuse(Conflict(name, None))
+                raise Refuse(TransactionConflict(name, None))
         for name, _ in request.writes:
             self._table(name)
 
@@ -232,7 +237,7 @@ class Store(Actor):
         except NoTable as error:  # the store was started anew, with other tables
             raise Refuse(error) from error
 
-    async def _prepare(self, registries: Mapping[str, tuple[Any, ...]], outcome: Outcome) -> list[Prepared]:
+    async def _prepare(self, registries: Mapping[str, tuple[Any, ...]], outcome: CommitOutcome) -> list[Prepared]:
         """Let each registry do its part, unseen. In the order of their names, so that two never wait for each other."""
         prepared: list[Prepared] = []
         self._database.preparing[outcome] = registries
@@ -424,10 +429,10 @@ def _read_row(table: str, key: bytes, body: bytes, decoder: msgspec.msgpack.Deco
     try:
         return row_of(body, decoder, sequence)
     except Exception as error:
-        raise RowUnreadable(table, decoded(key), str(error)) from error
+        raise RowUnreadable(table, decoded_key(key), str(error)) from error
 
 
-def _with(root: StoreSnapshot, writes: Mapping[tuple[str, Any], Written], number: int) -> StoreSnapshot:
+def _with(root: StoreSnapshot, writes: Mapping[tuple[str, Any], RowWrite], number: int) -> StoreSnapshot:
     put: dict[str, dict[Any, Row]] = {}
     removed: dict[str, list[Any]] = {}
     for (name, key), written in writes.items():

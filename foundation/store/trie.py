@@ -13,7 +13,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 
 #: A dictionary, or thirty-two nodes.
-Node: TypeAlias = "dict[Any, Any] | tuple[Any, ...]"
+_Node: TypeAlias = "dict[Any, Any] | tuple[Any, ...]"
 _BITS = 5
 _MASK = 31
 #: A leaf with more keys than this becomes thirty-two, unless so many bits of their hashes are used up.
@@ -36,7 +36,7 @@ class Trie(Mapping[K, V]):
     __slots__ = ("_length", "_root")
 
     def __init__(self, content: Mapping[K, V] | None = None) -> None:
-        self._root: Node = {} if content is None else _grown(dict(content), 0)
+        self._root: _Node = {} if content is None else _grown(dict(content), 0)
         self._length = 0 if content is None else len(content)
 
     def get(self, key: Any, default: Any = None) -> Any:
@@ -82,7 +82,7 @@ class Trie(Mapping[K, V]):
 _MISSING: Any = object()
 
 
-def _leaves(node: Node) -> Iterator[dict[Any, Any]]:
+def _leaves(node: _Node) -> Iterator[dict[Any, Any]]:
     if isinstance(node, dict):
         yield node
     else:
@@ -90,7 +90,7 @@ def _leaves(node: Node) -> Iterator[dict[Any, Any]]:
             yield from _leaves(child)
 
 
-def _put(node: Node, bits: int, depth: int, key: Any, value: Any) -> tuple[Node, int]:
+def _put(node: _Node, bits: int, depth: int, key: Any, value: Any) -> tuple[_Node, int]:
     if isinstance(node, dict):
         leaf = {**node, key: value}
         return _grown(leaf, depth), len(leaf) - len(node)
@@ -99,7 +99,7 @@ def _put(node: Node, bits: int, depth: int, key: Any, value: Any) -> tuple[Node,
     return (*node[:place], child, *node[place + 1 :]), more
 
 
-def _removed(node: Node, bits: int, key: Any) -> tuple[Node, int]:
+def _removed(node: _Node, bits: int, key: Any) -> tuple[_Node, int]:
     if isinstance(node, dict):
         if key not in node:
             return node, 0
@@ -114,7 +114,7 @@ def _removed(node: Node, bits: int, key: Any) -> tuple[Node, int]:
     return ({} if not any(children) else children), 1
 
 
-def _grown(leaf: dict[Any, Any], depth: int) -> Node:
+def _grown(leaf: dict[Any, Any], depth: int) -> _Node:
     if len(leaf) <= _LEAF or depth >= _MOST_BITS:
         return leaf
     parts: tuple[dict[Any, Any], ...] = tuple({} for _ in range(_MASK + 1))

@@ -9,7 +9,7 @@ from typing import Literal
 from foundation.store.disk import Disk
 from foundation.store.errors import NotWritten, StoreError
 from foundation.store.file import Content, StoreFile, Sync
-from foundation.store.messages import Append, BackUp, Maintain, Open
+from foundation.store.messages import Append, BackUp, Maintain, OpenFile
 from supervision import Actor, ExitReason, Refuse, handle
 from supervision.errors import BadOption
 
@@ -48,7 +48,7 @@ class Writer(Actor):
         self._file: StoreFile | None = None
 
     @handle
-    def open(self, request: Open) -> Content:
+    def open(self, request: OpenFile) -> Content:
         """Open the file, and close it where an incarnation that was killed has left it open."""
         while self._opened:
             self._opened.pop().close()

@@ -39,8 +39,8 @@ def bound(**more: Any) -> Generator[None]:
 
     They are in every log line of structlog from there (through its `merge_contextvars`), also in the handlers of the
     actors that are called or told something from there, and of those whom these call, if the runtime has a
-    `CarryContext`, as that of ``python -m foundation.run`` has. An error that leaves the block has them
-    (`facts_of`, `foundation.errors.describe`).
+    `ContextPropagator`, as that of ``python -m foundation.run`` has. An error that leaves the block has them
+    (`facts_of`, `foundation.errors.describe_error`).
 
     Args:
         more: the facts by name; they are added to those bound already, and cover them.
@@ -82,8 +82,8 @@ def _attach(error: BaseException, facts: Mapping[str, Any]) -> None:
     setattr(error, _FACTS, MappingProxyType({**facts, **facts_of(error)}))
 
 
-class CarryContext:
-    """A `supervision.Carrier` of the facts that are `bound` where a message is sent.
+class ContextPropagator:
+    """A `supervision.Propagator` of the facts that are `bound` where a message is sent.
 
     They hold while the message is handled. If the handler crashes, they are in the log line of its crash report.
     """
@@ -113,10 +113,10 @@ class CarryContext:
 
 
 @contextmanager
-def request(runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any) -> Generator[None]:
+def incoming_request(runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any) -> Generator[None]:
     """Handle a request from outside in a ``with`` block, as a part of the trace that its headers name.
 
-    Its number (``x-request-id``), if it has one, is bound as ``request_id``.
+    Its number (``x-incoming_request-id``), if it has one, is bound as ``request_id``.
 
     Args:
         runtime: where it is handled; whether there are traces is the business of its carrier.
@@ -127,7 +127,7 @@ def request(runtime: Runtime, name: str, headers: Mapping[str, str], **attribute
     carrier = runtime.carrier
     known = headers.get("x-request-id", "")
     with ExitStack() as stack:
-        if isinstance(carrier, CarryContext):
+        if isinstance(carrier, ContextPropagator):
             stack.enter_context(carrier.request(runtime, name, headers, **attributes))
         if known:
             stack.enter_context(bound(request_id=known[:LONGEST_ID]))

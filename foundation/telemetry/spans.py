@@ -20,7 +20,7 @@ LONGEST = 1000
 _HELD = otel.create_key("foundation.held")
 
 
-class Told(msgspec.Struct, frozen=True):
+class SpanSpec(msgspec.Struct, frozen=True):
     """What is known of a span when it begins.
 
     Attributes:
@@ -36,14 +36,14 @@ class Told(msgspec.Struct, frozen=True):
     link: AnySpan | None = None
 
 
-class Written:
+class RecordedSpan:
     """A span that is written down at once.
 
     Attributes:
         context: where what belongs to it happens.
     """
 
-    def __init__(self, tracer: Tracer, within: Context, told: Told, began: int | None = None) -> None:
+    def __init__(self, tracer: Tracer, within: Context, told: SpanSpec, began: int | None = None) -> None:
         link = None if told.link is None else told.link.address
         links = [] if link is None else [Link(link)]
         attributes = dict(told.attributes)
@@ -69,10 +69,10 @@ class Written:
         self._span.end(ended)
 
 
-class Held:
-    """A span that is held back: `Held.trace` decides whether it is ever written."""
+class BufferedSpan:
+    """A span that is held back: `BufferedSpan.trace` decides whether it is ever written."""
 
-    def __init__(self, trace: HeldBack, above: Held | None, within: Context, told: Told) -> None:
+    def __init__(self, trace: BufferedTrace, above: BufferedSpan | None, within: Context, told: SpanSpec) -> None:
         self.trace = trace
         self._above = above
         self._within = within
@@ -80,7 +80,7 @@ class Held:
         self._began = trace.now()
         self._ended: int | None = None
         self._error: BaseException | None = None
-        self.written: Written | None = None
+        self.written: RecordedSpan | None = None
         self.context = otel.set_value(_HELD, self, within)
 
     @property
@@ -101,15 +101,15 @@ class Held:
         """Write it down, with the times when it began and ended."""
         above = None if self._above is None else self._above.written
         within = self._within if above is None else above.context
-        self.written = Written(self.trace.tracer, within, self._told, self._began)
+        self.written = RecordedSpan(self.trace.tracer, within, self._told, self._began)
         if self._ended is not None:
             self.written.end(self._error, self._ended)
 
 
-class LeftOut:
+class DroppedSpan:
     """A span of a trace that is too long already."""
 
-    def __init__(self, trace: HeldBack, within: Context) -> None:
+    def __init__(self, trace: BufferedTrace, within: Context) -> None:
         self._trace = trace
         self.context = within
 
@@ -121,10 +121,10 @@ class LeftOut:
             self._trace.keep()
 
 
-AnySpan: TypeAlias = Written | Held | LeftOut
+AnySpan: TypeAlias = RecordedSpan | BufferedSpan | DroppedSpan
 
 
-class HeldBack:
+class BufferedTrace:
     """A trace that was not chosen to be kept: it is written after all as soon as something in it fails.
 
     Args:
@@ -137,25 +137,25 @@ class HeldBack:
         self.tracer = tracer
         self.now = now
         self.kept = False
-        self._spans: list[Held] = []
+        self._spans: list[BufferedSpan] = []
         #: Stands for the trace in contexts, so that spans that others make in it are not written either.
         self._stand_in = NonRecordingSpan(SpanContext(bits(128) | 1, bits(64) | 1, is_remote=False))
 
-    def begin(self, within: Context, told: Told) -> Held:
+    def begin(self, within: Context, told: SpanSpec) -> BufferedSpan:
         """Begin the first span."""
-        span = Held(self, None, within, told)
+        span = BufferedSpan(self, None, within, told)
         span.context = trace.set_span_in_context(self._stand_in, span.context)
         self._spans.append(span)
         return span
 
-    def go_on(self, above: Held, within: Context, told: Told) -> AnySpan:
+    def go_on(self, above: BufferedSpan, within: Context, told: SpanSpec) -> AnySpan:
         """Begin another span, below one of them."""
         if self.kept:
             assert above.written is not None
-            return Written(self.tracer, above.written.context, told)
+            return RecordedSpan(self.tracer, above.written.context, told)
         if len(self._spans) >= LONGEST:
-            return LeftOut(self, within)
-        span = Held(self, above, within, told)
+            return DroppedSpan(self, within)
+        span = BufferedSpan(self, above, within, told)
         self._spans.append(span)
         return span
 
@@ -167,7 +167,9 @@ class HeldBack:
             span.write()
 
 
-def begin(within: Context, told: Told, tracer: Tracer, hold_back: Callable[[], HeldBack | None]) -> AnySpan:
+def start_span(
+    within: Context, told: SpanSpec, tracer: Tracer, hold_back: Callable[[], BufferedTrace | None]
+) -> AnySpan:
     """Begin a span.
 
     Args:
@@ -177,8 +179,8 @@ def begin(within: Context, told: Told, tracer: Tracer, hold_back: Callable[[], H
         hold_back: asked when it is the first of its trace: a new trace that is held back, or None to write it.
     """
     above = otel.get_value(_HELD, within)
-    if isinstance(above, Held):
+    if isinstance(above, BufferedSpan):
         return above.trace.go_on(above, within, told)
     first = not trace.get_current_span(within).get_span_context().is_valid
     held = hold_back() if first else None
-    return Written(tracer, within, told) if held is None else held.begin(within, told)
+    return RecordedSpan(tracer, within, told) if held is None else held.begin(within, told)

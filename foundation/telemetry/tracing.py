@@ -24,8 +24,8 @@ from opentelemetry.context import Context
 from opentelemetry.trace import SpanKind, Tracer
 
 from foundation._version import __version__
-from foundation.telemetry.context import CarryContext
-from foundation.telemetry.spans import AnySpan, HeldBack, Told, begin
+from foundation.telemetry.context import ContextPropagator
+from foundation.telemetry.spans import AnySpan, BufferedTrace, SpanSpec, start_span
 from supervision import Actor, Call, Ref, Runtime, Stop
 from supervision.errors import BadOption
 from supervision.messages import SystemRequest
@@ -36,8 +36,8 @@ class _Load(msgspec.Struct, frozen=True):
     facts: Mapping[str, Any] | None
 
 
-class Tracing(CarryContext):
-    """A `supervision.Carrier` of facts and of traces: ``Runtime(carrier=Tracing())``.
+class Tracing(ContextPropagator):
+    """A `supervision.Propagator` of facts and of traces: ``Runtime(carrier=Tracing())``.
 
     Args:
         keep: the share of traces that are kept, from 0 to 1. The others are held back, and written after all, with
@@ -70,7 +70,7 @@ class Tracing(CarryContext):
             return None
         operation = "cast" if call is None else "call"
         span = self._begin(
-            target.runtime, otel.get_current(), _told(operation, "send", SpanKind.PRODUCER, target, message)
+            target.runtime, otel.get_current(), _span_spec(operation, "send", SpanKind.PRODUCER, target, message)
         )
         if call is None:
             span.end()
@@ -81,7 +81,7 @@ class Tracing(CarryContext):
     def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
         """Have a message handled within a span of its own."""
         sent: AnySpan = carried.span
-        told = _told("process", "process", SpanKind.CONSUMER, actor.ref, message, sent)
+        told = _span_spec("process", "process", SpanKind.CONSUMER, actor.ref, message, sent)
         span = self._begin(actor.runtime, sent.context, told)
         token = otel.attach(span.context)
         try:
@@ -98,7 +98,7 @@ class Tracing(CarryContext):
     @contextmanager
     def request(self, runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any) -> Generator[None]:
         """Trace a request from outside, which may say in its headers to what trace it belongs (``traceparent``)."""
-        span = self._begin(runtime, propagate.extract(headers), Told(name, SpanKind.SERVER, attributes))
+        span = self._begin(runtime, propagate.extract(headers), SpanSpec(name, SpanKind.SERVER, attributes))
         token = otel.attach(span.context)
         try:
             yield
@@ -107,16 +107,16 @@ class Tracing(CarryContext):
             raise
         _end(span, token)
 
-    def _begin(self, runtime: Runtime, within: Context, told: Told) -> AnySpan:
-        def hold_back() -> HeldBack | None:
+    def _begin(self, runtime: Runtime, within: Context, told: SpanSpec) -> AnySpan:
+        def hold_back() -> BufferedTrace | None:
             random = self._random or runtime.random
             if self._keep >= 1 or random.random() < self._keep:
                 return None
             clock = runtime.clock
             offset = clock.wall_time() - clock.time()
-            return HeldBack(self._tracer, lambda: int((offset + clock.time()) * 1e9), random.getrandbits)
+            return BufferedTrace(self._tracer, lambda: int((offset + clock.time()) * 1e9), random.getrandbits)
 
-        return begin(within, told, self._tracer, hold_back)
+        return start_span(within, told, self._tracer, hold_back)
 
 
 async def _rest(handler: CoroutineType[Any, Any, Any], span: AnySpan, token: Any) -> Any:
@@ -138,7 +138,9 @@ def _error_of(call: Call[Any]) -> BaseException | None:
     return None if call.cancelled() else call.exception()
 
 
-def _told(operation: str, type_: str, kind: SpanKind, actor: Ref, message: Any, link: AnySpan | None = None) -> Told:
+def _span_spec(
+    operation: str, type_: str, kind: SpanKind, actor: Ref, message: Any, link: AnySpan | None = None
+) -> SpanSpec:
     destination = actor.kind.__name__
     attributes = {
         "messaging.system": "foundation",
@@ -149,4 +151,4 @@ def _told(operation: str, type_: str, kind: SpanKind, actor: Ref, message: Any, 
     }
     if kind is SpanKind.CONSUMER:
         attributes["foundation.actor.path"] = actor.path
-    return Told(f"{operation} {destination}", kind, attributes, link)
+    return SpanSpec(f"{operation} {destination}", kind, attributes, link)

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundation.tree.errors import did_you_mean
-from foundation.tree.missing import missing_part
+from foundation.tree.optional import missing_dependency
 
 
 class BadImport(ValueError):
@@ -40,7 +40,7 @@ def _import(module: str) -> Any:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        part = missing_part(error)
+        part = missing_dependency(error)
         if part is not None:
             raise part from error
         raise BadImport(f"{module} cannot be imported: {type(error).__name__}: {error}") from error
@@ -59,7 +59,7 @@ def call(path: str) -> Any:
     try:
         return function()
     except Exception as error:
-        part = missing_part(error)
+        part = missing_dependency(error)
         if part is not None:
             raise part from error
         raise BadImport(f"it raised {type(error).__name__}: {error}") from error

@@ -6,12 +6,11 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
-from foundation.tree.build import Builder, check_names
 from foundation.tree.errors import TreeError
-from foundation.tree.file import parse, read_file
+from foundation.tree.format import parse, read_file
 from foundation.tree.imports import BadImport, resolve
-from foundation.tree.missing import missing_part
-from foundation.tree.tree import Tree
+from foundation.tree.optional import missing_dependency
+from foundation.tree.tree import Builder, Tree, check_unique_names
 from supervision import ChildSpec, SpecError, Supervisor, check_child_specs
 
 #: The tree that runs if no other is named.
@@ -64,7 +63,7 @@ def _imported(path: str, values: Mapping[str, object], without: Collection[str])
     except BadImport as error:
         raise TreeError(path, "", None, str(error)) from error
     except Exception as error:
-        part = missing_part(error)
+        part = missing_dependency(error)
         assert part is not None
         raise TreeError(path, "", None, part.line) from error
     return _made(path, path.rpartition(":")[2].rpartition(".")[2].lower(), found, values, without)
@@ -77,11 +76,11 @@ def _made(source: str, id: str, found: Any, values: Mapping[str, object], withou
     if isinstance(found, Mapping):
         return Builder(source, values, without).build(parse(source, found), id)
     if without:
-        raise TreeError(source, "without", list(without), "only parts of a tree file can be done without")
+        raise TreeError(source, "without", list(without), "only parts of a tree file can be left out")
     if isinstance(found, Tree):
         return found
     tree = Tree(source, _root(source, id, found))
-    check_names(tree)
+    check_unique_names(tree)
     return tree
 
 
@@ -89,7 +88,7 @@ def _called(source: str, function: Any) -> Any:
     try:
         return function()
     except Exception as error:
-        part = missing_part(error)
+        part = missing_dependency(error)
         line = f"it raised {type(error).__name__}: {error}" if part is None else part.line
         raise TreeError(source, "", None, line) from error
 

@@ -3,17 +3,102 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from importlib import util
 from typing import Any
+from weakref import WeakKeyDictionary
 
-from foundation.tree.explain import explain
-from foundation.tree.missing import LeftOut, leave_out
+import msgspec
+
+from foundation.tree.errors import explain
 from supervision import (
     IGNORE,
     ChildLike,
+    Runtime,
     Stop,
     Supervisor,
 )
 from supervision.reasons import as_reason
+
+
+class LeftOutPart(msgspec.Struct, frozen=True):
+    """A part of a tree that does not run.
+
+    Attributes:
+        path: its place in the tree.
+        why: what is missing.
+        remedy: the command that installs it; empty if none is known.
+    """
+
+    path: str
+    why: str
+    remedy: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} is left out: {_line(self.why, self.remedy)}"
+
+
+class MissingDependency(Exception):
+    """Something that a part of a tree needs is not installed.
+
+    Attributes:
+        remedy: the command that installs it; empty if none is known.
+        path: which part of the tree needs it.
+    """
+
+    def __init__(self, why: str, remedy: str = "") -> None:
+        self.remedy = remedy
+        self.path = ""
+        super().__init__(why)
+
+    @property
+    def line(self) -> str:
+        """What is missing, and the command that installs it."""
+        return _line(str(self), self.remedy)
+
+
+def _line(why: str, remedy: str) -> str:
+    return f"{why}; run: {remedy}" if remedy and remedy not in why else why
+
+
+def missing_dependency(error: Exception) -> MissingDependency | None:
+    """Return what an error says is missing; None if it is about something else.
+
+    An `ImportError` says that something is missing; and so does any exception with the attributes ``missing`` (what)
+    and ``remedy`` (the command that installs it).
+    """
+    if isinstance(error, MissingDependency):
+        return error
+    if isinstance(error, ImportError) or hasattr(error, "missing"):
+        return MissingDependency(str(error), getattr(error, "remedy", ""))
+    return None
+
+
+def require_module(name: str) -> None:
+    """Make sure that a module could be imported.
+
+    Raises:
+        MissingDependency: it could not.
+    """
+    try:
+        found = util.find_spec(name) is not None
+    except ImportError:
+        found = False
+    if not found:
+        raise MissingDependency(f"{name} is not installed")
+
+
+#: By runtime: what its tree does without. A tuple is replaced, never changed.
+_left_out: WeakKeyDictionary[Runtime, tuple[LeftOutPart, ...]] = WeakKeyDictionary()
+
+
+def leave_out(runtime: Runtime, *parts: LeftOutPart) -> None:
+    """Note parts that do not run, for whoever asks `left_out`."""
+    _left_out[runtime] = (*left_out(runtime), *parts)
+
+
+def left_out(runtime: Runtime) -> tuple[LeftOutPart, ...]:
+    """Return the parts of the tree in a runtime that do not run, as they cannot run here."""
+    return _left_out.get(runtime, ())
 
 
 class Presence:
@@ -43,7 +128,7 @@ class OptionalSupervisor(Supervisor):
         except Stop as stop:
             if self._presence.proven:
                 raise
-            leave_out(self.runtime, LeftOut(self.ref.path, explain(as_reason(stop.reason))))
+            leave_out(self.runtime, LeftOutPart(self.ref.path, explain(as_reason(stop.reason))))
             return IGNORE
         self._presence.proven = True
         return None

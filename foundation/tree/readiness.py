@@ -7,7 +7,7 @@ from typing import Any
 
 from foundation.programs import PREFIX
 from foundation.tree.view import Degraded
-from supervision import ActorInfo, ChildSpec, Ref, Runtime, coming, events
+from supervision import ActorInfo, ChildSpec, Ref, Runtime, events, pending_children
 from supervision.events import ActorEvent
 
 #: What makes an actor worth a look.
@@ -29,7 +29,7 @@ class Readiness:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._unsettled = {ref: None for ref in runtime.actors() if _trouble(runtime, ref) is not None}
-        self._supervisors = {ref: None for ref in runtime.actors() if coming(ref)}
+        self._supervisors = {ref: None for ref in runtime.actors() if pending_children(ref)}
         self._programs = {name: ref for name, ref in runtime.names().items() if name.startswith(PREFIX)}
         self._notes: dict[type[ActorEvent], Callable[[Any], None]] = {
             **dict.fromkeys(_UNSETTLED, self._unsettle),
@@ -90,14 +90,14 @@ class Readiness:
                 yield Degraded(info.path, info.state)
                 yield from (Degraded(_path(ref, spec), "starting") for spec in _starting(ref, info))
         for ref in list(self._supervisors):
-            specs = coming(ref)
+            specs = pending_children(ref)
             yield from (Degraded(_path(ref, spec), "restarting") for spec in specs)
             if not specs:
                 self._supervisors.pop(ref, None)
 
     def programs(self) -> list[str]:
         """Return the names of all programs: those that run, and those whose supervisor is about to start them."""
-        specs = [spec for ref in (*self._unsettled, *self._supervisors) for spec in coming(ref)]
+        specs = [spec for ref in (*self._unsettled, *self._supervisors) for spec in pending_children(ref)]
         listed = [spec.name for spec in specs if spec.name is not None and spec.name.startswith(PREFIX)]
         return sorted({name.removeprefix(PREFIX) for name in (*self._programs, *listed)})
 
@@ -109,7 +109,7 @@ def _trouble(runtime: Runtime, ref: Ref) -> ActorInfo | None:
 
 
 def _starting(ref: Ref, info: ActorInfo) -> list[ChildSpec]:
-    return coming(ref) if info.state == "starting" else []
+    return pending_children(ref) if info.state == "starting" else []
 
 
 def _path(ref: Ref, spec: ChildSpec) -> str:

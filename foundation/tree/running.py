@@ -9,9 +9,9 @@ from typing import Any
 
 from foundation.events import Serving
 from foundation.tree.load import DEFAULT, load_tree
-from foundation.tree.missing import LeftOut, leave_out, left_out
+from foundation.tree.optional import LeftOutPart, leave_out, left_out
 from foundation.tree.tree import Tree
-from supervision import SHUTDOWN, ExitReason, Ref, Runtime, events, look
+from supervision import SHUTDOWN, ExitReason, Ref, Runtime, events, supervisor_info
 from supervision.errors import NotRunning
 
 
@@ -51,7 +51,7 @@ class RunningTree:
         return self._root
 
     @property
-    def left_out(self) -> tuple[LeftOut, ...]:
+    def left_out(self) -> tuple[LeftOutPart, ...]:
         """The optional parts that do not run."""
         return left_out(self.runtime)
 
@@ -101,7 +101,7 @@ class RunningTree:
         """End what still starts: its supervisors cannot be told to stop before, and then stop the rest in order."""
         for ref in self.runtime.actors():
             info = self.runtime.info(ref)
-            if info is not None and info.state == "starting" and look(ref) is None:
+            if info is not None and info.state == "starting" and supervisor_info(ref) is None:
                 ref.exit(SHUTDOWN)
 
     def force(self) -> tuple[str, ...]:

@@ -1,7 +1,7 @@
 """A look at the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
 
 Nobody is asked and nothing is waited for, so that the view is whole, and is there also while supervisors are busy. With
-many actors `part` is kinder: it lets others go on in between, and so shows one part a moment later than another.
+many actors `view_part` is kinder: it lets others go on in between, and so shows one part a moment later than another.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from typing import TypeAlias
 
 import msgspec
 
-from foundation.tree.missing import LeftOut, left_out
-from supervision import ActorInfo, ChildInfo, Ref, Runtime, SupervisorInfo, look
+from foundation.tree.optional import LeftOutPart, left_out
+from supervision import ActorInfo, ChildInfo, Ref, Runtime, SupervisorInfo, supervisor_info
 
 #: How many levels, and how many actors, are shown, unless somebody asks for more.
 DEPTH, LIMIT = 50, 1000
@@ -21,7 +21,7 @@ DEPTH, LIMIT = 50, 1000
 SLICE = 200
 
 
-class Budget(msgspec.Struct, frozen=True):
+class BudgetView(msgspec.Struct, frozen=True):
     """A supervisor's restart budget: ``used`` of ``allowed`` restarts in the last ``seconds``; ``left`` remain."""
 
     used: int
@@ -30,7 +30,7 @@ class Budget(msgspec.Struct, frozen=True):
     seconds: float
 
 
-class Node(msgspec.Struct, frozen=True):
+class TreeNode(msgspec.Struct, frozen=True):
     """An actor, or a child of a supervisor that has none at this moment.
 
     Attributes:
@@ -61,19 +61,19 @@ class Node(msgspec.Struct, frozen=True):
     uptime: float = 0.0
     restarts: int = 0
     mailbox: int = 0
-    budget: Budget | None = None
+    budget: BudgetView | None = None
     summary: dict[str, str] = {}
-    children: tuple[Node, ...] = ()
+    children: tuple[TreeNode, ...] = ()
     more: int = 0
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[TreeNode]:
         """Return this node and all under it, parents first."""
         yield self
         for child in self.children:
             yield from child.walk()
 
 
-class View(msgspec.Struct, frozen=True):
+class TreeView(msgspec.Struct, frozen=True):
     """A runtime at this moment.
 
     Attributes:
@@ -92,11 +92,11 @@ class View(msgspec.Struct, frozen=True):
     runnable: int
     zombies: int
     dead_letters: dict[str, int]
-    tree: tuple[Node, ...]
-    left_out: tuple[LeftOut, ...]
+    tree: tuple[TreeNode, ...]
+    left_out: tuple[LeftOutPart, ...]
     more: int = 0
 
-    def walk(self) -> Iterator[Node]:
+    def walk(self) -> Iterator[TreeNode]:
         """Return all nodes, parents first."""
         for root in self.tree:
             yield from root.walk()
@@ -110,7 +110,7 @@ class Degraded(msgspec.Struct, frozen=True):
 
 
 #: An actor, or the node of a child that has none, with what its supervisor tells of it.
-Seen: TypeAlias = tuple[Ref | Node, ChildInfo | None]
+Seen: TypeAlias = tuple[Ref | TreeNode, ChildInfo | None]
 
 
 class NoSuchPath(LookupError):
@@ -121,7 +121,7 @@ class NoSuchPath(LookupError):
         super().__init__(f"there is no actor at {path!r}")
 
 
-def view(runtime: Runtime) -> View:
+def view_tree(runtime: Runtime) -> TreeView:
     """Return a runtime as it is at this moment, whole."""
     looker = _Looker(runtime)
     for ref in runtime.actors():
@@ -129,7 +129,7 @@ def view(runtime: Runtime) -> View:
     return _view(runtime, looker.roots(""))
 
 
-async def part(runtime: Runtime, *, path: str = "", depth: int = DEPTH, limit: int = LIMIT) -> View:
+async def view_part(runtime: Runtime, *, path: str = "", depth: int = DEPTH, limit: int = LIMIT) -> TreeView:
     """Return a part of a runtime. Others go on in between.
 
     Args:
@@ -149,10 +149,10 @@ async def part(runtime: Runtime, *, path: str = "", depth: int = DEPTH, limit: i
     return _view(runtime, looker.roots(path))
 
 
-def _view(runtime: Runtime, found: tuple[tuple[Node, ...], int]) -> View:
+def _view(runtime: Runtime, found: tuple[tuple[TreeNode, ...], int]) -> TreeView:
     numbers = runtime.statistics()
     counts = (numbers.actors, numbers.runnable, numbers.zombies, numbers.dead_letters)
-    return View(runtime.node, *counts, found[0], left_out(runtime), found[1])
+    return TreeView(runtime.node, *counts, found[0], left_out(runtime), found[1])
 
 
 class _Looker:
@@ -171,7 +171,7 @@ class _Looker:
             self._under.setdefault(self._runtime.parent(ref), {})[ref] = None
             self._count += 1
 
-    def roots(self, path: str) -> tuple[tuple[Node, ...], int]:
+    def roots(self, path: str) -> tuple[tuple[TreeNode, ...], int]:
         """Return the actors that have no living parent, or the one at a path; and how many there are besides."""
         refs = list(self._under.get(None, ()))
         if path:
@@ -184,28 +184,28 @@ class _Looker:
 
     def _shown(
         self, listed: Iterable[Seen], size: int, depth: int | None, most: int | None
-    ) -> tuple[tuple[Node, ...], int]:
+    ) -> tuple[tuple[TreeNode, ...], int]:
         """Return as many as may be shown, and how many there are besides."""
-        nodes: list[Node] = []
+        nodes: list[TreeNode] = []
         for seen, child in islice(listed, most if depth is None or depth > 0 else 0):
             if self._left is not None:
                 if self._left <= 0:
                     break
                 self._left -= 1
-            if isinstance(seen, Node):
+            if isinstance(seen, TreeNode):
                 nodes.append(seen)
             elif (info := self._runtime.info(seen)) is not None:
                 nodes.append(self._node(info, child, None if depth is None else depth - 1))
         return tuple(nodes), size - len(nodes)
 
-    def _node(self, info: ActorInfo, child: ChildInfo | None, depth: int | None) -> Node:
+    def _node(self, info: ActorInfo, child: ChildInfo | None, depth: int | None) -> TreeNode:
         # One with very many leaves some room for those after it.
         most = None if self._left is None else (self._left + 1) // 2
-        keeper = look(info.ref, most)
+        keeper = supervisor_info(info.ref, most)
         under = self._under.get(info.ref, {})
         size = len(under) if keeper is None else max(keeper.size, len(under))
         children, more = self._shown(self._children(info, under, keeper), size, depth, most)
-        return Node(
+        return TreeNode(
             path=info.path,
             id=info.path.rpartition("/")[2] if child is None else str(child.id),
             kind=info.kind,
@@ -240,9 +240,9 @@ class _Looker:
         yield from ((below, None) for below in starting.values())
 
 
-def _absent(path: str, child: ChildInfo, state: str) -> Node:
+def _absent(path: str, child: ChildInfo, state: str) -> TreeNode:
     spec = child.spec
-    return Node(
+    return TreeNode(
         path=path,
         id=str(child.id),
         kind=getattr(spec.start, "__qualname__", type(spec.start).__name__),
@@ -253,12 +253,12 @@ def _absent(path: str, child: ChildInfo, state: str) -> Node:
     )
 
 
-def _budget(keeper: SupervisorInfo) -> Budget:
+def _budget(keeper: SupervisorInfo) -> BudgetView:
     state = keeper.budget
-    return Budget(state.used, state.allowed, max(0, state.allowed - state.used), state.seconds)
+    return BudgetView(state.used, state.allowed, max(0, state.allowed - state.used), state.seconds)
 
 
-def degraded(now: View) -> list[Degraded]:
+def degraded(now: TreeView) -> list[Degraded]:
     """Return what keeps a tree from being ready: whatever starts, restarts or stops; or that there is no tree.
 
     A child that a supervisor has stopped for good, or that ended as it should, and a part that is left out do not.

@@ -21,7 +21,7 @@ the same `Ref`, mailbox, links, monitors and supervisors.
 10
 """
 
-from supervision._threads import run_in_loop as run_in_loop
+from supervision._core.threads import run_in_loop as run_in_loop
 from supervision.isolation.frames import NotTransferable as NotTransferable
 from supervision.isolation.frames import RemoteError as RemoteError
 from supervision.isolation.process import pid_of as pid_of

@@ -21,29 +21,29 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
-from supervision._import import imported
-from supervision._interpose import interpose
+from supervision._core.layers import add_layer
 from supervision.errors import ActorExited, Refuse, StartError, StartIgnored
 from supervision.isolation.frames import (
     LEAST_FRAME,
     LENGTH,
     LONGEST_TEXT,
     NOTHING,
-    Answered,
-    Deliver,
-    Ended,
-    Failed,
+    AnsweredFrame,
+    DeliverFrame,
+    EndedFrame,
+    FailedFrame,
     Frame,
-    Handled,
-    NotStarted,
+    HandledFrame,
+    NotStartedFrame,
     NotTransferable,
-    Signal,
-    Start,
-    Started,
-    Stop,
+    SignalFrame,
+    StartedFrame,
+    StartFrame,
+    StopFrame,
     ToChild,
     encode,
     encoded,
+    imported,
     pack,
     pack_reason,
     unpack,
@@ -54,7 +54,7 @@ from supervision.ref import Ref
 from supervision.runtime import Runtime
 
 if TYPE_CHECKING:
-    from supervision._dispatch import Handler
+    from supervision._core.dispatch import Handler
     from supervision.call import Call
 
 #: The exit status of a child whose parent has gone.
@@ -96,7 +96,7 @@ class Connection:
         self._socket.sendall(encode(frame))
 
 
-class Child:
+class ActorHost:
     """The actor, and what its parent says about it."""
 
     def __init__(self, runtime: Runtime, connection: Connection) -> None:
@@ -110,19 +110,19 @@ class Child:
     async def serve(self) -> None:
         """Start the actor, deliver messages, and say why it ended."""
         start = await self._connection.receive()
-        assert isinstance(start, Start)
+        assert isinstance(start, StartFrame)
         ref = await self._start(start)
         if ref is None:
             return
-        self._connection.send(Started())
+        self._connection.send(StartedFrame())
         following = asyncio.ensure_future(self._follow(ref))
         reason = await ref.join()
         following.cancel()
         if self._answers:
             await asyncio.wait(self._answers)
-        self._connection.send(Ended(pack_reason(reason, self._max_frame // 2)))
+        self._connection.send(EndedFrame(pack_reason(reason, self._max_frame // 2)))
 
-    async def _start(self, start: Start) -> Ref | None:
+    async def _start(self, start: StartFrame) -> Ref | None:
         try:
             args = [unpack(each) for each in start.args]
             kwargs = {name: unpack(each) for name, each in start.kwargs.items()}
@@ -132,15 +132,15 @@ class Child:
             if cell.starting is not None:
                 await cell.starting
         except StartIgnored as error:
-            self._connection.send(NotStarted(pack_reason(error.reason), ignored=True))
+            self._connection.send(NotStartedFrame(pack_reason(error.reason), ignored=True))
         except StartError as error:
-            self._connection.send(NotStarted(pack_reason(error.reason, self._max_frame // 2)))
+            self._connection.send(NotStartedFrame(pack_reason(error.reason, self._max_frame // 2)))
         except Exception as error:
             self._connection.send(
-                NotStarted(pack_reason(Abnormal(describe(f"{type(error).__name__}: {error}", LONG, str))))
+                NotStartedFrame(pack_reason(Abnormal(describe(f"{type(error).__name__}: {error}", LONG, str))))
             )
         else:
-            interpose(cell, self._handle)
+            add_layer(cell, self._handle)
             return cell
         return None
 
@@ -152,7 +152,7 @@ class Child:
         try:
             result = proceed(actor, message)
         except Refuse:
-            self._connection.send(Handled(id))
+            self._connection.send(HandledFrame(id))
             raise
         if type(result) is CoroutineType:
             return self._finish(actor, result, id)
@@ -163,7 +163,7 @@ class Child:
         try:
             result = await rest
         except Refuse:
-            self._connection.send(Handled(id))
+            self._connection.send(HandledFrame(id))
             raise
         self._handled(actor, id)
         return result
@@ -171,21 +171,21 @@ class Child:
     def _handled(self, actor: Any, id: int) -> None:
         after = actor._cell.after
         if after is None or after.stop is None:
-            self._connection.send(Handled(id))
+            self._connection.send(HandledFrame(id))
 
     async def _follow(self, ref: Ref) -> None:
         while True:
             frame = await self._connection.receive()
-            if isinstance(frame, Deliver):
+            if isinstance(frame, DeliverFrame):
                 self._deliver(ref, frame)
-            elif isinstance(frame, Signal):
+            elif isinstance(frame, SignalFrame):
                 ref.exit(unpack(frame.reason))
             else:
-                assert isinstance(frame, Stop)
+                assert isinstance(frame, StopFrame)
                 stopping = asyncio.ensure_future(ref.stop(unpack(frame.reason)))
                 stopping.add_done_callback(lambda done: done.exception())
 
-    def _deliver(self, ref: Ref, frame: Deliver) -> None:
+    def _deliver(self, ref: Ref, frame: DeliverFrame) -> None:
         try:
             message = unpack(frame.message)
         except Exception as error:
@@ -193,7 +193,7 @@ class Child:
                 _failed(frame.id, NotTransferable.of(frame.message.kind, str(error)), self._max_frame)
             )
             if frame.request:
-                self._connection.send(Handled(frame.id))
+                self._connection.send(HandledFrame(frame.id))
             return
         self._in_hand = message, frame.id
         if frame.request:
@@ -213,21 +213,21 @@ class Child:
         else:
             self._connection.send(answer)
 
-    def _fitting(self, id: int, value: Any) -> Answered:
-        answer = Answered(id, pack(value))
+    def _fitting(self, id: int, value: Any) -> AnsweredFrame:
+        answer = AnsweredFrame(id, pack(value))
         size, most = len(encode(answer)) - LENGTH.size, self._max_frame
         if size > most:
             raise NotTransferable.of(value, f"it has {size:,} bytes, and max_frame of its actor is {most:,}")
         return answer
 
 
-def _failed(id: int, error: Exception, most: int) -> Failed:
+def _failed(id: int, error: Exception, most: int) -> FailedFrame:
     kind = f"{type(error).__module__}:{type(error).__qualname__}"
     share = min(most // 32, LONGEST_TEXT)  # a character has up to four bytes, and there are three texts
     fields = {name: value for name, value in vars(error).items() if not name.startswith("_")}
     where = describe(error, share, lambda error: "".join(traceback.format_exception(error))[-share:])
     texts = cut(kind, share), describe(error, share, str), where
-    return Failed(id, *texts, *(_encoded(each, most // 4) for each in (list(error.args), fields)))
+    return FailedFrame(id, *texts, *(_encoded(each, most // 4) for each in (list(error.args), fields)))
 
 
 def _encoded(value: Any, most: int) -> msgspec.Raw:
@@ -247,7 +247,7 @@ def die_with_parent() -> None:
 async def serve(sock: socket.socket, gone: Callable[[], object]) -> None:
     """Be a child, until the actor has ended."""
     async with Runtime(reports=False) as runtime:
-        await Child(runtime, Connection(sock, gone)).serve()
+        await ActorHost(runtime, Connection(sock, gone)).serve()
 
 
 def orphaned() -> NoReturn:

@@ -18,9 +18,17 @@ from typing import Any
 import msgspec
 
 from supervision import errors
-from supervision._import import import_path
 from supervision.errors import SupervisionError, UnhandledMessage
-from supervision.isolation.frames import Failed, NotTransferable, Packed, RemoteError, annotated, decoded, promised
+from supervision.isolation.frames import (
+    FailedFrame,
+    NotTransferable,
+    Packed,
+    RemoteError,
+    decoded,
+    import_path,
+    reply_annotation,
+    reply_type,
+)
 from supervision.messages import describe
 from supervision.reasons import REASONS, ExitReason
 
@@ -42,11 +50,11 @@ _PLAIN = (
     "OverflowError PermissionError ProcessLookupError RecursionError ReferenceError RuntimeError TimeoutError "
     "TypeError UnboundLocalError UnicodeError ValueError ZeroDivisionError"
 )
-BUILTIN: tuple[type[Exception], ...] = tuple(getattr(builtins, name) for name in _PLAIN.split())
+BUILTIN_ERRORS: tuple[type[Exception], ...] = tuple(getattr(builtins, name) for name in _PLAIN.split())
 
 #: The kernel's errors that an actor can answer with. What the kernel itself says about a call (that its receiver has
 #: ended, say) is not among them: a process does not say it in the kernel's place. Each with the attributes it has.
-KERNEL: dict[type[Exception], tuple[str, ...]] = {
+KERNEL_ERRORS: dict[type[Exception], tuple[str, ...]] = {
     SupervisionError: (),
     NotTransferable: (),
     errors.NotRunning: (),
@@ -65,8 +73,8 @@ def _path(kind: type) -> str:
     return f"{kind.__module__}:{kind.__qualname__}"
 
 
-_BUILTIN = {_path(kind): kind for kind in BUILTIN}
-_KERNEL = {_path(kind): kind for kind in KERNEL}
+_BUILTIN = {_path(kind): kind for kind in BUILTIN_ERRORS}
+_KERNEL = {_path(kind): kind for kind in KERNEL_ERRORS}
 _REASONS = {import_path(kind): kind for kind in REASONS}
 _TAGS = {kind.__struct_config__.tag: kind for kind in REASONS}
 _ANY_REASON = {"reason": ExitReason.__struct_config__.tag}
@@ -87,7 +95,7 @@ def read_answer(value: Packed, request: type, handled: Iterable[type]) -> Any:
     Raises:
         NotTransferable: it is not of the type that the request promises, or of a class that nobody here declares.
     """
-    expected = promised(request)
+    expected = reply_type(request)
     kind = expected if value.kind is None else _declared_as(value.kind, expected, (request, *handled))
     try:
         check(value.data)
@@ -116,7 +124,7 @@ def declared(kinds: tuple[type, ...]) -> dict[str, type]:
         kind = left.pop()
         if isinstance(kind, type) and kind not in found and _has_own_form(kind):
             found.add(kind)
-            left += [*_fields(kind), annotated(kind)]
+            left += [*_fields(kind), reply_annotation(kind)]
         left += typing.get_args(kind)
     return {_path(kind): kind for kind in found}
 
@@ -207,12 +215,12 @@ def _reason(value: Any) -> ExitReason:
 # -- errors ------------------------------------------------------------------------------------------------------------
 
 
-def read_error(failed: Failed, allowed: Iterable[type[Exception]]) -> Exception:
+def read_error(failed: FailedFrame, allowed: Iterable[type[Exception]]) -> Exception:
     """Return the error that a request is answered with: rebuilt, if it is of a class that this process allows.
 
     Args:
         failed: as it came.
-        allowed: classes that are allowed, besides those of `BUILTIN` and `KERNEL`.
+        allowed: classes that are allowed, besides those of `BUILTIN_ERRORS` and `KERNEL_ERRORS`.
     """
     own = {**_KERNEL, **{_path(kind): kind for kind in allowed}}
     error: Exception | None = None
@@ -235,7 +243,7 @@ def rebuilt(kind: type[Exception], args: list[Any], fields: dict[str, Any]) -> E
     """Return an error with its arguments and attributes; its ``__init__``, which may do anything, is not called."""
     error = kind.__new__(kind, *args)
     error.args = tuple(args)
-    if not fields.keys() >= {*KERNEL.get(kind, ())}:
+    if not fields.keys() >= {*KERNEL_ERRORS.get(kind, ())}:
         raise ValueError(f"{kind.__name__} has more attributes")
     for name, value in fields.items():
         if name.startswith("__") or callable(getattr(kind, name, None)):
@@ -244,6 +252,6 @@ def rebuilt(kind: type[Exception], args: list[Any], fields: dict[str, Any]) -> E
     return error
 
 
-def unhandled(failed: Failed) -> bool:
+def unhandled(failed: FailedFrame) -> bool:
     """Tell whether the actor had no handler for the request."""
     return failed.kind == _UNHANDLED

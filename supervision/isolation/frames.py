@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextvars
 import enum
+import importlib
 import struct
 import typing
 from collections.abc import Hashable
@@ -18,10 +19,32 @@ from typing import Any, Self
 
 import msgspec
 
-from supervision._import import import_path, imported
 from supervision.errors import SupervisionError
 from supervision.messages import Request, describe
 from supervision.reasons import LONG, REASONS, Abnormal, ExitReason, Shutdown
+
+
+def import_path(kind: Any) -> str:
+    """Return the path under which another process can import a class.
+
+    Raises:
+        ValueError: it cannot: the class was made in a function, or belongs to a script.
+    """
+    module, name = kind.__module__, kind.__qualname__
+    if "<" in name or module == "__main__":
+        where = "the script that runs" if module == "__main__" else "a function"
+        raise ValueError(f"its class {name} was made in {where}; put it at the top level of a module")
+    return f"{module}:{name}"
+
+
+def imported(path: str) -> Any:
+    """Return what a path leads to."""
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
 
 LENGTH = struct.Struct("!I")
 #: How much of a text about an error is sent, in characters.
@@ -68,7 +91,7 @@ class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
     """The base of all frames."""
 
 
-class Start(Frame, frozen=True):
+class StartFrame(Frame, frozen=True):
     """To the child: start an actor of the class at an import path."""
 
     kind: str
@@ -76,7 +99,7 @@ class Start(Frame, frozen=True):
     kwargs: dict[str, Packed]
 
 
-class Deliver(Frame, frozen=True):
+class DeliverFrame(Frame, frozen=True):
     """To the child: handle a message, or answer a request."""
 
     id: int
@@ -84,43 +107,43 @@ class Deliver(Frame, frozen=True):
     request: bool
 
 
-class Signal(Frame, frozen=True):
+class SignalFrame(Frame, frozen=True):
     """To the child: an actor that the actor is linked to has ended."""
 
     reason: Packed
 
 
-class Stop(Frame, frozen=True):
+class StopFrame(Frame, frozen=True):
     """To the child: end the actor in order."""
 
     reason: Packed
 
 
-class Started(Frame, frozen=True):
+class StartedFrame(Frame, frozen=True):
     """From the child: the actor runs."""
 
 
-class NotStarted(Frame, frozen=True):
+class NotStartedFrame(Frame, frozen=True):
     """From the child: the actor did not start, for a reason, or it ignored the start."""
 
     reason: Packed
     ignored: bool = False
 
 
-class Handled(Frame, frozen=True):
+class HandledFrame(Frame, frozen=True):
     """From the child: the message is handled; its answer may come later."""
 
     id: int
 
 
-class Answered(Frame, frozen=True):
+class AnsweredFrame(Frame, frozen=True):
     """From the child: the answer of a request."""
 
     id: int
     value: Packed
 
 
-class Failed(Frame, frozen=True):
+class FailedFrame(Frame, frozen=True):
     """From the child: a request was answered with an error.
 
     ``args`` is the list of its arguments, and ``fields`` the dict of its attributes; `NOTHING` if they cannot travel.
@@ -134,14 +157,14 @@ class Failed(Frame, frozen=True):
     fields: msgspec.Raw
 
 
-class Ended(Frame, frozen=True):
+class EndedFrame(Frame, frozen=True):
     """From the child: the actor has ended; the process is about to."""
 
     reason: Packed
 
 
-ToChild = Start | Deliver | Signal | Stop
-FromChild = Started | NotStarted | Handled | Answered | Failed | Ended
+ToChild = StartFrame | DeliverFrame | SignalFrame | StopFrame
+FromChild = StartedFrame | NotStartedFrame | HandledFrame | AnsweredFrame | FailedFrame | EndedFrame
 
 
 def _stays(value: Any) -> Any:
@@ -225,16 +248,16 @@ def pack_reason(reason: ExitReason, most: int | None = None) -> Packed:
 def answer_type(request: Any) -> Any:
     """Return the type of the answer that a request says it wants: the ``R`` of its ``Request[R]``."""
     kind: Any = type(request)
-    return promised(kind)
+    return reply_type(kind)
 
 
 @cache
-def promised(kind: Hashable) -> Any:
+def reply_type(kind: Hashable) -> Any:
     """Return the same for a class of requests."""
-    return _resolved(annotated(kind))
+    return _resolved(reply_annotation(kind))
 
 
-def annotated(kind: Any) -> Any:
+def reply_annotation(kind: Any) -> Any:
     """Return the ``R`` of a class of requests as it is written."""
     for base in kind.__mro__:
         for generic in getattr(base, "__orig_bases__", ()):

@@ -14,32 +14,32 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 
-from supervision._cell import Cell
-from supervision._dispatch import KERNEL, handle
-from supervision._import import import_path
-from supervision._marks import IGNORE
+from supervision._core.cell import Cell
+from supervision._core.dispatch import KERNEL_HANDLERS, handle
+from supervision._core.phases import IGNORE
 from supervision.actor import Actor
 from supervision.errors import Refuse, Stop, UnhandledMessage
 from supervision.isolation.decoding import read_answer, read_error, read_reason, unhandled
 from supervision.isolation.frames import (
     LENGTH,
-    Answered,
-    Deliver,
-    Ended,
-    Failed,
+    AnsweredFrame,
+    DeliverFrame,
+    EndedFrame,
+    FailedFrame,
     Frame,
     FromChild,
-    Handled,
-    NotStarted,
+    HandledFrame,
+    NotStartedFrame,
     NotTransferable,
-    Signal,
-    Start,
-    Started,
+    SignalFrame,
+    StartedFrame,
+    StartFrame,
     encode,
+    import_path,
     pack,
     pack_reason,
 )
-from supervision.isolation.frames import Stop as StopFrame
+from supervision.isolation.frames import StopFrame as StopFrame
 from supervision.messages import Exit, Message, describe
 from supervision.reasons import KILLED, Abnormal, ExitReason, ProcessExited
 
@@ -183,13 +183,13 @@ def exit_reason(status: int) -> ExitReason:
     return ProcessExited(status, signal.Signals(-status).name if status < 0 else "")
 
 
-class ProcessEnded(Message, frozen=True):
+class ChildProcessExited(Message, frozen=True):
     """The process of an isolated actor has ended."""
 
     reason: ExitReason
 
 
-class StandIn(Actor):
+class ProxyActor(Actor):
     """Stands for an actor in another process: has its mailbox, and sends it one message at a time."""
 
     __slots__ = ("_handled", "_ids", "_kind", "_process", "_reader", "_reason", "_start", "_waiting", "pid")
@@ -216,22 +216,22 @@ class StandIn(Actor):
             kind = import_path(self.original)
         except ValueError as error:
             raise NotTransferable.of(self.original, str(error)) from None
-        start = Start(kind, [pack(each) for each in args], {name: pack(each) for name, each in kwargs.items()})
+        start = StartFrame(kind, [pack(each) for each in args], {name: pack(each) for name, each in kwargs.items()})
         process = self._process = await ChildProcess.start(self.original.max_frame)
         self.pid = process.pid
         self._cell.runtime.adopt(self._cell, process)
         await process.send(start)
         try:
             answer = await process.receive()
-            reason = read_reason(answer.reason) if isinstance(answer, NotStarted) else None
-            assert isinstance(answer, NotStarted | Started | None), f"it began with {type(answer).__name__}"
+            reason = read_reason(answer.reason) if isinstance(answer, NotStartedFrame) else None
+            assert isinstance(answer, NotStartedFrame | StartedFrame | None), f"it began with {type(answer).__name__}"
         except Exception as error:
             raise Stop(_no_frame(error)) from None
-        if isinstance(answer, Started):
+        if isinstance(answer, StartedFrame):
             self._reader = asyncio.ensure_future(self._read(process))
             return None
         status = await self._ended(process)
-        if isinstance(answer, NotStarted) and answer.ignored:
+        if isinstance(answer, NotStartedFrame) and answer.ignored:
             return IGNORE
         raise Stop(exit_reason(status) if reason is None else reason)
 
@@ -250,33 +250,33 @@ class StandIn(Actor):
         status = await self._ended(process)
         self._reason = reason if reason is not None else exit_reason(status)
         if self._handled is None:
-            self._cell.deliver(ProcessEnded(self._reason))
+            self._cell.deliver(ChildProcessExited(self._reason))
         elif not self._handled[1].done():
             self._handled[1].set_exception(Stop(self._reason))
 
     async def _follow(self, process: ChildProcess) -> ExitReason | None:
         """Do what the process says up to its end; return the reason if it gives one."""
         while (frame := await process.receive()) is not None:
-            if isinstance(frame, Ended):
+            if isinstance(frame, EndedFrame):
                 return read_reason(frame.reason)
             self._take(frame)
         return None
 
     def _take(self, frame: FromChild) -> None:
         match frame:
-            case Handled(id) if self._handled is not None and self._handled[0] == id:
+            case HandledFrame(id) if self._handled is not None and self._handled[0] == id:
                 self._handled[1].set_result(None)
                 self._handled = None
-            case Answered(id, value) if id in self._waiting:
+            case AnsweredFrame(id, value) if id in self._waiting:
                 token, request = self._waiting.pop(id)
                 try:
                     token.reply(read_answer(value, type(request), self._messages()))
                 except NotTransferable as error:
                     token.fail(error)
-            case Failed(id) if id in self._waiting:
+            case FailedFrame(id) if id in self._waiting:
                 token, request = self._waiting.pop(id)
                 token.fail(self._error(frame, request))
-            case Failed(id) if self._handled is not None and self._handled[0] == id:
+            case FailedFrame(id) if self._handled is not None and self._handled[0] == id:
                 # A message without an answer, that could not be read there.
                 self._handled[1].set_exception(self._error(frame, None))
                 self._handled = None
@@ -286,9 +286,9 @@ class StandIn(Actor):
     def _messages(self) -> tuple[type, ...]:
         """Return the types of the messages that the actor handles."""
         tables = self.original.__behaviour__.tables.values()
-        return tuple(kind for table in tables for kind in table if kind not in KERNEL)
+        return tuple(kind for table in tables for kind in table if kind not in KERNEL_HANDLERS)
 
-    def _error(self, frame: Failed, request: Any) -> Exception:
+    def _error(self, frame: FailedFrame, request: Any) -> Exception:
         if unhandled(frame):
             return UnhandledMessage(self._cell, request)
         return read_error(frame, (*self.original.raises, *getattr(type(request), "raises", ())))
@@ -296,7 +296,7 @@ class StandIn(Actor):
     # -- messages --------------------------------------------------------------------------------------------
 
     @handle
-    def ended(self, message: ProcessEnded) -> None:
+    def ended(self, message: ChildProcessExited) -> None:
         """End like the process."""
         self.stop(message.reason)
 
@@ -304,7 +304,7 @@ class StandIn(Actor):
     async def exit(self, message: Exit) -> None:
         """Send on the end of a linked actor, without its address, which means nothing there."""
         assert self._process is not None
-        await self._process.send(Signal(pack_reason(message.reason)))
+        await self._process.send(SignalFrame(pack_reason(message.reason)))
 
     async def unhandled(self, message: Any) -> None:
         """Send a message to the process, and wait until it is handled."""
@@ -328,7 +328,7 @@ class StandIn(Actor):
         self._handled = (self._ids, handled)
         if token is not None:
             self._waiting[self._ids] = (token, message)
-        await process.send(Deliver(self._ids, packed, token is not None))
+        await process.send(DeliverFrame(self._ids, packed, token is not None))
         await handled
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -350,7 +350,7 @@ def _no_frame(error: Exception) -> Abnormal:
 
 
 @cache
-def stand_in(kind: Any) -> type[StandIn]:
+def proxy_class(kind: Any) -> type[ProxyActor]:
     """Return the class that stands for actors of a class."""
     attributes = {
         "__module__": kind.__module__,
@@ -361,7 +361,7 @@ def stand_in(kind: Any) -> type[StandIn]:
         "shutdown": kind.shutdown,
         "trap_exit": kind.__behaviour__.trap_exit,
     }
-    return type(kind.__name__, (StandIn,), attributes)
+    return type(kind.__name__, (ProxyActor,), attributes)
 
 
 def pid_of(ref: Ref) -> int | None:

@@ -10,16 +10,16 @@ from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, 
 from types import TracebackType
 from typing import Any, Generic, Literal, TypeVar, overload
 
-from supervision._cell import Cell
-from supervision._marks import current
+from supervision._core.cell import Cell
+from supervision._core.phases import current
+from supervision._core.timers import Timer
 from supervision.actor import StopLimit
-from supervision.administration import StartChild
 from supervision.clock import seconds
 from supervision.errors import BadOption, NoProcess, TaskTimeout
 from supervision.reasons import KILLED, Abnormal
-from supervision.ref import Address, addressed
-from supervision.tasks.task import Done, Exited, Task, check_choice, spec_of
-from supervision.timers import Timer
+from supervision.ref import Address, as_address
+from supervision.supervisors.administration import StartChild
+from supervision.tasks.task import Done, Exited, Task, check_choice, task_spec
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -139,8 +139,8 @@ class Items:
             await self._start(Item(given, self._linked))
 
     async def _start(self, item: Item) -> None:
-        spec = spec_of(item.task, self._function, (item.input,), {}, shutdown=self._shutdown)
-        await addressed("supervisor", self._supervisor).call(StartChild(spec), timeout=None)
+        spec = task_spec(item.task, self._function, (item.input,), {}, shutdown=self._shutdown)
+        await as_address("supervisor", self._supervisor).call(StartChild(spec), timeout=None)
         self._running[item] = None
         self.started.append(item)
         cell = item.task.ref
@@ -270,7 +270,7 @@ def stream(
     if not isinstance(inputs, Iterable):
         raise BadOption("inputs", inputs, "give something to iterate over")
     check_choice("on_timeout", on_timeout, OnTimeout)
-    spec_of(None, function, (), {}, shutdown=shutdown)
+    task_spec(None, function, (), {}, shutdown=shutdown)
     limit = math.inf if timeout is None else seconds("timeout", timeout)
     items = Items(supervisor, function, inputs, max_concurrency, limit, shutdown, linked)
     return Stream(_outcomes(items, ordered, on_timeout))

@@ -9,19 +9,18 @@ from typing import Any, Generic, TypeVar, cast, get_args, overload
 
 import msgspec
 
-from supervision._cell import Cell
-from supervision._dispatch import handle
-from supervision._marks import current
+from supervision._core.cell import Cell
+from supervision._core.dispatch import handle
+from supervision._core.phases import current
 from supervision.actor import Actor, StopLimit
-from supervision.administration import StartChild
-from supervision.childspec import ChildSpec, Restart
 from supervision.clock import seconds
-from supervision.dynamic_supervisor import DynamicSupervisor
 from supervision.errors import BadOption, NotOwner, TaskExited, TaskTimeout
 from supervision.messages import Message
-from supervision.monitor import Monitor
 from supervision.reasons import KILLED, NORMAL, SHUTDOWN, ExitReason
-from supervision.ref import Address, Ref, addressed
+from supervision.ref import Address, Monitor, Ref, as_address
+from supervision.supervisors.administration import StartChild
+from supervision.supervisors.childspec import ChildSpec, Restart
+from supervision.supervisors.dynamic_supervisor import DynamicSupervisor
 
 R = TypeVar("R")
 
@@ -58,7 +57,7 @@ class TaskReply(Message, frozen=True):
     value: Any
 
 
-class Run(Message, frozen=True):
+class RunFunction(Message, frozen=True):
     """A task's order to itself."""
 
 
@@ -237,10 +236,10 @@ class TaskRunner(Actor):
         """Tell the owner's side, and begin."""
         if self._task is not None:
             self._task.begin(self._cell)
-        self.continue_with(Run())
+        self.continue_with(RunFunction())
 
     @handle
-    async def run(self, message: Run) -> None:
+    async def run(self, message: RunFunction) -> None:
         """Run the function, and end."""
         result = self._function(*self._args, **self._kwargs)
         if inspect.isawaitable(result):
@@ -256,7 +255,7 @@ def callers() -> tuple[Ref, ...]:
     return cell.actor.callers if cell is not None and isinstance(cell.actor, TaskRunner) else ()
 
 
-def spec_of(
+def task_spec(
     task: Task[Any] | None,
     function: Callable[..., Any],
     args: tuple[Any, ...],
@@ -301,8 +300,8 @@ async def start_child(
         NoProcess: there is no such supervisor.
         BadOption, BadChildSpec: an argument is wrong.
     """
-    spec = spec_of(None, function, args, kwargs, restart=restart, shutdown=shutdown)
-    return cast("Ref", await addressed("supervisor", supervisor).call(StartChild(spec), timeout=None))
+    spec = task_spec(None, function, args, kwargs, restart=restart, shutdown=shutdown)
+    return cast("Ref", await as_address("supervisor", supervisor).call(StartChild(spec), timeout=None))
 
 
 @overload
@@ -350,8 +349,8 @@ async def _started(
     kwargs: dict[str, Any],
     shutdown: StopLimit,
 ) -> Task[Any]:
-    await addressed("supervisor", supervisor).call(
-        StartChild(spec_of(task, function, args, kwargs, shutdown=shutdown)), timeout=None
+    await as_address("supervisor", supervisor).call(
+        StartChild(task_spec(task, function, args, kwargs, shutdown=shutdown)), timeout=None
     )
     return task
 

@@ -6,16 +6,16 @@ import asyncio
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from supervision._marks import HELD, IDLE
+from supervision._core.phases import IDLE, SUSPENDED
 from supervision.clock import seconds
 from supervision.errors import SupervisionError
 from supervision.logs import get_logger
-from supervision.ref import Address, holder
-from supervision.testing._who_waits import busy, shortened, what_it_does
-from supervision.testing.virtual_clock import VirtualClockLoop
+from supervision.ref import Address, as_ref
+from supervision.testing.virtual_time._waiting import busy, shortened, what_it_does
+from supervision.testing.virtual_time.virtual_loop import VirtualClockLoop
 
 if TYPE_CHECKING:
-    from supervision._cell import Cell
+    from supervision._core.cell import Cell
     from supervision.runtime import Runtime
 
 #: After how many turns of the loop in which no actor is runnable nothing will happen any more: if nothing else is ready
@@ -55,7 +55,7 @@ async def barrier(ref: Address, timeout: float | None = LIMIT) -> None:
         NotSettled: it will never be idle, or is not in time.
         BadOption, NoProcess: it is no `Ref`, and no `Name` that somebody holds.
     """
-    cell = holder("barrier", ref)
+    cell = as_ref("barrier", ref)
     await settled(cell.runtime, cell, timeout=timeout)
 
 
@@ -83,7 +83,7 @@ async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMI
     while quiet < LONG_QUIET:
         await asyncio.sleep(pause)
         active = scheduler.ready or scheduler.awake or scheduler.handed_over
-        waiting = [cell for cell in cells if cell.alive and cell.head not in (IDLE, HELD)]
+        waiting = [cell for cell in cells if cell.alive and cell.head not in (IDLE, SUSPENDED)]
         quiet = 0 if active or waiting else quiet + 1
         if quiet >= QUIET and _nothing_ready():
             return

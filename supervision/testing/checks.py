@@ -16,11 +16,11 @@ from itertools import takewhile
 import msgspec
 
 from supervision import events
-from supervision._cell import Cell
-from supervision.childspec import hashable
-from supervision.dynamic_supervisor import DynamicSupervisor
+from supervision._core.cell import Cell
 from supervision.events import ActorEvent, Event
 from supervision.ref import Ref
+from supervision.supervisors.childspec import hashable
+from supervision.supervisors.dynamic_supervisor import DynamicSupervisor
 from supervision.testing.event_log import line_of
 
 

@@ -7,15 +7,15 @@ from collections.abc import Callable
 from typing import Any
 
 from supervision import events
-from supervision._cell import Cell
-from supervision._interpose import interpose, withdraw
+from supervision._core.cell import Cell
+from supervision._core.layers import add_layer, remove_layer
 from supervision.call import Call
 from supervision.events import Event
 from supervision.mailbox import BoundedBox
 from supervision.messages import Request
 from supervision.runtime import Runtime
 from supervision.testing.checks import Violation
-from supervision.testing.wire import listen
+from supervision.testing.fault_injection.wire import add_tap
 
 #: The reasons of dead letters that the ledger does not count: they are about requests, whose callers know; or about
 #: messages that a fault has kept from arriving.
@@ -86,9 +86,9 @@ class Ledger:
                     del waiting[id(message)]
             return proceed(actor, message)
 
-        self._ends.append(listen(cell, arrived))
-        interpose(cell, handled, outer=True)
-        self._ends.append(lambda: withdraw(cell, handled) if cell.table is not None else None)
+        self._ends.append(add_tap(cell, arrived))
+        add_layer(cell, handled, outer=True)
+        self._ends.append(lambda: remove_layer(cell, handled) if cell.table is not None else None)
 
     def accounts(self) -> dict[str, dict[str, int]]:
         """Return, for each path, how many messages have arrived, and what has become of them."""

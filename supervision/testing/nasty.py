@@ -26,7 +26,7 @@ DEEP = 5_000
 LONG = 1_000_000
 
 
-class Spite(Exception):
+class NastyError(Exception):
     """What nasty objects raise."""
 
 
@@ -35,7 +35,7 @@ class MissingHypothesis(SupervisionError, ImportError):
 
 
 def _raise(*_: object, **__: object) -> NoReturn:
-    raise Spite("a nasty object")
+    raise NastyError("a nasty object")
 
 
 def _pretty(self: object, printer: Any, _: bool) -> None:
@@ -174,8 +174,8 @@ NASTY: Mapping[str, Callable[[], Any]] = {
     "a function that raises": lambda: _raise,
     "a coroutine function": lambda: _coroutine_function,
     "a generator": lambda: (number for number in range(3)),
-    "an exception": lambda: Spite("a nasty object"),
-    "a class of exceptions": lambda: Spite,
+    "an exception": lambda: NastyError("a nasty object"),
+    "a class of exceptions": lambda: NastyError,
     "an object that raises when it is compared": _spiteful("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"),
     "an object that raises when it is compared, of the same hash": _spiteful("__eq__", "__ne__", like="x"),
     "an object that raises when it is hashed": _spiteful("__hash__"),

@@ -24,14 +24,14 @@ import inspect
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from typing import Any, TypeVar, overload
 
-from supervision._dispatch import handle
+from supervision._core.dispatch import handle
 from supervision.actor import Actor
-from supervision.childspec import ChildSpec
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import Down, Exit, IdleTimeout, Message, Request
 from supervision.reasons import ExitReason
-from supervision.ref import Address, addressed
+from supervision.ref import Address, as_address
+from supervision.supervisors.childspec import ChildSpec
 
 T = TypeVar("T")
 
@@ -57,7 +57,7 @@ class Do(Message, frozen=True):
     what: Any
 
 
-class Ask(Request[Any], frozen=True):
+class DoAndReply(Request[Any], frozen=True):
     """The same, and the caller gets what the function returns."""
 
     what: Any
@@ -69,7 +69,7 @@ async def do(probe: Address, what: Any) -> Any:
     Raises:
         ActorExited: what it did has ended it.
     """
-    return await addressed("probe", probe).call(Ask(what), timeout=None)
+    return await as_address("probe", probe).call(DoAndReply(what), timeout=None)
 
 
 async def hang(probe: Actor) -> None:
@@ -242,12 +242,12 @@ def _named(wanted: Any) -> str:
 
 
 class Probe(Actor):
-    """An actor that does what it is told (`Do`, `Ask`), and writes down what happens to it.
+    """An actor that does what it is told (`Do`, `DoAndReply`), and writes down what happens to it.
 
     ============================== ======================================================
     what happens                   the entry
     ============================== ======================================================
-    a message, a request           itself; of a `Note` its text; nothing of a `Do` or an `Ask`
+    a message, a request           itself; of a `Note` its text; nothing of a `Do` or an `DoAndReply`
     an exit signal, if it traps    ``("exit", sender, reason)``
     the end of whom it monitors    ``("down", target, reason)``
     its idle time-out              ``"idle"``
@@ -362,7 +362,7 @@ class Probe(Actor):
         return result if inspect.iscoroutine(result) else None
 
     @handle
-    def ask(self, request: Ask) -> Any:
+    def ask(self, request: DoAndReply) -> Any:
         """Do it and answer."""
         return _done(self, request.what)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from random import Random
 
-from supervision._cell import Cell
+from supervision._core.cell import Cell
 
 
 class SeededQueue:

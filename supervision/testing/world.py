@@ -9,11 +9,11 @@ from typing import Any
 
 from supervision.events import CrashReport
 from supervision.runtime import Runtime
-from supervision.testing.census import Census
-from supervision.testing.chaos import Chaos
 from supervision.testing.event_log import EventLog
-from supervision.testing.plan import Mode, Plan
-from supervision.testing.report import Report
+from supervision.testing.fault_injection.chaos import Chaos
+from supervision.testing.fault_injection.plan import ChaosPlan, Mode
+from supervision.testing.fault_injection.report import Report
+from supervision.testing.leaks import ResourceCounts
 from supervision.testing.schedule import SeededQueue
 
 #: What the failure of a test shows of its event log.
@@ -27,14 +27,14 @@ class World:
         self.seed = seed
         self.mode = mode
         self.log: EventLog | None = None
-        self.plans: list[Plan] = []
+        self.plans: list[ChaosPlan] = []
         self.expected: list[tuple[str, str]] = []
 
     def sections(self) -> Iterator[tuple[str, str]]:
         """Return what to show when the test has failed."""
         yield "supervision: seed", f"@pytest.mark.chaos(seed={self.seed}, mode={self.mode!r})"
         for plan in self.plans:
-            yield "supervision: plan", f"Plan.of({str(plan)!r})"
+            yield "supervision: plan", f"ChaosPlan.of({str(plan)!r})"
         if self.log is not None:
             yield f"supervision: the last {TAIL} events", "\n".join(self.log.tail(TAIL))
 
@@ -56,9 +56,9 @@ class World:
         """
         async with Runtime(seed=self.seed, watchdog=None, run_queue=SeededQueue(self.seed)) as made:
             self.log = EventLog(made)
-            before = Census.of(made)
+            before = ResourceCounts.of(made)
             yield made
-        leaks = before.leaks(Census.of(made))
+        leaks = before.leaks(ResourceCounts.of(made))
         assert not leaks, f"left over: {leaks}"
         crashes = self.unexpected()
         assert not crashes, f"{crashes[0].path} crashed: {crashes[0].reason}; say expect_crash({crashes[0].path!r})"
@@ -73,7 +73,7 @@ def _fits(crash: CrashReport, path: str, what: str) -> bool:
     return fnmatchcase(crash.path, path) and what in str(crash.reason)
 
 
-class ChaosOfTest:
+class ChaosFixture:
     """Chaos with the seed and the mode of the test."""
 
     def __init__(self, runtime: Runtime, world: World) -> None:
@@ -88,11 +88,11 @@ class ChaosOfTest:
         self._open.append(made)
         return made
 
-    def plan(self, **options: Any) -> Plan:
-        """Draw a plan as `Plan.random` does."""
-        return Plan.random(self._runtime, self.seed, **{"mode": self._world.mode, **options})
+    def plan(self, **options: Any) -> ChaosPlan:
+        """Draw a plan as `ChaosPlan.random` does."""
+        return ChaosPlan.random(self._runtime, self.seed, **{"mode": self._world.mode, **options})
 
-    async def run(self, plan: Plan | None = None, **options: Any) -> Report:
+    async def run(self, plan: ChaosPlan | None = None, **options: Any) -> Report:
         """Carry out a plan, or a random one with these options; fail if any check is violated."""
         drawn = self.plan(**options) if plan is None else plan
         self._world.plans.append(drawn)

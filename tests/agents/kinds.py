@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from agents import Action, AgentType, Context, Emit, Result, Schedule, Stop
-from agents.signal import Signal
+from agents import Action, AgentType, Context, Emit, Result, Schedule, StopAgent
+from agents.core.signal import Signal
 from supervision import Actor, handle
 from supervision.testing import advance
 
@@ -103,7 +103,7 @@ class Finish(Action[Counted]):
 
     def run(self, context: Context[Counting]) -> Result[Counted]:
         """Stop."""
-        stop = Stop() if self.reason is None else Stop(self.reason)
+        stop = StopAgent() if self.reason is None else StopAgent(self.reason)
         return Result(Counted(99), (Emit("before", to="listener"), stop, Emit("behind", to="listener")))
 
 

@@ -9,9 +9,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import BadRoute, Signal, start_agent
-from agents.bus import Bus, Causes, Delivery, chain, dead_letters, publish, redrive, replay, subscribe, unsubscribe
-from agents.bus.messages import Settled
 from agents.durability import MemoryStorage, StorageConflict
+from agents.signals import (
+    Bus,
+    Causes,
+    Delivery,
+    causal_chain,
+    dead_letters,
+    publish,
+    read_log,
+    redrive,
+    subscribe,
+    unsubscribe,
+)
+from agents.signals.messages import Acknowledgement
 from supervision import Actor, Ref, Runtime, StartError, handle, system
 from supervision.errors import BadOption
 from supervision.testing import advance, run, settled
@@ -71,8 +82,8 @@ async def test_whoever_subscribes_gets_what_matches(runtime: Runtime) -> None:
     await publish(bus, signal(6))
     await settled(runtime)
     assert (len(heard), len(all_of)) == (1, 4)
-    assert [each.signal.id for each in await replay(bus, "order.**", since=2)] == ["4", "6"]
-    assert len(await replay(bus)) == 6
+    assert [each.signal.id for each in await read_log(bus, "order.**", since=2)] == ["4", "6"]
+    assert len(await read_log(bus)) == 6
     assert await publish(bus) == ()
 
 
@@ -162,8 +173,8 @@ async def test_what_is_not_acknowledged_in_time_has_failed(runtime: Runtime) -> 
     await advance(6.0)
     (letter,) = await dead_letters(bus, "w")
     assert letter.why == "it was not acknowledged in time"
-    bus.cast(Settled("w", 1, None))
-    bus.cast(Settled("nobody", 1, None))
+    bus.cast(Acknowledgement("w", 1, None))
+    bus.cast(Acknowledgement("nobody", 1, None))
     await publish(bus, signal("b"))
     await unsubscribe(bus, "w")
     await advance(20.0)
@@ -193,7 +204,7 @@ async def test_the_log_is_bounded(runtime: Runtime) -> None:
     ref, got = await worker(runtime, "silence")
     await subscribe(bus, "order.*", ref, name="w", in_flight=1)
     await publish(bus, signal(1), signal(2, "weather"), signal(3), signal(4), signal(5))
-    assert [one.signal.id for one in await replay(bus)] == ["3", "4", "5"]
+    assert [one.signal.id for one in await read_log(bus)] == ["3", "4", "5"]
     (letter,) = await dead_letters(bus)
     assert (letter.recorded.signal.id, letter.attempts) == ("1", 1)
     assert "before the log was full" in letter.why
@@ -232,7 +243,7 @@ async def test_a_dead_letter_is_delivered_again_though_the_log_has_forgotten_it(
     await publish(bus, *(signal(n) for n in range(10, 12)))
     await advance(60.0)
     assert [pair for pair in said if pair[0] == "x"] == [("x", 1)]
-    assert (await dead_letters(bus, "n"))[0].why == "it was not dealt with before the log was full"
+    assert (await dead_letters(bus, "n"))[0].why == "it was not acknowledged before the log was full"
 
 
 async def test_wrong_subscriptions_are_refused(runtime: Runtime) -> None:
@@ -245,7 +256,7 @@ async def test_wrong_subscriptions_are_refused(runtime: Runtime) -> None:
     with pytest.raises(BadRoute):
         await subscribe(bus, "a..b", ref)
     with pytest.raises(BadRoute):
-        await replay(bus, "a..b")
+        await read_log(bus, "a..b")
     for arguments in ({"keep": 0}, {"ack_every": 0}):
         with pytest.raises(ValueError, match=r"keep|ack_every"):
             await runtime.spawn(Bus, None, **arguments)  # type: ignore[arg-type]
@@ -259,14 +270,14 @@ async def test_causes_and_effects_can_be_followed(runtime: Runtime) -> None:
     """From any signal in the log, in both directions; what is not there, or turns in a circle, ends the way."""
     bus = await runtime.spawn(Bus, keep=5)
     await publish(bus, signal("a"), signal("b", cause="a"), signal("c", cause="b"), signal("d", cause="a"))
-    assert [one.id for one in await chain(bus, "c")] == ["a", "b"]
-    assert [one.id for one in await chain(bus, "a", "effects")] == ["b", "d", "c"]
-    assert [await chain(bus, id) for id in ("a", "nobody")] == [(), ()]
-    assert await chain(bus, "nobody", "effects") == ()
+    assert [one.id for one in await causal_chain(bus, "c")] == ["a", "b"]
+    assert [one.id for one in await causal_chain(bus, "a", "effects")] == ["b", "d", "c"]
+    assert [await causal_chain(bus, id) for id in ("a", "nobody")] == [(), ()]
+    assert await causal_chain(bus, "nobody", "effects") == ()
     await publish(bus, signal("x", cause="y"), signal("y", cause="x"))
-    assert [one.id for one in await chain(bus, "x")] == ["y"]
-    assert [one.id for one in await chain(bus, "x", "effects")] == ["y"]
-    assert [one.id for one in await chain(bus, "c")] == ["b"]
+    assert [one.id for one in await causal_chain(bus, "x")] == ["y"]
+    assert [one.id for one in await causal_chain(bus, "x", "effects")] == ["y"]
+    assert [one.id for one in await causal_chain(bus, "c")] == ["b"]
 
 
 @given(st.lists(st.integers(0, 6), max_size=12))

@@ -12,16 +12,7 @@ import structlog
 from agents import Action, AgentError, AgentType, BadCheckpoint, Context, StopAfter, start_agent, whereis
 from agents.durability import Durability, EveryTurns, MemoryStorage
 from agents.instances import start_instances
-from agents.pods import (
-    AddNode,
-    BadTopology,
-    MutationBusy,
-    Node,
-    RemoveNode,
-    Topology,
-    start_pod,
-)
-from agents.pods.pod import TopologyHolder
+from agents.pods import AddNode, BadTopology, MutationBusy, PodNode, RemoveNode, RetainedTopology, Topology, start_pod
 from agents.pool import start_pool
 from agents.server import AttachOwner
 from agents.server.messages import Ask
@@ -366,10 +357,10 @@ async def test_s50b_nodes_outlive_the_pod(runtime: Runtime) -> None:
 
 async def test_s50c_a_pod_is_changed_while_it_runs(runtime: Runtime) -> None:
     """What is added is started, if it is eager; what is removed is stopped with all that it owns."""
-    holder = TopologyHolder(Topology("empty"))
+    holder = RetainedTopology(Topology("empty"))
     pod = await start_pod(runtime, holder, key="k", name="pod")
     report = await pod.mutate(
-        AddNode("planner", Node(Worker)), AddNode("reviewer", Node(Worker, "lazy", owner="planner"))
+        AddNode("planner", PodNode(Worker)), AddNode("reviewer", PodNode(Worker, "lazy", owner="planner"))
     )
     assert (report.status, report.added, report.started, report.version) == (
         *("completed", ("planner", "reviewer")),
@@ -379,14 +370,14 @@ async def test_s50c_a_pod_is_changed_while_it_runs(runtime: Runtime) -> None:
     await pod.address.stop()
     pod = await start_pod(runtime, holder, key="k")
     assert (await pod.topology()).version == 2
-    report = await pod.mutate(RemoveNode("planner"), AddNode("other", Node(Worker, "lazy")))
+    report = await pod.mutate(RemoveNode("planner"), AddNode("other", PodNode(Worker, "lazy")))
     assert (sorted(report.removed), report.stopped) == (["planner", "reviewer"], ("reviewer", "planner"))
     assert running(await pod.nodes()) == set()
     assert (await pod.mutate(RemoveNode("other"))).stopped == ()
     for changes in (
         (RemoveNode("nobody"),),
-        (AddNode("a", Node(Worker)), AddNode("a", Node(Worker))),
-        (AddNode("a", Node(Worker, owner="nobody")),),
+        (AddNode("a", PodNode(Worker)), AddNode("a", PodNode(Worker))),
+        (AddNode("a", PodNode(Worker, owner="nobody")),),
     ):
         with pytest.raises(BadTopology):
             await pod.mutate(*changes)
@@ -395,26 +386,26 @@ async def test_s50c_a_pod_is_changed_while_it_runs(runtime: Runtime) -> None:
 async def test_s50d_one_change_at_a_time(runtime: Runtime) -> None:
     """A second one is refused, not queued."""
     pod = await start_pod(runtime, Topology("empty"))
-    first = asyncio.ensure_future(pod.mutate(AddNode("a", Node(Worker))))
+    first = asyncio.ensure_future(pod.mutate(AddNode("a", PodNode(Worker))))
     await asyncio.wait([first], timeout=0)
     with pytest.raises(MutationBusy):
-        await pod.mutate(AddNode("b", Node(Worker)))
+        await pod.mutate(AddNode("b", PodNode(Worker)))
     assert (await first).status == "completed"
-    await pod.mutate(AddNode("b", Node(Worker)))
+    await pod.mutate(AddNode("b", PodNode(Worker)))
 
 
 async def test_s50e_a_node_that_cannot_start_is_named(runtime: Runtime) -> None:
     """The topology keeps it; what needs it waits; the next change works; asking for it fails."""
     pod = await start_pod(runtime, Topology("empty"))
-    bad = AddNode("bad", Node(Worker, state={"colour": 1}))
-    report = await pod.mutate(bad, AddNode("next", Node(Worker, after=("bad",))))
+    bad = AddNode("bad", PodNode(Worker, state={"colour": 1}))
+    report = await pod.mutate(bad, AddNode("next", PodNode(Worker, after=("bad",))))
     assert (report.status, list(report.failures), report.started) == ("failed", ["bad"], ())
     assert "no field 'colour'" in report.failures["bad"]
     assert set((await pod.topology()).nodes) == {"bad", "next"}
     assert (await pod.reconcile()).status == "failed"
     with pytest.raises(AgentError, match="bad"):
         await pod.ensure("next")
-    assert (await pod.mutate(AddNode("good", Node(Worker)))).status == "completed"
+    assert (await pod.mutate(AddNode("good", PodNode(Worker)))).status == "completed"
 
 
 async def test_s50f_partitions_are_apart(runtime: Runtime) -> None:
@@ -442,7 +433,7 @@ def test_s50g_topologies_have_an_order() -> None:
         lambda: REVIEW.add("x", Worker, owner="y"),
         lambda: REVIEW.add("x", Worker, owner="x"),
         lambda: REVIEW.changed(
-            [AddNode("a", Node(Worker, after=("b",))), AddNode("b", Node(Worker, after=("a",)))],
+            [AddNode("a", PodNode(Worker, after=("b",))), AddNode("b", PodNode(Worker, after=("a",)))],
         ),
     ]
     for make in wrong:

@@ -17,12 +17,12 @@ from agents import (
     Context,
     Cron,
     Emit,
-    NotKept,
+    NotSaved,
     Plugin,
     Result,
     SetSlice,
     Signal,
-    StateMachine,
+    StateMachineStrategy,
     StepByStep,
     StopAfter,
     Unschedule,
@@ -40,7 +40,7 @@ from agents.durability import (
     history,
     replay,
 )
-from agents.durability.checkpoint import FORMAT, Checkpoint, encoded, read_checkpoint, sealed
+from agents.durability.checkpoint import FORMAT, Checkpoint, encoded, read_checkpoint, with_checksum
 from supervision import Abnormal, Actor, ChildSpec, Ref, Runtime, StartError, Supervisor, system
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance, settled
@@ -320,7 +320,7 @@ class Plugged(AgentType[State]):
 
     name = "plugged"
     plugins = (Plain, Cache, Session)
-    strategy = StepByStep(StateMachine())
+    strategy = StepByStep(StateMachineStrategy())
     routes = {"add": Add}
 
 
@@ -353,7 +353,7 @@ async def test_what_a_strategy_notes_is_a_commit_as_well(runtime: Runtime, journ
 
     class Machined(AgentType[State]):
         name = "machined"
-        strategy = StateMachine()
+        strategy = StateMachineStrategy()
         routes = {"add": Add}
 
     storage = MemoryStorage()
@@ -391,13 +391,13 @@ async def test_what_cannot_be_read_is_left_as_it_is(runtime: Runtime) -> None:
 
     def checkpoint(**fields: Any) -> bytes:
         whole = {"format": FORMAT, "type": "counter", "id": "c", "partition": "", "version": 3, "state": {"counter": 1}}
-        return sealed(msgspec.msgpack.encode({**whole, **fields}))
+        return with_checksum(msgspec.msgpack.encode({**whole, **fields}))
 
     for data, says in (
         (b"", "checksum"),
         (b"\0\0\0\0nonsense", "checksum"),
-        (sealed(b"nonsense"), "Expected|malformed|MessagePack"),
-        (sealed(msgspec.msgpack.encode([1])), "Expected `object`"),
+        (with_checksum(b"nonsense"), "Expected|malformed|MessagePack"),
+        (with_checksum(msgspec.msgpack.encode([1])), "Expected `object`"),
         (checkpoint(format=99), "format 99"),
         (checkpoint(type="other"), "it is of other"),
         (checkpoint(state={"counter": "x"}), "Expected `int`"),
@@ -413,11 +413,13 @@ async def test_what_cannot_be_read_is_left_as_it_is(runtime: Runtime) -> None:
     await storage.delete(key)
     await storage.write(key, 3, expected=None, checkpoint=checkpoint(state={"counter": 5, "colour": 1}))
     assert (await started(runtime, storage)).state == State(counter=5)
-    await storage.write(key, 4, expected=3, entries=[(4, sealed(b"nonsense"))])
+    await storage.write(key, 4, expected=3, entries=[(4, with_checksum(b"nonsense"))])
     with pytest.raises(BadCheckpoint, match="an entry of the journal"):
         await history(storage, key)
     await storage.delete(key)
-    good = sealed(msgspec.msgpack.encode({"version": 1, "time": 0.0, "signal": _SIGNAL, "state": {"counter": 8}}))
+    good = with_checksum(
+        msgspec.msgpack.encode({"version": 1, "time": 0.0, "signal": _SIGNAL, "state": {"counter": 8}})
+    )
     await storage.write(key, 1, expected=None, entries=[(1, good)])
     await (await connect_again(runtime)).stop()
     assert (await started(runtime, storage)).state.counter == 8
@@ -454,7 +456,7 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         ({"a": [1, {"b": object()}]}, "x['a'][1]['b']"),
         (State(anything=(1, object())), "x.anything[1]"),
     ):
-        with pytest.raises(NotKept, match="cannot be kept") as caught:
+        with pytest.raises(NotSaved, match="cannot be kept") as caught:
             encoded(value, "x", "k")
         assert way in str(caught.value)
 

@@ -22,7 +22,6 @@ from agents import (
     Branch,
     Chain,
     CompensationFailed,
-    Conflict,
     Context,
     Emit,
     Failure,
@@ -30,15 +29,16 @@ from agents import (
     Parallel,
     Plan,
     Result,
+    ResultConflict,
     SetState,
     acmd,
     aexecute,
     cmd,
     execute,
-    tool,
+    tool_schema,
 )
-from agents.errors import BadTimetable
-from agents.timetable import Timetable
+from agents.core.cron import CronSchedule
+from agents.errors import BadCronSchedule
 from supervision.clock import clock_of
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance
@@ -388,12 +388,12 @@ def test_a_branch_takes_one_way() -> None:
 def test_a_parallel_merges_results_and_refuses_conflicts() -> None:
     """The results are put together; two that say the same field are a failure, which is undone."""
     assert execute(Parallel((Step, {"gives": {"a": 1}}), (Step, {"gives": {"b": 2}}), Nothing)) == {"a": 1, "b": 2}
-    with pytest.raises(Conflict, match="Plus and Double both return n"):
+    with pytest.raises(ResultConflict, match="Plus and Double both return n"):
         execute(Parallel(Plus, Double), {"n": 1})
     LOG.clear()
     step = cmd(Shop.new("s"), Parallel(Step(name="a", gives={"n": 1}), Step(name="b", gives={"n": 2})))
     assert (step.errors[0].error.kind, LOG[2:]) == (
-        "agents.errors.Conflict",
+        "agents.errors.ResultConflict",
         [f"undo {name} ({{'n': {n}}}, Step and Step both return n: let only one do so)" for name, n in ("b2", "a1")],
     )
 
@@ -526,7 +526,7 @@ class HTTPFetchPage(Action[dict[str, Any]]):
 
 def test_any_action_is_a_tool_for_a_language_model() -> None:
     """The description has a JSON schema, whose references stay inside, and what a model sends for it can be run."""
-    function = tool(HTTPFetchPage)["function"]
+    function = tool_schema(HTTPFetchPage)["function"]
     assert (function["name"], function["description"]) == ("http_fetch_page", "Fetch a page from somewhere.")
     parameters = function["parameters"]
     assert parameters["required"] == ["place"]
@@ -538,5 +538,5 @@ def test_any_action_is_a_tool_for_a_language_model() -> None:
 
 def test_a_timetable_says_what_to_install_if_what_reads_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
-    with pytest.raises(BadTimetable, match=r"pip install 'foundation-otp\[cron\]'"):
-        Timetable("* * * * *")
+    with pytest.raises(BadCronSchedule, match=r"pip install 'foundation-otp\[cron\]'"):
+        CronSchedule("* * * * *")

@@ -32,8 +32,8 @@ from agents import (
     start_agent,
     whereis,
 )
-from agents.sensor import SensorServer, inject
-from agents.server import AGENTS, AgentSupervisor, Binding
+from agents.server import AGENT_SUPERVISOR, AgentSupervisor, Binding
+from agents.server.sensors import SensorServer, inject
 from supervision import Abnormal, Runtime, StartError
 from supervision.testing import advance, settled
 
@@ -156,7 +156,7 @@ async def test_a_tag_is_taken_once_and_what_does_not_start_is_told(runtime: Runt
 
 async def test_the_supervisor_of_agents_can_be_part_of_a_tree(runtime: Runtime) -> None:
     """The one that has the name is used."""
-    supervisor = await runtime.spawn(AgentSupervisor, name=AGENTS)
+    supervisor = await runtime.spawn(AgentSupervisor, name=AGENT_SUPERVISOR)
     parent = await start_agent(runtime, Member, id="p")
     await do(parent, SpawnAgent(Member, "w"))
     assert parent.children["w"].ref.path.startswith(supervisor.path)

@@ -23,10 +23,10 @@ from agents import (
     SetPath,
     SetSlice,
     SetState,
-    StateMachine,
+    StateMachineStrategy,
     cmd,
 )
-from agents.operations import StateOperation
+from agents.core.operations import StateOperation
 
 
 class Job(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ def test_a_slice_is_changed_by_its_key() -> None:
     """What a strategy knows is beside the state, and has its own types."""
 
     class Machine(AgentType[Job]):
-        strategy = StateMachine("ready", {"ready": ["processing"], "processing": ["ready"]})
+        strategy = StateMachineStrategy("ready", {"ready": ["processing"], "processing": ["ready"]})
 
     agent = Machine.new("m")
     step = cmd(agent, Apply((SetSlice("strategy", {"processed_count": 4}),)))

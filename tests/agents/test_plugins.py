@@ -19,7 +19,7 @@ from agents import (
     Cron,
     Emit,
     HookFailed,
-    Instead,
+    Override,
     Plugin,
     Result,
     Route,
@@ -260,11 +260,11 @@ class Gate(Plugin[Any]):
         if signal.type == "odd":
             raise KeyError("odd")
         if signal.type == "admin.override":
-            return Instead((Admin, {"text": "instead"}))
+            return Override((Admin, {"text": "instead"}))
         if signal.type == "first":
             return msgspec.structs.replace(signal, type="second")
         if signal.type == "second":
-            return Instead(Note(text="ready"), msgspec.structs.replace(signal, type="third"))
+            return Override(Note(text="ready"), msgspec.structs.replace(signal, type="third"))
         raise PermissionError("not today")
 
 

@@ -10,6 +10,8 @@ import pytest
 from agents import (
     Action,
     Agent,
+    AgentProgress,
+    AgentStrategy,
     AgentType,
     BadAgentType,
     BadState,
@@ -23,17 +25,15 @@ from agents import (
     Plan,
     Result,
     Signal,
-    Snapshot,
-    StateMachine,
+    StateMachineStrategy,
     StepByStep,
-    Strategy,
     acmd,
     cmd,
     start_agent,
 )
-from agents.command import Step, Turn
-from agents.snapshot import snapshot_of
-from agents.strategies.strategy import Remembered
+from agents.core.agent import progress_of
+from agents.core.command import Step, Turn
+from agents.core.strategies import StrategyState
 from supervision import Ref, Runtime
 from supervision.errors import BadOption
 from supervision.testing import advance, settled
@@ -225,7 +225,7 @@ class OrderAgent(AgentType[Order]):
     """An order."""
 
     routes = {"confirm": Confirm, "ship": Ship, "deliver": Deliver}
-    strategy = StateMachine("ready", {"ready": ["processing"], "processing": ["ready"]})
+    strategy = StateMachineStrategy("ready", {"ready": ["processing"], "processing": ["ready"]})
 
 
 async def test_s14_a_state_machine_at_run_time(runtime: Runtime) -> None:
@@ -243,7 +243,7 @@ async def test_s14_a_state_machine_at_run_time(runtime: Runtime) -> None:
 class Machined(AgentType[Counting]):
     """Has the machine that there is by default."""
 
-    strategy = StateMachine()
+    strategy = StateMachineStrategy()
 
 
 def test_a_machine_fails_and_comes_back() -> None:
@@ -253,7 +253,7 @@ def test_a_machine_fails_and_comes_back() -> None:
     machine = failed.slices["strategy"]
     assert (machine.state, machine.processed_count, machine.error) == ("failed", 2, "no")
     bare = Machined.new("m")
-    assert snapshot_of(msgspec.structs.replace(bare, state=Counting(status=None))).status == "idle"  # type: ignore[arg-type]
+    assert progress_of(msgspec.structs.replace(bare, state=Counting(status=None))).status == "idle"  # type: ignore[arg-type]
     again = Machined.cmd(failed, Increment)
     assert again.errors == ()
     assert again.agent.slices["strategy"].state == "idle"
@@ -263,7 +263,7 @@ def test_a_machine_refuses_what_has_no_transition() -> None:
     """A command that comes at the wrong time is refused with an error that says so; a machine needs a first state."""
 
     class Once(AgentType[Counting]):
-        strategy = StateMachine("new", {"new": ["processing"], "processing": ["completed"]})
+        strategy = StateMachineStrategy("new", {"new": ["processing"], "processing": ["completed"]})
 
     agent = Once.cmd(Once.new("o"), Increment).agent
     assert agent.slices["strategy"].state == "completed"
@@ -272,11 +272,11 @@ def test_a_machine_refuses_what_has_no_transition() -> None:
     assert "no transition from 'completed' to 'processing'" in refused.errors[0].error.message
 
     class Stuck(AgentType[Counting]):
-        strategy = StateMachine("new", {"new": ["processing"]})
+        strategy = StateMachineStrategy("new", {"new": ["processing"]})
 
     assert Stuck.cmd(Stuck.new("s"), Increment).agent.slices["strategy"].word() == "running"
     with pytest.raises(BadAgentType, match="idle"):
-        StateMachine("nowhere")
+        StateMachineStrategy("nowhere")
     with pytest.raises(BadOption, match="stop, continue, rollback"):
         Direct("explode")  # type: ignore[arg-type]
     with pytest.raises(BadAgentType, match="give a Strategy"):
@@ -286,7 +286,7 @@ def test_a_machine_refuses_what_has_no_transition() -> None:
 # -- strategies of one's own -------------------------------------------------------------------------------------------
 
 
-class Loop(Strategy):
+class Loop(AgentStrategy):
     """Marks the state, and says so."""
 
     def __init__(self, max_iterations: int) -> None:
@@ -355,10 +355,10 @@ async def test_agents_of_plain_types_have_no_steps(runtime: Runtime) -> None:
     """The signal is understood, and changes nothing."""
     agent = await start_agent(runtime, Counter)
     assert (await agent.call(agent.signal("agent.step"))).agent.version == 0
-    assert StepByStep(StateMachine()).init(Counter.new("c")).agent.slices.keys() == {"strategy", "steps"}
+    assert StepByStep(StateMachineStrategy()).init(Counter.new("c")).agent.slices.keys() == {"strategy", "steps"}
     twice = StepByStep().init(StepByStep().init(Counter.new("c")).agent)
     assert twice.agent.slices["steps"].work == ()
-    assert (Remembered().word(), Remembered().details()) == ("idle", {})
+    assert (StrategyState().word(), StrategyState().details()) == ("idle", {})
 
 
 # -- how far an agent is -----------------------------------------------------------------------------------------------
@@ -381,14 +381,14 @@ class JobAgent(AgentType[Job]):
 def test_an_agent_says_how_far_it_is_by_its_state() -> None:
     """By fields of certain names, or of names that are given."""
     running = JobAgent.new("j")
-    assert running.snapshot() == Snapshot("running")
-    assert running.set({"status": "completed", "result": "done"}).snapshot() == Snapshot("completed", True, "done")
-    assert running.set({"status": "failed", "error": "oh"}).snapshot() == Snapshot("failed", True, "oh")
-    assert snapshot_of(running, Completion("stage", "output")) == Snapshot("completed", True, 7)
-    assert snapshot_of(JobAgent.new("j"), Completion("output")) == Snapshot()
+    assert running.snapshot() == AgentProgress("running")
+    assert running.set({"status": "completed", "result": "done"}).snapshot() == AgentProgress("completed", True, "done")
+    assert running.set({"status": "failed", "error": "oh"}).snapshot() == AgentProgress("failed", True, "oh")
+    assert progress_of(running, Completion("stage", "output")) == AgentProgress("completed", True, 7)
+    assert progress_of(JobAgent.new("j"), Completion("output")) == AgentProgress()
 
 
-class Patient(Strategy):
+class Patient(AgentStrategy):
     """Always waits."""
 
     async def cmd(self, agent: Agent[Any], work: Any, turn: Turn) -> Step[Any]:

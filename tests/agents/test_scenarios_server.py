@@ -19,8 +19,8 @@ from agents import (
     AgentType,
     AwaitReply,
     BadAgentType,
+    BadCronSchedule,
     BadSignal,
-    BadTimetable,
     Chain,
     Completion,
     Context,
@@ -39,21 +39,21 @@ from agents import (
     Spawn,
     SpawnAgent,
     StartSensor,
-    Stop,
     StopAfter,
+    StopAgent,
     TooManyErrors,
     TurnTaken,
     Unschedule,
     agent_ids,
     all_completed,
-    capable,
     connect,
+    find_by_capability,
     first_completed,
     start_agent,
     whereis,
 )
+from agents.core.cron import CronSchedule
 from agents.server import HALT, executes
-from agents.timetable import Timetable
 from supervision import (
     Abnormal,
     ActorExited,
@@ -319,10 +319,14 @@ async def test_an_id_is_free_again_when_its_agent_was_killed(runtime: Runtime) -
 
     for _ in range(1100):
         one = await start_agent(runtime, Clever, id="one")
-        assert capable(runtime, "think") == [one.view.ref]
+        assert find_by_capability(runtime, "think") == [one.view.ref]
         assert one.view.ref is not None
         one.view.ref.kill()
-    assert (whereis(runtime, "one"), capable(runtime, "think"), capable(runtime, "fly")) == (None, [], [])
+    assert (whereis(runtime, "one"), find_by_capability(runtime, "think"), find_by_capability(runtime, "fly")) == (
+        None,
+        [],
+        [],
+    )
     for n in range(1100):
         other = await start_agent(runtime, Clever, id=str(n), partition=str(n % 2))
         assert other.view.ref is not None
@@ -330,8 +334,8 @@ async def test_an_id_is_free_again_when_its_agent_was_killed(runtime: Runtime) -
     gone = await start_agent(runtime, Clever, id="gone", partition="p")
     await gone.stop()
     kept = await start_agent(runtime, Clever, id="kept", partition="p")
-    assert capable(runtime, "count", partition="p") == [kept.view.ref]
-    assert capable(runtime, "count", partition="q") == []
+    assert find_by_capability(runtime, "count", partition="p") == [kept.view.ref]
+    assert find_by_capability(runtime, "count", partition="q") == []
 
 
 async def test_wrong_options_are_refused(runtime: Runtime) -> None:
@@ -533,9 +537,9 @@ async def test_s32_error_policies(runtime: Runtime) -> None:
         assert "boom" in heard[0].data["error"]
         asked: list[tuple[str, Agent[Any]]] = []
 
-        def decide(error: ErrorDirective, agent: Agent[Any]) -> Stop | None:
+        def decide(error: ErrorDirective, agent: Agent[Any]) -> StopAgent | None:
             asked.append((error.error.message, agent))
-            return Stop("own reason") if len(asked) == 2 else None
+            return StopAgent("own reason") if len(asked) == 2 else None
 
         assert await ended(await fails(2, on_error=decide)) == Abnormal("own reason")
         for nonsense in (lambda error, agent: 3, lambda error, agent: 1 / 0):
@@ -706,7 +710,7 @@ async def test_directives_of_ones_own_are_carried_out(runtime: Runtime) -> None:
     assert agent.view.last_error.message == "the bell is broken"
     agent, _ = await done(runtime, Unknown(), tell)
     assert agent.view.last_error is not None
-    assert "nothing carries it out" in agent.view.last_error.message
+    assert "no executor is registered for it" in agent.view.last_error.message
     agent, _ = await done(runtime, Unknown(), tell, on_error=StopAfter(1))
     assert isinstance(await ended(agent), TooManyErrors)
     agent, _ = await done(runtime, Ring("break"), tell, on_error=StopAfter(1))
@@ -779,7 +783,7 @@ async def test_s49_cron_jobs_tick_replace_and_end(runtime: Runtime) -> None:
     agent = await note(runtime, Cron("* * * * *", "tick", {"n": 1}, id="job"))
     await advance(120.5)
     assert agent.state.log == ("tick 60 {'n': 1}", "tick 120 {'n': 1}")
-    with pytest.raises(BadTimetable):
+    with pytest.raises(BadCronSchedule):
         Cron("every minute", "tick")
     DIRECTIVES.append(
         (Cron("* * * * *", "tick", {"n": 1}, id="job"), Cron("*/30 * * * * *", "tick", {"n": 2}, id="job"))
@@ -831,7 +835,7 @@ def test_s49_timetables_know_of_clocks_that_are_changed() -> None:
 
     def after(expression: str, *when: int) -> str:
         now = datetime(*when, tzinfo=UTC).timestamp()  # type: ignore[arg-type, misc]
-        due = Timetable(expression, "America/Chicago").next_after(now)
+        due = CronSchedule(expression, "America/Chicago").next_after(now)
         return datetime.fromtimestamp(due, UTC).strftime("%d %H:%M:%S")
 
     assert after("30 2 * * *", 2026, 3, 8, 7, 0) == "09 07:30:00"
@@ -850,8 +854,8 @@ def test_s49_timetables_know_of_clocks_that_are_changed() -> None:
 )
 def test_wrong_timetables_are_refused(expression: Any, zone: Any) -> None:
     """With an error that says how to write one."""
-    with pytest.raises(BadTimetable):
-        Timetable(expression, zone)
+    with pytest.raises(BadCronSchedule):
+        CronSchedule(expression, zone)
 
 
 async def test_a_far_tick_is_waited_for_in_parts(runtime: Runtime) -> None:

@@ -12,6 +12,7 @@ from agents import (
     Agent,
     AgentHandle,
     AgentServer,
+    AgentView,
     Ask,
     BadAgentType,
     BadState,
@@ -21,7 +22,6 @@ from agents import (
     Signal,
     StopAfter,
     TooManyErrors,
-    View,
     connect,
     start_agent,
 )
@@ -376,7 +376,7 @@ async def test_wrong_arguments_start_nothing(runtime: Runtime) -> None:
 async def test_a_restarted_agent_is_fresh(runtime: Runtime) -> None:
     """After a crash of its server an agent is back in its first state, under its old id, and the given view shows
     it."""
-    view: View[Counting] = View()
+    view: AgentView[Counting] = AgentView()
     child = ChildSpec("c1", AgentServer, (Counter,), {"state": {"count": 5}, "view": view}, name="c1")
     await runtime.spawn(Supervisor, [child])
     counter = await connect(runtime.name("c1"), Counter)
@@ -395,7 +395,7 @@ async def test_a_restarted_agent_is_fresh(runtime: Runtime) -> None:
 
 async def test_a_view_without_a_server(runtime: Runtime) -> None:
     """A view in which no agent has been shown says so; a server's own view shows the last commit after its end."""
-    view: View[Counting] = View()
+    view: AgentView[Counting] = AgentView()
     with pytest.raises(NotRunning, match="no server has shown"):
         _ = view.state
     counter = await start_agent(runtime, Counter, state={"count": 3})

@@ -17,9 +17,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import Attempts, BadSignal, Signal, SignalUndelivered, start_agent
-from agents.cloudevents import MEDIA_TYPE, from_http, from_json, to_http, to_json
-from agents.sinks import GroupSink, LogSink
-from agents.webhook import BadSignature, GetUndelivered, Redeliver, Refused, Webhook, sign, verify
+from agents.signals.cloudevents import MEDIA_TYPE, from_http, from_json, to_http, to_json
+from agents.signals.sinks import (
+    BadSignature,
+    GetUndelivered,
+    GroupSink,
+    LogSink,
+    RedeliverSignals,
+    Webhook,
+    WebhookRejected,
+    sign,
+    verify,
+)
 from supervision import Runtime, groups, system
 from supervision.errors import BadOption
 from supervision.testing import advance, settled
@@ -212,10 +221,10 @@ async def test_what_cannot_be_delivered_is_kept_and_told(runtime: Runtime) -> No
     assert [(event.signal_type, event.attempts) for event in heard] == [("unwanted", 1), ("unlucky", 3)]
     assert [entry["event"] for entry in logs] == ["signal_undelivered"] * 2
     assert [one.type for one in await webhook.call(GetUndelivered())] == ["unwanted", "unlucky"]
-    assert await webhook.call(Redeliver()) == 2
+    assert await webhook.call(RedeliverSignals()) == 2
     await settled(runtime)
     assert service.types()[4:] == ["unwanted", "unlucky"]
-    assert (Refused(URL, 410).temporary, Refused(URL, 429).temporary) == (False, True)
+    assert (WebhookRejected(URL, 410).temporary, WebhookRejected(URL, 429).temporary) == (False, True)
 
 
 async def test_a_post_goes_through_a_guard(runtime: Runtime) -> None:

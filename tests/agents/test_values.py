@@ -29,11 +29,11 @@ from agents import (
     Schedule,
     Signal,
     Step,
-    Stop,
+    StopAgent,
     acmd,
     cmd,
-    uuid7,
 )
+from agents.core.signal import uuid7
 from supervision import NORMAL, SpecError
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance
@@ -326,7 +326,7 @@ def test_directives_are_data() -> None:
         written = msgspec.to_builtins(directive)
         assert written["kind"] == type(directive).__name__.lower()
         assert {name: written[name] for name in ("type", "data")} == {"type": directive.type, "data": directive.data}
-    assert Stop().reason is NORMAL
+    assert StopAgent().reason is NORMAL
 
 
 @pytest.mark.parametrize(

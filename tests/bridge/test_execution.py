@@ -15,8 +15,8 @@ from bridge import (
     EventSignals,
     EventSink,
     ForeignAgent,
+    ForeignCall,
     HealthChanged,
-    Run,
     acquire_for_agent,
     distributed_execute,
     emit_agent_event,
@@ -181,13 +181,13 @@ async def test_a_foreign_actor_is_bridged_alike(runtime: Runtime, directory: Dir
     foreign = await runtime.spawn(Foreign)
     await register_agents(directory, {"robot": (robot, ["talk"]), "foreign": (foreign, ["talk", "listen"])})
     assert await execute_protected(foreign, Ask(), None) == "foreign"
-    assert await execute_with_retry(robot, Run("x")) == "done x"
+    assert await execute_with_retry(robot, ForeignCall("x")) == "done x"
     with pytest.raises(ValueError, match="bad payload"):
-        await execute_protected(robot, Run("bad"), None)
+        await execute_protected(robot, ForeignCall("bad"), None)
     await setup_monitoring(monitors, directory, "robot", interval=1.0)
     heard: list[HealthChanged] = []
     runtime.subscribe(heard.append, HealthChanged)  # type: ignore[arg-type]
-    results = await distributed_execute(directory, "talk", Run("y"))
+    results = await distributed_execute(directory, "talk", ForeignCall("y"))
     assert (results["robot"].answer, results["robot"].error) == ("done y", None)
     assert "UnhandledMessage" in type(results["foreign"].error).__name__
     robot.kill()
@@ -204,7 +204,7 @@ class Busy(Actor):
     now = most = 0
 
     @handle
-    async def work(self, request: Run) -> None:
+    async def work(self, request: ForeignCall) -> None:
         """Work."""
         Busy.now += 1
         Busy.most = max(Busy.most, Busy.now)
@@ -218,15 +218,15 @@ async def test_work_goes_to_all_who_can_do_it(runtime: Runtime, directory: Direc
     for n in range(5):
         await register_agent(directory, await runtime.spawn(Busy), ["work"], key=n)
     await register_agent(directory, await worker(runtime, state={"count": -5}), ["work"], key="agent")
-    results = await distributed_execute(directory, "work", Run(1.0), limit=2)
+    results = await distributed_execute(directory, "work", ForeignCall(1.0), limit=2)
     assert (len(results), Busy.most) == (6, 2)
     assert [results[n].error for n in range(5)] == [None] * 5
-    results = await distributed_execute(directory, "work", Run(9.0), timeout=2.0)
+    results = await distributed_execute(directory, "work", ForeignCall(9.0), timeout=2.0)
     assert all(isinstance(results[n].error, CallTimeout) for n in range(5))
-    assert (await distributed_execute(directory, "fly", Run(1.0))) == {}
+    assert (await distributed_execute(directory, "fly", ForeignCall(1.0))) == {}
     for limit in (0, True, "many"):
         with pytest.raises(ValueError, match="limit"):
-            await distributed_execute(directory, "work", Run(1.0), limit=limit)  # type: ignore[arg-type]
+            await distributed_execute(directory, "work", ForeignCall(1.0), limit=limit)  # type: ignore[arg-type]
     await advance(60.0)
 
 

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from agents import AgentServer, AgentType
-from bridge import HealthChanged, Thresholds, answers, register_agent, setup_monitoring
-from bridge.health import Health, Outcome, Pulse
+from bridge import HealthChanged, Thresholds, register_agent, responds, setup_monitoring
+from bridge.health import CheckResult, HealthRecord, HealthStatus
 from bridge.monitoring import CheckNow
 from foundation.registry import Directory, KeyNotFound
 from supervision import (
@@ -88,7 +88,7 @@ async def foreign(runtime: Runtime, directory: Directory) -> Ref:
     return ref
 
 
-def health(directory: Directory) -> Health | None:
+def health(directory: Directory) -> HealthStatus | None:
     """Return what the registry says."""
     entry = directory.lookup("f")
     return None if entry is None else entry.metadata.health
@@ -143,8 +143,8 @@ async def test_an_agent_needs_no_check_of_its_own(
     """The default check asks the agent's server, or any other actor, whether it answers."""
     agent = await runtime.spawn(AgentServer, Worker)
     foreign = await runtime.spawn(Foreign)
-    assert await answers(agent)
-    assert await answers(foreign)
+    assert await responds(agent)
+    assert await responds(foreign)
     await register_agent(directory, foreign, key="f")
     await setup_monitoring(monitors, directory, "f", interval=10.0, limit=1.0)
     await advance(1)
@@ -156,7 +156,7 @@ async def test_an_agent_needs_no_check_of_its_own(
     assert [change.health for change in changes] == ["degraded", "unresponsive", "healthy"]
     foreign.kill()
     with pytest.raises(NoProcess):
-        await answers(foreign)
+        await responds(foreign)
 
 
 async def test_a_hanging_check_delays_no_other(
@@ -347,13 +347,13 @@ OUTCOMES = st.lists(st.sampled_from("gbs"), max_size=30)
 @given(OUTCOMES, st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 def test_health_by_definition(outcomes: list[str], degraded: int, unresponsive: int, healthy: int) -> None:
     """Health is what the last run of equal outcomes says, if it is long enough, and else what it was."""
-    pulse = Pulse(Thresholds(degraded, unresponsive, healthy), "healthy")
+    pulse = HealthRecord(Thresholds(degraded, unresponsive, healthy), "healthy")
     seen = ""
-    before: Health = "healthy"
-    say: dict[str, Callable[[], Outcome]] = {
-        "g": lambda: Outcome(answered=True),
-        "b": lambda: Outcome(answered=True, why="bad"),
-        "s": lambda: Outcome(answered=False, why="silence"),
+    before: HealthStatus = "healthy"
+    say: dict[str, Callable[[], CheckResult]] = {
+        "g": lambda: CheckResult(answered=True),
+        "b": lambda: CheckResult(answered=True, why="bad"),
+        "s": lambda: CheckResult(answered=False, why="silence"),
     }
     for outcome in outcomes:
         seen += outcome

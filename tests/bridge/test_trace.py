@@ -13,7 +13,7 @@ from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanE
 
 from agents import Action, AgentType, AwaitReply, Context, Emit, Result, RunInstruction, TurnTaken, start_agent
 from agents.pool import start_pool
-from foundation.telemetry import CarryContext, bound, facts
+from foundation.telemetry import ContextPropagator, bound, facts
 from foundation.telemetry.tracing import Tracing
 from supervision import Runtime
 from supervision.testing import settled
@@ -68,7 +68,7 @@ ALL = ["answered", "asked", "told", "work", "worked"]
 async def test_facts_follow_what_agents_have_done_elsewhere() -> None:
     """Emits, questions, errands, what comes back of them, and pools."""
     SEEN.clear()
-    async with Runtime(watchdog=None, reports=False, carrier=CarryContext()) as runtime:
+    async with Runtime(watchdog=None, reports=False, carrier=ContextPropagator()) as runtime:
         agent = await start_agent(runtime, Worker)
         await start_agent(runtime, Worker, name="other")
         pool = await start_pool(runtime, Worker, 1)

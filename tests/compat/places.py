@@ -10,10 +10,11 @@ from typing import Any, TypeAlias
 
 import dspy
 
-from dspex import Door, agent, agents_supervisor, default_home, proxy, start_agent
-from dspex.process import ProcessRunner
-from dspex.supervisor import AGENTS
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex import agent, agents_supervisor, proxy, start_program_agent
+from dspex.agents.background import PROGRAM_AGENTS, background_runtime
+from dspex.agents.dispatcher import Dispatcher
+from dspex.agents.process import ProcessRunner
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from supervision import ChildSpec, Runtime, Supervisor, start_child
 
 Place: TypeAlias = Callable[[Any], AbstractAsyncContextManager[Any]]
@@ -30,7 +31,7 @@ async def in_the_loop(program: Any) -> AsyncIterator[Any]:
     """An agent in the caller's own event loop."""
     async with Runtime(reports=False) as runtime:
         await runtime.spawn(Supervisor, [agents_supervisor()])
-        yield await start_agent(runtime, program)
+        yield await start_program_agent(runtime, program)
 
 
 @asynccontextmanager
@@ -40,13 +41,13 @@ async def in_a_thread(program: Any) -> AsyncIterator[Any]:
 
 
 @cache
-def _process() -> Door:
+def _process() -> Dispatcher:
     """Return the door to an agent in a process, which all tests share: to start one takes long."""
-    home, name = default_home(), "tests.compat.process"
+    home, name = background_runtime(), "tests.compat.process"
 
-    async def opened() -> Door:
-        await start_child(home.runtime.name(AGENTS), ChildSpec(name, ProcessRunner, name=name))
-        return Door(home.runtime, home.runtime.name(name))
+    async def opened() -> Dispatcher:
+        await start_child(home.runtime.name(PROGRAM_AGENTS), ChildSpec(name, ProcessRunner, name=name))
+        return Dispatcher(home.runtime, home.runtime.name(name))
 
     return home.run(opened)
 
@@ -108,7 +109,7 @@ class Watch(dspy.utils.callback.BaseCallback):  # type: ignore[misc]
         return sorted(way(call_id) for call_id in self.began)
 
 
-class Talker(KnownEngine):
+class Talker(ScriptedEngine):
     """Answers whatever fields it is asked for."""
 
     def answer(self, messages: Any) -> str:
@@ -129,7 +130,7 @@ LABELS = {f"text {n}": ("yes", "no")[n % 2] for n in range(8)}
 async def observed(program: Any, use: Callable[[Any], Awaitable[Any]]) -> dict[str, Any]:
     """Use a program, and return all that can be seen of it."""
     engine = Talker(LABELS)
-    lm, watch = known_lm(engine), Watch()
+    lm, watch = scripted_lm(engine), Watch()
     trace: list[Any] = []
     names = {id(predictor): name for name, predictor in program.named_predictors()}
     state = program.dump_state()

@@ -16,20 +16,18 @@ import dspy
 import pytest
 
 from dspex import (
-    Accounts,
     AgentDown,
-    AgentTimeout,
-    Home,
-    MailboxFull,
+    ProgramOverloaded,
+    ProgramTimeout,
+    UsageTotals,
     agent,
     agents_supervisor,
-    default_home,
-    start_pool,
+    start_program_pool,
 )
-from dspex import start_agent as started
+from dspex import start_program_agent as started
 from dspex._compat import bare_call, routed_class, unrouted
-from dspex.home import _homes
-from dspex.testing.engine import KnownEngine, exact, known_lm, task
+from dspex.agents.background import BackgroundRuntime, _runtimes, background_runtime
+from dspex.testing.engine import ScriptedEngine, exact, scripted_lm, task
 from supervision import KILLED, Runtime, Supervisor
 from supervision.errors import BadOption
 from tests.compat.places import LABELS, Talker
@@ -48,7 +46,7 @@ async def runtime() -> AsyncIterator[Runtime]:
 
 def model() -> Any:
     """A language model that answers whatever it is asked."""
-    return known_lm(Talker(LABELS))
+    return scripted_lm(Talker(LABELS))
 
 
 class Gate(dspy.Module):  # type: ignore[misc]
@@ -120,7 +118,7 @@ def test_c01_what_is_assigned_counts_from_the_next_call_on() -> None:
     """An attribute that is set on the proxy is the program's, and the agent runs with it."""
     proxy = agent(Chain())
     engine = Talker(LABELS)
-    with dspy.context(lm=known_lm(engine)):
+    with dspy.context(lm=scripted_lm(engine)):
         assert proxy(text="text 0").label == "yes"
         proxy.second = dspy.Predict("text -> label: int")
         with pytest.raises(dspy.AdapterParseError):
@@ -173,7 +171,7 @@ async def test_c04_only_the_infrastructure_has_errors_of_its_own(runtime: Runtim
     """An agent that is gone, slow or busy: each is worth another try, says DSPy."""
     gate = Gate()
     slow = await started(runtime, gate, timeout=0.01)
-    with pytest.raises(AgentTimeout, match=r"has not answered within 0\.01 s") as timeout:
+    with pytest.raises(ProgramTimeout, match=r"has not answered within 0\.01 s") as timeout:
         await slow.acall()
     while not gate.ends:
         await runtime.sleep(0.001)
@@ -181,7 +179,7 @@ async def test_c04_only_the_infrastructure_has_errors_of_its_own(runtime: Runtim
     busy = await started(runtime, Gate(), concurrency=1, waiting=0)
     first = asyncio.ensure_future(busy.acall())
     await busy.came.wait()
-    with pytest.raises(MailboxFull, match="runs 1 requests, and 0 wait") as full:
+    with pytest.raises(ProgramOverloaded, match="runs 1 requests, and 0 wait") as full:
         await busy.acall()
     busy.open.set()
     assert (await first).done
@@ -274,11 +272,11 @@ async def test_c07_the_trace_has_the_callers_own_predictors(runtime: Runtime) ->
 @pytest.mark.parametrize("program", [Fans, lambda: dspy.Predict("text -> label")])
 async def test_c10_usage_is_counted_however_it_fans_out(runtime: Runtime, program: Any) -> None:
     """Calls in threads of DSPy's count as well; and each counts once, for the caller and for the agent."""
-    accounts = Accounts(runtime)
+    accounts = UsageTotals(runtime)
     engine = Talker(LABELS)
     proxy = await started(runtime, program(), name="worker")
     calls = 0
-    with dspy.context(lm=known_lm(engine)), dspy.track_usage() as usage:
+    with dspy.context(lm=scripted_lm(engine)), dspy.track_usage() as usage:
         for _ in range(3):
             await asyncio.to_thread(lambda: proxy(text="text 0"))
             calls += 1
@@ -300,7 +298,7 @@ async def test_c10_usage_is_counted_however_it_fans_out(runtime: Runtime, progra
 
 async def test_c10_failures_and_costs_are_counted(runtime: Runtime) -> None:
     """A run that raises is one; the price of an answer is that of DSPy's history; one from a cache costs nothing."""
-    accounts = Accounts(runtime)
+    accounts = UsageTotals(runtime)
     proxy = await started(runtime, Raises(KeyError("x")))
     with dspy.context(lm=model()), pytest.raises(KeyError):
         await proxy.acall(text="text 0")
@@ -416,10 +414,10 @@ def _gepa(workers: int) -> Any:
     def metric(example: Any, prediction: Any, trace: Any, name: Any, pred_trace: Any) -> Any:
         return dspy.Prediction(score=exact(example, prediction), feedback="look again")
 
-    return dspy.GEPA(metric=metric, max_metric_calls=40, num_threads=workers, reflection_lm=known_lm(_engine()))
+    return dspy.GEPA(metric=metric, max_metric_calls=40, num_threads=workers, reflection_lm=scripted_lm(_engine()))
 
 
-class _Writer(KnownEngine):
+class _Writer(ScriptedEngine):
     """Classifies, and writes whatever else it is asked for."""
 
     def answer(self, messages: Any) -> str:
@@ -432,7 +430,7 @@ class _Writer(KnownEngine):
         return ""
 
 
-def _engine() -> KnownEngine:
+def _engine() -> ScriptedEngine:
     return _Writer(RIGHT)
 
 
@@ -448,7 +446,7 @@ def test_c13_optimisers_make_the_same_program(make: Any, workers: int) -> None:
     states = []
     for wrap in (lambda program: program, agent):
         engine = _engine()
-        with dspy.context(lm=known_lm(engine)):
+        with dspy.context(lm=scripted_lm(engine)):
             found = make(workers).compile(wrap(Chain() if make is _simba else _student()), **options)
         states.append((found.dump_state(), engine.calls))
     assert states[0] == states[1]
@@ -463,7 +461,7 @@ def _student() -> Any:
 
 def test_c14_a_death_costs_no_example() -> None:
     """Agents are killed while ``dspy.Evaluate`` runs; the score is that of the bare program, and no example failed."""
-    home = default_home()
+    home = background_runtime()
     examples, labels = task(60)
 
     def kill(number: int) -> None:
@@ -471,10 +469,10 @@ def test_c14_a_death_costs_no_example() -> None:
             home.loop.call_soon_threadsafe(_kill, home.runtime)
 
     evaluate = dspy.Evaluate(devset=examples, metric=exact, num_threads=4, display_progress=False)
-    with dspy.context(lm=known_lm(KnownEngine(labels))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(labels))):
         expected = evaluate(dspy.Predict("text -> label"))
     proxy = agent(dspy.Predict("text -> label"), name="victim", retries=99)
-    with dspy.context(lm=known_lm(KnownEngine(labels, before=kill))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(labels, before=kill))):
         seen = evaluate(proxy)
     assert seen.score == expected.score
     assert [score for _, _, score in seen.results] == [score for _, _, score in expected.results]
@@ -574,13 +572,13 @@ async def test_a_run_within_a_run_takes_no_slot(runtime: Runtime) -> None:
 async def test_a_pool_gives_each_call_to_the_idlest(runtime: Runtime) -> None:
     """Its agents share the calls evenly; one that is killed takes only its own with it, and these are sent again."""
     gate = Gate()
-    pool = await start_pool(runtime, gate, size=3, name="pool", limit=6)
+    pool = await start_program_pool(runtime, gate, size=3, name="pool", limit=6)
     door = type(pool).dspex_door
     calls = [asyncio.ensure_future(pool.acall()) for _ in range(6)]
     await gate.came.wait()
     while any(_running(runtime, f"pool.{n}") != 2 for n in range(3)):
         await runtime.sleep(0.001)
-    with pytest.raises(MailboxFull, match="its 3 agents have 6 calls"):
+    with pytest.raises(ProgramOverloaded, match="its 3 agents have 6 calls"):
         await pool.acall()
     victim = runtime.whereis("pool.1")
     assert victim is not None
@@ -591,7 +589,7 @@ async def test_a_pool_gives_each_call_to_the_idlest(runtime: Runtime) -> None:
     assert all(found.done for found in await asyncio.gather(*calls))
     assert door.calls == 0
     with pytest.raises(BadOption, match="size = 0"):
-        await start_pool(runtime, gate, size=0, name="none")
+        await start_program_pool(runtime, gate, size=0, name="none")
 
 
 def _running(runtime: Runtime, name: str) -> object:
@@ -602,15 +600,15 @@ def _running(runtime: Runtime, name: str) -> object:
 
 def test_a_home_of_ones_own() -> None:
     """A home can be opened and closed; the shared one is opened again when it was closed."""
-    home = Home("mine")
+    home = BackgroundRuntime("mine")
     assert home.open
     home.close()
     home.close()
     assert not home.open
-    shared = default_home()
+    shared = background_runtime()
     shared.close()
-    assert default_home() is not shared
-    assert _homes == [default_home()]
+    assert background_runtime() is not shared
+    assert _runtimes == [background_runtime()]
 
 
 def test_a_module_may_be_routed_twice() -> None:

@@ -1,4 +1,4 @@
-"""Small child processes with the contract of ``dspex.local.serve``, and others that break it."""
+"""Small child processes with the contract of ``dspex.models.local.serve``, and others that break it."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.supervisor import agents_supervisor
+from dspex.agents.background import agents_supervisor
 from supervision import Runtime, Supervisor
 from tests.dspex.fake_llama import FakeLlama
 

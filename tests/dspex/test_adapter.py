@@ -11,8 +11,8 @@ import dspy
 import pytest
 from dspy.utils.dummies import DummyLM
 
-from dspex.lm import embedded
-from dspex.local.adapter import CompactAdapter, choices_of, response_format
+from dspex.models.local.adapter import CompactAdapter, choices_of, response_format
+from dspex.models.selection import embedded_lm
 from tests.dspex.fake_llama import FakeLlama
 
 
@@ -80,7 +80,7 @@ def test_a_choice_becomes_a_schema() -> None:
 async def test_a_choice_is_asked_for_without_a_format(llama: FakeLlama) -> None:
     """Where the language model knows schemas, the prompt says nothing of a format."""
     llama.weights = {"bad": 1.0}
-    with dspy.context(lm=embedded(llama.endpoint), adapter=CompactAdapter()):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=CompactAdapter()):
         assert dspy.Predict(Mood)(text="rain").mood == "bad"
         assert (await dspy.Predict(Mood).acall(text="rain")).mood == "bad"
     assert messages(llama, "/apply-template") == [
@@ -93,7 +93,7 @@ def test_demonstrations_look_like_answers(llama: FakeLlama) -> None:
     """Demonstrations are turns of the same lines; missing outputs are said to be missing."""
     llama.weights = {"bad": 1.0}
     demos = [{"text": "sun", "mood": "good"}]
-    with dspy.context(lm=embedded(llama.endpoint), adapter=CompactAdapter()):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=CompactAdapter()):
         dspy.Predict(Mood)(text="rain", demos=demos)
     turns = [(m["role"], m["content"]) for m in messages(llama, "/apply-template")[1:]]
     assert turns == [("user", "Text: sun"), ("assistant", "Mood: good"), ("user", "Text: rain")]
@@ -106,7 +106,7 @@ def test_demonstrations_look_like_answers(llama: FakeLlama) -> None:
 def test_the_callers_own_format_wins(llama: FakeLlama) -> None:
     """A response format in the call's configuration is left alone."""
     llama.reply = '{"mood": "good"}'
-    with dspy.context(lm=embedded(llama.endpoint), adapter=CompactAdapter()):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=CompactAdapter()):
         answer = dspy.Predict(Mood)(text="rain", config={"response_format": {"type": "json_object"}})
     assert answer.mood == "good"
     assert llama.asked("/completion") == []
@@ -125,7 +125,7 @@ def test_without_schemas_the_prompt_explains() -> None:
 def test_other_signatures_are_asked_for_in_lines(llama: FakeLlama) -> None:
     """Several outputs are asked for and read as lines, with their types."""
     llama.reply = "Country: Italy\nPopulation: 2800000"
-    with dspy.context(lm=embedded(llama.endpoint), adapter=CompactAdapter()):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=CompactAdapter()):
         answer = dspy.Predict(Facts)(place="Rome")
     assert (answer.country, answer.population) == ("Italy", 2_800_000)
     system = messages(llama, "/v1/chat/completions")[0]["content"]
@@ -137,7 +137,7 @@ def test_other_signatures_are_asked_for_in_lines(llama: FakeLlama) -> None:
 def test_explaining_can_be_decided(llama: FakeLlama, explain: bool) -> None:
     """Whether the prompt explains the format can be said outright."""
     llama.weights = {"bad": 1.0}
-    with dspy.context(lm=embedded(llama.endpoint), adapter=CompactAdapter(explain=explain)):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=CompactAdapter(explain=explain)):
         dspy.Predict(Mood)(text="rain")
     assert ("Answer with" in messages(llama, "/apply-template")[0]["content"]) is explain
 
@@ -181,6 +181,6 @@ def test_what_cannot_be_read_is_an_error(signature: Any, text: str) -> None:
 def test_other_adapters_work_with_the_engine(llama: FakeLlama) -> None:
     """DSPy's own JSON adapter asks for the same choice, and gets it."""
     llama.weights = {"bad": 1.0}
-    with dspy.context(lm=embedded(llama.endpoint), adapter=dspy.JSONAdapter()):
+    with dspy.context(lm=embedded_lm(llama.endpoint), adapter=dspy.JSONAdapter()):
         assert dspy.Predict(Mood)(text="rain").mood == "bad"
     assert len(llama.asked("/completion")) == 1

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from dspex.gateway.allowance import PARTS, Allowance
+from dspex.models.gateway.quota import PARTS, Quota
 
 PER = 60.0
 LIMIT = 10.0
@@ -26,7 +26,7 @@ def counted(log: list[tuple[float, float]], since: float, until: float) -> float
 @given(STEPS)
 def test_in_no_period_is_more_used_than_the_limit(steps: list[tuple[float, float, float]]) -> None:
     """As long as no more is used than was expected; and what is let in early enough is not turned away."""
-    allowance = Allowance(LIMIT, PER)
+    allowance = Quota(LIMIT, PER)
     log: list[tuple[float, float]] = []
     now = 100.0
     for pause, most, share in steps:
@@ -48,7 +48,7 @@ def test_in_no_period_is_more_used_than_the_limit(steps: list[tuple[float, float
 
 @given(STEPS, st.floats(0.1, LIMIT))
 def test_after_the_wait_there_is_room(steps: list[tuple[float, float, float]], amount: float) -> None:
-    allowance = Allowance(LIMIT, PER)
+    allowance = Quota(LIMIT, PER)
     now = 100.0
     for pause, expected, _ in steps:
         now += pause
@@ -60,7 +60,7 @@ def test_after_the_wait_there_is_room(steps: list[tuple[float, float, float]], a
 
 
 def test_an_amount_above_the_limit_is_let_in_when_nothing_else_counts() -> None:
-    allowance = Allowance(10.0, PER)
+    allowance = Quota(10.0, PER)
     assert allowance.wait(0.0, 25.0) == 0.0
     allowance.take(0.0, 25.0)
     assert allowance.wait(1.0, 0.5) == pytest.approx(59.0)
@@ -69,7 +69,7 @@ def test_an_amount_above_the_limit_is_let_in_when_nothing_else_counts() -> None:
 
 
 def test_what_is_settled_after_it_was_forgotten_counts_no_more() -> None:
-    allowance = Allowance(10.0, PER)
+    allowance = Quota(10.0, PER)
     taken = allowance.take(0.0, 5.0)
     assert allowance.used(61.0) == 0.0
     allowance.settle(taken, 100.0)

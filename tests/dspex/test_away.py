@@ -15,14 +15,16 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex import AgentDown, AgentTimeout, Door, NotTransferable, ProgramPool, proxy, start_agent
+from dspex import AgentDown, NotSendable, ProgramPool, ProgramTimeout, proxy, start_program_agent
 from dspex._compat import lm15
-from dspex.process import ProcessRunner, Unsent
-from dspex.testing.engine import AsyncKnownEngine, KnownEngine, exact, known_lm, task
+from dspex.agents.dispatcher import Dispatcher
+from dspex.agents.process import ProcessRunner, Unsent
+from dspex.testing.engine import AsyncScriptedEngine, ScriptedEngine, exact, scripted_lm, task
 from foundation.programs import RunProgram
-from supervision import KILLED, ChildSpec, ExitReason, ProcessExited, Runtime, StartError, Supervisor
+from supervision import KILLED, ChildSpec, ExitReason, Runtime, StartError, Supervisor
 from supervision.errors import BadOption
 from supervision.events import Exited
+from supervision.reasons import ProcessExited
 from tests.dspex.away_programs import Says
 
 pytestmark = pytest.mark.usefixtures("quiet", "supervised")
@@ -38,7 +40,7 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def away(runtime: Runtime, **options: Any) -> Any:
     """A program in a process of its own."""
-    return await start_agent(runtime, Says(), isolation="process", **options)
+    return await start_program_agent(runtime, Says(), isolation="process", **options)
 
 
 async def told(program: Any, text: str) -> Any:
@@ -88,7 +90,7 @@ async def test_a_process_that_is_killed_ends_its_agent_and_the_other_way_round(r
 
 async def test_a_pool_of_processes_serves_a_program(runtime: Runtime) -> None:
     """One that is killed is not noticed; language models are asked here."""
-    lm = known_lm(KnownEngine(LABELS, base=1.0))
+    lm = scripted_lm(ScriptedEngine(LABELS, base=1.0))
     pool = await runtime.spawn(ProgramPool, Says, lm=lm, size=2, isolation="process")
     pid = RunProgram({"text": "pid"})
     pids = {answer.outputs["pid"] for answer in await asyncio.gather(*(pool.call(pid) for _ in range(4)))}
@@ -99,23 +101,23 @@ async def test_a_pool_of_processes_serves_a_program(runtime: Runtime) -> None:
     assert {answer.outputs["label"] for answer in answers} == {"no"}
     assert len(lm.history) == 8
     with pytest.raises(BadOption, match="choose one of none, process"):
-        await start_agent(runtime, Says(), isolation="thread")
+        await start_program_agent(runtime, Says(), isolation="thread")
 
 
 async def test_what_cannot_be_sent_is_named(runtime: Runtime) -> None:
     """Before anything has happened, or instead of the answer."""
     program = await away(runtime)
     lock = threading.Lock()
-    with pytest.raises(NotTransferable, match="an argument cannot be sent to another process"):
+    with pytest.raises(NotSendable, match="an argument cannot be sent to another process"):
         await program.acall(text=lock)
-    with dspy.context(mine=lock), pytest.raises(NotTransferable, match="the setting 'mine'"):
+    with dspy.context(mine=lock), pytest.raises(NotSendable, match="the setting 'mine'"):
         await program.acall(text="hello")
-    with pytest.raises(NotTransferable, match="what it returned"):
+    with pytest.raises(NotSendable, match="what it returned"):
         await told(program, "lock")
-    with pytest.raises(NotTransferable, match=r"ValueError: it holds a lock.* cannot pickle"):
+    with pytest.raises(NotSendable, match=r"ValueError: it holds a lock.* cannot pickle"):
         await told(program, "error with a lock")
     program.lock = lock
-    with pytest.raises(NotTransferable, match="the program Says"):
+    with pytest.raises(NotSendable, match="the program Says"):
         await told(program, "pid")
 
 
@@ -140,8 +142,8 @@ async def test_errors_tell_where_they_come_from(runtime: Runtime) -> None:
 
 async def test_language_models_are_asked_here(runtime: Runtime) -> None:
     """From a task, a thread, and an event loop of the program's own; a copy of the model, too."""
-    engine = KnownEngine(LABELS, base=1.0)
-    lm = known_lm(engine, api_key=None)
+    engine = ScriptedEngine(LABELS, base=1.0)
+    lm = scripted_lm(engine, api_key=None)
     program = await away(runtime)
     with dspy.context(lm=lm, adapter=dspy.ChatAdapter()):
         assert (await program.acall(text="hello")).label == "no"
@@ -154,7 +156,7 @@ async def test_language_models_are_asked_here(runtime: Runtime) -> None:
 async def test_async_code_has_to_await(runtime: Runtime) -> None:
     """As the process could not hear the answer."""
     program = await away(runtime)
-    with dspy.context(lm=known_lm(KnownEngine(LABELS))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
         for text in ("block", "block and stream"):
             with pytest.raises((dspy.LMError, lm15.ConfigurationError), match="Use acall there"):
                 await program.acall(text=text)
@@ -166,7 +168,7 @@ async def test_what_a_language_model_raises_is_raised(runtime: Runtime) -> None:
             raise lm15.RateLimitError("slow down", retry_after=3.0)
 
     program = await away(runtime)
-    lm = dspy.LM("a/b", engine=KnownEngine({}), async_engine=Refusing(), cache=False, num_retries=0)
+    lm = dspy.LM("a/b", engine=ScriptedEngine({}), async_engine=Refusing(), cache=False, num_retries=0)
     with dspy.context(lm=lm), pytest.raises(dspy.LMRateLimitError) as caught:
         await program.acall(text="hello")
     assert caught.value.retry_after == 3.0
@@ -185,7 +187,7 @@ async def test_a_call_that_is_given_up_is_given_up_there(runtime: Runtime) -> No
                 given_up.set()
 
     program = await away(runtime)
-    lm = dspy.LM("a/b", engine=KnownEngine({}), async_engine=Hanging(), cache=False)
+    lm = dspy.LM("a/b", engine=ScriptedEngine({}), async_engine=Hanging(), cache=False)
     with dspy.context(lm=lm):
         task = asyncio.create_task(program.acall(text="hello"))
         await asked.wait()
@@ -193,7 +195,7 @@ async def test_a_call_that_is_given_up_is_given_up_there(runtime: Runtime) -> No
         await asyncio.wait([task])
     await given_up.wait()
     assert task.cancelled()
-    with dspy.context(lm=known_lm(KnownEngine(LABELS, base=1.0))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS, base=1.0))):
         assert (await program.acall(text="hello")).label == "no"
         waiting = asyncio.create_task(program.acall(text="wait"))
         await asyncio.wait([waiting], timeout=0.05)
@@ -219,7 +221,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
                 await asyncio.wait([asyncio.create_task(asyncio.Event().wait())], timeout=0.05)
             return known.complete(request)
 
-    known = KnownEngine(LABELS, base=1.0, before=wait)
+    known = ScriptedEngine(LABELS, base=1.0, before=wait)
     lm = dspy.LM("a/b", engine=known, async_engine=Late(), cache=False)
     program = await away(runtime, timeout=5.0)
     program.label.lm = lm
@@ -227,16 +229,16 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
         assert (await program.acall(text="impatient")).label in LABELS.values()
     let.clear()
     program.label.lm = None
-    hasty = proxy(program, Door(runtime, program.dspex_door.address, timeout=0.2))
+    hasty = proxy(program, Dispatcher(runtime, program.dspex_door.address, timeout=0.2))
     quiet = dspy.utils.callback.BaseCallback()
-    with dspy.context(lm=sync_only(known), callbacks=[quiet]), pytest.raises(AgentTimeout):
+    with dspy.context(lm=sync_only(known), callbacks=[quiet]), pytest.raises(ProgramTimeout):
         await told(hasty, "threads end")
     gate.set()
     ended = await told(program, "wait for the thread")
     assert ["the caller has given the call up" in error for error in ended.errors] == [True, True]
 
 
-def sync_only(engine: KnownEngine) -> Any:
+def sync_only(engine: ScriptedEngine) -> Any:
     """A language model without an async door."""
     return dspy.LM("a/b", engine=engine, cache=False)
 
@@ -244,8 +246,8 @@ def sync_only(engine: KnownEngine) -> Any:
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_streams_are_those_of_the_callers_predictors(runtime: Runtime, asynchronous: bool) -> None:
     """Which the listeners look for."""
-    engine = KnownEngine({"hello": "one two three four five six seven eight nine ten eleven"}, base=1.0)
-    lm = dspy.LM("a/b", engine=engine, async_engine=AsyncKnownEngine(engine), cache=False)
+    engine = ScriptedEngine({"hello": "one two three four five six seven eight nine ten eleven"}, base=1.0)
+    lm = dspy.LM("a/b", engine=engine, async_engine=AsyncScriptedEngine(engine), cache=False)
     program = await away(runtime)
     listeners = [dspy.streaming.StreamListener("label", predict=program.label, predict_name="label")]
     stream = dspy.streamify(program, stream_listeners=listeners, is_async_program=asynchronous)
@@ -257,7 +259,7 @@ async def test_streams_are_those_of_the_callers_predictors(runtime: Runtime, asy
 
 
 async def test_histories_and_traces_are_as_long_as_they_may_be(runtime: Runtime) -> None:
-    lm = known_lm(KnownEngine(LABELS, base=1.0))
+    lm = scripted_lm(ScriptedEngine(LABELS, base=1.0))
     program = await away(runtime)
     trace: list[Any] = []
     with dspy.context(lm=lm, trace=trace, max_history_size=1, max_trace_size=1):
@@ -273,7 +275,7 @@ async def test_histories_and_traces_are_as_long_as_they_may_be(runtime: Runtime)
 async def test_an_optimiser_makes_the_same_program_of_it(runtime: Runtime) -> None:
     """As the trace has the caller's own predictors in it."""
     examples, labels = task(12)
-    lm = known_lm(KnownEngine(labels, base=0.9))
+    lm = scripted_lm(ScriptedEngine(labels, base=0.9))
 
     def compiled(student: Any) -> Any:
         teleprompter = dspy.BootstrapFewShot(metric=exact, max_bootstrapped_demos=3, max_labeled_demos=0)
@@ -294,7 +296,7 @@ async def test_a_callback_that_raises_is_logged(runtime: Runtime, caplog: pytest
             raise ValueError("not today")
 
     program = await away(runtime)
-    with dspy.context(lm=known_lm(KnownEngine(LABELS, base=1.0)), callbacks=[Bad()]):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS, base=1.0)), callbacks=[Bad()]):
         assert (await program.acall(text="hello")).label == "no"
     assert "not today" in caplog.text
 
@@ -302,7 +304,7 @@ async def test_a_callback_that_raises_is_logged(runtime: Runtime, caplog: pytest
 async def test_a_process_that_does_not_start_is_an_agent_that_does_not_start(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspex.process.runner._CHILD", "raise SystemExit(7)")
+    monkeypatch.setattr("dspex.agents.process.runner._CHILD", "raise SystemExit(7)")
     with pytest.raises(StartError) as caught:
         await runtime.spawn(ProcessRunner)
     assert caught.value.reason == ProcessExited(7)
@@ -310,7 +312,7 @@ async def test_a_process_that_does_not_start_is_an_agent_that_does_not_start(
 
 async def test_one_that_does_not_end_is_killed(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
     """After a while: its thread may be stuck."""
-    monkeypatch.setattr("dspex.process.runner._PATIENCE", 0.01)
+    monkeypatch.setattr("dspex.agents.process.runner._PATIENCE", 0.01)
     supervisor = await runtime.spawn(Supervisor, [ChildSpec("p", ProcessRunner, name="p")])
     runner = runtime.whereis("p")
     assert runner is not None

@@ -13,8 +13,8 @@ import dspy
 import optuna
 import pytest
 
-from dspex.teleprompt.beacon import BEACON, Tried
-from dspex.testing.engine import KnownEngine, exact, known_lm, task
+from dspex.teleprompt.beacon import BEACON, TriedConfiguration
+from dspex.testing.engine import ScriptedEngine, exact, scripted_lm, task
 from dspex.variables import BadConfiguration, Choice, Float
 from supervision import Runtime
 
@@ -35,11 +35,11 @@ def options(runtime: Runtime, **more: Any) -> dict[str, Any]:
     return {"metric": exact, "max_bootstrapped_demos": 2, "max_labeled_demos": 2, **small, **more}
 
 
-async def compiled(runtime: Runtime, engine: KnownEngine, seed: int = 0, **more: Any) -> tuple[Any, BEACON]:
+async def compiled(runtime: Runtime, engine: ScriptedEngine, seed: int = 0, **more: Any) -> tuple[Any, BEACON]:
     """What it makes of a predictor."""
     beacon = BEACON(**options(runtime, **more))
     student = dspy.Predict("text -> label")
-    with dspy.context(lm=known_lm(engine)):
+    with dspy.context(lm=scripted_lm(engine)):
         return await beacon.acompile(student, trainset=TRAIN, valset=VALID, seed=seed), beacon
 
 
@@ -50,7 +50,7 @@ def state(program: Any) -> Any:
 
 async def test_it_finds_better_programs_and_none_that_is_worse(runtime: Runtime) -> None:
     """The student is the first trial; the best of all comes back, with what it was made of."""
-    engine = KnownEngine(LABELS)
+    engine = ScriptedEngine(LABELS)
     program, beacon = await compiled(runtime, engine)
     logs = program.trial_logs
     assert len(logs) == 12
@@ -58,7 +58,7 @@ async def test_it_finds_better_programs_and_none_that_is_worse(runtime: Runtime)
     assert beacon.report is not None
     best = max(log["score"] for log in logs.values() if not log["pruned"])
     assert best == beacon.report.best > logs[0]["score"] + 0.1
-    with dspy.context(lm=known_lm(KnownEngine(LABELS))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
         score = dspy.Evaluate(devset=VALID, metric=exact, num_threads=4, display_progress=False)(program).score
     assert score == pytest.approx(100 * best, abs=0.01)
     assert sum(log["pruned"] for log in logs.values()) > 0
@@ -67,16 +67,16 @@ async def test_it_finds_better_programs_and_none_that_is_worse(runtime: Runtime)
 
 async def test_a_seed_decides_and_nothing_else(runtime: Runtime) -> None:
     """Not how many workers there are, nor who is faster."""
-    one, _ = await compiled(runtime, KnownEngine(LABELS), num_threads=1)
-    many, _ = await compiled(runtime, KnownEngine(LABELS), num_threads=16)
-    other, _ = await compiled(runtime, KnownEngine(LABELS), seed=1)
+    one, _ = await compiled(runtime, ScriptedEngine(LABELS), num_threads=1)
+    many, _ = await compiled(runtime, ScriptedEngine(LABELS), num_threads=16)
+    other, _ = await compiled(runtime, ScriptedEngine(LABELS), seed=1)
     assert state(one) == state(many)
     assert one.trial_logs != other.trial_logs
 
 
 async def test_it_survives(runtime: Runtime, tmp_path: Path) -> None:
     """Workers, coordinator and process die; the program is the same, and no finished call is made again."""
-    theirs = KnownEngine(LABELS)
+    theirs = ScriptedEngine(LABELS)
     whole, _ = await compiled(runtime, theirs)
 
     def kill(number: int) -> None:
@@ -87,7 +87,7 @@ async def test_it_survives(runtime: Runtime, tmp_path: Path) -> None:
             next(ref for ref in runtime.actors() if ref.path.endswith("/coordinator")).kill()
 
     cut = asyncio.Event()
-    engine = KnownEngine(LABELS, before=lambda number: cut.set() if number == 200 else kill(number))
+    engine = ScriptedEngine(LABELS, before=lambda number: cut.set() if number == 200 else kill(number))
     first = asyncio.ensure_future(compiled(runtime, engine, log_dir=tmp_path))
     await cut.wait()
     first.cancel()
@@ -114,7 +114,7 @@ async def test_variables_are_chosen_with_the_rest(runtime: Runtime) -> None:
     cool = {"cool": lambda found: found["heat"] < 0.5}
     program, _ = await compiled(
         runtime,
-        KnownEngine(LABELS, advice=0.3),
+        ScriptedEngine(LABELS, advice=0.3),
         variables=[tone, heat],
         constraints=cool,
         apply=apply,
@@ -129,7 +129,11 @@ async def test_variables_are_chosen_with_the_rest(runtime: Runtime) -> None:
     assert not any(log["pruned"] for log in program.trial_logs.values())
     with pytest.raises(BadConfiguration, match="never does not hold"):
         await compiled(
-            runtime, KnownEngine(LABELS), variables=[tone], constraints={"never": _never_after_the_first()}, parallel=1
+            runtime,
+            ScriptedEngine(LABELS),
+            variables=[tone],
+            constraints={"never": _never_after_the_first()},
+            parallel=1,
         )
 
 
@@ -140,9 +144,9 @@ def _never_after_the_first() -> Any:
 
 async def test_history_makes_for_a_warm_start(runtime: Runtime) -> None:
     """What was tried before is known to the sampler; what cannot be chosen any more is left out."""
-    _, first = await compiled(runtime, KnownEngine(LABELS))
-    gone = Tried({"other": 1}, 1.0)
-    warm, second = await compiled(runtime, KnownEngine(LABELS), history=[*first.tried, gone], num_trials=5)
+    _, first = await compiled(runtime, ScriptedEngine(LABELS))
+    gone = TriedConfiguration({"other": 1}, 1.0)
+    warm, second = await compiled(runtime, ScriptedEngine(LABELS), history=[*first.tried, gone], num_trials=5)
     assert len(first.tried) > 5
     assert len(warm.trial_logs) == 5
     assert second.report is not None
@@ -157,8 +161,8 @@ async def test_another_sampler_says_what_to_try(runtime: Runtime) -> None:
         made.append(seed)
         return optuna.samplers.RandomSampler(seed=seed)
 
-    drawn, beacon = await compiled(runtime, KnownEngine(LABELS), sampler=sampler, prune=None, num_trials=20)
-    modelled, other = await compiled(runtime, KnownEngine(LABELS), prune=None, num_trials=20)
+    drawn, beacon = await compiled(runtime, ScriptedEngine(LABELS), sampler=sampler, prune=None, num_trials=20)
+    modelled, other = await compiled(runtime, ScriptedEngine(LABELS), prune=None, num_trials=20)
     assert drawn.trial_logs != modelled.trial_logs
     assert drawn.trial_logs[0] == modelled.trial_logs[0]
     assert (beacon.parameters()["sampler"], other.parameters()["sampler"]) == ("RandomSampler", "TPESampler")
@@ -168,18 +172,18 @@ async def test_another_sampler_says_what_to_try(runtime: Runtime) -> None:
 async def test_instructions_are_written_by_a_model(runtime: Runtime) -> None:
     """As for MIPROv2, by a prompt model that is shown program, data and demonstrations; a teacher may make these."""
 
-    class Writer(KnownEngine):
+    class Writer(ScriptedEngine):
         def answer(self, messages: Any) -> str:
             text = "\n\n".join(f"[[ ## {name} ## ]]\nLook closely: here." for name in _outputs(messages))
             return f"{text}\n\n[[ ## completed ## ]]"
 
-    writer, engine = Writer(LABELS), KnownEngine(LABELS)
+    writer, engine = Writer(LABELS), ScriptedEngine(LABELS)
     program, _ = await compiled(
         runtime,
         engine,
         instructions=None,
-        prompt_model=known_lm(writer),
-        teacher_settings={"lm": known_lm(KnownEngine(LABELS, base=1.0))},
+        prompt_model=scripted_lm(writer),
+        teacher_settings={"lm": scripted_lm(ScriptedEngine(LABELS, base=1.0))},
         metric=_two,
     )
     assert writer.calls > 0
@@ -218,7 +222,7 @@ def test_without_optuna_the_error_names_the_remedy(monkeypatch: pytest.MonkeyPat
 async def test_demonstrations_may_be_examples_alone(runtime: Runtime) -> None:
     """With none of the program's own answers, the sets are samples of the examples, each another one."""
     program, _ = await compiled(
-        runtime, KnownEngine(LABELS), instructions={}, max_bootstrapped_demos=0, max_labeled_demos=2
+        runtime, ScriptedEngine(LABELS), instructions={}, max_bootstrapped_demos=0, max_labeled_demos=2
     )
     assert {log["configuration"]["self.demos"] for log in program.trial_logs.values()} == {"own", "1", "2", "3"}
     assert len(program.demos) == 2

@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from dspex._compat import lm15
-from dspex.lm import embedded
-from dspex.local.address import NotServing
-from dspex.local.choice import AsyncChoiceEngine, ChoiceEngine, choice_of
+from dspex.models.local.engine import AsyncChoiceEngine, ChoiceEngine, choice_of
+from dspex.models.local.server import NotServing
+from dspex.models.selection import embedded_lm
 from tests.dspex.fake_llama import FakeLlama
 
 LABELS = {"properties": {"mood": {"title": "Mood", "enum": ["good", "bad"]}}}
@@ -264,7 +264,7 @@ def test_copies_are_the_engine_itself() -> None:
 
 
 async def test_dspy_tries_again_while_the_server_restarts(llama: FakeLlama, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A language model whose server is away for a moment answers when it is back."""
+    """A language model whose server is unavailable for a moment answers when it is back."""
     llama.weights = {"good": 1.0}
     waited: list[float] = []
     away = iter([True, True, False])
@@ -275,7 +275,7 @@ async def test_dspy_tries_again_while_the_server_restarts(llama: FakeLlama, monk
         return llama.url
 
     monkeypatch.setattr("dspy.clients.execution.time.sleep", waited.append)
-    lm = embedded(endpoint)
+    lm = embedded_lm(endpoint)
     assert lm("Hello") == ["Answer: Paris"]
     assert len(waited) == 2
 
@@ -286,7 +286,7 @@ def test_dspy_reports_what_stays_away() -> None:
     def endpoint() -> str:
         raise NotServing("language-model")
 
-    lm = embedded(endpoint, num_retries=0)
+    lm = embedded_lm(endpoint, num_retries=0)
     with pytest.raises(dspy.LMTransportError, match="'language-model'") as caught:
         lm("Hello")
     assert dspy.is_retryable_lm_error(caught.value)

@@ -9,26 +9,26 @@ from typing import Any
 import pytest
 
 from dspex.variables import (
-    BadValue,
     BadVariable,
-    Change,
+    BadVariableValue,
     ChangeRefused,
+    ChangeVariable,
     Choice,
     CoordinatedVariable,
-    Current,
     EpsilonGreedy,
     Feedback,
     Float,
+    GetVariable,
     Integer,
     Momentum,
-    Propose,
-    Settle,
-    Subscribe,
+    ProposeChange,
+    SettleChange,
+    SubscribeToVariable,
     ThompsonSampling,
-    Unsubscribe,
+    UnsubscribeFromVariable,
     UpperConfidenceBound,
-    Value,
     VariableChanged,
+    VersionedValue,
 )
 from supervision import Actor, ChildSpec, Ref, Refuse, Runtime, Supervisor, handle
 from supervision.errors import BadOption
@@ -46,7 +46,7 @@ class Member(Actor):
         self.silent = asyncio.Event()
 
     @handle
-    async def proposed(self, request: Propose) -> None:
+    async def proposed(self, request: ProposeChange) -> None:
         """Agree, refuse, or say nothing."""
         self.told.append(request)
         if self.most < 0:
@@ -55,7 +55,7 @@ class Member(Actor):
             raise Refuse(ValueError(f"{request.new} is too much"))
 
     @handle
-    def settled(self, request: Settle) -> None:
+    def settled(self, request: SettleChange) -> None:
         """Note."""
         self.told.append(request)
 
@@ -69,7 +69,7 @@ async def member(runtime: Runtime, variable: Ref, most: float = 9.0, **options: 
             made.append(self)
 
     ref = await runtime.spawn(Kept, most, **options)
-    assert isinstance(await variable.call(Subscribe(ref)), Value)
+    assert isinstance(await variable.call(SubscribeToVariable(ref)), VersionedValue)
     return ref, made[0]
 
 
@@ -79,11 +79,11 @@ async def test_a_change_counts_when_all_agree(runtime: Runtime) -> None:
     runtime.subscribe(events.append, VariableChanged)
     variable = await runtime.spawn(CoordinatedVariable, HEAT)
     members = [(await member(runtime, variable))[1] for _ in range(3)]
-    assert await variable.call(Change(1.5)) == Value(1.5, 1)
+    assert await variable.call(ChangeVariable(1.5)) == VersionedValue(1.5, 1)
     for one in members:
-        assert one.told == [Propose("heat", 1.0, 1.5, 1), Settle("heat", 1.5, 1, True)]
-    assert await variable.call(Change(1.5)) == Value(1.5, 1)
-    assert await variable.call(Current()) == Value(1.5, 1)
+        assert one.told == [ProposeChange("heat", 1.0, 1.5, 1), SettleChange("heat", 1.5, 1, True)]
+    assert await variable.call(ChangeVariable(1.5)) == VersionedValue(1.5, 1)
+    assert await variable.call(GetVariable()) == VersionedValue(1.5, 1)
     assert [(event.outcome, event.version, event.agents) for event in events] == [("changed", 1, 3)]
     info = runtime.info(variable)
     assert info is not None
@@ -96,18 +96,18 @@ async def test_one_refusal_takes_it_back(runtime: Runtime) -> None:
     _, willing = await member(runtime, variable)
     strict, _ = await member(runtime, variable, 1.2)
     with pytest.raises(ChangeRefused, match=r"'heat' was refused .*1\.5 is too much") as caught:
-        await variable.call(Change(1.5))
+        await variable.call(ChangeVariable(1.5))
     assert list(caught.value.refusals) == [strict.path]
-    assert willing.told[-1] == Settle("heat", 1.0, 0, False)
-    assert await variable.call(Current()) == Value(1.0, 0)
-    assert await variable.call(Change(1.1)) == Value(1.1, 1)
+    assert willing.told[-1] == SettleChange("heat", 1.0, 0, False)
+    assert await variable.call(GetVariable()) == VersionedValue(1.0, 0)
+    assert await variable.call(ChangeVariable(1.1)) == VersionedValue(1.1, 1)
     silent, mute = await member(runtime, variable, -1.0)
     with pytest.raises(ChangeRefused, match=r"no answer within 0\.02 s"):
-        await variable.call(Change(1.0))
+        await variable.call(ChangeVariable(1.0))
     mute.silent.set()
-    await variable.call(Unsubscribe(silent))
-    await variable.call(Unsubscribe(silent))
-    assert (await variable.call(Change(1.0))).version == 2
+    await variable.call(UnsubscribeFromVariable(silent))
+    await variable.call(UnsubscribeFromVariable(silent))
+    assert (await variable.call(ChangeVariable(1.0))).version == 2
 
 
 async def test_who_has_ended_is_not_asked(runtime: Runtime) -> None:
@@ -117,11 +117,11 @@ async def test_who_has_ended_is_not_asked(runtime: Runtime) -> None:
     first.kill()
     await runtime.sleep(0.001)
     second, silent = await member(runtime, variable, -1.0)
-    change = asyncio.ensure_future(variable.call(Change(1.5)))
+    change = asyncio.ensure_future(variable.call(ChangeVariable(1.5)))
     while not silent.told:
         await runtime.sleep(0.001)
     second.kill()
-    assert await change == Value(1.5, 1)
+    assert await change == VersionedValue(1.5, 1)
 
 
 async def test_the_scope_is_a_place_in_the_tree(runtime: Runtime) -> None:
@@ -130,17 +130,21 @@ async def test_the_scope_is_a_place_in_the_tree(runtime: Runtime) -> None:
     variable = await runtime.spawn(CoordinatedVariable, HEAT, scope=team.path)
     one = runtime.whereis("one")
     assert one is not None
-    assert await variable.call(Subscribe(one)) == await variable.call(Subscribe(one)) == Value(1.0, 0)
+    assert (
+        await variable.call(SubscribeToVariable(one))
+        == await variable.call(SubscribeToVariable(one))
+        == VersionedValue(1.0, 0)
+    )
     with pytest.raises(BadOption, match="only what is below /team/"):
-        await variable.call(Subscribe(await runtime.spawn(Member)))
+        await variable.call(SubscribeToVariable(await runtime.spawn(Member)))
 
 
 async def test_wrong_values_change_nothing(runtime: Runtime) -> None:
     """They are refused before anybody is asked."""
     variable = await runtime.spawn(CoordinatedVariable, HEAT)
     _, asked = await member(runtime, variable)
-    with pytest.raises(BadValue, match="from 0 to 2"):
-        await variable.call(Change(3.0))
+    with pytest.raises(BadVariableValue, match="from 0 to 2"):
+        await variable.call(ChangeVariable(3.0))
     with pytest.raises(BadOption, match="no adaptation"):
         await variable.call(Feedback(1.0))
     assert asked.told == []
@@ -152,13 +156,13 @@ async def test_feedback_leads_to_better_values(runtime: Runtime) -> None:
     worth = {"a": 0.1, "b": 0.9, "c": 0.2}
     seen = []
     for _ in range(60):
-        now = await variable.call(Current())
+        now = await variable.call(GetVariable())
         seen.append(now.value)
         await variable.call(Feedback(worth[now.value]))
     assert seen[-30:].count("b") > 20
     stuck = await runtime.spawn(CoordinatedVariable, HEAT, adaptation=Momentum)
     await member(runtime, stuck, 0.5)
-    assert await stuck.call(Feedback(1.0)) == Value(1.0, 0)
+    assert await stuck.call(Feedback(1.0)) == VersionedValue(1.0, 0)
 
 
 @pytest.mark.parametrize("kind", [EpsilonGreedy, UpperConfidenceBound, ThompsonSampling])

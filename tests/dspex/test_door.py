@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from dspex import AgentDown, Door, ProgramActor, ProgramPool, start_agent
-from dspex.pool import PoolDoor
+from dspex import AgentDown, ProgramActor, ProgramPool, start_program_agent
+from dspex.agents.dispatcher import Dispatcher
+from dspex.agents.pool import PoolDispatcher
 from foundation.programs import Answer, RunProgram
 from supervision import (
     ActorExited,
@@ -55,7 +56,7 @@ async def test_requests_that_wait_for_their_turn_are_run_by_the_next_incarnation
 async def test_a_call_that_waits_is_not_counted_as_one_under_which_the_agent_died(runtime: Runtime) -> None:
     """However often it dies; one that runs is not made again if it may not."""
     gate = Gate()
-    program = await start_agent(runtime, gate, concurrency=1, retries=0, name="agent")
+    program = await start_program_agent(runtime, gate, concurrency=1, retries=0, name="agent")
     calls = [asyncio.ensure_future(program.acall(name=str(n))) for n in range(3)]
     for n in range(2):
         assert await gate.arrivals.get() == str(n)
@@ -72,7 +73,7 @@ async def test_a_call_does_not_wait_for_an_agent_that_will_not_come_back(runtime
     spec = ChildSpec("p", ProgramActor, (Gate(),), {"lm": scripted()}, name="agent", backoff=Backoff(600.0, 600.0))
     supervisor = await runtime.spawn(Supervisor, [spec])
     found(runtime, "agent").kill()
-    door = Door(runtime, runtime.name("agent"), patience=600.0)
+    door = Dispatcher(runtime, runtime.name("agent"), patience=600.0)
     call = asyncio.ensure_future(door.ask(Gate(), True, (), {"name": "a"}, copy_context()))
     while not runtime.vacancies.waiting:
         await runtime.sleep(0.001)
@@ -84,13 +85,13 @@ async def test_a_call_does_not_wait_for_an_agent_that_will_not_come_back(runtime
 
 async def test_a_call_waits_for_an_agent_that_is_not_there_as_long_as_its_patience_lasts(runtime: Runtime) -> None:
     """And takes the first that comes."""
-    impatient = Door(runtime, runtime.name("agent"), patience=0.0)
+    impatient = Dispatcher(runtime, runtime.name("agent"), patience=0.0)
     context = copy_context()
     with pytest.raises(AgentDown, match="does not run"):
         await impatient.ask(Gate(), True, (), {"name": "a"}, context)
     gate = Gate()
     gate.open.set()
-    door = PoolDoor(runtime, runtime.name("pool"), ["one", "two"], patience=600.0)
+    door = PoolDispatcher(runtime, runtime.name("pool"), ["one", "two"], patience=600.0)
     call = asyncio.ensure_future(door.ask(gate, True, (), {"name": "a"}, context))
     while not runtime.vacancies.waiting:
         await runtime.sleep(0.001)

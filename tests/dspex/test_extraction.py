@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from dspex._compat import lm15, plain_response
 from dspex.teleprompt.beacon import BEACON
-from dspex.testing.engine import KnownEngine, exact, known_lm, task
+from dspex.testing.engine import ScriptedEngine, exact, scripted_lm, task
 from dspex.variables import BadConfiguration, BadVariable, Float, extract
-from dspex.variables.adapted import AdaptedPredict
+from dspex.variables.structure import PredictWithAdapter
 from supervision import Runtime
 
 DEMO = dspy.Example(text="one", label="red").with_inputs("text")
@@ -130,7 +130,7 @@ def test_a_module_takes_the_place_of_another_with_all_it_has() -> None:
         "adapter": "json",
     }
     made = SPACE.apply(PROGRAM, changes)
-    assert type(made.second) is AdaptedPredict
+    assert type(made.second) is PredictWithAdapter
     assert made.second.signature.instructions == "Be brief."
     assert made.second.demos == [DEMO]
     assert list(made.second.signature.output_fields) == ["label"]
@@ -238,7 +238,7 @@ async def test_beacon_chooses_modules_adapters_and_temperature(runtime: Runtime)
     """And language models; what comes back has what was found best, and its own models."""
     examples, labels = task(60)
     lm = dspy.LM("known/picky", engine=Picky(labels), cache=False, temperature=0.9)
-    dull = known_lm(KnownEngine({}, base=0.0))
+    dull = scripted_lm(ScriptedEngine({}, base=0.0))
     beacon = BEACON(
         metric=exact,
         num_trials=40,

@@ -11,16 +11,26 @@ import dspy
 import pytest
 from structlog.testing import capture_logs
 
-from dspex import Accounts, ProgramActor, gateway_lm
+from dspex import ProgramActor, UsageTotals, gateway_lm
 from dspex._compat import lm15, plain_response, streamed_words, token_price
-from dspex.gateway import BadGateway, BudgetSpent, Configure, DescribeModels, Endpoint, FellBack, Gateway, Model, Price
-from dspex.gateway.actor import Keep
-from dspex.gateway.switchboard import board_of
-from dspex.lm import BadSetting, select
-from dspex.testing.engine import KnownEngine
+from dspex.models.gateway import (
+    BadGateway,
+    BudgetSpent,
+    Configure,
+    DescribeModels,
+    Endpoint,
+    FellBack,
+    Gateway,
+    Model,
+    Price,
+)
+from dspex.models.gateway.actor import WriteUsage
+from dspex.models.gateway.router import router_of
+from dspex.models.selection import BadSetting, select_lm
+from dspex.testing.engine import ScriptedEngine
 from foundation.events import BreakerChanged
 from foundation.programs import Busy, RunProgram, Unavailable
-from foundation.readings import readings_of
+from foundation.telemetry.collectors import collect_samples
 from supervision import ChildSpec, Runtime, StartError, Supervisor
 from supervision.events import Event, Restarted
 from tests.dspex.fake_llama import FakeLlama
@@ -77,7 +87,7 @@ class Script:
 
     def lm(self, name: str = "known/script") -> Any:
         """Return it as a ``dspy.LM``."""
-        engine = KnownEngine({})
+        engine = ScriptedEngine({})
         return dspy.LM(name, engine=engine, async_engine=self, cache=False, num_retries=0)
 
 
@@ -117,7 +127,9 @@ async def ask(lm: Any, **settings: Any) -> str:
 def reading(runtime: Runtime, name: str, **labels: str) -> float:
     """Return a number of the metrics."""
     return sum(
-        each.value for each in readings_of(runtime) if each.name == name and labels.items() <= dict(each.labels).items()
+        each.value
+        for each in collect_samples(runtime)
+        if each.name == name and labels.items() <= dict(each.labels).items()
     )
 
 
@@ -142,7 +154,7 @@ async def test_a_program_cannot_tell_it_from_a_language_model(start: Start, runt
 
 async def start_second(runtime: Runtime) -> Any:
     """Add a model with an engine that is sync, and DSPy's cache."""
-    lm = dspy.LM("known/sync", engine=KnownEngine({"hello": "yes"}, base=1.0))
+    lm = dspy.LM("known/sync", engine=ScriptedEngine({"hello": "yes"}, base=1.0))
     change = Configure({"b": {"lm": lm}}, {"slow": {"endpoints": ["b"]}})
     await runtime.name("gateway").call(change)
     return gateway_lm(runtime, "slow", temperature=0.5)
@@ -416,7 +428,7 @@ async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path
     models = {"fast": {"endpoints": ["a"]}}
     actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
     await ask(gateway_lm(runtime, "fast"))
-    actor.cast(Keep())
+    actor.cast(WriteUsage())
     await actor.call(DescribeModels())
     assert path.exists()
     await actor.stop()
@@ -424,10 +436,10 @@ async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path
     path.unlink()
     path.mkdir()
     await ask(gateway_lm(runtime, "fast"))
-    actor.cast(Keep())
+    actor.cast(WriteUsage())
     with capture_logs() as logs:
         assert await actor.call(DescribeModels())
-    assert [entry["event"] for entry in logs] == ["spending_not_kept"]
+    assert [entry["event"] for entry in logs] == ["usage_not_written"]
 
 
 async def test_the_configuration_is_changed_while_it_is_used(start: Start, runtime: Runtime) -> None:
@@ -438,7 +450,7 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
     await gateway.call(Configure({"b": Endpoint(second.lm())}, {"fast": Model(("b",))}))
     assert await ask(lm) == "yes"
     assert len(second.requests) == 1
-    board = board_of(runtime, "gateway")
+    board = router_of(runtime, "gateway")
     assert board is not None
     kept = board.lanes["a"]
     with pytest.raises(BadGateway, match="choose among a, b"):
@@ -456,7 +468,7 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
 @pytest.mark.usefixtures("quiet")
 async def test_a_model_that_is_gone_says_so(start: Start, runtime: Runtime) -> None:
     lm = await start({"a": Script(ANSWER)})
-    board = board_of(runtime, "gateway")
+    board = router_of(runtime, "gateway")
     assert board is not None
     board.models = {}
     with pytest.raises(dspy.LMError, match="choose among none"):
@@ -500,7 +512,7 @@ async def test_prices_are_those_that_dspy_knows(runtime: Runtime) -> None:
         "local": {"lm": "local"},
     }
     await runtime.spawn(Gateway, endpoints, {"fast": {"endpoints": list(endpoints)}})
-    board = board_of(runtime, "gateway")
+    board = router_of(runtime, "gateway")
     assert board is not None
     assert board.lanes["known"].lm.kwargs["api_key"] == "k"
     assert token_price(board.lanes["known"].lm) == pytest.approx((0.15, 0.6))
@@ -536,7 +548,7 @@ async def test_a_program_actor_names_it(start: Start, runtime: Runtime, how: str
 
 def test_without_a_tree_there_is_no_gateway() -> None:
     with pytest.raises(BadSetting, match="name a model"):
-        select({"DSPEX_LM": "gateway/fast"}, lambda: "")
+        select_lm({"DSPEX_LM": "gateway/fast"}, lambda: "")
 
 
 @pytest.mark.usefixtures("quiet")
@@ -547,7 +559,7 @@ def test_without_a_tree_there_is_no_gateway() -> None:
 async def test_what_a_model_cannot_do_now_is_not_the_programs_error(
     start: Start, runtime: Runtime, error: Exception, refusal: type[Exception], hint: float | None
 ) -> None:
-    """The HTTP front answers with 429 or 503, and says when to ask again."""
+    """The HTTP server answers with 429 or 503, and says when to ask again."""
     lm = Script(error).lm()
     actor = await runtime.spawn(ProgramActor, dspy.Predict("text -> label"), lm=lm)
     with pytest.raises(refusal) as caught:
@@ -558,7 +570,7 @@ async def test_what_a_model_cannot_do_now_is_not_the_programs_error(
 
 async def test_what_it_costs_is_on_the_programs_bill(start: Start, runtime: Runtime) -> None:
     """DSPy has no price for a language model of one's own; the gateway has."""
-    accounts = Accounts(runtime)
+    accounts = UsageTotals(runtime)
     await start({"a": {"lm": Script(ANSWER).lm(), "price": {"input": 1e6, "output": 0}}})
     actor = await runtime.spawn(ProgramActor, dspy.Predict("text -> label"), lm="gateway/fast")
     await actor.call(RunProgram({"text": "hello"}))

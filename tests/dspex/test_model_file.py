@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from dspex.local import model_file
-from dspex.local.model_file import ModelMissing, find_model, weights_file
+from dspex.models.local import weights
+from dspex.models.local.weights import ModelMissing, find_model, weights_file
 
 HERE = Path(__file__)
 
@@ -44,7 +44,7 @@ def test_both_missing_are_named_together() -> None:
 
 def test_no_package_no_weights(monkeypatch: pytest.MonkeyPatch) -> None:
     """A package that is not installed has no weights."""
-    monkeypatch.setattr(model_file, "WEIGHTS", "no-such-package-anywhere")
+    monkeypatch.setattr(weights, "WEIGHTS", "no-such-package-anywhere")
     assert weights_file() is None
 
 

@@ -12,11 +12,10 @@ from dspy.utils.dummies import DummyLM
 from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
-from dspex.teleprompt.errors import Suspended
-from dspex.teleprompt.outage import Gate
-from dspex.teleprompt.paying import Ledger, scope
-from dspex.teleprompt.report import Report, Trial
-from dspex.testing.engine import KnownEngine, Outage, known_lm
+from dspex.teleprompt.call_log import CallLog, ModelSuspension, call_scope
+from dspex.teleprompt.errors import ModelUnavailable
+from dspex.teleprompt.report import OptimisationReport, Trial
+from dspex.testing.engine import Outage, ScriptedEngine, scripted_lm
 from dspex.workflow.journal import Journal
 from supervision import Runtime
 from tests.dspex.fake_llama import FakeLlama
@@ -31,11 +30,11 @@ class Books:
         self.runtime = runtime
         self.storage = MemoryStorage()
 
-    async def open(self, **options: Any) -> Ledger:
+    async def open(self, **options: Any) -> CallLog:
         """Open the books, as after a crash."""
         journal = Journal(self.storage, "optimisation")
         await journal.open({"test": 1})
-        return Ledger(journal, Gate(self.runtime, **{"first": 0.001, **options}))
+        return CallLog(journal, ModelSuspension(self.runtime, **{"first": 0.001, **options}))
 
 
 @pytest.fixture
@@ -69,7 +68,7 @@ class PlainAsync(Plain):
 
 def sync_only() -> Any:
     """An engine without an async one."""
-    return dspy.LM("known/model", engine=KnownEngine(LABELS, base=1.0), cache=False)
+    return dspy.LM("known/model", engine=ScriptedEngine(LABELS, base=1.0), cache=False)
 
 
 def http(llama: FakeLlama) -> Any:
@@ -79,7 +78,7 @@ def http(llama: FakeLlama) -> Any:
 
 
 MODELS: dict[str, Any] = {
-    "engine": lambda _: known_lm(KnownEngine(LABELS, base=1.0)),
+    "engine": lambda _: scripted_lm(ScriptedEngine(LABELS, base=1.0)),
     "sync engine": lambda _: sync_only(),
     "http": http,
     "dummy": lambda _: DummyLM([{"label": "yes"}, {"label": "yes"}]),
@@ -118,11 +117,11 @@ async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) ->
 @pytest.mark.parametrize("asynchronous", [True, False])
 async def test_streams_are_paid_for_as_well(books: Books, asynchronous: bool) -> None:
     """They come in one piece, and the second time from the journal."""
-    engine = KnownEngine(LABELS, base=1.0)
+    engine = ScriptedEngine(LABELS, base=1.0)
     for _ in range(2):
         ledger = await books.open()
         program = dspy.streamify(dspy.Predict("text -> label"), is_async_program=asynchronous)
-        with dspy.context(lm=ledger.durable(known_lm(engine)), adapter=dspy.ChatAdapter()):
+        with dspy.context(lm=ledger.durable(scripted_lm(engine)), adapter=dspy.ChatAdapter()):
             *_, last = [each async for each in program(text="text 0")]
         assert last.label == "yes"
     assert engine.calls == 1
@@ -131,8 +130,8 @@ async def test_streams_are_paid_for_as_well(books: Books, asynchronous: bool) ->
 async def test_dspys_cache_still_counts(books: Books) -> None:
     """A model that caches is not asked twice; DSPy's own cache answers."""
     ledger = await books.open()
-    engine = KnownEngine(LABELS, base=1.0)
-    lm = ledger.durable(known_lm(engine, cache=True))
+    engine = ScriptedEngine(LABELS, base=1.0)
+    lm = ledger.durable(scripted_lm(engine, cache=True))
     with dspy.context(lm=lm):
         for _ in range(2):
             await dspy.Predict("text -> label").acall(text="text 0")
@@ -147,7 +146,7 @@ async def test_equal_requests_are_told_apart(books: Books) -> None:
     program = dspy.Predict("text -> label")
 
     async def ask(name: str, **options: Any) -> str:
-        with scope(name), dspy.context(lm=lm.copy(**options), adapter=dspy.ChatAdapter()):
+        with call_scope(name), dspy.context(lm=lm.copy(**options), adapter=dspy.ChatAdapter()):
             return str((await program.acall(text="text 0")).label)
 
     first = [await ask("a"), await ask("b"), await ask("a", rollout_id=1, temperature=1.0)]
@@ -167,10 +166,10 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
             return plain_response(request, "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]")
 
     ledger = await books.open()
-    lm = ledger.durable(dspy.LM("slow/model", engine=KnownEngine(LABELS), async_engine=Slow(), cache=False))
+    lm = ledger.durable(dspy.LM("slow/model", engine=ScriptedEngine(LABELS), async_engine=Slow(), cache=False))
 
     async def ask() -> Any:
-        with scope("job"), dspy.context(lm=lm):
+        with call_scope("job"), dspy.context(lm=lm):
             return await dspy.Predict("text -> label").acall(text="text 0")
 
     first = asyncio.ensure_future(ask())
@@ -196,15 +195,15 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
 
 
 async def _other(lm: Any) -> Any:
-    with scope("other"), dspy.context(lm=lm):
+    with call_scope("other"), dspy.context(lm=lm):
         return await dspy.Predict("text -> label").acall(text="text 1")
 
 
 async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written is not used; and no later call is made."""
     ledger = await books.open()
-    engine = KnownEngine(LABELS, base=1.0)
-    lm = ledger.durable(known_lm(engine))
+    engine = ScriptedEngine(LABELS, base=1.0)
+    lm = ledger.durable(scripted_lm(engine))
 
     async def fail(*_: Any, **__: Any) -> None:
         raise StorageError("the disk is full")
@@ -263,7 +262,7 @@ async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
 
 async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
     """Of many callers, those on their way fail; then one looks, the others wait, and all are answered in the end."""
-    gate = Gate(runtime, first=0.01, most=0.02)
+    gate = ModelSuspension(runtime, first=0.01, most=0.02)
     outage, calls = Outage(3, 9), 0
     assert gate.suspended is None
 
@@ -291,7 +290,7 @@ async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
 
 async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:
     """``Retry-After`` counts more than our own pace; other errors are the caller's, also while looking."""
-    gate = Gate(runtime, first=30.0)
+    gate = ModelSuspension(runtime, first=30.0)
     errors: list[Any] = [dspy.LMRateLimitError("slow down", retry_after=0.001), None]
 
     async def call() -> str:
@@ -313,7 +312,7 @@ async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:
 
 async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
     """None is for ever; a number is kept."""
-    forever, short = Gate(runtime, None, first=0.001), Gate(runtime, 0.005, first=0.002)
+    forever, short = ModelSuspension(runtime, None, first=0.001), ModelSuspension(runtime, 0.005, first=0.002)
     left = 4
 
     async def call() -> str:
@@ -325,7 +324,7 @@ async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
 
     assert await forever.run(call) == "back"
     left = 1000
-    with pytest.raises(Suspended, match="the token has expired"):
+    with pytest.raises(ModelUnavailable, match="the token has expired"):
         await short.run(call)
 
 
@@ -342,7 +341,7 @@ def test_what_is_infrastructure() -> None:
 
 def test_a_report_without_pictures(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Without matplotlib there is a page, and no picture in it."""
-    report = Report("SIMBA", 0, False)
+    report = OptimisationReport("SIMBA", 0, False)
     assert report.best == 0.0
     report.note(Trial(1, 0.5, 10, 1, {"step": 0}))
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
@@ -357,7 +356,7 @@ async def test_what_it_costs_is_counted_once(books: Books, llama: FakeLlama) -> 
     """As DSPy estimates it, or as a gateway says; what comes from the journal costs nothing."""
     llama.reply = "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]"
     priced = dspy.LM("openai/gpt-4o-mini", api_base=f"{llama.url}/v1", api_key="k", cache=False)
-    endpoints = {"a": {"lm": known_lm(KnownEngine(LABELS)), "price": {"input": 1e6, "output": 0}}}
+    endpoints = {"a": {"lm": scripted_lm(ScriptedEngine(LABELS)), "price": {"input": 1e6, "output": 0}}}
     await books.runtime.spawn(Gateway, endpoints, {"dear": {"endpoints": ["a"]}})
     dear = gateway_lm(books.runtime, "dear")
     costs = []

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.local.process import NotReady, ProcessEnd, ServerProcess
+from dspex.models.local.process import NotReady, ProcessEnd, ServerProcess
 from tests.dspex.children import FAILING, GARBLED, GOOD, SILENT, STUBBORN, alive, python
 
 

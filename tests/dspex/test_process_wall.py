@@ -24,17 +24,16 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from dspex import NotTransferable, start_agent
+from dspex import NotSendable, start_program_agent
 from dspex._compat import DSPY_CLASSES, checked_request, lm15
-from dspex.invoke import Invoke
-from dspex.process import ProcessRunner, runner
-from dspex.process.channel import LONGEST_FRAME, Channel, Frame
-from dspex.process.decoding import Decoding, Malformed, _instances
-from dspex.process.encoding import Encoding
-from dspex.process.known import Known
-from dspex.process.values import TEXTS, Mark, Unsent
-from dspex.process.visit import Visit
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex.agents.process import ProcessRunner, runner
+from dspex.agents.process.decoding import Decoding, Malformed, _instances
+from dspex.agents.process.encoding import Encoding
+from dspex.agents.process.protocol import LONGEST_FRAME, TEXTS, Channel, RunFrame, Unsent, ValueTag
+from dspex.agents.process.remote_run import RemoteRun
+from dspex.agents.process.serialization import Declarations
+from dspex.agents.runner import Invoke
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from supervision import ChildSpec, ExitReason, Runtime, StartError, Supervisor
 from supervision.events import Exited, Restarted
 from supervision.isolation import RemoteError
@@ -60,7 +59,7 @@ pytestmark = pytest.mark.usefixtures("quiet")
 
 def known(*values: Any) -> list[Any]:
     """Return what a parent has declared that has sent some values."""
-    found = Known()
+    found = Declarations()
     for value in values:
         found.notice(value)
     return found.items
@@ -144,11 +143,11 @@ def test_what_is_no_data_is_named() -> None:
         Unsent("builtins.builtin_function_or_method", "<built-in function print>"),
         Unsent("builtins.type", "<class 'tests.dspex.away_programs.Secret'>"),
     ]
-    with pytest.raises(NotTransferable, match=r"does not know its class .*\.Undeclared: name it in a signature"):
+    with pytest.raises(NotSendable, match=r"does not know its class .*\.Undeclared: name it in a signature"):
         there_and_back(Undeclared())
-    with pytest.raises(NotTransferable, match="does not know its class"):
+    with pytest.raises(NotSendable, match="does not know its class"):
         there_and_back(Secret)
-    with pytest.raises(NotTransferable, match="recursion"):
+    with pytest.raises(NotSendable, match="recursion"):
         deep: list[Any] = []
         deep.append(deep)
         there_and_back(deep)
@@ -181,32 +180,32 @@ LIES: dict[str, Any] = {
     "a mark that there is not": [99],
     "no mark": [],
     "a dict": {"a": 1},
-    "a class by another name": [Mark.CLASS, "os.system"],
-    "a class of a program by its name": [Mark.OBJECT, "tests.dspex.away_programs.Place"],
-    "a negative number": [Mark.KNOWN, -1],
-    "a number that is too high": [Mark.KNOWN, 10_000],
-    "no number": [Mark.KNOWN, "x"],
-    "an object of no class": [Mark.OBJECT, [1]],
-    "an object of an enum": [Mark.OBJECT, KNOWN.index(Mood)],
-    "an object of an error": [Mark.OBJECT, KNOWN.index(Shut)],
-    "a member of no enum": [Mark.MEMBER, PLACE, "x"],
-    "a member that there is not": [Mark.MEMBER, KNOWN.index(Mood), "__class__"],
-    "a model with another field": [Mark.OBJECT, PLACE, "", [[Mark.DICT, "x", 1], None, None, [Mark.SET]]],
-    "a model with less": [Mark.OBJECT, PLACE, "", [[Mark.DICT]]],
-    "a dataclass with another field": [Mark.OBJECT, SPOT, "__class__", 1],
-    "a module whose method is hidden": [Mark.OBJECT, "dspy.predict.predict.Predict", "forward", 1],
-    "an example whose class is hidden": [Mark.OBJECT, "dspy.primitives.example.Example", "__class__", 1],
-    "an odd number of parts": [Mark.DICT, 1],
-    "a key that cannot be one": [Mark.DICT, [Mark.LIST], 1],
-    "an array of objects": [Mark.ARRAY, "O", [1], b"12345678"],
-    "an array that is too short": [Mark.ARRAY, "f8", [100], b"12345678"],
-    "a text of another kind": [Mark.TEXT, "eval", "1"],
-    "no text": [Mark.TEXT, "date", "yesterday"],
-    "a part that there is not": [Mark.MODULE, "__class__"],
-    "an error without parts": [Mark.ERROR, "KeyError"],
-    "an error with a method": [Mark.ERROR, "KeyError", "a", "b", "c", [0], [2, "with_traceback", 1], None],
-    "a wrong signature": [Mark.SIGNATURE, "a", "b", [[1, 2, 3, 4]]],
-    "an unsent thing without a name": [Mark.UNSENT, 1, 2],
+    "a class by another name": [ValueTag.CLASS, "os.system"],
+    "a class of a program by its name": [ValueTag.OBJECT, "tests.dspex.away_programs.Place"],
+    "a negative number": [ValueTag.KNOWN, -1],
+    "a number that is too high": [ValueTag.KNOWN, 10_000],
+    "no number": [ValueTag.KNOWN, "x"],
+    "an object of no class": [ValueTag.OBJECT, [1]],
+    "an object of an enum": [ValueTag.OBJECT, KNOWN.index(Mood)],
+    "an object of an error": [ValueTag.OBJECT, KNOWN.index(Shut)],
+    "a member of no enum": [ValueTag.MEMBER, PLACE, "x"],
+    "a member that there is not": [ValueTag.MEMBER, KNOWN.index(Mood), "__class__"],
+    "a model with another field": [ValueTag.OBJECT, PLACE, "", [[ValueTag.DICT, "x", 1], None, None, [ValueTag.SET]]],
+    "a model with less": [ValueTag.OBJECT, PLACE, "", [[ValueTag.DICT]]],
+    "a dataclass with another field": [ValueTag.OBJECT, SPOT, "__class__", 1],
+    "a module whose method is hidden": [ValueTag.OBJECT, "dspy.predict.predict.Predict", "forward", 1],
+    "an example whose class is hidden": [ValueTag.OBJECT, "dspy.primitives.example.Example", "__class__", 1],
+    "an odd number of parts": [ValueTag.DICT, 1],
+    "a key that cannot be one": [ValueTag.DICT, [ValueTag.LIST], 1],
+    "an array of objects": [ValueTag.ARRAY, "O", [1], b"12345678"],
+    "an array that is too short": [ValueTag.ARRAY, "f8", [100], b"12345678"],
+    "a text of another kind": [ValueTag.TEXT, "eval", "1"],
+    "no text": [ValueTag.TEXT, "date", "yesterday"],
+    "a part that there is not": [ValueTag.MODULE, "__class__"],
+    "an error without parts": [ValueTag.ERROR, "KeyError"],
+    "an error with a method": [ValueTag.ERROR, "KeyError", "a", "b", "c", [0], [2, "with_traceback", 1], None],
+    "a wrong signature": [ValueTag.SIGNATURE, "a", "b", [[1, 2, 3, 4]]],
+    "an unsent thing without a name": [ValueTag.UNSENT, 1, 2],
 }
 
 
@@ -218,11 +217,11 @@ def test_a_lie_is_no_value(lie: Any) -> None:
 
 def test_a_value_of_another_type_than_its_class_declares_is_refused() -> None:
     """By the types of its fields alone: none of its code is run."""
-    with pytest.raises(NotTransferable, match=r"a Place cannot be sent.*name = 7: Input should be a valid string"):
+    with pytest.raises(NotSendable, match=r"a Place cannot be sent.*name = 7: Input should be a valid string"):
         there_and_back(Place.model_construct(name=7))
-    with pytest.raises(NotTransferable, match=r"a Spot cannot be sent.*at = 7"):
+    with pytest.raises(NotSendable, match=r"a Spot cannot be sent.*at = 7"):
         there_and_back(Spot(7))  # type: ignore[arg-type]
-    with pytest.raises(NotTransferable, match=r"a Pair cannot be sent.*left = 'x'"):
+    with pytest.raises(NotSendable, match=r"a Pair cannot be sent.*left = 'x'"):
         there_and_back(Pair("x", "y"))  # type: ignore[arg-type]
     assert there_and_back(Place.model_construct(name="x", size=None)).size is None
 
@@ -232,7 +231,7 @@ def test_what_does_something_when_it_goes_away_is_not_made() -> None:
     value = Leaves(name="x")
     data = Encoding(refer, KNOWN).write("it", value)
     LEFT.clear()
-    with pytest.raises(NotTransferable, match="it does something when it goes away"):
+    with pytest.raises(NotSendable, match="it does something when it goes away"):
         Decoding(resolve, KNOWN).read(data)
     gc.collect()
     assert LEFT == []
@@ -246,7 +245,7 @@ def test_an_annotation_that_cannot_be_checked_is_not(monkeypatch: pytest.MonkeyP
     kinds = known(odd)
     encoding, decoding = Encoding(refer, kinds), Decoding(resolve, kinds)
     assert decoding.read(encoding.write("it", odd(7, ["x"]))) == odd(7, ["x"])
-    with pytest.raises(NotTransferable, match="words"):
+    with pytest.raises(NotSendable, match="words"):
         decoding.read(encoding.write("it", odd(7, [1])))
 
 
@@ -254,8 +253,8 @@ def test_a_class_is_not_something_else_that_is_known() -> None:
     """Nor is an error a class that is none."""
     decoding = Decoding(resolve, [dspy.ChatAdapter(), Place])
     with pytest.raises(Malformed, match="no class"):
-        decoding.read(written([Mark.OBJECT, 0]))
-    assert decoding.read(written([Mark.ERROR, 1, "a.B", "text", "where", None, None, None])).kind == "a.B"
+        decoding.read(written([ValueTag.OBJECT, 0]))
+    assert decoding.read(written([ValueTag.ERROR, 1, "a.B", "text", "where", None, None, None])).kind == "a.B"
 
 
 def test_plain_values_of_other_classes_come_back_plain() -> None:
@@ -270,8 +269,8 @@ def test_plain_values_of_other_classes_come_back_plain() -> None:
 
 
 def test_what_is_too_long_is_not_sent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("dspex.process.encoding.LONGEST", 10)
-    with pytest.raises(NotTransferable, match="it has 102 bytes, and may have 10"):
+    monkeypatch.setattr("dspex.agents.process.encoding.LONGEST", 10)
+    with pytest.raises(NotSendable, match="it has 102 bytes, and may have 10"):
         there_and_back("x" * 100)
 
 
@@ -282,32 +281,44 @@ async def test_what_was_sent_before_the_end_is_heard() -> None:
     with theirs:
         theirs.send(GOOD)
         channel.hang_up()
-        assert (await channel.receive()) == Frame("returned", 1, 0, written("fine"))
+        assert (await channel.receive()) == RunFrame("returned", 1, 0, written("fine"))
         assert await channel.receive() is None
 
 
 def test_keys_whose_hashes_can_be_chosen_are_few() -> None:
-    with pytest.raises(NotTransferable, match="more than 1000 of its keys"):
+    with pytest.raises(NotSendable, match="more than 1000 of its keys"):
         there_and_back({(n, n): n for n in range(1001)})
 
 
 PARTS = st.recursive(
     st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.floats() | st.text(max_size=9) | st.binary()
     | st.sampled_from([*DSPY_CLASSES, *TEXTS, "os.system", "where", "forward", "__class__", ""]),
-    lambda inner: st.lists(st.sampled_from([*Mark]) | inner, max_size=6),
+    lambda inner: st.lists(st.sampled_from([*ValueTag]) | inner, max_size=6),
     max_leaves=12,
 )  # fmt: skip
 OBJECTS = st.tuples(
-    st.sampled_from([Mark.OBJECT, Mark.ERROR, Mark.MEMBER, Mark.SIGNATURE, Mark.ARRAY, Mark.TEXT, Mark.DICT]),
+    st.sampled_from(
+        [
+            ValueTag.OBJECT,
+            ValueTag.ERROR,
+            ValueTag.MEMBER,
+            ValueTag.SIGNATURE,
+            ValueTag.ARRAY,
+            ValueTag.TEXT,
+            ValueTag.DICT,
+        ]
+    ),
     st.sampled_from([*DSPY_CLASSES, *range(len(KNOWN)), "KeyError", "f8", "date"]) | PARTS,
     st.lists(st.sampled_from(["", "_store", "name", "__dict__", "args"]) | PARTS, max_size=8),
 ).map(lambda parts: [*parts[:2], *parts[2]])
 
 
-@given(st.one_of(PARTS, OBJECTS, st.lists(OBJECTS).map(lambda found: [Mark.LIST, *found])).map(written) | st.binary())
+@given(
+    st.one_of(PARTS, OBJECTS, st.lists(OBJECTS).map(lambda found: [ValueTag.LIST, *found])).map(written) | st.binary()
+)
 @settings(max_examples=800, deadline=None)
 def test_whatever_a_process_sends_is_a_value_or_refused(data: bytes) -> None:
-    with nothing_happens(), contextlib.suppress(Malformed, NotTransferable):
+    with nothing_happens(), contextlib.suppress(Malformed, NotSendable):
         Decoding(resolve, KNOWN).read(data)
 
 
@@ -332,7 +343,7 @@ def asked(**options: Any) -> Any:
 
 def test_a_request_sets_what_is_asked_and_nothing_else() -> None:
     """Not where, and not with whose key."""
-    lm = known_lm(KnownEngine({}))
+    lm = scripted_lm(ScriptedEngine({}))
     request = asked(temperature=0.5, extensions={"top_a": 1})
     assert checked_request(request, lm) == request
     for key in ("api_key", "api_base", "base_url", "API_KEY", "extra_headers", "custom_llm_provider"):
@@ -348,7 +359,7 @@ def test_a_request_sets_what_is_asked_and_nothing_else() -> None:
 
 def test_a_request_names_no_files_of_its_parent(tmp_path: Path) -> None:
     """They would be read here, and sent away."""
-    lm = known_lm(KnownEngine({}))
+    lm = scripted_lm(ScriptedEngine({}))
     image = lm15.ImagePart(path=tmp_path / "secret.png")
     result = lm15.ToolResultPart(id="1", content=(image,))
     for messages, system in (
@@ -401,7 +412,7 @@ class Scripted:
 
 def framed(*parts: Any) -> bytes:
     """Return a frame as it is sent."""
-    data = msgspec.msgpack.encode(Frame(*parts))
+    data = msgspec.msgpack.encode(RunFrame(*parts))
     return struct.pack("!Q", len(data)) + data
 
 
@@ -432,7 +443,7 @@ def invoke(module: Any) -> Invoke:
 
 
 GOOD = framed("returned", 1, 0, written("fine"))
-KEPT = [Mark.KEPT, 0]
+KEPT = [ValueTag.KEPT, 0]
 BAD: dict[str, bytes] = {
     "a length that is too long": struct.pack("!Q", LONGEST_FRAME + 1),
     "a length without an end": struct.pack("!Q", 1000) + b"x",
@@ -443,30 +454,30 @@ BAD: dict[str, bytes] = {
     "an answer for a run to come": framed("returned", 2, 0, written(1)),
     "an answer for a negative run": framed("returned", -1, 0, written(1)),
     "an answer twice": GOOD + GOOD,
-    "an answer and an error": GOOD + framed("raised", 1, 0, written([Mark.ERROR, None, "a", "b", "c"])),
+    "an answer and an error": GOOD + framed("raised", 1, 0, written([ValueTag.ERROR, None, "a", "b", "c"])),
     "an answer that is no value": framed("returned", 1, 0, b"\xc1"),
-    "an answer without a value of a part": framed("returned", 1, 0, written([Mark.MODULE, "nowhere"])),
+    "an answer without a value of a part": framed("returned", 1, 0, written([ValueTag.MODULE, "nowhere"])),
     "an error that is none": framed("raised", 1, 0, written("sorry")),
     "another frame": framed("exec", 1, 0, written("1")),
     "a second start": framed("ready", 1),
     "a question with a negative number": framed("ask", 1, -1, written(1)),
-    "a question to nobody": framed("ask", 1, 1, written([Mark.LIST, [Mark.KEPT, 99], 1])),
-    "a question to a negative number": framed("ask", 1, 1, written([Mark.LIST, [Mark.KEPT, -1], 1])),
-    "a question to a callback": framed("ask", 1, 1, written([Mark.LIST, KEPT, "x"])),
-    "a question without a request": framed("ask", 1, 1, written([Mark.LIST])),
+    "a question to nobody": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, 99], 1])),
+    "a question to a negative number": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, -1], 1])),
+    "a question to a callback": framed("ask", 1, 1, written([ValueTag.LIST, KEPT, "x"])),
+    "a question without a request": framed("ask", 1, 1, written([ValueTag.LIST])),
     "a callback of another name": framed(
-        "callback", 1, 0, written([Mark.LIST, KEPT, "__init__", None, [Mark.DICT]])
+        "callback", 1, 0, written([ValueTag.LIST, KEPT, "__init__", None, [ValueTag.DICT]])
     ),
     "a callback with other arguments": framed(
-        "callback", 1, 0, written([Mark.LIST, KEPT, "on_lm_end", None, [Mark.DICT, "self", 1]])
+        "callback", 1, 0, written([ValueTag.LIST, KEPT, "on_lm_end", None, [ValueTag.DICT, "self", 1]])
     ),
     "a callback of what is none": framed(
-        "callback", 1, 0, written([Mark.LIST, "x", "on_lm_end", None, [Mark.DICT, "call_id", 1]])
+        "callback", 1, 0, written([ValueTag.LIST, "x", "on_lm_end", None, [ValueTag.DICT, "call_id", 1]])
     ),
-    "usage that is none": framed("usage", 1, 0, written([Mark.LIST, "a", "b"])),
-    "a history of nobody": framed("history", 1, 0, written([Mark.LIST, [Mark.DICT], [Mark.LIST, "x"], True])),
-    "a trace of nothing": framed("trace", 1, 0, written([Mark.LIST, "x", [Mark.DICT], 1])),
-    "a trace of another length": framed("trace", 1, 0, written([Mark.LIST])),
+    "usage that is none": framed("usage", 1, 0, written([ValueTag.LIST, "a", "b"])),
+    "a history of nobody": framed("history", 1, 0, written([ValueTag.LIST, [ValueTag.DICT], [ValueTag.LIST, "x"], True])),
+    "a trace of nothing": framed("trace", 1, 0, written([ValueTag.LIST, "x", [ValueTag.DICT], 1])),
+    "a trace of another length": framed("trace", 1, 0, written([ValueTag.LIST])),
     "nothing where there should be something": framed("callback", 1),
 }  # fmt: skip
 
@@ -531,7 +542,7 @@ async def test_what_is_said_about_a_run_that_is_over_is_not_heard(runtime: Runti
     call = ref.call(invoke(Says()), timeout=None)
     await made[0].told()
     call.cancel()
-    late = framed("usage", 1, 0, written([Mark.LIST, "a", [Mark.DICT]])) + framed("ask", 1, 1, b"what")
+    late = framed("usage", 1, 0, written([ValueTag.LIST, "a", [ValueTag.DICT]])) + framed("ask", 1, 1, b"what")
     await made[0].say(late * 100 + framed("cancelled", 1) + late * 100)
     again = ref.call(invoke(Says()), timeout=None)
     heard = b""
@@ -545,13 +556,13 @@ async def test_what_is_said_about_a_run_that_is_over_is_not_heard(runtime: Runti
 async def test_a_run_has_no_more_kept_here_than_is_reasonable(
     runtime: Runtime, made: list[Scripted], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("dspex.process.visit._KEPT", 1000)
+    monkeypatch.setattr("dspex.agents.process.remote_run._KEPT", 1000)
     ref = await runtime.spawn(ProcessRunner)
     trace: list[Any] = []
     with dspy.context(trace=trace):
         call = asyncio.gather(ref.call(invoke(Says()), timeout=None), return_exceptions=True)
     await made[0].told()
-    entry = [Mark.LIST, [Mark.MODULE, "self"], [Mark.DICT], "x" * 100]
+    entry = [ValueTag.LIST, [ValueTag.MODULE, "self"], [ValueTag.DICT], "x" * 100]
     await made[0].say(framed("trace", 1, 0, written(entry)) * 20)
     assert "had more than 1,000 bytes noted in one run" in str(await ref.join())
     assert len(trace) == 8
@@ -567,7 +578,7 @@ async def test_an_error_of_an_observer_is_the_calls(runtime: Runtime, made: list
     with dspy.context(usage_tracker=Broken()):
         call = ref.call(invoke(Says()), timeout=None)
     await made[0].told()
-    await made[0].say(framed("usage", 1, 0, written([Mark.LIST, "a", [Mark.DICT]])) + GOOD[:0])
+    await made[0].say(framed("usage", 1, 0, written([ValueTag.LIST, "a", [ValueTag.DICT]])) + GOOD[:0])
     with pytest.raises(ValueError, match="it cannot count"):
         await call
     assert ref.alive
@@ -579,7 +590,7 @@ async def test_usage_is_what_the_process_says(runtime: Runtime, made: list[Scrip
     with dspy.context(usage_tracker=tracker):
         call = ref.call(invoke(Says()), timeout=None)
     await made[0].told()
-    entry = [Mark.LIST, "a/b", [Mark.DICT, "total_tokens", -5]]
+    entry = [ValueTag.LIST, "a/b", [ValueTag.DICT, "total_tokens", -5]]
     await made[0].say(framed("usage", 1, 0, written(entry)) + GOOD)
     assert await call == "fine"
     assert tracker.get_total_tokens() == {"a/b": {"total_tokens": -5}}
@@ -599,16 +610,16 @@ async def test_keys_and_addresses_are_not_sent() -> None:
 
     class Kept:
         def __init__(self) -> None:
-            self.frames: list[Frame] = []
+            self.frames: list[RunFrame] = []
 
-        def send(self, frame: Frame) -> None:
+        def send(self, frame: RunFrame) -> None:
             self.frames.append(frame)
 
     channel, program = Kept(), Says()
     secret = {"api_key": "sk-very-secret", "api_base": "http://private.example"}
     program.label.lm = dspy.LM("openai/gpt-4o", temperature=0.25, **secret)
     with dspy.context(lm=dspy.LM("openai/gpt-4o-mini", **secret)):
-        Visit(1, invoke(program), channel).begin()  # type: ignore[arg-type]
+        RemoteRun(1, invoke(program), channel).begin()  # type: ignore[arg-type]
     data = b"".join(frame.data for frame in channel.frames)
     assert b"gpt-4o-mini" in data
     assert b"very-secret" not in data
@@ -619,9 +630,9 @@ def test_a_visit_that_is_over_hears_nothing() -> None:
     """Whatever is said."""
 
     async def main() -> None:
-        visit = Visit(1, invoke(Says()), None)  # type: ignore[arg-type]
-        visit.take(Frame("returned", 1, 0, written("first")))
-        assert visit.take(Frame("returned", 1, 0, written("second"))) is None
+        visit = RemoteRun(1, invoke(Says()), None)  # type: ignore[arg-type]
+        visit.take(RunFrame("returned", 1, 0, written("first")))
+        assert visit.take(RunFrame("returned", 1, 0, written("second"))) is None
         assert await visit.result == "first"
 
     asyncio.run(main())
@@ -638,7 +649,7 @@ def _path(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_path", "supervised")
 async def test_programs_return_what_they_declare(runtime: Runtime) -> None:
-    program = await start_agent(runtime, Declares(), isolation="process")
+    program = await start_program_agent(runtime, Declares(), isolation="process")
 
     async def told(text: str) -> Any:
         return await asyncio.to_thread(lambda: program(text=text))
@@ -649,11 +660,11 @@ async def test_programs_return_what_they_declare(runtime: Runtime) -> None:
             assert found[name] == value, name
     answer = '[[ ## place ## ]]\n{"name": "x"}\n\n[[ ## mood ## ]]\ngood\n\n[[ ## completed ## ]]'
 
-    class Knows(KnownEngine):
+    class Knows(ScriptedEngine):
         def answer(self, messages: Any) -> str:
             return answer
 
-    with dspy.context(lm=known_lm(Knows({})), adapter=dspy.ChatAdapter()):
+    with dspy.context(lm=scripted_lm(Knows({})), adapter=dspy.ChatAdapter()):
         asked = await told("asked")
     assert (type(asked.place), asked.place.name, asked.mood) == (Place, "x!", Mood.GOOD)
     with pytest.raises(Shut, match="it is shut: late") as shut:
@@ -672,7 +683,7 @@ async def test_programs_return_what_they_declare(runtime: Runtime) -> None:
         "many": "what it returned cannot be sent.*more than 200,000 lists",
         "huge": "what it returned cannot be sent.*67,108,8.* bytes, and may have 67,108,864",
     }.items():
-        with pytest.raises(NotTransferable, match=why):
+        with pytest.raises(NotSendable, match=why):
             await told(text)
     heir = await told("forks")
     agents = [ref for ref in runtime.actors() if "Declares" in str(ref.path)]

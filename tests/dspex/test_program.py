@@ -11,11 +11,12 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.lm import BadSetting
-from dspex.local.adapter import CompactAdapter
-from dspex.local.address import NotServing
-from dspex.program import RESULT, BadProgram, ProgramActor, load
-from dspex.slots import ProgramCancelled
+from dspex.agents.agent import BadProgram, load
+from dspex.agents.concurrency import ProgramCancelled
+from dspex.models.local.adapter import CompactAdapter
+from dspex.models.local.server import NotServing
+from dspex.models.selection import BadSetting
+from dspex.serving.program import RESULT, ProgramActor
 from foundation.programs import Answer, DescribeProgram, InvalidInputs, RunProgram, Unavailable
 from supervision import (
     KILLED,

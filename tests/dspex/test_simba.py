@@ -12,23 +12,23 @@ import dspy
 import pytest
 
 from agents.durability import MemoryStorage
-from dspex.supervisor import AGENTS
+from dspex.agents.background import PROGRAM_AGENTS
 from dspex.teleprompt import (
     SIMBA,
-    BadJournal,
+    BadOptimisationJournal,
     BadTrainset,
     CandidateScored,
     DurableTeleprompter,
+    ModelUnavailable,
     OptimisationResumed,
     OptimisationSuspended,
     OtherOptimisation,
-    Suspended,
     WorkerLost,
 )
-from dspex.teleprompt.rollouts import Crew, Job, Judge
-from dspex.teleprompt.run import Run
-from dspex.testing.engine import KnownEngine, Outage, exact, known_lm, task
-from dspex.workflow.coordinator import Coordinator
+from dspex.teleprompt.rollouts import MetricGuard, RolloutJob, RolloutPool
+from dspex.teleprompt.run import OptimisationRun
+from dspex.testing.engine import Outage, ScriptedEngine, exact, scripted_lm, task
+from dspex.workflow.workers import Coordinator
 from supervision import Runtime, start_child
 from supervision.errors import BadOption
 
@@ -64,16 +64,16 @@ def state(program: Any) -> Any:
     return program.dump_state(), candidates, program.trial_logs, program.simba_idx
 
 
-def healthy(student: Any, engine: KnownEngine | None = None, **options: Any) -> Any:
+def healthy(student: Any, engine: ScriptedEngine | None = None, **options: Any) -> Any:
     """What DSPy's own SIMBA makes of a student."""
-    with dspy.context(lm=known_lm(engine or KnownEngine(LABELS))):
+    with dspy.context(lm=scripted_lm(engine or ScriptedEngine(LABELS))):
         return dspy.SIMBA(metric=exact, num_threads=4, **{**SMALL, **options}).compile(student, trainset=EXAMPLES)
 
 
-async def compiled(runtime: Runtime, engine: KnownEngine, student: Any = None, **options: Any) -> tuple[Any, SIMBA]:
+async def compiled(runtime: Runtime, engine: ScriptedEngine, student: Any = None, **options: Any) -> tuple[Any, SIMBA]:
     """What ours makes of it."""
     simba = SIMBA(**{"metric": exact, "num_threads": 8, "runtime": runtime, **SMALL, **options})
-    with dspy.context(lm=known_lm(engine)):
+    with dspy.context(lm=scripted_lm(engine)):
         return await simba.acompile(student or predictor(), trainset=EXAMPLES), simba
 
 
@@ -87,7 +87,7 @@ async def test_it_is_dspys_simba_step_by_step(
     runtime: Runtime, student: Callable[[], Any], workers: int, demos: int
 ) -> None:
     """The same program, candidates, scores and logs, with the same calls, however many workers there are."""
-    theirs, ours = KnownEngine(LABELS), KnownEngine(LABELS)
+    theirs, ours = ScriptedEngine(LABELS), ScriptedEngine(LABELS)
     program, simba = await compiled(runtime, ours, student(), num_threads=workers, max_demos=demos)
     assert state(program) == state(healthy(student(), theirs, max_demos=demos))
     assert simba.report is not None
@@ -100,8 +100,8 @@ async def test_rules_are_dspys_as_well(runtime: Runtime) -> None:
     more: dict[str, Any] = {"metric": exact, "bsize": 16, "num_candidates": 4, "max_steps": 6}
     states = []
     for simba in (dspy.SIMBA(num_threads=4, **more), SIMBA(runtime=runtime, **more)):
-        engine = KnownEngine(labels)
-        with dspy.context(lm=known_lm(engine)):
+        engine = ScriptedEngine(labels)
+        with dspy.context(lm=scripted_lm(engine)):
             compiling = simba.acompile if isinstance(simba, SIMBA) else _in_thread(simba.compile)
             states.append((state(await compiling(predictor(), trainset=examples)), engine.calls))
     assert isinstance(simba, SIMBA)
@@ -129,7 +129,7 @@ async def test_where_no_candidate_can_be_made_the_student_stays(
         raise KeyError("x")
 
     monkeypatch.setattr("dspex.teleprompt.simba.append_a_rule", fail)
-    program, simba = await compiled(runtime, KnownEngine(LABELS), max_demos=0)
+    program, simba = await compiled(runtime, ScriptedEngine(LABELS), max_demos=0)
     assert program.dump_state() == predictor().dump_state()
     assert simba.report is not None
     assert len(simba.report.left_out) == 36
@@ -138,12 +138,14 @@ async def test_where_no_candidate_can_be_made_the_student_stays(
 
 def test_it_is_compiled_as_dspy_compiles() -> None:
     """``compile`` works in a plain script, on a program with a language model of its own, which it keeps."""
-    engine = KnownEngine(LABELS)
+    engine = ScriptedEngine(LABELS)
     student, twin = predictor(), predictor()
-    lm = known_lm(engine)
+    lm = scripted_lm(engine)
     student.lm = twin.lm = lm
-    ours = SIMBA(metric=exact, teacher_settings={"lm": known_lm(engine)}, **SMALL).compile(student, trainset=EXAMPLES)
-    theirs = dspy.SIMBA(metric=exact, teacher_settings={"lm": known_lm(engine)}, num_threads=1, **SMALL)
+    ours = SIMBA(metric=exact, teacher_settings={"lm": scripted_lm(engine)}, **SMALL).compile(
+        student, trainset=EXAMPLES
+    )
+    theirs = dspy.SIMBA(metric=exact, teacher_settings={"lm": scripted_lm(engine)}, num_threads=1, **SMALL)
     found = theirs.compile(twin, trainset=EXAMPLES)
     assert ours.lm is lm
     assert [demo.toDict() for demo in ours.demos] == [demo.toDict() for demo in found.demos]
@@ -155,7 +157,7 @@ async def test_another_seed_is_another_run(runtime: Runtime) -> None:
     """Chance comes from the seed alone."""
     programs = []
     for seed in (0, 1, 1):
-        with dspy.context(lm=known_lm(KnownEngine(LABELS))):
+        with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
             simba = SIMBA(metric=exact, runtime=runtime, **SMALL)
             programs.append(state(await simba.acompile(predictor(), trainset=EXAMPLES, seed=seed)))
     assert programs[0] != programs[1] == programs[2]
@@ -174,9 +176,9 @@ async def test_workers_may_die(runtime: Runtime) -> None:
             victims = [ref for name, ref in runtime.names().items() if ".workers." in name]
             victims[number % len(victims)].kill()
 
-    engine = KnownEngine(LABELS, before=kill)
+    engine = ScriptedEngine(LABELS, before=kill)
     program, simba = await compiled(runtime, engine)
-    theirs = KnownEngine(LABELS)
+    theirs = ScriptedEngine(LABELS)
     assert state(program) == state(healthy(predictor(), theirs))
     assert simba.report is not None
     assert simba.report.workers_lost == len(lost) > 0
@@ -191,7 +193,7 @@ async def test_the_coordinator_may_die(runtime: Runtime) -> None:
             coordinator = next(ref for ref in runtime.actors() if ref.path.endswith("/coordinator"))
             coordinator.kill()
 
-    engine, theirs = KnownEngine(LABELS, before=kill), KnownEngine(LABELS)
+    engine, theirs = ScriptedEngine(LABELS, before=kill), ScriptedEngine(LABELS)
     program, simba = await compiled(runtime, engine)
     assert state(program) == state(healthy(predictor(), theirs))
     assert engine.calls == theirs.calls
@@ -205,10 +207,10 @@ async def test_the_process_may_die(runtime: Runtime, tmp_path: Path) -> None:
     class Cut(BaseException):
         """The end of a process."""
 
-    theirs = KnownEngine(LABELS)
+    theirs = ScriptedEngine(LABELS)
     whole = state(healthy(predictor(), theirs))
     cut = asyncio.Event()
-    engine = KnownEngine(LABELS, before=lambda number: cut.set() if number == 150 else None)
+    engine = ScriptedEngine(LABELS, before=lambda number: cut.set() if number == 150 else None)
     first = asyncio.ensure_future(compiled(runtime, engine, log_dir=tmp_path))
     await cut.wait()
     first.cancel()
@@ -222,7 +224,7 @@ async def test_the_process_may_die(runtime: Runtime, tmp_path: Path) -> None:
     assert simba.report.replayed > 0
     assert engine.calls - paid == simba.report.calls
     assert theirs.calls <= engine.calls <= theirs.calls + 8
-    assert "| LM calls paid |" in (tmp_path / "report.md").read_text()
+    assert "| LM calls made |" in (tmp_path / "report.md").read_text()
     assert (tmp_path / "trials.png").stat().st_size > 1000
     again, simba = await compiled(runtime, engine, log_dir=tmp_path)
     assert simba.report is not None
@@ -236,7 +238,7 @@ async def test_an_outage_is_not_a_score(runtime: Runtime) -> None:
     """While the model is away, nothing is asked but whether it is back; then all goes on, to the same program."""
     told: list[Any] = []
     runtime.subscribe(told.append, OptimisationSuspended, OptimisationResumed)
-    engine, theirs = KnownEngine(LABELS, outage=Outage(100, 101)), KnownEngine(LABELS)
+    engine, theirs = ScriptedEngine(LABELS, outage=Outage(100, 101)), ScriptedEngine(LABELS)
     program, simba = await compiled(runtime, engine)
     assert state(program) == state(healthy(predictor(), theirs))
     assert simba.report is not None
@@ -251,8 +253,10 @@ async def test_an_outage_is_not_a_score(runtime: Runtime) -> None:
 
 async def test_patience_ends(runtime: Runtime, tmp_path: Path) -> None:
     """A model that does not come back ends the compilation, which can be gone on with later."""
-    engine, theirs = KnownEngine(LABELS, outage=Outage(100)), KnownEngine(LABELS)
-    with pytest.raises(Suspended, match=r"away for 0 s \(TransportError: .*compile again with the same log_dir"):
+    engine, theirs = ScriptedEngine(LABELS, outage=Outage(100)), ScriptedEngine(LABELS)
+    with pytest.raises(
+        ModelUnavailable, match=r"unavailable for 0 s \(TransportError: .*compile again with the same log_dir"
+    ):
         await compiled(runtime, engine, log_dir=tmp_path, patience=0.0)
     engine.outage = Outage()
     program, _ = await compiled(runtime, engine, log_dir=tmp_path)
@@ -280,7 +284,7 @@ async def test_a_bad_metric_costs_its_example(runtime: Runtime) -> None:
 
     scored: list[CandidateScored] = []
     runtime.subscribe(scored.append, CandidateScored)  # type: ignore[arg-type]
-    _, simba = await compiled(runtime, KnownEngine(LABELS), metric=metric, metric_timeout=0.05)
+    _, simba = await compiled(runtime, ScriptedEngine(LABELS), metric=metric, metric_timeout=0.05)
     assert simba.report is not None
     assert simba.report.failures == sum(trial.failures for trial in simba.report.trials) > 0
     assert f"| rollouts that failed, and count 0 | {simba.report.failures} |" in simba.report.markdown()
@@ -310,7 +314,7 @@ class Broken(dspy.Module):  # type: ignore[misc]
 
 async def test_a_program_that_fails_counts_nothing_there(runtime: Runtime) -> None:
     """As with DSPy's own: the metric is asked about nothing, and fails as well."""
-    program, simba = await compiled(runtime, KnownEngine(LABELS), Broken())
+    program, simba = await compiled(runtime, ScriptedEngine(LABELS), Broken())
     assert state(program) == state(healthy(Broken()))
     assert simba.report is not None
     assert simba.report.left_out == []
@@ -339,10 +343,10 @@ class Flaky(dspy.Module):  # type: ignore[misc]
 
 async def test_what_a_program_itself_cannot_reach_is_waited_for(runtime: Runtime) -> None:
     """A failure of the infrastructure is no score, wherever it comes from."""
-    program, simba = await compiled(runtime, KnownEngine(LABELS), Flaky())
+    program, simba = await compiled(runtime, ScriptedEngine(LABELS), Flaky())
     assert simba.report is not None
     assert simba.report.failures == 0
-    assert program.dump_state() == (await compiled(runtime, KnownEngine(LABELS), Asks()))[0].dump_state()
+    assert program.dump_state() == (await compiled(runtime, ScriptedEngine(LABELS), Asks()))[0].dump_state()
 
 
 class Asks(dspy.Module):  # type: ignore[misc]
@@ -367,14 +371,14 @@ class Best(DurableTeleprompter):
         """None."""
         return {}
 
-    async def search(self, run: Run, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
+    async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best."""
         found = []
         with run.settings():
             for number, demo in enumerate(trainset):
                 program = run.durable_program(student)
                 program.demos = [demo]
-                jobs = [Job(f"{number}/{n}", program, example) for n, example in enumerate(data["valset"])]
+                jobs = [RolloutJob(f"{number}/{n}", program, example) for n, example in enumerate(data["valset"])]
                 found.append((run.scored(number, await run.rollouts(jobs), seed=seed), number, program))
         return run.original_program(max(found, key=lambda entry: entry[:2])[2])
 
@@ -382,7 +386,7 @@ class Best(DurableTeleprompter):
 async def test_one_of_ones_own(runtime: Runtime) -> None:
     """A search is all that has to be written; called from another loop, it runs in the shared home."""
     best = Best(metric=exact)
-    with dspy.context(lm=known_lm(KnownEngine(LABELS))):
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
         program = await best.acompile(predictor(), trainset=EXAMPLES[:3], valset=EXAMPLES[10:20], note="x")
     assert best.report is not None
     assert program.demos[0] in EXAMPLES[:3]
@@ -397,12 +401,12 @@ async def test_one_of_ones_own(runtime: Runtime) -> None:
 
 async def test_a_crew_waits_for_its_workers(runtime: Runtime) -> None:
     """A rollout is made as soon as there is somebody to make it."""
-    crew = Crew(runtime, "late", 1)
-    with dspy.context(lm=known_lm(KnownEngine(LABELS))):
-        made = asyncio.ensure_future(crew.make(Job("1", predictor(), EXAMPLES[0]), contextvars.copy_context()))
+    crew = RolloutPool(runtime, "late", 1)
+    with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
+        made = asyncio.ensure_future(crew.make(RolloutJob("1", predictor(), EXAMPLES[0]), contextvars.copy_context()))
         await runtime.sleep(0.01)
         assert not made.done()
-        await start_child(runtime.name(AGENTS), crew.spec(Judge(exact)))
+        await start_child(runtime.name(PROGRAM_AGENTS), crew.spec(MetricGuard(exact)))
         assert (await made).failure is None
 
 
@@ -431,7 +435,7 @@ async def test_a_dead_coordinator_has_no_say(runtime: Runtime) -> None:
 async def test_too_few_examples(runtime: Runtime) -> None:
     """A mini-batch has to be had."""
     with pytest.raises(BadTrainset, match="48 examples: at least 99"):
-        await compiled(runtime, KnownEngine(LABELS), bsize=99)
+        await compiled(runtime, ScriptedEngine(LABELS), bsize=99)
 
 
 def test_no_workers() -> None:
@@ -442,9 +446,9 @@ def test_no_workers() -> None:
 
 async def test_a_folder_is_for_one_optimisation(runtime: Runtime, tmp_path: Path) -> None:
     """With another seed or parameter, it is another one; what differs is named, and nothing is changed."""
-    await compiled(runtime, KnownEngine(LABELS), log_dir=tmp_path, max_steps=1)
+    await compiled(runtime, ScriptedEngine(LABELS), log_dir=tmp_path, max_steps=1)
     with pytest.raises(OtherOptimisation, match="max_steps: 1 there, 2 here") as caught:
-        await compiled(runtime, KnownEngine(LABELS), log_dir=tmp_path, max_steps=2)
+        await compiled(runtime, ScriptedEngine(LABELS), log_dir=tmp_path, max_steps=2)
     assert caught.value.differing == {"max_steps": (1, 2)}
 
 
@@ -453,6 +457,6 @@ async def test_a_spoilt_journal_is_refused(runtime: Runtime, monkeypatch: pytest
     storage = MemoryStorage()
     await storage.write("optimisation", 1, expected=None, entries=[(1, b"{")])
     monkeypatch.setattr(SIMBA, "_storage", lambda self: storage)
-    with pytest.raises(BadJournal, match="entry 1 of the journal"):
-        await compiled(runtime, KnownEngine(LABELS))
-    assert AGENTS in runtime.names()
+    with pytest.raises(BadOptimisationJournal, match="entry 1 of the journal"):
+        await compiled(runtime, ScriptedEngine(LABELS))
+    assert PROGRAM_AGENTS in runtime.names()

@@ -10,15 +10,24 @@ import dspy
 import pytest
 
 from dspex import ProgramActor, ProgramPool
-from dspex.testing.engine import AsyncKnownEngine, KnownEngine, known_lm
-from foundation.programs import Answer, Chunk, InvalidInputs, Piece, RunProgram, Status, StreamProgram, Unavailable
+from dspex.testing.engine import AsyncScriptedEngine, ScriptedEngine, scripted_lm
+from foundation.programs import (
+    Answer,
+    Chunk,
+    InvalidInputs,
+    Piece,
+    ProgramStatus,
+    RunProgram,
+    StreamProgram,
+    Unavailable,
+)
 from supervision import Ref, Runtime
 from tests.dspex.samples import Returning
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-class Writer(KnownEngine):
+class Writer(ScriptedEngine):
     """A language model that fills every field that it is asked for with a few words, one at a time."""
 
     def __init__(self, said: str = "one two three") -> None:
@@ -67,7 +76,7 @@ def text_of(pieces: list[Piece], field: str) -> str:
 async def test_the_chunks_of_a_field_are_its_text(runtime: Runtime, kind: Any, adapter: Any) -> None:
     """In several pieces, in order, from a program that runs in a thread; the answer is that of a plain run."""
     actor = await runtime.spawn(
-        kind, lambda: dspy.ChainOfThought("text -> label"), lm=known_lm(Writer()), adapter=adapter
+        kind, lambda: dspy.ChainOfThought("text -> label"), lm=scripted_lm(Writer()), adapter=adapter
     )
     pieces, answer = await streamed(actor, text="t")
     assert text_of(pieces, "label") == text_of(pieces, "reasoning") == "one two three"
@@ -79,7 +88,7 @@ async def test_the_chunks_of_a_field_are_its_text(runtime: Runtime, kind: Any, a
 
 async def test_a_predictor_that_runs_twice_streams_twice(runtime: Runtime) -> None:
     """Asynchronous programs stream, too; each run of a predictor begins anew, and its last chunk says so."""
-    actor = await runtime.spawn(ProgramActor, twice, lm=known_lm(Writer()))
+    actor = await runtime.spawn(ProgramActor, twice, lm=scripted_lm(Writer()))
     pieces, _ = await streamed(actor, text="t")
     assert text_of(pieces, "label") == "one two three" * 2
     assert {piece.predictor for piece in pieces if isinstance(piece, Chunk)} == {"first"}
@@ -93,7 +102,7 @@ async def test_an_adapter_that_dspy_cannot_follow_gives_the_answer_alone(runtime
         """An adapter that DSPy has never heard of."""
 
     actor = await runtime.spawn(
-        ProgramActor, lambda: dspy.Predict("text -> label"), lm=known_lm(Writer()), adapter=Own()
+        ProgramActor, lambda: dspy.Predict("text -> label"), lm=scripted_lm(Writer()), adapter=Own()
     )
     pieces, answer = await streamed(actor, text="t")
     assert (pieces, answer.outputs) == ([], {"label": "one two three"})
@@ -106,7 +115,7 @@ async def test_a_field_that_is_cut_off_is_streamed_to_its_end(runtime: Runtime) 
         def answer(self, messages: Any) -> str:
             return "[[ ## label ## ]]\none two ["
 
-    actor = await runtime.spawn(ProgramActor, lambda: dspy.Predict("text -> label"), lm=known_lm(Cut()))
+    actor = await runtime.spawn(ProgramActor, lambda: dspy.Predict("text -> label"), lm=scripted_lm(Cut()))
     pieces, answer = await streamed(actor, text="t")
     assert text_of(pieces, "label") == "one two [" == answer.outputs["label"]
 
@@ -132,7 +141,7 @@ async def test_tools_are_told_of(runtime: Runtime) -> None:
             return dspy.Prediction(found=self.tool(where="here"))
 
     for kind in (InATask, InAThread):
-        actor = await runtime.spawn(ProgramActor, kind, lm=known_lm(Writer()))
+        actor = await runtime.spawn(ProgramActor, kind, lm=scripted_lm(Writer()))
         told = asyncio.Event()
         pieces: list[Piece] = []
 
@@ -145,12 +154,12 @@ async def test_tools_are_told_of(runtime: Runtime) -> None:
         await told.wait()
         assert answer.outputs == {"found": "nothing here"}
         finished = "Tool calling finished! Querying the LLM with tool calling results..."
-        assert pieces == [Status("Calling tool look..."), Status(finished)]
+        assert pieces == [ProgramStatus("Calling tool look..."), ProgramStatus(finished)]
 
 
 async def test_whatever_a_program_returns_ends_the_stream(runtime: Runtime) -> None:
     """Also what is no prediction; inputs that do not fit are refused."""
-    actor = await runtime.spawn(ProgramActor, Returning([3]), lm=known_lm(Writer()))
+    actor = await runtime.spawn(ProgramActor, Returning([3]), lm=scripted_lm(Writer()))
     assert await streamed(actor) == ([], Answer({"result": [3]}, {}))
     with pytest.raises(InvalidInputs):
         await streamed(actor, unknown=1)
@@ -160,7 +169,7 @@ async def test_a_slow_reader_slows_the_model(runtime: Runtime) -> None:
     """No word is read from the model before the one before it has been taken; giving up stops the model."""
     taken, go = asyncio.Event(), asyncio.Event()
 
-    class Words(AsyncKnownEngine):
+    class Words(AsyncScriptedEngine):
         """Notes how many events were asked of it."""
 
         events = 0
@@ -207,7 +216,7 @@ async def test_a_stream_is_not_begun_again(runtime: Runtime) -> None:
         began.set()
         await asyncio.Event().wait()
 
-    actor = await runtime.spawn(ProgramPool, lambda: dspy.Predict("text -> label"), size=1, lm=known_lm(Writer()))
+    actor = await runtime.spawn(ProgramPool, lambda: dspy.Predict("text -> label"), size=1, lm=scripted_lm(Writer()))
     asked = asyncio.ensure_future(actor.call(StreamProgram({"text": "t"}, send)))
     await began.wait()
     (member,) = [ref for name, ref in runtime.names().items() if name.endswith("/0")]

@@ -9,14 +9,14 @@ from pathlib import Path
 import dspy
 import pytest
 
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from examples import triage
 from examples.triage import main, tickets
 
 pytestmark = pytest.mark.usefixtures("quiet")
 
 
-class Particular(KnownEngine):
+class Particular(ScriptedEngine):
     """Judges rightly if it is asked in the way it likes, and otherwise says that it is always about money."""
 
     def answer(self, messages: Sequence[Mapping[str, str]]) -> str:
@@ -35,7 +35,7 @@ def test_the_example_compiles_a_better_program(
 
     @contextmanager
     def language_model() -> Generator[None]:
-        with dspy.context(lm=known_lm(Particular(known))):
+        with dspy.context(lm=scripted_lm(Particular(known))):
             yield
 
     monkeypatch.setattr(triage, "language_model", language_model)

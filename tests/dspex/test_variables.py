@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 
 from dspex.variables import (
     BadConfiguration,
-    BadValue,
     BadVariable,
+    BadVariableValue,
     Choice,
-    Composite,
+    CompositeVariable,
     Float,
     Integer,
     ModuleChoice,
@@ -60,7 +60,7 @@ def test_what_is_drawn_is_taken(kind: str, seed: int) -> None:
 )
 def test_what_is_not_taken(kind: str, value: Any, why: str) -> None:
     """The error names the variable, the value and what would do."""
-    with pytest.raises(BadValue, match=why) as caught:
+    with pytest.raises(BadVariableValue, match=why) as caught:
         KINDS[kind].check(value)
     assert (caught.value.variable, caught.value.value) == ("x", value) or value != value
 
@@ -79,7 +79,7 @@ def test_what_is_not_taken(kind: str, value: Any, why: str) -> None:
 )
 def test_variables_that_cannot_be(make: Any, why: str) -> None:
     """They are refused where they are made."""
-    with pytest.raises((BadVariable, BadValue), match=why):
+    with pytest.raises((BadVariable, BadVariableValue), match=why):
         make()
 
 
@@ -98,8 +98,8 @@ def space(**options: Any) -> Space:
     """A model, its heat if it is the large one, and what both cost."""
     model = Choice(name="model", choices={"small": 1, "large": 5}, default="small")
     heat = Float(name="heat", low=0.0, high=2.0, default=0.0, when=lambda found: found["model"] == "large")
-    cost = Composite(name="cost", of=("model", "extra"), compute=lambda model, extra: len(model) + extra)
-    extra = Composite(name="extra", of=("heat",), compute=lambda heat: heat * 2)
+    cost = CompositeVariable(name="cost", of=("model", "extra"), compute=lambda model, extra: len(model) + extra)
+    extra = CompositeVariable(name="extra", of=("heat",), compute=lambda heat: heat * 2)
     return Space([model, heat], [cost, extra], **options)
 
 
@@ -146,11 +146,15 @@ def test_suggestions_ask_only_for_what_counts() -> None:
         (lambda: Space([KINDS["float"], KINDS["integer"]]), "two of that name"),
         (lambda: Space([Float(name="y", low=0.0, high=1.0)]), "give a default"),
         (lambda: Space([Choice(name="y", choices={"a": 1})]), "give a default"),
-        (lambda: Space([], [Composite(name="y", of=("z",), compute=str)]), "'z', which is not there"),
-        (lambda: Space([KINDS["float"]], [Composite(name="x", of=("x",), compute=str)]), "two of that name"),
+        (lambda: Space([], [CompositeVariable(name="y", of=("z",), compute=str)]), "'z', which is not there"),
+        (lambda: Space([KINDS["float"]], [CompositeVariable(name="x", of=("x",), compute=str)]), "two of that name"),
         (
             lambda: Space(
-                [], [Composite(name="y", of=("z",), compute=str), Composite(name="z", of=("y",), compute=str)]
+                [],
+                [
+                    CompositeVariable(name="y", of=("z",), compute=str),
+                    CompositeVariable(name="z", of=("y",), compute=str),
+                ],
             ),
             "follows from itself",
         ),

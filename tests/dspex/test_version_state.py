@@ -7,9 +7,8 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.version_state import check_state
-from dspex.versions import Versions
-from foundation.versions import BadVersion
+from dspex.serving.versions import Versions, check_state
+from foundation.programs import BadVersion
 
 
 class Two(dspy.Module):

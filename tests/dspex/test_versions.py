@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from dspex import BadVersion, ListVersions, ProgramActor, Swap, UseVersion, Version, VersionChanged
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from foundation.access import Access
 from foundation.http import application
 from foundation.programs import RunProgram
@@ -35,7 +35,7 @@ def better() -> Any:
     return program
 
 
-class Seen(KnownEngine):
+class Seen(ScriptedEngine):
     """Notes how many demonstrations it was shown, and at what temperature."""
 
     def __init__(self) -> None:
@@ -49,10 +49,10 @@ class Seen(KnownEngine):
         return super().complete(request)
 
 
-async def served(runtime: Runtime, engine: KnownEngine, **options: Any) -> Ref:
+async def served(runtime: Runtime, engine: ScriptedEngine, **options: Any) -> Ref:
     """The program, served."""
     spec = ChildSpec(
-        "p", ProgramActor, (student,), {"lm": known_lm(engine), **options}, name="program:p", restart="permanent"
+        "p", ProgramActor, (student,), {"lm": scripted_lm(engine), **options}, name="program:p", restart="permanent"
     )
     await runtime.spawn(Supervisor, [spec])
     ref = runtime.whereis("program:p")
@@ -141,7 +141,7 @@ async def test_a_spoilt_folder_is_refused_at_the_start(runtime: Runtime, tmp_pat
     (tmp_path / "0001.json").write_text("{}")
     (tmp_path / "0001.config.json").write_text("{}")
     with pytest.raises(StartError, match="does not fit the program"):
-        await runtime.spawn(ProgramActor, student, lm=known_lm(Seen()), versions=tmp_path)
+        await runtime.spawn(ProgramActor, student, lm=scripted_lm(Seen()), versions=tmp_path)
 
 
 async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) -> None:
@@ -182,4 +182,4 @@ async def test_versions_are_not_for_everybody(runtime: Runtime) -> None:
             await client.put("/programs/p/versions/current", json={"number": 0}),
         ):
             assert found.status_code == 403
-            assert found.json()["detail"] == "versions are not served here; start the front with versions = true"
+            assert found.json()["detail"] == "versions are not served here; start the HTTP server with versions = true"

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from foundation.access import Access, BadAccess, Token, access_of, token_in_use, token_of
-from foundation.http import Front, application
+from foundation.access import Access, BadAccess, BearerToken, access_of, token_in_use, token_of
+from foundation.http import HttpServer, application
 from foundation.run.settings import BadInput, Settings, read_settings
 from supervision import Runtime, StartError
 from tests.supervision.probes import error_of
@@ -54,7 +54,7 @@ def test_a_token_is_made_once_kept_for_its_owner_alone_and_shown_once(tmp_path: 
 def test_a_token_shows_in_no_text() -> None:
     access = Access(("a.example",), TOKEN)
     settings = read_settings([], {"FOUNDATION_TOKEN": TOKEN})
-    for thing in (access, Token(TOKEN), settings, settings.access):
+    for thing in (access, BearerToken(TOKEN), settings, settings.access):
         assert TOKEN not in repr(thing)
         assert TOKEN not in str(thing)
     assert "a.example" in repr(access)
@@ -66,7 +66,7 @@ def test_a_token_shows_in_no_text() -> None:
 
 @pytest.mark.parametrize("given", [None, b"", b"Bearer", b"Bearer " + TOKEN[:-1].encode(), b"Basic " + TOKEN.encode()])
 def test_only_the_whole_token_opens(given: bytes | None) -> None:
-    assert not Token(TOKEN).opens(given)
+    assert not BearerToken(TOKEN).opens(given)
 
 
 def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
@@ -156,12 +156,12 @@ async def test_a_front_takes_what_the_command_was_told_and_what_its_tree_says(tm
     async with Runtime(watchdog=None, reports=False) as runtime:
         assert access_of(runtime) == Access()
         runtime.shared[Access] = Access(state=str(tmp_path / "state"))
-        first = await runtime.spawn(Front, port=0, versions=True)
+        first = await runtime.spawn(HttpServer, port=0, versions=True)
         assert token_in_use(runtime) is not None
         await first.stop()
-        second = await runtime.spawn(Front, port=0, access=Access(token=TOKEN), limits={"max_body": 10})
+        second = await runtime.spawn(HttpServer, port=0, access=Access(token=TOKEN), limits={"max_body": 10})
         await second.stop()
-        error = await error_of(runtime.spawn(Front, port=0, access={"protect": "nothing"}))
+        error = await error_of(runtime.spawn(HttpServer, port=0, access={"protect": "nothing"}))
     assert isinstance(error, StartError)
     assert "choose one of changes, runs, all" in str(error)
 
@@ -185,7 +185,7 @@ async def test_names_are_those_of_loopback_of_the_address_and_those_allowed() ->
         for name in ("example", "evil.shop.example", "192.0.2.2", "localhost.", "shop.example.evil"):
             assert (name, await asked(client, "/tree", host=name)) == (name, 421)
         refused = (await client.get("/tree", headers={"host": "evil.example"})).json()
-        assert "the front does not serve under the name 'evil.example'" in refused["detail"]
+        assert "the HTTP server does not serve under the name 'evil.example'" in refused["detail"]
         assert "--allow-host" in refused["detail"]
 
 
@@ -228,12 +228,12 @@ async def test_lengths_that_contradict_are_refused() -> None:
 
 
 async def test_a_page_that_needs_the_token_asks_for_it() -> None:
-    from foundation.http.trial import trial_page
-    from foundation.programs import Field, Interface
+    from foundation.http.pages import playground_page
+    from foundation.programs import Interface, ProgramField
 
-    interface = Interface("P", "", (Field("</script><b>", "str"),), ())
-    assert 'id="token"' in trial_page("p", interface, token=True)
-    page = trial_page("p", interface)
+    interface = Interface("P", "", (ProgramField("</script><b>", "str"),), ())
+    assert 'id="token"' in playground_page("p", interface, token=True)
+    page = playground_page("p", interface)
     assert 'id="token"' not in page
     assert 'texts = ["\\u003c/script>\\u003cb>"]' in page
 

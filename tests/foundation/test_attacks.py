@@ -21,15 +21,15 @@ from structlog.testing import capture_logs
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from foundation.events import HttpHandled, Serving
-from foundation.http import Front
+from foundation.http import HttpServer
 from foundation.http.limits import Limits
 from foundation.programs import (
     Answer,
     Chunk,
     DescribeProgram,
-    Field,
     Interface,
     InvalidInputs,
+    ProgramField,
     RunProgram,
     StreamProgram,
     program_name,
@@ -79,8 +79,8 @@ class Program(Actor):
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
         """Say what it takes."""
-        text = Field("text", "str", schema={"type": "string"})
-        return Interface("Program", "Says it again.", (text,), (Field("said", "str"),))
+        text = ProgramField("text", "str", schema={"type": "string"})
+        return Interface("Program", "Says it again.", (text,), (ProgramField("said", "str"),))
 
     @handle
     def run(self, request: RunProgram) -> Answer | None:
@@ -208,7 +208,7 @@ async def serving(limits: Limits) -> AsyncIterator[Victim]:
         runtime.subscribe(lambda event: urls.append(event.url), Serving)
         ref = await runtime.spawn(Program, name=program_name("p"))
         access = {"token": TOKEN, "protect": "changes"}
-        front = await runtime.spawn(Front, port=0, limits=limits, versions=True, grace=1.0, access=access)
+        front = await runtime.spawn(HttpServer, port=0, limits=limits, versions=True, grace=1.0, access=access)
         yield Victim(runtime, urls[0], ref.actor)  # type: ignore[attr-defined]
         await front.stop()
 
@@ -216,7 +216,7 @@ async def serving(limits: Limits) -> AsyncIterator[Victim]:
 @pytest.fixture
 async def front(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
     """A front whose patience is short."""
-    monkeypatch.setattr("foundation.http.front.LOOK", 0.05)
+    monkeypatch.setattr("foundation.http.server.LOOK", 0.05)
     async with serving(LIMITS) as victim:
         yield victim
 

@@ -13,7 +13,7 @@ from foundation.coordination import (
     Ascending,
     Auction,
     Auctions,
-    BadRule,
+    BadArgument,
     BidRefused,
     Descending,
     Market,
@@ -21,10 +21,10 @@ from foundation.coordination import (
     Sealed,
     Traded,
 )
+from foundation.coordination.auction_rules import Bid, Sale, first_price, vickrey
 from foundation.coordination.auctioneer import REMEMBERED
-from foundation.coordination.auctions import Bid, Sale, first_price, vickrey
-from foundation.coordination.exchange import Quote
-from foundation.coordination.market import Book, Trade
+from foundation.coordination.markets import Quote
+from foundation.coordination.order_book import OrderBook, Trade
 from foundation.events import AuctionClosed
 from supervision import Actor, CallTimeout, ChildSpec, Request, Runtime, Supervisor, handle, system
 from supervision.errors import BadTime
@@ -203,21 +203,21 @@ async def test_a_clock_of_an_auction_that_is_over_does_not_end_the_next_one_of_i
 
 async def test_what_makes_no_sense_is_refused(runtime: Runtime) -> None:
     gpu = Auction(runtime, "gpu")
-    with pytest.raises(BadRule, match="terms = 'up': give Sealed"):
+    with pytest.raises(BadArgument, match="terms = 'up': give Sealed"):
         await gpu.open("up", seconds=1)  # type: ignore[arg-type]
     for seconds, terms in ((0, Sealed()), (1, Descending(1, 1, every=0))):
         with pytest.raises(BadTime):
             await gpu.open(terms, seconds=seconds)
-    with pytest.raises(BadRule, match="reserve = -1"):
+    with pytest.raises(BadArgument, match="reserve = -1"):
         await gpu.open(Sealed(reserve=-1), seconds=1)
-    with pytest.raises(BadRule, match="there is none of this name; open it first"):
+    with pytest.raises(BadArgument, match="there is none of this name; open it first"):
         await gpu.outcome()
     await gpu.open(Sealed(), seconds=1)
-    with pytest.raises(BadRule, match="it is open already"):
+    with pytest.raises(BadArgument, match="it is open already"):
         await gpu.open(Sealed(), seconds=1)
-    with pytest.raises(BadRule, match="bid of ada = -2: give a number from 0"):
+    with pytest.raises(BadArgument, match="bid of ada = -2: give a number from 0"):
         await gpu.bid(-2, bidder="ada")
-    with pytest.raises(BadRule, match="bidder = None: say who bids, outside of actors"):
+    with pytest.raises(BadArgument, match="bidder = None: say who bids, outside of actors"):
         await gpu.bid(2)
     with pytest.raises(CallTimeout):
         await gpu.outcome(timeout=0.5)
@@ -229,7 +229,7 @@ async def test_only_so_many_outcomes_are_remembered(runtime: Runtime) -> None:
         await auction.open(Descending(1, 1), seconds=1)
         await auction.bid(1, bidder="ada")
     assert await Auction(runtime, "1").outcome() == Sale("ada", 1)
-    with pytest.raises(BadRule, match="there is none of this name"):
+    with pytest.raises(BadArgument, match="there is none of this name"):
         await Auction(runtime, "0").outcome()
 
 
@@ -242,7 +242,7 @@ ORDERS = st.tuples(
 
 @given(st.lists(ORDERS, max_size=12))
 def test_a_market_is_the_book_and_survives_restarts(orders: list[tuple[str, str, int, int]]) -> None:
-    book = Book()
+    book = OrderBook()
 
     async def kept() -> None:
         async with Runtime(watchdog=None, reports=False) as runtime:
@@ -281,8 +281,8 @@ async def test_who_has_an_open_order_is_told_of_its_trade_and_who_ends_has_none(
 
 async def test_an_order_that_makes_no_sense_is_refused(runtime: Runtime) -> None:
     hours = Market(runtime, "hours")
-    with pytest.raises(BadRule, match="units of ada = 0"):
+    with pytest.raises(BadArgument, match="units of ada = 0"):
         await hours.buy(0, price=1, trader="ada")
-    with pytest.raises(BadRule, match="trader = None: say who trades, outside of actors"):
+    with pytest.raises(BadArgument, match="trader = None: say who trades, outside of actors"):
         await hours.buy(1, price=1)
     assert await hours.take_back("ada") == 0

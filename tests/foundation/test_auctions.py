@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foundation.coordination import BadRule, BidRefused
-from foundation.coordination.auctions import Bid, Dutch, English, Sale, first_price, vickrey
-from foundation.coordination.market import Book, Clearing, Order, Trade, clear
+from foundation.coordination import BadArgument, BidRefused
+from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, first_price, vickrey
+from foundation.coordination.order_book import Clearing, Order, OrderBook, Trade, clear
 
 BIDS = st.lists(st.builds(Bid, st.sampled_from("abc"), st.integers(0, 9)), max_size=6)
 
@@ -84,14 +84,14 @@ def test_a_dutch_auction_goes_down_until_somebody_takes_it() -> None:
         lambda: English().bid("a", "1"),  # type: ignore[arg-type]
         lambda: Dutch(1, 0),
         lambda: Dutch(1, 1, floor=2),
-        lambda: Book().buy("a", 0, 1),
-        lambda: Book().sell("a", True, 1),
-        lambda: Book().sell("a", 1, float("nan")),
+        lambda: OrderBook().buy("a", 0, 1),
+        lambda: OrderBook().sell("a", True, 1),
+        lambda: OrderBook().sell("a", 1, float("nan")),
         lambda: clear([Order("a", 1, -1)], []),
     ],
 )
 def test_what_makes_no_sense_is_named(make: Any) -> None:
-    with pytest.raises(BadRule):
+    with pytest.raises(BadArgument):
         make()
 
 
@@ -152,7 +152,7 @@ STEPS = st.lists(
 @given(STEPS)
 def test_a_book_trades_like_a_plain_list_of_orders(steps: list[Any]) -> None:
     """Units are kept, the best price and then the earliest order comes first, and the book is never crossed."""
-    book = Book()
+    book = OrderBook()
     plain: dict[str, list[list[Any]]] = {"buy": [], "sell": []}
     for what, who, units, price in steps:
         if what == "cancel":

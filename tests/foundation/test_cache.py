@@ -12,10 +12,10 @@ from prometheus_client import CollectorRegistry, generate_latest
 from foundation.cache import Cache, CacheStatistics
 from foundation.coordination import Elections, Locks
 from foundation.events import BreakerChanged, LeaderElected, LockExpired
-from foundation.metrics import Metrics
-from foundation.readings import readings_of
 from foundation.registry import Directory, Registry
 from foundation.store import Database, Store
+from foundation.telemetry.collectors import collect_samples
+from foundation.telemetry.metrics import Metrics
 from supervision import Actor, Runtime
 from supervision.errors import BadOption
 from supervision.testing import advance
@@ -165,4 +165,4 @@ async def test_the_numbers_of_services_are_in_the_metrics(runtime: Runtime, tmp_
         'foundation_leader_changes_total{election="writer"} 1.0',
     ):
         assert line in text.splitlines()
-    assert len(list(readings_of(runtime))) == 8
+    assert len(list(collect_samples(runtime))) == 8

@@ -18,18 +18,18 @@ from typing import Any, cast
 import pytest
 import structlog
 
-from foundation.http import Front
-from foundation.programs import Field, Interface
+from foundation.http import HttpServer
+from foundation.programs import Interface, ProgramField
 from foundation.run import main
 from foundation.run import run as run_process
-from foundation.run.command import carrier_for, loop_factory
+from foundation.run.command import loop_factory, propagator_for
 from foundation.run.console import Console, curl
 from foundation.run.logs import wants_colours
 from foundation.run.output import Output
-from foundation.run.serve import Outcome, Service
+from foundation.run.serve import RunOutcome, TreeRun
 from foundation.run.settings import BadInput
-from foundation.run.signals import StopSignals
-from foundation.telemetry import CarryContext
+from foundation.run.stopping import StopSignals
+from foundation.telemetry import ContextPropagator
 from foundation.telemetry.tracing import Tracing
 from foundation.tree import running_tree
 from supervision import Actor, ChildSpec
@@ -257,7 +257,7 @@ def test_where_to_look_is_said_when_the_tree_is_up(run: Run) -> None:
     more = """
         [[children]]
         id = "http"
-        start = "foundation.http:Front"
+        start = "foundation.http:HttpServer"
         kwargs = { port = "${port}" }
         [[children]]
         id = "p"
@@ -281,7 +281,7 @@ def test_where_a_token_is_kept_is_said_and_itself_only_at_a_terminal(run: Run, t
     more = """
         [[children]]
         id = "http"
-        start = "foundation.http:Front"
+        start = "foundation.http:HttpServer"
         kwargs = { port = "${port}", versions = true }
     """
     _, out, err = run("Stopping", "--port", "0", "--state", str(tmp_path / "state"), more=more)
@@ -300,7 +300,7 @@ async def test_a_token_that_was_made_is_shown_at_a_terminal_once(tmp_path: Path)
 
     screen = Terminal()
     kwargs = {"port": 0, "versions": True, "access": {"state": str(tmp_path)}}
-    async with running_tree([ChildSpec("http", Front, kwargs=kwargs)], reports=False, watchdog=None) as tree:
+    async with running_tree([ChildSpec("http", HttpServer, kwargs=kwargs)], reports=False, watchdog=None) as tree:
         await Console(cast(Output, screen), cast(Output, screen), as_json=True).where_to_look(tree)
         assert screen.getvalue() == ""
         for _ in range(2):
@@ -361,10 +361,10 @@ class Parent(Actor):
 
 
 def test_when_code_had_to_be_ended_by_force_the_process_ends_at_once(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    async def forced(service: Service) -> Outcome:
-        return Outcome(3, "ended by force", forced=True)
+    async def forced(service: TreeRun) -> RunOutcome:
+        return RunOutcome(3, "ended by force", forced=True)
 
-    monkeypatch.setattr(Service, "run", forced)
+    monkeypatch.setattr(TreeRun, "run", forced)
     status, _, errors = run("Stopping")
     assert status == 3
     assert errors.splitlines()[0] == "foundation: ended by force"
@@ -447,10 +447,10 @@ def test_uvloop_is_used_if_it_is_there_and_asked_for_only_if_it_is_there() -> No
 
 
 def test_messages_carry_facts_and_if_it_is_asked_for_traces() -> None:
-    assert type(carrier_for(None)) is CarryContext
-    assert type(carrier_for(0.5)) is Tracing
+    assert type(propagator_for(None)) is ContextPropagator
+    assert type(propagator_for(0.5)) is Tracing
     with pytest.raises(BadInput, match="OpenTelemetry is not installed; run: pip install 'foundation-otp"):
-        carrier_for(1.0, lambda: False)
+        propagator_for(1.0, lambda: False)
 
 
 async def test_signals_are_handled_as_before_when_all_is_over() -> None:
@@ -462,7 +462,7 @@ async def test_signals_are_handled_as_before_when_all_is_over() -> None:
 
 def test_the_command_that_is_shown_has_a_sample_for_each_type() -> None:
     def sample(**schema: Any) -> str:
-        return curl("u", Interface("P", "", (Field("x", "t", schema=schema),), ())).partition("--json ")[2]
+        return curl("u", Interface("P", "", (ProgramField("x", "t", schema=schema),), ())).partition("--json ")[2]
 
     assert sample(type="integer") == "'{\"x\": 1}'"
     assert sample(type="array") == "'{\"x\": []}'"

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from foundation.coordination import (
-    BadRule,
+    BadArgument,
     Barrier,
     BarrierBroken,
     Barriers,
@@ -26,13 +26,12 @@ from foundation.coordination import (
     NotHeld,
     Quorum,
     Rule,
-    Tally,
     Unanimity,
     Vote,
     Weighted,
     propose,
 )
-from foundation.coordination.consensus import TimeOver
+from foundation.coordination.consensus import RoundTimeout, Tally
 from foundation.events import LeaderElected, LockExpired
 from supervision import (
     Actor,
@@ -258,7 +257,7 @@ async def test_a_restart_takes_no_lock_away(world: Runtime) -> None:
 )
 async def test_what_makes_no_sense_is_named(world: Runtime, use: Any) -> None:
     await Lock(world, "used").acquire()
-    with pytest.raises(BadRule) as caught:
+    with pytest.raises(BadArgument) as caught:
         await use(world)
     assert caught.value.remedy
 
@@ -361,7 +360,7 @@ async def test_the_death_of_one_who_had_arrived_breaks_the_barrier_for_those_who
 async def test_all_say_the_same_number(world: Runtime) -> None:
     waiting = soon(Barrier(world, "start", parties=3).arrive())
     await settled(world)
-    with pytest.raises(BadRule, match="the first said 3"):
+    with pytest.raises(BadArgument, match="the first said 3"):
         await Barrier(world, "start", parties=2).arrive()
     waiting.cancel()
     await asyncio.wait([waiting])
@@ -523,7 +522,7 @@ async def test_who_ends_is_absent_and_the_round_ends_all_the_same(world: Runtime
 
 
 async def test_a_limit_that_is_over_when_the_round_has_ended_changes_nothing(world: Runtime) -> None:
-    world.name("consensus").cast(TimeOver(99))
+    world.name("consensus").cast(RoundTimeout(99))
     assert (await decide(world, Unanimity(), True)).accepted
 
 

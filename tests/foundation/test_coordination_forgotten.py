@@ -12,7 +12,7 @@ import pytest
 from foundation.coordination import (
     Ascending,
     Auction,
-    BadRule,
+    BadArgument,
     Barrier,
     Election,
     LeaderChanged,
@@ -23,8 +23,8 @@ from foundation.coordination import (
     Vote,
     propose,
 )
-from foundation.coordination.auctions import Sale
-from foundation.coordination.exchange import REMEMBERED, Quote, TakeBack
+from foundation.coordination.auction_rules import Sale
+from foundation.coordination.markets import REMEMBERED, CancelOrders, Quote
 from foundation.events import AuctionClosed, LeaderElected, LockExpired
 from supervision import Actor, CallTimeout, Ref, Runtime, handle
 from supervision.testing import advance, settled
@@ -122,7 +122,7 @@ async def test_who_waits_for_a_later_term_than_any_gets_one(bare: Runtime) -> No
 
 async def test_a_capacity_is_agreed_on_among_those_who_use_a_lock_now(bare: Runtime) -> None:
     grant = await Lock(bare, "a").acquire()
-    with pytest.raises(BadRule, match="capacity of a = 3: all who use this lock at a time say the same"):
+    with pytest.raises(BadArgument, match="capacity of a = 3: all who use this lock at a time say the same"):
         await Lock(bare, "a", capacity=3).acquire()
     await Lock(bare, "a").release(grant)
     assert (await Lock(bare, "a", capacity=3).acquire(2)).amount == 2
@@ -202,7 +202,7 @@ async def test_an_order_can_be_taken_back_by_its_number_once(bare: Runtime) -> N
     market, markets = Market(bare, "m"), bare.name("markets")
     await market.sell(2, price=5, trader="sue")
     await market.sell(3, price=6, trader="sue")
-    assert [await markets.call(TakeBack("m", None, 1)) for _ in range(2)] == [2, 0]
+    assert [await markets.call(CancelOrders("m", None, 1)) for _ in range(2)] == [2, 0]
     assert await market.take_back("sue") == 3
 
 

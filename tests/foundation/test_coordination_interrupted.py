@@ -30,12 +30,12 @@ from foundation.coordination import (
     Vote,
     propose,
 )
-from foundation.coordination.auctioneer import Open
-from foundation.coordination.auctions import Sale
-from foundation.coordination.barriers import Arrive, Patience
+from foundation.coordination.auction_rules import Sale
+from foundation.coordination.auctioneer import OpenAuction
+from foundation.coordination.barriers import Arrive, Withdrawal
 from foundation.coordination.elections import NAMELESS, Follow, Stand
-from foundation.coordination.given_back import GivenBack
 from foundation.coordination.locks import Acquire, Release
+from foundation.coordination.retained import UndoQueue
 from supervision import (
     Actor,
     ActorExited,
@@ -47,7 +47,7 @@ from supervision import (
     handle,
     system,
 )
-from supervision.testing import Ask, Probe, advance, settled
+from supervision.testing import DoAndReply, Probe, advance, settled
 from tests.supervision.conftest import CarryAlways
 
 KINDS: list[type[Actor]] = [Locks, Barriers, Elections, Consensus, Auctions, Markets]
@@ -290,7 +290,7 @@ async def begin(scene: Scene, what: str, how: str) -> tuple[asyncio.Future[Any],
         task = soon(work())
         return task, task.cancel
     worker = await scene.runtime.spawn(Probe)
-    return worker.call(Ask(lambda _: work()), timeout=None), worker.kill
+    return worker.call(DoAndReply(lambda _: work()), timeout=None), worker.kill
 
 
 @pytest.mark.parametrize("how", ["cancel", "kill"])
@@ -377,7 +377,7 @@ async def test_a_restart_at_any_moment_is_told_and_takes_nothing_away(world: Run
 
 
 class Absent:
-    """A coordinator that is away for a while."""
+    """A coordinator that is unavailable for a while."""
 
     def __init__(self, runtime: Runtime, kind: type[Actor]) -> None:
         self.runtime, self.kind = runtime, kind
@@ -568,7 +568,7 @@ async def test_who_arrives_twice_and_ends_breaks_the_barrier_once(world: Runtime
 
 
 async def test_who_gives_up_and_ends_before_either_is_known_has_not_arrived(world: Runtime) -> None:
-    barriers, who, patience = world.name("barriers"), await world.spawn(Idle), Patience()
+    barriers, who, patience = world.name("barriers"), await world.spawn(Idle), Withdrawal()
     gone = barriers.call(Arrive("start", 3, who, patience), timeout=None)
     second = barriers.call(Arrive("start", 3, None), timeout=None)
     await settled(world)
@@ -600,7 +600,7 @@ async def test_of_those_who_wait_only_who_leaves_does_not_wait_any_more(world: R
 async def test_what_is_undone_may_be_gone_or_replaced_already(world: Runtime) -> None:
     """Undoing what is no more changes nothing."""
     one = await world.spawn(Idle)
-    given = GivenBack(world, "elections")
+    given = UndoQueue(world, "elections")
     stand, follow = Stand("writer", one, 1), Follow("writer", one)
     given.put(1, stand)
     given.put(2, follow)
@@ -614,8 +614,8 @@ async def test_what_is_undone_may_be_gone_or_replaced_already(world: Runtime) ->
     await settled(world)
     assert election.leader is not None
     assert await election.unfollow(one)
-    auctions = GivenBack(world, "auctions")
-    auctions.put(1, (Open("gone", Sealed(), 1), None))
+    auctions = UndoQueue(world, "auctions")
+    auctions.put(1, (OpenAuction("gone", Sealed(), 1), None))
     await settled(world)
 
 
@@ -628,7 +628,7 @@ async def test_who_gave_up_and_then_ended_had_not_arrived_but_who_ended_had(worl
         "its time is over": lambda: start.arrive(timeout=1.0),
         "wait_for": lambda: asyncio.wait_for(start.arrive(), 1.0),
     }
-    gone = worker.call(Ask(lambda _: works.get(how, start.arrive)()), timeout=None)
+    gone = worker.call(DoAndReply(lambda _: works.get(how, start.arrive)()), timeout=None)
     await settled(world)
     second = soon(start.arrive())
     await settled(world)

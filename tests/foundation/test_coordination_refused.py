@@ -18,7 +18,7 @@ from foundation.coordination import (
     Ascending,
     Auction,
     Auctions,
-    BadRule,
+    BadArgument,
     Barrier,
     Barriers,
     Consensus,
@@ -35,22 +35,21 @@ from foundation.coordination import (
     Quorum,
     Rule,
     Sealed,
-    Tally,
     Unanimity,
     Vote,
     Weighted,
     propose,
 )
-from foundation.coordination.auctioneer import Ask, Hammer, Lower, Open, Outcome, Place
-from foundation.coordination.auctions import Bid, Dutch, English, SealedBids, first_price, vickrey
-from foundation.coordination.barriers import Arrive, Patience
-from foundation.coordination.checked import Party, number, plain_number, shown, text, whole
-from foundation.coordination.consensus import Answered, Propose, TimeOver
-from foundation.coordination.elections import AwaitLeader, Follow, LookAgain, Resign, Stand, Unfollow
-from foundation.coordination.exchange import AskQuote, Give, TakeBack
-from foundation.coordination.given_back import Collect
+from foundation.coordination.auction_rules import Bid, Dutch, English, SealedBids, first_price, vickrey
+from foundation.coordination.auctioneer import AwaitSale, CloseAuction, GetMinimumBid, LowerPrice, OpenAuction, PlaceBid
+from foundation.coordination.barriers import Arrive, Withdrawal
+from foundation.coordination.consensus import Propose, RoundTimeout, Tally, VoteReceived
+from foundation.coordination.elections import AwaitLeader, CheckFollower, Follow, Resign, Stand, Unfollow
 from foundation.coordination.locks import Acquire, Expire, Release, Renew
-from foundation.coordination.market import Book, Order, Trade, clear
+from foundation.coordination.markets import CancelOrders, GetQuote, PlaceOrder
+from foundation.coordination.order_book import Order, OrderBook, Trade, clear
+from foundation.coordination.retained import RunUndo
+from foundation.coordination.validation import Party, number, number_text, plain_number, text, whole
 from supervision import NORMAL, Actor, ChildSpec, Down, Monitor, Runtime, Supervisor, handle, system
 from supervision.errors import BadTime, CallError, SpecError
 from supervision.messages import describe
@@ -216,7 +215,7 @@ NASTY: list[Callable[[], Any]] = [
     object,
     lambda: Idle,
     lambda: broken,
-    Collect,
+    RunUndo,
     NoHash,
     NoEquality,
     NeverEqual,
@@ -322,27 +321,27 @@ MESSAGES: list[tuple[str, Callable[..., Any], Callable[[Stage], Fields]]] = [
     ("locks", Release, lambda s: (Grant("a", 1, 1, None, None),)),
     ("locks", Renew, lambda s: (Grant("a", 1, 1, None, None), 5.0)),
     ("locks", Expire, lambda s: ("neighbour", 1)),
-    ("locks", Collect, lambda s: ()),
-    ("barriers", Arrive, lambda s: ("a", 2, s.one, Patience())),
+    ("locks", RunUndo, lambda s: ()),
+    ("barriers", Arrive, lambda s: ("a", 2, s.one, Withdrawal())),
     ("elections", Stand, lambda s: ("a", s.two, 5)),
     ("elections", Resign, lambda s: ("a", s.two)),
     ("elections", AwaitLeader, lambda s: ("a", 3)),
     ("elections", Follow, lambda s: ("a", s.two)),
     ("elections", Unfollow, lambda s: ("a", s.two)),
-    ("elections", LookAgain, lambda s: ("a", s.runtime.name("two"))),
+    ("elections", CheckFollower, lambda s: ("a", s.runtime.name("two"))),
     ("consensus", Propose, lambda s: (1, {s.one: 1.0, s.two: 2.0}, Majority(), 5.0)),
-    ("consensus", Answered, lambda s: (1, s.one)),
-    ("consensus", TimeOver, lambda s: (1,)),
-    ("auctions", Open, lambda s: ("a", Descending(10, 1), 5.0)),
-    ("auctions", Place, lambda s: ("a", 7, "bob", s.two)),
-    ("auctions", Place, lambda s: ("open", 5, "bob", s.two)),
-    ("auctions", Ask, lambda s: ("a",)),
-    ("auctions", Outcome, lambda s: ("a",)),
-    ("auctions", Hammer, lambda s: ("neighbour", None)),
-    ("auctions", Lower, lambda s: ("neighbour", None)),
-    ("markets", Give, lambda s: ("a", "buy", 3, 5.0, "bob", s.two)),
-    ("markets", TakeBack, lambda s: ("a", "bob", 3)),
-    ("markets", AskQuote, lambda s: ("a",)),
+    ("consensus", VoteReceived, lambda s: (1, s.one)),
+    ("consensus", RoundTimeout, lambda s: (1,)),
+    ("auctions", OpenAuction, lambda s: ("a", Descending(10, 1), 5.0)),
+    ("auctions", PlaceBid, lambda s: ("a", 7, "bob", s.two)),
+    ("auctions", PlaceBid, lambda s: ("open", 5, "bob", s.two)),
+    ("auctions", GetMinimumBid, lambda s: ("a",)),
+    ("auctions", AwaitSale, lambda s: ("a",)),
+    ("auctions", CloseAuction, lambda s: ("neighbour", None)),
+    ("auctions", LowerPrice, lambda s: ("neighbour", None)),
+    ("markets", PlaceOrder, lambda s: ("a", "buy", 3, 5.0, "bob", s.two)),
+    ("markets", CancelOrders, lambda s: ("a", "bob", 3)),
+    ("markets", GetQuote, lambda s: ("a",)),
     *((kind.__name__.lower(), Down, lambda s: (Monitor(s.one, s.one, None), s.one, None)) for kind in KINDS),  # type: ignore[arg-type]
 ]
 
@@ -477,7 +476,7 @@ def wrong(value: Any) -> Any:
             "lease = inf: give a finite number of seconds above 0",
         ),
         (lambda s: Lock(s.runtime, "a").acquire(2), "amount = 2: give a whole number from 1 to 1"),
-        (lambda s: Lock(s.runtime, "a").release(wrong(5)), "grant = 5: give what acquire has returned"),
+        (lambda s: Lock(s.runtime, "a").release(wrong(5)), "grant = 5: give a grant that acquire returned"),
         (lambda s: Election(s.runtime, "a").stand(s.one, wrong("high")), "priority = 'high': give a finite number"),
         (
             lambda s: Election(s.runtime, "a").stand(wrong("one")),
@@ -502,7 +501,7 @@ def wrong(value: Any) -> Any:
         (lambda s: s.auction.bid(9, bidder=[]), r"bidder = \[\]: give something that can be hashed and compared"),
         (lambda s: s.market.sell(1, price=10**400, trader="s"), "price of s = 1000.*: give a number from 0"),
         (
-            lambda s: s.runtime.name("markets").call(Give("a", wrong("lend"), 1, 1, "s", None)),
+            lambda s: s.runtime.name("markets").call(PlaceOrder("a", wrong("lend"), 1, 1, "s", None)),
             "side = 'lend': give 'buy' or 'sell'",
         ),
         (lambda s: Lock(s.runtime, wrong(5)), "name = 5: give a string"),
@@ -512,7 +511,7 @@ async def test_an_error_names_what_is_wrong_and_what_is_right(stage: Stage, call
     if error is None:
         assert (await call(stage)).accepted
         return
-    with pytest.raises(BadRule, match=error):
+    with pytest.raises(BadArgument, match=error):
         await call(stage)
 
 
@@ -539,7 +538,7 @@ async def test_a_foreign_actor_is_refused(stage: Stage) -> None:
             stage.market.buy(1, price=1, who=foreign),
             propose(stage.runtime, 1, [foreign], Majority()),
         ):
-            with pytest.raises(BadRule, match="of this runtime"):
+            with pytest.raises(BadArgument, match="of this runtime"):
                 await call
     await stage.check()
 
@@ -604,7 +603,7 @@ def test_two_parties_are_one_if_they_are_equal_and_nothing_else_is_one_of_them()
 
 
 def test_numbers_that_are_too_large_to_show_are_shown() -> None:
-    assert shown(10**400) == "more than 1.79769e+308"
+    assert number_text(10**400) == "more than 1.79769e+308"
     assert number("x", 0) == 0
 
 
@@ -621,10 +620,10 @@ def test_the_rules_alone_refuse_or_work(make: Callable[[], Any]) -> None:
         lambda: Dutch(value, value, value),
         lambda: Dutch(10, 1).bid(value, 10),
         lambda: Dutch(10, 1).bid("a", value),
-        lambda: Book().buy(value, 1, 1),
-        lambda: Book().sell("a", value, 1),
-        lambda: Book().sell("a", 1, value),
-        lambda: Book().cancel(value),
+        lambda: OrderBook().buy(value, 1, 1),
+        lambda: OrderBook().sell("a", value, 1),
+        lambda: OrderBook().sell("a", 1, value),
+        lambda: OrderBook().cancel(value),
         lambda: clear([Order(value, 1, 1)], [Order("b", 1, 1)]),
         lambda: clear([Order("a", value, 1)], [Order("b", 1, value)]),
         lambda: clear([Order("a", 1, 1, value)], [Order("b", 1, 1)]),

@@ -12,7 +12,7 @@ import pytest
 
 from foundation.cache import Cache, LoadCancelled
 from foundation.events import MeasureFailed
-from foundation.holder import Watch
+from foundation.holders import WatchHolder
 from foundation.protection import (
     BreakerOptions,
     Breakers,
@@ -24,10 +24,10 @@ from foundation.protection import (
     RateLimit,
     RateLimited,
 )
-from foundation.protection.breaker import known_breakers
-from foundation.readings import readings_of
+from foundation.protection.breaker import breaker_table
 from foundation.resources import Limit, Resource, ResourceExhausted, Resources
-from foundation.resources.resources import Book
+from foundation.resources.resources import ResourceUsage
+from foundation.telemetry.collectors import collect_samples
 from supervision import Actor, ChildSpec, Message, NoProcess, Ref, Request, Runtime, Supervisor, handle
 from supervision.errors import BadOption
 from supervision.testing import EventLog, advance, settled
@@ -218,7 +218,7 @@ async def test_what_a_killed_actor_goes_on_to_do_does_not_count(platform: Runtim
 
 async def test_breakers_are_forgotten_when_nobody_needs_them(platform: Runtime) -> None:
     options = BreakerOptions(failures=1, window=10.0, reset_after=20.0)
-    known = known_breakers(platform, "breakers")
+    known = breaker_table(platform, "breakers")
     for n in range(100):
         with pytest.raises(ConnectionError):
             await CircuitBreaker(platform, f"user {n}", options).call(failing)
@@ -248,7 +248,7 @@ async def test_a_breaker_wants_to_hear_an_outcome(platform: Runtime) -> None:
     with pytest.raises(BadOption, match="return one of success, failure, ignore"):
         await odd.call(quick)
     assert await breaker.call(quick) == "ok"
-    assert len(known_breakers(platform, "breakers")) == 1
+    assert len(breaker_table(platform, "breakers")) == 1
 
 
 # -- those who wait --------------------------------------------------------------------------------------------------
@@ -469,7 +469,7 @@ async def test_huge_amounts_are_too_much(platform: Runtime) -> None:
 
 
 async def test_a_limit_can_be_taken_away_and_nothing_is_left_of_it(platform: Runtime) -> None:
-    book = Book.of(platform)
+    book = ResourceUsage.of(platform)
     for n in range(100):
         user = Resource(platform, f"user {n}", priority="high")
         await user.set_limit(1)
@@ -501,13 +501,13 @@ async def test_who_held_something_is_watched_no_longer(platform: Runtime) -> Non
     await settled(platform)
     watching: Any = whereis(platform, "resources")
     assert not watching.watching
-    whereis(platform, "resources").cast(Watch(caller))
+    whereis(platform, "resources").cast(WatchHolder(caller))
     await settled(platform)
     assert not watching.watching
     token = await work.acquire(holder=caller)
     more = await work.acquire(holder=caller)
     await work.release(token)
-    whereis(platform, "resources").cast(Watch(caller))
+    whereis(platform, "resources").cast(WatchHolder(caller))
     await settled(platform)
     assert len(watching.watching) == 1
     await work.release(more)
@@ -606,7 +606,7 @@ async def test_a_load_that_does_not_end_is_replaced_and_nothing_is_kept_of_it(ru
 
 async def test_caches_are_forgotten_with_their_users(runtime: Runtime) -> None:
     def of(name: str) -> list[Any]:
-        return [reading for reading in readings_of(runtime) if ("cache", name) in reading.labels]
+        return [reading for reading in collect_samples(runtime) if ("cache", name) in reading.labels]
 
     cache: Cache[str, str] = Cache(runtime, "mine")
     assert len(of("mine")) == 4

@@ -10,13 +10,13 @@ from typing import Any, ClassVar
 import msgspec
 import pytest
 
-from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
+from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotSerializable
 from foundation.dead_letters.letter import letter_for
-from foundation.dead_letters.queue import Deliver, Keep, Redeliver, Tick
+from foundation.dead_letters.queue import DeliverNext, KeepLetter, RedeliverLetters, RetryRound
 from foundation.events import LetterGivenUp, LettersNotWritten
-from foundation.readings import readings_of
 from foundation.store import Database, NoTable, NotWritten, Store
 from foundation.store.messages import Flush
+from foundation.telemetry.collectors import collect_samples
 from supervision import (
     Actor,
     Call,
@@ -166,7 +166,7 @@ async def test_a_letter_is_given_up_after_so_many_attempts(runtime: Runtime, que
     assert (letter.attempts, letter.state) == (3, "given up")
     assert "no answer within 2 s" in letter.reason
     assert [event.number for event in events.of(LetterGivenUp)] == [1]
-    numbers = {reading.labels[0][1]: reading.value for reading in readings_of(runtime) if "kept" in reading.name}
+    numbers = {reading.labels[0][1]: reading.value for reading in collect_samples(runtime) if "kept" in reading.name}
     assert numbers == {"waiting": 0, "given_up": 1}
     assert await queue.purge() == 1
     assert queue.given_up() == {}
@@ -236,7 +236,7 @@ class Typed(Message, frozen=True):
 
 @pytest.mark.parametrize("message", [Unfit(object()), "text", Typed("no number")])  # type: ignore[arg-type]
 async def test_what_cannot_be_kept_is_refused(queue: DeadLetterQueue, message: Any) -> None:
-    with pytest.raises(NotKept):
+    with pytest.raises(NotSerializable):
         await queue.send("shop", message)
 
 
@@ -370,7 +370,7 @@ async def test_letters_go_out_on_behalf_of_nobody(runtime: Runtime, queue: DeadL
     log: list[str] = []
     await runtime.spawn(Slow, log, name="shop")
     assert await queue.send("shop", Order("a"), timeout=0.1) == "kept", "it takes longer"
-    assert await whereis(runtime).call(Redeliver("shop"), timeout=0.5) == 1
+    assert await whereis(runtime).call(RedeliverLetters("shop"), timeout=0.5) == 1
     await pass_time(queue, 3, lambda: not queue.waiting())
     assert queue.waiting() == {}
     assert log == ["a", "a"]
@@ -468,10 +468,10 @@ async def test_what_is_too_old_is_given_up_also_in_the_middle_of_a_round(
     await kept(queue, Order("a"), Order("b"))
     await runtime.spawn(Slow, log, name="shop")
     await settled_for(5)
-    monkeypatch.setattr("supervision.clock.Corrections.look", lambda self: 0.0)  # it has passed, and was not set
+    monkeypatch.setattr("supervision.clock.ClockStepDetector.look", lambda self: 0.0)  # it has passed, and was not set
     monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + 10_000.0)
-    whereis(runtime).cast(Keep("shop", Order("c"), "it is new"))
-    whereis(runtime).cast(Tick())
+    whereis(runtime).cast(KeepLetter("shop", Order("c"), "it is new"))
+    whereis(runtime).cast(RetryRound())
     await pass_time(queue, 5, queue.given_up)
     await pass_time(queue, 20, lambda: not queue.waiting())
     assert log == ["a", "c"], "what is on its way is waited for"
@@ -504,7 +504,7 @@ async def test_a_full_disk_refuses_new_letters_and_forgets_no_old_one(
             await queue.send("elsewhere", News("x"))
         with pytest.raises(NotWritten):
             await queue.purge()
-        actor.cast(Keep("elsewhere", News("x"), "cast"))
+        actor.cast(KeepLetter("elsewhere", News("x"), "cast"))
         await runtime.spawn(Slow, log, name="shop")
         await pass_time(queue, 30)
     assert log == ["a", "b"], "they are delivered all the same"
@@ -534,15 +534,15 @@ async def test_what_became_of_a_letter_that_is_gone_meanwhile_is_not_written(
 
 async def test_who_leaves_before_its_letter_is_written_leaves_nothing(runtime: Runtime, queue: DeadLetterQueue) -> None:
     actor: Any = whereis(runtime)
-    calls: list[Call[int]] = [actor.call(Keep("shop", News(str(n)), "why"), timeout=None) for n in range(100)]
+    calls: list[Call[int]] = [actor.call(KeepLetter("shop", News(str(n)), "why"), timeout=None) for n in range(100)]
     for call in calls[1:]:
         call.cancel()
     assert await calls[0] == 1
-    actor.cast(Keep("shop", News("cast"), "why"))
+    actor.cast(KeepLetter("shop", News("cast"), "why"))
     await until(lambda: len(queue.waiting()) == 2)
     assert not actor.deferred
-    late = actor.call(Keep("shop", News("late"), "why"), timeout=None)
-    actor.cast(Deliver("nobody"))
+    late = actor.call(KeepLetter("shop", News("late"), "why"), timeout=None)
+    actor.cast(DeliverNext("nobody"))
     await settled_for(1)
     late.cancel()
     await pass_time(queue, 1)
@@ -650,7 +650,7 @@ async def test_a_clock_that_was_set_is_thought_of_until_all_letters_know(
     runtime.whereis("store").kill()  # type: ignore[union-attr]
     await until(lambda: runtime.whereis("dead_letters") is not None and runtime.whereis("store") is not None)
     for _ in range(3):  # each in the middle of it
-        runtime.name("dead_letters").cast(Tick())
+        runtime.name("dead_letters").cast(RetryRound())
         await until(lambda: runtime.info(runtime.whereis("dead_letters")).mailbox == 0)  # type: ignore[arg-type, union-attr]
         runtime.whereis("dead_letters").kill()  # type: ignore[union-attr]
         await until(lambda: runtime.whereis("dead_letters") is not None)

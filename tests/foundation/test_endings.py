@@ -14,10 +14,9 @@ from typing import Any
 
 import pytest
 
-from foundation.run import signals
-from foundation.run.ending import Ending, stuck
-from foundation.run.serve import Service
-from foundation.run.signals import StopSignals, deliver_once, end_at_once
+from foundation.run import stopping
+from foundation.run.serve import TreeRun
+from foundation.run.stopping import ExitDeadline, StopSignals, deliver_once, end_at_once, stuck
 from foundation.tree import load_tree
 
 TREE = """
@@ -171,7 +170,7 @@ def test_a_process_that_is_not_to_be_hung_up_is_not(start: Any) -> None:
 @pytest.fixture
 def handlers() -> Iterator[None]:
     """Signal handlers, which are as before afterwards."""
-    before = {number: signal.getsignal(number) for number in signals.HANDLED}
+    before = {number: signal.getsignal(number) for number in stopping.HANDLED}
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
@@ -197,12 +196,12 @@ def test_the_first_process_of_a_container_ends_itself(handlers: None, monkeypatc
     """The kernel would ignore a signal without a handler there."""
     left: list[int] = []
     monkeypatch.setattr(os, "_exit", left.append)
-    for number in signals.HANDLED:  # also if this run ignores one, in the background of a shell
+    for number in stopping.HANDLED:  # also if this run ignores one, in the background of a shell
         signal.signal(number, signal.SIG_DFL)
     end_at_once(1)
-    for number in signals.HANDLED:
+    for number in stopping.HANDLED:
         os.kill(os.getpid(), number)
-    assert left == [128 + number for number in signals.HANDLED]
+    assert left == [128 + number for number in stopping.HANDLED]
 
 
 @pytest.mark.parametrize("library", [SimpleNamespace(), SimpleNamespace(signal=lambda: None)])
@@ -213,17 +212,17 @@ def test_a_c_library_that_cannot_forget_a_handler_is_left_alone(library: Any) ->
 def test_an_ending_that_is_begun_twice_is_counted_once_and_one_that_is_cancelled_is_none() -> None:
     left: SimpleQueue[int] = SimpleQueue()
     told: list[str] = []
-    ending = Ending(left.put)
+    ending = ExitDeadline(left.put)
     ending.limit = 0.01
     ending.tell = lambda: told.append("stuck")
     ending.begin()
     ending.begin()
     assert left.get(timeout=30) == 1
     assert told == ["stuck"]
-    other = Ending(left.put)
+    other = ExitDeadline(left.put)
     other.begin()
     other.cancel()
-    unused = Ending(left.put)
+    unused = ExitDeadline(left.put)
     unused.cancel()
     assert left.empty()
 
@@ -231,9 +230,9 @@ def test_an_ending_that_is_begun_twice_is_counted_once_and_one_that_is_cancelled
 def test_telling_what_is_stuck_may_get_stuck_itself(monkeypatch: pytest.MonkeyPatch) -> None:
     import threading
 
-    monkeypatch.setattr("foundation.run.ending.TELLING", 0.01)
+    monkeypatch.setattr("foundation.run.stopping.TELLING", 0.01)
     left: SimpleQueue[int] = SimpleQueue()
-    ending, never = Ending(left.put), threading.Event()
+    ending, never = ExitDeadline(left.put), threading.Event()
     ending.limit = 0.0
     ending.tell = lambda: never.wait(60)
     ending.begin()
@@ -247,5 +246,5 @@ def test_what_is_stuck_is_told_with_its_place() -> None:
 
 async def test_what_has_not_ended_can_be_asked_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Also of a runtime that has not begun, and by a thread that looks while the loop changes everything."""
-    service = Service(load_tree([]), None, StopSignals(), 1.0)  # type: ignore[arg-type]
+    service = TreeRun(load_tree([]), None, StopSignals(), 1.0)  # type: ignore[arg-type]
     assert service.unended() == ()

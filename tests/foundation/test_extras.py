@@ -12,7 +12,7 @@ from foundation.cache import Cache
 from foundation.extras import MissingExtra
 from foundation.protection import Retry
 from foundation.registry import Registry
-from foundation.tree.missing import missing_part
+from foundation.tree.optional import missing_dependency
 from supervision import Runtime, StartError
 
 LIBRARIES = ("aiolimiter", "cachetools", "sortedcontainers", "stamina", "tenacity")
@@ -32,7 +32,7 @@ def test_a_service_without_its_library_says_which_extra_to_install(
     with pytest.raises(MissingExtra, match=f"needs {library}, which is not installed") as caught:
         use(runtime)
     assert caught.value.remedy == f"pip install 'foundation-otp[{extra}]'"
-    part = missing_part(caught.value)
+    part = missing_dependency(caught.value)
     assert part is not None
     assert part.remedy == caught.value.remedy
 

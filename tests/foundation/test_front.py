@@ -10,9 +10,9 @@ import httpx
 import pytest
 
 from foundation.events import Serving
-from foundation.http import Front, PortTaken
-from foundation.http.door import Door, door_at
-from foundation.http.front import Server, ServerEnded
+from foundation.http import HttpServer, PortTaken
+from foundation.http.listener import ListeningSocket, listening_socket
+from foundation.http.server import ServerEnded, UvicornServer
 from supervision import Abnormal, Actor, ChildSpec, Crashed, Ref, Runtime, StartError, Supervisor
 from supervision.events import Restarted
 from tests.supervision.probes import error_of
@@ -38,7 +38,7 @@ def urls(runtime: Runtime) -> list[str]:
 async def test_a_front_serves_from_its_start_to_its_end_and_says_where() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         served = urls(runtime)
-        front = await runtime.spawn(Front, port=0)
+        front = await runtime.spawn(HttpServer, port=0)
         (url,) = served
         assert url.startswith("http://127.0.0.1:")
         assert (await get(f"{url}/healthz")).json() == {"status": "ok"}
@@ -52,7 +52,7 @@ async def test_a_front_that_is_killed_is_restarted_at_the_same_port_and_refuses_
         served = urls(runtime)
         restarted = asyncio.Event()
         runtime.subscribe(lambda _: restarted.set(), Restarted)
-        top = await runtime.spawn(Supervisor, [ChildSpec("http", Front, kwargs={"port": 0}, name="http")])
+        top = await runtime.spawn(Supervisor, [ChildSpec("http", HttpServer, kwargs={"port": 0}, name="http")])
         front = runtime.whereis("http")
         assert front is not None
         front.kill()
@@ -66,7 +66,7 @@ async def test_a_front_that_is_killed_is_restarted_at_the_same_port_and_refuses_
 async def test_a_front_that_is_killed_and_not_restarted_leaves_the_port_free() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         served = urls(runtime)
-        front = await runtime.spawn(Front, port=0)
+        front = await runtime.spawn(HttpServer, port=0)
         assert isinstance(front, Ref)
         ends = ends_of(front)
         front.kill()
@@ -85,7 +85,7 @@ async def test_a_port_that_is_taken_is_said_in_one_line_with_the_next_one() -> N
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         async with Runtime(watchdog=None, reports=False) as runtime:
-            error = await error_of(runtime.spawn(Front, port=port))
+            error = await error_of(runtime.spawn(HttpServer, port=port))
     assert isinstance(error, StartError)
     assert isinstance(error.__cause__, PortTaken)
     assert str(error.__cause__) == (
@@ -95,46 +95,46 @@ async def test_a_port_that_is_taken_is_said_in_one_line_with_the_next_one() -> N
 
 async def test_an_address_that_is_not_ours_is_said_in_one_line() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        error = await error_of(runtime.spawn(Front, "192.0.2.1", 0))
+        error = await error_of(runtime.spawn(HttpServer, "192.0.2.1", 0))
     assert "cannot listen on 192.0.2.1 port 0" in str(error)
     assert "--host" in str(error)
 
 
 async def test_a_server_that_ends_by_itself_takes_the_front_with_it() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        front = await runtime.spawn(Front, port=0)
+        front = await runtime.spawn(HttpServer, port=0)
         front.cast(ServerEnded("it returned"))
         assert await front.join() == Abnormal("the web server ended by itself: it returned")
 
 
 async def test_a_server_that_cannot_start_is_a_start_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: Server, sockets: object = None) -> None:
+    async def fail(self: UvicornServer, sockets: object = None) -> None:
         raise ValueError("no server today")
 
     monkeypatch.setattr("uvicorn.Server.startup", fail)
     async with Runtime(watchdog=None, reports=False) as runtime:
-        error = await error_of(runtime.spawn(Front, port=0))
+        error = await error_of(runtime.spawn(HttpServer, port=0))
     assert isinstance(error, StartError)
     assert isinstance(error.reason, Crashed)
     assert "no server today" in error.reason.message
 
 
 async def test_a_server_that_fails_later_says_why(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def fail(self: Server) -> None:
+    async def fail(self: UvicornServer) -> None:
         raise ValueError("the disk is full")
 
     monkeypatch.setattr("uvicorn.Server.main_loop", fail)
     async with Runtime(watchdog=None, reports=False) as runtime:
-        front = await runtime.spawn(Front, port=0)
+        front = await runtime.spawn(HttpServer, port=0)
         assert await front.join() == Abnormal("the web server ended by itself: ValueError: the disk is full")
 
 
 async def test_a_door_is_written_as_a_url_also_for_version_6() -> None:
-    assert Door("::1", 80).url == "http://[::1]:80"
+    assert ListeningSocket("::1", 80).url == "http://[::1]:80"
     if socket.has_ipv6:
         async with Runtime(watchdog=None, reports=False) as runtime:
-            door = door_at(runtime, "::1", 0)
-            assert door_at(runtime, "::1", 0) is door
+            door = listening_socket(runtime, "::1", 0)
+            assert listening_socket(runtime, "::1", 0) is door
             owner, other = await runtime.spawn(Slow), await runtime.spawn(Slow)
             door.enter(owner).close()
             door.leave(other)

@@ -1,4 +1,4 @@
-"""The pages of the HTTP front: health, readiness, metrics, the tree, and programs."""
+"""The pages of the HTTP server: health, readiness, metrics, the tree, and programs."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from foundation.events import HttpHandled
 from foundation.http import application
 from foundation.http.limits import Limits
 from foundation.http.openapi import document
-from foundation.http.page import duration
-from foundation.metrics import Metrics
+from foundation.http.pages import duration
 from foundation.programs import (
     Answer,
     Busy,
     DescribeProgram,
-    Field,
     Interface,
     InvalidInputs,
+    ProgramField,
     RunProgram,
     Unavailable,
     program_name,
 )
 from foundation.resources import Resource, Resources
-from foundation.tree.missing import LeftOut, leave_out
+from foundation.telemetry.metrics import Metrics
+from foundation.tree.optional import LeftOutPart, leave_out
 from supervision import Actor, Backoff, ChildSpec, Mailbox, Message, Refuse, Runtime, Supervisor, handle
 from supervision.testing import advance, settled
 
@@ -43,8 +43,8 @@ class Echo(Actor):
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
         """Say what it takes."""
-        text = Field("text", "str", "what to <say>", schema={"type": "string"})
-        return Interface("Echo", "Says it again.", (text,), (Field("said", "str"),))
+        text = ProgramField("text", "str", "what to <say>", schema={"type": "string"})
+        return Interface("Echo", "Says it again.", (text,), (ProgramField("said", "str"),))
 
     @handle
     async def run(self, request: RunProgram) -> Answer:
@@ -156,7 +156,7 @@ async def test_readiness_is_503_with_what_is_degraded_while_something_restarts(
 async def test_the_tree_is_json_for_programs_and_a_page_for_browsers(
     runtime: Runtime, client: httpx.AsyncClient
 ) -> None:
-    leave_out(runtime, LeftOut("/top/<moon>", "there is none"))
+    leave_out(runtime, LeftOutPart("/top/<moon>", "there is none"))
     response = await client.get("/tree")
     (top,) = response.json()["tree"]
     assert (top["path"], top["budget"]["left"]) == ("/top", 3)
@@ -345,7 +345,10 @@ async def test_schemas_that_models_define_are_where_a_document_has_them(runtime:
         "oneOf": [{"$ref": "#/$defs/Node"}, {"$ref": "#/$defs/Box[int]"}, {"$ref": "https://elsewhere/schema"}],
         "discriminator": {"propertyName": "kind", "mapping": mapping},
     }
-    fields = (Field("graph", "Graph", schema=schema), Field("discriminator", "str", schema={"discriminator": "plain"}))
+    fields = (
+        ProgramField("graph", "Graph", schema=schema),
+        ProgramField("discriminator", "str", schema={"discriminator": "plain"}),
+    )
     found = document({"p": Interface("P", "", fields, ()), "q/r": Interface("Q", "", fields, ())}, "/root", token=True)
     assert "$defs" not in json.dumps(found)
     graph = found["paths"]["/root/programs/p"]["post"]["requestBody"]["content"]["application/json"]["schema"]
@@ -482,7 +485,7 @@ async def test_an_error_of_the_front_itself_is_500(client: httpx.AsyncClient, mo
     monkeypatch.setattr("foundation.tree.readiness.Readiness.degraded", lambda self, limit: 1 / 0)
     response = await client.get("/readyz")
     assert response.status_code == 500
-    assert response.json()["detail"] == f"the front failed; the log has more under {response.json()['id']}"
+    assert response.json()["detail"] == f"the HTTP server failed; the log has more under {response.json()['id']}"
 
 
 async def test_what_json_has_no_form_for_is_shown_as_well_as_can_be(

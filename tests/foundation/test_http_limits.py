@@ -15,18 +15,18 @@ import pytest
 from structlog.testing import capture_logs
 
 from foundation.http import application
+from foundation.http.cancellation import Disconnects
 from foundation.http.connections import SPARE_DESCRIPTORS, connection_class, make_room
-from foundation.http.leaving import Leaving
 from foundation.http.limits import Limits, ProgramLimits
-from foundation.http.problems import LONGEST_WAIT, Problem, fault, shown
+from foundation.http.problems import LONGEST_WAIT, Problem, error_text, fault
 from foundation.programs import (
     Answer,
     Busy,
     Chunk,
     DescribeProgram,
-    Field,
     Interface,
     NobodyReads,
+    ProgramField,
     RunProgram,
     StreamProgram,
     program_name,
@@ -55,7 +55,7 @@ class Program(Actor):
         """Say what it takes, after a while."""
         self.described += 1
         await self.runtime.sleep(1.0)
-        return Interface("Program", "", (Field("do", "str"),), ())
+        return Interface("Program", "", (ProgramField("do", "str"),), ())
 
     @handle
     async def run(self, request: RunProgram) -> Answer:
@@ -324,7 +324,7 @@ def test_any_wait_can_be_told(wait: float, said: int) -> None:
 
 
 async def test_a_cause_that_cannot_be_shown_is_no_trouble(runtime: Runtime) -> None:
-    assert shown(Unspeakable()) == "Unspeakable without a text"
+    assert error_text(Unspeakable()) == "Unspeakable without a text"
     with capture_logs() as logs:
         problem = fault(runtime, HTTPStatus.OK, "x", "detail", Unspeakable())
     assert logs[0]["reason"] == "Unspeakable without a text"
@@ -348,17 +348,17 @@ async def test_work_is_cancelled_when_its_client_goes_and_only_then(runtime: Run
         await runtime.sleep(10)
         return "done"
 
-    first = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
+    first = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
     await advance(11)
     assert await first == "done"
-    second = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
+    second = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
     await advance(1)
     gone.set()
     with pytest.raises(Problem, match="closed in the middle"):
         await second
     assert second.done()
     gone.clear()
-    third = asyncio.ensure_future(Leaving().unless_gone(receive, work()))
+    third = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
     await advance(1)
     third.cancel()
     with pytest.raises(asyncio.CancelledError):

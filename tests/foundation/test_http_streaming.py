@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from foundation.http import application
-from foundation.programs import Answer, Busy, Chunk, RunProgram, Status, StreamProgram, program_name
+from foundation.programs import Answer, Busy, Chunk, ProgramStatus, RunProgram, StreamProgram, program_name
 from foundation.resources import Resource, Resources
 from supervision import Actor, Refuse, Runtime, handle
 from supervision.testing import advance, settled
@@ -33,7 +33,7 @@ class Teller(Actor):
                 await request.send(Chunk("text", "Once "))
                 raise Refuse(LookupError("the thread"))
             case "die":
-                await request.send(Status("dying"))
+                await request.send(ProgramStatus("dying"))
                 raise ValueError("dead")
             case "think":
                 await self.runtime.sleep(40)
@@ -55,7 +55,7 @@ class Waiter(Actor):
     async def stream(self, request: StreamProgram) -> None:
         """Wait."""
         if self._piece:
-            await request.send(Status("waiting"))
+            await request.send(ProgramStatus("waiting"))
         self.defer_reply().on_abandoned(self._over.set)
 
 

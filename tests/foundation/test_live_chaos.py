@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.settings import BadInput, read_settings
 from supervision import ChildSpec, Runtime, Supervisor, start_child
-from supervision.testing import Hang, Kill, Plan, Step, advance, settled
+from supervision.testing import ChaosPlan, ChaosStep, Hang, Kill, advance, settled
 from tests.supervision.probes import Note, Probe
 
 
@@ -26,7 +26,7 @@ def test_settings_are_read_from_one_line() -> None:
 
 
 def test_a_plan_is_read_from_its_file(tmp_path: Path) -> None:
-    plan = Plan((Step(1, Kill(), "/app/*"),))
+    plan = ChaosPlan((ChaosStep(1, Kill(), "/app/*"),))
     plan.save(tmp_path / "plan.json")
     settings = ChaosSettings.of(f"{tmp_path / 'plan.json'},dry=false")
     assert (settings.plan, settings.dry) == (plan, False)
@@ -99,7 +99,7 @@ async def test_a_dry_run_only_tells(runtime: Runtime) -> None:
 
 
 async def test_a_plan_hits_only_those_who_opted_in(runtime: Runtime) -> None:
-    entries = await let_in(runtime, plan=Plan((Step(0, Kill(), "/app/*"), Step(1, Kill(), "/app"))))
+    entries = await let_in(runtime, plan=ChaosPlan((ChaosStep(0, Kill(), "/app/*"), ChaosStep(1, Kill(), "/app"))))
     assert [entry.get("actor") for entry in entries] == ["/app/below", "/app/wild", None]
 
 
@@ -111,7 +111,7 @@ async def test_when_nobody_opts_in_nothing_happens(runtime: Runtime) -> None:
 @pytest.mark.parametrize("end", ["stop", "kill"])
 async def test_what_lasts_is_healed_when_it_ends_or_is_killed(runtime: Runtime, end: str) -> None:
     with capture_logs():
-        plan = Plan((Step(0, Hang(1000), "/app/wild", until=5000),))
+        plan = ChaosPlan((ChaosStep(0, Hang(1000), "/app/wild", until=5000),))
         sup = await runtime.spawn(Supervisor, name="chaos")
         live = ChildSpec("live", LiveChaos, (ChaosSettings(plan=plan),), restart="temporary")
         ref = await start_child(sup, live)

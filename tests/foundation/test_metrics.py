@@ -7,7 +7,7 @@ from typing import Any
 from prometheus_client import CollectorRegistry
 
 from foundation.events import HttpHandled
-from foundation.metrics import Metrics, instruments, reason_label
+from foundation.telemetry.metrics import Metrics, instruments, reason_label
 from supervision import (
     NORMAL,
     Actor,

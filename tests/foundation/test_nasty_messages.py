@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from foundation.cache import Cache
-from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotKept
-from foundation.keys import usable
+from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotSerializable
+from foundation.naming import usable_key
 from foundation.options import above_zero, from_zero, text, whole
 from foundation.protection import (
     BreakerOptions,
@@ -43,13 +43,13 @@ from foundation.registry import (
     Register,
     Registry,
 )
+from foundation.registry.directory import Prepared
 from foundation.registry.messages import Decided
-from foundation.registry.prepared import Prepared
 from foundation.resources import Limit, Resource, Resources
 from foundation.store import Store
 from supervision import Actor, Call, CallError, ChildSpec, Message, Ref, Request, Runtime, Supervisor, handle
 from supervision.errors import BadOption, SpecError
-from supervision.messages import Exit, IdleTimeout, ParentExit, StopOrder, SystemRequest, Wake
+from supervision.messages import Exit, IdleTimeout, ParentExit, StopMessage, SystemRequest, Wake
 from supervision.testing import advance, settled
 
 
@@ -167,7 +167,7 @@ NASTY: list[Any] = [
     int,
 ]
 
-KERNEL = (Call, Exit, IdleTimeout, ParentExit, StopOrder, SystemRequest, Wake)
+KERNEL = (Call, Exit, IdleTimeout, ParentExit, StopMessage, SystemRequest, Wake)
 
 
 class Idle(Actor):
@@ -450,7 +450,7 @@ async def test_arguments_are_right_or_named(runtime: Runtime, services: dict[str
     for name, call in calls.items():
         answers = [await answered(call(nasty)) for nasty in NASTY]
         refused = [answer for answer in answers if isinstance(answer, Exception)]
-        expected: tuple[type[Exception], ...] = (SpecError, NotKept, BadMetadata, LookupError)
+        expected: tuple[type[Exception], ...] = (SpecError, NotSerializable, BadMetadata, LookupError)
         if name == "get with":  # what is called may be called for something else
             expected = (*expected, TypeError)
         assert len(refused) > 5, name
@@ -479,7 +479,7 @@ async def test_arguments_are_right_or_named(runtime: Runtime, services: dict[str
 
 def test_what_is_no_key_is_said() -> None:
     for key in (1, "a", (1, ("b", frozenset({2}))), int, object(), 0.5):
-        assert usable("key", key) is key
+        assert usable_key("key", key) is key
     for key, why in (
         ([], "dictionary key"),
         (Evil(), "raises RuntimeError"),
@@ -489,7 +489,7 @@ def test_what_is_no_key_is_said() -> None:
         (nested(100), "less than 50 levels"),
     ):
         with pytest.raises(BadOption, match=why):
-            usable("key", key)
+            usable_key("key", key)
 
 
 def test_numbers_are_finite() -> None:

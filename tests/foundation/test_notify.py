@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from structlog.testing import capture_logs
 
-from foundation.run.notify import ServiceManager, watchdog_period
+from foundation.run.systemd import ServiceManager, watchdog_period
 from supervision import Runtime
 from supervision.testing import advance
 

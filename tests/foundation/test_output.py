@@ -19,17 +19,17 @@ from typing import Any
 import pytest
 
 from foundation.run.output import Output, printing_to
-from foundation.run.serve import Outputs
+from foundation.run.serve import DroppedLines
 
 TREE = """
 id = "t"
 max_restarts = 1000000
 [[children]]
 id = "metrics"
-start = "foundation.metrics:Metrics"
+start = "foundation.telemetry.metrics:Metrics"
 [[children]]
 id = "http"
-start = "foundation.http:Front"
+start = "foundation.http:HttpServer"
 kwargs = { port = "${port}" }
 [[children]]
 id = "storm"
@@ -265,7 +265,7 @@ def test_what_waits_is_bounded_and_the_oldest_is_dropped() -> None:
     output.write("y" * 200 + "\n")
     assert output.dropped == 1001
     output.write("last\n")
-    assert [reading.value for reading in Outputs((output, output)).readings()] == [2002]
+    assert [reading.value for reading in DroppedLines((output, output)).readings()] == [2002]
     output.drain(patience=0.01, last=0.02)
     assert stream.getvalue() == ""
     stream.go.set()

@@ -33,12 +33,14 @@ def test_without_its_packages_the_front_says_how_to_get_them(monkeypatch: pytest
     for name in [name for name in sys.modules if name.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, package, None)
-    with pytest.raises(ModuleNotFoundError, match=rf"the HTTP front needs {package}; run: pip install 'foundation-otp"):
+    with pytest.raises(
+        ModuleNotFoundError, match=rf"the HTTP server needs {package}; run: pip install 'foundation-otp"
+    ):
         importlib.import_module("foundation.http")
 
 
 @pytest.mark.usefixtures("_fresh")
 def test_another_module_that_is_missing_is_not_taken_for_one_of_them(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "foundation.http.page", None)
+    monkeypatch.setitem(sys.modules, "foundation.http.pages", None)
     with pytest.raises(ModuleNotFoundError, match=r"foundation\.http\.page"):
         importlib.import_module("foundation.http")

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from foundation.errors import Category, FoundationError, Severity, describe
+from foundation.errors import Category, FoundationError, Severity, describe_error
 from foundation.events import BreakerChanged
 from foundation.protection import (
     BreakerOptions,
@@ -30,7 +30,7 @@ from foundation.protection import (
     TimeLimitExceeded,
 )
 from foundation.protection.breaker import failed_if_raised
-from foundation.store import Conflict, JournalDamaged
+from foundation.store import JournalDamaged, TransactionConflict
 from supervision import Actor, ChildSpec, MailboxFull, Request, Runtime, Supervisor, handle
 from supervision import errors as kernel
 from supervision.errors import BadOption
@@ -499,7 +499,7 @@ def test_every_error_of_the_platform_says_what_helps() -> None:
     for kind in kinds:
         assert isinstance(kind.category, Category)
         assert isinstance(kind.severity, Severity)
-    assert Conflict.retryable
+    assert TransactionConflict.retryable
     assert not JournalDamaged.retryable
     assert issubclass(CircuitOpen, ProtectionError)
 
@@ -507,7 +507,7 @@ def test_every_error_of_the_platform_says_what_helps() -> None:
 @pytest.mark.parametrize(
     ("error", "category", "retryable"),
     [
-        (Conflict("t", 1), Category.TRANSIENT, True),
+        (TransactionConflict("t", 1), Category.TRANSIENT, True),
         (BadOption("a", 1, "b"), Category.CONFIG, False),
         (kernel.NoProcess(None, 1), Category.TRANSIENT, True),  # type: ignore[arg-type]
         (kernel.NotRunning("x"), Category.SYSTEM, False),
@@ -520,7 +520,7 @@ def test_every_error_of_the_platform_says_what_helps() -> None:
     ],
 )
 def test_any_error_is_described(error: Exception, category: Category, retryable: bool) -> None:
-    description = describe(error)
+    description = describe_error(error)
     assert (description.category, description.retryable) == (category, retryable)
     assert description.remedy
     assert Severity.LOW < Severity.CRITICAL

@@ -13,8 +13,9 @@ from hypothesis import strategies as st
 
 from foundation.http import application
 from foundation.programs import Answer, RunProgram, program_name
-from foundation.tree import NoSuchPath, degraded, part, readiness_of, view
+from foundation.tree import NoSuchPath, readiness_of, view_part, view_tree
 from foundation.tree.readiness import Readiness
+from foundation.tree.view import degraded
 from supervision import (
     Actor,
     Backoff,
@@ -23,14 +24,14 @@ from supervision import (
     Message,
     Runtime,
     Supervisor,
-    coming,
     handle,
-    look,
+    pending_children,
     start_child,
+    supervisor_info,
     system,
     terminate_child,
 )
-from supervision.administration import RestartChild
+from supervision.supervisors.administration import RestartChild
 from supervision.testing import VirtualClockLoop, advance, settled
 
 
@@ -131,7 +132,7 @@ def test_it_says_what_a_look_at_all_actors_says(steps: list[tuple[str, int]], st
                 await step(runtime, what, which)
                 await settled(runtime)
                 late = Readiness(runtime)
-                expected = {(trouble.path, trouble.state) for trouble in degraded(view(runtime))}
+                expected = {(trouble.path, trouble.state) for trouble in degraded(view_tree(runtime))}
                 for readiness in (early, late):
                     found = readiness.degraded()
                     assert {(trouble.path, trouble.state) for trouble in found} == expected
@@ -198,15 +199,15 @@ async def test_what_has_given_up_is_no_trouble_even_if_its_code_still_runs() -> 
         ref.exit("enough")
         await settled(runtime)
         assert readiness_of(runtime).ready
-        assert degraded(view(runtime)) == []
+        assert degraded(view_tree(runtime)) == []
         await advance(2)
         assert readiness_of(runtime).ready
 
 
 async def test_what_comes_is_told_by_supervisors_alone() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        assert coming(await runtime.spawn(Quick)) == []
-        assert coming(await runtime.spawn(Supervisor, [ChildSpec("q", Quick)])) == []
+        assert pending_children(await runtime.spawn(Quick)) == []
+        assert pending_children(await runtime.spawn(Supervisor, [ChildSpec("q", Quick)])) == []
 
 
 async def test_the_parent_of_an_actor_is_a_live_one() -> None:
@@ -239,23 +240,23 @@ async def test_a_part_of_a_tree_is_as_large_as_is_asked_for(many: Any) -> None:
     """One supervisor with very many children leaves room for those after it; what is not shown is counted."""
     async with Runtime(watchdog=None, reports=False) as runtime:
         await many(runtime, 500)
-        (top,) = (await part(runtime, limit=100)).tree
+        (top,) = (await view_part(runtime, limit=100)).tree
         assert [node.id for node in top.children] == ["many", "last"]
         assert 10 < len(top.children[0].children) < 98
         assert top.children[0].more == 500 - len(top.children[0].children)
-        assert sum(1 for _ in (await part(runtime, limit=1)).walk()) == 1
-        whole = await part(runtime, limit=1000)
+        assert sum(1 for _ in (await view_part(runtime, limit=1)).walk()) == 1
+        whole = await view_part(runtime, limit=1000)
         assert len(list(whole.walk())) == 503
-        assert [node.path for node in whole.walk()] == [node.path for node in view(runtime).walk()]
-        (shallow,) = (await part(runtime, depth=1)).tree
+        assert [node.path for node in whole.walk()] == [node.path for node in view_tree(runtime).walk()]
+        (shallow,) = (await view_part(runtime, depth=1)).tree
         assert (shallow.children, shallow.more) == ((), 2)
-        (below,) = (await part(runtime, path="/top/many", depth=2)).tree
+        (below,) = (await view_part(runtime, path="/top/many", depth=2)).tree
         assert len(below.children) == 500
         with pytest.raises(NoSuchPath, match="no actor at '/nowhere'"):
-            await part(runtime, path="/nowhere")
+            await view_part(runtime, path="/nowhere")
         supervisor = runtime.find("/top/many")
         assert supervisor is not None
-        known = look(supervisor, 3)
+        known = supervisor_info(supervisor, 3)
         assert known is not None
         assert (len(known.children), known.size) == (3, 500)
 
@@ -264,7 +265,7 @@ async def test_others_go_on_while_a_large_tree_is_looked_at(many: Any) -> None:
     """What ends meanwhile is left out."""
     async with Runtime(watchdog=None, reports=False) as runtime:
         await many(runtime, 1000)
-        looking = asyncio.ensure_future(part(runtime, limit=2000))
+        looking = asyncio.ensure_future(view_part(runtime, limit=2000))
         await asyncio.wait([asyncio.ensure_future(runtime.sleep(0.0))])
         assert not looking.done()
         for path in ("/top/many/5", "/top/many/900"):
@@ -280,7 +281,7 @@ async def test_of_many_roots_as_many_are_shown_as_may_be() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         for number in range(5):
             await runtime.spawn(Supervisor, [ChildSpec("q", Quick), ChildSpec("r", Quick)], name=f"top{number}")
-        shown = await part(runtime, limit=4)
+        shown = await view_part(runtime, limit=4)
         assert [node.path for node in shown.walk()] == ["/top0", "/top0/q", "/top0/r", "/top1"]
         assert (shown.more, shown.tree[1].more) == (3, 2)
 

@@ -19,7 +19,7 @@ from foundation.registry import (
     Register,
     Registry,
     RegistryError,
-    Snapshot,
+    RegistrySnapshot,
 )
 from foundation.registry.tables import Tables
 from supervision import (
@@ -33,7 +33,7 @@ from supervision import (
     StartError,
     Supervisor,
 )
-from supervision._marks import WAKE
+from supervision._core.phases import WAKE
 from supervision.errors import BadName, BadOption
 from supervision.testing import barrier, settled
 
@@ -296,7 +296,7 @@ async def test_bad_arguments_are_named(runtime: Runtime, directory: Directory, i
     with pytest.raises(NotIndexed, match=r"'colour' is not indexed; indexed are: capabilities, home_place.city, load"):
         directory.find("colour", "red")
     with pytest.raises(NotIndexed, match="no fields"):
-        Snapshot(Tables()).find("colour", "red")
+        RegistrySnapshot(Tables()).find("colour", "red")
     assert registry(runtime).alive
     assert issubclass(NotIndexed, RegistryError)
 

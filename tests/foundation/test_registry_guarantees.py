@@ -19,7 +19,7 @@ from foundation.registry import (
     KeyTaken,
     Register,
     Registry,
-    Snapshot,
+    RegistrySnapshot,
     Unregister,
     Update,
 )
@@ -48,20 +48,20 @@ class Watched(Directory):
     """A directory that keeps every root it is given, as nobody can read more often than it is written."""
 
     def __init__(self, address: Any) -> None:
-        self.history: list[Snapshot] = []
+        self.history: list[RegistrySnapshot] = []
         super().__init__(address)
 
     @property
-    def root(self) -> Snapshot:
+    def root(self) -> RegistrySnapshot:
         """The last snapshot."""
         return self.history[-1]
 
     @root.setter
-    def root(self, root: Snapshot) -> None:
+    def root(self, root: RegistrySnapshot) -> None:
         self.history.append(root)
 
 
-def assert_whole(snapshot: Snapshot) -> None:
+def assert_whole(snapshot: RegistrySnapshot) -> None:
     """Whatever is asked of a snapshot, the answers agree with each other."""
     everybody = [entry for entry in snapshot.select() if entry.ref.alive]
     assert [entry.order for entry in everybody] == sorted({entry.order for entry in everybody})
@@ -76,7 +76,7 @@ def assert_whole(snapshot: Snapshot) -> None:
         assert snapshot.select(Field("load") <= load) == [entry for entry in everybody if entry.metadata.load <= load]
 
 
-def assert_tables(snapshot: Snapshot) -> None:
+def assert_tables(snapshot: RegistrySnapshot) -> None:
     """Every table and index of the current snapshot says the same."""
     tables = snapshot.tables
     by_ref: dict[Any, set[Any]] = {}
@@ -105,7 +105,7 @@ def plain(postings: Any) -> dict[Any, set[Any]]:
     return {value: set(ids) for value, ids in postings.items()}
 
 
-def content(snapshot: Snapshot) -> Any:
+def content(snapshot: RegistrySnapshot) -> Any:
     """Return all that is in a snapshot, copied."""
     entries = sorted(snapshot.entries(), key=lambda entry: entry.order)
     return snapshot.version, len(snapshot), dict(snapshot.meta), entries
@@ -268,7 +268,7 @@ def test_histories_of_writers_readers_deaths_and_crashes(orders: list[tuple[Any,
             await runtime.spawn(Supervisor, [spec], max_restarts=1000)
             world = World(runtime, directory, unique=unique)
             world.actors = [await runtime.spawn(Idle) for _ in range(ACTORS)]
-            held: list[tuple[Snapshot, Any]] = []
+            held: list[tuple[RegistrySnapshot, Any]] = []
             for order in [*orders, ("settle",)]:
                 await world.step(order)
                 assert_whole(directory.root)

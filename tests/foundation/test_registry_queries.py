@@ -23,10 +23,10 @@ from foundation.registry import (
     Query,
     Register,
     Registry,
-    Snapshot,
+    RegistrySnapshot,
 )
 from foundation.registry.indexes import family
-from foundation.registry.snapshot import _sortable
+from foundation.registry.tables import _sortable
 from supervision import Actor, Ref, Runtime
 from supervision.testing import run
 
@@ -155,7 +155,7 @@ def test_the_answer_of_any_query_is_that_of_a_full_scan(
             check(held, expected)
             check(directory.root, answer(directory.root, query, order_by, descending, limit))
 
-    def check(snapshot: Snapshot, expected: list[Entry]) -> None:
+    def check(snapshot: RegistrySnapshot, expected: list[Entry]) -> None:
         wanted = built(query)
         assert snapshot.select(wanted, order_by=order_by, descending=descending, limit=limit) == expected
         assert snapshot.count(wanted) == len(answer(snapshot, query, None, False, None))
@@ -163,7 +163,7 @@ def test_the_answer_of_any_query_is_that_of_a_full_scan(
         assert plan.total == len(snapshot)
         assert str(plan)
 
-    def answer(snapshot: Snapshot, query: Any, order_by: Any, descending: bool, limit: Any) -> list[Entry]:
+    def answer(snapshot: RegistrySnapshot, query: Any, order_by: Any, descending: bool, limit: Any) -> list[Entry]:
         found = sorted((e for e in snapshot.entries() if holds(query, e.metadata)), key=lambda e: e.order)
         if order_by is None:
             return (found[::-1] if descending else found)[:limit]

@@ -13,21 +13,21 @@ from foundation.registry import (
     BatchFailed,
     Directory,
     Entry,
+    EntryRegistered,
+    EntryUnregistered,
+    EntryUpdated,
     KeyNotFound,
     KeyTaken,
     Register,
-    Registered,
     Registry,
     RegistryFull,
     Unregister,
-    Unregistered,
     Update,
-    Updated,
 )
 from foundation.registry.indexes import HashIndex
-from foundation.registry.size import OVERHEAD
+from foundation.registry.tables import ENTRY_OVERHEAD
 from supervision import Actor, ChildSpec, NoProcess, Ref, Runtime, StartError, Supervisor, handle
-from supervision._marks import WAKE
+from supervision._core.phases import WAKE
 from supervision.errors import BadOption
 from supervision.testing import barrier, settled
 from tests.supervision.probes import error_of
@@ -44,17 +44,17 @@ class Listener(Actor):
         self.log = log
 
     @handle
-    def registered(self, message: Registered) -> None:
+    def registered(self, message: EntryRegistered) -> None:
         """Note it."""
         self.log.append(("registered", message.registry, message.entry.key))
 
     @handle
-    def updated(self, message: Updated) -> None:
+    def updated(self, message: EntryUpdated) -> None:
         """Note it."""
         self.log.append(("updated", message.before.metadata, message.entry.metadata))
 
     @handle
-    def unregistered(self, message: Unregistered) -> None:
+    def unregistered(self, message: EntryUnregistered) -> None:
         """Note it."""
         self.log.append(("unregistered", message.entry.key, message.entry.ref.alive))
 
@@ -284,7 +284,7 @@ async def test_a_full_registry_refuses_with_the_limit_and_the_remedy(runtime: Ru
 
 
 async def test_the_place_of_the_dead_counts_as_free(runtime: Runtime, ref: Ref) -> None:
-    directory = await started(runtime, max_entries=1, max_bytes=OVERHEAD + 1000)
+    directory = await started(runtime, max_entries=1, max_bytes=ENTRY_OVERHEAD + 1000)
     dying = await runtime.spawn(Idle)
     await directory.register("a", dying, {"note": "x" * 500})
     dying.kill()

@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from prometheus_client import CollectorRegistry, generate_latest
 
 from foundation.events import PressureChanged
-from foundation.metrics import Metrics
 from foundation.registry import Directory, Registry
 from foundation.resources import Level, Limit, Overloaded, Resource, ResourceError, ResourceExhausted, Resources
-from foundation.resources.measures import actors, memory, registry_entries, waiting_messages
+from foundation.resources.limits import actors, memory, registry_entries, waiting_messages
+from foundation.telemetry.metrics import Metrics
 from supervision import Actor, ChildSpec, NoProcess, Request, Runtime, Supervisor, handle
 from supervision.errors import BadOption
 from supervision.testing import EventLog, advance, settled
@@ -194,7 +194,7 @@ async def test_what_the_platform_uses_is_measured(runtime: Runtime) -> None:
 async def test_memory_is_zero_where_the_system_does_not_tell(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
-    monkeypatch.setattr("foundation.resources.measures._STATM", tmp_path / "none")
+    monkeypatch.setattr("foundation.resources.limits._STATM", tmp_path / "none")
     assert memory(runtime) == 0.0
 
 

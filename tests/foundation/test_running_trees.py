@@ -10,14 +10,13 @@ import msgspec
 import pytest
 
 from foundation.tree import RunningTree, explain, left_out, load_tree, running_tree
-from foundation.tree.view import Degraded, Node, View, degraded, view
+from foundation.tree.view import Degraded, TreeNode, TreeView, degraded, view_tree
 from supervision import (
     Actor,
     Backoff,
     ChildSpec,
     Crashed,
     DynamicSupervisor,
-    FailedToStartChild,
     NotRunning,
     Ref,
     Runtime,
@@ -27,6 +26,7 @@ from supervision import (
     start_child,
     terminate_child,
 )
+from supervision.reasons import FailedToStartChild
 from supervision.testing import advance, settled
 from tests.foundation.parts import Do, Failing, Probe, Unwilling, Worker
 
@@ -51,7 +51,7 @@ class Slow(Actor):
         await advance(10)
 
 
-def states(now: View) -> dict[str, str]:
+def states(now: TreeView) -> dict[str, str]:
     return {node.path: node.state for node in now.walk()}
 
 
@@ -162,8 +162,8 @@ async def test_an_optional_group_that_does_not_start_is_left_out_and_the_rest_ru
         (part,) = tree.left_out
         assert part == left_out(tree.runtime)[0]
         assert str(part).startswith("/shop/o is left out: inner: ValueError: no luck")
-        assert states(view(tree.runtime)) == {"/shop": "running", "/shop/w": "running", "/shop/o": "stopped"}
-        assert degraded(view(tree.runtime)) == []
+        assert states(view_tree(tree.runtime)) == {"/shop": "running", "/shop/w": "running", "/shop/o": "stopped"}
+        assert degraded(view_tree(tree.runtime)) == []
 
 
 async def test_an_optional_group_that_has_run_once_is_restarted_like_any_other(tmp_path: Path) -> None:
@@ -206,7 +206,7 @@ async def test_the_view_shows_each_actor_with_all_there_is_to_know() -> None:
         runtime.name("b").cast(Do(never))
         runtime.name("b").cast(Do(never))
         await settled(runtime)
-        now = view(runtime)
+        now = view_tree(runtime)
         (root,) = now.tree
         assert (now.node, now.actors, now.runnable, now.zombies, now.dead_letters) == ("n1", 4, 0, 0, {})
         assert (root.path, root.kind, root.uptime, root.restart) == ("/tree", "Supervisor", 5.0, None)
@@ -226,12 +226,12 @@ async def test_restarts_are_counted_and_taken_from_the_budget() -> None:
         for _ in range(2):
             runtime.name("w").cast(Do(lambda actor: 1 / 0))
             await settled(runtime)
-        (root,) = view(runtime).tree
+        (root,) = view_tree(runtime).tree
         assert root.budget is not None
         assert (root.budget.used, root.budget.left) == (2, 1)
         assert root.children[0].restarts == 2
         await advance(6)
-        (root,) = view(runtime).tree
+        (root,) = view_tree(runtime).tree
         assert root.budget is not None
         assert root.budget.left == 3
 
@@ -244,29 +244,34 @@ async def test_what_starts_restarts_or_stops_is_degraded_and_what_was_stopped_on
         ChildSpec("u", Unwilling),
     ]
     async with Runtime(watchdog=None, reports=False) as runtime:
-        assert degraded(view(runtime)) == [Degraded("/", "not started")]
+        assert degraded(view_tree(runtime)) == [Degraded("/", "not started")]
         tree = RunningTree(load_tree(specs), runtime)
         starting = asyncio.ensure_future(tree.start())
         await advance(1)
-        assert states(view(runtime)) == {
+        assert states(view_tree(runtime)) == {
             "/tree": "starting",
             "/tree/slow": "starting",
             "/tree/w": "starting",
             "/tree/u": "starting",
         }
-        assert [trouble.path for trouble in degraded(view(runtime))] == ["/tree", "/tree/slow", "/tree/w", "/tree/u"]
+        assert [trouble.path for trouble in degraded(view_tree(runtime))] == [
+            "/tree",
+            "/tree/slow",
+            "/tree/w",
+            "/tree/u",
+        ]
         await starting
-        assert degraded(view(runtime)) == []
+        assert degraded(view_tree(runtime)) == []
         runtime.name("w").cast(Do(lambda actor: 1 / 0))
         await advance(1)
-        assert degraded(view(runtime)) == [Degraded("/tree/w", "restarting")]
+        assert degraded(view_tree(runtime)) == [Degraded("/tree/w", "restarting")]
         await advance(3)
-        assert degraded(view(runtime)) == []
+        assert degraded(view_tree(runtime)) == []
         await terminate_child(tree.root, "w")
-        assert degraded(view(runtime)) == []
+        assert degraded(view_tree(runtime)) == []
         stopping = asyncio.ensure_future(tree.stop(60))
         await advance(1)
-        assert Degraded("/tree/slow", "stopping") in degraded(view(runtime))
+        assert Degraded("/tree/slow", "stopping") in degraded(view_tree(runtime))
         await stopping
 
 
@@ -279,7 +284,7 @@ async def test_actors_that_no_supervisor_lists_are_shown_too() -> None:
         tree.runtime.name("b").cast(Do(have_a_child))
         alone = await tree.runtime.spawn(Worker, name="alone")
         await settled(tree.runtime)
-        now = view(tree.runtime)
+        now = view_tree(tree.runtime)
         assert [root.path for root in now.tree] == ["/tree", "/alone"]
         assert [node.kind for node in now.walk()] == ["Supervisor", "Probe", "Worker", "Worker"]
         alone.kill()
@@ -295,9 +300,9 @@ async def linked(actor: type[Actor]) -> Ref:
 async def test_a_child_that_a_function_starts_is_called_after_the_function_until_it_is_there() -> None:
     spec = ChildSpec("f", linked, args=(Worker,))
     async with running_tree([spec], reports=False, watchdog=None) as tree:
-        assert [node.path for node in view(tree.runtime).walk()] == ["/tree", "/tree/f"]
+        assert [node.path for node in view_tree(tree.runtime).walk()] == ["/tree", "/tree/f"]
         await terminate_child(tree.root, "f")
-        node: Node = view(tree.runtime).tree[0].children[0]
+        node: TreeNode = view_tree(tree.runtime).tree[0].children[0]
         assert (node.kind, node.state) == ("linked", "stopped")
 
 

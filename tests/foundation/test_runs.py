@@ -12,8 +12,7 @@ from starlette.routing import Mount
 
 from foundation.events import HttpHandled
 from foundation.http.app import application
-from foundation.http.leaving import PATIENCE, Leaving
-from foundation.http.overdue import Overdue
+from foundation.http.cancellation import CHECK_AFTER, Disconnects, TimeoutQueue
 from foundation.http.problems import Problem
 from foundation.http.programs import Programs
 from foundation.programs import Answer, RunProgram, program_name
@@ -158,7 +157,7 @@ async def test_what_is_late_is_told_once_and_at_its_time(runtime: Runtime) -> No
     """In order; what was discarded is not late, and what comes back counts anew."""
     loop = asyncio.get_running_loop()
     late: list[tuple[float, str]] = []
-    overdue: Overdue[str] = Overdue(1.0, lambda one: late.append((round(loop.time(), 3), one)))
+    overdue: TimeoutQueue[str] = TimeoutQueue(1.0, lambda one: late.append((round(loop.time(), 3), one)))
     overdue.add("first")
     await advance(0.5)
     overdue.add("second")
@@ -179,7 +178,7 @@ async def test_many_that_are_late_one_after_the_other_are_told_together(runtime:
     """A quarter of the limit later at most."""
     loop = asyncio.get_running_loop()
     late: list[float] = []
-    overdue: Overdue[int] = Overdue(1.0, lambda one: late.append(loop.time()))
+    overdue: TimeoutQueue[int] = TimeoutQueue(1.0, lambda one: late.append(loop.time()))
     for n in range(100):
         overdue.add(n)
         await advance(0.01)
@@ -202,14 +201,14 @@ class Connection:
 
 async def test_a_client_of_which_the_server_knows_costs_no_task(runtime: Runtime) -> None:
     """Its going away is seen at the next look."""
-    connection, leaving = Connection(), Leaving()
+    connection, leaving = Connection(), Disconnects()
     tasks = len(asyncio.all_tasks())
     work = asyncio.ensure_future(leaving.unless_gone(connection.receive, runtime.sleep(100.0)))
     await advance(10.0)
     assert len(asyncio.all_tasks()) == tasks + 1
     connection.disconnected = True
-    await advance(PATIENCE)
+    await advance(CHECK_AFTER)
     with pytest.raises(Problem, match="closed in the middle"):
         await work
     connection.disconnected = False
-    await leaving.unless_gone(connection.receive, runtime.sleep(10 * PATIENCE))
+    await leaving.unless_gone(connection.receive, runtime.sleep(10 * CHECK_AFTER))

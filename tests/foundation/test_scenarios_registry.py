@@ -8,7 +8,7 @@ import pytest
 
 from foundation.registry import Directory, KeyNotFound, KeyTaken, Registry
 from supervision import Actor, ChildSpec, Ref, Runtime, Supervisor
-from supervision.testing import Census, settled
+from supervision.testing import ResourceCounts, settled
 
 
 class Idle(Actor):
@@ -91,9 +91,9 @@ async def test_S264_unregistering_removes_ones_own_entry_and_twice_is_fine(
 async def test_S270_refused_registrations_leave_nothing_behind(runtime: Runtime, directory: Directory) -> None:
     holder, ref = await idle(runtime), await idle(runtime)
     await directory.register("k", holder)
-    before, root = Census.of(runtime), directory.root
+    before, root = ResourceCounts.of(runtime), directory.root
     for _ in range(100):
         with pytest.raises(KeyTaken):
             await directory.register("k", ref)
-    assert before.leaks(Census.of(runtime)) == {}
+    assert before.leaks(ResourceCounts.of(runtime)) == {}
     assert directory.root is root

@@ -20,7 +20,6 @@ from foundation.registry import BatchFailed, Directory, KeyTaken, Registry
 from foundation.registry.messages import Decided, InDoubt, Prepare, Register
 from foundation.store import (
     BadValue,
-    Conflict,
     Database,
     Disk,
     NoTable,
@@ -30,6 +29,7 @@ from foundation.store import (
     Store,
     StoreLocked,
     Transaction,
+    TransactionConflict,
     TransactionEnded,
 )
 from foundation.store.file import StoreFile
@@ -143,7 +143,7 @@ async def test_a_snapshot_never_changes(bank: Database) -> None:
 @pytest.mark.parametrize("read", ["row", "absent row", "table"])
 async def test_what_was_read_and_then_changed_by_another_is_a_conflict(bank: Database, read: str) -> None:
     await put(bank, "a", 1)
-    with pytest.raises(Conflict, match="nothing was done: try it again") as caught:
+    with pytest.raises(TransactionConflict, match="nothing was done: try it again") as caught:
         async with bank.transaction() as tx:
             if read == "table":
                 tx.items("log")
@@ -166,7 +166,7 @@ async def test_of_two_that_are_on_their_way_together_one_is_refused(bank: Databa
             tx.put("log", "n", tx.get("log", "n", 0) + 1)
 
     results = await asyncio.gather(increment(), increment(), return_exceptions=True)
-    assert {type(result) for result in results} == {type(None), Conflict}
+    assert {type(result) for result in results} == {type(None), TransactionConflict}
     assert rows(bank) == {"n": 1}
 
 
@@ -184,7 +184,7 @@ async def test_transact_tries_again_until_it_is_done(bank: Database) -> None:
         tx.put("log", "x", tx.get("log", "n"))
         await bank.transact(increment)
 
-    with pytest.raises(Conflict):
+    with pytest.raises(TransactionConflict):
         await bank.transact(hopeless, attempts=3)
     assert rows(bank) == {"n": 11}
 
@@ -247,7 +247,7 @@ class Interleaved:
     async def end(self, slot: int) -> None:
         """Commit one."""
         tx, script, _ = self.open.pop(slot)
-        with suppress(Conflict):
+        with suppress(TransactionConflict):
             await tx.__aexit__(None, None, None)
         if tx.number is not None:
             self.done.append((tx.number, script))
@@ -327,7 +327,7 @@ async def test_what_a_nested_part_did_is_made_good_if_the_whole_fails(bank: Data
 
 async def test_a_conflict_calls_the_compensations_too(bank: Database) -> None:
     undone: list[int] = []
-    with pytest.raises(Conflict):
+    with pytest.raises(TransactionConflict):
         async with bank.transaction() as tx:
             tx.get("log", "a")
             tx.on_rollback(lambda: undone.append(1))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from foundation.store import JournalDamaged, NotWritten, StoreUnreachable
 from foundation.store.file import StoreFile
-from foundation.store.tail import Tail, tail_of
+from foundation.store.recovery import LogTail, log_tail
 
 
 def change(key: int, value: bytes | None) -> Any:
@@ -171,17 +171,17 @@ def torn(crashed: Path, folder: Path, size: int, flip: int | None = None) -> Pat
 
 
 def test_a_whole_log_has_a_clean_end(crashed: Path, tmp_path: Path) -> None:
-    tail = tail_of(torn(crashed, tmp_path, 1 << 30))
+    tail = log_tail(torn(crashed, tmp_path, 1 << 30))
     assert tail.clean
     assert tail.committed > 6
-    assert tail_of(tmp_path / "nothing.db") == Tail(0, 0, 0)
+    assert log_tail(tmp_path / "nothing.db") == LogTail(0, 0, 0)
 
 
 def test_a_log_that_is_none_is_torn(crashed: Path, tmp_path: Path) -> None:
-    assert tail_of(torn(crashed, tmp_path, 10)) == Tail(0, 0, 10)
+    assert log_tail(torn(crashed, tmp_path, 10)) == LogTail(0, 0, 10)
     whole = torn(crashed, tmp_path, 1 << 30, flip=20)
-    assert tail_of(whole).committed == 0
-    assert not tail_of(whole).clean
+    assert log_tail(whole).committed == 0
+    assert not log_tail(whole).clean
 
 
 @settings(max_examples=200)
@@ -193,7 +193,7 @@ def test_wherever_the_log_is_torn_what_is_read_is_a_beginning_and_the_rest_is_sa
     at = int(where * (whole - 1))
     with TemporaryDirectory() as folder:
         path = torn(crashed, Path(folder), at) if cut else torn(crashed, Path(folder), whole, flip=at)
-        tail = tail_of(path)
+        tail = log_tail(path)
         file = StoreFile(path)
         file.close()
     content = file.content
@@ -208,7 +208,7 @@ def test_wherever_the_log_is_torn_what_is_read_is_a_beginning_and_the_rest_is_sa
 
 def test_a_frame_of_ours_with_a_wrong_mark_is_torn_and_not_taken_for_an_old_one(crashed: Path, tmp_path: Path) -> None:
     second_frame = 32 + 4096 + 24
-    assert tail_of(torn(crashed, tmp_path, 1 << 30, flip=second_frame + 8)).torn_bytes > 0
+    assert log_tail(torn(crashed, tmp_path, 1 << 30, flip=second_frame + 8)).torn_bytes > 0
 
 
 def test_what_an_earlier_longer_log_left_is_not_torn(tmp_path: Path) -> None:
@@ -224,7 +224,7 @@ def test_what_an_earlier_longer_log_left_is_not_torn(tmp_path: Path) -> None:
     copy.mkdir()
     for name in ("file.db", "file.db-wal"):
         shutil.copy(tmp_path / name, copy / name)
-    tail = tail_of(copy / "file.db")
+    tail = log_tail(copy / "file.db")
     assert tail.clean
     assert 0 < tail.committed < 10
     file.close()

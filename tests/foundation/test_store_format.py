@@ -24,7 +24,7 @@ from foundation.store import (
 )
 from foundation.store.file import StoreFile
 from foundation.store.formats import APPLICATION, FORMAT
-from foundation.store.keys import decoded
+from foundation.store.keys import decoded_key
 from supervision.errors import BadOption
 
 #: Written by the version before formats had numbers: 7 transactions, 4 of them folded, with equal keys.
@@ -40,7 +40,7 @@ def change(key: Any, value: Any, table: str = "t") -> Any:
 
 def table(file: StoreFile, name: str = "t") -> dict[Any, Any]:
     """Return a table of an open file as a dictionary."""
-    return {decoded(key): msgspec.msgpack.decode(value) for key, value in file.content.rows.get(name, {}).items()}
+    return {decoded_key(key): msgspec.msgpack.decode(value) for key, value in file.content.rows.get(name, {}).items()}
 
 
 def sql(path: Path, *statements: str) -> None:
@@ -386,7 +386,7 @@ def test_a_lost_end_of_the_log_is_noticed_with_the_number_of_transactions(tmp_pa
         assert 0 < caught.value.lost < 6
     found = StoreFile(path, sync, damaged="cut" if sync == "full" else "refuse").content
     assert found.lost == 6 - found.sequence > 0
-    assert sorted(decoded(key) for key in found.rows["t"]) == list(range(found.sequence))
+    assert sorted(decoded_key(key) for key in found.rows["t"]) == list(range(found.sequence))
 
 
 def test_a_loss_is_told_once(path: Path) -> None:

@@ -12,14 +12,7 @@ import pytest
 
 from foundation.registry import Directory, Registry
 from foundation.registry.messages import Prepare
-from foundation.store import (
-    Conflict,
-    Database,
-    Disk,
-    RollbackFailed,
-    Store,
-    TransactionEnded,
-)
+from foundation.store import Database, Disk, RollbackFailed, Store, TransactionConflict, TransactionEnded
 from foundation.store.messages import Flush
 from foundation.store.store import Store as StoreActor
 from supervision import Actor, ActorExited, ChildSpec, Message, Ref, Runtime, Supervisor, handle
@@ -449,7 +442,7 @@ async def test_a_conflict_of_a_cancelled_task_is_made_good(bank: Database) -> No
             tx.on_rollback(lambda: undone.append(1))
             asyncio.current_task().cancel()  # type: ignore[union-attr]
 
-    with pytest.raises((asyncio.CancelledError, Conflict)):
+    with pytest.raises((asyncio.CancelledError, TransactionConflict)):
         await asyncio.ensure_future(main())
     assert undone == [1]
     assert rows(bank) == {"a": 1}

@@ -25,12 +25,12 @@ from foundation.store import (
     TooLarge,
 )
 from foundation.store.file import StoreFile
-from foundation.store.keys import as_key, decoded, encoded
+from foundation.store.keys import as_key, decoded_key, encoded_key
 from foundation.store.messages import Commit
+from foundation.store.snapshot import unchangeable
 from foundation.store.trie import Trie
-from foundation.store.values import unchangeable
-from supervision import BadName, BadTime, Runtime, StartError
-from supervision.errors import BadOption
+from supervision import BadTime, Runtime, StartError
+from supervision.errors import BadName, BadOption
 from tests.foundation.test_store import put, rows
 
 NAN = float("nan")
@@ -133,9 +133,9 @@ KEYS = st.recursive(
 def test_keys_are_equal_when_they_are_equal_on_disk(one: Any, two: Any) -> None:
     kept = as_key("t", one)
     assert kept == one
-    assert decoded(encoded("t", kept)) == one
-    assert type(decoded(encoded("t", kept))) is type(kept)
-    assert (one == two) is (encoded("t", kept) == encoded("t", as_key("t", two)))
+    assert decoded_key(encoded_key("t", kept)) == one
+    assert type(decoded_key(encoded_key("t", kept))) is type(kept)
+    assert (one == two) is (encoded_key("t", kept) == encoded_key("t", as_key("t", two)))
 
 
 class Evil:
@@ -347,13 +347,13 @@ async def test_a_value_that_is_too_deep_for_the_start_is_decoded_when_it_is_read
         raise RecursionError
 
     with monkeypatch.context() as patch:
-        patch.setattr("foundation.store.values.unchangeable", too_deep)
+        patch.setattr("foundation.store.snapshot.unchangeable", too_deep)
         later = await again(runtime, path)
     assert str(later.table("log").get("deep")).count("[") == 50
 
 
 async def test_a_transaction_has_a_size(store: Database, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("foundation.store.transaction.MOST_BYTES", 1000)
+    monkeypatch.setattr("foundation.store.database.MOST_BYTES", 1000)
     undone: list[int] = []
     with pytest.raises(TooLarge, match=r"writes 1,.* bytes, and may write 1,000; nothing was done: write less"):
         async with store.transaction() as tx:
@@ -554,7 +554,7 @@ def test_a_snapshot_of_nothing_has_no_tables() -> None:
 
 def test_the_keys_of_a_file_are_encoded_once(path: Path) -> None:
     file = StoreFile(path, fold_after=1)
-    file.append([[("t", encoded("t", as_key("t", 1.0)), b"\x01")]])
-    file.append([[("t", encoded("t", as_key("t", True)), b"\x02")]])
+    file.append([[("t", encoded_key("t", as_key("t", 1.0)), b"\x01")]])
+    file.append([[("t", encoded_key("t", as_key("t", True)), b"\x02")]])
     file.close()
     assert StoreFile(path).content.rows == {"t": {b"\x01": b"\x02"}}

@@ -14,8 +14,8 @@ from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from opentelemetry.trace import SpanKind, StatusCode
 
-from foundation.errors import describe
-from foundation.telemetry import CarryContext, bound, facts, facts_of, request
+from foundation.errors import describe_error
+from foundation.telemetry import ContextPropagator, bound, facts, facts_of, incoming_request
 from foundation.telemetry.spans import LONGEST
 from foundation.telemetry.tracing import Tracing
 from supervision import Actor, ActorExited, CallTimeout, Message, Refuse, Request, Runtime, handle, system
@@ -149,7 +149,7 @@ async def errors_traced() -> AsyncIterator[Traced]:
 @pytest.fixture
 async def runtime() -> AsyncIterator[Runtime]:
     """A runtime that carries facts."""
-    async with Runtime(watchdog=None, carrier=CarryContext()) as runtime:
+    async with Runtime(watchdog=None, carrier=ContextPropagator()) as runtime:
         yield runtime
 
 
@@ -182,11 +182,11 @@ async def test_an_error_knows_the_facts_of_the_work_in_which_it_arose(runtime: R
     actor = await runtime.spawn(kind)
     with pytest.raises(LookupError) as refused, bound(order=7):
         await actor.call(Buy("refuse"))
-    assert describe(refused.value).context == {"order": 7}
+    assert describe_error(refused.value).context == {"order": 7}
     with pytest.raises(ActorExited) as crashed, bound(order=8):
         await actor.call(Buy("crash"))
-    assert describe(crashed.value).context == {"order": 8}
-    assert describe(LookupError()).context == {}
+    assert describe_error(crashed.value).context == {"order": 8}
+    assert describe_error(LookupError()).context == {}
 
 
 @pytest.mark.parametrize("kind", [Till, Stock])
@@ -200,15 +200,15 @@ async def test_the_log_line_of_a_crash_has_the_facts_of_the_work_in_hand(runtime
 
 async def test_a_request_from_outside_binds_its_number(runtime: Runtime) -> None:
     till = await runtime.spawn(Till)
-    with request(runtime, "POST /", {"x-request-id": "r" * 300}):
+    with incoming_request(runtime, "POST /", {"x-request-id": "r" * 300}):
         assert await till.call(Buy()) == {"request_id": "r" * 200}
-    with request(runtime, "POST /", {}):
+    with incoming_request(runtime, "POST /", {}):
         assert await till.call(Buy()) == {}
 
 
 async def test_a_runtime_without_a_carrier_can_serve_requests_as_well() -> None:
     async with Runtime(watchdog=None) as runtime:
-        with request(runtime, "POST /", {"x-request-id": "7"}):
+        with incoming_request(runtime, "POST /", {"x-request-id": "7"}):
             assert facts() == {"request_id": "7"}
 
 
@@ -291,7 +291,7 @@ async def test_an_orderly_end_a_cancelled_call_and_system_requests_are_no_failur
 async def test_a_request_from_outside_goes_on_with_the_trace_that_it_names(all_traced: Traced) -> None:
     till = await all_traced.runtime.spawn(Till)
     await all_traced.open()
-    with request(all_traced.runtime, "POST /buy", {"traceparent": TRACEPARENT}, program="x"):
+    with incoming_request(all_traced.runtime, "POST /buy", {"traceparent": TRACEPARENT}, program="x"):
         await till.call(Buy())
     spans = await all_traced.spans()
     served = spans["POST /buy"]
@@ -303,7 +303,7 @@ async def test_a_request_from_outside_goes_on_with_the_trace_that_it_names(all_t
 
 async def test_a_request_from_outside_that_fails_is_marked(all_traced: Traced) -> None:
     await all_traced.open()
-    with pytest.raises(LookupError), request(all_traced.runtime, "POST /buy", {}):
+    with pytest.raises(LookupError), incoming_request(all_traced.runtime, "POST /buy", {}):
         raise LookupError("no such page")
     assert (await all_traced.spans())["POST /buy"].status.status_code is StatusCode.ERROR
 
@@ -349,7 +349,7 @@ async def test_what_comes_after_the_error_belongs_to_the_kept_trace(errors_trace
 async def test_what_begins_after_the_error_is_written_at_once(errors_traced: Traced) -> None:
     till = await errors_traced.runtime.spawn(Till)
     await errors_traced.open()
-    with request(errors_traced.runtime, "POST /buy", {}):
+    with incoming_request(errors_traced.runtime, "POST /buy", {}):
         with pytest.raises(LookupError):
             await till.call(Buy("refuse"))
         await till.call(Buy())
@@ -361,7 +361,7 @@ async def test_what_begins_after_the_error_is_written_at_once(errors_traced: Tra
 async def test_of_a_trace_that_is_very_long_the_beginning_is_kept(errors_traced: Traced) -> None:
     till = await errors_traced.runtime.spawn(Till)
     await errors_traced.open()
-    with request(errors_traced.runtime, "POST /buy", {}):
+    with incoming_request(errors_traced.runtime, "POST /buy", {}):
         for _ in range(LONGEST):
             await till.call(Buy())
         with pytest.raises(LookupError):
@@ -372,7 +372,7 @@ async def test_of_a_trace_that_is_very_long_the_beginning_is_kept(errors_traced:
 
 async def test_spans_that_others_make_within_a_trace_that_is_held_back_are_not_written(errors_traced: Traced) -> None:
     await errors_traced.open()
-    with request(errors_traced.runtime, "POST /buy", {}):
+    with incoming_request(errors_traced.runtime, "POST /buy", {}):
         assert not trace.get_current_span().get_span_context().trace_flags.sampled
         assert trace.get_current_span().get_span_context().is_valid
 

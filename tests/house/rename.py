@@ -23,6 +23,7 @@ TEXTS = (".md", ".toml", ".yaml", ".yml", ".json", ".cfg", ".ini", ".sh", ".txt"
 _PATH = re.compile(rf"(?<![\w./-])(?:{'|'.join(PACKAGES)})(?:\.[A-Za-z_]\w*)+(?::[A-Za-z_]\w*)?")
 _CODE = re.compile(r"`+[^`\n]+`+|^\s*(?:>>>|\.\.\.) .*$", re.MULTILINE)
 _WORD = re.compile(r"(?<![\w.])[A-Za-z_]\w*(?!\w)")
+_TYPE = re.compile(r"""["'](?=[^"']*[\[|])[\w\s.,|\[\]]+["']\Z""")
 _HUMPS = re.compile(r"_*[A-Z]\w*[a-z0-9][A-Z]\w*\Z")
 _BLOCK = re.compile(r"^( *)```(?:python|py|pycon)[^\n]*\n(.*?)^\1```", re.MULTILINE | re.DOTALL)
 
@@ -35,6 +36,8 @@ class Table:
     names: Mapping[str, str] = field(default_factory=dict)
     members: Mapping[str, str] = field(default_factory=dict)
     strings: Mapping[str, str] = field(default_factory=dict)
+    shared: frozenset[str] = frozenset()
+    """Names that something else had, too, and kept: in prose they stay."""
     known: frozenset[str] = frozenset()
     """Every module there was, so that `a.b.c` can be told from the name `c` in `a.b`."""
 
@@ -46,7 +49,8 @@ class Table:
 
     @classmethod
     def read(cls, path: Path) -> Table:
-        return cls(**tomllib.loads(path.read_text()))
+        content = tomllib.loads(path.read_text())
+        return cls(**{**content, "shared": frozenset(content.get("shared", ()))})
 
     def module(self, module: str) -> str:
         """What a module is called now; a folder that was moved takes along what is in it."""
@@ -378,6 +382,8 @@ def _texts(table: Table, source: _Source, text: str) -> Iterator[tuple[int, int,
         end = start + len(token.string.encode())
         formatted = token.type == tokenize.STRING and "f" in token.string.partition(token.string[-1])[0].lower()
         new = rename_text(table, token.string, source.renamed)
+        if token.type == tokenize.STRING and _TYPE.match(token.string):
+            new = _words(new, source.renamed)
         if formatted:
             new = re.sub(r"\{[^{}]*\}", lambda found: _words(found[0], source.renamed), new)
         if new != token.string:
@@ -403,7 +409,8 @@ def rename_document(table: Table, text: str) -> tuple[str, list[str]]:
     for block in _BLOCK.finditer(text):
         source.bind(_parsed(block[2], block[1]), source.scopes[0], top=True)
     everywhere = {name.partition(":")[2]: new.partition(":")[2] for name, new in table.names.items()}
-    of = {**{old: new for old, new in everywhere.items() if _HUMPS.match(old) and old != new}, **source.renamed}
+    sure = {old: new for old, new in everywhere.items() if _HUMPS.match(old) and old not in table.shared}
+    of = {**sure, **source.renamed}
     unsure: list[str] = []
 
     def block_renamed(block: re.Match[str]) -> str:

@@ -8,15 +8,15 @@ from pathlib import Path
 
 from prometheus_client import CollectorRegistry
 
-from dspex.workflow.counts import WorkflowCounts
-from foundation import metrics
+from dspex.workflow.metrics import WorkflowCounts
 from foundation.cache import Cache
 from foundation.dead_letters import DeadLetterQueue
-from foundation.metrics import Metrics
 from foundation.registry import Directory
 from foundation.resources import Resource, Resources
-from foundation.run.serve import Outputs
+from foundation.run.serve import DroppedLines
 from foundation.store import Store
+from foundation.telemetry import metrics
+from foundation.telemetry.metrics import Metrics
 from supervision import Runtime
 
 ROOT = Path(__file__).parents[2]
@@ -35,7 +35,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     Directory.of(runtime)
     held = [Cache[str, str](runtime, "pages")]  # its numbers are there as long as anybody has it
     DeadLetterQueue(runtime)
-    runtime.shared[Outputs] = Outputs(())
+    runtime.shared[DroppedLines] = DroppedLines(())
     WorkflowCounts.of(runtime)
     found: dict[str, set[str]] = {}
     for family in registry.collect():

@@ -11,8 +11,8 @@ import yaml  # type: ignore[import-untyped]
 from packaging.markers import Marker
 from packaging.requirements import Requirement
 
-from foundation.run.ending import LAST
 from foundation.run.settings import read_settings
+from foundation.run.stopping import LAST
 
 ROOT = Path(__file__).parents[2]
 UNIT = (ROOT / "deploy/foundation.service").read_text()

@@ -14,7 +14,7 @@ import dspy
 import msgspec
 import pytest
 
-from dspex.testing.engine import KnownEngine, known_lm
+from dspex.testing.engine import ScriptedEngine, scripted_lm
 from foundation.dead_letters.letter import Letter
 from foundation.store import Database, Store
 from foundation.tree.load import load_tree
@@ -134,7 +134,7 @@ def test_the_tests_exist(test: str) -> None:
 
 
 def test_the_rules_of_the_front_have_a_section() -> None:
-    assert "The HTTP front listens on loopback" in section("Security")
+    assert "The HTTP server listens on loopback" in section("Security")
 
 
 RUN: list[str] = []
@@ -223,11 +223,11 @@ def test_what_a_language_model_says_is_text() -> None:
     """An adapter makes values of it, of the types of the signature."""
     said = "__import__('os').system('true')"
 
-    class Says(KnownEngine):
+    class Says(ScriptedEngine):
         def answer(self, messages: Any) -> str:
             return f"[[ ## label ## ]]\n{said}\n\n[[ ## completed ## ]]"
 
-    with dspy.context(lm=known_lm(Says({})), adapter=dspy.ChatAdapter()):
+    with dspy.context(lm=scripted_lm(Says({})), adapter=dspy.ChatAdapter()):
         assert dspy.Predict("text -> label")(text="x").label == said
         with pytest.raises(dspy.AdapterParseError):
             dspy.Predict("text -> label: int")(text="x")

@@ -24,7 +24,7 @@ from supervision import (
     spawn_link, start_child,
 )
 from supervision.mailbox import Mailbox
-from supervision.monitor import Monitor
+from supervision.ref import Monitor
 from supervision.testing import Kill, Plan, Probe, ProbeLog, Step
 
 

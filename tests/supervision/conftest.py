@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from supervision import Actor, Call, Carrier, Ref, Runtime
+from supervision import Actor, Call, Propagator, Ref, Runtime
 from tests.loop_factories import pytest_asyncio_loop_factories as pytest_asyncio_loop_factories
 from tests.supervision.probes import Recorder, assert_nothing_left
 
@@ -60,14 +60,14 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 
 @pytest.fixture
-def carrier(request: pytest.FixtureRequest) -> Carrier | None:
+def carrier(request: pytest.FixtureRequest) -> Propagator | None:
     """What the runtime's messages carry."""
-    carrier: Carrier | None = getattr(request, "param", None)
+    carrier: Propagator | None = getattr(request, "param", None)
     return carrier
 
 
 @pytest.fixture
-async def runtime(loop_errors: list[dict[str, Any]], carrier: Carrier | None) -> AsyncIterator[Runtime]:
+async def runtime(loop_errors: list[dict[str, Any]], carrier: Propagator | None) -> AsyncIterator[Runtime]:
     """A runtime that must be empty when the test is over."""
     async with Runtime(watchdog=None, reports=False, seed=1, carrier=carrier) as made:
         yield made

@@ -6,11 +6,21 @@ import asyncio
 from collections.abc import Awaitable
 from typing import Any, TypeVar
 
-from supervision import Actor, ExitReason, Message, Ref, Request, Runtime, current_actor, look, which_children
+from supervision import (
+    Actor,
+    ExitReason,
+    Message,
+    Ref,
+    Request,
+    Runtime,
+    current_actor,
+    supervisor_info,
+    which_children,
+)
 from supervision.events import ActorEvent, Event
 from supervision.testing import barrier
-from supervision.testing.probe import Ask as Ask
 from supervision.testing.probe import Do as Do
+from supervision.testing.probe import DoAndReply as DoAndReply
 from supervision.testing.probe import Note as Note
 from supervision.testing.probe import Probe as Probe
 from supervision.testing.probe import do as do
@@ -73,7 +83,7 @@ async def kill(supervisor: Ref, *ids: Any) -> None:
 
 def restarts_used(supervisor: Ref) -> int:
     """Return how many restarts are in the window of a supervisor."""
-    seen = look(supervisor)
+    seen = supervisor_info(supervisor)
     assert seen is not None
     return seen.budget.used
 

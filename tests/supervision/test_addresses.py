@@ -18,29 +18,28 @@ from supervision import (
     PartitionSupervisor,
     Runtime,
     Supervisor,
-    UnknownApplication,
     applications,
     call_when_ready,
-    coming,
     count_children,
     current_actor,
     delete_child,
     get_child_spec,
     groups,
-    look,
     partition,
-    partitions,
-    resize,
+    pending_children,
     restart_child,
     start_child,
+    supervisor_info,
     system,
     tasks,
     terminate_child,
     which_child,
     which_children,
 )
-from supervision.administration import statistics
-from supervision.testing import Ask, Note, Probe, Victims, barrier, do, error_of, settled
+from supervision.errors import UnknownApplication
+from supervision.supervisors.administration import statistics
+from supervision.supervisors.partition_supervisor import partitions, resize
+from supervision.testing import DoAndReply, Note, Probe, Victims, barrier, do, error_of, settled
 
 Use = Callable[[Runtime, Any], Any]
 
@@ -83,9 +82,9 @@ USES: dict[str, dict[str, Use]] = {
         "Runtime.send_interval": lambda rt, it: rt.send_interval(1.0, Note(1), it).cancel(),
         "Runtime.info": lambda rt, it: rt.info(it),
         "Runtime.parent": lambda rt, it: rt.parent(it),
-        "look": lambda rt, it: look(it),
-        "coming": lambda rt, it: coming(it),
-        "call_when_ready": lambda rt, it: call_when_ready(it, Ask(None)),
+        "look": lambda rt, it: supervisor_info(it),
+        "coming": lambda rt, it: pending_children(it),
+        "call_when_ready": lambda rt, it: call_when_ready(it, DoAndReply(None)),
         "system.get_state": lambda rt, it: system.get_state(it),
         "system.replace_state": lambda rt, it: system.replace_state(it, lambda state: state),
         "system.get_status": lambda rt, it: system.get_status(it),
@@ -115,8 +114,8 @@ USES: dict[str, dict[str, Use]] = {
         "terminate_child": lambda rt, it: terminate_child(it, "b"),
         "restart_child": lambda rt, it: restart_child(it, "b"),
         "delete_child": lambda rt, it: _delete(it),
-        "look": lambda rt, it: look(it).children,  # type: ignore[union-attr]
-        "coming": lambda rt, it: coming(it),
+        "look": lambda rt, it: supervisor_info(it).children,  # type: ignore[union-attr]
+        "coming": lambda rt, it: pending_children(it),
     },
     "dynamic": {
         "start_child": lambda rt, it: start_child(it, ChildSpec("b", Probe)),

@@ -15,7 +15,6 @@ import pytest
 from supervision import (
     Actor,
     BadChildSpec,
-    BadHandler,
     ChildSpec,
     DynamicSupervisor,
     Message,
@@ -30,9 +29,10 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision.errors import SpecError
-from supervision.testing import Kill, Plan, Probe, Step, error_of, faults
-from supervision.testing.plan import BadPlan
+from supervision.errors import BadHandler, SpecError
+from supervision.testing import ChaosPlan, ChaosStep, Kill, Probe, error_of
+from supervision.testing.fault_injection import faults
+from supervision.testing.fault_injection.plan import BadChaosPlan
 
 # -- children ----------------------------------------------------------------------------------------------------------
 
@@ -414,36 +414,36 @@ async def test_an_alias_of_a_type_is_what_it_stands_for() -> None:
 
 
 def test_a_step_waits_for_an_event_that_there_is() -> None:
-    assert Step(0, Kill(), "/a", on="Restarted").on == "Restarted"
-    assert Step(0, Kill(), "/a", on=ev.Restarted) == Step(0, Kill(), "/a", on="Restarted")
-    assert Step(0, Kill(), "/a", on="order:paid").on == "order:paid"
-    plan = Plan((Step(0, Kill(), "/a", on=ev.Exited),))
-    assert Plan.of(str(plan)) == plan
+    assert ChaosStep(0, Kill(), "/a", on="Restarted").on == "Restarted"
+    assert ChaosStep(0, Kill(), "/a", on=ev.Restarted) == ChaosStep(0, Kill(), "/a", on="Restarted")
+    assert ChaosStep(0, Kill(), "/a", on="order:paid").on == "order:paid"
+    plan = ChaosPlan((ChaosStep(0, Kill(), "/a", on=ev.Exited),))
+    assert ChaosPlan.of(str(plan)) == plan
 
 
 @pytest.mark.parametrize("wrong", ["Restartd", "Nothing", "", 7, Probe, []])
 def test_a_step_that_would_wait_for_ever_is_refused(wrong: Any) -> None:
-    with pytest.raises(BadPlan, match="step: on"):
-        Step(0, Kill(), "/a", on=wrong)
+    with pytest.raises(BadChaosPlan, match="step: on"):
+        ChaosStep(0, Kill(), "/a", on=wrong)
 
 
 @pytest.mark.parametrize(
     ("field", "make"),
     [
-        ("at", lambda: Step(-1, Kill(), "/a")),
-        ("at", lambda: Step(math.nan, Kill(), "/a")),
-        ("fault", lambda: Step(0, Kill, "/a")),  # type: ignore[arg-type]
-        ("fault", lambda: Step(0, "kill", "/a")),  # type: ignore[arg-type]
-        ("path", lambda: Step(0, Kill(), "")),
-        ("path", lambda: Step(0, Kill(), None)),  # type: ignore[arg-type]
-        ("until", lambda: Step(2, Kill(), "/a", until=1)),
-        ("until", lambda: Step(2, Kill(), "/a", until=math.inf)),
-        ("steps", lambda: Plan((Kill(),))),  # type: ignore[arg-type]
-        ("mode", lambda: Plan((), mode="gentle")),  # type: ignore[arg-type]
+        ("at", lambda: ChaosStep(-1, Kill(), "/a")),
+        ("at", lambda: ChaosStep(math.nan, Kill(), "/a")),
+        ("fault", lambda: ChaosStep(0, Kill, "/a")),  # type: ignore[arg-type]
+        ("fault", lambda: ChaosStep(0, "kill", "/a")),  # type: ignore[arg-type]
+        ("path", lambda: ChaosStep(0, Kill(), "")),
+        ("path", lambda: ChaosStep(0, Kill(), None)),  # type: ignore[arg-type]
+        ("until", lambda: ChaosStep(2, Kill(), "/a", until=1)),
+        ("until", lambda: ChaosStep(2, Kill(), "/a", until=math.inf)),
+        ("steps", lambda: ChaosPlan((Kill(),))),  # type: ignore[arg-type]
+        ("mode", lambda: ChaosPlan((), mode="gentle")),  # type: ignore[arg-type]
     ],
 )
 def test_a_plan_that_cannot_be_carried_out_is_refused_when_it_is_made(field: str, make: Any) -> None:
-    with pytest.raises(BadPlan, match=field):
+    with pytest.raises(BadChaosPlan, match=field):
         make()
 
 
@@ -468,8 +468,8 @@ def test_a_fault_that_there_is_not_is_refused_when_it_is_made(field: str, make: 
 
 
 def test_a_slip_is_told_with_what_may_be_meant_also_in_a_file() -> None:
-    with pytest.raises(BadPlan, match="is Restarted meant"):
-        Step(0, Kill(), "/a", on="Restartd")
-    text = str(Plan((Step(0, Kill(), "/a", on="Restarted"),))).replace("Restarted", "Restartd")
-    with pytest.raises(BadPlan, match="is Restarted meant"):
-        Plan.of(text)
+    with pytest.raises(BadChaosPlan, match="is Restarted meant"):
+        ChaosStep(0, Kill(), "/a", on="Restartd")
+    text = str(ChaosPlan((ChaosStep(0, Kill(), "/a", on="Restarted"),))).replace("Restarted", "Restartd")
+    with pytest.raises(BadChaosPlan, match="is Restarted meant"):
+        ChaosPlan.of(text)

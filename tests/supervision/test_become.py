@@ -9,7 +9,6 @@ import pytest
 from supervision import (
     Actor,
     ActorExited,
-    BadHandler,
     BadOption,
     Mailbox,
     Message,
@@ -19,6 +18,7 @@ from supervision import (
     handle,
     system,
 )
+from supervision.errors import BadHandler
 from supervision.events import MessageDropped
 from supervision.testing import barrier
 from tests.supervision.probes import Recorder

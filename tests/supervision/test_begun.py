@@ -37,7 +37,7 @@ from supervision import (
 )
 from supervision.mailbox import Overflow
 from supervision.testing import SeededQueue, advance, run, settled
-from tests.supervision.probes import Ask, Do, Probe, Question, error_of
+from tests.supervision.probes import Do, DoAndReply, Probe, Question, error_of
 
 
 class Work(Request[int], frozen=True):
@@ -151,7 +151,7 @@ async def test_a_request_that_nobody_could_take_was_not_begun(runtime: Runtime) 
     """Neither one to an ended actor, nor one to a free name."""
     ref = await runtime.spawn(Probe)
     ref.kill()
-    for call in (ref.call(Ask(str)), runtime.name("free").call(Ask(str))):
+    for call in (ref.call(DoAndReply(str)), runtime.name("free").call(DoAndReply(str))):
         error = await outcome(call)
         assert isinstance(error, NoProcess)
         assert not error.begun
@@ -214,12 +214,12 @@ async def test_what_was_taken_up_again_and_waits_was_begun(runtime: Runtime) -> 
 
     class Hasty(Worker):
         @handle
-        def all_again(self, request: Ask) -> None:
+        def all_again(self, request: DoAndReply) -> None:
             self.unstash_all()
             self.ref.kill()
 
     ref = await runtime.spawn(Hasty, [])
-    aside, last = ref.call(Work(1, "stash")), ref.call(Ask(str))
+    aside, last = ref.call(Work(1, "stash")), ref.call(DoAndReply(str))
     for call in (aside, last):
         error = await outcome(call)
         assert isinstance(error, ActorExited)
@@ -254,7 +254,7 @@ async def test_what_was_answered_cannot_be_begun(runtime: Runtime) -> None:
     """The token is used up."""
     tokens: list[ReplyTo[Any]] = []
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply(begun=False))))
+    call = ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply(begun=False))))
     await settled(runtime)
     tokens[0].reply("there")
     assert not tokens[0].begin()
@@ -349,14 +349,14 @@ async def test_a_ring_of_callers_says_whether_the_request_was_begun(runtime: Run
     errors: list[CallError] = []
 
     async def ask_back(actor: Probe) -> Any:
-        return await one.call(Ask(str), timeout=2.0)
+        return await one.call(DoAndReply(str), timeout=2.0)
 
     async def behind(actor: Probe) -> None:
         two.cast(Do(ask_back))
-        await close_the_ring(actor, two.call(Ask(str)))
+        await close_the_ring(actor, two.call(DoAndReply(str)))
 
     async def at_once(actor: Probe) -> None:
-        await close_the_ring(actor, two.call(Ask(ask_back)))
+        await close_the_ring(actor, two.call(DoAndReply(ask_back)))
 
     async def close_the_ring(actor: Probe, call: Call[Any]) -> None:
         await actor.runtime.sleep(1.0)
@@ -386,7 +386,7 @@ async def test_what_a_fenced_caller_sends_is_not_begun(runtime: Runtime) -> None
 
     def try_after_the_end(actor: Probe) -> None:
         actor.ref.kill()
-        call = other.call(Ask(str))
+        call = other.call(DoAndReply(str))
         error = call.exception()
         assert isinstance(error, CallError)
         errors.append(error)
@@ -409,12 +409,12 @@ async def test_an_actor_in_a_thread_has_begun_what_is_in_its_thread(runtime: Run
         isolation = "thread"
 
         @handle
-        def ask(self, request: Ask) -> Any:
+        def ask(self, request: DoAndReply) -> Any:
             runtime.scheduler.loop.call_soon_threadsafe(entered.set)
             gate.wait(10)
 
     ref = await runtime.spawn(Blocking)
-    calls = [ref.call(Ask(str)), ref.call(Ask(str))]
+    calls = [ref.call(DoAndReply(str)), ref.call(DoAndReply(str))]
     await entered.wait()
     ref.kill()
     assert [(await outcome(call)).begun for call in calls] == [True, False]

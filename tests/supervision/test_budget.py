@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from supervision import BadBudget, BudgetState, RestartBudget
+from supervision.errors import BadBudget
+from supervision.supervisors.restarts import BudgetState, RestartBudget
 
 
 class Naive:

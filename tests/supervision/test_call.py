@@ -25,7 +25,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import VirtualClockLoop, advance, barrier, hang, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, time_of
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, do, error_of, time_of
 
 
 def jump(seconds: float) -> None:
@@ -53,9 +53,9 @@ async def test_an_answer(runtime: Runtime, timeout: float | None) -> None:
         await actor.runtime.sleep(1.0)
         return "slow"
 
-    assert await ref.call(Ask(lambda actor: "quick"), timeout) == "quick"
-    assert await ref.call(Ask(slow), timeout) == "slow"
-    assert await ref.call(Ask(lambda actor: None), timeout) is None
+    assert await ref.call(DoAndReply(lambda actor: "quick"), timeout) == "quick"
+    assert await ref.call(DoAndReply(slow), timeout) == "slow"
+    assert await ref.call(DoAndReply(lambda actor: None), timeout) is None
     assert runtime.statistics().timers <= 1
 
 
@@ -63,7 +63,7 @@ async def test_the_request_is_on_its_way_when_call_returns(runtime: Runtime) -> 
     """`call` sends at once; the answer can be awaited later, or never."""
     log: list[Any] = []
     ref = await runtime.spawn(Probe, log)
-    call = ref.call(Ask(lambda actor: actor.log.append("asked")))
+    call = ref.call(DoAndReply(lambda actor: actor.log.append("asked")))
     await settled(runtime)
     assert log == ["asked"]
     assert call.done()
@@ -87,7 +87,7 @@ async def test_an_expected_failure_is_an_answer(runtime: Runtime) -> None:
         await do(ref, refuse_later)
     assert ref.alive
     for refusing in (refuse, refuse_later):
-        ref.cast(Ask(refusing))
+        ref.cast(DoAndReply(refusing))
         await settled(runtime)
         await advance(1.0)
         assert ref.alive
@@ -115,7 +115,7 @@ async def test_errors_that_cannot_be_awaited_are_wrapped(runtime: Runtime, error
 async def test_the_default_time_out(runtime: Runtime) -> None:
     """A call that says nothing waits five seconds; the error names target, request and time."""
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(wait))
+    call = ref.call(DoAndReply(wait))
     error = await error_of(call)
     assert asyncio.get_running_loop().time() == pytest.approx(5.0)
     assert isinstance(error, CallTimeout)
@@ -133,7 +133,7 @@ async def test_calls_with_the_default_time_out_end_each_in_its_time(runtime: Run
     loop = asyncio.get_running_loop()
     calls = []
     for _ in range(4):
-        call = ref.call(Ask(lambda actor: actor.runtime.sleep(100.0)))
+        call = ref.call(DoAndReply(lambda actor: actor.runtime.sleep(100.0)))
         call.add_done_callback(lambda _: ends.append(loop.time()))
         calls.append(call)
         await runtime.sleep(1.5)
@@ -146,7 +146,7 @@ async def test_calls_one_after_the_other_set_one_timer_that_is_nobodys(runtime: 
     """A thousand calls, one after the other, do not leave a thousand timers, and none that is taken for a leak."""
     ref = await runtime.spawn(Probe)
     for _ in range(1000):
-        await ref.call(Ask(lambda actor: 1))
+        await ref.call(DoAndReply(lambda actor: 1))
     assert len(runtime.scheduler.timers) == 1
     assert runtime.statistics().timers == 0
     await runtime.sleep(6.0)
@@ -158,7 +158,7 @@ async def test_a_deadline_that_is_the_least_bit_away_is_waited_for(runtime: Runt
     ref, loop = await runtime.spawn(Probe), asyncio.get_running_loop()
     assert isinstance(loop, VirtualClockLoop)
     loop.jump(22.087640998000005 - loop.time())
-    calls = [ref.call(Ask(hang)), ref.call(Ask(hang))]
+    calls = [ref.call(DoAndReply(hang)), ref.call(DoAndReply(hang))]
     calls[1].deadline = math.nextafter(loop.time() + 5.0 + 1e-9, math.inf)
     assert [type(await error_of(call)) for call in calls] == [CallTimeout, CallTimeout]
 
@@ -166,15 +166,15 @@ async def test_a_deadline_that_is_the_least_bit_away_is_waited_for(runtime: Runt
 async def test_own_time_out(runtime: Runtime) -> None:
     """A call with a limit of its own ends after it, one without any waits as long as it takes."""
     ref = await runtime.spawn(Probe)
-    assert await time_of(error_of(ref.call(Ask(wait), timeout=1.0))) == pytest.approx(1.0)
-    assert await time_of(ref.call(Ask(wait), timeout=None)) == pytest.approx(19.0)
+    assert await time_of(error_of(ref.call(DoAndReply(wait), timeout=1.0))) == pytest.approx(1.0)
+    assert await time_of(ref.call(DoAndReply(wait), timeout=None)) == pytest.approx(19.0)
 
 
 async def test_a_time_out_of_zero(runtime: Runtime) -> None:
     """A call with a limit of zero times out, and its request is not handled."""
     log: list[Any] = []
     ref = await runtime.spawn(Probe, log)
-    error = await error_of(ref.call(Ask(lambda actor: actor.log.append("asked")), timeout=0))
+    error = await error_of(ref.call(DoAndReply(lambda actor: actor.log.append("asked")), timeout=0))
     assert isinstance(error, CallTimeout)
     await barrier(ref)
     assert log == []
@@ -185,10 +185,10 @@ async def test_an_expired_request_is_not_handled(runtime: Runtime, events: Recor
     log: list[Any] = []
     ref = await runtime.spawn(Probe, log)
     ref.cast(Do(lambda actor: actor.runtime.sleep(2.0)))
-    error = await error_of(ref.call(Ask(lambda actor: actor.log.append("noticed")), timeout=1.0))
+    error = await error_of(ref.call(DoAndReply(lambda actor: actor.log.append("noticed")), timeout=1.0))
     assert isinstance(error, CallTimeout)
     ref.cast(Do(lambda actor: jump(3.0)))
-    call = ref.call(Ask(lambda actor: actor.log.append("not yet noticed")), timeout=2.5)
+    call = ref.call(DoAndReply(lambda actor: actor.log.append("not yet noticed")), timeout=2.5)
     await runtime.sleep(0.0)
     await barrier(ref)
     error = await error_of(call)
@@ -202,7 +202,7 @@ async def test_a_late_notice_is_marked(runtime: Runtime) -> None:
     """A time-out that is noticed late because the loop was blocked says so."""
     ref = await runtime.spawn(Probe)
     for timeout in (1.0, 5.0):
-        call = ref.call(Ask(wait), timeout=timeout) if timeout == 1.0 else ref.call(Ask(wait))
+        call = ref.call(DoAndReply(wait), timeout=timeout) if timeout == 1.0 else ref.call(DoAndReply(wait))
         await settled(runtime)
         jump(timeout + 3.0)
         error = await error_of(call)
@@ -215,7 +215,7 @@ async def test_an_answer_that_came_in_time_wins(runtime: Runtime) -> None:
     """An answer that is there when the limit passes unnoticed is the answer."""
     ref = await runtime.spawn(Probe)
     for timeout in (1.0, 5.0):
-        call = ref.call(Ask(lambda actor: "in time"), timeout=timeout)
+        call = ref.call(DoAndReply(lambda actor: "in time"), timeout=timeout)
         await settled(runtime)
         jump(10.0)
         assert await call == "in time"
@@ -225,8 +225,8 @@ async def test_a_cancelled_call_is_not_handled(runtime: Runtime) -> None:
     """A request whose caller was cancelled before its turn is not handled; an answer to one in hand vanishes."""
     log: list[Any] = []
     ref = await runtime.spawn(Probe, log)
-    in_hand = ref.call(Ask(wait))
-    waiting = ref.call(Ask(lambda actor: actor.log.append("asked")))
+    in_hand = ref.call(DoAndReply(wait))
+    waiting = ref.call(DoAndReply(lambda actor: actor.log.append("asked")))
     await settled(runtime)
     in_hand.cancel()
     waiting.cancel()
@@ -244,7 +244,7 @@ async def test_a_late_refusal_vanishes(runtime: Runtime, events: Recorder) -> No
         raise Refuse("too late")
 
     ref = await runtime.spawn(Probe)
-    assert isinstance(await error_of(ref.call(Ask(refuse_late), timeout=1.0)), CallTimeout)
+    assert isinstance(await error_of(ref.call(DoAndReply(refuse_late), timeout=1.0)), CallTimeout)
     await runtime.sleep(5.0)
     assert ref.alive
     assert runtime.statistics().dead_letters == {"late_reply": 1}
@@ -259,7 +259,7 @@ async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
 
     def ask_with(timeout: float | None, default: bool = False) -> Any:
         async def ask(actor: Probe) -> str:
-            call = last.call(Ask(wait)) if default else last.call(Ask(wait), timeout)
+            call = last.call(DoAndReply(wait)) if default else last.call(DoAndReply(wait), timeout)
             began = runtime.clock.time()
             error = await error_of(call)
             seen.append((runtime.clock.time() - began, type(error)))
@@ -276,7 +276,7 @@ async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
     ):
         seen.clear()
         default = inner == "default"
-        call = middle.call(Ask(ask_with(None if default else inner, default)), timeout=outer)  # type: ignore[arg-type]
+        call = middle.call(DoAndReply(ask_with(None if default else inner, default)), timeout=outer)  # type: ignore[arg-type]
         await asyncio.wait([call])
         await settled(runtime)
         assert seen == [(pytest.approx(end), CallTimeout)]
@@ -290,10 +290,10 @@ async def test_a_call_without_a_deadline_passes_none_on(runtime: Runtime) -> Non
     middle = await runtime.spawn(Probe)
 
     async def ask(actor: Probe) -> str:
-        return await last.call(Ask(wait), timeout=None)
+        return await last.call(DoAndReply(wait), timeout=None)
 
-    assert await middle.call(Ask(ask), timeout=None) == "answer"
-    middle.cast(Do(lambda actor: last.call(Ask(lambda other: other.log.append("handled")))))
+    assert await middle.call(DoAndReply(ask), timeout=None) == "answer"
+    middle.cast(Do(lambda actor: last.call(DoAndReply(lambda other: other.log.append("handled")))))
     await settled(runtime)
     assert await do(last, lambda actor: actor.log) == ["handled"]
 
@@ -306,9 +306,9 @@ async def test_a_request_that_expired_on_its_way_is_not_passed_on(runtime: Runti
 
     async def ask_late(actor: Probe) -> BaseException:
         jump(3.0)
-        return await error_of(last.call(Ask(lambda other: other.log.append("asked")), timeout=10.0))
+        return await error_of(last.call(DoAndReply(lambda other: other.log.append("asked")), timeout=10.0))
 
-    assert isinstance(await error_of(middle.call(Ask(ask_late), timeout=2.0)), CallTimeout)
+    assert isinstance(await error_of(middle.call(DoAndReply(ask_late), timeout=2.0)), CallTimeout)
     await settled(runtime, last, middle)
     assert log == []
 
@@ -322,7 +322,7 @@ def ask_next(ring: list[Ref], found: list[BaseException], catch: bool = True) ->
     async def ask(actor: Probe) -> Any:
         after = ring[(ring.index(actor.ref) + 1) % len(ring)]
         try:
-            return await after.call(Ask(ask), timeout=None)
+            return await after.call(DoAndReply(ask), timeout=None)
         except CallCycle as error:
             found.append(error)
             if not catch:
@@ -429,9 +429,9 @@ async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime
         actor.log.append(await do(client, lambda other: "called back"))
 
     async def ask(actor: Probe) -> str:
-        return await server.call(Ask(defer), timeout=None)
+        return await server.call(DoAndReply(defer), timeout=None)
 
-    assert await client.call(Ask(ask), timeout=None) == "answer"
+    assert await client.call(DoAndReply(ask), timeout=None) == "answer"
     assert await do(server, lambda actor: actor.log) == ["called back"]
 
 
@@ -446,10 +446,10 @@ async def test_no_ring_where_a_call_is_not_awaited(runtime: Runtime) -> None:
         return "answer"
 
     def do_later(ref: Ref) -> Any:
-        return ref.call(Ask(lambda actor: "later"), timeout=None)
+        return ref.call(DoAndReply(lambda actor: "later"), timeout=None)
 
     async def ask(actor: Probe) -> str:
-        return await server.call(Ask(call_back), timeout=None)
+        return await server.call(DoAndReply(call_back), timeout=None)
 
     assert await do(client, ask) == "answer"
     assert await calls[0] == "later"
@@ -463,10 +463,10 @@ async def test_a_caller_outside_a_ring(runtime: Runtime) -> None:
 
     async def hidden(actor: Probe) -> Any:
         after = second if actor.ref is first else first
-        return await asyncio.wait_for(asyncio.shield(after.call(Ask(hidden), timeout=None)), 3.0)
+        return await asyncio.wait_for(asyncio.shield(after.call(DoAndReply(hidden), timeout=None)), 3.0)
 
     async def ask(actor: Probe) -> BaseException:
-        return await error_of(first.call(Ask(hidden), timeout=1.0))
+        return await error_of(first.call(DoAndReply(hidden), timeout=1.0))
 
     assert isinstance(await do(outsider, ask), CallTimeout)
 
@@ -478,7 +478,7 @@ async def test_a_deferred_answer(runtime: Runtime) -> None:
     """A token tells its request, its deadline and whether somebody still waits, until it is used."""
     ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
-    request = Ask(lambda actor: tokens.append(actor.defer_reply()))
+    request = DoAndReply(lambda actor: tokens.append(actor.defer_reply()))
     call = ref.call(request, timeout=4.0)
     await settled(runtime)
     (token,) = tokens
@@ -495,7 +495,7 @@ async def test_a_deferred_failure(runtime: Runtime) -> None:
     """A token can fail: the caller's ``await`` raises it."""
     ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
-    call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
+    call = ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())))
     await settled(runtime)
     tokens[0].fail(KeyError("why"))
     with pytest.raises(KeyError, match="why"):
@@ -507,7 +507,7 @@ async def test_a_token_for_somebody_who_gave_up(runtime: Runtime) -> None:
     """A token whose caller gave up says so; its answer vanishes."""
     ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
-    await error_of(ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0))
+    await error_of(ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0))
     assert tokens[0].waiting is False
     tokens[0].reply("too late")
     assert runtime.statistics().dead_letters == {"late_reply": 1}
@@ -520,7 +520,7 @@ async def test_an_actor_learns_that_nobody_waits_any_more(runtime: Runtime) -> N
     ref = await runtime.spawn(Probe)
 
     def ask() -> Any:
-        return ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0)
+        return ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())), timeout=1.0)
 
     for what in ("cancelled", "late", "answered", "answered before"):
         call = asyncio.ensure_future(ask())
@@ -550,7 +550,7 @@ async def test_a_request_that_nobody_waits_for_is_not_kept_for_the_actor_that_le
         tokens[-1].on_abandoned(lambda: told.append(actor.ref.alive))
 
     ref: Any = await runtime.spawn(Probe)
-    calls = [ref.call(Ask(defer), timeout=1.0) for _ in range(3)]
+    calls = [ref.call(DoAndReply(defer), timeout=1.0) for _ in range(3)]
     await settled(runtime)
     calls[0].cancel()
     await settled(runtime)
@@ -561,7 +561,7 @@ async def test_a_request_that_nobody_waits_for_is_not_kept_for_the_actor_that_le
     await advance(1.0)
     await settled(runtime)
     assert len(ref.deferred) == 0
-    last = ref.call(Ask(defer), timeout=None)
+    last = ref.call(DoAndReply(defer), timeout=None)
     await settled(runtime)
     ref.kill()
     assert isinstance(await error_of(last), ActorExited)
@@ -590,7 +590,7 @@ async def test_deferred_answers_die_with_the_actor(runtime: Runtime) -> None:
     """All who wait for deferred answers hear of the end of the actor; the tokens are worth nothing then."""
     ref = await runtime.spawn(Probe)
     tokens: list[Any] = []
-    calls = [ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=None) for _ in range(3)]
+    calls = [ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())), timeout=None) for _ in range(3)]
     await settled(runtime)
     tokens[0].reply("in time")
     ref.exit("x")
@@ -633,9 +633,9 @@ async def test_calls_of_those_who_are_not_there(runtime: Runtime) -> None:
     for target in (ref, runtime.name("nobody")):
         for timeout in (-1, 10**400, float("nan"), float("inf"), True):
             with pytest.raises(BadTime):
-                target.call(Ask(str), timeout=timeout)
+                target.call(DoAndReply(str), timeout=timeout)
     ref.kill()
-    error = await error_of(ref.call(Ask(str), timeout=3.0))
+    error = await error_of(ref.call(DoAndReply(str), timeout=3.0))
     assert isinstance(error, NoProcess)
     assert "killed" in str(error)
     await settled(runtime)
@@ -655,7 +655,7 @@ async def test_calls_wait_for_an_actor_that_starts(runtime: Runtime) -> None:
     await settled(runtime)
     name = runtime.name("n")
     name.cast(Note("first"))
-    call = name.call(Ask(lambda actor: actor.log.append("second")))
+    call = name.call(DoAndReply(lambda actor: actor.log.append("second")))
     await name.send(Note("third"))
     await call
     ref = await starting
@@ -673,7 +673,7 @@ async def test_callers_of_a_start_that_fails(runtime: Runtime) -> None:
 
     starting = asyncio.ensure_future(runtime.spawn(Failing, name="n"))
     await settled(runtime)
-    call = runtime.name("n").call(Ask(str))
+    call = runtime.name("n").call(DoAndReply(str))
     runtime.name("n").cast(Note("lost"))
     error = await error_of(call)
     assert isinstance(error, ActorExited)
@@ -689,7 +689,7 @@ async def test_a_call_in_a_plain_handler(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe, log)
 
     def ask(actor: Probe) -> None:
-        call = other.call(Ask(lambda _: "answer"))
+        call = other.call(DoAndReply(lambda _: "answer"))
         call.add_done_callback(lambda done: actor.ref.cast(Note(done.result())))
 
     ref.cast(Do(ask))

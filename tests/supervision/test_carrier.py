@@ -13,7 +13,7 @@ import pytest
 from supervision import Actor, Call, CallTimeout, Mailbox, MailboxFull, Ref, Runtime
 from supervision.events import CrashReport, MessageDropped
 from supervision.testing import barrier
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder
 
 order: ContextVar[str | None] = ContextVar("order", default=None)
 
@@ -89,7 +89,7 @@ async def test_what_is_carried_goes_from_actor_to_actor_with_its_own_message(run
         write(actor)
         last.cast(Do(write))
 
-    logs = [await ref.call(Ask(lambda actor: actor.log)) for ref in (first, last)]
+    logs = [await ref.call(DoAndReply(lambda actor: actor.log)) for ref in (first, last)]
     for value in ("a", None, "b"):
         within(value, lambda: first.cast(Do(pass_on)))
         await barrier(first)
@@ -104,16 +104,16 @@ async def test_a_handler_that_waits_keeps_it_and_its_calls_carry_it_on(runtime: 
 
     async def ask(actor: Any) -> list[str | None]:
         await runtime.sleep(1)
-        there = await last.call(Ask(lambda actor: order.get()))
+        there = await last.call(DoAndReply(lambda actor: order.get()))
         return [order.get(), there]
 
-    assert await within("a", lambda: first.call(Ask(ask))) == ["a", "a"]
-    assert await within(None, lambda: first.call(Ask(ask))) == [None, None]
+    assert await within("a", lambda: first.call(DoAndReply(ask))) == ["a", "a"]
+    assert await within(None, lambda: first.call(DoAndReply(ask))) == [None, None]
 
 
 async def test_the_carrier_is_told_of_the_call_whose_end_it_may_wait_for(runtime: Runtime, carrier: CarryOrder) -> None:
     puppet = await runtime.spawn(Probe)
-    call = within("a", lambda: puppet.call(Ask(lambda actor: 7)))
+    call = within("a", lambda: puppet.call(DoAndReply(lambda actor: 7)))
     assert carrier.calls == [call]
     assert await call == 7
 
@@ -133,7 +133,7 @@ async def test_a_message_that_is_put_aside_keeps_what_it_carries(runtime: Runtim
     within("a", lambda: puppet.cast(Do(later)))
     within("b", lambda: puppet.cast(Do(lambda actor: actor.unstash_all())))
     await barrier(puppet)
-    assert await puppet.call(Ask(lambda actor: actor.log)) == ["a"]
+    assert await puppet.call(DoAndReply(lambda actor: actor.log)) == ["a"]
 
 
 async def test_a_message_that_waits_for_room_keeps_what_it_carries(runtime: Runtime) -> None:
@@ -141,7 +141,7 @@ async def test_a_message_that_waits_for_room_keeps_what_it_carries(runtime: Runt
     within("a", lambda: puppet.cast(Do(write)))
     await within("b", lambda: asyncio.ensure_future(puppet.send(Do(write))))
     await barrier(puppet)
-    assert await puppet.call(Ask(lambda actor: actor.log)) == ["a", "b"]
+    assert await puppet.call(DoAndReply(lambda actor: actor.log)) == ["a", "b"]
 
 
 async def test_errors_and_dead_letters_name_the_message_and_not_what_it_travels_in(
@@ -172,7 +172,7 @@ async def test_a_crash_report_names_the_message_and_not_what_it_travels_in(runti
 
 async def test_messages_of_the_kernel_carry_nothing(runtime: Runtime) -> None:
     puppet = await runtime.spawn(Probe, [], True)
-    log = await puppet.call(Ask(lambda actor: actor.log))
+    log = await puppet.call(DoAndReply(lambda actor: actor.log))
     within("a", lambda: puppet.exit("reason"))
     await barrier(puppet)
     assert [entry[0] for entry in log] == ["exit"]
@@ -182,9 +182,9 @@ async def test_a_call_that_comes_too_late_is_not_handled_and_its_answer_vanishes
     puppet = await runtime.spawn(Probe)
     puppet.cast(Do(lambda actor: runtime.sleep(2)))
     with pytest.raises(CallTimeout):
-        await within("a", lambda: puppet.call(Ask(write), timeout=1))
+        await within("a", lambda: puppet.call(DoAndReply(write), timeout=1))
     await barrier(puppet)
-    assert await puppet.call(Ask(lambda actor: actor.log)) == []
+    assert await puppet.call(DoAndReply(lambda actor: actor.log)) == []
 
 
 class Remark(Note, frozen=True):
@@ -194,4 +194,4 @@ class Remark(Note, frozen=True):
 async def test_a_message_of_a_subclass_finds_the_handler_of_its_base(runtime: Runtime) -> None:
     puppet = await runtime.spawn(Probe)
     within("a", lambda: puppet.cast(Remark(1)))
-    assert await puppet.call(Ask(lambda actor: actor.log)) == [1]
+    assert await puppet.call(DoAndReply(lambda actor: actor.log)) == [1]

@@ -24,14 +24,14 @@ from supervision import events as ev
 from supervision.events import Event
 from supervision.reasons import KILLED, SHUTDOWN
 from supervision.testing import (
-    Census,
+    ChaosPlan,
+    ChaosStep,
     Crash,
     EventLog,
     Expected,
     Kill,
-    Plan,
+    ResourceCounts,
     SeededQueue,
-    Step,
     advance,
     checks,
     exact_order,
@@ -42,7 +42,7 @@ from supervision.testing import (
     shrink,
 )
 from supervision.testing.checks import NewCheck, check_all
-from supervision.testing.report import Sample
+from supervision.testing.fault_injection.report import Reservoir
 from tests.supervision.probes import Do, Probe, rec
 
 
@@ -255,7 +255,7 @@ def test_a_seed_decides_the_order_between_actors_but_never_within_a_pair() -> No
 
 
 async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
-    before = Census.of(runtime)
+    before = ResourceCounts.of(runtime)
     scope = await runtime.spawn(groups.Groups, name="groups")
     member = await runtime.spawn(Probe)
     other = await runtime.spawn(Probe)
@@ -264,7 +264,7 @@ async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
     member.cast(Do(lambda actor: actor.monitor(other) and None))
     runtime.send_after(100, Do(lambda actor: None), member)
     await settled(runtime)
-    assert before.leaks(Census.of(runtime)) == {
+    assert before.leaks(ResourceCounts.of(runtime)) == {
         "actors": 3,
         "names": 1,
         "links": 1,
@@ -277,20 +277,20 @@ async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
 # -- shrinking ---------------------------------------------------------------------------------------------------------
 
 
-def steps(times: Iterable[float]) -> tuple[Step, ...]:
+def steps(times: Iterable[float]) -> tuple[ChaosStep, ...]:
     """Return kills at some times."""
-    return tuple(Step(time, Kill(), f"/{time}") for time in times)
+    return tuple(ChaosStep(time, Kill(), f"/{time}") for time in times)
 
 
 async def test_a_failing_plan_is_shrunk_to_the_faults_that_matter() -> None:
-    tried: list[Plan] = []
+    tried: list[ChaosPlan] = []
 
-    async def fails(plan: Plan) -> bool:
+    async def fails(plan: ChaosPlan) -> bool:
         tried.append(plan)
         paths = {step.path for step in plan.steps}
         return {"/7.25", "/31.25"} <= paths
 
-    plan = Plan(steps(n + 0.25 for n in range(64)), seed=3)
+    plan = ChaosPlan(steps(n + 0.25 for n in range(64)), seed=3)
     smallest = await shrink(plan, fails)
     assert [step.path for step in smallest.steps] == ["/7.25", "/31.25"]
     assert [step.at for step in smallest.steps] == [7.0, 31.0]
@@ -299,26 +299,26 @@ async def test_a_failing_plan_is_shrunk_to_the_faults_that_matter() -> None:
 
 
 async def test_times_stay_where_they_matter_and_what_fails_with_nothing_shrinks_to_nothing() -> None:
-    async def exact(plan: Plan) -> bool:
+    async def exact(plan: ChaosPlan) -> bool:
         return any(step.at == 7.25 for step in plan.steps)
 
-    assert await shrink(Plan(steps((1.5, 7.25, 9.75))), exact) == Plan(steps((7.25,)))
+    assert await shrink(ChaosPlan(steps((1.5, 7.25, 9.75))), exact) == ChaosPlan(steps((7.25,)))
 
-    async def always(plan: Plan) -> bool:
+    async def always(plan: ChaosPlan) -> bool:
         return True
 
-    assert await shrink(Plan(steps((1, 2, 3))), always) == Plan()
+    assert await shrink(ChaosPlan(steps((1, 2, 3))), always) == ChaosPlan()
 
 
 async def test_shrinking_stops_after_its_tries() -> None:
     calls = 0
 
-    async def fails(plan: Plan) -> bool:
+    async def fails(plan: ChaosPlan) -> bool:
         nonlocal calls
         calls += 1
         return False
 
-    plan = Plan((*steps(range(20)), Step(30, Crash(), "/x")))
+    plan = ChaosPlan((*steps(range(20)), ChaosStep(30, Crash(), "/x")))
     assert await shrink(plan, fails, tries=7) == plan
     assert calls == 7
 
@@ -334,13 +334,13 @@ async def test_a_child_spec_takes_words_as_tags() -> None:
 
 
 def test_of_many_times_some_are_kept_and_the_longest_always() -> None:
-    sample = Sample(size=10)
+    sample = Reservoir(size=10)
     for n in range(1000):
         sample.add(float(n if n != 500 else 5000))
     summed = sample.recovery()
     assert (summed.number, summed.maximum) == (1000, 5000.0)
     assert 50 < summed.median < 950
-    assert Sample().recovery().number == 0
+    assert Reservoir().recovery().number == 0
 
 
 async def test_children_that_are_restarted_in_the_wrong_order_are_found(runtime: Runtime) -> None:

@@ -16,7 +16,6 @@ from hypothesis import strategies as st
 from supervision import (
     Actor,
     Backoff,
-    BadBackoff,
     BadChildSpec,
     ChildLike,
     ChildSpec,
@@ -25,6 +24,7 @@ from supervision import (
     Supervisor,
     check_child_specs,
 )
+from supervision.errors import BadBackoff
 from tests.supervision.probes import Probe
 
 

@@ -15,20 +15,16 @@ from supervision import (
     NOPROC,
     Abnormal,
     Actor,
-    BadBudget,
     BadChildSpec,
     BadTime,
     Call,
+    ChildCounts,
     ChildSpec,
-    Counts,
     Crashed,
     DynamicSupervisor,
     ExitReason,
-    FailedToStartChild,
     Mailbox,
     MailboxFull,
-    NotOwner,
-    RestartBudget,
     Runtime,
     Shutdown,
     StartError,
@@ -39,10 +35,13 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision._cell import Cell
-from supervision._scheduler import SLICE
+from supervision._core.cell import Cell
+from supervision._core.scheduler import SLICE
+from supervision.errors import BadBudget, NotOwner
+from supervision.reasons import FailedToStartChild
+from supervision.supervisors.restarts import RestartBudget
 from supervision.testing import SeededQueue, advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, do, error_of, nothing
 
 
 class Small(Probe):
@@ -80,12 +79,12 @@ async def test_a_request_that_nobody_waits_for_is_dropped_without_an_answer(runt
 
     ref.cast(Do(hold))
     await settled(runtime)
-    call = ref.call(Ask(str), timeout=None)
+    call = ref.call(DoAndReply(str), timeout=None)
     call.cancel()
-    other = ref.call(Ask(lambda actor: "answer"), timeout=None)
+    other = ref.call(DoAndReply(lambda actor: "answer"), timeout=None)
     gate.set()
     assert await other == "answer"
-    full = ref.call(Ask(str), timeout=None)
+    full = ref.call(DoAndReply(str), timeout=None)
     ref.cast(Note(1))
     assert isinstance(await error_of(full), MailboxFull)
 
@@ -123,14 +122,14 @@ async def test_a_chain_of_calls_whose_end_is_answered_already_is_no_ring(runtime
     got: list[Any] = []
 
     async def a_calls_b(actor: Probe) -> None:
-        got.append(await b.call(Ask(lambda other: "b")))
+        got.append(await b.call(DoAndReply(lambda other: "b")))
 
     def c_answers(actor: Probe) -> str:
         a.cast(Do(a_calls_b))
         return "c"
 
     async def b_calls_c(actor: Probe) -> None:
-        got.append(await c.call(Ask(c_answers)))
+        got.append(await c.call(DoAndReply(c_answers)))
 
     b.cast(Do(b_calls_c))
     await settled(runtime)
@@ -186,7 +185,7 @@ async def test_an_answer_that_the_handler_itself_has_made_unwanted_is_a_late_rep
         return "too late"
 
     ref.cast(Do(nothing))  # for the call to wait its turn
-    calls.append(ref.call(Ask(cancel)))
+    calls.append(ref.call(DoAndReply(cancel)))
     await settled(runtime)
     assert runtime.statistics().dead_letters == {"late_reply": 1}
 
@@ -241,7 +240,7 @@ async def test_a_time_that_no_loop_can_wait_for_holds_up_no_other(caplog: pytest
     async with Runtime(watchdog=None, reports=False) as runtime:
         ref = await runtime.spawn(Probe)
         runtime.send_after(1.7e308, Note("never"), ref)
-        call = ref.call(Ask(lambda actor: actor.runtime.sleep(1e300)), timeout=1e308)
+        call = ref.call(DoAndReply(lambda actor: actor.runtime.sleep(1e300)), timeout=1e308)
         await runtime.sleep(0.001)
         assert not call.done()
         call.cancel()
@@ -323,11 +322,11 @@ async def test_an_awaitable_that_is_returned_in_a_turn_from_the_queue_is_awaited
         ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
 
         def ask(actor: Probe) -> Any:
-            return other.call(Ask(lambda _: "answer"))
+            return other.call(DoAndReply(lambda _: "answer"))
 
-        assert await ref.call(Ask(ask)) == "answer"
-        waiting = ref.call(Ask(lambda actor: advance(1.0)))  # from now on workers give the turns
-        calls = [ref.call(Ask(ask)), ref.call(Ask(lambda actor: 1))]
+        assert await ref.call(DoAndReply(ask)) == "answer"
+        waiting = ref.call(DoAndReply(lambda actor: advance(1.0)))  # from now on workers give the turns
+        calls = [ref.call(DoAndReply(ask)), ref.call(DoAndReply(lambda actor: 1))]
         assert [await waiting, *[await call for call in calls]] == [None, "answer", 1]
 
 
@@ -341,7 +340,7 @@ async def test_a_handler_that_cancels_its_own_task_in_a_turn_from_the_queue_harm
         refs = [await runtime.spawn(Probe) for _ in range(3)]
         await do(refs[0], lambda actor: advance(0))  # from now on workers give the turns
         refs[0].cast(Do(cancel))
-        calls = [ref.call(Ask(lambda actor: "well")) for ref in refs[1:]]
+        calls = [ref.call(DoAndReply(lambda actor: "well")) for ref in refs[1:]]
         assert [await call for call in calls] == ["well", "well"]
 
 
@@ -421,7 +420,7 @@ async def test_a_dynamic_supervisor_begins_with_its_first_children_and_again_whe
     top = await runtime.spawn(Supervisor, [ChildSpec("d", DynamicSupervisor, (first,), name="d")])
     supervisor = runtime.whereis("d")
     assert supervisor is not None
-    assert await count_children(supervisor) == Counts(2, 2, 0, 2)
+    assert await count_children(supervisor) == ChildCounts(2, 2, 0, 2)
     await start_child(supervisor, ChildSpec("c", Probe, name="c"))
     supervisor.kill()
     await barrier(top)

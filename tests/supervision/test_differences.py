@@ -15,7 +15,6 @@ from supervision import (
     SHUTDOWN,
     Actor,
     ActorExited,
-    BadName,
     BadOption,
     CallCycle,
     CallTimeout,
@@ -23,7 +22,6 @@ from supervision import (
     DynamicSupervisor,
     IdleTimeout,
     Request,
-    RestartBudget,
     Runtime,
     Supervisor,
     UnhandledMessage,
@@ -34,7 +32,9 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision.testing import Ask, Do, Note, Probe, ProbeLog, barrier, do, error_of, hang, settled
+from supervision.errors import BadName
+from supervision.supervisors.restarts import RestartBudget
+from supervision.testing import Do, DoAndReply, Note, Probe, ProbeLog, barrier, do, error_of, hang, settled
 from tests.supervision.probes import Recorder, time_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "semantics.md"
@@ -86,7 +86,7 @@ async def test_selective_receive(runtime: Runtime) -> None:
 
 async def test_a_request_that_nobody_handles(runtime: Runtime) -> None:
     ref = await runtime.spawn(Actor)
-    assert isinstance(await error_of(ref.call(Ask(None))), UnhandledMessage)
+    assert isinstance(await error_of(ref.call(DoAndReply(None))), UnhandledMessage)
     assert ref.alive
 
 

@@ -34,11 +34,11 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision._scheduler import DIRECT
+from supervision._core.scheduler import DIRECT
 from supervision.errors import Fenced
 from supervision.testing import SeededQueue, VirtualClockLoop, advance, run, settled
 from tests.supervision.conftest import CarryAlways
-from tests.supervision.probes import Ask, Do, Note, Probe, do, error_of, nothing
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, do, error_of, nothing
 
 
 def text(*_: Any) -> str:
@@ -51,7 +51,7 @@ def text(*_: Any) -> str:
 
 async def test_a_call_of_an_idle_actor_is_answered_when_it_has_been_made(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(text))
+    call = ref.call(DoAndReply(text))
     assert call.done()
     assert await call == "answer"
 
@@ -61,7 +61,7 @@ async def test_it_runs_in_the_context_of_its_actor(runtime: Runtime) -> None:
     seen: list[Any] = []
 
     def ask(actor: Probe) -> None:
-        call = ref.call(Ask(lambda _: current_actor()))
+        call = ref.call(DoAndReply(lambda _: current_actor()))
         assert not call.done()  # a caller that has a direct turn itself
         call.add_done_callback(lambda done: seen.append(done.result()))
         seen.append(current_actor())
@@ -74,7 +74,7 @@ async def test_it_runs_in_the_context_of_its_actor(runtime: Runtime) -> None:
 async def test_what_was_sent_before_is_handled_before(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
     ref.cast(Note("first"))
-    call = ref.call(Ask(lambda actor: list(actor.log)))
+    call = ref.call(DoAndReply(lambda actor: list(actor.log)))
     assert not call.done()
     assert await call == ["first"]
 
@@ -86,14 +86,14 @@ async def test_a_coroutine_is_run_by_a_worker(runtime: Runtime) -> None:
         await advance(1.0)
         return asyncio.current_task()
 
-    call = ref.call(Ask(answer))
+    call = ref.call(DoAndReply(answer))
     assert not call.done()
     assert await call is not asyncio.current_task()
 
 
 async def test_what_an_actor_sends_itself_waits_for_its_next_turn(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: actor.ref.cast(Note("later"))))
+    call = ref.call(DoAndReply(lambda actor: actor.ref.cast(Note("later"))))
     assert call.done()
     assert await do(ref, lambda actor: list(actor.log)) == ["later"]
 
@@ -103,7 +103,7 @@ async def test_an_actor_with_an_idle_time_out_is_disturbed(runtime: Runtime) -> 
     await do(ref, lambda actor: actor.idle_timeout(5.0))
     for _ in range(3):
         await advance(4.0)
-        assert ref.call(Ask(text)).done()
+        assert ref.call(DoAndReply(text)).done()
     assert ref.alive
     assert await do(ref, lambda actor: list(actor.log)) == []
 
@@ -118,18 +118,18 @@ async def test_a_handler_that_stops_stashes_defers_or_continues_does_what_it_doe
         actor.stash()
         return None
 
-    stashed = ref.call(Ask(stash_once))
+    stashed = ref.call(DoAndReply(stash_once))
     assert not stashed.done()
     await do(ref, lambda actor: actor.unstash_all())
     assert await stashed == "at last"
     tokens: list[Any] = []
-    deferred = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
+    deferred = ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())))
     assert not deferred.done()
     tokens[0].reply("put off")
     assert await deferred == "put off"
-    assert await ref.call(Ask(lambda actor: nothing(actor.continue_with(Note("on"))))) is None
+    assert await ref.call(DoAndReply(lambda actor: nothing(actor.continue_with(Note("on"))))) is None
     assert "on" in await do(ref, lambda actor: list(actor.log))
-    assert await ref.call(Ask(lambda actor: actor.stop("enough"))) is None
+    assert await ref.call(DoAndReply(lambda actor: actor.stop("enough"))) is None
     assert ref.reason == Abnormal("enough")
 
 
@@ -137,17 +137,17 @@ async def test_a_crash_is_told_when_the_supervisor_has_heard_of_it(runtime: Runt
     """So a caller that asks again by name finds the next incarnation."""
     await runtime.spawn(Supervisor, [ChildSpec("a", Probe, name="a")])
     name = runtime.name("a")
-    call = name.call(Ask(lambda actor: 1 // 0))
+    call = name.call(DoAndReply(lambda actor: 1 // 0))
     error = await error_of(call)
     assert isinstance(error, ActorExited)
     assert error.begun
     assert call.begun
-    assert await name.call(Ask(text)) == "answer"
+    assert await name.call(DoAndReply(text)) == "answer"
 
 
 async def test_an_end_that_nobody_waits_for_any_more_is_told_to_nobody(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: 1 // 0))
+    call = ref.call(DoAndReply(lambda actor: 1 // 0))
     call.cancel()
     await settled(runtime)
     assert call.cancelled()
@@ -196,14 +196,14 @@ async def test_a_child_that_asks_its_supervisor_before_that_waits_for_it_has_fai
 
 async def test_a_handler_that_kills_its_own_actor_leaves_nothing_behind(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: actor.ref.kill()))
+    call = ref.call(DoAndReply(lambda actor: actor.ref.kill()))
     assert isinstance(await error_of(call), ActorExited)
     await settled(runtime)
 
 
 async def test_what_a_handler_returns_to_be_awaited_is_awaited(runtime: Runtime) -> None:
     ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
-    assert await ref.call(Ask(lambda actor: other.call(Ask(text)))) == "answer"
+    assert await ref.call(DoAndReply(lambda actor: other.call(DoAndReply(text)))) == "answer"
 
 
 async def test_a_caller_that_gives_up_inside_is_a_late_reply(runtime: Runtime) -> None:
@@ -213,7 +213,7 @@ async def test_a_caller_that_gives_up_inside_is_a_late_reply(runtime: Runtime) -
     def put_off(actor: Probe) -> None:
         tokens.append(actor.defer_reply())
 
-    call = ref.call(Ask(put_off))
+    call = ref.call(DoAndReply(put_off))
     call.cancel()
     tokens[0].reply("late")
     assert runtime.statistics().dead_letters == {"late_reply": 1}
@@ -231,7 +231,7 @@ async def test_a_caller_in_a_loop_gives_way_to_everybody_else(runtime: Runtime) 
     loop.call_soon(lambda: turns.append(made))
     other.cast(Do(lambda actor: turns.append(made)))
     while made < 2 * DIRECT:
-        await ref.call(Ask(text))
+        await ref.call(DoAndReply(text))
         made += 1
     assert len(turns) == 2
     assert max(turns) <= DIRECT
@@ -243,7 +243,7 @@ async def test_a_caller_of_slow_handlers_gives_way_after_a_millisecond(runtime: 
     await settled(runtime)
     seen: list[bool] = []
     for _ in range(4):
-        call = ref.call(Ask(lambda actor: loop.jump(0.0007)))
+        call = ref.call(DoAndReply(lambda actor: loop.jump(0.0007)))
         seen.append(call.done())
         await call
     assert seen == [True, True, False, True]
@@ -255,14 +255,14 @@ async def test_a_caller_of_slow_handlers_gives_way_after_a_millisecond(runtime: 
 @pytest.mark.parametrize("queue", [SeededQueue(1), deque()])
 async def test_a_schedule_of_a_test_is_left_to_the_test(queue: Any) -> None:
     async with Runtime(watchdog=None, reports=False, run_queue=queue) as runtime:
-        call = (await runtime.spawn(Probe)).call(Ask(text))
+        call = (await runtime.spawn(Probe)).call(DoAndReply(text))
         assert not call.done()
         assert await call == "answer"
 
 
 async def test_what_a_carrier_puts_on_a_call_is_there_when_it_is_handled() -> None:
     async with Runtime(watchdog=None, reports=False, carrier=CarryAlways()) as runtime:
-        call = (await runtime.spawn(Probe)).call(Ask(text))
+        call = (await runtime.spawn(Probe)).call(DoAndReply(text))
         assert not call.done()
         assert await call == "answer"
 
@@ -270,11 +270,11 @@ async def test_what_a_carrier_puts_on_a_call_is_there_when_it_is_handled() -> No
 async def test_a_listener_does_not_set_actors_to_work_in_the_middle_of_what_the_kernel_does(runtime: Runtime) -> None:
     ref, dying = await runtime.spawn(Probe), await runtime.spawn(Probe)
     calls: list[Any] = []
-    runtime.subscribe(lambda event: calls.append((call := ref.call(Ask(text)), call.done())), ev.Exited)
+    runtime.subscribe(lambda event: calls.append((call := ref.call(DoAndReply(text)), call.done())), ev.Exited)
     dying.kill()
     assert [done for _, done in calls] == [False]
     assert await calls[0][0] == "answer"
-    assert ref.call(Ask(text)).done()
+    assert ref.call(DoAndReply(text)).done()
 
 
 async def test_a_listener_that_hears_of_an_end_casts_to_whoever_is_to_act(runtime: Runtime) -> None:
@@ -283,10 +283,10 @@ async def test_a_listener_that_hears_of_an_end_casts_to_whoever_is_to_act(runtim
     acted: list[str] = []
 
     async def act(actor: Probe) -> None:
-        acted.append(await other.call(Ask(text)))
+        acted.append(await other.call(DoAndReply(text)))
 
     def hear(event: Any) -> None:
-        calls.append(other.call(Ask(text)))
+        calls.append(other.call(DoAndReply(text)))
         acting.cast(Do(act))
 
     listening = runtime.subscribe(hear, ev.Exited)
@@ -329,7 +329,7 @@ async def test_a_call_from_another_thread_runs_nothing_there() -> None:
         ref = await runtime.spawn(Probe)
         asyncio.get_running_loop().set_debug(True)  # it minds what is done with it elsewhere
         calls: list[Any] = []
-        ask = Ask(lambda _: threading.get_ident())
+        ask = DoAndReply(lambda _: threading.get_ident())
         thread = threading.Thread(target=lambda: calls.append(ref.call(ask, timeout=None)))
         thread.start()
         await asyncio.to_thread(thread.join)
@@ -343,7 +343,7 @@ async def test_an_actor_that_is_to_end_waits_for_its_answers_so_that_it_can_be_c
 
     async def end(actor: Probe) -> None:
         actor.ref.exit("over") if actor.ref is ended else actor.ref.kill()
-        call = ref.call(Ask(text))
+        call = ref.call(DoAndReply(text))
         seen.append((call.done(), type(call.exception()) if call.done() else None))
         await call
         seen.append("never")  # pragma: no cover
@@ -358,7 +358,7 @@ async def test_an_actor_that_is_to_end_waits_for_its_answers_so_that_it_can_be_c
 async def test_a_suspended_actor_handles_nothing(runtime: Runtime) -> None:
     ref = await runtime.spawn(Probe)
     await system.suspend(ref)
-    call = ref.call(Ask(text))
+    call = ref.call(DoAndReply(text))
     assert not call.done()
     await system.resume(ref)
     assert await call == "answer"
@@ -368,8 +368,8 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor(
     runtime: Runtime, loop_errors: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     ref = await runtime.spawn(Probe)
-    monkeypatch.setattr("supervision._scheduler.answer_at_once", lambda cell, call: 1 // 0)
-    call = ref.call(Ask(text))
+    monkeypatch.setattr("supervision._core.scheduler.answer_at_once", lambda cell, call: 1 // 0)
+    call = ref.call(DoAndReply(text))
     monkeypatch.undo()
     assert not ref.alive
     assert "the kernel failed" in loop_errors.pop()["message"]
@@ -383,7 +383,7 @@ async def test_a_call_whose_handler_is_a_coroutine_times_out_when_it_would(runti
     ref, loop = await runtime.spawn(Probe), asyncio.get_running_loop()
     for timeout, limit in ((3.0, 3.0), (5.0, 5.0)):
         began = loop.time()
-        error = await error_of(ref.call(Ask(lambda actor: advance(7.0)), timeout=timeout))
+        error = await error_of(ref.call(DoAndReply(lambda actor: advance(7.0)), timeout=timeout))
         assert isinstance(error, CallTimeout)
         assert loop.time() - began == pytest.approx(limit)
         await advance(10.0)
@@ -398,12 +398,12 @@ async def test_a_call_that_took_its_time_before_it_had_to_wait_is_not_behind_tho
 
     def slow(actor: Probe) -> Any:
         loop.jump(2.0)
-        question = Ask(lambda actor: advance(60.0))
+        question = DoAndReply(lambda actor: advance(60.0))
         inner.append(contextvars.Context().run(other.call, question))  # on nobody's behalf
         return advance(60.0)
 
     began = loop.time()
-    await error_of(ref.call(Ask(slow)))
+    await error_of(ref.call(DoAndReply(slow)))
     assert loop.time() - began == pytest.approx(5.0)
     await error_of(inner[0])
     assert loop.time() - began == pytest.approx(7.0)
@@ -414,10 +414,10 @@ async def test_a_deadline_is_inherited_from_a_request_in_a_direct_turn(runtime: 
     inner: list[Any] = []
 
     def ask(actor: Probe) -> None:
-        inner.append(other.call(Ask(lambda actor: advance(60.0))))
+        inner.append(other.call(DoAndReply(lambda actor: advance(60.0))))
 
     began = loop.time()
-    await ref.call(Ask(ask), timeout=1.0)
+    await ref.call(DoAndReply(ask), timeout=1.0)
     await error_of(inner[0])
     assert loop.time() - began == pytest.approx(1.0)
 

@@ -12,8 +12,17 @@ import pytest
 
 from supervision import Actor, ChildSpec, Request, Supervisor, handle
 from supervision.errors import BadOption, BadTime
-from supervision.testing import NASTY, BrokenByInterruption, Exploration, Run, Spite, advance, explore, nasty
-from supervision.testing._points import Points
+from supervision.testing import (
+    NASTY,
+    BrokenByInterruption,
+    Exploration,
+    NastyError,
+    ScenarioRun,
+    advance,
+    explore,
+    nasty,
+)
+from supervision.testing.interruptions._points import Points
 from supervision.testing.nasty import DEEP, MissingHypothesis
 
 
@@ -43,7 +52,7 @@ class Bank:
         self.reserved -= 1
 
 
-def broken(scenario: Callable[[Run], Awaitable[None]], **options: Any) -> Exploration:
+def broken(scenario: Callable[[ScenarioRun], Awaitable[None]], **options: Any) -> Exploration:
     """Explore what does not hold, and return what was found."""
     with pytest.raises(BrokenByInterruption) as caught:
         explore(scenario, **options)
@@ -53,13 +62,13 @@ def broken(scenario: Callable[[Run], Awaitable[None]], **options: Any) -> Explor
 # -- any asyncio program -----------------------------------------------------------------------------------------------
 
 
-async def transfer(run: Run) -> None:
+async def transfer(run: ScenarioRun) -> None:
     bank = Bank()
     await run.interrupt(lambda: bank.transfer(30))
     assert sum(bank.accounts.values()) == 100
 
 
-async def careful(run: Run) -> None:
+async def careful(run: ScenarioRun) -> None:
     bank = Bank()
     outcome = await run.interrupt(lambda: bank.careful(30))
     assert bank.accounts["bob"] == (30 if outcome.done else 0)
@@ -114,11 +123,11 @@ async def test_it_is_not_for_a_loop_that_runs() -> None:
 
 
 def test_what_is_left_over_is_found() -> None:
-    async def reserve(run: Run) -> None:
+    async def reserve(run: ScenarioRun) -> None:
         bank = Bank()
         await run.interrupt(bank.reserve, counts=lambda: {"reserved": bank.reserved})
 
-    async def task(run: Run) -> None:
+    async def task(run: ScenarioRun) -> None:
         async def work() -> None:
             helper = asyncio.ensure_future(asyncio.Event().wait())
             await advance(1)
@@ -133,7 +142,7 @@ def test_what_is_left_over_is_found() -> None:
 
 
 def test_what_does_not_end_is_found() -> None:
-    async def deaf(run: Run) -> None:
+    async def deaf(run: ScenarioRun) -> None:
         async def work() -> None:
             try:
                 await advance(1)
@@ -142,7 +151,7 @@ def test_what_does_not_end_is_found() -> None:
 
         await run.interrupt(work)
 
-    async def endless(run: Run) -> None:
+    async def endless(run: ScenarioRun) -> None:
         await run.interrupt(lambda: advance(1))
         if run.struck:
             await asyncio.Event().wait()
@@ -159,13 +168,13 @@ def test_errors_that_a_caller_does_not_reckon_with_are_found() -> None:
         except asyncio.CancelledError:
             raise KeyError("state") from None
 
-    async def surprise(run: Run) -> None:
+    async def surprise(run: ScenarioRun) -> None:
         await run.interrupt(work)
 
-    async def expected(run: Run) -> None:
+    async def expected(run: ScenarioRun) -> None:
         await run.interrupt(work, raises=(KeyError,))
 
-    async def behind(run: Run) -> None:
+    async def behind(run: ScenarioRun) -> None:
         def fail() -> None:
             raise KeyError("in a callback")
 
@@ -178,7 +187,7 @@ def test_errors_that_a_caller_does_not_reckon_with_are_found() -> None:
 
         await run.interrupt(soon)
 
-    async def late(run: Run) -> None:
+    async def late(run: ScenarioRun) -> None:
         await run.interrupt(lambda: advance(1))
         if run.struck:
             raise TimeoutError("of its own")
@@ -193,7 +202,7 @@ def test_a_scenario_that_fails_without_any_interruption_fails_as_it_is() -> None
     async def work() -> None:
         raise LookupError("nothing there")
 
-    async def fails(run: Run) -> None:
+    async def fails(run: ScenarioRun) -> None:
         await run.interrupt(work)
 
     with pytest.raises(LookupError, match="nothing there"):
@@ -203,7 +212,7 @@ def test_a_scenario_that_fails_without_any_interruption_fails_as_it_is() -> None
 def test_work_in_a_thread_is_interrupted_before_it_begins_and_before_anybody_hears_that_it_is_done() -> None:
     written: list[tuple[str | None, int]] = []
 
-    async def write(run: Run) -> None:
+    async def write(run: ScenarioRun) -> None:
         file: list[int] = []
         seen = []
 
@@ -231,7 +240,7 @@ def test_a_generator_that_is_closed_in_the_middle_is_closed_inside() -> None:
             closed.append(1)
 
     async def scenario() -> None:
-        run = Run(None, 0, 1.0, 1.0)
+        run = ScenarioRun(None, 0, 1.0, 1.0)
         step = run._points.stepped(work())
         step.send(None)  # type: ignore[attr-defined]
         step.close()  # type: ignore[attr-defined]
@@ -270,7 +279,7 @@ class Permits(Actor):
         self.taken.pop()
 
 
-async def permits(run: Run, taken: list[int]) -> None:
+async def permits(run: ScenarioRun, taken: list[int]) -> None:
     async with run.runtime() as runtime:
         spec = ChildSpec("permits", Permits, (taken, True), name="permits")
         await runtime.spawn(Supervisor, [spec], name="services")
@@ -285,7 +294,7 @@ async def permits(run: Run, taken: list[int]) -> None:
 
 
 def test_a_caller_that_is_cancelled_late_or_killed_and_a_service_that_restarts_are_ways_too() -> None:
-    async def scenario(run: Run) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         await permits(run, [])
 
     found = broken(scenario)
@@ -295,7 +304,7 @@ def test_a_caller_that_is_cancelled_late_or_killed_and_a_service_that_restarts_a
 
 
 def test_a_service_that_crashes_is_found() -> None:
-    async def scenario(run: Run) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         taken: list[int] = []
         async with run.runtime() as runtime:
             spec = ChildSpec("permits", Permits, (taken, True), name="permits")
@@ -316,7 +325,7 @@ def test_a_service_that_crashes_is_found() -> None:
 def test_a_service_is_restarted_by_a_function_too() -> None:
     restarts = []
 
-    async def scenario(run: Run) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         await run.interrupt(lambda: advance(1), services={"database": lambda: restarts.append(run.point)})
 
     assert explore(scenario, ways=["restart"]).points == {"restart database": 3}
@@ -324,7 +333,7 @@ def test_a_service_is_restarted_by_a_function_too() -> None:
 
 
 def test_a_service_that_is_away_already_is_not_killed_again() -> None:
-    async def scenario(run: Run) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         async with run.runtime() as runtime:
             await run.interrupt(lambda: runtime.sleep(1.0), services=["nobody"])
 
@@ -351,7 +360,7 @@ class Journal(Actor):
 def test_a_journal_is_interrupted_between_its_write_and_its_answer() -> None:
     kept = []
 
-    async def scenario(run: Run) -> None:
+    async def scenario(run: ScenarioRun) -> None:
         file: list[int] = []
         async with run.runtime() as runtime:
             await runtime.spawn(Supervisor, [ChildSpec("journal", Journal, (file,), name="journal")])
@@ -387,7 +396,7 @@ def test_nasty_objects_raise_what_their_names_say() -> None:
         "looked at": lambda value: value.anything,
     }
     for does, what in checks.items():
-        with pytest.raises(Spite):
+        with pytest.raises(NastyError):
             what(spiteful[f"an object that raises when it is {does}"])
 
 

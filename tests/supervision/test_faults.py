@@ -33,18 +33,19 @@ from supervision import (
     terminate_child,
     trace_point,
 )
-from supervision._cell import Cell
+from supervision._core.cell import Cell
 from supervision.events import ChildShutdownFailed, Exited, FencedOff, MessageDropped, StartFailed, TracePoint
 from supervision.testing import (
     BlockLoop,
-    Census,
     Chaos,
+    ChaosPlan,
+    ChaosStep,
     Crash,
     Delay,
     Drop,
     Duplicate,
     Exhaust,
-    Exit,
+    ExitFault,
     FailStart,
     Fault,
     Hang,
@@ -52,19 +53,18 @@ from supervision.testing import (
     Kill,
     KillDuring,
     LateReply,
-    Plan,
     RefuseStop,
+    ResourceCounts,
     Sigkill,
     SlowStop,
-    Step,
     Suspend,
     SwallowCancel,
     advance,
     barrier,
     settled,
 )
-from supervision.testing.layers import strike
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, time_of
+from supervision.testing.fault_injection.handler_faults import arm_fault
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, time_of
 
 
 class Narrow(Probe):
@@ -123,14 +123,14 @@ async def test_kill(runtime: Runtime, injector: Injector) -> None:
 )
 async def test_exit(runtime: Runtime, injector: Injector, reason: str, end: Any) -> None:
     puppet = await runtime.spawn(Probe)
-    inflict(injector, puppet, Exit(reason))
+    inflict(injector, puppet, ExitFault(reason))
     assert puppet.reason == end
 
 
 async def test_exit_is_a_message_to_one_that_traps(runtime: Runtime, injector: Injector) -> None:
     log: list[Any] = []
     puppet = await runtime.spawn(Probe, log, True)
-    inflict(injector, puppet, Exit("flood"))
+    inflict(injector, puppet, ExitFault("flood"))
     await barrier(puppet)
     assert log == [("exit", None, Abnormal("flood"))]
 
@@ -155,7 +155,7 @@ async def test_a_crash_that_is_healed_before_does_not_happen(runtime: Runtime, i
     heal = inflict(injector, puppet, Crash())
     heal()
     heal()
-    assert await puppet.call(Ask(lambda actor: 1)) == 1
+    assert await puppet.call(DoAndReply(lambda actor: 1)) == 1
     inflict(injector, puppet, Crash())
     puppet.kill()
     injector.heal()
@@ -166,10 +166,10 @@ async def test_two_crashes_need_two_messages(runtime: Runtime, injector: Injecto
     await system.log(puppet, 10)
     first = inflict(injector, puppet, Crash(only="Echo"))
     inflict(injector, puppet, Crash("second", skip=1))
-    assert await puppet.call(Ask(lambda actor: 1)) == 1
+    assert await puppet.call(DoAndReply(lambda actor: 1)) == 1
     first()
     with pytest.raises(ActorExited, match="second"):
-        await puppet.call(Ask(lambda actor: 1))
+        await puppet.call(DoAndReply(lambda actor: 1))
 
 
 @pytest.mark.parametrize("phase", ["handler", "terminate", "init", "restart"])
@@ -313,10 +313,10 @@ async def test_what_is_to_be_slow_to_stop_and_is_healed_stops_at_once(runtime: R
 async def test_one_can_hang_before_a_message(runtime: Runtime, injector: Injector) -> None:
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Hang(3))
-    assert await time_of(puppet.call(Ask(lambda actor: 1))) == pytest.approx(3)
-    assert await time_of(puppet.call(Ask(lambda actor: 1))) == 0
+    assert await time_of(puppet.call(DoAndReply(lambda actor: 1))) == pytest.approx(3)
+    assert await time_of(puppet.call(DoAndReply(lambda actor: 1))) == 0
     heal = inflict(injector, puppet, Hang(300))
-    call = puppet.call(Ask(later), timeout=None)
+    call = puppet.call(DoAndReply(later), timeout=None)
     await advance(1)
     heal()
     assert await time_of(call) == pytest.approx(0.5)
@@ -333,8 +333,8 @@ async def test_an_answer_can_come_too_late(runtime: Runtime, injector: Injector,
     inflict(injector, puppet, LateReply(10))
     puppet.cast(Note("no request"))
     with pytest.raises(CallTimeout):
-        await puppet.call(Ask(lambda actor: "late"), timeout=1)
-    assert await puppet.call(Ask(lambda actor: "own"), timeout=None) == "own"
+        await puppet.call(DoAndReply(lambda actor: "late"), timeout=1)
+    assert await puppet.call(DoAndReply(lambda actor: "own"), timeout=None) == "own"
     assert [event.why for event in events.of(MessageDropped)] == ["late_reply"]
 
 
@@ -343,7 +343,7 @@ async def test_the_whole_loop_can_be_blocked(runtime: Runtime, injector: Injecto
     monkeypatch.setattr("time.sleep", slept.append)
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, BlockLoop(2))
-    assert await puppet.call(Ask(lambda actor: 1)) == 1
+    assert await puppet.call(DoAndReply(lambda actor: 1)) == 1
     assert slept == [2]
 
 
@@ -351,7 +351,7 @@ async def test_the_whole_loop_can_be_blocked(runtime: Runtime, injector: Injecto
 async def test_cancellation_can_be_swallowed(runtime: Runtime, injector: Injector, times: int) -> None:
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, SwallowCancel(times))
-    call = puppet.call(Ask(lambda actor: 1))
+    call = puppet.call(DoAndReply(lambda actor: 1))
     await advance(0)
     puppet.kill()
     with pytest.raises(ActorExited):
@@ -365,7 +365,7 @@ async def test_one_that_would_swallow_its_cancellation_goes_on_when_it_is_healed
 ) -> None:
     puppet = await runtime.spawn(Probe)
     heal = inflict(injector, puppet, SwallowCancel())
-    call = puppet.call(Ask(lambda actor: 1))
+    call = puppet.call(DoAndReply(lambda actor: 1))
     await advance(1)
     heal()
     assert await call == 1
@@ -374,9 +374,9 @@ async def test_one_that_would_swallow_its_cancellation_goes_on_when_it_is_healed
 async def test_one_can_be_suspended_for_a_while(runtime: Runtime, injector: Injector) -> None:
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Suspend(3))
-    assert await time_of(puppet.call(Ask(lambda actor: 1))) == pytest.approx(3)
+    assert await time_of(puppet.call(DoAndReply(lambda actor: 1))) == pytest.approx(3)
     heal = inflict(injector, puppet, Suspend(30))
-    call = puppet.call(Ask(lambda actor: 1), timeout=None)
+    call = puppet.call(DoAndReply(lambda actor: 1), timeout=None)
     await advance(1)
     heal()
     assert await time_of(call) == 0
@@ -387,7 +387,7 @@ async def test_one_can_be_suspended_for_a_while(runtime: Runtime, injector: Inje
 
 def test_a_fault_that_does_not_concern_messages_does_not_strike_there() -> None:
     with pytest.raises(TypeError, match="no fault in the handling"):
-        strike(Kill(), None)  # type: ignore[arg-type]
+        arm_fault(Kill(), None)  # type: ignore[arg-type]
 
 
 # -- messages ----------------------------------------------------------------------------------------------------------
@@ -402,7 +402,7 @@ async def test_messages_can_get_lost(runtime: Runtime, injector: Injector, event
     puppet.cast(Note(1))
     await puppet.send(Note(2))
     with pytest.raises(CallTimeout):
-        await puppet.call(Ask(lambda actor: 1), timeout=1)
+        await puppet.call(DoAndReply(lambda actor: 1), timeout=1)
     assert (await system.get_status(puppet)).state == "running"
     heal()
     puppet.cast(Note(3))
@@ -431,7 +431,7 @@ async def test_messages_can_be_late_in_their_order(runtime: Runtime, injector: I
     puppet = await runtime.spawn(kind, log)
     inflict(injector, puppet, Delay(2, only="Note"))
     puppet.cast(Note(1))
-    call = puppet.call(Ask(lambda actor: actor.log.append("asked")))
+    call = puppet.call(DoAndReply(lambda actor: actor.log.append("asked")))
     await advance(1)
     assert log == []
     assert await time_of(call) == pytest.approx(1)
@@ -446,7 +446,7 @@ async def test_a_late_message_to_one_that_has_died_is_a_dead_letter(runtime: Run
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Delay(2))
     puppet.cast(Note(1))
-    call = puppet.call(Ask(lambda actor: 1))
+    call = puppet.call(DoAndReply(lambda actor: 1))
     puppet.kill()
     with pytest.raises(NoProcess):
         await call
@@ -498,18 +498,18 @@ async def test_a_mailbox_can_be_filled(runtime: Runtime, injector: Injector, eve
 async def test_resources_can_be_used_up_for_a_while(runtime: Runtime, injector: Injector, what: Any) -> None:
     threads = threading.active_count()
     puppet = await runtime.spawn(Probe)
-    before = Census.of(runtime)
+    before = ResourceCounts.of(runtime)
     inflict(injector, puppet, Exhaust(what, 10, seconds=3))
-    during = before.leaks(Census.of(runtime))
+    during = before.leaks(ResourceCounts.of(runtime))
     assert during[what] == 10
     await advance(3)
     await settled(runtime)
-    assert before.leaks(Census.of(runtime)) == {}
+    assert before.leaks(ResourceCounts.of(runtime)) == {}
     heal = inflict(injector, puppet, Exhaust(what, 10, seconds=3))
     heal()
     heal()
     await settled(runtime)
-    assert before.leaks(Census.of(runtime)) == {}
+    assert before.leaks(ResourceCounts.of(runtime)) == {}
     assert threading.active_count() <= threads
 
 
@@ -541,7 +541,9 @@ async def test_a_fault_strikes_at_a_point_that_the_code_names(runtime: Runtime, 
     top = await runtime.spawn(Supervisor, [], name="top")
     await start_child(top, ChildSpec("till", Till, (log,), name="till"))
     async with Chaos(runtime) as chaos:
-        running = asyncio.ensure_future(chaos.run(Plan((Step(0, Kill(), "/top/till", on="till:charged", until=2),))))
+        running = asyncio.ensure_future(
+            chaos.run(ChaosPlan((ChaosStep(0, Kill(), "/top/till", on="till:charged", until=2),)))
+        )
         await advance(1)
         runtime.name("till").cast(Pay())
         report = await running
@@ -564,7 +566,7 @@ async def test_starts_of_two_can_fail_and_one_be_healed(runtime: Runtime, inject
 async def test_an_answer_that_was_put_off_gets_through_a_fault(runtime: Runtime, injector: Injector) -> None:
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Crash(only="Echo"))
-    call = puppet.call(Ask(lambda actor: setattr(actor, "state", actor.defer_reply())))
+    call = puppet.call(DoAndReply(lambda actor: setattr(actor, "state", actor.defer_reply())))
     puppet.cast(Do(lambda actor: actor.state.reply("by and by")))
     assert await call == "by and by"
 
@@ -574,4 +576,4 @@ async def test_sigkill_does_nothing_to_an_actor_that_has_no_process_of_its_own(
 ) -> None:
     puppet = await runtime.spawn(Probe)
     inflict(injector, puppet, Sigkill())
-    assert await puppet.call(Ask(lambda actor: 1)) == 1
+    assert await puppet.call(DoAndReply(lambda actor: 1)) == 1

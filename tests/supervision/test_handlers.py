@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from supervision import Actor, BadHandler, Message, Request, Runtime, handle
+from supervision import Actor, Message, Request, Runtime, handle
+from supervision.errors import BadHandler
 
 
 class One(Message, frozen=True):

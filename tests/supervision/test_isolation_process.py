@@ -37,7 +37,7 @@ from supervision import (
 from supervision.events import CrashReport, Restarted
 from supervision.isolation import NotTransferable, RemoteError, pid_of
 from supervision.reasons import ProcessExited
-from supervision.testing import Chaos, Client, Plan, Sigkill, Step
+from supervision.testing import Chaos, ChaosPlan, ChaosStep, Client, Sigkill
 from tests.supervision.isolated import Cast, Do, Echo, Isolated, Pid, Point, Points, Slowly, Strange, Trapping
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio"])
@@ -410,7 +410,7 @@ async def test_S339_a_process_that_is_killed_in_the_middle_of_a_frame_costs_one_
 async def test_the_process_of_a_victim_can_be_killed_by_chaos(world: Runtime) -> None:
     await world.spawn(Supervisor, [ChildSpec("far", Isolated, name="far")], name="top")
     async with Chaos(world) as chaos:
-        report = await chaos.run(Plan((Step(0, Sigkill(), "/top/far"),)))
+        report = await chaos.run(ChaosPlan((ChaosStep(0, Sigkill(), "/top/far"),)))
         assert await chaos.client().call(world.name("far"), Echo(1)) == 1
         report = chaos.report()
     assert (report.kills, report.replacements, report.violations) == (1, 1, ())

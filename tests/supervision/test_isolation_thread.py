@@ -29,8 +29,9 @@ from supervision import (
 )
 from supervision.errors import Fenced
 from supervision.isolation import run_in_loop
-from supervision.testing import barrier, settled, virtual_clock
-from tests.supervision.probes import Ask, Note, Probe, nothing
+from supervision.testing import barrier, settled
+from supervision.testing.virtual_time import virtual_loop
+from tests.supervision.probes import DoAndReply, Note, Probe, nothing
 
 pytestmark = pytest.mark.asyncio(loop_factories=["asyncio", "uvloop", "virtual"])
 
@@ -156,7 +157,7 @@ async def test_the_thread_of_a_dead_actor_has_no_effect_through_the_loop(runtime
     def work(actor: Any) -> None:
         loop.call_soon_threadsafe(in_hand.set)
         gate.wait()
-        for what in (lambda: other.cast(Note("from the dead")), lambda: other.call(Ask(nothing))):
+        for what in (lambda: other.cast(Note("from the dead")), lambda: other.call(DoAndReply(nothing))):
             try:
                 run_in_loop(what)
             except Fenced as error:
@@ -250,11 +251,11 @@ async def test_there_is_at_least_one_thread(threads: Any) -> None:
 
 @pytest.mark.asyncio(loop_factories=["virtual"])
 async def test_time_that_stands_still_says_for_whom(runtime: Runtime, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(virtual_clock, "PATIENCE", 0.01)
+    monkeypatch.setattr(virtual_loop, "PATIENCE", 0.01)
     ref = await runtime.spawn(Threaded, name="busy")
     gate = threading.Event()
     loop = asyncio.get_running_loop()
-    assert isinstance(loop, virtual_clock.VirtualClockLoop)
+    assert isinstance(loop, virtual_loop.VirtualClockLoop)
     call = ref.call(Do(lambda actor: gate.wait()), timeout=None)
     ours, theirs = socket.socketpair()
     with ours, theirs, capture_logs() as entries:

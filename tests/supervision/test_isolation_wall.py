@@ -38,9 +38,9 @@ from supervision import (
 from supervision.events import Restarted
 from supervision.isolation import NotTransferable, RemoteError, process
 from supervision.isolation.decoding import (
-    BUILTIN,
+    BUILTIN_ERRORS,
     CONTAINERS,
-    KERNEL,
+    KERNEL_ERRORS,
     check,
     declared,
     read_answer,
@@ -50,14 +50,14 @@ from supervision.isolation.decoding import (
 from supervision.isolation.frames import (
     LENGTH,
     NOTHING,
-    Answered,
-    Ended,
-    Failed,
+    AnsweredFrame,
+    EndedFrame,
+    FailedFrame,
     Frame,
-    Handled,
-    NotStarted,
+    HandledFrame,
+    NotStartedFrame,
     Packed,
-    Started,
+    StartedFrame,
     encode,
     encoded,
     pack,
@@ -145,7 +145,7 @@ def scripted(replace: Callable[..., None]) -> Iterator[list[Scripted]]:
         ours.setblocking(False)
         theirs.setblocking(False)
         found.append(Scripted(theirs))
-        theirs.send(encode(Started()))
+        theirs.send(encode(StartedFrame()))
         return found[-1], ours
 
     replace(process, "start_interpreter", start)
@@ -163,7 +163,7 @@ async def first_call(world: Runtime, made: list[Scripted]) -> tuple[Any, asyncio
     return ref, call
 
 
-GOOD = encode(Answered(1, pack("fine"))) + encode(Handled(1))
+GOOD = encode(AnsweredFrame(1, pack("fine"))) + encode(HandledFrame(1))
 
 
 @real
@@ -189,20 +189,22 @@ LIES = {
     "an empty frame": LENGTH.pack(0),
     "an array that claims to be huge": LENGTH.pack(16) + b"\x93\xa8Answered\x01\xdd\xff\xff\xff\xff\xc0",
     "endless nesting": LENGTH.pack(200_002) + b"\x91" * 200_000 + b"\xc0\xc0",
-    "an answer to nobody": encode(Answered(7, pack(1))),
-    "an answer to one to come": encode(Answered(2, pack(1))),
-    "an answer with a negative number": encode(Answered(-1, pack(1))),
-    "an error for nobody": encode(Failed(7, "builtins:KeyError", "", "", NOTHING, NOTHING)),
-    "a message of another handled": encode(Handled(2)),
-    "a message handled twice": GOOD + encode(Handled(1)),
-    "an answer given twice": GOOD + encode(Answered(1, pack(2))),
-    "an answer, and an error": GOOD + encode(Failed(1, "builtins:KeyError", "", "", NOTHING, NOTHING)),
-    "a second start": encode(Started()),
-    "a start that failed after all": encode(NotStarted(pack_reason(NORMAL))),
-    "an end without a reason": encode(Ended(pack(1))),
-    "an end with the class of another": encode(Ended(Packed(encoded({}), "os:system"))),
-    "an end for an unknown reason": encode(Ended(Packed(encoded({"reason": "hungry"}), "supervision.reasons:Normal"))),
-    "an end for a list": encode(Ended(Packed(encoded([1]), "supervision.reasons:Normal"))),
+    "an answer to nobody": encode(AnsweredFrame(7, pack(1))),
+    "an answer to one to come": encode(AnsweredFrame(2, pack(1))),
+    "an answer with a negative number": encode(AnsweredFrame(-1, pack(1))),
+    "an error for nobody": encode(FailedFrame(7, "builtins:KeyError", "", "", NOTHING, NOTHING)),
+    "a message of another handled": encode(HandledFrame(2)),
+    "a message handled twice": GOOD + encode(HandledFrame(1)),
+    "an answer given twice": GOOD + encode(AnsweredFrame(1, pack(2))),
+    "an answer, and an error": GOOD + encode(FailedFrame(1, "builtins:KeyError", "", "", NOTHING, NOTHING)),
+    "a second start": encode(StartedFrame()),
+    "a start that failed after all": encode(NotStartedFrame(pack_reason(NORMAL))),
+    "an end without a reason": encode(EndedFrame(pack(1))),
+    "an end with the class of another": encode(EndedFrame(Packed(encoded({}), "os:system"))),
+    "an end for an unknown reason": encode(
+        EndedFrame(Packed(encoded({"reason": "hungry"}), "supervision.reasons:Normal"))
+    ),
+    "an end for a list": encode(EndedFrame(Packed(encoded([1]), "supervision.reasons:Normal"))),
     "no frame": LENGTH.pack(4) + b"what",
     "another frame": LENGTH.pack(6) + b"\x91\xa4Boom",
     "nothing but noise": os.urandom(4096),
@@ -250,7 +252,7 @@ async def test_a_process_that_says_goodbye_and_stays_is_killed(
     """Its actor has ended for the reason that it gave; what it says after that is not heard."""
     monkeypatch.setattr(process, "_PATIENCE", 0.01)
     ref = await world.spawn(Isolated)
-    await made[0].say(encode(Ended(pack_reason(Abnormal("tired")))) * 1000)
+    await made[0].say(encode(EndedFrame(pack_reason(Abnormal("tired")))) * 1000)
     assert await ref.join() == Abnormal("tired")
     assert made[0].status.result() == -signal.SIGKILL
 
@@ -259,9 +261,9 @@ async def test_a_process_that_says_goodbye_and_stays_is_killed(
 @pytest.mark.parametrize(
     ("first", "text"),
     [
-        (encode(Handled(1)), "it began with Handled"),
-        (encode(NotStarted(pack("no"))), "no exit reason"),
-        (encode(NotStarted(pack_reason(Abnormal("not today")))), "not today"),
+        (encode(HandledFrame(1)), "it began with Handled"),
+        (encode(NotStartedFrame(pack("no"))), "no exit reason"),
+        (encode(NotStartedFrame(pack_reason(Abnormal("not today")))), "not today"),
         (LENGTH.pack(4) + b"what", "no frame"),
         (b"\x00", "ended with status 9"),
     ],
@@ -299,8 +301,8 @@ async def test_a_frame_may_be_as_long_as_its_actor_says(world: Runtime, made: li
     for length, ends in ((4096, False), (4097, True)):
         ref = await world.spawn(Short)
         call = ref.call(Echo(1), timeout=None)
-        body = encode(Answered(1, pack("x" * (length - 16))))[LENGTH.size :]
-        await made[-1].say(LENGTH.pack(len(body)) + body + encode(Handled(1)))
+        body = encode(AnsweredFrame(1, pack("x" * (length - 16))))[LENGTH.size :]
+        await made[-1].say(LENGTH.pack(len(body)) + body + encode(HandledFrame(1)))
         assert len(body) == length
         if ends:
             with pytest.raises(ActorExited, match="a frame of 4097 bytes, where max_frame is 4096"):
@@ -322,7 +324,7 @@ async def test_the_children_of_a_dead_process_do_not_speak_for_it(world: Runtime
 @real
 async def test_what_was_sent_before_the_end_is_heard(world: Runtime, made: list[Scripted]) -> None:
     ref, call = await first_call(world, made)
-    await made[0].say(GOOD + encode(Ended(pack_reason(NORMAL))))
+    await made[0].say(GOOD + encode(EndedFrame(pack_reason(NORMAL))))
     made[0].status.set_result(0)
     assert await call == "fine"
     assert await ref.join() == NORMAL
@@ -367,10 +369,10 @@ def test_any_answer_is_a_value_or_refused(value: Any, name: str | None, request:
 def test_any_error_is_one_that_is_allowed(value: Any, name: str, text: str, args: list[Any], fields: Any) -> None:
     """Or a `RemoteError`, with the name, the message and the traceback that the process gave."""
     said = str(args[0]) if args else text
-    failed = Failed(1, name, said, "there", encoded(args), encoded(fields))
+    failed = FailedFrame(1, name, said, "there", encoded(args), encoded(fields))
     with nothing_happens():
         error = read_error(failed, (OutOfPaint,))
-    assert isinstance(error, (*BUILTIN, *KERNEL, RemoteError, OutOfPaint))
+    assert isinstance(error, (*BUILTIN_ERRORS, *KERNEL_ERRORS, RemoteError, OutOfPaint))
     if isinstance(error, RemoteError):
         assert (error.kind, error.text, error.traceback) == (
             name.replace(":", ".").removeprefix("builtins."),
@@ -393,14 +395,14 @@ def test_any_reason_is_one_of_the_kernels_or_none(value: Any, name: str) -> None
 
 
 FRAMES = st.one_of(
-    st.builds(Answered, st.integers(-1, 3), st.builds(Packed, SAID.map(encoded), st.none() | NAMES)),
-    st.builds(Handled, st.integers(-1, 3)),
+    st.builds(AnsweredFrame, st.integers(-1, 3), st.builds(Packed, SAID.map(encoded), st.none() | NAMES)),
+    st.builds(HandledFrame, st.integers(-1, 3)),
     st.builds(
-        Failed, st.integers(-1, 3), NAMES, st.text(), st.text(), SAID.map(encoded), SAID.map(encoded)
+        FailedFrame, st.integers(-1, 3), NAMES, st.text(), st.text(), SAID.map(encoded), SAID.map(encoded)
     ),
-    st.builds(Ended, st.builds(Packed, SAID.map(encoded), NAMES)),
-    st.builds(NotStarted, st.builds(Packed, SAID.map(encoded), NAMES)),
-    st.just(Started()),
+    st.builds(EndedFrame, st.builds(Packed, SAID.map(encoded), NAMES)),
+    st.builds(NotStartedFrame, st.builds(Packed, SAID.map(encoded), NAMES)),
+    st.just(StartedFrame()),
 )  # fmt: skip
 BYTES = st.one_of(
     FRAMES.map(encode),
@@ -545,14 +547,14 @@ def test_a_reason_of_ones_own_is_its_text_and_whether_it_is_clean() -> None:
 def test_an_error_with_attributes_that_hide_its_methods_is_not_rebuilt() -> None:
     for name in ("with_traceback", "__class__"):
         path = "tests.supervision.walled:OutOfPaint"
-        failed = Failed(1, path, "x", "", encoded(["x"]), encoded({name: "y"}))
+        failed = FailedFrame(1, path, "x", "", encoded(["x"]), encoded({name: "y"}))
         assert type(read_error(failed, (OutOfPaint,))) is RemoteError
-    assert type(read_error(Failed(1, path, "x", "", encoded(["x"]), encoded({})), ())) is RemoteError
+    assert type(read_error(FailedFrame(1, path, "x", "", encoded(["x"]), encoded({})), ())) is RemoteError
     assert Faulty.made == 0
 
 
 def test_frames_are_what_they_were() -> None:
-    frame: Frame = Failed(1, "a:b", "c", "d", encoded([1]), NOTHING)
+    frame: Frame = FailedFrame(1, "a:b", "c", "d", encoded([1]), NOTHING)
     assert encode(frame)[LENGTH.size :] == msgspec.msgpack.encode(frame)
 
 

@@ -22,7 +22,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, do, error_of, nothing
 
 
 class Swallower:
@@ -61,7 +61,7 @@ async def test_a_kill_is_done_when_it_returns(runtime: Runtime, events: Recorder
     watcher = await runtime.spawn(Probe, log, trap_exit=True)
     ref = await runtime.spawn(Probe, name="n")
     await do(watcher, lambda actor: nothing(actor.link(ref), actor.monitor(ref)))
-    call = ref.call(Ask(Swallower(asyncio.CancelledError, 1)), timeout=None)
+    call = ref.call(DoAndReply(Swallower(asyncio.CancelledError, 1)), timeout=None)
     await settled(runtime)
     ref.kill()
     assert (ref.alive, ref.reason, runtime.whereis("n"), runtime.info(ref)) == (False, KILLED, None, None)
@@ -359,8 +359,8 @@ async def test_an_exit_signal_waits_for_a_slow_finally(runtime: Runtime) -> None
             await actor.runtime.sleep(2.0)
             watcher.cast(Note("cleaned up"))
 
-    call = ref.call(Ask(slow), timeout=None)
-    waiting = ref.call(Ask(slow), timeout=None)
+    call = ref.call(DoAndReply(slow), timeout=None)
+    waiting = ref.call(DoAndReply(slow), timeout=None)
     await settled(runtime)
     ref.exit("x")
     assert (ref.alive, ref.reason, runtime.whereis("n")) == (False, None, None)
@@ -443,7 +443,7 @@ async def test_an_exit_signal_during_terminate(runtime: Runtime, trap: bool, war
         actor.stop("own")
         return "bye"
 
-    call = ref.call(Ask(bye), timeout=None)
+    call = ref.call(DoAndReply(bye), timeout=None)
     await runtime.sleep(1.0)
     ref.exit("x")
     if trap:
@@ -488,7 +488,7 @@ async def test_a_terminate_that_ends_its_own_actor(runtime: Runtime, how: str, k
         first = await runtime.spawn(Probe)
         await do(first, lambda actor: advance(0))
     ref = await runtime.spawn(Odd)
-    call = ref.call(Ask(lambda actor: actor.stop("own")), timeout=None)
+    call = ref.call(DoAndReply(lambda actor: actor.stop("own")), timeout=None)
     assert await ref.join() == (KILLED if how == "kill" else Abnormal("x"))
     assert isinstance(await error_of(call), ActorExited)
     await runtime.sleep(2.0)
@@ -499,7 +499,7 @@ async def test_a_cycle_error_caught_by_an_actor_that_then_exits(runtime: Runtime
     """An actor that gets `CallCycle` in the first step of its handler can still end itself there."""
 
     async def call_itself(actor: Probe) -> None:
-        await error_of(actor.ref.call(Ask(str)))
+        await error_of(actor.ref.call(DoAndReply(str)))
         actor.ref.exit("x")
         await actor.runtime.sleep(100.0)
 
@@ -574,7 +574,7 @@ async def test_a_fenced_send_to_a_full_mailbox(runtime: Runtime) -> None:
             await actor.runtime.sleep(100.0)
         except asyncio.CancelledError:
             narrow.cast(Note("from the dead"))
-            await error_of(narrow.call(Ask(str)))
+            await error_of(narrow.call(DoAndReply(str)))
             await narrow.send(Note("from the dead"))
             sent.append("done")
 
@@ -617,7 +617,7 @@ async def test_an_interrupted_reply_to_the_dead(runtime: Runtime) -> None:
         await actor.runtime.sleep(1.0)
         return "answer"
 
-    await kill_in(client, lambda actor: ref.call(Ask(slow)))
+    await kill_in(client, lambda actor: ref.call(DoAndReply(slow)))
     client.kill()
     await runtime.sleep(2.0)
     assert ref.alive

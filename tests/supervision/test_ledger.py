@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from supervision import Actor, ChildSpec, Mailbox, MailboxFull, Message, Runtime, Supervisor, handle, system
-from supervision.testing import Chaos, Crash, Drop, Duplicate, Hang, Kill, Ledger, Plan, SeededQueue, run, settled
-from supervision.testing.faults import AnyFault
-from tests.supervision.probes import Ask, Note, Probe
+from supervision.testing import Chaos, ChaosPlan, Crash, Drop, Duplicate, Hang, Kill, Ledger, SeededQueue, run, settled
+from supervision.testing.fault_injection.faults import AnyFault
+from tests.supervision.probes import DoAndReply, Note, Probe
 
 
 class Roomy(Probe):
@@ -40,7 +40,7 @@ async def test_what_is_handled_what_waits_and_what_is_dropped_add_up(runtime: Ru
     message = Note("the same object")
     for _ in range(3):
         puppet.cast(message)
-    assert await puppet.call(Ask(lambda actor: "requests do not count")) is not None
+    assert await puppet.call(DoAndReply(lambda actor: "requests do not count")) is not None
     await system.suspend(puppet)
     puppet.cast(Note("waits"))
     puppet.cast(message)
@@ -97,7 +97,7 @@ def test_nothing_is_lost_unnoticed_under_chaos() -> None:
             await runtime.spawn(Supervisor, specs, name="top", max_restarts=100)
             faults: list[AnyFault] = [Kill(), Crash(), Hang(1), Drop(0.5), Duplicate(0.5)]
             async with Chaos(runtime) as chaos:
-                report = await chaos.run(Plan.random(runtime, seed, faults=faults, steps=60, seconds=30))
+                report = await chaos.run(ChaosPlan.random(runtime, seed, faults=faults, steps=60, seconds=30))
             assert report.kills > 5
             assert ledger.violations() == []
             return ledger.accounts()["/top/0"]

@@ -10,22 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from supervision import (
-    Actor,
-    ActorExited,
-    BadMailbox,
-    Mailbox,
-    MailboxFull,
-    MailboxStatistics,
-    Message,
-    NoProcess,
-    Ref,
-    Request,
-    Runtime,
-    handle,
-)
+from supervision import Actor, ActorExited, Mailbox, MailboxFull, Message, NoProcess, Ref, Request, Runtime, handle
+from supervision.errors import BadMailbox
 from supervision.events import HighWater, MessageDropped
-from supervision.mailbox import Overflow
+from supervision.mailbox import MailboxStatistics, Overflow
 from supervision.testing import advance, run, settled
 from tests.supervision.probes import Recorder, error_of
 

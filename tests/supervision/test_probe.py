@@ -24,7 +24,20 @@ from supervision import (
     Supervisor,
     UnhandledMessage,
 )
-from supervision.testing import Ask, Do, Note, Probe, ProbeLog, Run, barrier, do, error_of, explore, hang, settled
+from supervision.testing import (
+    Do,
+    DoAndReply,
+    Note,
+    Probe,
+    ProbeLog,
+    ScenarioRun,
+    barrier,
+    do,
+    error_of,
+    explore,
+    hang,
+    settled,
+)
 from tests.supervision.probes import time_of
 
 
@@ -95,7 +108,7 @@ async def test_a_probe_does_what_it_is_told_in_its_own_context(runtime: Runtime)
     assert await do(runtime.name("p"), answer) == "/p"
     assert await do(probe, 2.0) is None
     assert runtime.clock.time() == 5.0
-    assert await probe.call(Ask(None)) is None
+    assert await probe.call(DoAndReply(None)) is None
     probe.cast(Do(answer))
     assert await time_of(barrier(probe)) == 3.0
 
@@ -300,7 +313,7 @@ async def test_two_who_wait_get_an_entry_each_and_one_who_gives_up_none(runtime:
     assert given_up.cancelled()
 
 
-async def next_entry(run: Run) -> None:
+async def next_entry(run: ScenarioRun) -> None:
     """Somebody waits for an entry, and is cut off."""
     log = ProbeLog()
     asyncio.get_running_loop().call_later(1.0, log.append, "entry")

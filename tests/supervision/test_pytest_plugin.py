@@ -10,7 +10,7 @@ import pytest
 from pytest_foundation import pytest_configure
 from supervision import Actor, ChildSpec, Request, Runtime, Supervisor, handle
 from supervision.events import Started
-from supervision.testing import Chaos, Crash, Kill, NotSurvived, Plan, Step, Victims, survives
+from supervision.testing import Chaos, ChaosPlan, ChaosStep, Crash, Kill, NotSurvived, Victims, survives
 
 SERVICE = """
 from supervision import Actor, ChildSpec, Message, Request, Runtime, Supervisor, handle
@@ -124,7 +124,7 @@ async def test_it(runtime, chaos):
     )
     assert found == {"failed": 1}
     assert "@pytest.mark.chaos(seed=8, mode='unlimited')" in text
-    assert """Plan.of('{"steps":[{"at":""" in text
+    assert """ChaosPlan.of('{"steps":[{"at":""" in text
     assert "RestartScheduled /app#1 id='server'" in text
 
 
@@ -238,7 +238,7 @@ def test_a_right_service_survives_and_a_wrong_one_is_caught_with_the_smallest_pl
         survives(start, use, seeds=range(9), steps=10, seconds=5)  # type: ignore[arg-type]
     error = caught.value
     assert len(error.plan.steps) == 1
-    assert f"plan=Plan.of({str(error.plan)!r}), seeds=[{error.seed}]" in str(error)
+    assert f"plan=ChaosPlan.of({str(error.plan)!r}), seeds=[{error.seed}]" in str(error)
     assert "Exited /app/total" in str(error)
     with pytest.raises(NotSurvived):
         survives(start, use, plan=error.plan, seeds=[error.seed])  # type: ignore[arg-type]
@@ -253,7 +253,7 @@ def test_what_fails_by_itself_fails_with_no_faults_at_all() -> None:
 
     with pytest.raises(NotSurvived, match="LookupError: always") as caught:
         survives(start, use, seeds=[1], victims=Victims("/app/*"), faults=[Kill(), Crash()])
-    assert caught.value.plan == Plan(seed=1)
+    assert caught.value.plan == ChaosPlan(seed=1)
 
 
 def test_a_violation_of_a_check_is_not_survived() -> None:
@@ -266,7 +266,7 @@ def test_a_violation_of_a_check_is_not_survived() -> None:
         runtime.events.emit(Started, ref=ref, path=ref.path, kind="Total", name=None)
 
     with pytest.raises(NotSurvived, match=r"pairing: .* started twice"):
-        survives(start, use, plan=Plan((Step(0.5, Kill(), "/app/total"),)), seeds=[1])
+        survives(start, use, plan=ChaosPlan((ChaosStep(0.5, Kill(), "/app/total"),)), seeds=[1])
 
 
 def test_the_plugin_is_found_by_its_entry_point(pytestconfig: pytest.Config) -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 from structlog.testing import capture_logs
 
-from supervision import Actor, ChildSpec, Message, Reports, Runtime, Supervisor, handle
+from supervision import Actor, ChildSpec, Message, Runtime, Supervisor, handle
 from supervision.events import CrashReport
-from supervision.reports import REPORTS
+from supervision.reports import REPORTS, Reports
 from supervision.testing import advance, settled
 
 

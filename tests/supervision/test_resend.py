@@ -34,7 +34,7 @@ from supervision import (
 from supervision.errors import Fenced
 from supervision.testing import SeededQueue, advance, run, settled
 from tests.supervision.conftest import CarryAlways
-from tests.supervision.probes import Ask, Do, Probe
+from tests.supervision.probes import Do, DoAndReply, Probe
 from tests.supervision.test_begun import Work, Worker
 
 
@@ -132,7 +132,7 @@ async def test_a_request_of_a_handler_waits_no_longer_than_the_request_it_answer
     for timeout in (None, 30.0, 1.0):
         between = await runtime.spawn(Probe)
         with pytest.raises(CallTimeout):
-            await between.call(Ask(asking), timeout=2.0 if timeout != 1.0 else None)
+            await between.call(DoAndReply(asking), timeout=2.0 if timeout != 1.0 else None)
             raise CallTimeout(between, "it is answered, as its own handler gave up", 0.0)
     assert [error.seconds for error in errors] == [2.0, 2.0, 1.0]
 
@@ -226,7 +226,7 @@ async def test_a_request_does_not_wait_for_an_actor_that_is_not_restarted(
         actor.stop(reason)
 
     holder(runtime).cast(Do(end))
-    call = later(call_when_ready(runtime.name("worker"), Ask(str), timeout=None))
+    call = later(call_when_ready(runtime.name("worker"), DoAndReply(str), timeout=None))
     await advance(2.0)
     assert isinstance(call.exception(), ActorExited)
     assert not runtime.expected("worker")
@@ -306,7 +306,7 @@ async def test_a_temporary_sibling_that_goes_with_the_group_does_not_come_back(r
     leader = runtime.whereis("first")
     assert leader is not None
     leader.kill()
-    assert await call_when_ready(runtime.name("first"), Ask(lambda actor: "back")) == "back"
+    assert await call_when_ready(runtime.name("first"), DoAndReply(lambda actor: "back")) == "back"
     await settled(runtime)
     assert isinstance(call.exception(), ActorExited)
     assert isinstance(in_hand.exception(), ActorExited)

@@ -21,28 +21,28 @@ from supervision import (
     handle,
     start_child,
 )
-from supervision._cell import Cell
+from supervision._core.cell import Cell
 from supervision.testing import (
     Chaos,
+    ChaosPlan,
+    ChaosStep,
     Crash,
     Delay,
     Drop,
     Duplicate,
-    Exit,
+    ExitFault,
     FailStart,
     Injector,
     Kill,
     KillDuring,
-    Plan,
     Report,
     SeededQueue,
     Sigkill,
     SlowStop,
-    Step,
     advance,
     run,
 )
-from supervision.testing.report import Tally
+from supervision.testing.fault_injection.report import ReportBuilder
 
 
 class Work(Message, frozen=True):
@@ -79,7 +79,7 @@ class SlowStart(Worker):
         await self.runtime.sleep(1.0)
 
 
-async def carried_out(runtime: Runtime, *steps: Step, **options: Any) -> Report:
+async def carried_out(runtime: Runtime, *steps: ChaosStep, **options: Any) -> Report:
     """Carry out some steps, while each actor gets a message every tenth of a second."""
     async with Chaos(runtime, **options) as chaos:
 
@@ -89,14 +89,14 @@ async def carried_out(runtime: Runtime, *steps: Step, **options: Any) -> Report:
                     ref.cast(Work())
 
         timer = runtime.scheduler.timers.after(0.1, work, 0.1)
-        report = await chaos.run(Plan(steps))
+        report = await chaos.run(ChaosPlan(steps))
         timer.cancel()
     return report
 
 
-def kills(*paths: str, at: float = 1.0) -> list[Step]:
+def kills(*paths: str, at: float = 1.0) -> list[ChaosStep]:
     """Return kills, one after the other."""
-    return [Step(at + n / 100, Kill(), path) for n, path in enumerate(paths)]
+    return [ChaosStep(at + n / 100, Kill(), path) for n, path in enumerate(paths)]
 
 
 async def top(runtime: Runtime, *specs: ChildSpec, **options: Any) -> None:
@@ -114,15 +114,19 @@ def three(kind: type[Actor] = Worker, **fields: Any) -> list[ChildSpec]:
 
 async def test_what_did_not_end_anybody_is_no_kill_and_no_debt(runtime: Runtime) -> None:
     await top(runtime, *three(), max_restarts=1)
-    steps = [Step(n / 10, Exit("normal"), "/top/a") for n in range(3)]
-    steps += [Step(0.5, Sigkill(), "/top/b"), Step(0.6, Exit("shutdown"), "/top/nobody"), *kills("/top/c")]
+    steps = [ChaosStep(n / 10, ExitFault("normal"), "/top/a") for n in range(3)]
+    steps += [
+        ChaosStep(0.5, Sigkill(), "/top/b"),
+        ChaosStep(0.6, ExitFault("shutdown"), "/top/nobody"),
+        *kills("/top/c"),
+    ]
     report = await carried_out(runtime, *steps)
     assert (report.done, report.missed, report.held_back, report.kills) == (5, 1, 0, 1)
 
 
 async def test_an_end_that_is_worth_no_restart_costs_nothing(runtime: Runtime) -> None:
     await top(runtime, *three(restart="transient"), max_restarts=0)
-    report = await carried_out(runtime, Step(0.0, Exit("shutdown"), "/top/a"), *kills("/top/b"))
+    report = await carried_out(runtime, ChaosStep(0.0, ExitFault("shutdown"), "/top/a"), *kills("/top/b"))
     assert (report.done, report.held_back, report.kills, report.lost) == (1, 1, 1, ("/top/a",))
 
 
@@ -131,15 +135,21 @@ async def test_whoever_traps_exits_is_killed_by_one_only_if_it_ends_for_it(
     runtime: Runtime, kind: type[Actor], ends: int
 ) -> None:
     await top(runtime, ChildSpec("a", kind))
-    report = await carried_out(runtime, Step(0.0, Exit("flood"), "/top/a"), Step(0.5, Exit("kill"), "/top/a"))
+    report = await carried_out(
+        runtime, ChaosStep(0.0, ExitFault("flood"), "/top/a"), ChaosStep(0.5, ExitFault("kill"), "/top/a")
+    )
     assert (report.done, report.kills) == (2, 1 + ends)
 
 
 async def test_a_fault_whose_moment_does_not_come_is_missed(runtime: Runtime) -> None:
     await top(runtime, ChildSpec("a", Actor, restart="transient"), *three()[1:])
     async with Chaos(runtime) as chaos:
-        steps = (Step(0.0, Crash(), "/top/a", until=5.0), Step(0.0, SlowStop(), "/top/b"), Step(1.0, Kill(), "/top/c"))
-        report = await chaos.run(Plan(steps))
+        steps = (
+            ChaosStep(0.0, Crash(), "/top/a", until=5.0),
+            ChaosStep(0.0, SlowStop(), "/top/b"),
+            ChaosStep(1.0, Kill(), "/top/c"),
+        )
+        report = await chaos.run(ChaosPlan(steps))
     assert (report.done, report.missed, report.held_back, report.complete) == (1, 2, 0, True)
 
 
@@ -147,7 +157,9 @@ async def test_a_kill_on_the_way_out_loses_nobody(runtime: Runtime) -> None:
     inner = ChildSpec("inner", Supervisor, ([ChildSpec("a", Trapping)],))
     await top(runtime, inner)
     async with Chaos(runtime) as chaos:
-        plan = Plan((Step(0.0, KillDuring("terminate"), "/top/inner/a"), Step(1.0, Kill(), "/top/inner")))
+        plan = ChaosPlan(
+            (ChaosStep(0.0, KillDuring("terminate"), "/top/inner/a"), ChaosStep(1.0, Kill(), "/top/inner"))
+        )
         report = await chaos.run(plan)
     assert report.lost == ()
 
@@ -157,7 +169,7 @@ async def test_a_kill_on_the_way_out_loses_nobody(runtime: Runtime) -> None:
 
 async def test_starts_fail_as_long_as_the_budget_has_room(runtime: Runtime) -> None:
     await top(runtime, *three(), max_restarts=3)
-    armed = [Step(0.0, FailStart(), f"/top/{n}") for n in "ab"]
+    armed = [ChaosStep(0.0, FailStart(), f"/top/{n}") for n in "ab"]
     report = await carried_out(runtime, *armed, *kills("/top/a", at=1.0), *kills("/top/b", at=2.0))
     assert (report.gave_up, report.kills, report.done, report.held_back) == ((), 2, 3, 1)
 
@@ -167,8 +179,8 @@ async def test_crashes_that_wait_for_a_message_are_held_back_when_it_comes(runti
     await top(runtime, *three(), max_restarts=2)
     report = await carried_out(
         runtime,
-        *[Step(0.01 * n, fault, f"/top/{id}") for n, id in enumerate("abc")],
-        Step(1.0, Exit("normal"), "/top/a"),
+        *[ChaosStep(0.01 * n, fault, f"/top/{id}") for n, id in enumerate("abc")],
+        ChaosStep(1.0, ExitFault("normal"), "/top/a"),
     )
     assert (report.done, report.held_back, report.kills, report.gave_up) == (3, 1, 2, ())
 
@@ -177,7 +189,7 @@ async def test_crashes_that_wait_for_a_message_are_held_back_when_it_comes(runti
 async def test_starts_that_are_cut_short_count_as_well(runtime: Runtime, fault: Any) -> None:
     await top(runtime, *three(SlowStart), max_restarts=2, max_seconds=60.0)
     report = await carried_out(
-        runtime, Step(0.0, fault, "/top/a"), *kills("/top/a", "/top/b"), Step(9.0, Kill(), "/top/c")
+        runtime, ChaosStep(0.0, fault, "/top/a"), *kills("/top/a", "/top/b"), ChaosStep(9.0, Kill(), "/top/c")
     )
     assert report.gave_up == ()
     assert runtime.find("/top/a") is not None
@@ -186,7 +198,7 @@ async def test_starts_that_are_cut_short_count_as_well(runtime: Runtime, fault: 
 async def test_whoever_is_killed_while_it_starts_costs_its_supervisor_a_restart(runtime: Runtime) -> None:
     await top(runtime, *three(SlowStart), max_restarts=1, max_seconds=60.0)
     report = await carried_out(
-        runtime, *kills("/top/a"), Step(1.5, Kill(), "/top/a"), Step(5.0, Exit("normal"), "/top/b")
+        runtime, *kills("/top/a"), ChaosStep(1.5, Kill(), "/top/a"), ChaosStep(5.0, ExitFault("normal"), "/top/b")
     )
     assert (report.kills, report.held_back, report.gave_up) == (1, 1, ())
 
@@ -194,15 +206,15 @@ async def test_whoever_is_killed_while_it_starts_costs_its_supervisor_a_restart(
 async def test_a_start_that_fails_inside_a_supervisor_that_starts_costs_the_one_above(runtime: Runtime) -> None:
     inner = ChildSpec("inner", Supervisor, (three(),), {"max_restarts": 0})
     await top(runtime, inner, max_restarts=1, max_seconds=60.0)
-    report = await carried_out(runtime, Step(0.0, FailStart(), "/top/inner/b"), *kills("/top/inner"))
+    report = await carried_out(runtime, ChaosStep(0.0, FailStart(), "/top/inner/b"), *kills("/top/inner"))
     assert (report.gave_up, report.held_back, report.kills) == ((), 1, 1)
     assert runtime.find("/top/inner/b") is not None
 
 
 async def test_a_start_that_hangs_goes_on_when_it_is_healed(runtime: Runtime) -> None:
     await top(runtime, *three())
-    hang = Step(0.0, FailStart(how="hang"), "/top/a", until=3.0)
-    report = await carried_out(runtime, hang, *kills("/top/a"), Step(5.0, Exit("normal"), "/top/a"))
+    hang = ChaosStep(0.0, FailStart(how="hang"), "/top/a", until=3.0)
+    report = await carried_out(runtime, hang, *kills("/top/a"), ChaosStep(5.0, ExitFault("normal"), "/top/a"))
     assert (report.lost, report.recovery.maximum) == ((), pytest.approx(2.0))
     assert runtime.clock.time() < 10
 
@@ -247,7 +259,10 @@ async def test_failed_starts_of_dynamic_children_and_pauses_are_counted_right(ru
     slow = ChildSpec("a", Worker, backoff=Backoff(initial=2.0))
     await runtime.spawn(DynamicSupervisor, [slow, ChildSpec("b", Worker)], name="top", max_restarts=3, max_seconds=60.0)
     report = await carried_out(
-        runtime, Step(0.0, FailStart(), "/top/a"), *kills("/top/a", "/top/b", "/top/b"), Step(9.0, Kill(), "/top/b")
+        runtime,
+        ChaosStep(0.0, FailStart(), "/top/a"),
+        *kills("/top/a", "/top/b", "/top/b"),
+        ChaosStep(9.0, Kill(), "/top/b"),
     )
     assert (report.gave_up, report.kills, report.held_back) == ((), 3, 2)
 
@@ -256,7 +271,16 @@ async def test_failed_starts_of_dynamic_children_and_pauses_are_counted_right(ru
 
 FAULTS = st.sampled_from(
     [
-        *(Kill(), Exit(), Exit("shutdown"), Crash(), Crash(skip=3), FailStart(), FailStart(3), FailStart(how="hang")),
+        *(
+            Kill(),
+            ExitFault(),
+            ExitFault("shutdown"),
+            Crash(),
+            Crash(skip=3),
+            FailStart(),
+            FailStart(3),
+            FailStart(how="hang"),
+        ),
         *(FailStart(how="slow", seconds=3.0), FailStart(pattern="x.x"), SlowStop(2.0), Duplicate()),
         *(KillDuring("init"), KillDuring("terminate"), KillDuring("handler"), KillDuring("restart")),
     ]
@@ -294,7 +318,7 @@ def test_no_plan_within_the_budgets_makes_a_supervisor_give_up(
             options = {"strategy": strategy, "max_restarts": budget[0], "max_seconds": budget[1]}
             await runtime.spawn(Supervisor, specs, name="top", **options)
             paths = sorted(ref.path for ref in runtime.actors() if ref.path != "/top")
-            return await carried_out(runtime, *(Step(at, fault, paths[n % len(paths)]) for at, fault, n in steps))
+            return await carried_out(runtime, *(ChaosStep(at, fault, paths[n % len(paths)]) for at, fault, n in steps))
 
     report = run(main())
     assert report.gave_up == ()
@@ -305,7 +329,9 @@ def test_no_plan_within_the_budgets_makes_a_supervisor_give_up(
 async def test_a_first_start_that_fails_costs_nobody_anything(runtime: Runtime) -> None:
     await top(runtime, *three())
     async with Chaos(runtime) as chaos:
-        running = asyncio.ensure_future(chaos.run(Plan((Step(0.0, FailStart(), "/top/a"), *kills("/top/b", at=2.0)))))
+        running = asyncio.ensure_future(
+            chaos.run(ChaosPlan((ChaosStep(0.0, FailStart(), "/top/a"), *kills("/top/b", at=2.0))))
+        )
         await advance(1.0)
         found = runtime.find("/top")
         assert found is not None
@@ -317,7 +343,7 @@ async def test_a_first_start_that_fails_costs_nobody_anything(runtime: Runtime) 
 
 
 def test_a_fault_that_was_held_back_and_strikes_later_has_struck(runtime: Runtime) -> None:
-    tally = Tally(runtime)
+    tally = ReportBuilder(runtime)
     booking = tally.book()
     booking.held_back()
     booking.held_back()

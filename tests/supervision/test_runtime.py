@@ -20,7 +20,6 @@ from supervision import (
     Abnormal,
     Actor,
     AlreadyRegistered,
-    BadName,
     BadOption,
     BadTime,
     ChildSpec,
@@ -33,17 +32,17 @@ from supervision import (
     Runtime,
     StartError,
     StartIgnored,
-    StartTimeout,
     Supervisor,
     current_actor,
     handle,
     spawn_link,
 )
 from supervision import events as ev
-from supervision.errors import Fenced
+from supervision._core.watchdog import _describe
+from supervision.errors import BadName, Fenced
+from supervision.reasons import StartTimeout
 from supervision.testing import VirtualClockLoop, advance, barrier, run, settled
-from supervision.watchdog import _describe
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, Tidy, do, error_of, nothing
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, Tidy, do, error_of, nothing
 
 
 class Hanging(Actor):
@@ -257,7 +256,7 @@ async def test_an_exception_whose_text_cannot_be_made_is_a_reason_all_the_same(r
 async def test_an_answer_that_is_an_error_may_come_later(runtime: Runtime) -> None:
     tokens: list[Any] = []
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
+    call = ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())))
     await settled(runtime)
     tokens[0].fail(LookupError("no"))
     assert isinstance(await error_of(call), LookupError)
@@ -266,7 +265,7 @@ async def test_an_answer_that_is_an_error_may_come_later(runtime: Runtime) -> No
 async def test_an_answer_by_a_killed_actor_vanishes(runtime: Runtime) -> None:
     tokens: list[Any] = []
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: tokens.append(actor.defer_reply())))
+    call = ref.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())))
 
     async def ghost(actor: Probe) -> None:
         try:
@@ -517,7 +516,7 @@ async def test_a_handler_that_cancels_its_own_task_harms_nobody_else(runtime: Ru
     refs = [await runtime.spawn(Probe) for _ in range(3)]
     await do(refs[0], lambda actor: advance(0))
     refs[0].cast(Do(cancel_then_nothing))
-    calls = [ref.call(Ask(later)) for ref in refs[1:]]
+    calls = [ref.call(DoAndReply(later)) for ref in refs[1:]]
     assert [await call for call in calls] == ["well", "well"]
 
 
@@ -703,7 +702,7 @@ async def test_actors_work_with_any_task_factory_of_their_loop(factory: Any) -> 
             await self.runtime.sleep(1)
 
         @handle
-        async def ask(self, request: Ask) -> Any:
+        async def ask(self, request: DoAndReply) -> Any:
             return await asyncio.create_task(answer())
 
     async def answer() -> str:
@@ -713,4 +712,4 @@ async def test_actors_work_with_any_task_factory_of_their_loop(factory: Any) -> 
     asyncio.get_running_loop().set_task_factory(factory)
     async with Runtime() as runtime:
         ref = await runtime.spawn(Waits)
-        assert await ref.call(Ask(lambda actor: None)) == "answer"
+        assert await ref.call(DoAndReply(lambda actor: None)) == "answer"

@@ -32,7 +32,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, do, error_of, nothing, time_of
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, do, error_of, nothing, time_of
 
 U = 1.0
 
@@ -76,9 +76,9 @@ async def test_S329_kill_during_a_call(runtime: Runtime) -> None:
     supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, args=(log,))])
     first = (await which_child(supervisor, "a")).ref
     assert first is not None
-    request = Ask(lambda actor: actor.runtime.sleep(10 * U))
+    request = DoAndReply(lambda actor: actor.runtime.sleep(10 * U))
     call = first.call(request, timeout=20 * U)
-    waiting = first.call(Ask(lambda actor: actor.log.append("seen")), timeout=20 * U)
+    waiting = first.call(DoAndReply(lambda actor: actor.log.append("seen")), timeout=20 * U)
     await runtime.sleep(2 * U)
     first.kill()
     for each in (call, waiting):
@@ -110,14 +110,14 @@ async def test_S332_swallowed_cancellation(runtime: Runtime, events: Recorder) -
         token.reply("from the dead")
         attempts.append(token.waiting)
         attempts.append(_error_of(lambda: runtime.register("ghost", other)))
-        attempts.append(await error_of(other.call(Ask(lambda _: 1))))
+        attempts.append(await error_of(other.call(DoAndReply(lambda _: 1))))
         attempts.append(await error_of(actor.spawn(Probe)))
 
     other = await runtime.spawn(Probe, log)
     supervisor = await runtime.spawn(Supervisor, [ChildSpec("a", Probe, shutdown=2 * U)])
     first = (await which_child(supervisor, "a")).ref
     assert first is not None
-    call = first.call(Ask(swallow), timeout=None)
+    call = first.call(DoAndReply(swallow), timeout=None)
     await settled(runtime)
 
     assert 2 * U <= await time_of(terminate_child(supervisor, "a")) <= 5 * U
@@ -196,7 +196,7 @@ async def test_S335_a_blocked_loop(loop_errors: list[Any]) -> None:
             noticed.wait(30)
 
         blocker.cast(Do(block))
-        error = await error_of(victim.call(Ask(lambda actor: actor.runtime.sleep(9.0)), timeout=0.01))
+        error = await error_of(victim.call(DoAndReply(lambda actor: actor.runtime.sleep(9.0)), timeout=0.01))
         over = runtime.clock.time()
         while any(not each or each[-1] < over for each in beats):
             await runtime.sleep(0.01)
@@ -313,7 +313,7 @@ async def test_S332_a_token_in_the_hands_of_the_dead(runtime: Runtime) -> None:
     tokens: list[Any] = []
     owner = await runtime.spawn(Probe)
     helper = await runtime.spawn(Probe)
-    call = owner.call(Ask(lambda actor: tokens.append(actor.defer_reply())), timeout=None)
+    call = owner.call(DoAndReply(lambda actor: tokens.append(actor.defer_reply())), timeout=None)
     helper.cast(Do(take_and_wait))
     await settled(runtime)
     helper.kill()

@@ -15,7 +15,6 @@ from supervision import (
     Abnormal,
     Actor,
     ActorExited,
-    BadReturnValue,
     BadTime,
     CallTimeout,
     Crashed,
@@ -26,10 +25,10 @@ from supervision import (
     Shutdown,
     StartError,
     StartIgnored,
-    StartTimeout,
     Stop,
 )
 from supervision import events as ev
+from supervision.reasons import BadReturnValue, StartTimeout
 from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Do, Note, Probe, Recorder, Tidy, do, error_of, nothing, time_of
 

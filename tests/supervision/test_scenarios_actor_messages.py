@@ -14,7 +14,6 @@ from supervision import (
     Abnormal,
     Actor,
     ActorExited,
-    BadReturnValue,
     CallTimeout,
     ExitReason,
     Message,
@@ -25,11 +24,12 @@ from supervision import (
     handle,
 )
 from supervision import events as ev
+from supervision.reasons import BadReturnValue
 from supervision.testing import barrier, settled
 from tests.supervision.probes import (
-    Ask,
     Deaf,
     Do,
+    DoAndReply,
     Note,
     Probe,
     Recorder,
@@ -70,7 +70,7 @@ async def test_S174_a_late_reply_vanishes(runtime: Runtime) -> None:
         return "late"
 
     async def ask(actor: Probe) -> str:
-        error = await error_of(ref.call(Ask(slow), timeout=1.0))
+        error = await error_of(ref.call(DoAndReply(slow), timeout=1.0))
         assert isinstance(error, CallTimeout)
         assert error.seconds == 1.0
         await actor.runtime.sleep(10.0)
@@ -128,7 +128,7 @@ async def test_S177_calls_to_nobody_say_so(runtime: Runtime) -> None:
     """A call of an ended actor or of a free name fails at once with `NoProcess`, which tells target and request."""
     ref = await runtime.spawn(Probe)
     await ref.stop()
-    request = Ask(str)
+    request = DoAndReply(str)
     for target in (ref, runtime.name("nobody")):
         for timeout in (5.0, None):
             error = await error_of(target.call(request, timeout=timeout))
@@ -173,7 +173,7 @@ async def test_S180_a_stop_without_reply(runtime: Runtime) -> None:
         actor.defer_reply()
         actor.stop("r")
 
-    call = ref.call(Ask(end))
+    call = ref.call(DoAndReply(end))
     call.add_done_callback(lambda done: seen.append((ref.alive, ref.reason, type(done.exception()))))
     error = await error_of(call)
     assert isinstance(error, ActorExited)
@@ -354,7 +354,7 @@ async def test_S192_a_call_is_a_future_that_can_be_waited_for_again(runtime: Run
         await actor.runtime.sleep(1.0)
         return "answer"
 
-    call = ref.call(Ask(slow))
+    call = ref.call(DoAndReply(slow))
     done, waiting = await asyncio.wait([call], timeout=0)
     assert (done, waiting) == (set(), {call})
     done, waiting = await asyncio.wait([call])
@@ -365,8 +365,8 @@ async def test_S192_a_call_is_a_future_that_can_be_waited_for_again(runtime: Run
 async def test_S192_errors_of_a_call_that_is_waited_for_later(runtime: Runtime) -> None:
     """A call of an actor that is shut down, and one of a free name, fail when they are waited for."""
     ref = await runtime.spawn(Probe)
-    call = ref.call(Ask(lambda actor: actor.runtime.sleep(9.0)))
-    other = runtime.name("nobody").call(Ask(str))
+    call = ref.call(DoAndReply(lambda actor: actor.runtime.sleep(9.0)))
+    other = runtime.name("nobody").call(DoAndReply(str))
     await settled(runtime)
     ref.exit(SHUTDOWN)
     await runtime.sleep(1.0)
@@ -381,7 +381,7 @@ async def test_S194_order_of_one_sender(runtime: Runtime) -> None:
     log: list[Any] = []
     ref = await runtime.spawn(Probe, log)
     ref.cast(Note("m1"))
-    call = ref.call(Ask(lambda actor: actor.log.append("m2")))
+    call = ref.call(DoAndReply(lambda actor: actor.log.append("m2")))
     await ref.send(Note("m3"))
     await call
     await barrier(ref)
@@ -419,7 +419,7 @@ async def test_S195_a_long_mailbox_does_not_slow_down_calls(runtime: Runtime) ->
 
     await do(client, ask_often)
     empty = await do(client, ask_often)
-    call = client.call(Ask(ask_often), timeout=None)
+    call = client.call(DoAndReply(ask_often), timeout=None)
     for _ in range(100_000):
         client.cast(Unknown())
     full = await call
@@ -439,7 +439,7 @@ async def test_S197_many_calls_with_one_limit(runtime: Runtime) -> None:
         return "here"
 
     async def ask_all(actor: Probe) -> list[Any]:
-        calls = [runtime.name(name).call(Ask(answer), timeout=4.0) for name in ("quick", "missing", "slow")]
+        calls = [runtime.name(name).call(DoAndReply(answer), timeout=4.0) for name in ("quick", "missing", "slow")]
         return await asyncio.gather(*calls, return_exceptions=True)
 
     first, second, third = await do(client, ask_all)
@@ -467,9 +467,9 @@ class Quiet(Actor):
 async def test_S182_unknown_requests_sent_as_casts(runtime: Runtime, events: Recorder) -> None:
     """A request that is cast has nobody to answer to: its handler's value vanishes, and the actor lives on."""
     ref = await runtime.spawn(Probe)
-    ref.cast(Ask(lambda actor: "nobody wants this"))
+    ref.cast(DoAndReply(lambda actor: "nobody wants this"))
     quiet = await runtime.spawn(Quiet)
-    quiet.cast(Ask(str))
+    quiet.cast(DoAndReply(str))
     await settled(runtime, ref, quiet)
     assert ref.alive
     assert quiet.alive

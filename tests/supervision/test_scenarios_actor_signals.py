@@ -25,7 +25,7 @@ from supervision import (
     Stop,
 )
 from supervision.testing import barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Tidy, do, error_of, nothing
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Tidy, do, error_of, nothing
 
 # -- table 1.3 ---------------------------------------------------------------------------------------------------------
 
@@ -443,7 +443,7 @@ async def test_S244_a_reply_token_is_good_for_one_answer(runtime: Runtime) -> No
 
     async def ask(actor: Probe) -> None:
         actor.monitor(ref)
-        call = ref.call(Ask(answer_later))
+        call = ref.call(DoAndReply(answer_later))
         ref.cast(Do(lambda other: other.state.reply("first")))
         actor.log.append(await call)
 

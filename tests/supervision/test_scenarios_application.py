@@ -15,27 +15,26 @@ from supervision import (
     Abnormal,
     Actor,
     Application,
-    ApplicationAlreadyStarted,
-    ApplicationEnded,
-    ApplicationFailed,
-    ApplicationNotStarted,
     Applications,
-    BadApplication,
     BadOption,
-    BadReturnValue,
     ChildSpec,
     Crashed,
-    FailedCallback,
-    FailedToStartChild,
     Ref,
     Runtime,
     Shutdown,
-    UnknownApplication,
     applications,
     spawn_link,
 )
 from supervision.applications import ensure_all_started, start, stop, which_applications
+from supervision.errors import (
+    ApplicationAlreadyStarted,
+    ApplicationFailed,
+    ApplicationNotStarted,
+    BadApplication,
+    UnknownApplication,
+)
 from supervision.events import ApplicationHookFailed, ApplicationStarted, ApplicationStopped
+from supervision.reasons import ApplicationEnded, BadReturnValue, FailedCallback, FailedToStartChild
 from supervision.testing import advance, settled
 from tests.supervision.probes import Do, Probe, Recorder, rec, time_of
 

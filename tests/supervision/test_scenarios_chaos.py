@@ -24,20 +24,20 @@ from supervision import (
 )
 from supervision.events import LoopBlocked
 from supervision.testing import (
-    BadPlan,
+    BadChaosPlan,
     Chaos,
+    ChaosPlan,
+    ChaosStep,
     Client,
     Crash,
     EventLog,
-    Exit,
+    ExitFault,
     FailStart,
     Hang,
     Kill,
     KillDuring,
     LateReply,
-    Plan,
     SeededQueue,
-    Step,
     Suspend,
     Victims,
     run,
@@ -57,9 +57,11 @@ async def test_S319_kills_beyond_the_budget_make_a_supervisor_give_up_and_its_pa
     log: list[Any] = []
     sub = ChildSpec("sub", Supervisor, (five(log),), {"max_restarts": 1})
     top = await runtime.spawn(Supervisor, [sub], max_restarts=5, name="top")
-    plan = Plan((Step(1, Kill(), "/top/sub/0"), Step(2, Kill(), "/top/sub/1"), Step(3, Kill(), "/top/sub/9")))
+    plan = ChaosPlan(
+        (ChaosStep(1, Kill(), "/top/sub/0"), ChaosStep(2, Kill(), "/top/sub/1"), ChaosStep(3, Kill(), "/top/sub/9"))
+    )
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan(plan.steps, mode="unlimited"))
+        report = await chaos.run(ChaosPlan(plan.steps, mode="unlimited"))
     assert (report.kills, report.done, report.missed, report.complete) == (2, 2, 1, True)
     assert [each.path for each in report.gave_up] == ["/top/sub"]
     assert top.alive
@@ -74,7 +76,7 @@ async def test_S320_no_faults_do_nothing(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five(log), name="top")
     before, text = set(runtime.actors()), list(log)
     async with Chaos(runtime) as chaos:
-        plan = Plan.random(runtime, 1, steps=0, seconds=10)
+        plan = ChaosPlan.random(runtime, 1, steps=0, seconds=10)
         report = await chaos.run(plan)
     assert (report.kills, report.replacements, report.planned) == (0, 0, 0)
     assert set(runtime.actors()) == before
@@ -85,7 +87,7 @@ async def test_S322_what_is_restarted_along_with_a_victim_is_a_cascade(runtime: 
     log: list[Any] = []
     top = await runtime.spawn(Supervisor, [rec(log, id) for id in "abc"], strategy="one_for_all", name="top")
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan((Step(0, Kill(), "/top/b"),)))
+        report = await chaos.run(ChaosPlan((ChaosStep(0, Kill(), "/top/b"),)))
     assert (report.kills, report.replacements, report.cascades) == (1, 3, 2)
     assert top.runtime.info(top) is not None
     assert report.recovery.number == 1
@@ -99,8 +101,8 @@ def a_run(seed: int, faults: Any, mode: Any = "within_budget") -> tuple[str, str
             events = EventLog(runtime)
             inner = ChildSpec("inner", Supervisor, (five([]),), {"strategy": "one_for_all"})
             await runtime.spawn(Supervisor, [*five([]), inner], max_restarts=10, name="top")
-            plan = Plan.random(runtime, seed, faults=faults, steps=50, seconds=100, mode=mode)
-            assert plan == Plan.random(runtime, seed, faults=faults, steps=50, seconds=100, mode=mode)
+            plan = ChaosPlan.random(runtime, seed, faults=faults, steps=50, seconds=100, mode=mode)
+            assert plan == ChaosPlan.random(runtime, seed, faults=faults, steps=50, seconds=100, mode=mode)
             async with Chaos(runtime, log=events) as chaos:
                 report = await chaos.run(plan)
             assert report.violations == ()
@@ -109,7 +111,17 @@ def a_run(seed: int, faults: Any, mode: Any = "within_budget") -> tuple[str, str
     return run(main())
 
 
-EVERYTHING = (Kill(), Exit(), Exit("shutdown"), Crash(), Hang(2), LateReply(2), Suspend(2), FailStart(), KillDuring())
+EVERYTHING = (
+    Kill(),
+    ExitFault(),
+    ExitFault("shutdown"),
+    Crash(),
+    Hang(2),
+    LateReply(2),
+    Suspend(2),
+    FailStart(),
+    KillDuring(),
+)
 
 
 @pytest.mark.parametrize(("faults", "mode"), [((Kill(),), "within_budget"), (EVERYTHING, "unlimited")])
@@ -155,7 +167,7 @@ async def test_S325_what_was_acknowledged_is_not_lost(runtime: Runtime) -> None:
             for id in range(number, 200, 5):
                 answers[id] = await clients[number].call(runtime.name(f"w{number}"), Put(id))
 
-        plan = Plan.random(runtime, 3, steps=40, seconds=4)
+        plan = ChaosPlan.random(runtime, 3, steps=40, seconds=4)
         report, *_ = await asyncio.gather(chaos.run(plan), *(work(n) for n in range(5)))
         report = chaos.report()
     assert report.kills == 40
@@ -185,7 +197,7 @@ async def test_S330_infrastructure_that_is_killed_comes_back_with_all_that_depen
     await runtime.spawn(Supervisor, [registry, scope, *members], strategy="rest_for_one", max_restarts=5, name="top")
     for path in ("/top/registry", "/top/groups"):
         async with Chaos(runtime) as chaos:
-            report = await chaos.run(Plan((Step(0, Kill(), path),)))
+            report = await chaos.run(ChaosPlan((ChaosStep(0, Kill(), path),)))
         assert (report.kills, report.lost) == (1, ())
         refs = {runtime.whereis(f"m{n}") for n in range(5)}
         assert None not in refs
@@ -200,7 +212,7 @@ async def test_a_plan_within_the_budget_never_makes_a_supervisor_give_up(runtime
     temporary = ChildSpec("short", Probe, restart="temporary")
     await runtime.spawn(Supervisor, [*five([]), inner, temporary], name="top")
     async with Chaos(runtime) as chaos:
-        plan = Plan.random(runtime, 5, steps=300, seconds=60)
+        plan = ChaosPlan.random(runtime, 5, steps=300, seconds=60)
         report = await chaos.run(plan)
     assert report.gave_up == ()
     assert report.held_back > 50
@@ -212,27 +224,31 @@ async def test_a_plan_within_the_budget_never_makes_a_supervisor_give_up(runtime
 async def test_kills_in_one_instant_are_counted_before_the_supervisor_has_heard_of_them(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top", max_restarts=3)
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan((Step(0, Kill(), "/top/*"),)))
+        report = await chaos.run(ChaosPlan((ChaosStep(0, Kill(), "/top/*"),)))
     assert (report.done, report.held_back, report.gave_up) == (3, 2, ())
 
 
 async def test_starts_that_are_to_fail_count_too(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top", max_restarts=3)
-    steps = (Step(0, FailStart(times=2), "/top/0"), Step(1, FailStart(times=4), "/top/1"), Step(2, Kill(), "/top/0"))
+    steps = (
+        ChaosStep(0, FailStart(times=2), "/top/0"),
+        ChaosStep(1, FailStart(times=4), "/top/1"),
+        ChaosStep(2, Kill(), "/top/0"),
+    )
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan(steps))
+        report = await chaos.run(ChaosPlan(steps))
     assert (report.done, report.missed, report.held_back, report.gave_up, report.kills) == (2, 1, 0, (), 1)
 
 
 async def test_a_supervisor_can_be_brought_to_its_edge_and_beyond(runtime: Runtime) -> None:
     sub = ChildSpec("sub", Supervisor, (five([]),), {"max_restarts": 4})
     await runtime.spawn(Supervisor, [sub], name="top")
-    plan = Plan.edge(runtime, "/top/sub")
+    plan = ChaosPlan.edge(runtime, "/top/sub")
     assert (len(plan.steps), plan.mode) == (4, "edge")
     async with Chaos(runtime) as chaos:
         assert (await chaos.run(plan)).gave_up == ()
         await runtime.sleep(10)
-        report = await chaos.run(Plan.edge(runtime, "/top/sub", beyond=True))
+        report = await chaos.run(ChaosPlan.edge(runtime, "/top/sub", beyond=True))
     assert [each.path for each in report.gave_up] == ["/top/sub"]
     assert report.kills == 9
 
@@ -242,37 +258,40 @@ async def test_only_a_supervisor_with_a_permanent_child_has_an_edge(runtime: Run
     short = [ChildSpec("short", Probe, restart="temporary")]
     sub, empty = ChildSpec("sub", Supervisor, (five([]),)), ChildSpec("empty", Supervisor, (short,))
     await runtime.spawn(Supervisor, [sub, empty], name="top")
-    with pytest.raises(BadPlan, match="edge"):
-        Plan.edge(runtime, path)
+    with pytest.raises(BadChaosPlan, match="edge"):
+        ChaosPlan.edge(runtime, path)
 
 
 async def test_a_plan_is_text_and_back(tmp_path: Any) -> None:
-    steps = (Step(1.5, Crash("x", skip=2, only="Put"), "/a/*", until=9), Step(2, Kill(), "/b", on="Restarted"))
-    plan = Plan(steps, 7, "unlimited")
-    assert Plan.of(str(plan)) == plan
+    steps = (
+        ChaosStep(1.5, Crash("x", skip=2, only="Put"), "/a/*", until=9),
+        ChaosStep(2, Kill(), "/b", on="Restarted"),
+    )
+    plan = ChaosPlan(steps, 7, "unlimited")
+    assert ChaosPlan.of(str(plan)) == plan
     plan.save(tmp_path / "plan.json")
-    assert Plan.load(tmp_path / "plan.json") == plan
+    assert ChaosPlan.load(tmp_path / "plan.json") == plan
     assert plan.duration == 9
-    assert Plan().duration == 0
+    assert ChaosPlan().duration == 0
 
 
 @pytest.mark.parametrize("text", ["", "{", '{"steps":[{"at":1,"fault":{"fault":"sneeze"},"path":"/a"}]}', '{"x":1}'])
 def test_what_is_no_plan_is_refused_with_the_reason(text: str, tmp_path: Any) -> None:
-    with pytest.raises(BadPlan, match="this is no plan"):
-        Plan.of(text)
+    with pytest.raises(BadChaosPlan, match="this is no plan"):
+        ChaosPlan.of(text)
     (tmp_path / "plan").write_text(text)
-    with pytest.raises(BadPlan, match="this is no plan"):
-        Plan.load(tmp_path / "plan")
-    with pytest.raises(BadPlan, match="cannot be read"):
-        Plan.load(tmp_path / "none")
+    with pytest.raises(BadChaosPlan, match="this is no plan"):
+        ChaosPlan.load(tmp_path / "plan")
+    with pytest.raises(BadChaosPlan, match="cannot be read"):
+        ChaosPlan.load(tmp_path / "none")
 
 
 async def test_a_random_plan_needs_victims_and_faults(runtime: Runtime) -> None:
-    with pytest.raises(BadPlan, match="no supervised actor"):
-        Plan.random(runtime, 1)
+    with pytest.raises(BadChaosPlan, match="no supervised actor"):
+        ChaosPlan.random(runtime, 1)
     await runtime.spawn(Supervisor, five([]), name="top")
-    with pytest.raises(BadPlan, match="at least one"):
-        Plan.random(runtime, 1, faults=())
+    with pytest.raises(BadChaosPlan, match="at least one"):
+        ChaosPlan.random(runtime, 1, faults=())
 
 
 async def test_victims_are_chosen_by_path_class_tag_restart_type_and_depth(runtime: Runtime) -> None:
@@ -299,21 +318,21 @@ async def test_victims_are_chosen_by_path_class_tag_restart_type_and_depth(runti
 async def test_a_fault_waits_for_the_event_it_is_to_strike_at(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top")
     steps = (
-        Step(0, Kill(), "/top/0"),
-        Step(0, Kill(), "/top/1", on="Exited"),
-        Step(0, Kill(), "/top/[23]", on="Started"),
-        Step(0, Kill(), "/top/4", on="Restarted"),
-        Step(1, Kill(), "/top/2"),
+        ChaosStep(0, Kill(), "/top/0"),
+        ChaosStep(0, Kill(), "/top/1", on="Exited"),
+        ChaosStep(0, Kill(), "/top/[23]", on="Started"),
+        ChaosStep(0, Kill(), "/top/4", on="Restarted"),
+        ChaosStep(1, Kill(), "/top/2"),
     )
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan(steps, mode="unlimited"))
+        report = await chaos.run(ChaosPlan(steps, mode="unlimited"))
     assert report.kills == 3
     assert not report.complete
 
 
 async def test_actors_can_be_spared_and_a_dry_run_hits_nobody(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top")
-    plan = Plan((Step(0, Kill(), "/top/*"),), mode="unlimited")
+    plan = ChaosPlan((ChaosStep(0, Kill(), "/top/*"),), mode="unlimited")
     told: list[str] = []
     async with Chaos(runtime, dry=True, before=lambda step, ref: told.append(ref.path)) as chaos:
         report = await chaos.run(plan)
@@ -327,9 +346,13 @@ async def test_actors_can_be_spared_and_a_dry_run_hits_nobody(runtime: Runtime) 
 async def test_what_lasts_is_healed_at_its_time_and_when_the_block_is_left(runtime: Runtime) -> None:
     await runtime.spawn(Supervisor, five([]), name="top")
     hang = Hang(1000)
-    steps = (Step(0, hang, "/top/0", until=1), Step(0, hang, "/top/1"), Step(0, Kill(), "/top/2", on="never"))
+    steps = (
+        ChaosStep(0, hang, "/top/0", until=1),
+        ChaosStep(0, hang, "/top/1"),
+        ChaosStep(0, Kill(), "/top/2", on="never"),
+    )
     async with Chaos(runtime) as chaos:
-        running = asyncio.ensure_future(chaos.run(Plan(steps)))
+        running = asyncio.ensure_future(chaos.run(ChaosPlan(steps)))
         await runtime.sleep(0.5)
         for ref in runtime.actors():
             ref.cast(Hello())
@@ -342,7 +365,7 @@ async def test_what_lasts_is_healed_at_its_time_and_when_the_block_is_left(runti
 async def test_a_report_is_an_object_json_and_a_table(runtime: Runtime) -> None:
     top = await runtime.spawn(Supervisor, five([]), name="top")
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan((Step(0, Kill(), "/top/0"),), seed=7))
+        report = await chaos.run(ChaosPlan((ChaosStep(0, Kill(), "/top/0"),), seed=7))
     assert '"kills":1' in report.json()
     table = report.table()
     assert "kills          1\n" in table
@@ -357,9 +380,9 @@ async def test_children_of_dynamic_supervisors_are_victims_too_also_with_one_id(
     first = await start_child(top, ChildSpec("same", Probe))
     assert first is not None
     await start_child(top, ChildSpec("same", Probe))
-    steps = (Step(0, Kill(), "/top/same"), Step(1, Kill(), "/top/*"), Step(2, Kill(), "/top/same"))
+    steps = (ChaosStep(0, Kill(), "/top/same"), ChaosStep(1, Kill(), "/top/*"), ChaosStep(2, Kill(), "/top/same"))
     async with Chaos(runtime) as chaos:
-        report = await chaos.run(Plan(steps))
+        report = await chaos.run(ChaosPlan(steps))
         await first.stop()
         await settled(runtime)
     assert (report.kills, report.replacements, report.violations) == (3, 3, ())

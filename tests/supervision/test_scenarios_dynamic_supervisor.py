@@ -16,37 +16,37 @@ from supervision import (
     Actor,
     AlreadyStarted,
     BadChildSpec,
-    BudgetState,
+    ChildCounts,
     ChildNotFound,
     ChildSpec,
-    Counts,
     DynamicSupervisor,
     ExitReason,
     MaxChildren,
-    NotOffered,
     Ref,
     Refuse,
     Runtime,
     Shutdown,
     StartError,
     Stop,
-    StopLimit,
     Supervisor,
     UnhandledMessage,
     count_children,
     delete_child,
     get_child_spec,
-    look,
-    resize,
     restart_child,
     spawn_link,
     start_child,
+    supervisor_info,
     terminate_child,
     which_child,
     which_children,
 )
 from supervision import events as ev
-from supervision.childspec import Backoff
+from supervision.actor import StopLimit
+from supervision.errors import NotOffered
+from supervision.supervisors.childspec import Backoff
+from supervision.supervisors.partition_supervisor import resize
+from supervision.supervisors.restarts import BudgetState
 from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Do, Probe, Recorder, do, error_of
 
@@ -110,12 +110,12 @@ class Trying(Actor):
 
 async def test_S119_without_options_it_has_the_defaults(runtime: Runtime) -> None:
     supervisor = await runtime.spawn(DynamicSupervisor)
-    info = look(supervisor)
+    info = supervisor_info(supervisor)
     assert info is not None
     assert info.budget == BudgetState(0, 3, 5.0)
     for _ in range(50):
         await started(supervisor, Probe)
-    assert await count_children(supervisor) == Counts(50, 50, 0, 50)
+    assert await count_children(supervisor) == ChildCounts(50, 50, 0, 50)
 
 
 async def test_S120_it_has_a_name_and_links_like_any_actor(runtime: Runtime) -> None:
@@ -125,7 +125,7 @@ async def test_S120_it_has_a_name_and_links_like_any_actor(runtime: Runtime) -> 
     info = runtime.info(starter)
     assert info is not None
     assert info.links == 1
-    assert await count_children(runtime.name("n")) == Counts(0, 0, 0, 0)
+    assert await count_children(runtime.name("n")) == ChildCounts(0, 0, 0, 0)
     await supervisor.stop()
     assert runtime.whereis("n") is None
 
@@ -152,7 +152,7 @@ async def test_S122_what_a_start_function_answers_is_what_the_caller_gets(superv
     junk = await error_of(start_child(supervisor, spec("junk")))
     assert isinstance(junk, StartError)
     assert "junk" in str(junk)
-    assert await count_children(supervisor) == Counts(2, 2, 0, 2)
+    assert await count_children(supervisor) == ChildCounts(2, 2, 0, 2)
 
 
 class Unwilling(Actor):
@@ -175,7 +175,7 @@ class AtOnce(Actor):
 async def test_S122_an_actor_that_ignores_its_start_is_no_child(supervisor: Ref) -> None:
     assert await start_child(supervisor, Unwilling) is None
     assert await start_child(supervisor, AtOnce) is None
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("slow", [False, True])
@@ -185,7 +185,7 @@ async def test_S122_a_start_that_fails_is_told_and_the_child_is_not_kept(
     error = await error_of(start_child(supervisor, ChildSpec("t", Trying, ([], [False], slow))))
     assert isinstance(error, StartError)
     assert "not this time" in str(error)
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
     assert [event.id for event in events.of(ev.ChildStartFailed)] == ["t"]
 
 
@@ -219,10 +219,10 @@ async def test_S127_a_child_that_is_restarted_counts_also_while_it_waits(runtime
     await settled(runtime)
     (waiting,) = await which_children(supervisor)
     assert (waiting.ref, waiting.restarting) == (None, True)
-    assert await count_children(supervisor) == Counts(1, 0, 0, 1)
+    assert await count_children(supervisor) == ChildCounts(1, 0, 0, 1)
     assert isinstance(await error_of(start_child(supervisor, Probe)), MaxChildren)
     await advance(6)
-    assert await count_children(supervisor) == Counts(1, 1, 0, 1)
+    assert await count_children(supervisor) == ChildCounts(1, 1, 0, 1)
     assert isinstance(await error_of(start_child(supervisor, Probe)), MaxChildren)
     (again,) = await which_children(supervisor)
     assert again.restarts == 1
@@ -236,7 +236,7 @@ async def test_S129_a_transient_child_is_restarted_only_after_an_end_that_is_not
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
-        assert await count_children(supervisor) == Counts(active, active, 0, active)
+        assert await count_children(supervisor) == ChildCounts(active, active, 0, active)
 
 
 async def test_S130_a_permanent_child_is_restarted_whatever_the_reason(runtime: Runtime, supervisor: Ref) -> None:
@@ -245,7 +245,7 @@ async def test_S130_a_permanent_child_is_restarted_whatever_the_reason(runtime: 
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
-        assert await count_children(supervisor) == Counts(count, count, 0, count)
+        assert await count_children(supervisor) == ChildCounts(count, count, 0, count)
 
 
 async def test_a_temporary_child_is_never_restarted(supervisor: Ref, events: Recorder) -> None:
@@ -254,7 +254,7 @@ async def test_a_temporary_child_is_never_restarted(supervisor: Ref, events: Rec
         ref.cast(Do(lambda actor, reason=reason: actor.stop(reason)))
         await ref.join()
         await barrier(supervisor)
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
     assert [event.reason for event in events.of(ev.ChildTerminated)] == [Abnormal("x")]
 
 
@@ -266,7 +266,7 @@ async def test_S132_a_restart_that_fails_is_tried_again(runtime: Runtime, slow: 
     ref.kill()
     await advance(1)
     assert attempts == [True, False, True]
-    assert await count_children(supervisor) == Counts(1, 1, 0, 1)
+    assert await count_children(supervisor) == ChildCounts(1, 1, 0, 1)
 
 
 async def test_S134_restarts_that_always_fail_use_up_the_budget(runtime: Runtime, events: Recorder) -> None:
@@ -284,7 +284,7 @@ async def test_S135_ids_need_not_differ(runtime: Runtime, supervisor: Ref) -> No
     spec = ChildSpec("x", Probe)
     first, second = await started(supervisor, spec), await started(supervisor, spec)
     assert first is not second
-    assert await count_children(supervisor) == Counts(2, 2, 0, 2)
+    assert await count_children(supervisor) == ChildCounts(2, 2, 0, 2)
     static = await runtime.spawn(Supervisor)
     await started(static, spec)
     assert isinstance(await error_of(start_child(static, spec)), AlreadyStarted)
@@ -342,7 +342,7 @@ async def test_S142_a_child_is_stopped_for_good_by_its_address(
     await terminate_child(supervisor, ref)
     assert ref.reason == reason
     assert isinstance(await error_of(terminate_child(supervisor, ref)), ChildNotFound)
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
 
 
 async def test_S142_a_child_that_waits_for_its_restart_is_stopped_by_its_last_address(
@@ -355,7 +355,7 @@ async def test_S142_a_child_that_waits_for_its_restart_is_stopped_by_its_last_ad
     await terminate_child(supervisor, ref)
     await advance(9)
     assert runtime.whereis("p") is None
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
 
 
 async def test_S142_an_id_or_a_stranger_is_not_found(runtime: Runtime, supervisor: Ref) -> None:
@@ -405,7 +405,7 @@ async def test_children_are_listed_last_started_first_and_those_that_wait_last(
     children = await which_children(supervisor)
     assert [child.id for child in children] == ["s", "c", "a", "b"]
     assert [child.type for child in children] == ["supervisor", "worker", "worker", "worker"]
-    assert await count_children(supervisor) == Counts(4, 3, 1, 3)
+    assert await count_children(supervisor) == ChildCounts(4, 3, 1, 3)
 
 
 async def test_exits_of_strangers_are_nothing_to_it(runtime: Runtime, supervisor: Ref) -> None:
@@ -426,7 +426,7 @@ async def test_a_restart_of_which_the_child_wants_nothing_ends_it(runtime: Runti
     ref = await started(supervisor, ChildSpec("x", start))
     ref.exit("x")
     await settled(runtime)
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
 
 
 async def test_it_has_no_delete_and_a_wrong_specification_is_named(supervisor: Ref) -> None:
@@ -435,7 +435,7 @@ async def test_it_has_no_delete_and_a_wrong_specification_is_named(supervisor: R
         assert isinstance(await error_of(start_child(supervisor, wrong)), BadChildSpec)
     significant = ChildSpec("x", Probe, restart="temporary", significant=True)
     assert isinstance(await error_of(start_child(supervisor, significant)), BadChildSpec)
-    assert await count_children(supervisor) == Counts(0, 0, 0, 0)
+    assert await count_children(supervisor) == ChildCounts(0, 0, 0, 0)
 
 
 async def test_orders_that_it_does_not_offer_and_questions_about_strangers_are_refused(supervisor: Ref) -> None:

@@ -6,19 +6,8 @@ from typing import Any
 
 import pytest
 
-from supervision import (
-    Actor,
-    BadOption,
-    ChildSpec,
-    NoProcess,
-    NotOwner,
-    NotRunning,
-    Ref,
-    Runtime,
-    Supervisor,
-    groups,
-    handle,
-)
+from supervision import Actor, BadOption, ChildSpec, NoProcess, NotRunning, Ref, Runtime, Supervisor, groups, handle
+from supervision.errors import NotOwner
 from supervision.groups import GroupJoined, GroupLeft, Groups, Join
 from supervision.testing import barrier, settled
 from tests.supervision.probes import Note, Probe, do, error_of

@@ -11,9 +11,8 @@ from supervision import (
     Actor,
     BadChildSpec,
     BadOption,
+    ChildCounts,
     ChildSpec,
-    Counts,
-    NoPartitions,
     NoProcess,
     PartitionSupervisor,
     Refuse,
@@ -22,14 +21,14 @@ from supervision import (
     Supervisor,
     count_children,
     partition,
-    partitions,
-    resize,
     terminate_child,
     which_children,
 )
+from supervision.errors import NoPartitions
 from supervision.events import Started
+from supervision.supervisors.partition_supervisor import partitions, resize
 from supervision.testing import barrier
-from tests.supervision.probes import Ask, Probe, error_of
+from tests.supervision.probes import DoAndReply, Probe, error_of
 
 
 class Numbered(Probe):
@@ -47,7 +46,7 @@ def with_number(args: tuple[Any, ...], number: int) -> tuple[Any, ...]:
 async def test_S147_keys_lead_to_partitions_and_each_copy_has_its_own_arguments(runtime: Runtime) -> None:
     spec = ChildSpec("worker", Numbered, args=("n",))
     top = await runtime.spawn(PartitionSupervisor, spec, partitions=3, with_arguments=with_number, name="top")
-    numbers = [await partition(top, key).call(Ask(lambda actor: actor.number)) for key in (0, 1, 2, 3, -1)]
+    numbers = [await partition(top, key).call(DoAndReply(lambda actor: actor.number)) for key in (0, 1, 2, 3, -1)]
     assert numbers == [("n", 0), ("n", 1), ("n", 2), ("n", 0), ("n", 1)]
     assert partition(runtime.name("top"), "some key") is partition(top, "some key")
     assert partition(top, ("any", "thing")).alive
@@ -59,7 +58,7 @@ async def test_S149_it_is_resized_within_what_it_began_with(runtime: Runtime) ->
     for size in (*range(8, -1, -1), *range(9), 3, 7, 1, 8, 0, 5):
         assert await resize(top, size) == before
         assert partitions(top) == size
-        assert await count_children(top) == Counts(specs=8, active=size, supervisors=0, workers=8)
+        assert await count_children(top) == ChildCounts(specs=8, active=size, supervisors=0, workers=8)
         assert len({partition(top, key) for key in range(8) if size}) == size
         before = size
 
@@ -80,9 +79,9 @@ async def test_S152_children_are_listed_by_the_number_that_leads_to_them(runtime
     workers = await runtime.spawn(PartitionSupervisor, Actor, partitions=4)
     children = {child.id: child.ref for child in await which_children(workers)}
     assert children == {key: partition(workers, key) for key in range(4)}
-    assert await count_children(workers) == Counts(4, 4, 0, 4)
+    assert await count_children(workers) == ChildCounts(4, 4, 0, 4)
     supervisors = await runtime.spawn(PartitionSupervisor, Supervisor, partitions=4)
-    assert await count_children(supervisors) == Counts(4, 4, 4, 0)
+    assert await count_children(supervisors) == ChildCounts(4, 4, 4, 0)
 
 
 async def test_a_partition_that_crashes_is_replaced_under_the_same_key(runtime: Runtime) -> None:
@@ -99,7 +98,7 @@ async def test_a_partition_that_was_stopped_by_hand_is_started_when_it_is_resize
     top = await runtime.spawn(PartitionSupervisor, ChildSpec("a", Actor, restart="temporary"), partitions=3)
     await resize(top, 1)
     await resize(top, 3)
-    assert await count_children(top) == Counts(3, 3, 0, 3)
+    assert await count_children(top) == ChildCounts(3, 3, 0, 3)
     partition(top, 2).kill()
     await barrier(top)
     assert not partition(top, 2).alive
@@ -141,11 +140,11 @@ async def test_growing_again_after_a_failure_keeps_the_copies_that_were_started(
 
     subscription = runtime.subscribe(one_has_started, Started)
     assert isinstance(await error_of(resize(top, 3)), StartError)
-    assert await count_children(top) == Counts(3, 1, 0, 3)
+    assert await count_children(top) == ChildCounts(3, 1, 0, 3)
     first = (await which_children(top))[-1].ref
     assert await resize(top, 3) == 0
     assert partition(top, 0) is first
-    assert await count_children(top) == Counts(3, 3, 0, 3)
+    assert await count_children(top) == ChildCounts(3, 3, 0, 3)
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, True, None])

@@ -9,10 +9,7 @@ import pytest
 from supervision import (
     Abnormal,
     ActorExited,
-    BadHandler,
-    BadReturnValue,
     BadTime,
-    BadTransition,
     CallTimeout,
     Crashed,
     Enter,
@@ -29,8 +26,10 @@ from supervision import (
     StateTimeout,
     state,
 )
+from supervision.errors import BadHandler, BadTransition
+from supervision.reasons import BadReturnValue
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, error_of
+from tests.supervision.probes import Do, DoAndReply, Note, error_of
 
 
 class Machine(StateMachine):
@@ -45,7 +44,7 @@ class Machine(StateMachine):
         match event:
             case Do(what):
                 return what(self)
-            case Ask(what):
+            case DoAndReply(what):
                 return what(self)
             case Note(text):
                 self.log.append((self.state, text))
@@ -86,7 +85,7 @@ def go(where: str) -> Any:
 
 async def log_of(machine: Ref) -> list[Any]:
     await settled(machine.runtime, machine)
-    log: list[Any] = await machine.call(Ask(lambda actor: list(actor.log)))
+    log: list[Any] = await machine.call(DoAndReply(lambda actor: list(actor.log)))
     return log
 
 
@@ -158,7 +157,7 @@ async def test_events_that_are_retried_come_after_those_that_a_further_change_re
 
 
 async def test_S209_a_call_that_is_put_off_too_long_times_out_and_the_machine_lives(machine: Ref) -> None:
-    machine_called = machine.call(Ask(lambda m: m.postpone()), timeout=1)
+    machine_called = machine.call(DoAndReply(lambda m: m.postpone()), timeout=1)
     assert isinstance(await error_of(machine_called), CallTimeout)
     machine.cast(do(go("b")))
     assert await log_of(machine) == []
@@ -179,7 +178,7 @@ async def test_S210_callers_that_wait_get_their_replies_before_the_end(runtime: 
     tokens: list[ReplyTo[Any]] = []
     machine = await runtime.spawn(Machine)
     order: list[str] = []
-    calls = [machine.call(Ask(lambda m: tokens.append(m.defer_reply()))) for _ in range(2)]
+    calls = [machine.call(DoAndReply(lambda m: tokens.append(m.defer_reply()))) for _ in range(2)]
     for n, call in enumerate(calls):
         call.add_done_callback(lambda _, n=n: order.append(f"reply {n}"))
 
@@ -449,7 +448,7 @@ class Counting(StateMachine):
         super().init()
 
     def handle_event(self, state: int, event: Any) -> Any:
-        if isinstance(event, Ask):
+        if isinstance(event, DoAndReply):
             return state
         self.next_state(state + 1)
         return None
@@ -458,15 +457,15 @@ class Counting(StateMachine):
 async def test_states_can_be_anything_that_can_be_compared(runtime: Runtime) -> None:
     machine = await runtime.spawn(Counting)
     machine.cast(Note("up"))
-    assert await machine.call(Ask(id)) == 4
+    assert await machine.call(DoAndReply(id)) == 4
     await advance(9)
-    assert await machine.call(Ask(id)) == 4
+    assert await machine.call(DoAndReply(id)) == 4
 
 
 async def test_a_time_out_that_is_set_in_init_counts_from_the_start(runtime: Runtime) -> None:
     machine = await runtime.spawn(Counting)
     await advance(2)
-    assert await machine.call(Ask(id)) == 4
+    assert await machine.call(DoAndReply(id)) == 4
 
 
 async def test_an_unknown_state_ends_the_machine_and_names_those_there_are(machine: Ref) -> None:

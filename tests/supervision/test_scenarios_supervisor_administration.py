@@ -20,31 +20,31 @@ from supervision import (
     Backoff,
     Call,
     CallCycle,
+    ChildCounts,
     ChildError,
     ChildNotFound,
     ChildRestarting,
     ChildRunning,
     ChildSpec,
-    Counts,
     DynamicSupervisor,
     Ref,
     Request,
     Runtime,
     StartError,
     Supervisor,
-    administration,
     count_children,
     delete_child,
     get_child_spec,
-    look,
     restart_child,
     start_child,
+    supervisor_info,
     terminate_child,
     which_child,
     which_children,
 )
 from supervision import events as ev
-from supervision.administration import CountChildren, TerminateChild, WhichChild
+from supervision.supervisors import administration
+from supervision.supervisors.administration import CountChildren, TerminateChild, WhichChild
 from supervision.testing import advance, settled
 from tests.supervision.probes import Do, Probe, Recorder, die, do, error_of, rec, refs, time_of
 
@@ -78,7 +78,7 @@ async def test_S044_the_full_life_of_a_child(runtime: Runtime, events: Recorder)
     await terminate_child(sup, "c1")
     assert first.reason == SHUTDOWN
     assert await refs(sup) == {"c1": None}
-    assert await count_children(sup) == Counts(1, 0, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 0, 0, 1)
     await terminate_child(sup, "c1")
     await refused(start_child(sup, spec), AlreadyPresent, "c1")
 
@@ -92,7 +92,7 @@ async def test_S044_the_full_life_of_a_child(runtime: Runtime, events: Recorder)
 
     await terminate_child(sup, "c1")
     await delete_child(sup, "c1")
-    assert await count_children(sup) == Counts(0, 0, 0, 0)
+    assert await count_children(sup) == ChildCounts(0, 0, 0, 0)
     await refused(restart_child(sup, "c1"), ChildNotFound, "c1")
     third = await start_child(sup, spec)
     assert await refs(sup) == {"c1": third}
@@ -154,7 +154,7 @@ async def test_S047_one_child_is_told_as_in_the_list(runtime: Runtime) -> None:
         assert info.type == "worker"
     await refused(which_child(sup, "deleted"), ChildNotFound, "deleted")
     await refused(which_child(sup, "unknown"), ChildNotFound, "unknown")
-    assert await count_children(sup) == Counts(4, 1, 0, 4)
+    assert await count_children(sup) == ChildCounts(4, 1, 0, 4)
 
 
 async def test_the_list_begins_with_the_child_that_was_started_last(runtime: Runtime) -> None:
@@ -175,12 +175,12 @@ async def test_S049_counts_of_two_thousand_temporary_children(runtime: Runtime) 
     for total in (1000, 2000):
         for _ in range(1000):
             await start_child(sup, ChildSpec("c", Probe, restart="temporary"))
-        assert await count_children(sup) == Counts(total, total, 0, total)
-        assert await count_children(sup) == Counts(total, total, 0, total)
+        assert await count_children(sup) == ChildCounts(total, total, 0, total)
+        assert await count_children(sup) == ChildCounts(total, total, 0, total)
     for info in await which_children(sup):
         assert info.ref is not None
         info.ref.kill()
-    assert await count_children(sup) == Counts(0, 0, 0, 0)
+    assert await count_children(sup) == ChildCounts(0, 0, 0, 0)
     assert sup.alive
 
 
@@ -189,7 +189,7 @@ async def test_S050_counts_of_children_that_are_supervisors(runtime: Runtime) ->
     sup = await runtime.spawn(DynamicSupervisor)
     for _ in range(1000):
         await start_child(sup, ChildSpec("c", Supervisor))
-    assert await count_children(sup) == Counts(1000, 1000, 1000, 0)
+    assert await count_children(sup) == ChildCounts(1000, 1000, 1000, 0)
     static = await runtime.spawn(
         Supervisor,
         [
@@ -201,7 +201,7 @@ async def test_S050_counts_of_children_that_are_supervisors(runtime: Runtime) ->
     )
     for id in "ad":
         await terminate_child(static, id)
-    assert await count_children(static) == Counts(4, 2, 3, 1)
+    assert await count_children(static) == ChildCounts(4, 2, 3, 1)
     assert [info.type for info in await which_children(static)] == ["worker", "supervisor", "supervisor", "supervisor"]
 
 
@@ -305,7 +305,7 @@ async def test_orders_about_a_child_that_is_restarting(runtime: Runtime) -> None
     spec = rec(log, "a", backoff=Backoff(initial=2.0, jitter=0.0))
     sup = await runtime.spawn(Supervisor, [spec])
     await die((await refs(sup))["a"], "x")
-    assert await count_children(sup) == Counts(1, 0, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 0, 0, 1)
     await refused(start_child(sup, spec), AlreadyPresent, "a")
     await refused(restart_child(sup, "a"), ChildRestarting, "a")
     await refused(delete_child(sup, "a"), ChildRestarting, "a")
@@ -337,7 +337,7 @@ async def test_an_order_between_two_attempts_is_served(runtime: Runtime, events:
     await die((await refs(sup))["a"], "x")
     entry, counts, _ = await asyncio.gather(*calls)
     assert (entry.ref, entry.restarting) == (None, True)
-    assert counts == Counts(1, 0, 0, 1)
+    assert counts == ChildCounts(1, 0, 0, 1)
     assert log == ["+a", "-a('x')", "!a"]
     assert (await which_child(sup, "a")).restarting is False
     assert isinstance(await error_of(restart_child(sup, "a")), StartError)
@@ -452,7 +452,7 @@ async def test_look_tells_of_a_supervisor_without_asking_it(runtime: Runtime) ->
     await die((await refs(sup))["b"], "x")
     starting = asyncio.ensure_future(start_child(sup, ChildSpec("slow", Slow)))
     await settled(runtime)
-    seen = look(sup)
+    seen = supervisor_info(sup)
     assert seen is not None
     assert [(info.id, info.ref is not None, info.restarts) for info in seen.children] == [
         ("a", True, 0),
@@ -462,7 +462,7 @@ async def test_look_tells_of_a_supervisor_without_asking_it(runtime: Runtime) ->
     assert (seen.budget.used, seen.budget.allowed, seen.budget.seconds) == (1, 7, 9.0)
     await starting
     assert seen.children[::-1] != tuple(await which_children(sup))
-    later = look(sup)
+    later = supervisor_info(sup)
     assert later is not None
     assert later.children[::-1] == tuple(await which_children(sup))
 
@@ -477,14 +477,14 @@ async def test_look_at_a_supervisor_that_is_starting_or_at_none(runtime: Runtime
     beginning = runtime.spawn_nowait(Supervisor, [ChildSpec("a", Probe), ChildSpec("slow", Slow)])
     slow = runtime.spawn_nowait(Slow)
     await advance(1.0)
-    seen = look(beginning)
+    seen = supervisor_info(beginning)
     assert seen is not None
     assert [(info.id, info.ref is not None) for info in seen.children] == [("a", True), ("slow", False)]
-    assert look(slow) is None
+    assert supervisor_info(slow) is None
     await advance(60.0)
-    assert look(slow) is None
+    assert supervisor_info(slow) is None
     await beginning.stop()
-    assert look(beginning) is None
+    assert supervisor_info(beginning) is None
 
 
 async def test_look_at_a_supervisor_that_is_not_made_yet(runtime: Runtime) -> None:
@@ -493,7 +493,7 @@ async def test_look_at_a_supervisor_that_is_not_made_yet(runtime: Runtime) -> No
 
     class Early(Supervisor):
         def __init__(self) -> None:
-            seen.append(look(self.ref))
+            seen.append(supervisor_info(self.ref))
             super().__init__()
 
     await runtime.spawn(Early)
@@ -519,5 +519,5 @@ async def test_a_supervisor_tells_of_itself_in_numbers(runtime: Runtime, kind: t
     ref.kill()
     await settled(runtime)
     numbers = await administration.statistics(sup)
-    assert (numbers.counts, numbers.restarts) == (Counts(2, 2, 0, 2), 1)
+    assert (numbers.counts, numbers.restarts) == (ChildCounts(2, 2, 0, 2), 1)
     assert (numbers.budget.used, numbers.budget.allowed) == (1, 3)

@@ -14,11 +14,8 @@ from supervision import (
     Abnormal,
     Actor,
     Backoff,
-    BadBudget,
-    BudgetState,
     ChildSpec,
     DynamicSupervisor,
-    FailedToStartChild,
     Ref,
     Runtime,
     Supervisor,
@@ -28,7 +25,10 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision.administration import GetBudget
+from supervision.errors import BadBudget
+from supervision.reasons import FailedToStartChild
+from supervision.supervisors.administration import GetBudget
+from supervision.supervisors.restarts import BudgetState
 from supervision.testing import advance, barrier
 from tests.supervision.probes import Probe, Recorder, die, error_of, kill, rec, refs, restarts_used
 

@@ -19,7 +19,6 @@ from supervision import (
     ChildSpec,
     Crashed,
     ExitReason,
-    FailedToStartChild,
     Mailbox,
     Runtime,
     Shutdown,
@@ -30,7 +29,7 @@ from supervision import (
     terminate_child,
 )
 from supervision import events as ev
-from supervision.reasons import BadReturnValue, StartTimeout
+from supervision.reasons import BadReturnValue, FailedToStartChild, StartTimeout
 from supervision.reports import REPORTS, Reports
 from supervision.testing import settled
 from tests.supervision.probes import Deaf, Do, Note, Probe, Recorder, Unknown, die, error_of, rec, refs

@@ -17,25 +17,25 @@ from supervision import (
     AlreadyPresent,
     Backoff,
     Call,
+    ChildCounts,
     ChildInfo,
     ChildNotFound,
     ChildSpec,
-    Counts,
     ExitReason,
     Ref,
     Runtime,
     Shutdown,
     Supervisor,
     count_children,
-    look,
     restart_child,
     start_child,
+    supervisor_info,
     terminate_child,
     which_child,
     which_children,
 )
 from supervision import events as ev
-from supervision.administration import WhichChildren
+from supervision.supervisors.administration import WhichChildren
 from supervision.testing import advance, run, settled
 from tests.supervision.probes import Probe, Recorder, die, error_of, rec, refs
 
@@ -76,7 +76,7 @@ async def test_table_2_3_what_the_end_of_a_child_leads_to(
         await die(child, reason)
     again = RESTARTS[restart] == "all" or (RESTARTS[restart] == "unclean" and not reason.clean)
     told = again or not reason.clean
-    seen = look(sup)
+    seen = supervisor_info(sup)
     assert seen is not None
     assert seen.budget.used == (1 if again else 0)
     assert [(e.id, e.child, e.reason, e.restart) for e in events.of(ev.ChildTerminated, sup)] == (
@@ -159,7 +159,7 @@ async def test_S057_a_transient_child_that_ends_normally_stays_down(runtime: Run
     sup, child = await one(runtime, log, "transient")
     await die(child, NORMAL)
     assert await refs(sup) == {"c1": None}
-    assert await count_children(sup) == Counts(1, 0, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 0, 0, 1)
     assert log == ["+c1", "-c1(normal)"]
     error = await error_of(start_child(sup, rec(log, "c1")))
     assert type(error) is AlreadyPresent
@@ -174,7 +174,7 @@ async def test_S059_a_permanent_child_comes_back_after_a_shutdown_of_its_own(run
     await die(second, INFO)
     third = await child_of(sup)
     assert len({first, second, third} - {None}) == 3
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
     await die(third, SHUTDOWN)
     assert sup.reason == SHUTDOWN
     assert log == ["+c1", "-c1(shutdown)", "+c1", "-c1(shutdown (info))", "+c1", "-c1(shutdown)"]
@@ -187,7 +187,7 @@ async def test_S060_a_transient_child_stays_down_after_a_shutdown_of_its_own(run
     for reason in (SHUTDOWN, INFO, NORMAL, SHUTDOWN):
         await die(child, reason)
         assert await refs(sup) == {"c1": None}
-        assert await count_children(sup) == Counts(1, 0, 0, 1)
+        assert await count_children(sup) == ChildCounts(1, 0, 0, 1)
         again = await restart_child(sup, "c1")
         assert again not in (None, child)
         assert again is not None
@@ -202,7 +202,7 @@ async def test_S062_a_child_comes_back_after_an_abnormal_end(runtime: Runtime, r
     sup, child = await one(runtime, log, restart)
     await die(child, BOOM)
     assert await child_of(sup) not in (None, child)
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
     assert log == ["+c1", "-c1('boom')", "+c1"]
 
 
@@ -251,7 +251,7 @@ async def test_S065_a_temporary_bystander_does_not_come_back(
     assert log == ["+c1", "+c2", f"-c1({reason})", "-c2(shutdown)", "+c1"]
     await advance(7.0)
     assert sup.alive
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
 
 
 @pytest.mark.parametrize(

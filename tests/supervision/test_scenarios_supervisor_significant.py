@@ -11,7 +11,6 @@ from supervision import (
     SHUTDOWN,
     Abnormal,
     BadChildSpec,
-    BadStrategy,
     ChildSpec,
     DynamicSupervisor,
     ExitReason,
@@ -26,7 +25,8 @@ from supervision import (
     which_child,
 )
 from supervision import events as ev
-from supervision.childspec import Backoff
+from supervision.errors import BadStrategy
+from supervision.supervisors.childspec import Backoff
 from supervision.testing import advance, barrier
 from tests.supervision.probes import Recorder, die, error_of, kill, rec, refs
 

@@ -9,7 +9,6 @@ import pytest
 from supervision import (
     Actor,
     BadChildSpec,
-    BadStrategy,
     ChildNotFound,
     DynamicSupervisor,
     Runtime,
@@ -19,6 +18,7 @@ from supervision import (
     start_child,
     which_children,
 )
+from supervision.errors import BadStrategy
 from tests.supervision.probes import Probe, error_of, rec, refs
 
 

@@ -14,8 +14,8 @@ from supervision import (
     Abnormal,
     Actor,
     BadChildSpec,
+    ChildCounts,
     ChildSpec,
-    Counts,
     Crashed,
     DynamicSupervisor,
     Ref,
@@ -23,7 +23,6 @@ from supervision import (
     Shutdown,
     StartError,
     StartIgnored,
-    StartTimeout,
     Stop,
     Supervisor,
     count_children,
@@ -33,8 +32,8 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
-from supervision.administration import GetBudget
-from supervision.reasons import BadReturnValue, ExitReason, FailedToStartChild
+from supervision.reasons import BadReturnValue, ExitReason, FailedToStartChild, StartTimeout
+from supervision.supervisors.administration import GetBudget
 from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Probe, Recorder, do, error_of, rec, refs, time_of
 
@@ -95,7 +94,7 @@ async def test_a_supervisor_without_children_runs_with_the_defaults_of_elixir(ru
     """No children, one_for_one, 3 restarts in 5 seconds."""
     sup = await runtime.spawn(Supervisor)
     assert await which_children(sup) == []
-    assert await count_children(sup) == Counts(0, 0, 0, 0)
+    assert await count_children(sup) == ChildCounts(0, 0, 0, 0)
     assert await do_budget(sup) == (0, 3, 5.0)
 
 
@@ -176,7 +175,7 @@ async def test_an_ignoring_child_of_the_first_list_keeps_its_specification(runti
     sup = await runtime.spawn(Supervisor, children)
     assert log == ["+a", "!b", "+c"]
     assert [(id, ref is None) for id, ref in (await refs(sup)).items()] == [("a", False), ("b", True), ("c", False)]
-    assert await count_children(sup) == Counts(3, 2, 0, 3)
+    assert await count_children(sup) == ChildCounts(3, 2, 0, 3)
     assert (await which_child(sup, "b")).restarting is False
 
 
@@ -185,7 +184,7 @@ async def test_an_ignoring_temporary_child_of_the_first_list_is_forgotten(runtim
     log: list[Any] = []
     sup = await runtime.spawn(Supervisor, [rec(log, "a", IGNORE, restart="temporary"), rec(log, "b")])
     assert list(await refs(sup)) == ["b"]
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
 
 
 async def test_S005_an_ignoring_permanent_child_added_later_is_kept(runtime: Runtime) -> None:
@@ -196,7 +195,7 @@ async def test_S005_an_ignoring_permanent_child_added_later_is_kept(runtime: Run
     c2 = await start_child(sup, rec(log, "c2"))
     assert isinstance(c2, Ref)
     assert await refs(sup) == {"c1": None, "c2": c2}
-    assert await count_children(sup) == Counts(2, 1, 0, 2)
+    assert await count_children(sup) == ChildCounts(2, 1, 0, 2)
 
 
 async def test_S007_an_ignoring_temporary_child_added_later_is_forgotten(runtime: Runtime) -> None:
@@ -206,7 +205,7 @@ async def test_S007_an_ignoring_temporary_child_added_later_is_forgotten(runtime
     assert await start_child(sup, rec(log, "c1", IGNORE, restart="temporary")) is None
     c2 = await start_child(sup, rec(log, "c2"))
     assert await refs(sup) == {"c2": c2}
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
 
 
 async def test_S009_an_ignoring_permanent_child_of_a_dynamic_supervisor(runtime: Runtime, events: Recorder) -> None:
@@ -216,7 +215,7 @@ async def test_S009_an_ignoring_permanent_child_of_a_dynamic_supervisor(runtime:
     assert await start_child(sup, rec(log, "c1", IGNORE)) is None
     c2 = await start_child(sup, rec(log, "c2"))
     assert await refs(sup) == {"c2": c2}
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
     assert await runtime.shut_down(sup, 20.0) == SHUTDOWN
     assert log == ["!c1", "+c2", "-c2(shutdown)"]
     assert not events.of(ev.ChildShutdownFailed)

@@ -36,8 +36,8 @@ from supervision import (
 from supervision import events as ev
 from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import (
-    Ask,
     Do,
+    DoAndReply,
     Note,
     Probe,
     Question,
@@ -290,7 +290,7 @@ async def test_what_ends_an_actor_in_order_is_no_dead_letter(
     """Neither the message that made an actor stop, nor the order to, counts as lost; what waits behind it does."""
     for end in (
         lambda ref: ref.cast(Do(lambda actor: actor.stop("x"))),
-        lambda ref: ref.call(Ask(lambda actor: actor.stop())),
+        lambda ref: ref.call(DoAndReply(lambda actor: actor.stop())),
         lambda ref: asyncio.ensure_future(ref.stop()),
         lambda ref: asyncio.ensure_future(runtime.shut_down(ref, 5.0)),
     ):

@@ -13,11 +13,10 @@ from supervision import (
     SHUTDOWN,
     Abnormal,
     Actor,
-    BadStrategy,
+    ChildCounts,
     ChildNotFound,
     ChildRestarting,
     ChildSpec,
-    Counts,
     DynamicSupervisor,
     Ref,
     Runtime,
@@ -32,6 +31,7 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
+from supervision.errors import BadStrategy
 from supervision.testing import advance, settled
 from tests.supervision.probes import Probe, Recorder, die, error_of, kill, rec, refs, restarts_used
 
@@ -57,12 +57,12 @@ async def test_S069_one_for_one_restarts_the_child_that_died(runtime: Runtime) -
     second = await refs(sup)
     assert second["c1"] not in (None, first["c1"])
     assert second["c2"] is first["c2"]
-    assert await count_children(sup) == Counts(2, 2, 0, 2)
+    assert await count_children(sup) == ChildCounts(2, 2, 0, 2)
     await die(second["c2"], BOOM)
     third = await refs(sup)
     assert third == {"c1": second["c1"], "c2": third["c2"]}
     assert third["c2"] not in (None, first["c2"])
-    assert await count_children(sup) == Counts(2, 2, 0, 2)
+    assert await count_children(sup) == ChildCounts(2, 2, 0, 2)
     await die(third["c1"], BOOM)
     assert sup.reason == SHUTDOWN
     assert log == ["+c1", "+c2", "-c1('boom')", "+c1", "-c2('boom')", "+c2", "-c1('boom')", "-c2(shutdown)"]
@@ -234,7 +234,7 @@ async def test_S084_a_dynamic_child_that_ignores_its_restart_is_forgotten(
     sup = await runtime.spawn(DynamicSupervisor)
     await start_child(sup, rec(log, "x", None, None, IGNORE, restart=restart))
     await kill(sup, "x")
-    assert await count_children(sup) == Counts(1, 1, 0, 1)
+    assert await count_children(sup) == ChildCounts(1, 1, 0, 1)
     await kill(sup, "x")
     assert restarts_used(sup) == 2
     await advance(10.0)
@@ -253,7 +253,7 @@ async def test_S100_a_restart_that_is_ignored_leaves_the_child_down(runtime: Run
     after = await refs(sup)
     assert after["a"] is None
     assert after["b"] is not None
-    assert await count_children(sup) == Counts(2, 1, 0, 2)
+    assert await count_children(sup) == ChildCounts(2, 1, 0, 2)
     assert await restart_child(sup, "a") is None
     assert (await which_child(sup, "a")).restarting is False
     assert sup.alive
@@ -336,7 +336,7 @@ async def test_S094_orders_while_a_child_does_not_start_again(
     sup, before = await failing(runtime, strategy, log)
     assert await seen(sup) == {"c1": c1, "c2": "restarting", "c3": c3}
     active = [c1, c3].count("up")
-    assert await count_children(sup) == Counts(3, active, 0, 3)
+    assert await count_children(sup) == ChildCounts(3, active, 0, 3)
     for order in (restart_child, delete_child):
         assert isinstance(await error_of(order(sup, "c2")), ChildRestarting)
     await terminate_child(sup, "c2")
@@ -376,7 +376,7 @@ async def test_S095_orders_while_a_dynamic_child_does_not_start_again(runtime: R
         while log.count("!x") < attempts + 5:
             await runtime.sleep(0.0)
         assert [(info.id, info.ref, info.restarting) for info in await which_children(sup)] == [("x", None, True)]
-        assert await count_children(sup) == Counts(1, 0, 0, 1)
+        assert await count_children(sup) == ChildCounts(1, 0, 0, 1)
         if not ends:
             await terminate_child(sup, old)
             assert await which_children(sup) == []
@@ -405,7 +405,7 @@ async def test_S097_a_tree(runtime: Runtime) -> None:
         max_seconds=3600.0,
     )
     await terminate_child(top, "sup3")
-    assert await count_children(top) == Counts(3, 2, 3, 0)
+    assert await count_children(top) == ChildCounts(3, 2, 3, 0)
     before = await refs(top)
     sup1, sup2 = before["sup1"], before["sup2"]
     assert sup1 is not None
@@ -426,7 +426,7 @@ async def test_S097_a_tree(runtime: Runtime) -> None:
     assert sup1.reason == SHUTDOWN
     assert all(ref is not None and ref.alive for ref in after.values())
     assert set(after.values()).isdisjoint(before.values())
-    assert await count_children(top) == Counts(3, 3, 3, 0)
+    assert await count_children(top) == ChildCounts(3, 3, 3, 0)
     new = after["sup1"]
     assert new is not None
     assert list(await refs(new)) == ["w1", "w2"]

@@ -13,7 +13,6 @@ from supervision import (
     Actor,
     ActorExited,
     BadOption,
-    CallbackFailed,
     CallTimeout,
     Crashed,
     Mailbox,
@@ -28,10 +27,11 @@ from supervision import (
     handle,
     system,
 )
+from supervision.errors import CallbackFailed
 from supervision.events import CrashReport, MessageDropped
 from supervision.system import DONE, Failed, Handled, Received, Replied, SystemEvent
 from supervision.testing import advance, barrier, settled
-from tests.supervision.probes import Ask, Do, Note, Probe, Recorder, rec
+from tests.supervision.probes import Do, DoAndReply, Note, Probe, Recorder, rec
 
 
 class Add(Message, frozen=True):
@@ -188,15 +188,15 @@ async def test_S202_a_suspended_actor_ends_when_its_parent_says_so(
             self.child = await self.spawn_link(Trapper, log, True)
 
         @handle
-        def ask(self, request: Ask) -> Any:
+        def ask(self, request: DoAndReply) -> Any:
             return request.what(self)
 
     parent = await runtime.spawn(Parent)
-    child = await parent.call(Ask(lambda parent: parent.child))
+    child = await parent.call(DoAndReply(lambda parent: parent.child))
     await system.suspend(child)
     child.cast(Note("first"))
     child.cast(Note("second"))
-    await parent.call(Ask(lambda parent: parent.child.exit(SHUTDOWN)))
+    await parent.call(DoAndReply(lambda parent: parent.child.exit(SHUTDOWN)))
     assert await child.join() == SHUTDOWN
     assert log == [("terminate", SHUTDOWN)]
     assert [event.why for event in events.of(MessageDropped)] == ["died", "died"]
@@ -236,7 +236,7 @@ async def test_what_comes_while_an_actor_is_suspended_waits_and_is_handled_in_or
     for n in range(3):
         puppet.cast(Note(n))
     with pytest.raises(CallTimeout):
-        await puppet.call(Ask(lambda actor: 1), timeout=1)
+        await puppet.call(DoAndReply(lambda actor: 1), timeout=1)
     assert log == []
     assert puppet.mailbox_statistics().length == 4
     assert (await system.get_status(puppet)).state == "suspended"
@@ -435,7 +435,7 @@ async def test_a_crash_report_says_who_asked_who_dies_with_it_and_what_waited(
 
 async def ask(server: Any) -> None:
     """Ask for what crashes."""
-    await server.call(Ask(lambda actor: [actor.ref.cast(Note(n)) for n in range(12)] and 1 / 0))
+    await server.call(DoAndReply(lambda actor: [actor.ref.cast(Note(n)) for n in range(12)] and 1 / 0))
 
 
 async def test_the_parent_is_in_the_status(runtime: Runtime) -> None:

@@ -22,17 +22,16 @@ from supervision import (
     Runtime,
     StartError,
     Stop,
-    TaskExited,
-    TaskTimeout,
     count_children,
     current_actor,
     start_child,
     tasks,
 )
-from supervision._cell import Cell
+from supervision._core.cell import Cell
+from supervision.errors import TaskExited, TaskTimeout
 from supervision.tasks import Done, Exited, TaskSupervisor
 from supervision.tasks.stream import ItemTask
-from supervision.tasks.task import spec_of
+from supervision.tasks.task import task_spec
 from supervision.testing import advance, run, settled
 from tests.supervision.probes import Do, Probe, do, error_of
 
@@ -296,5 +295,5 @@ async def test_an_item_does_not_start_when_its_consumer_has_ended_meanwhile(runt
     assert isinstance(consumer, Cell)
     item = ItemTask(consumer)
     consumer.kill()
-    assert isinstance(await error_of(start_child(supervisor, spec_of(item, nap, (1,), {}))), StartError)
+    assert isinstance(await error_of(start_child(supervisor, task_spec(item, nap, (1,), {}))), StartError)
     assert (await count_children(supervisor)).specs == 0

@@ -19,19 +19,17 @@ from supervision import (
     Crashed,
     MaxChildren,
     NoProcess,
-    NotOwner,
     Ref,
     Runtime,
     StartError,
     Stop,
-    TaskExited,
-    TaskTimeout,
     count_children,
     current_actor,
     handle,
     start_child,
     tasks,
 )
+from supervision.errors import NotOwner, TaskExited, TaskTimeout
 from supervision.events import CrashReport, Restarted
 from supervision.tasks import Done, Exited, Task, TaskReply, TaskSupervisor
 from supervision.testing import advance, barrier, settled
@@ -442,7 +440,7 @@ async def test_a_task_of_an_owner_that_has_ended_meanwhile_does_not_start(
 ) -> None:
     task: Task[Any] = await do(owner, lambda actor: _unstarted())
     owner.kill()
-    spec = tasks.task.spec_of(task, for_ever, (), {})
+    spec = tasks.task.task_spec(task, for_ever, (), {})
     error = await error_of(start_child(supervisor, spec))
     assert isinstance(error, StartError)
 

@@ -25,9 +25,9 @@ from supervision import (
     system,
 )
 from supervision.testing import (
+    ChaosPlan,
     LoopRunning,
     NotSettled,
-    Plan,
     Standstill,
     VirtualClockLoop,
     advance,
@@ -37,7 +37,7 @@ from supervision.testing import (
     settled,
     survives,
 )
-from supervision.testing._who_waits import MOST, busy
+from supervision.testing.virtual_time._waiting import MOST, busy
 
 #: Not the function of the same name.
 MODULE = sys.modules["supervision.testing.barrier"]
@@ -288,7 +288,7 @@ def test_where_somebody_could_connect_a_long_silence_is_a_standstill(monkeypatch
             async with server:
                 await asyncio.Event().wait()
 
-    monkeypatch.setattr("supervision.testing.virtual_clock.SILENCE", 0.05)
+    monkeypatch.setattr("supervision.testing.virtual_time.virtual_loop.SILENCE", 0.05)
     with pytest.raises(Standstill):
         run(main())
 
@@ -344,7 +344,7 @@ async def test_in_a_thread_it_works_where_a_loop_runs() -> None:
         with pytest.raises(CallError):
             await runtime.name("nobody").call(Wait())
 
-    reports = await asyncio.to_thread(survives, start, use, seeds=[1, 2], plan=Plan())
+    reports = await asyncio.to_thread(survives, start, use, seeds=[1, 2], plan=ChaosPlan())
     assert len(reports) == 2
 
 

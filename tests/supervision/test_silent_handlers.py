@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
-from supervision import Actor, BadReturnValue, Message, Ref, Request, Runtime, handle
-from supervision._silent import returns_nothing
+from supervision import Actor, Message, Ref, Request, Runtime, handle
+from supervision._core.signatures import returns_nothing
+from supervision.reasons import BadReturnValue
 from supervision.testing import advance
 
 

@@ -11,7 +11,6 @@ import pytest
 from supervision import (
     Actor,
     BadChildSpec,
-    BadHandler,
     BadOption,
     ChildSpec,
     DynamicSupervisor,
@@ -31,6 +30,7 @@ from supervision import (
     which_children,
 )
 from supervision import events as ev
+from supervision.errors import BadHandler
 from supervision.mailbox import Mailbox
 from supervision.reasons import Crashed
 from supervision.testing import barrier, settled

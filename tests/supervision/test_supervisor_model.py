@@ -32,10 +32,10 @@ from supervision import (
     StartError,
     Strategy,
     Supervisor,
-    look,
+    supervisor_info,
 )
-from supervision.administration import DeleteChild, RestartChild, StartChild, TerminateChild
 from supervision.reasons import BadReturnValue, FailedToStartChild
+from supervision.supervisors.administration import DeleteChild, RestartChild, StartChild, TerminateChild
 from supervision.testing import advance, run, settled
 from tests.supervision.probes import Do, rec
 
@@ -332,7 +332,7 @@ class Subject:
 
     def child(self, id: int) -> Ref:
         """Return the address of a child, as its supervisor knows it at the moment."""
-        seen = look(self.ref)
+        seen = supervisor_info(self.ref)
         assert seen is not None
         (ref,) = [child.ref for child in seen.children if child.id == id]
         assert ref is not None
@@ -362,7 +362,7 @@ async def agree(model: Model, subject: Subject) -> None:
     assert subject.answers == model.answers
     assert subject.runtime.clock.time() == model.now
     assert (subject.ref.reason == SHUTDOWN) is model.ended
-    seen = look(subject.ref)
+    seen = supervisor_info(subject.ref)
     if model.ended or seen is None:
         assert list(subject.runtime.actors()) == []
         return

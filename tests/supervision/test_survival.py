@@ -10,23 +10,23 @@ import pytest
 from supervision import Actor, BadOption, ChildSpec, Message, Request, Runtime, Supervisor, handle
 from supervision.events import Exited, GaveUp, Started
 from supervision.testing import (
-    BadPlan,
+    BadChaosPlan,
     Chaos,
+    ChaosPlan,
+    ChaosStep,
     Crash,
     FailStart,
     Kill,
     NeverEnds,
     NotSurvived,
-    Plan,
     Standstill,
-    Step,
     Victims,
     shrink,
     survives,
 )
-from supervision.testing.failures import kind_of
+from supervision.testing.fault_injection.shrink import kind_of
 
-KILLS = Plan(tuple(Step(float(n), Kill(), "/app/a") for n in range(1, 8)), mode="unlimited")
+KILLS = ChaosPlan(tuple(ChaosStep(float(n), Kill(), "/app/a") for n in range(1, 8)), mode="unlimited")
 
 
 async def start(runtime: Runtime) -> None:
@@ -51,7 +51,7 @@ def counting(verdict: Any) -> Any:
     return judged
 
 
-def failure(use: Any, plan: Plan = KILLS, start: Any = start, **options: Any) -> NotSurvived:
+def failure(use: Any, plan: ChaosPlan = KILLS, start: Any = start, **options: Any) -> NotSurvived:
     """Return how a service has failed."""
     with pytest.raises(NotSurvived) as caught:
         survives(start, use, plan=plan, seeds=[3], **options)
@@ -103,7 +103,7 @@ def test_failures_that_say_nothing_are_the_same_if_they_come_from_one_line() -> 
 
 
 async def test_shrinking_ends_after_its_tries() -> None:
-    async def always(plan: Plan) -> bool:
+    async def always(plan: ChaosPlan) -> bool:
         return True
 
     assert len((await shrink(KILLS, always, tries=1)).steps) == 4
@@ -118,7 +118,7 @@ def test_what_is_wrong_at_the_first_start_is_seen() -> None:
         ref = runtime.find("/app/a")
         runtime.events.emit(Started, ref=ref, path="/app/a", kind="Actor", name=None)
 
-    assert "pairing: " in str(failure(use, Plan(), wrong))
+    assert "pairing: " in str(failure(use, ChaosPlan(), wrong))
 
 
 def test_what_is_wrong_when_the_tree_is_stopped_in_the_end_is_seen() -> None:
@@ -132,7 +132,7 @@ def test_what_is_wrong_when_the_tree_is_stopped_in_the_end_is_seen() -> None:
     async def wrong(runtime: Runtime) -> None:
         await runtime.spawn(Supervisor, [ChildSpec("last", Last)], name="app")
 
-    assert "started twice" in str(failure(use, Plan(), wrong))
+    assert "started twice" in str(failure(use, ChaosPlan(), wrong))
 
 
 class Work(Message, frozen=True):
@@ -169,7 +169,7 @@ def test_a_task_that_outlives_everything_is_a_leak_and_one_that_ends_soon_is_non
     if kind is Soon:
         survives(start, use, seeds=[3])
     else:
-        found = failure(use, Plan(), start)
+        found = failure(use, ChaosPlan(), start)
         assert "leak: a task" in str(found)
         assert "made by /app/a; it runs on after its actor" in str(found)
 
@@ -178,19 +178,19 @@ def test_a_task_that_outlives_everything_is_a_leak_and_one_that_ends_soon_is_non
 
 
 def test_a_plan_without_victims_is_an_error_of_the_plan() -> None:
-    with pytest.raises(BadPlan, match="no supervised actor of this runtime"):
+    with pytest.raises(BadChaosPlan, match="no supervised actor of this runtime"):
         survives(start, use, victims=Victims("/nobody/*"))
-    with pytest.raises(BadPlan, match=r"no actor was ever at '/app/c'; there were /app, /app/a, /app/b"):
-        survives(start, use, plan=Plan((Step(1.0, Kill(), "/app/c"),)))
+    with pytest.raises(BadChaosPlan, match=r"no actor was ever at '/app/c'; there were /app, /app/a, /app/b"):
+        survives(start, use, plan=ChaosPlan((ChaosStep(1.0, Kill(), "/app/c"),)))
 
 
 def test_runs_in_which_nothing_has_gone_wrong_prove_nothing() -> None:
     async def strict(runtime: Runtime) -> None:
         await runtime.spawn(Supervisor, [ChildSpec("a", Actor)], name="app", max_restarts=0)
 
-    with pytest.raises(BadPlan, match="0 faults waited in vain, 20 were held back"):
+    with pytest.raises(BadChaosPlan, match="0 faults waited in vain, 20 were held back"):
         survives(strict, use, seeds=[1, 2], steps=10)
-    with pytest.raises(BadPlan, match="20 faults waited in vain, 0 were held back"):
+    with pytest.raises(BadChaosPlan, match="20 faults waited in vain, 0 were held back"):
         survives(start, use, seeds=[1, 2], steps=10, faults=[FailStart()])
     with pytest.raises(BadOption, match="at least one"):
         survives(start, use, seeds=[])
@@ -219,7 +219,7 @@ def test_a_deadlock_is_a_failure_with_actors_seed_and_plan() -> None:
     async def use(runtime: Runtime, chaos: Chaos) -> None:
         await runtime.name("a").call(Never(), timeout=None)
 
-    plan = Plan((Step(1.0, Crash(), "/app/a"),), seed=3)
+    plan = ChaosPlan((ChaosStep(1.0, Crash(), "/app/a"),), seed=3)
     found = failure(use, plan, start)
     assert isinstance(found.cause, NeverEnds)
     assert str(found).startswith("seed 3: NeverEnds: use() has not returned 3600 virtual seconds after the last fault")
@@ -265,7 +265,7 @@ def test_that_a_supervisor_gave_up_is_no_violation() -> None:
         runtime.subscribe(gave_up.append, GaveUp)
         await runtime.sleep(2)
 
-    survives(start, use, plan=Plan((Step(1.0, Kill(), "/app/a"),), mode="unlimited"), seeds=[1])
+    survives(start, use, plan=ChaosPlan((ChaosStep(1.0, Kill(), "/app/a"),), mode="unlimited"), seeds=[1])
     assert len(gave_up) == 1
 
 
@@ -291,9 +291,9 @@ def test_that_a_supervisor_gave_up_is_no_violation() -> None:
     ids=str,
 )
 def test_a_wrong_argument_is_no_failure_of_the_service(wrong: dict[str, Any]) -> None:
-    with pytest.raises((BadOption, BadPlan), match=next(iter(wrong))):
+    with pytest.raises((BadOption, BadChaosPlan), match=next(iter(wrong))):
         survives(start, use, **{"seeds": [0], **wrong})
 
 
 def test_a_plan_without_faults_is_a_run_without_faults() -> None:
-    assert survives(start, use, plan=Plan(), seeds=[0])[0].planned == 0
+    assert survives(start, use, plan=ChaosPlan(), seeds=[0])[0].planned == 0

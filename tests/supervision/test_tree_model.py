@@ -26,7 +26,7 @@ from supervision import (
     Restart,
     Runtime,
     Supervisor,
-    look,
+    supervisor_info,
 )
 from supervision.events import Started
 from supervision.testing import EventLog, SeededQueue, advance, must_hold, run, settled
@@ -197,7 +197,7 @@ def agree(model: Model, runtime: Runtime, started: list[str]) -> None:
     for node in living:
         ref = runtime.find(node.path)
         assert ref is not None
-        seen = look(ref)
+        seen = supervisor_info(ref)
         if seen is not None:
             assert (node.path, seen.budget.used) == (node.path, model.used(node))
             assert [child.id for child in seen.children] == [

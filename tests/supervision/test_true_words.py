@@ -34,23 +34,23 @@ from supervision import (
     Shutdown,
     StartError,
     StartIgnored,
-    StartTimeout,
     Stop,
     Supervisor,
     count_children,
     groups,
     handle,
-    look,
     start_child,
+    supervisor_info,
     system,
     which_children,
 )
 from supervision import events as ev
-from supervision._scheduler import BUDGET, SLICE, TURNS
+from supervision._core.scheduler import BUDGET, SLICE, TURNS
 from supervision.errors import Fenced
+from supervision.reasons import StartTimeout
 from supervision.reports import Reports
 from supervision.testing import VirtualClockLoop, advance, barrier, run, settled
-from tests.supervision.probes import Ask, Do, Probe, Recorder, do, error_of, refs
+from tests.supervision.probes import Do, DoAndReply, Probe, Recorder, do, error_of, refs
 
 
 class Go(Message):
@@ -345,7 +345,7 @@ async def test_a_name_stands_for_its_holder_where_an_address_is_meant(runtime: R
     ref.kill()
     assert not other.alive
     supervisor = await runtime.spawn(Supervisor, name="supervisor")
-    assert look(runtime.name("supervisor")) == look(supervisor)
+    assert supervisor_info(runtime.name("supervisor")) == supervisor_info(supervisor)
     with pytest.raises(NoProcess, match="nobody holds this name"):
         runtime.info(name)  # type: ignore[arg-type]
 
@@ -467,7 +467,7 @@ async def test_what_an_actor_does_besides_has_time_of_its_own(runtime: Runtime) 
         await actor.runtime.sleep(0.2)
         return "ok"
 
-    assert await ref.call(Ask(quick), timeout=0.4) == "ok"
+    assert await ref.call(DoAndReply(quick), timeout=0.4) == "ok"
     assert await tasks[0] == 42
 
 
@@ -492,7 +492,7 @@ async def test_what_a_handler_does_for_its_request_ends_with_it(runtime: Runtime
             async with asyncio.TaskGroup() as group:
                 group.create_task(ask())
 
-    await error_of(ref.call(Ask(handler), timeout=0.4))
+    await error_of(ref.call(DoAndReply(handler), timeout=0.4))
     await settled(runtime)
     assert ends == [pytest.approx(0.4)]
 
@@ -509,7 +509,7 @@ async def test_tasks_of_a_killed_actor_do_nothing_whether_or_not_there_are_zombi
         async def besides(self) -> None:
             await self.runtime.sleep(1)
             backend.cast(Do(lambda actor: seen.append("cast")))
-            seen.append(await error_of(backend.call(Ask(lambda actor: 1))))
+            seen.append(await error_of(backend.call(DoAndReply(lambda actor: 1))))
             seen.append(await error_of(self.runtime.spawn(Probe, name="mine")))
 
     ref = await runtime.spawn(Leaves)
@@ -579,14 +579,14 @@ async def test_an_answer_that_a_plain_handler_waits_for_may_fail(runtime: Runtim
 async def test_types_of_answers_are_remembered_and_not_without_end(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from supervision import _turns
+    from supervision._core import turns
 
-    monkeypatch.setattr(_turns, "PLAIN", {int})
-    monkeypatch.setattr(_turns, "MANY", 2)
+    monkeypatch.setattr(turns, "PLAIN", {int})
+    monkeypatch.setattr(turns, "MANY", 2)
     ref = await runtime.spawn(Probe)
     for answer in ("one", 2.0, b"three"):
         assert await do(ref, lambda actor, answer=answer: answer) == answer
-    assert len(_turns.PLAIN) == 2
+    assert len(turns.PLAIN) == 2
 
 
 # -- the loop ----------------------------------------------------------------------------------------------------------
@@ -618,7 +618,7 @@ def test_a_cast_from_another_thread_to_a_runtime_at_rest_is_delivered() -> None:
 def test_the_loop_gets_its_turn_however_slow_the_handlers_are(loop: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Time is what the test says: each message takes a fifth of a millisecond."""
     spent = 0.0
-    monkeypatch.setattr("supervision._scheduler.machine_time", lambda: spent)
+    monkeypatch.setattr("supervision._core.scheduler.machine_time", lambda: spent)
 
     async def main() -> list[float]:
         nonlocal spent
@@ -673,7 +673,7 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, loop_errors: list[dict[str, Any]], waits: bool, many: bool
 ) -> None:
     """An actor is never left alive with nobody to run it."""
-    from supervision import _turns
+    from supervision._core import turns
 
     ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
 
@@ -687,7 +687,7 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
 
     if many:  # the queue's way; a lone message takes a shorter one
         other.cast(Do(lambda actor: None))
-    monkeypatch.setattr(_turns, "body_ended" if waits else "settle", broken)
+    monkeypatch.setattr(turns, "body_ended" if waits else "settle", broken)
     ref.cast(Do(later if waits else (lambda actor: actor.continue_with(Go()))))
     await advance(2)
     assert not ref.alive

@@ -20,8 +20,8 @@ import anyio.to_thread
 import pytest
 
 from supervision.testing import VirtualClockLoop, run
-from supervision.testing._files_awaited import awaited, sent
-from supervision.testing._threads_at_work import at_work, name_of, waits_for_others
+from supervision.testing.virtual_time._files import awaited, sent
+from supervision.testing.virtual_time._threads import at_work, name_of, waits_for_others
 
 HOUR = 3600.0
 #: Real seconds that the world needs in these tests.
@@ -186,7 +186,7 @@ class Silent(asyncio.Protocol):
 
 
 def test_open_connections_on_which_nothing_happens_hold_nothing_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supervision.testing._files_awaited.SILENT", MOMENT)
+    monkeypatch.setattr("supervision.testing.virtual_time._files.SILENT", MOMENT)
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while line := await reader.readline():
@@ -222,7 +222,7 @@ def test_open_connections_on_which_nothing_happens_hold_nothing_up(monkeypatch: 
 def test_a_connection_to_another_process_is_waited_for_as_long_as_somebody_reads(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("supervision.testing._files_awaited.SILENT", MOMENT)
+    monkeypatch.setattr("supervision.testing.virtual_time._files.SILENT", MOMENT)
 
     async def main() -> dict[str, Any]:
         loop = asyncio.get_running_loop()

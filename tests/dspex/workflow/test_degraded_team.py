@@ -7,7 +7,7 @@ import random
 from collections import Counter
 from typing import Any
 
-from dspex.workflow import Ladder, Reason, Round, Rung
+from dspex.workflow import DegradationLadder, DegradationReason, QuorumRound, Rung
 from foundation.coordination.consensus import Majority
 from foundation.programs import Unavailable
 from supervision import Actor, ActorExited, CallTimeout, ChildSpec, NoProcess, Request, Runtime, Supervisor, handle
@@ -29,7 +29,7 @@ class Member(Actor):
         return "answer"
 
 
-async def served(runtime: Runtime, ladder: Ladder, coverage: Counter[float]) -> tuple[str | None, str]:
+async def served(runtime: Runtime, ladder: DegradationLadder, coverage: Counter[float]) -> tuple[str | None, str]:
     """Answer a call within a second: by a quorum of the team, by a single member, or by default."""
     deadline = runtime.clock.time() + 1.0
     taken = ladder.begin(left=1.0)
@@ -39,9 +39,9 @@ async def served(runtime: Runtime, ladder: Ladder, coverage: Counter[float]) -> 
             ladder.good()
             coverage[0.0] += 1
             return taken.label, "none"
-        open_round = Round(dict.fromkeys(asked, 1), Majority(), deadline)
+        open_round = QuorumRound(dict.fromkeys(asked, 1), Majority(), deadline)
 
-        async def ask(who: str, open_round: Round = open_round) -> None:
+        async def ask(who: str, open_round: QuorumRound = open_round) -> None:
             try:
                 value = await runtime.name(who).call(Ask(), timeout=deadline - runtime.clock.time())
                 open_round.answer(who, value, fence=1, now=runtime.clock.time())
@@ -56,14 +56,14 @@ async def served(runtime: Runtime, ladder: Ladder, coverage: Counter[float]) -> 
             ladder.good()
             coverage[closed.coverage] += 1
             return taken.label, "answer"
-        taken = ladder.down(taken, Reason("lost", f"{len(closed.lost)} of {len(asked)}"), left=left)
+        taken = ladder.down(taken, DegradationReason("lost", f"{len(closed.lost)} of {len(asked)}"), left=left)
 
 
 async def test_T092_under_a_thousand_kills_every_call_is_answered_or_degraded_with_a_label(runtime: Runtime) -> None:
     children = [ChildSpec(name, Member, name=name) for name in NAMES]
     await runtime.spawn(Supervisor, children, max_restarts=10_000, max_seconds=1.0, name="team")
     chance, coverage = random.Random(1), Counter[float]()
-    ladder = Ladder([Rung("full", p95=0.2), Rung("single", p95=0.2), Rung("default")])
+    ladder = DegradationLadder([Rung("full", p95=0.2), Rung("single", p95=0.2), Rung("default")])
     outcomes: list[tuple[str | None, str]] = []
     refused = 0
 

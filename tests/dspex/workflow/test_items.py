@@ -14,32 +14,32 @@ from hypothesis import strategies as st
 
 from agents.durability import MemoryStorage, StorageError
 from dspex.workflow import (
-    Batch,
+    BatchResult,
     Claim,
     DuplicateStep,
-    Item,
     ItemLost,
-    Items,
     NotEncodable,
-    Retry,
-    Spent,
+    RetryPolicy,
     StaleFence,
     StepCancelled,
     StepChanged,
+    WithUsage,
     Workflow,
     WorkflowError,
     WorkflowSuspended,
+    WorkItem,
+    WorkItems,
     current_step,
     run_items,
 )
-from foundation.holder import current_holder
+from foundation.holders import current_holder
 from supervision import Backoff, Runtime
 from supervision.errors import BadOption
 
-STEADY = Retry(attempts=3, backoff=Backoff(0.5, 30.0, jitter=0.0))
+STEADY = RetryPolicy(attempts=3, backoff=Backoff(0.5, 30.0, jitter=0.0))
 
 
-def claimed(items: Items, worker: str, now: float = 0.0, lease: float | None = None) -> Claim:
+def claimed(items: WorkItems, worker: str, now: float = 0.0, lease: float | None = None) -> Claim:
     found = items.claim(worker, now, lease)
     assert found is not None
     return found
@@ -49,7 +49,7 @@ def claimed(items: Items, worker: str, now: float = 0.0, lease: float | None = N
 
 
 def test_items_are_given_out_in_their_order_and_what_was_lost_comes_first() -> None:
-    items = Items("abcd")
+    items = WorkItems("abcd")
     first, second = claimed(items, "w1"), claimed(items, "w2")
     assert (first.item, second.item) == ("a", "b")
     assert items.lost("w1", "killed") == ["a"]
@@ -60,7 +60,7 @@ def test_items_are_given_out_in_their_order_and_what_was_lost_comes_first() -> N
 
 
 def test_T081_an_item_that_is_lost_with_three_workers_is_quarantined_and_the_rest_is_done() -> None:
-    items = Items(["bad", "good"])
+    items = WorkItems(["bad", "good"])
     for number in range(3):
         assert claimed(items, f"w{number}").item == "bad"
         items.lost(f"w{number}", f"killed {number}")
@@ -72,7 +72,7 @@ def test_T081_an_item_that_is_lost_with_three_workers_is_quarantined_and_the_res
 
 
 def test_leases_that_are_over_count_also_if_they_were_of_one_worker() -> None:
-    items = Items("a", max_losses=2)
+    items = WorkItems("a", max_losses=2)
     for now in (0.0, 10.0):
         claimed(items, "same", now, 10.0)
         items.expire(now + 10.0)
@@ -81,7 +81,7 @@ def test_leases_that_are_over_count_also_if_they_were_of_one_worker() -> None:
 
 
 def test_only_different_workers_count() -> None:
-    items = Items("a", max_losses=2)
+    items = WorkItems("a", max_losses=2)
     for _ in range(5):
         claimed(items, "same")
         items.lost("same", "killed")
@@ -89,7 +89,7 @@ def test_only_different_workers_count() -> None:
 
 
 def test_T082_a_report_with_an_old_fence_does_not_count_but_its_usage_does() -> None:
-    items = Items("a")
+    items = WorkItems("a")
     first = claimed(items, "w1", 0.0, 10.0)
     assert items.next_expiry == 10.0
     assert items.expire(9.9) == []
@@ -108,7 +108,7 @@ def test_T082_a_report_with_an_old_fence_does_not_count_but_its_usage_does() -> 
 
 
 def test_a_report_that_comes_twice_counts_once() -> None:
-    items = Items("a")
+    items = WorkItems("a")
     claim = claimed(items, "w1")
     items.complete(claim, 1)
     with pytest.raises(StaleFence):
@@ -117,7 +117,7 @@ def test_a_report_that_comes_twice_counts_once() -> None:
 
 
 def test_a_lease_that_is_renewed_lasts_longer() -> None:
-    items = Items("a")
+    items = WorkItems("a")
     claim = items.renew(claimed(items, "w1", 0.0, 10.0), 8.0, 10.0)
     assert items.expire(17.9) == []
     items.complete(claim, 1)
@@ -125,7 +125,7 @@ def test_a_lease_that_is_renewed_lasts_longer() -> None:
 
 
 def test_an_item_that_has_failed_is_not_done_and_not_given_out_again() -> None:
-    items = Items("ab")
+    items = WorkItems("ab")
     items.fail(claimed(items, "w"), "ValueError", "bad")
     items.complete(claimed(items, "w"), 1)
     assert items.finished
@@ -133,8 +133,12 @@ def test_an_item_that_has_failed_is_not_done_and_not_given_out_again() -> None:
 
 
 def test_what_an_earlier_incarnation_knew_is_known_and_its_claims_are_over() -> None:
-    known = {"a": Item("done", 1, {}, 5), "b": Item("claimed", 4, {"w0": "killed"}), "c": Item("quarantined", 3)}
-    items = Items("abcd", known)
+    known = {
+        "a": WorkItem("done", 1, {}, 5),
+        "b": WorkItem("claimed", 4, {"w0": "killed"}),
+        "c": WorkItem("quarantined", 3),
+    }
+    items = WorkItems("abcd", known)
     again = claimed(items, "w")
     assert (again.item, again.fence) == ("b", 5)
     assert claimed(items, "w").item == "d"
@@ -142,21 +146,21 @@ def test_what_an_earlier_incarnation_knew_is_known_and_its_claims_are_over() -> 
 
 
 def test_nothing_to_do_is_done() -> None:
-    assert (Items([]).finished, Items([]).coverage, list(Items("ab"))) == (True, 1.0, ["a", "b"])
+    assert (WorkItems([]).finished, WorkItems([]).coverage, list(WorkItems("ab"))) == (True, 1.0, ["a", "b"])
 
 
 def test_items_that_make_no_sense_are_refused() -> None:
     with pytest.raises(BadOption, match="a name of its own"):
-        Items("aa")
+        WorkItems("aa")
     with pytest.raises(BadOption, match="max_losses"):
-        Items("a", max_losses=0)
+        WorkItems("a", max_losses=0)
 
 
 @given(
     st.lists(st.tuples(st.sampled_from(["claim", "done", "fail", "lost", "expire"]), st.integers(0, 3)), max_size=60)
 )
 def test_whatever_happens_each_item_is_done_at_most_once_and_fences_only_grow(moves: list[tuple[str, int]]) -> None:
-    items, claims, fences, ended = Items("abc"), [], Counter[str](), Counter[str]()
+    items, claims, fences, ended = WorkItems("abc"), [], Counter[str](), Counter[str]()
     for now, (move, number) in enumerate(moves):
         if move == "claim":
             claim = items.claim(f"w{number}", now, 3.0 if number % 2 else None)
@@ -226,7 +230,7 @@ async def test_items_are_done_side_by_side_and_once(bench: Bench) -> None:
     began = bench.runtime.clock.time()
     for _ in range(2):
         batch = await run_items(await bench.open(), "double", NUMBERS, bench.double, workers=3)
-        assert batch == Batch({f"n{n}": 2 * n for n in range(6)}, {}, {}, 1.0, 0.0)
+        assert batch == BatchResult({f"n{n}": 2 * n for n in range(6)}, {}, {}, 1.0, 0.0)
     assert bench.runtime.clock.time() - began == pytest.approx(2)
     assert set(bench.done.values()) == {1}
     assert list(bench.runtime.actors()) == []
@@ -246,11 +250,11 @@ async def test_T081_an_item_that_kills_three_workers_is_quarantined_and_the_rest
 
 
 async def test_T082_a_holder_whose_lease_is_over_reports_too_late_and_its_usage_is_counted(bench: Bench) -> None:
-    async def work(name: str) -> Spent:
+    async def work(name: str) -> WithUsage:
         attempt = current_step().attempt
         await bench.runtime.sleep(9 if name != "a" else 15 if attempt == 1 else 2)
         bench.done[f"{name}{attempt}"] += 1
-        return Spent(f"{name} by {attempt}", 3.0 if name == "a" else 0.0)
+        return WithUsage(f"{name} by {attempt}", 3.0 if name == "a" else 0.0)
 
     batch = await run_items(await bench.open(), "work", {name: name for name in "abcde"}, work, workers=4, lease=10)
     assert batch.values["a"] == "a by 2"

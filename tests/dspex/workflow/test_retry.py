@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.workflow.retry import Retry, is_transient, retry_after
+from dspex.workflow.retry import RetryPolicy, is_transient, retry_after
 from dspex.workflow.suspension import Suspension
 from supervision import Backoff, Runtime
 from supervision.errors import BadOption, BadTime
@@ -25,14 +25,14 @@ class Asking(ConnectionError):
 
 
 def test_T086_the_pauses_double_up_to_half_a_minute_and_what_the_model_asks_for_counts_more() -> None:
-    retry, chance = Retry(attempts=9, backoff=STEADY), random.Random(1)
+    retry, chance = RetryPolicy(attempts=9, backoff=STEADY), random.Random(1)
     assert [retry.pause(n, ConnectionError(), chance) for n in range(1, 9)] == [0.5, 1, 2, 4, 8, 16, 30, 30]
     assert retry.pause(1, Asking(7), chance) == 7.0
     assert retry.pause(5, Asking("7"), chance) == 7.0
 
 
 def test_jitter_only_makes_pauses_shorter_and_comes_from_the_chance_that_is_given() -> None:
-    pauses = [[Retry().pause(n, OSError(), random.Random(seed)) for n in range(1, 9)] for seed in (1, 1, 2)]
+    pauses = [[RetryPolicy().pause(n, OSError(), random.Random(seed)) for n in range(1, 9)] for seed in (1, 1, 2)]
     assert pauses[0] == pauses[1] != pauses[2]
     assert all(0 < pause <= 30.0 for pause in pauses[0])
 
@@ -50,10 +50,10 @@ def test_failures_of_the_infrastructure_are_told_from_those_of_the_program() -> 
 
 
 def test_attempts_and_patience_end_it() -> None:
-    assert Retry(attempts=2).again(1, 0.0, 9.0)
-    assert not Retry(attempts=2).again(2, 0.0, 9.0)
-    assert Retry(attempts=None).again(1000, 1e9, 30.0)
-    patient = Retry(attempts=None, patience=10.0)
+    assert RetryPolicy(attempts=2).again(1, 0.0, 9.0)
+    assert not RetryPolicy(attempts=2).again(2, 0.0, 9.0)
+    assert RetryPolicy(attempts=None).again(1000, 1e9, 30.0)
+    patient = RetryPolicy(attempts=None, patience=10.0)
     assert patient.again(3, 5.0, 5.0)
     assert not patient.again(3, 5.0, 5.1)
 
@@ -61,14 +61,14 @@ def test_attempts_and_patience_end_it() -> None:
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"attempts": True}, {"backoff": 1}, {"on": 1}])
 def test_options_that_make_no_sense_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadOption):
-        Retry(**options)
+        RetryPolicy(**options)
     with pytest.raises(BadTime):
-        Retry(patience=float("nan"))
+        RetryPolicy(patience=float("nan"))
 
 
 async def test_without_a_class_of_its_own_a_suspension_gives_up_with_the_last_failure(runtime: Runtime) -> None:
     """What is said of an outage is said by whoever stands on it; see the tests of the optimisers' gate."""
-    suspension = Suspension(runtime, Retry(attempts=3, backoff=STEADY))
+    suspension = Suspension(runtime, RetryPolicy(attempts=3, backoff=STEADY))
     calls = 0
 
     async def gone() -> None:

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from agents.durability import MemoryStorage, StorageError
-from dspex.workflow import Byzantine, Round, RoundClosed, StepChanged, Workflow, WorkflowError, hold_round
+from dspex.workflow import Byzantine, QuorumRound, RoundClosed, StepChanged, Workflow, WorkflowError, hold_round
 from foundation.coordination.consensus import Majority, Quorum, Rule, Unanimity
-from foundation.coordination.errors import BadRule
+from foundation.coordination.errors import BadArgument
 from supervision import Runtime
 from supervision.errors import BadOption
 
 
-def opened(size: int, rule: Rule, **options: Any) -> Round:
-    return Round({f"m{n}": 1 for n in range(size)}, rule, **{"deadline": 10.0, **options})
+def opened(size: int, rule: Rule, **options: Any) -> QuorumRound:
+    return QuorumRound({f"m{n}": 1 for n in range(size)}, rule, **{"deadline": 10.0, **options})
 
 
 @pytest.mark.parametrize(
@@ -82,13 +82,13 @@ def test_a_round_is_void_as_soon_as_the_rule_can_be_met_no_more() -> None:
 
 
 def test_weights_count_and_what_makes_no_sense_is_refused() -> None:
-    heavy = Round({"a": 3, "b": 1, "c": 1}, Majority(), 10.0)
+    heavy = QuorumRound({"a": 3, "b": 1, "c": 1}, Majority(), 10.0)
     heavy.answer("a", 1, fence=1, now=0.0)
     assert heavy.closed is not None
     assert heavy.closed.coverage == 0.6
     for weights, rule in (({}, Majority()), ({"a": 0}, Majority()), ({"a": 1}, Quorum(2)), ({"a": 1}, 5)):
-        with pytest.raises(BadRule):
-            Round(weights, rule, 10.0)  # type: ignore[arg-type]
+        with pytest.raises(BadArgument):
+            QuorumRound(weights, rule, 10.0)  # type: ignore[arg-type]
 
 
 class Members:
@@ -175,7 +175,7 @@ async def test_a_round_that_makes_no_sense_is_refused_and_another_one_is_told_ap
     wrong: list[dict[str, Any]] = [{"seconds": -1}, {"weights": {"b": 1}}, {"weights": {"a": 0}}, {"ask": {}}]
     for options in [*wrong, {"rule": Quorum(2)}]:
         given: dict[str, Any] = {"ask": ask, "rule": Majority(), "seconds": 10.0, **options}
-        with pytest.raises((BadOption, BadRule)):
+        with pytest.raises((BadOption, BadArgument)):
             await hold_round(flow, "vote", given.pop("ask"), given.pop("rule"), given.pop("seconds"), **given)
     assert not members.asked
     await hold_round(flow, "vote", ask, Majority(), 10.0, weights={"a": 2})

@@ -13,14 +13,13 @@ import msgspec
 import pytest
 
 from agents.durability import MemoryStorage, StorageConflict, StorageError
-from dspex.workflow.counts import WorkflowCounts
 from dspex.workflow.errors import (
-    BadCheckpoint,
-    BadKey,
+    BadStepKey,
     CannotUndo,
     DuplicateStep,
     JournalFull,
     NotEncodable,
+    NoUsableCheckpoint,
     OtherRun,
     StepCancelled,
     StepChanged,
@@ -32,14 +31,16 @@ from dspex.workflow.errors import (
     WorkflowSuspended,
 )
 from dspex.workflow.events import CheckpointUnreadable, StepEnded, StepRetried
-from dspex.workflow.retry import Retry
-from dspex.workflow.workflow import Workflow, current_step
-from foundation.readings import readings_of
+from dspex.workflow.metrics import WorkflowCounts
+from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.steps import current_step
+from dspex.workflow.workflow import Workflow
+from foundation.telemetry.collectors import collect_samples
 from supervision import Backoff, Runtime
 from supervision.errors import BadOption
 from supervision.events import Event
 
-STEADY = Retry(attempts=9, backoff=Backoff(0.5, 30.0, jitter=0.0))
+STEADY = RetryPolicy(attempts=9, backoff=Backoff(0.5, 30.0, jitter=0.0))
 
 
 class Log:
@@ -240,7 +241,7 @@ async def test_a_step_knows_a_token_that_stays_and_the_number_of_its_attempt(log
             raise ConnectionError
 
     with pytest.raises(WorkflowSuspended):
-        await (await log.open()).step("a", work, retry=Retry(attempts=2))
+        await (await log.open()).step("a", work, retry=RetryPolicy(attempts=2))
     await (await log.open()).step("a", work)
     await (await log.open()).step("b", work)
     assert [attempt for _, attempt in seen] == [1, 2, 3, 1]
@@ -277,7 +278,7 @@ async def test_a_step_with_other_arguments_is_refused_before_anything_is_run(log
 
 async def test_also_a_step_that_was_running_is_refused_with_other_arguments(log: Log) -> None:
     with pytest.raises(WorkflowSuspended):
-        await (await log.open()).step("a", _gone, 1, retry=Retry(attempts=1))
+        await (await log.open()).step("a", _gone, 1, retry=RetryPolicy(attempts=1))
     with pytest.raises(StepChanged):
         await (await log.open()).step("a", _gone, 2)
 
@@ -302,14 +303,14 @@ async def test_forgetting_is_refused_for_what_is_under_way_and_is_nothing_for_wh
 
 @pytest.mark.parametrize("name", ["", "a/b", "a[b", 'a"b', "a\nb", 5, None])
 async def test_a_name_that_could_be_taken_for_another_is_refused(log: Log, name: Any) -> None:
-    with pytest.raises(BadKey):
+    with pytest.raises(BadStepKey):
         await (await log.open()).step(name, log.work("a"))
     assert not log.done
 
 
 @pytest.mark.parametrize("key", [1.5, None, [1], ("a", None), (True,), "\ud800", 2**70, {}])
 async def test_a_key_that_is_not_the_same_everywhere_is_refused(log: Log, key: Any) -> None:
-    with pytest.raises(BadKey):
+    with pytest.raises(BadStepKey):
         await (await log.open()).step("a", log.work("a"), key=key)
     assert not log.done
 
@@ -378,7 +379,7 @@ async def test_parts_of_a_run_have_names_of_their_own(log: Log) -> None:
     assert await flow.step("merge", log.work("m", 3)) == 3
     again = await log.open()
     assert await again.scope("round", 2).step("merge", log.work("m")) == 2
-    with pytest.raises(BadKey):
+    with pytest.raises(BadStepKey):
         flow.scope("a/b")
 
 
@@ -401,7 +402,7 @@ async def test_whether_a_run_is_resumed_is_decided_when_it_is_opened(log: Log) -
 )
 async def test_options_that_make_no_sense_are_refused(log: Log, options: dict[str, Any]) -> None:
     given = {"runtime": log.runtime, "name": "test", **options}
-    with pytest.raises((BadOption, BadKey)):
+    with pytest.raises((BadOption, BadStepKey)):
         await Workflow.open(given.pop("runtime"), log.storage, given.pop("name"), **given)
     assert await log.storage.keys() == []
 
@@ -477,7 +478,7 @@ async def test_when_the_policy_is_over_the_run_is_suspended_and_can_be_gone_on_w
     flow = await log.open()
     assert await flow.step("before", log.work("before", 1)) == 1
     with pytest.raises(WorkflowSuspended, match=r"3 times.*ConnectionError: gone.*to go on") as caught:
-        await flow.step("a", _gone, retry=Retry(attempts=3, backoff=STEADY.backoff))
+        await flow.step("a", _gone, retry=RetryPolicy(attempts=3, backoff=STEADY.backoff))
     assert (caught.value.attempts, caught.value.seconds) == (3, pytest.approx(1.5))
     again = await log.open()
     assert await again.step("before", log.work("before", 2)) == 1
@@ -491,22 +492,22 @@ async def test_a_policy_of_an_own_says_what_is_worth_another_try(log: Log) -> No
             raise ValueError
         return 1
 
-    retry = Retry(on=lambda error: isinstance(error, ValueError))
+    retry = RetryPolicy(on=lambda error: isinstance(error, ValueError))
     assert await (await log.open()).step("a", odd, retry=retry) == 1
 
     def never(error: Exception) -> bool:
         raise RuntimeError("the policy is wrong")
 
     with pytest.raises(RuntimeError, match="the policy is wrong"):
-        await (await log.open()).step("b", _gone, retry=Retry(on=never))
+        await (await log.open()).step("b", _gone, retry=RetryPolicy(on=never))
     assert await (await log.open()).step("b", log.work("b", 2)) == 2
 
 
 async def test_a_step_inside_of_a_step_fails_it_and_is_not_tried_again(log: Log) -> None:
-    flow = await log.open(retry=Retry(on=lambda error: True))
+    flow = await log.open(retry=RetryPolicy(on=lambda error: True))
 
     async def outer() -> None:
-        await flow.step("inner", _raise, retry=Retry(on=lambda error: False))
+        await flow.step("inner", _raise, retry=RetryPolicy(on=lambda error: False))
 
     with pytest.raises(StepFailed, match="outer has failed: StepFailed: inner has failed: KeyError"):
         await flow.step("outer", outer)
@@ -584,7 +585,7 @@ async def test_a_run_that_has_not_come_that_far_takes_the_latest_version(log: Lo
 
 async def test_a_step_that_was_running_lies_ahead_too(log: Log) -> None:
     with pytest.raises(WorkflowSuspended):
-        await (await log.open()).step("old", _gone, retry=Retry(attempts=1))
+        await (await log.open()).step("old", _gone, retry=RetryPolicy(attempts=1))
     assert await (await log.open()).version("change", 1) == 0
 
 
@@ -711,7 +712,7 @@ async def test_undoing_goes_on_where_it_was(log: Log) -> None:
         undone.append(value)
 
     with pytest.raises(WorkflowSuspended):
-        await (await log.open(retry=Retry(attempts=1))).run(lambda flow: body(flow, away))
+        await (await log.open(retry=RetryPolicy(attempts=1))).run(lambda flow: body(flow, away))
     assert undone == ["c"]
     with pytest.raises(StepFailed):
         await (await log.open()).run(lambda flow: body(flow, undone.append))
@@ -832,7 +833,7 @@ async def test_the_metrics_count_steps_and_bytes(log: Log) -> None:
         await flow.step("b", _raise)
     again = await log.open()
     await again.step("a", log.work("a"))
-    found = {(one.name, *dict(one.labels).values()): one.value for one in readings_of(log.runtime)}
+    found = {(one.name, *dict(one.labels).values()): one.value for one in collect_samples(log.runtime)}
     results = {"done": 1, "failed": 1, "cancelled": 0, "replayed": 1}
     assert {result: found["workflow_steps", result] for result in results} == results
     assert found["workflow_retries",] == 0
@@ -961,7 +962,7 @@ async def test_steps_in_a_task_group_end_a_run_as_others_do(log: Log) -> None:
         async with asyncio.TaskGroup() as outer:
             outer.create_task(flow.sleep("wait", 60))
             async with asyncio.TaskGroup() as inner:
-                inner.create_task(flow.step("pay", pay, retry=Retry(attempts=1)))
+                inner.create_task(flow.step("pay", pay, retry=RetryPolicy(attempts=1)))
 
     async def bug(flow: Workflow) -> None:
         async with asyncio.TaskGroup() as group:
@@ -1096,7 +1097,7 @@ async def test_T084_with_no_checkpoint_left_a_run_begins_anew_if_nothing_was_tri
 async def test_T084_and_is_refused_if_something_was(log: Log) -> None:
     await rounds(await log.open(keep=1), log, 6)
     await torn(log, *range(1, 7))
-    with pytest.raises(BadCheckpoint, match=r"\[6\] can be read"):
+    with pytest.raises(NoUsableCheckpoint, match=r"\[6\] can be read"):
         await log.open()
 
 

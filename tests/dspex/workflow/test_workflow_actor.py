@@ -10,21 +10,13 @@ from typing import Any
 import pytest
 
 from agents.durability import MemoryStorage, StorageConflict
-from dspex.workflow import (
-    CancelWorkflow,
-    GetResult,
-    Retry,
-    StepCancelled,
-    StepFailed,
-    Workflow,
-    WorkflowActor,
-)
+from dspex.workflow import CancelWorkflow, GetResult, RetryPolicy, StepCancelled, StepFailed, Workflow, WorkflowActor
 from foundation.tree import load_tree, running_tree
-from foundation.tree.view import view
+from foundation.tree.view import view_tree
 from supervision import Backoff, ChildSpec, Runtime, StartError, Supervisor
 from supervision.errors import BadOption
 
-STEADY = Retry(attempts=2, backoff=Backoff(0.5, 30.0, jitter=0.0))
+STEADY = RetryPolicy(attempts=2, backoff=Backoff(0.5, 30.0, jitter=0.0))
 
 
 class Work:
@@ -66,7 +58,7 @@ async def result(runtime: Runtime) -> Any:
 
 
 def shown(runtime: Runtime) -> dict[str, str]:
-    [node] = [node for node in view(runtime).walk() if node.id == "flow"]
+    [node] = [node for node in view_tree(runtime).walk() if node.id == "flow"]
     return node.summary
 
 

@@ -24,7 +24,7 @@ from foundation.coordination import (
     propose,
 )
 from supervision import Actor, CallTimeout, handle
-from supervision.testing import Census, Run
+from supervision.testing import ResourceCounts, ScenarioRun
 from tests.foundation.interrupted.table import Worker, line, service, world
 
 
@@ -41,7 +41,7 @@ class Voter(Actor):
 # -- locks -------------------------------------------------------------------------------------------------------------
 
 
-async def _locked(run: Run, contended: bool, lease: float | None) -> None:
+async def _locked(run: ScenarioRun, contended: bool, lease: float | None) -> None:
     async with world(run, service(Locks)) as here:
         lock = Lock(here.runtime, "printer")
         other = await lock.acquire(lease=1.0) if contended else None
@@ -59,25 +59,25 @@ async def _locked(run: Run, contended: bool, lease: float | None) -> None:
 
 
 @line("lock.acquire", "Lock.acquire", "Lock.release")
-async def acquire(run: Run) -> None:
+async def acquire(run: ScenarioRun) -> None:
     """A lock that is free."""
     await _locked(run, contended=False, lease=None)
 
 
 @line("lock.acquire_waiting")
-async def acquire_waiting(run: Run) -> None:
+async def acquire_waiting(run: ScenarioRun) -> None:
     """A lock that somebody else holds for a second."""
     await _locked(run, contended=True, lease=None)
 
 
 @line("lock.acquire_lease")
-async def acquire_lease(run: Run) -> None:
+async def acquire_lease(run: ScenarioRun) -> None:
     """A lock for a time."""
     await _locked(run, contended=True, lease=5.0)
 
 
 @line("lock.held", "Lock.held")
-async def held(run: Run) -> None:
+async def held(run: ScenarioRun) -> None:
     """A block."""
     async with world(run, service(Locks)) as here:
         lock = Lock(here.runtime, "printer", capacity=2)
@@ -92,7 +92,7 @@ async def held(run: Run) -> None:
 
 
 @line("lock.renew", "Lock.renew")
-async def renew(run: Run) -> None:
+async def renew(run: ScenarioRun) -> None:
     """More time."""
     async with world(run, service(Locks)) as here:
         lock = Lock(here.runtime, "printer")
@@ -108,7 +108,7 @@ async def renew(run: Run) -> None:
 
 
 @line("barrier.arrive", "Barrier.arrive")
-async def arrive(run: Run) -> None:
+async def arrive(run: ScenarioRun) -> None:
     """Who gives up has not arrived: two others pass together, and not with it."""
     async with world(run, service(Barriers)) as here:
         barrier = Barrier(here.runtime, "start", parties=2)
@@ -125,7 +125,7 @@ async def arrive(run: Run) -> None:
 
 
 @line("barrier.arrive_last")
-async def arrive_last(run: Run) -> None:
+async def arrive_last(run: ScenarioRun) -> None:
     """With the last one all pass, or it gives up and the first goes on waiting."""
     async with world(run, service(Barriers), restart=False) as here:
         barrier = Barrier(here.runtime, "start", parties=2)
@@ -144,7 +144,7 @@ async def arrive_last(run: Run) -> None:
 
 
 @line("election.stand", "Election.stand", "Election.resign")
-async def stand(run: Run) -> None:
+async def stand(run: ScenarioRun) -> None:
     """To stand and resign: in the end another one can lead."""
     async with world(run, service(Elections)) as here:
         election = Election(here.runtime, "writer")
@@ -162,7 +162,7 @@ async def stand(run: Run) -> None:
 
 
 @line("election.leader_after", "Election.leader_after")
-async def leader_after(run: Run) -> None:
+async def leader_after(run: ScenarioRun) -> None:
     """To wait for a leader."""
     async with world(run, service(Elections)) as here:
         election = Election(here.runtime, "writer")
@@ -177,7 +177,7 @@ async def leader_after(run: Run) -> None:
 
 
 @line("election.follow", "Election.follow", "Election.unfollow")
-async def follow(run: Run) -> None:
+async def follow(run: ScenarioRun) -> None:
     """To be told of leaders, and no more; a second time changes nothing."""
     async with world(run, service(Elections)) as here:
         election = Election(here.runtime, "writer")
@@ -190,11 +190,11 @@ async def follow(run: Run) -> None:
             finally:
                 follower.kill()
 
-        before = Census.of(here.runtime).monitors
+        before = ResourceCounts.of(here.runtime).monitors
         await here.interrupt(follow_for_a_while, lambda: {"monitors": 0.0})
         follower.kill()
         await here.runtime.sleep(1.0)
-        assert Census.of(here.runtime).monitors == before
+        assert ResourceCounts.of(here.runtime).monitors == before
         await election.follow(here.worker)
         assert (await election.stand(here.worker)).term == 1
 
@@ -203,7 +203,7 @@ async def follow(run: Run) -> None:
 
 
 @line("consensus.propose", "propose")
-async def proposed(run: Run) -> None:
+async def proposed(run: ScenarioRun) -> None:
     """A round: whatever becomes of it, the next one is decided."""
     async with world(run, service(Consensus)) as here:
         voters = [await here.runtime.spawn(Voter) for _ in range(3)]
@@ -216,7 +216,7 @@ async def proposed(run: Run) -> None:
 
 
 @line("auction.open", "Auction.open")
-async def open_auction(run: Run) -> None:
+async def open_auction(run: ScenarioRun) -> None:
     """An auction is open, or it is not."""
     async with world(run, service(Auctions)) as here:
         auction = Auction(here.runtime, "gpu")
@@ -230,7 +230,7 @@ async def open_auction(run: Run) -> None:
 
 
 @line("auction.bid", "Auction.bid", "Auction.asked", "Auction.outcome")
-async def bid(run: Run) -> None:
+async def bid(run: ScenarioRun) -> None:
     """A bid counts, or it does not; the auction ends."""
     async with world(run, service(Auctions)) as here:
         auction = Auction(here.runtime, "gpu")
@@ -248,7 +248,7 @@ async def bid(run: Run) -> None:
 
 
 @line("market.trade", "Market.buy", "Market.sell", "Market.quote", "Market.take_back")
-async def trade(run: Run) -> None:
+async def trade(run: ScenarioRun) -> None:
     """Orders that are taken back are gone; no unit is made or lost."""
     async with world(run, service(Markets)) as here:
         market = Market(here.runtime, "hours")

@@ -17,12 +17,12 @@ from foundation.registry import (
 )
 from foundation.store import Database, Store, Transaction
 from supervision import ChildSpec
-from supervision.testing import Run
+from supervision.testing import ScenarioRun
 from tests.foundation.interrupted.table import Echo, Worker, World, folder, line, service, world
 
 
 @asynccontextmanager
-async def _bank(run: Run, *others: ChildSpec) -> AsyncGenerator[tuple[World, Database, Path]]:
+async def _bank(run: ScenarioRun, *others: ChildSpec) -> AsyncGenerator[tuple[World, Database, Path]]:
     async with (
         folder() as here,
         world(run, service(Registry), _store(here), *others) as made,
@@ -71,7 +71,7 @@ async def _transfer(tx: Transaction) -> None:
 
 
 @line("transaction", "Transaction.__aenter__", "Transaction.__aexit__", "Transaction.effect")
-async def transaction(run: Run) -> None:
+async def transaction(run: ScenarioRun) -> None:
     """All of it or nothing; what was done elsewhere is undone with it."""
     async with _bank(run) as (here, bank, path):
         elsewhere: list[int] = []
@@ -92,7 +92,7 @@ async def transaction(run: Run) -> None:
 
 
 @line("transaction.registry")
-async def transaction_with_registry(run: Run) -> None:
+async def transaction_with_registry(run: ScenarioRun) -> None:
     """A row and an entry, both or neither."""
     async with _bank(run) as (here, bank, path):
         directory = Directory.of(here.runtime)
@@ -109,7 +109,7 @@ async def transaction_with_registry(run: Run) -> None:
 
 
 @line("database.transact", "Database.transact")
-async def transact(run: Run) -> None:
+async def transact(run: ScenarioRun) -> None:
     """With a transaction of another one in the way."""
     async with _bank(run) as (here, bank, path):
         others: list[asyncio.Future[None]] = []
@@ -129,7 +129,7 @@ async def transact(run: Run) -> None:
 
 
 @line("database.back_up", "Database.back_up")
-async def back_up(run: Run) -> None:
+async def back_up(run: ScenarioRun) -> None:
     """A copy is whole, or is not reported as made."""
     async with _bank(run) as (here, bank, path):
         outcome = await here.interrupt(lambda: bank.back_up(path / "copy.db"))
@@ -143,7 +143,7 @@ async def back_up(run: Run) -> None:
 
 
 @line("directory.register", "Directory.register", "Directory.update", "Directory.unregister")
-async def register(run: Run) -> None:
+async def register(run: ScenarioRun) -> None:
     """An entry comes, changes and goes, each as a whole."""
     async with world(run, service(Registry)) as here:
         directory = Directory.of(here.runtime)
@@ -163,7 +163,7 @@ async def register(run: Run) -> None:
 
 
 @line("directory.batch", "Directory.batch", "Directory.put_meta", "Directory.set_limits")
-async def batch(run: Run) -> None:
+async def batch(run: ScenarioRun) -> None:
     """All entries or none."""
     async with world(run, service(Registry)) as here:
         directory = Directory.of(here.runtime)
@@ -186,7 +186,7 @@ async def batch(run: Run) -> None:
     "PartitionedDirectory.update",
     "PartitionedDirectory.unregister",
 )
-async def partitions(run: Run) -> None:
+async def partitions(run: ScenarioRun) -> None:
     """The same in parts."""
     spec = ChildSpec("registry", PartitionedRegistry, (2,), name="parts")
     async with world(run, spec, restart=False) as here:
@@ -210,7 +210,7 @@ async def partitions(run: Run) -> None:
 
 
 @line("dead_letters.send", "DeadLetterQueue.send")
-async def send(run: Run) -> None:
+async def send(run: ScenarioRun) -> None:
     """What was answered as kept arrives when its receiver comes."""
     async with _bank(run, service(DeadLetters, name="dead_letters")) as (here, _, _path):
         queue = DeadLetterQueue(here.runtime)
@@ -223,7 +223,7 @@ async def send(run: Run) -> None:
 
 
 @line("dead_letters.redeliver", "DeadLetterQueue.redeliver", "DeadLetterQueue.purge")
-async def redeliver(run: Run) -> None:
+async def redeliver(run: ScenarioRun) -> None:
     """Delivered in the end, whoever asked for it."""
     async with _bank(run, service(DeadLetters, name="dead_letters")) as (here, _, _path):
         queue = DeadLetterQueue(here.runtime)

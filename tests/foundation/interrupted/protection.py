@@ -21,7 +21,7 @@ from foundation.protection import (
     TimeLimit,
 )
 from foundation.resources import Resource, Resources
-from supervision.testing import Run
+from supervision.testing import ScenarioRun
 from tests.foundation.interrupted.table import Echo, World, line, service, world
 
 
@@ -42,7 +42,7 @@ async def _fails() -> None:
 
 
 @line("breaker.closed", "CircuitBreaker.run", "Guard.call")
-async def breaker(run: Run) -> None:
+async def breaker(run: ScenarioRun) -> None:
     """A breaker that is closed stays so."""
     async with world(run, service(Breakers)) as here:
         guard = CircuitBreaker(here.runtime, "db", BreakerOptions(failures=1))
@@ -51,7 +51,7 @@ async def breaker(run: Run) -> None:
 
 
 @line("breaker.half_open")
-async def breaker_half_open(run: Run) -> None:
+async def breaker_half_open(run: ScenarioRun) -> None:
     """A probe that is cut off makes room for the next one, which closes the breaker."""
     async with world(run, service(Breakers)) as here:
         guard = CircuitBreaker(here.runtime, "db", BreakerOptions(failures=1, reset_after=5.0))
@@ -81,7 +81,7 @@ async def breaker_half_open(run: Run) -> None:
 
 
 @line("breaker.failing")
-async def breaker_failing(run: Run) -> None:
+async def breaker_failing(run: ScenarioRun) -> None:
     """A call that fails counts at most once."""
     async with world(run, service(Breakers)) as here:
         guard = CircuitBreaker(here.runtime, "db", BreakerOptions(failures=2))
@@ -104,7 +104,7 @@ class FailedOnPurpose(Exception):
 
 
 @line("bulkhead", "Bulkhead.run")
-async def bulkhead(run: Run) -> None:
+async def bulkhead(run: ScenarioRun) -> None:
     """A place is free again, also for who waits in the queue."""
     async with world(run, service(Breakers)) as here:
         guard = Bulkhead(1, waiting=1)
@@ -115,7 +115,7 @@ async def bulkhead(run: Run) -> None:
 
 
 @line("rate_limit", "RateLimit.run")
-async def rate_limit(run: Run) -> None:
+async def rate_limit(run: ScenarioRun) -> None:
     """Who waits for its turn and leaves holds up nobody."""
     async with world(run, service(Breakers)) as here:
         guard = RateLimit(1, per=1.0)
@@ -124,14 +124,14 @@ async def rate_limit(run: Run) -> None:
 
 
 @line("time_limit", "TimeLimit.run")
-async def time_limit(run: Run) -> None:
+async def time_limit(run: ScenarioRun) -> None:
     """A limit of time inside another one."""
     async with world(run, service(Breakers)) as here:
         await _guarded(here, TimeLimit(5.0))
 
 
 @line("retry", "Retry.run")
-async def retry(run: Run) -> None:
+async def retry(run: ScenarioRun) -> None:
     """Cut off between two attempts."""
     async with world(run, service(Breakers)) as here:
         attempts = []
@@ -152,14 +152,14 @@ async def retry(run: Run) -> None:
 
 
 @line("hedge", "Hedge.run")
-async def hedge(run: Run) -> None:
+async def hedge(run: ScenarioRun) -> None:
     """Neither attempt is left running."""
     async with world(run, service(Breakers)) as here:
         await _guarded(here, Hedge(0.05, most=3))
 
 
 @line("policy", "Policy.run", "Guarded.call")
-async def policy(run: Run) -> None:
+async def policy(run: ScenarioRun) -> None:
     """All guards together, around an actor."""
     async with world(run, service(Breakers), service(Resources, {"work": 1})) as here:
         bulkhead = Bulkhead(1, waiting=1)
@@ -182,7 +182,7 @@ async def policy(run: Run) -> None:
 
 
 @line("resource.run", "Resource.run")
-async def resource(run: Run) -> None:
+async def resource(run: ScenarioRun) -> None:
     """What is taken for a call is given back."""
     async with world(run, service(Resources, {"work": 1})) as here:
         work = Resource(here.runtime, "work", priority="high")
@@ -195,7 +195,7 @@ async def resource(run: Run) -> None:
 
 
 @line("resource.acquire", "Resource.acquire", "Resource.release")
-async def tokens(run: Run) -> None:
+async def tokens(run: ScenarioRun) -> None:
     """What is taken is given back, whoever holds it."""
     async with world(run, service(Resources, {"work": 1})) as here:
         work = Resource(here.runtime, "work", priority="high")
@@ -213,7 +213,7 @@ async def tokens(run: Run) -> None:
 
 
 @line("resource.set_limit", "Resource.set_limit")
-async def set_limit(run: Run) -> None:
+async def set_limit(run: ScenarioRun) -> None:
     """A limit is the old or the new one."""
     async with world(run, service(Resources, {"work": 1})) as here:
         work = Resource(here.runtime, "work", priority="high")
@@ -232,7 +232,7 @@ async def set_limit(run: Run) -> None:
 
 
 @line("cache.get", "Cache.get")
-async def cache(run: Run) -> None:
+async def cache(run: ScenarioRun) -> None:
     """The others who wait for the same load get their value."""
     async with world(run, service(Breakers), restart=False) as here:
         pages: Cache[str, int] = Cache(here.runtime, "pages")
@@ -259,7 +259,7 @@ async def cache(run: Run) -> None:
 
 
 @line("cache.get_alone")
-async def cache_alone(run: Run) -> None:
+async def cache_alone(run: ScenarioRun) -> None:
     """A load that nobody waits for any more leaves nothing behind."""
     async with world(run, service(Breakers), restart=False) as here:
         pages: Cache[str, int] = Cache(here.runtime, "pages")

@@ -49,10 +49,10 @@ from foundation.protection import (
     TimeLimit,
 )
 from foundation.registry import Directory, PartitionedDirectory, PartitionedRegistry, Register, Registry
-from foundation.resources import Limit, Resource, Resources, Token
+from foundation.resources import Lease, Limit, Resource, Resources
 from foundation.store import Database, Store
-from foundation.store.messages import Outcome, Written
-from foundation.store.values import Row
+from foundation.store.messages import CommitOutcome, RowWrite
+from foundation.store.snapshot import Row
 from supervision import ChildSpec, Ref, Request, Runtime, Supervisor, events
 from supervision.errors import SupervisionError
 from supervision.testing import NASTY, SeededQueue, run
@@ -546,14 +546,14 @@ async def _(here: World, **given: Any) -> None:
     await work.release(await work.acquire(**given))
 
 
-@spoilt("Resource.release", token=Token("work", 1, 1, None))
+@spoilt("Resource.release", token=Lease("work", 1, 1, None))
 async def _(here: World, **given: Any) -> None:
     await Resource(here.runtime, "work").release(**given)
 
 
 @spoilt("Resource.release: Token", name="work", number=1, amount=1, holder=WORKER)
 async def _(here: World, **given: Any) -> None:
-    await Resource(here.runtime, "work").release(Token(**given))
+    await Resource(here.runtime, "work").release(Lease(**given))
 
 
 @spoilt("Resource.set_limit", limit=10)
@@ -812,7 +812,7 @@ FIELDS: Arguments = {
     "SetLimit.name": "more work",
     "number": None,
     "outcome": "success",
-    "Commit.outcome": Late(lambda here: Outcome()),
+    "Commit.outcome": Late(lambda here: CommitOutcome()),
     "partial": False,
     "parties": 2,
     "patience": None,
@@ -834,7 +834,7 @@ FIELDS: Arguments = {
     "terms": Sealed(),
     "time_limit": 1.0,
     "to": "nobody",
-    "token": Token("work", 1, 1, None),
+    "token": Lease("work", 1, 1, None),
     "trader": "ben",
     "tried": None,
     "units": 1,
@@ -842,7 +842,7 @@ FIELDS: Arguments = {
     "weights": Late(lambda here: {here.voter: 1}),
     "who": WORKER,
     "writes": Late(lambda here: [Register("x", here.worker, {})]),
-    "Commit.writes": {("table", "x"): Written(b"\xa1x", b"\x01", Row(1, 1))},
+    "Commit.writes": {("table", "x"): RowWrite(b"\xa1x", b"\x01", Row(1, 1))},
 }
 
 

@@ -14,9 +14,9 @@ from structlog.testing import capture_logs
 from foundation.errors import FoundationError
 from foundation.registry import Directory
 from supervision import Actor, ChildSpec, Ref, Request, Runtime, Supervisor, handle
-from supervision.testing import Census, Outcome, Run
+from supervision.testing import ResourceCounts, ScenarioRun, WorkOutcome
 
-Scenario = Callable[[Run], Awaitable[None]]
+Scenario = Callable[[ScenarioRun], Awaitable[None]]
 #: Where files are in memory, where there is such a place: thousands of stores are made, and none is kept.
 MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 
@@ -75,23 +75,23 @@ class World:
 
     worker: Ref
 
-    def __init__(self, run: Run, runtime: Runtime, services: list[str]) -> None:
+    def __init__(self, run: ScenarioRun, runtime: Runtime, services: list[str]) -> None:
         self._run = run
         self.runtime = runtime
         self.services = services
 
-    async def interrupt(self, work: Callable[[], Awaitable[Any]], counts: Any = None) -> Outcome[Any]:
+    async def interrupt(self, work: Callable[[], Awaitable[Any]], counts: Any = None) -> WorkOutcome[Any]:
         """Do work, interrupted; errors of the platform are what a caller has to reckon with."""
         return await self._run.interrupt(work, services=self.services, counts=counts, raises=(FoundationError,))
 
     def monitors(self, *directories: Directory) -> dict[str, float]:
         """Return how many monitors there are, but for those of actors that are entered in directories."""
         entered = sum(len({entry.ref for entry in directory.root.all()}) for directory in directories)
-        return {"monitors": Census.of(self.runtime).monitors - entered}
+        return {"monitors": ResourceCounts.of(self.runtime).monitors - entered}
 
 
 @asynccontextmanager
-async def world(run: Run, *specs: ChildSpec, restart: bool = True) -> AsyncGenerator[World]:
+async def world(run: ScenarioRun, *specs: ChildSpec, restart: bool = True) -> AsyncGenerator[World]:
     """Start services."""
     with capture_logs():
         async with run.runtime() as runtime:

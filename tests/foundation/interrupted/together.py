@@ -22,13 +22,13 @@ from foundation.protection import (
 from foundation.registry import Directory, Registry
 from foundation.resources import Resource, Resources
 from foundation.store import Transaction
-from supervision.testing import Run
+from supervision.testing import ScenarioRun
 from tests.foundation.interrupted.kept import _accounts, _bank, _right, _transfer
 from tests.foundation.interrupted.table import Echo, line, service, world
 
 
 @line("lock_inside_transaction")
-async def lock_inside_transaction(run: Run) -> None:
+async def lock_inside_transaction(run: ScenarioRun) -> None:
     """A lock that is held while a transaction is under way."""
     async with _bank(run, service(Locks)) as (here, bank, path):
         lock = Lock(here.runtime, "bank")
@@ -44,7 +44,7 @@ async def lock_inside_transaction(run: Run) -> None:
 
 
 @line("transaction_inside_lock")
-async def transaction_inside_lock(run: Run) -> None:
+async def transaction_inside_lock(run: ScenarioRun) -> None:
     """A transaction that is committed while a lock is held, by several."""
     async with _bank(run, service(Locks)) as (here, bank, path):
         lock = Lock(here.runtime, "bank")
@@ -71,7 +71,7 @@ async def transaction_inside_lock(run: Run) -> None:
 
 
 @line("breaker_around_bulkhead")
-async def breaker_around_bulkhead(run: Run) -> None:
+async def breaker_around_bulkhead(run: ScenarioRun) -> None:
     """A probe that waits for a place."""
     async with world(run, service(Breakers)) as here:
         breaker = CircuitBreaker(here.runtime, "db", BreakerOptions(failures=1, reset_after=5.0))
@@ -96,7 +96,7 @@ async def breaker_around_bulkhead(run: Run) -> None:
 
 
 @line("resource_around_lock")
-async def resource_around_lock(run: Run) -> None:
+async def resource_around_lock(run: ScenarioRun) -> None:
     """Work that takes a token, and then waits for a lock."""
     async with world(run, service(Resources, {"work": 1}), service(Locks)) as here:
         work = Resource(here.runtime, "work", priority="high")
@@ -117,7 +117,7 @@ async def resource_around_lock(run: Run) -> None:
 
 
 @line("leader_registers")
-async def leader_registers(run: Run) -> None:
+async def leader_registers(run: ScenarioRun) -> None:
     """Who is elected enters itself, and leaves again."""
     async with world(run, service(Elections), service(Registry)) as here:
         election = Election(here.runtime, "writer")
@@ -141,7 +141,7 @@ async def leader_registers(run: Run) -> None:
 
 
 @line("cache_of_a_store")
-async def cache_of_a_store(run: Run) -> None:
+async def cache_of_a_store(run: ScenarioRun) -> None:
     """A value that is loaded by a transaction, under a limit of time."""
     async with _bank(run) as (here, bank, path):
         cache: Cache[str, int] = Cache(here.runtime, "accounts")
@@ -161,7 +161,7 @@ async def cache_of_a_store(run: Run) -> None:
 
 
 @line("retry_through_dead_letters")
-async def retry_through_dead_letters(run: Run) -> None:
+async def retry_through_dead_letters(run: ScenarioRun) -> None:
     """Letters that are sent under a limit of rate."""
     async with _bank(run, service(DeadLetters, name="dead_letters")) as (here, _, _path):
         queue = DeadLetterQueue(here.runtime)

@@ -1,0 +1,162 @@
+"""Agents as values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Generic, Literal, TypeVar
+
+import msgspec
+
+from agents.core.structs import checked, patched, refuse_unknown
+from agents.errors import BadState
+from supervision import Ref
+from supervision.messages import FrozenMeta
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The agent whose child an agent is.
+
+    Attributes:
+        ref: its server.
+        id: of the parent.
+        tag: under which it knows the child.
+        meta: what was noted when the child was started or adopted.
+    """
+
+    ref: Ref
+    id: str
+    tag: str
+    meta: Any = None
+
+
+S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
+
+
+class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw_only=True):
+    """An agent: an immutable value. It has no task and no mailbox; `AgentServer` gives it one.
+
+    Attributes:
+        id: tells it from other agents.
+        type: the name of its type.
+        state: what it knows.
+        version: how many commands have changed it.
+        slices: what plugins and its strategy know about it, by key, beside the state.
+        partition: keeps the agents of tenants apart; the empty one is a partition too.
+        parent: whose child it is; never kept in a checkpoint.
+    """
+
+    id: str
+    type: str
+    state: S_co
+    version: int = 0
+    slices: Mapping[str, Any] = {}
+    partition: str = ""
+    parent: Parent | None = None
+
+    def set(self, patch: Mapping[str, Any]) -> Agent[S_co]:
+        """Return the agent with a part of its state changed: mappings are merged at any depth, the rest is replaced.
+
+        Args:
+            patch: new values by the name of the field.
+
+        Raises:
+            BadState: the state has no such field, or not with such a value.
+        """
+        try:
+            return msgspec.structs.replace(self, state=patched(self.state, patch, merge=True))
+        except msgspec.ValidationError as error:
+            raise BadState(type(self.state).__name__, str(error)) from None
+
+    def with_slice(self, key: str, value: Any) -> Agent[S_co]:
+        """Return the agent with another slice under a key."""
+        return msgspec.structs.replace(self, slices={**self.slices, key: value})
+
+    def counted_from(self, before: Agent[Any]) -> Agent[S_co]:
+        """Return the agent with a version of its own, if it differs from what it was before a command.
+
+        Hooks and strategies need not count: what they have changed is a commit as any other.
+        """
+        if self.version != before.version or self == before:
+            return self
+        return msgspec.structs.replace(self, version=before.version + 1)
+
+    def snapshot(self) -> AgentProgress:
+        """Tell how far it is, by what its state says; see `AgentProgress`."""
+        return progress_of(self)
+
+
+def first_state(kind: type[Any], state: Any, *, strict: bool = True) -> Any:
+    """Return a checked state of a type.
+
+    Args:
+        kind: of the state.
+        state: one, or some of its fields, the others have their defaults.
+        strict: whether fields that it does not have are an error; else they are dropped.
+
+    Raises:
+        BadState: it does not fit.
+    """
+    try:
+        if isinstance(state, Mapping):
+            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+            state = {names.get(name, name): value for name, value in state.items()}
+            if strict:
+                refuse_unknown(kind, state)
+        return checked(kind, {} if state is None else state)
+    except msgspec.ValidationError as error:
+        raise BadState(kind.__name__, str(error)) from None
+
+
+#: ``idle``: nothing has been asked of it, or it is ready for more. ``running`` and ``waiting``: it is not done.
+ProgressStatus = Literal["idle", "running", "waiting", "completed", "failed"]
+
+
+class Completion(msgspec.Struct, frozen=True):
+    """Where an agent's state says that it is done: a convention, to which all have to keep who want to be awaited.
+
+    Attributes:
+        status: the field that is ``"completed"`` or ``"failed"`` then.
+        result: the field with the result.
+        error: the field with what went wrong.
+    """
+
+    status: str = "status"
+    result: str = "result"
+    error: str = "error"
+
+
+class AgentProgress(msgspec.Struct, frozen=True):
+    """How far an agent is.
+
+    Attributes:
+        status: in one word.
+        done: whether it is ``completed`` or ``failed``.
+        result: what came of it, or what went wrong.
+        details: more, from its strategy.
+    """
+
+    status: str = "idle"
+    done: bool = False
+    result: Any = None
+    details: Mapping[str, Any] = {}
+
+
+def progress_of(agent: Agent[Any], completion: Completion = Completion()) -> AgentProgress:  # noqa: B008 - frozen
+    """Return how far an agent is, by the fields of its state, or else by what its strategy says.
+
+    >>> from agents import Agent
+    >>> class Job(msgspec.Struct, frozen=True):
+    ...     status: str = "running"
+    ...     result: str | None = None
+    >>> progress_of(Agent(id="a", type="job", state=Job("completed", "done!")))
+    Snapshot(status='completed', done=True, result='done!', details={})
+    """
+    state, machine = agent.state, agent.slices.get("steps") or agent.slices.get("strategy")
+    status = getattr(state, completion.status, None)
+    details = {} if machine is None else machine.details()
+    if status in ("completed", "failed"):
+        field = completion.result if status == "completed" else completion.error
+        return AgentProgress(status, True, getattr(state, field, None), details)
+    if isinstance(status, str):
+        return AgentProgress(status, False, None, details)
+    return AgentProgress("idle" if machine is None else machine.word(), False, None, details)

@@ -1,0 +1,291 @@
+"""Commands: pure functions from an agent and actions to a new agent and directives.
+
+"Pure" is a promise about the agent: it is a value, no directive is carried out, and a failing action is data. What an
+action does in ``run`` is its own affair.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Generic, Literal, TypeVar, get_args
+
+import msgspec
+
+from agents.core.action import Action, ActionLike, Context, Failure
+from agents.core.agent import Agent
+from agents.core.directives import Directive, ErrorDirective
+from agents.core.execution import CompletedAction, Execution, as_result, checked_result, driven, name_of, undo
+from agents.core.operations import Operation
+from agents.core.signal import Signal
+from agents.core.structs import checked, checks, fields_of, patched
+from agents.errors import BadParams, BadResult, BadState
+from supervision import Ref
+from supervision.errors import BadOption
+from supervision.messages import FrozenMeta
+from supervision.reasons import crashed
+
+S = TypeVar("S", bound=msgspec.Struct)
+S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
+
+#: What becomes of a command in which something has failed. ``stop``: what was done before it stays, what comes after
+#: it is not run. ``continue``: the rest is run all the same. ``rollback``: the agent is as before the command, and what
+#: was done is undone, in reverse order (`Action.compensate`).
+OnFailure = Literal["stop", "continue", "rollback"]
+
+
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What surrounds a command.
+
+    Attributes:
+        signal: what caused it, if it was a signal.
+        ref: the agent's server, if there is one.
+        waits: whether there is a loop to wait on.
+        provided: what the runtime and plugins add to what actions see.
+    """
+
+    signal: Signal | None = None
+    ref: Ref | None = None
+    waits: bool = False
+    provided: Mapping[str, Any] = {}
+
+
+class Step(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
+    """What a command leads to: the agent as it is now, complete, and what is to happen outside."""
+
+    agent: Agent[S_co]
+    directives: tuple[Directive, ...] = ()
+
+    @property
+    def errors(self) -> tuple[ErrorDirective, ...]:
+        """The failures among the directives."""
+        return tuple(directive for directive in self.directives if isinstance(directive, ErrorDirective))
+
+    def __iter__(self) -> Iterator[Any]:
+        """Unpack it: ``agent, directives = cmd(...)``."""
+        return iter((self.agent, self.directives))
+
+
+def cmd(
+    agent: Agent[S],
+    *work: ActionLike,
+    signal: Signal | None = None,
+    ref: Ref | None = None,
+    on_failure: OnFailure = "stop",
+) -> Step[S]:
+    """Run actions one after the other, each on the state that the one before left.
+
+    A failure becomes an `ErrorDirective` among the directives; nothing is raised for it. Retries come at once, without
+    their pauses, as there is no loop to wait on.
+
+    Args:
+        agent: the agent.
+        work: actions, their classes, or chains, branches, parallels and plans of them; or pairs of one of those and
+            its parameters.
+        signal: passed on to the actions.
+        ref: passed on to the actions: the agent's server.
+        on_failure: what becomes of the command when something fails: ``stop`` (what was done before it stays, what
+            comes after it is not run), ``continue`` (the rest is run all the same), or ``rollback`` (the agent is as
+            before, and what was done is undone in reverse order).
+
+    Raises:
+        BadOption: ``on_failure`` is none of those.
+    """
+    return driven(run_command(agent, work, Turn(signal=signal, ref=ref), on_failure))
+
+
+async def acmd(
+    agent: Agent[S],
+    *work: ActionLike,
+    signal: Signal | None = None,
+    ref: Ref | None = None,
+    on_failure: OnFailure = "stop",
+) -> Step[S]:
+    """Do what `cmd` does; actions may be ``async``, and retries wait."""
+    return await run_command(agent, work, Turn(signal=signal, ref=ref, waits=True), on_failure)
+
+
+async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, on_failure: OnFailure) -> Step[S]:
+    """Run a command. What does not wait is run without waiting, so that it can be driven without a loop."""
+    command = Command(agent, turn, on_failure)
+    for item in work:
+        try:
+            action = plain_action(item)
+            if action is None:
+                await command.perform(item)
+            else:
+                command.settle(action, action.run(command.context()))
+        except Exception as error:
+            command.failed(item, error)
+            if on_failure != "continue":
+                break
+    if command.to_undo:
+        await command.roll_back()
+    return Step(command.agent, tuple(command.directives))
+
+
+def context_of(agent: Agent[S], turn: Turn) -> Context[S]:
+    """Return what an action of an agent sees in a turn."""
+    return Context(agent.state, agent.id, agent.type, turn.signal, turn.ref, agent.slices, agent.parent, turn.provided)
+
+
+def plain_action(item: Any) -> Action[Any] | None:
+    """Return a plain action, made of an item of work; None if it is anything else.
+
+    Raises:
+        BadParams: its parameters are wrong.
+    """
+    kind, params = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+    if isinstance(kind, type):
+        if not issubclass(kind, Action) or not kind.is_plain:
+            return None
+        try:
+            return msgspec.convert({} if params is None else params, kind, from_attributes=True)
+        except msgspec.ValidationError as error:
+            raise BadParams(kind.__name__, str(error)) from None
+    if isinstance(kind, Action) and kind.is_plain:
+        try:
+            return checked(type(kind), kind)  # type: ignore[no-any-return]
+        except msgspec.ValidationError as error:
+            raise BadParams(type(kind).__name__, str(error)) from None
+    return None
+
+
+def run_plain(agent: Agent[S], kind: type[Action[Any]], signal: Signal, ref: Ref) -> Agent[S] | Step[S]:
+    """Run one plain action with the data of a signal: what `run_command` does, for the case that comes most.
+
+    Returns:
+        The agent, if nothing has happened but that its state is another one; or else the step.
+    """
+    state, data, action = agent.state, signal.data, None
+    try:
+        action = convert(data, kind) if type(data) is dict else convert(data or {}, kind, from_attributes=True)
+        value = action.run(Context(state, agent.id, agent.type, signal, ref, agent.slices, agent.parent))
+    except Exception as error:
+        wrong = action is None and isinstance(error, msgspec.ValidationError)
+        return _plain_step(agent, kind, signal, ref, BadParams(kind.__name__, str(error)) if wrong else error)
+    if type(value) is not kind.result_type or type(value) is not type(state):
+        return _plain_step(agent, action, signal, ref, value)
+    for name, simple in checks[kind.result_type]:
+        field = getattr(value, name)
+        if type(field) not in simple and field is not getattr(state, name):
+            return _plain_step(agent, action, signal, ref, value)
+    return replace(agent, state=value, version=agent.version + 1)
+
+
+def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome: Any) -> Step[S]:
+    """Return the step that a plain action has led to: its outcome, or an error, taken as any other."""
+    command = Command(agent, Turn(signal=signal, ref=ref), "stop")
+    try:
+        if isinstance(outcome, Exception):
+            raise outcome
+        command.settle(action, outcome)
+    except Exception as error:
+        command.failed(action, error)
+    return Step(command.agent, tuple(command.directives))
+
+
+class Command(Generic[S]):
+    """A command on its way: the agent as it is by now, and the directives that there are by now."""
+
+    __slots__ = ("agent", "directives", "done", "error", "first", "on_failure", "turn")
+
+    def __init__(self, agent: Agent[S], turn: Turn, on_failure: OnFailure) -> None:
+        if on_failure not in _ON_FAILURE:
+            raise BadOption("on_failure", on_failure, f"give one of {', '.join(_ON_FAILURE)}")
+        self.first = self.agent = agent
+        self.directives: list[Directive] = []
+        self.error: Exception | None = None
+        self.turn = turn
+        self.on_failure = on_failure
+        self.done: list[CompletedAction] = []
+
+    def context(self) -> Context[S]:
+        """Return what the next action sees."""
+        return context_of(self.agent, self.turn)
+
+    async def perform(self, item: Any) -> None:
+        """Run anything, and settle it. What it has done can be undone."""
+        run = Execution(self.context(), self.turn.waits)
+        try:
+            value = await run.step(item, {})
+            self._settle(name_of(item), value, run.effects)
+        except Exception as error:
+            await undo(run.done, error, self.turn.waits)
+            raise
+        self.done += run.done
+
+    def settle(self, action: Action[Any], outcome: Any) -> None:
+        """Settle what a plain action has returned."""
+        result = as_result(outcome)
+        self._settle(type(action).__name__, checked_result(action, result), list(result.effects))
+
+    def _settle(self, name: str, value: Any, effects: list[Any]) -> None:
+        agent = changed(self.agent, name, value)
+        directives = []
+        for effect in effects:
+            if isinstance(effect, Operation):
+                agent = effect.applied_to(agent)
+            else:
+                directives.append(effect)
+        self._advance(agent)
+        self.directives += directives
+
+    def _advance(self, agent: Agent[S]) -> None:
+        """Make this the agent; one command is one version."""
+        if agent is not self.agent:
+            self.agent = msgspec.structs.replace(agent, version=self.first.version + 1)
+
+    def failed(self, item: Any, error: Exception) -> None:
+        """Note a failure, and do what it asks for."""
+        self.error = error
+        if self.on_failure == "rollback":
+            self.agent = self.first
+            self.directives = [one for one in self.directives if isinstance(one, ErrorDirective)]
+        if isinstance(error, Failure):
+            try:
+                self._settle(name_of(item), None, list(error.effects))
+            except BadState as wrong:
+                error = wrong
+        self.directives.append(ErrorDirective(name_of(item), crashed(error)))
+
+    @property
+    def to_undo(self) -> bool:
+        """Whether what was done is to be undone."""
+        return self.error is not None and self.on_failure == "rollback" and bool(self.done)
+
+    async def roll_back(self) -> None:
+        """Undo what was done."""
+        assert self.error is not None
+        try:
+            await undo(self.done, self.error, self.turn.waits)
+        except Exception as error:
+            self.directives.append(ErrorDirective("rollback", crashed(error)))
+
+
+convert = msgspec.convert
+replace = msgspec.structs.replace
+_ON_FAILURE = get_args(OnFailure)
+
+
+def changed(agent: Agent[S], name: str, value: Any) -> Agent[S]:
+    """Return the agent with its state changed by a result.
+
+    Raises:
+        BadResult: this cannot change a state.
+        BadState: the changed state is not of the declared type.
+    """
+    if value is None:
+        return agent
+    kind = type(agent.state)
+    try:
+        if isinstance(value, kind):
+            state = value
+        elif isinstance(value, msgspec.Struct):
+            state = patched(agent.state, fields_of(value), merge=False)
+        elif isinstance(value, Mapping):
+            state = patched(agent.state, value, merge=True)
+        else:
+            raise BadResult(name, f"returned {value!r}; a result is a struct, a mapping or None")
+    except msgspec.ValidationError as error:
+        raise BadState(kind.__name__, str(error)) from None
+    return msgspec.structs.replace(agent, state=state)

@@ -1,0 +1,305 @@
+"""Directives: what the outside world is to do. They describe it as data; the agent's server does it.
+
+A directive never changes the agent that returns it. Those of one turn are carried out in order, after the new state is
+committed and before the next turn. More kinds can be defined: see `agents.server.executes`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Literal, get_args
+
+import msgspec
+
+from agents.core.cron import CronSchedule
+from agents.core.router import segments
+from agents.errors import BadSignal
+from supervision import NORMAL, Address, ChildSpec
+from supervision.clock import seconds
+from supervision.errors import BadOption
+from supervision.messages import FrozenMeta
+from supervision.reasons import Crashed
+
+if TYPE_CHECKING:
+    from agents.core.action import ActionLike
+    from agents.core.agent_type import AgentType
+    from agents.server.sensors import Sensor
+
+#: What a server does when its agent's parent ends: end as well, go on alone, or go on and tell its agent so with a
+#: signal ``agent.orphaned``.
+OnParentDeath = Literal["stop", "continue", "emit_orphan"]
+#: What happens to a tick of a cron job while the signal of the one before has not been handled: it is left out, it is
+#: sent when that one is done (at most one waits), or it is sent all the same.
+Overlap = Literal["skip", "queue", "allow"]
+
+
+class Directive(msgspec.Struct, metaclass=FrozenMeta, frozen=True, tag_field="kind"):
+    """The base of all directives."""
+
+
+class Emit(Directive, frozen=True, tag="emit"):
+    """Send a signal. It gets its id, time and source from the server, and the id of the signal that caused it.
+
+    Attributes:
+        type: of the signal, such as ``"order.placed"``.
+        data: of the signal.
+        subject: of the signal.
+        to: an address, or the name of an actor: an agent's server, a bus, a webhook; None for where the server sends
+            what its agent emits: the ``emit_to`` with which it was started, or the agent itself.
+
+    Raises:
+        BadSignal: this cannot be the type of a signal.
+        BadOption: ``to`` is no destination.
+    """
+
+    type: str
+    data: Any = None
+    subject: str | None = None
+    to: Address | str | None = None
+
+    def __post_init__(self) -> None:
+        segments("Emit.type", self.type, BadSignal)
+        if not (self.to is None or isinstance(self.to, Address) or (isinstance(self.to, str) and self.to)):
+            raise BadOption("Emit.to", self.to, "give an address, the name of an actor, or None")
+
+
+class Schedule(Directive, frozen=True, tag="schedule"):
+    """Send the agent itself a signal later. It is forgotten when the agent's server ends.
+
+    Attributes:
+        after: how many seconds later.
+        type: of the signal.
+        data: of the signal.
+        id: under which `Unschedule` finds it; one that is scheduled under the same id is forgotten. None for nameless.
+
+    Raises:
+        BadTime: ``after`` is no length of time.
+        BadSignal: this cannot be the type of a signal.
+    """
+
+    after: float
+    type: str
+    data: Any = None
+    id: str | None = None
+
+    def __post_init__(self) -> None:
+        seconds("Schedule.after", self.after)
+        segments("Schedule.type", self.type, BadSignal)
+
+
+class Unschedule(Directive, frozen=True, tag="unschedule"):
+    """Forget what was scheduled under an id, with `Schedule` or `Cron`. If there is nothing, nothing happens."""
+
+    id: str
+
+
+class Cron(Directive, frozen=True, tag="cron"):
+    """Send the agent itself a signal again and again, by a cron expression.
+
+    A server that keeps checkpoints keeps its cron jobs in them.
+
+    Attributes:
+        expression: five fields (minute, hour, day, month, weekday), or six with seconds before them, as in crontab(5);
+            or ``@hourly``, ``@daily``, ``@weekly``, ``@monthly``, ``@yearly``.
+        type: of the signal.
+        data: of the signal.
+        id: a job with the same id is replaced. The type of the signal unless it is given.
+        timezone: in whose time the expression is meant, such as ``"Europe/Prague"``. A time that a change of clocks
+            leaves out is left out; one that comes twice comes once.
+        overlap: what happens to a tick while the signal of the one before has not been handled: ``skip`` it, ``queue``
+            it (at most one), or ``allow`` it.
+
+    Raises:
+        BadTimetable: the expression or the time zone is none.
+        BadSignal: this cannot be the type of a signal.
+        BadOption: ``overlap`` is none of those.
+    """
+
+    expression: str
+    type: str
+    data: Any = None
+    id: str = ""
+    timezone: str = "UTC"
+    overlap: Overlap = "skip"
+
+    def __post_init__(self) -> None:
+        segments("Cron.type", self.type, BadSignal)
+        CronSchedule(self.expression, self.timezone)
+        if self.overlap not in get_args(Overlap):
+            raise BadOption("Cron.overlap", self.overlap, f"give one of {', '.join(get_args(Overlap))}")
+        if not self.id:
+            msgspec.structs.force_setattr(self, "id", self.type)
+
+
+class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
+    """Start a child: an agent whose parent this one is, known to it by a tag.
+
+    This agent is told with the signals ``agent.child.started`` and ``agent.child.exit``, if it has routes for them.
+
+    Attributes:
+        type: of the child.
+        tag: by which this agent knows it.
+        id: of the child; this agent's id, a slash and the tag, unless it is given.
+        state: its first state, or some of its fields.
+        restart: whether it is started again when it has ended: ``permanent`` always, ``transient`` if it crashed,
+            ``temporary`` never.
+        on_parent_death: what it does when this agent's server ends.
+        meta: noted with the child.
+
+    Raises:
+        BadOption: the tag is no text or empty, or an option is none of those that there are.
+    """
+
+    type: type[AgentType[Any]]
+    tag: str
+    id: str | None = None
+    state: Any = None
+    restart: Literal["permanent", "transient", "temporary"] = "transient"
+    on_parent_death: OnParentDeath = "stop"
+    meta: Any = None
+
+    def __post_init__(self) -> None:
+        _check_tag("SpawnAgent.tag", self.tag)
+        if self.restart not in ("permanent", "transient", "temporary"):
+            raise BadOption("SpawnAgent.restart", self.restart, "give permanent, transient or temporary")
+        if self.on_parent_death not in get_args(OnParentDeath):
+            known = ", ".join(get_args(OnParentDeath))
+            raise BadOption("SpawnAgent.on_parent_death", self.on_parent_death, f"give one of {known}")
+
+
+class Spawn(Directive, frozen=True, tag="spawn"):
+    """Start an actor that is no agent, and that is not tracked as a child.
+
+    Attributes:
+        spec: its specification.
+        under: the supervisor, or its name; None for the one of the agents.
+    """
+
+    spec: ChildSpec
+    under: Address | str | None = None
+
+
+class StopChild(Directive, frozen=True, tag="stop_child"):
+    """Let a child end, when it has handled what it was sent before. It is not started again.
+
+    Attributes:
+        tag: of the child. If there is none, nothing happens.
+        reason: noted in its exit.
+    """
+
+    tag: str
+    reason: str = "normal"
+
+
+class AdoptChild(Directive, frozen=True, tag="adopt_child"):
+    """Make an agent without a parent a child of this one.
+
+    Attributes:
+        child: its server, or its id.
+        tag: by which this agent will know it.
+        meta: noted with the child.
+    """
+
+    child: Address | str
+    tag: str
+    meta: Any = None
+
+    def __post_init__(self) -> None:
+        _check_tag("AdoptChild.tag", self.tag)
+
+
+class RunInstruction(Directive, frozen=True, tag="run_instruction"):
+    """Run work outside of any command, while the agent takes other turns, and tell the agent what came of it.
+
+    Attributes:
+        work: what to run. What it returns changes no state.
+        then: the type of the signal that tells: its data are ``{"status": "ok", "result": …}`` or ``{"status": "error",
+            "error": …}``, and ``meta``.
+        meta: noted in that signal.
+    """
+
+    work: ActionLike
+    then: str
+    meta: Any = None
+
+    def __post_init__(self) -> None:
+        segments("RunInstruction.then", self.then, BadSignal)
+
+
+class AwaitReply(Directive, frozen=True, tag="await_reply"):
+    """Ask another agent, and tell this one what came of it, which takes other turns meanwhile.
+
+    Attributes:
+        to: the other agent's server, or its name.
+        type: of the signal that it is asked with.
+        then: the type of the signal that tells: its data are ``{"status": "ok", "state": …, "errors": […]}`` or
+            ``{"status": "error", "error": …}``, and ``meta``.
+        data: of the signal that it is asked with.
+        timeout: seconds to wait for the answer.
+        meta: noted in the signal that tells.
+    """
+
+    to: Address | str
+    type: str
+    then: str
+    data: Any = None
+    timeout: float = 5.0
+    meta: Any = None
+
+    def __post_init__(self) -> None:
+        segments("AwaitReply.type", self.type, BadSignal)
+        segments("AwaitReply.then", self.then, BadSignal)
+        seconds("AwaitReply.timeout", self.timeout)
+
+
+class StartSensor(Directive, frozen=True, tag="start_sensor"):
+    """Start a sensor, whose signals this agent gets. It ends with the agent's server.
+
+    Attributes:
+        tag: by which it is known; a sensor with the same tag is replaced.
+        sensor: the sensor.
+        keep: whether a sensor that runs under this tag is kept instead.
+        link: whether the agent's server ends when the sensor crashes; else there is a signal ``agent.sensor.exit``.
+    """
+
+    tag: str
+    sensor: Sensor
+    keep: bool = False
+    link: bool = False
+
+    def __post_init__(self) -> None:
+        _check_tag("StartSensor.tag", self.tag)
+
+
+class StopSensor(Directive, frozen=True, tag="stop_sensor"):
+    """End a sensor. If there is none under this tag, nothing happens."""
+
+    tag: str
+
+
+class StopAgent(Directive, frozen=True, tag="stop"):
+    """End the agent's server. Directives behind it are not carried out.
+
+    That work is done is better told by the agent's state: a permanent child that stops is started again.
+
+    Attributes:
+        reason: an `ExitReason`, or anything else, which becomes ``Abnormal``.
+    """
+
+    reason: Any = NORMAL
+
+
+class ErrorDirective(Directive, frozen=True, tag="error"):
+    """Something failed. The server deals with it by its error policy.
+
+    Attributes:
+        action: the name of the class of the action; or what else has failed.
+        error: the exception as data.
+    """
+
+    action: str
+    error: Crashed
+
+
+def _check_tag(where: str, tag: object) -> None:
+    if not isinstance(tag, str) or not tag:
+        raise BadOption(where, tag, "give a string that is not empty")

@@ -1,0 +1,284 @@
+"""Execution: running actions, and what is made of them, with retries, time limits and compensation.
+
+>>> from agents import Action, Context, Attempts
+>>> class Double(Action[dict[str, int]]):
+...     n: int
+...
+...     def run(self, context: Context[Any]) -> dict[str, int]:
+...         return {"n": self.n * 2}
+>>> execute(Double, {"n": 4})
+{'n': 8}
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from collections.abc import Coroutine, Mapping, Sequence
+from typing import Any, TypeVar
+
+import msgspec
+
+from agents.core.action import Action, ActionLike, CompositeAction, Context, Result, is_compensable
+from agents.core.directives import Directive
+from agents.core.operations import Operation
+from agents.core.structs import checked, fields_of
+from agents.errors import BadParams, BadResult, CompensationFailed, NeedsLoop
+from supervision.clock import clock_of
+
+T = TypeVar("T")
+_NOWHERE: Context[Any] = Context(state=None)
+
+
+def execute(work: ActionLike, data: Any = None, *, context: Context[Any] = _NOWHERE) -> Any:
+    """Run an action, or what is made of actions, without an agent and without a loop.
+
+    Args:
+        work: what to run.
+        data: its parameters, if it is a class or a composition.
+        context: what actions see.
+
+    Returns:
+        The result. Effects are dropped; what has to be done with them is up to an agent.
+
+    Raises:
+        NeedsLoop: one of the actions is ``async``; await `aexecute` instead.
+        CompensationFailed: it failed, and what was done could not be undone.
+        Exception: what the action has raised, when it was tried as often as it says. What was done is undone.
+    """
+    return driven(_executed(work, data, context, waits=False))
+
+
+async def aexecute(work: ActionLike, data: Any = None, *, context: Context[Any] = _NOWHERE) -> Any:
+    """Do what `execute` does; actions may be ``async``, and retries wait."""
+    return await _executed(work, data, context, waits=True)
+
+
+async def _executed(work: ActionLike, data: Any, context: Context[Any], waits: bool) -> Any:
+    run = Execution(context, waits)
+    try:
+        return await run.step(work, {} if data is None else data)
+    except Exception as error:
+        await undo(run.done, error, waits)
+        raise
+
+
+def driven(work: Coroutine[Any, Any, T]) -> T:
+    """Run a coroutine that never waits, and return its result."""
+    try:
+        work.send(None)
+    except StopIteration as stop:
+        return stop.value  # type: ignore[no-any-return]
+    work.close()
+    raise NeedsLoop("it")
+
+
+class CompletedAction(msgspec.Struct):
+    """An action that was run, and can be undone: ``value`` is what it returned; None if it failed."""
+
+    action: Action[Any]
+    context: Context[Any]
+    value: Any
+
+
+class Execution:
+    """Actions on their way: what they see, and what there is by now of effects, and of things to be undone.
+
+    Args:
+        context: what the actions see.
+        waits: whether there is a loop to wait on.
+        done: where to note what can be undone.
+    """
+
+    __slots__ = ("context", "done", "effects", "waits")
+
+    def __init__(self, context: Context[Any], waits: bool, done: list[CompletedAction] | None = None) -> None:
+        self.context = context
+        self.waits = waits
+        self.effects: list[Operation | Directive] = []
+        self.done: list[CompletedAction] = [] if done is None else done
+
+    async def step(self, item: Any, data: Any) -> Any:
+        """Run a part, with the data there are, and return its result."""
+        what, fixed = item if isinstance(item, tuple) and len(item) == 2 else (item, None)
+        if fixed is not None:
+            data = merged_data(data, fixed) if isinstance(fixed, Mapping) and isinstance(data, Mapping) else fixed
+        if isinstance(what, CompositeAction):
+            return await what.perform(self, data)
+        return await self._action(_made(item, what, data))
+
+    async def together(self, parts: Sequence[tuple[Any, Any]], limit: int | None) -> list[Any]:
+        """Run parts side by side, each with its data; without a loop, one after the other.
+
+        The first failure cancels the others, and is raised when they have ended.
+        """
+        runs = [Execution(self.context, self.waits, self.done) for _ in parts]
+        work = [run.step(*part) for run, part in zip(runs, parts, strict=True)]
+        results = await (_gathered(work, limit) if self.waits else _one_by_one(work))
+        for run in runs:
+            self.effects += run.effects
+        return results
+
+    async def _action(self, action: Action[Any]) -> Any:
+        kind, failures = type(action), 0
+        while True:
+            try:
+                result = await self._tried(action)
+                value = checked_result(action, result)
+            except NeedsLoop:
+                raise
+            except Exception as error:
+                failures += 1
+                if not kind.attempts.again(failures, error):
+                    self._note(action, None)
+                    raise
+                if self.waits:
+                    await sleep(kind.attempts.pause(failures))
+            except asyncio.CancelledError:
+                self._note(action, None)
+                raise
+            else:
+                self._note(action, value)
+                self.effects += result.effects
+                return value
+
+    async def _tried(self, action: Action[Any]) -> Result[Any]:
+        outcome = action.run(self.context)
+        if inspect.isawaitable(outcome):
+            if not self.waits:
+                _dispose(outcome)
+                raise NeedsLoop(type(action).__name__)
+            async with asyncio.timeout(action.attempts.timeout):
+                outcome = await outcome
+        return as_result(outcome)
+
+    def _note(self, action: Action[Any], value: Any) -> None:
+        if is_compensable(type(action)):
+            self.done.append(CompletedAction(action, self.context, value))
+
+
+async def _one_by_one(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:
+    try:
+        return [await part for part in work]
+    finally:
+        for part in work:
+            part.close()
+
+
+async def _gathered(work: Sequence[Coroutine[Any, Any, Any]], limit: int | None) -> list[Any]:
+    slots = asyncio.Semaphore(limit or len(work))
+    failed = False
+
+    async def one(part: Coroutine[Any, Any, Any]) -> Any:
+        nonlocal failed
+        async with slots:
+            if failed:
+                return None
+            try:
+                return await part
+            except BaseException:
+                failed = True
+                raise
+
+    tasks: list[asyncio.Task[Any]] = []
+    try:
+        async with asyncio.TaskGroup() as group:
+            tasks += [group.create_task(one(part)) for part in work]
+    except ExceptionGroup as group_of:
+        raise group_of.exceptions[0] from None
+    finally:
+        for part in work:
+            part.close()
+    return [task.result() for task in tasks]
+
+
+async def undo(done: list[CompletedAction], error: Exception, waits: bool) -> None:
+    """Undo what was done, the last first.
+
+    Raises:
+        CompensationFailed: something could not be undone; the rest was.
+    """
+    failed: CompensationFailed | None = None
+    while done:
+        one = done.pop()
+        try:
+            pending = one.action.compensate(one.context, one.value, error)
+            if inspect.isawaitable(pending):
+                if not waits:
+                    _dispose(pending)
+                    raise NeedsLoop(f"{type(one.action).__name__}.compensate")
+                await pending
+        except Exception as wrong:
+            failed = failed or CompensationFailed(type(one.action).__name__, wrong, error)
+    if failed is not None:
+        raise failed from error
+
+
+def _dispose(pending: Any) -> None:
+    """Let nobody be warned of a coroutine that is not awaited: there is an error that says so."""
+    if inspect.iscoroutine(pending):
+        pending.close()
+
+
+def _made(item: Any, what: Any, data: Any) -> Action[Any]:
+    try:
+        if isinstance(what, Action):
+            return checked(type(what), what)  # type: ignore[no-any-return]
+        if isinstance(what, type) and issubclass(what, Action):
+            return msgspec.convert(data, what, from_attributes=True)
+    except msgspec.ValidationError as error:
+        raise BadParams(name_of(item), str(error)) from None
+    raise BadParams(name_of(item), "give an action, its class, a composition, or a pair of one and its parameters")
+
+
+def name_of(item: Any) -> str:
+    """Return the name of an item of work, for people."""
+    what = item[0] if isinstance(item, tuple) and item else item
+    return what.__name__ if isinstance(what, type) else type(what).__name__
+
+
+def as_result(outcome: Any) -> Result[Any]:
+    """Return what an action has returned, as a `Result`."""
+    return outcome if isinstance(outcome, Result) else Result(outcome)
+
+
+def checked_result(action: Action[Any], result: Result[Any]) -> Any:
+    """Return the value of a result.
+
+    Raises:
+        BadResult: it is not as declared, or an effect is none.
+    """
+    name = type(action).__name__
+    for effect in result.effects:
+        if not isinstance(effect, (Operation, Directive)):
+            raise BadResult(name, f"{effect!r} is neither an operation nor a directive")
+    try:
+        return checked(action.result_type, result.value)
+    except msgspec.ValidationError as error:
+        raise BadResult(name, str(error)) from None
+
+
+def merged_data(data: Any, result: Any) -> Any:
+    """Return the data that flow on behind a part: its result over what there was."""
+    if result is None:
+        return data
+    return {**_items(data), **_items(result)}
+
+
+def _items(data: Any) -> Mapping[str, Any]:
+    if isinstance(data, msgspec.Struct):
+        return fields_of(data)
+    if isinstance(data, Mapping):
+        return data
+    raise BadParams("data", f"{data!r} cannot flow from part to part; give a struct or a mapping")
+
+
+async def sleep(delay: float) -> None:
+    """Wait for some seconds of the loop's clock."""
+    clock = clock_of(asyncio.get_running_loop())
+    over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    timer = clock.call_at(clock.time() + delay, lambda: None if over.done() else over.set_result(None))
+    try:
+        await over
+    finally:
+        timer.cancel()

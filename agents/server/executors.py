@@ -1,0 +1,178 @@
+"""How directives are carried out: one function for each kind.
+
+>>> from agents import Directive
+>>> class Ring(Directive, frozen=True, tag="ring"):
+...     times: int
+>>> @executes(Ring)
+... def ring(server: AgentServer, directive: Ring, signal: Signal) -> None:
+...     print("ding " * directive.times)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
+
+import msgspec
+
+from agents.core.action import Context
+from agents.core.command import Turn, context_of
+from agents.core.directives import AwaitReply, Directive, Emit, ErrorDirective, RunInstruction, Spawn, StopAgent
+from agents.core.execution import Execution, undo
+from agents.core.plugin import emitted
+from agents.errors import BadResult
+from agents.server.directory import supervisor_of
+from agents.server.messages import Ask, DirectiveResult
+from supervision import Actor, Address, Message, Ref, handle, start_child
+
+if TYPE_CHECKING:
+    from agents.core.signal import Signal
+    from agents.server.server import AgentServer
+
+
+#: Returned by an executor: the directives behind this one are not carried out.
+HALT: Final = "halt"
+#: Carries out a directive. It may be ``async``: the turn then waits for it. What it raises goes to the error policy.
+Executor: TypeAlias = "Callable[[AgentServer, Any, Signal], Awaitable[str | None] | str | None]"
+E = TypeVar("E", bound=Callable[..., Any])
+
+_executors: dict[type[Directive], Executor] = {}
+
+
+def executes(kind: type[Directive]) -> Callable[[E], E]:
+    """Mark the function that carries out a kind of directives, and those derived from it.
+
+    Args:
+        kind: the class of directives. The function gets the server, the directive, and the signal whose turn it is; it
+            returns None, or `HALT` to have nothing behind it carried out, and may be ``async``.
+    """
+
+    def register(executor: E) -> E:
+        _executors[kind] = executor
+        return executor
+
+    return register
+
+
+def executor_of(directive: Any) -> Executor:
+    """Return what carries out a directive.
+
+    Raises:
+        BadResult: nothing does.
+    """
+    found = _executors.get(type(directive))
+    if found is None:
+        for kind in type(directive).__mro__:
+            if kind in _executors:
+                found = _executors[type(directive)] = _executors[kind]
+                break
+        else:
+            raise BadResult(
+                type(directive).__name__, "no executor is registered for it: mark a function with @executes(...)"
+            )
+    return found
+
+
+@executes(Emit)
+def emit(server: AgentServer, directive: Emit, signal: Signal) -> None:
+    """Send a signal."""
+    sent = server.new_signal(directive.type, directive.data, directive.subject, signal.id)
+    if server.kind.mounted:
+        sent = emitted(server.kind.mounted, sent, server.agent)
+    (server.address(directive.to) or server.emit_to).cast(sent)
+
+
+@executes(StopAgent)
+def stop(server: AgentServer, directive: StopAgent, signal: Signal) -> str:  # noqa: ARG001 - an executor's shape
+    """End the server."""
+    server.stop(directive.reason)
+    return HALT
+
+
+@executes(ErrorDirective)
+def failed(server: AgentServer, directive: ErrorDirective, signal: Signal) -> str | None:
+    """Deal with a failure by the error policy."""
+    return server.failed(directive, signal)
+
+
+@executes(Spawn)
+async def spawn(server: AgentServer, directive: Spawn, signal: Signal) -> None:  # noqa: ARG001 - an executor's shape
+    """Start an actor that is no agent."""
+    under = server.address(directive.under) or supervisor_of(server.runtime)
+    await start_child(under, directive.spec)
+
+
+class _Begin(Message, frozen=True):
+    """Begin."""
+
+
+class DirectiveTask(Actor):
+    """Does one thing for an agent, tells it what came of it, and ends; or ends with the agent's server.
+
+    Args:
+        owner: the agent's server.
+        work: what to do.
+        then: the type of the signal that tells what came of it.
+        meta: noted in that signal.
+        cause: the id of the signal that asked for it.
+    """
+
+    def __init__(self, owner: Ref, work: Callable[[], Awaitable[Any]], then: str, meta: Any, cause: str) -> None:
+        self._owner = owner
+        self._work = work
+        self._then = then
+        self._meta = meta
+        self._cause = cause
+
+    def init(self) -> None:
+        """End with the agent's server."""
+        self.link(self._owner)
+
+    @handle
+    async def begin(self, message: _Begin) -> None:
+        """Do it."""
+        try:
+            told = {"status": "ok", **await self._work()}
+        except Exception as error:
+            told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
+        self._owner.cast(DirectiveResult(self._then, {**told, "meta": self._meta}, self._cause))
+        self.unlink(self._owner)
+        self.stop()
+
+
+async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
+    run = Execution(context, waits=True)
+    try:
+        return {"result": await run.step(directive.work, {})}
+    except Exception as error:
+        await undo(run.done, error, waits=True)
+        raise
+
+
+async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]:
+    reply = await server.call(ask, timeout)
+    errors = [str(one.error) for one in reply.errors]
+    return {"state": msgspec.to_builtins(reply.agent.state), "errors": errors}
+
+
+@executes(RunInstruction)
+def run_instruction(server: AgentServer, directive: RunInstruction, signal: Signal) -> None:
+    """Run work beside the agent's turns."""
+    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, waits=True))
+    _start_task(server, partial(_performed, directive, context), directive, signal)
+
+
+@executes(AwaitReply)
+def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> None:
+    """Ask another agent."""
+    to = server.address(directive.to)
+    assert to is not None
+    ask = Ask(server.new_signal(directive.type, directive.data, cause=signal.id))
+    _start_task(server, partial(_answered, to, ask, directive.timeout), directive, signal)
+
+
+def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
+    """Send an errand on its way. It is told to begin by a message, with which go facts and traces of this turn."""
+    errand = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
+    errand.cast(_Begin())

@@ -1,0 +1,39 @@
+"""The bus: signals for whoever subscribes, acknowledged, replayed, and never lost on the way.
+
+>>> import asyncio
+>>> from agents import Signal
+>>> from supervision import Actor, Runtime, handle
+>>> class Billing(Actor):
+...     @handle
+...     def bill(self, delivery: Delivery) -> None:
+...         print(delivery.signal.type, "attempt", delivery.attempt)
+...         delivery.ack()
+>>> async def main() -> None:
+...     async with Runtime() as runtime:
+...         bus = await runtime.spawn(Bus, name="bus")
+...         billing = await runtime.spawn(Billing)
+...         await subscribe(bus, "order.**", billing, name="billing")
+...         await publish(bus, Signal(type="order.placed", source="/shop", id="1"))
+...         await publish(bus, Signal(type="weather.changed", source="/sky", id="2"))
+...         await billing.stop()
+>>> asyncio.run(main())
+order.placed attempt 1
+"""
+
+# The bus.
+from agents.signals.bus import Bus as Bus
+from agents.signals.bus import Causes as Causes
+from agents.signals.messages import DeadLetter as DeadLetter
+from agents.signals.messages import Delivery as Delivery
+
+# Its log, and what could not be delivered.
+from agents.signals.messages import SignalRecord as SignalRecord
+
+# What caused what.
+from agents.signals.messages import causal_chain as causal_chain
+from agents.signals.messages import dead_letters as dead_letters
+from agents.signals.messages import publish as publish
+from agents.signals.messages import read_log as read_log
+from agents.signals.messages import redrive as redrive
+from agents.signals.messages import subscribe as subscribe
+from agents.signals.messages import unsubscribe as unsubscribe

@@ -1,0 +1,400 @@
+"""The bus."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Awaitable, Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from agents.core.router import Route, Router, matches
+from agents.core.signal import Signal
+from agents.durability.checkpoint import encoded, without_checksum
+from agents.durability.storage import Storage, StorageError
+from agents.errors import BadCheckpoint
+from agents.signals.messages import (
+    Acknowledgement,
+    DeadLetter,
+    Delivery,
+    GetCausalChain,
+    GetDeadLetters,
+    Publish,
+    ReadLog,
+    RedeliveryDue,
+    Redrive,
+    SignalRecord,
+    Subscribe,
+    Unsubscribe,
+)
+from agents.signals.subscription import BusSubscription
+from supervision import Actor, Down, Message, Refuse, handle
+from supervision.clock import seconds
+from supervision.errors import BadOption
+
+
+class Causes:
+    """Signals by their causes, as their extension ``causationid`` names them.
+
+    >>> from agents import Signal
+    >>> causes = Causes()
+    >>> for id, cause in (("1", None), ("2", "1"), ("3", "2"), ("4", "1")):
+    ...     extensions = {} if cause is None else {"causationid": cause}
+    ...     causes.note(Signal(type="t", source="/", id=id, extensions=extensions))
+    >>> [signal.id for signal in causes.causes("3")], [signal.id for signal in causes.effects("1")]
+    (['1', '2'], ['2', '4', '3'])
+    """
+
+    def __init__(self) -> None:
+        self._signals: dict[str, Signal] = {}
+        self._effects: dict[str, list[str]] = {}
+
+    def note(self, signal: Signal) -> None:
+        """Note a signal."""
+        self._signals[signal.id] = signal
+        cause = signal.extensions.get("causationid")
+        if cause is not None:
+            self._effects.setdefault(cause, []).append(signal.id)
+
+    def forget(self, signal: Signal) -> None:
+        """Forget a signal, and what it has caused."""
+        self._signals.pop(signal.id, None)
+        self._effects.pop(signal.id, None)
+
+    def causes(self, id: str) -> tuple[Signal, ...]:
+        """Return what has led to a signal, the first cause first."""
+        found: dict[str, Signal] = {}
+        signal = self._signals.get(id)
+        while signal is not None:
+            signal = self._signals.get(signal.extensions.get("causationid", ""))
+            if signal is None or signal.id in found or signal.id == id:
+                break
+            found[signal.id] = signal
+        return tuple(reversed(found.values()))
+
+    def effects(self, id: str) -> tuple[Signal, ...]:
+        """Return what a signal has led to, the nearest first."""
+        return tuple(self._signals[one] for one in self._following(id) if one in self._signals)
+
+    def _following(self, id: str) -> Iterator[str]:
+        seen, wave = {id}, [id]
+        while wave:
+            wave = [effect for one in wave for effect in self._effects.get(one, ()) if effect not in seen]
+            seen.update(wave)
+            yield from wave
+
+
+class _BusCheckpoint(msgspec.Struct, frozen=True):
+    """What is kept of a bus besides its log: for each lasting subscription its pattern, and what it has dealt with."""
+
+    subscriptions: Mapping[str, tuple[str, int]]
+    dead: tuple[DeadLetter, ...]
+
+
+class _Save(Message, frozen=True):
+    """A bus's note to itself: what was acknowledged is to be written."""
+
+
+class Bus(Actor):
+    """A bus: signals are published to it, and it delivers them to whoever subscribes, in the order of publication.
+
+    It keeps a log of the last signals, for `replay` and for subscribers that are not there. With a storage, the log and
+    the subscriptions with names survive the process: what was published is delivered, at least once.
+
+    Args:
+        storage: where to keep the log; None for memory alone.
+        key: under which.
+        keep: how many signals the log has at most. What a subscription has not dealt with by then is a dead letter.
+        ack_every: seconds between two writings of what was acknowledged. What was acknowledged since then comes again
+            after a crash.
+
+    Raises:
+        BadOption: a number is out of range.
+        BadCheckpoint: what is kept cannot be read.
+    """
+
+    def __init__(
+        self, storage: Storage | None = None, *, key: str = "bus", keep: int = 100_000, ack_every: float = 1.0
+    ) -> None:
+        if not isinstance(keep, int) or keep < 1:
+            raise BadOption("Bus: keep", keep, "give a whole number from 1")
+        self._storage = storage
+        self._key = key
+        self._keep = keep
+        self._ack_every = seconds("ack_every", ack_every, zero=False)
+        self._log: deque[SignalRecord] = deque()
+        self._sequence = 0
+        self._written: int | None = None
+        self._saving = False
+        self._causes = Causes()
+        self._subscriptions: dict[str, BusSubscription] = {}
+        self._router: Router[BusSubscription] = Router()
+        self._dead: dict[str, list[DeadLetter]] = {}
+        self._numbers = 0
+
+    async def init(self) -> None:
+        """Read what is kept."""
+        if self._storage is None:
+            return
+        self.trap_exit = True
+        stored = await self._storage.read(self._key)
+        if stored is None:
+            return
+        self._written = stored.version
+        kept = _BusCheckpoint({}, ())
+        try:
+            if stored.checkpoint is not None:
+                kept = msgspec.msgpack.decode(without_checksum(self._key, stored.checkpoint), type=_BusCheckpoint)
+            for _, data in await self._storage.entries(self._key, -1):
+                self._note(msgspec.msgpack.decode(without_checksum(self._key, data), type=SignalRecord))
+        except (msgspec.MsgspecError, ValueError) as error:
+            raise BadCheckpoint(self._key, str(error)) from error
+        for letter in kept.dead:
+            self._dead.setdefault(letter.subscription, []).append(letter)
+        for name, (pattern, acked) in kept.subscriptions.items():
+            wanted = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
+            self._add(BusSubscription(name, True, wanted, acked))
+
+    def terminate(self, reason: Any) -> Awaitable[None] | None:
+        """Write what was acknowledged."""
+        return self.save(_Save()) if self._saving else None
+
+    # -- publishing --------------------------------------------------------------------------------------------------
+
+    @handle
+    def published(self, signal: Signal) -> Any:
+        """Publish a signal that was cast."""
+        return self._publish((signal,), answer=False)
+
+    @handle
+    def publish(self, request: Publish) -> Any:
+        """Publish signals."""
+        return self._publish(request.signals, answer=True)
+
+    def _publish(self, signals: tuple[Signal, ...], *, answer: bool) -> Any:
+        now = self.runtime.clock.wall_time()
+        records = tuple(SignalRecord(self._sequence + n, now, signal) for n, signal in enumerate(signals, 1))
+        if self._storage is not None and records:
+            return self._write_and_deliver(records, answer)
+        self._deliver(records)
+        return records if answer else None
+
+    async def _write_and_deliver(self, records: tuple[SignalRecord, ...], answer: bool) -> Any:
+        assert self._storage is not None
+        entries = [(one.sequence, encoded(one, "Signal", self._key)) for one in records]
+        last = records[-1].sequence
+        try:
+            await self._storage.write(self._key, last, expected=self._written, entries=entries)
+        except StorageError as error:
+            raise Refuse(error) from error
+        self._written = last
+        self._deliver(records)
+        return records if answer else None
+
+    def _note(self, record: SignalRecord) -> None:
+        self._sequence = record.sequence
+        self._log.append(record)
+        self._causes.note(record.signal)
+
+    def _deliver(self, records: tuple[SignalRecord, ...]) -> None:
+        for record in records:
+            self._note(record)
+            signal = record.signal
+            for subscription in self._router.route(signal.type, signal):
+                if subscription.lasting:
+                    subscription.want(record.sequence)
+                    self._pump(subscription)
+                else:
+                    subscription.wanted.to.cast(signal)
+        while len(self._log) > self._keep:
+            self._drop(self._log.popleft())
+
+    def _drop(self, record: SignalRecord) -> None:
+        self._causes.forget(record.signal)
+        for subscription in self._subscriptions.values():
+            if subscription.is_open(record.sequence):
+                tried = subscription.flying.get(record.sequence, subscription.tried.get(record.sequence, 0))
+                self._bury(subscription, record, tried, "it was not acknowledged before the log was full")
+        if self._storage is not None:
+            self._save_soon()
+
+    # -- subscriptions -----------------------------------------------------------------------------------------------
+
+    @handle
+    def subscribe(self, request: Subscribe) -> str:
+        """Add a subscription, or let somebody go on with one."""
+        if request.name is None:
+            self._numbers += 1
+        name = request.name or f"#{self._numbers}"
+        known = self._subscriptions.get(name)
+        if known is None or known.pattern != request.pattern:
+            begin = self._sequence if request.since is None else request.since
+            known = BusSubscription(name, request.name is not None, request, begin if known is None else known.acked)
+            self._add(known)
+        elif known.monitor is not None:
+            self.demonitor(known.monitor, flush=True)
+            known.recall()
+        known.wanted = request
+        known.to = request.to
+        known.monitor = self.monitor(request.to)  # type: ignore[arg-type]
+        self._pump(known)
+        return name
+
+    def _add(self, subscription: BusSubscription) -> None:
+        """Add a subscription, which wants all in the log that it has not dealt with."""
+        self._subscriptions[subscription.name] = subscription
+        self._reroute()
+        for record in self._log:
+            if record.sequence > subscription.acked and matches(subscription.pattern, record.signal.type):
+                if subscription.lasting:
+                    subscription.want(record.sequence)
+                else:
+                    subscription.wanted.to.cast(record.signal)
+        if subscription.lasting:
+            self._save_soon()
+
+    def _reroute(self) -> None:
+        self._router = Router([Route(one.pattern, one) for one in self._subscriptions.values()])
+
+    @handle
+    def unsubscribe(self, request: Unsubscribe) -> bool:
+        """Forget a subscription."""
+        known = self._subscriptions.pop(request.name, None)
+        if known is None:
+            return False
+        if known.monitor is not None:
+            self.demonitor(known.monitor, flush=True)
+        self._reroute()
+        self._save_soon()
+        return True
+
+    @handle
+    def ended(self, message: Down) -> None:
+        """A subscriber has ended: what it has not dealt with waits for the next one."""
+        for known in list(self._subscriptions.values()):
+            if known.monitor is message.monitor:
+                if known.lasting:
+                    known.recall()
+                else:
+                    del self._subscriptions[known.name]
+                    self._reroute()
+
+    # -- deliveries --------------------------------------------------------------------------------------------------
+
+    def _record(self, subscription: BusSubscription, sequence: int) -> SignalRecord:
+        return subscription.revived.get(sequence) or self._log[sequence - self._log[0].sequence]
+
+    def _pump(self, subscription: BusSubscription) -> None:
+        """Deliver what is due, as far as there is room."""
+        while (sequence := subscription.next_due()) is not None:
+            attempt = subscription.flying[sequence]
+            to = subscription.to
+            assert to is not None
+            signal = self._record(subscription, sequence).signal
+            to.cast(Delivery(signal, sequence, attempt, subscription.name, self.ref))
+            self.send_after(
+                subscription.wanted.ack_within, RedeliveryDue(subscription.name, sequence, attempt, late=True)
+            )
+
+    @handle
+    def settled(self, message: Acknowledgement) -> None:
+        """Note that a signal is dealt with, or is to come again."""
+        subscription = self._subscriptions.get(message.subscription)
+        if subscription is None or message.sequence not in subscription.flying:
+            return
+        if message.why is None:
+            subscription.settle(message.sequence)
+            self._save_soon()
+        else:
+            self._failed(subscription, message.sequence, message.why)
+        self._pump(subscription)
+
+    @handle
+    def again(self, message: RedeliveryDue) -> None:
+        """Deliver a signal again."""
+        subscription = self._subscriptions.get(message.subscription)
+        if subscription is None:
+            return
+        if not message.late:
+            if message.sequence in subscription.tried:
+                subscription.want_again(message.sequence)
+        elif subscription.flying.get(message.sequence) == message.attempt:
+            self._failed(subscription, message.sequence, "it was not acknowledged in time")
+        self._pump(subscription)
+
+    def _failed(self, subscription: BusSubscription, sequence: int, why: str) -> None:
+        attempt = subscription.flying.pop(sequence)
+        wanted = subscription.wanted
+        if attempt >= wanted.attempts:
+            self._bury(subscription, self._record(subscription, sequence), attempt, why)
+        else:
+            subscription.tried[sequence] = attempt
+            pause = wanted.retry * 2 ** min(attempt - 1, 32)
+            self.send_after(pause, RedeliveryDue(subscription.name, sequence, attempt, late=False))
+
+    def _bury(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
+        letters = self._dead.setdefault(subscription.name, [])
+        letters.append(DeadLetter(subscription.name, record, attempts, why))
+        subscription.settle(record.sequence)
+        self._save_soon()
+
+    # -- questions ---------------------------------------------------------------------------------------------------
+
+    @handle
+    def replay(self, request: ReadLog) -> tuple[SignalRecord, ...]:
+        """Tell what is in the log."""
+        return tuple(
+            one for one in self._log if one.sequence > request.since and matches(request.pattern, one.signal.type)
+        )
+
+    @handle
+    def dead_letters(self, request: GetDeadLetters) -> tuple[DeadLetter, ...]:
+        """Tell what could not be dealt with."""
+        names = self._dead if request.subscription is None else (request.subscription,)
+        return tuple(letter for name in names for letter in self._dead.get(name, ()))
+
+    @handle
+    def redrive(self, request: Redrive) -> int:
+        """Publish dead letters again for their subscription, or forget them."""
+        subscription = self._subscriptions.get(request.subscription)
+        if subscription is None and not request.forget:
+            return 0
+        letters = self._dead.pop(request.subscription, [])
+        if subscription is not None and not request.forget:
+            for letter in letters:
+                subscription.want_again(letter.recorded.sequence)
+                subscription.revived[letter.recorded.sequence] = letter.recorded
+            self._pump(subscription)
+        self._save_soon()
+        return len(letters)
+
+    @handle
+    def chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
+        """Tell what has led to a signal, or what it has led to."""
+        causes = self._causes
+        return causes.causes(request.id) if request.direction == "causes" else causes.effects(request.id)
+
+    def format_status(self) -> Any:
+        """Return the length of the log, and what waits for whom."""
+        waiting = {name: one.waiting() for name, one in self._subscriptions.items()}
+        return {"log": len(self._log), "sequence": self._sequence, "waiting": waiting}
+
+    # -- writing -----------------------------------------------------------------------------------------------------
+
+    def _save_soon(self) -> None:
+        if self._storage is not None and not self._saving:
+            self._saving = True
+            self.send_after(self._ack_every, _Save())
+
+    @handle
+    async def save(self, message: _Save) -> None:
+        """Write what was acknowledged, and forget what nobody needs any more."""
+        self._saving = False
+        assert self._storage is not None
+        lasting = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.lasting}
+        dead = tuple(letter for letters in self._dead.values() for letter in letters)
+        body = encoded(_BusCheckpoint(lasting, dead), "subscriptions", self._key)
+        await self._storage.write(self._key, self._sequence, expected=self._written, checkpoint=body)
+        self._written = self._sequence
+        if self._log:
+            await self._storage.trim(self._key, self._log[0].sequence - 1)

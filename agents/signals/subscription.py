@@ -1,0 +1,104 @@
+"""Subscriptions of a bus."""
+
+from __future__ import annotations
+
+from collections import deque
+from heapq import heappop, heappush
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from agents.signals.messages import SignalRecord, Subscribe
+    from supervision import Address, Monitor
+
+
+class BusSubscription:
+    """Somebody who wants signals; with a name, somebody who acknowledges them.
+
+    Attributes:
+        name: of the subscription.
+        lasting: whether it has a name of its own, so that it stays when the subscriber ends.
+        pattern: of the types of signals.
+        to: the subscriber; None while there is none.
+        wanted: what was asked for.
+        monitor: of the subscriber.
+        acked: everything up to this place in the log is dealt with.
+        flying: what is with the subscriber, and how often it was there.
+    """
+
+    __slots__ = (
+        "_behind",
+        "_due",
+        "_open",
+        "acked",
+        "flying",
+        "lasting",
+        "monitor",
+        "name",
+        "pattern",
+        "revived",
+        "to",
+        "tried",
+        "wanted",
+    )
+
+    def __init__(self, name: str, lasting: bool, wanted: Subscribe, begin: int) -> None:
+        self.name = name
+        self.lasting = lasting
+        self.pattern = wanted.pattern
+        self.wanted = wanted
+        self.to: Address | None = None
+        self.monitor: Monitor | None = None
+        self.acked = begin
+        self.flying: dict[int, int] = {}
+        #: How often what waits to come again was delivered.
+        self.tried: dict[int, int] = {}
+        self._due: list[int] = []
+        #: What is not dealt with.
+        self._open: set[int] = set()
+        self._behind: deque[int] = deque()
+        #: Dead letters that are delivered again: the log may have forgotten them.
+        self.revived: dict[int, SignalRecord] = {}
+
+    def want(self, sequence: int) -> None:
+        """Note a signal that is to be delivered."""
+        self._behind.append(sequence)
+        self.want_again(sequence)
+
+    def want_again(self, sequence: int) -> None:
+        """Note a signal that is to be delivered again."""
+        self._open.add(sequence)
+        heappush(self._due, sequence)
+
+    def is_open(self, sequence: int) -> bool:
+        """Return whether a signal is not dealt with."""
+        return sequence in self._open
+
+    def next_due(self) -> int | None:
+        """Return the oldest signal that is to be delivered now, if there is one and room for it."""
+        while self.to is not None and self._due and len(self.flying) < self.wanted.in_flight:
+            sequence = heappop(self._due)
+            if sequence in self._open:
+                self.flying[sequence] = self.tried.pop(sequence, 0) + 1
+                return sequence
+        return None
+
+    def settle(self, sequence: int) -> None:
+        """Note that a signal is dealt with."""
+        self.flying.pop(sequence, None)
+        self.tried.pop(sequence, None)
+        self.revived.pop(sequence, None)
+        self._open.discard(sequence)
+        while self._behind and self._behind[0] not in self._open:
+            self.acked = self._behind.popleft()
+
+    def recall(self) -> None:
+        """Note that the subscriber is gone: what was with it is to be delivered again."""
+        self.to = self.monitor = None
+        for sequence, times in self.flying.items():
+            self.tried[sequence] = times - 1
+            heappush(self._due, sequence)
+        self.flying.clear()
+
+    def waiting(self) -> int:
+        """Return how many signals are not dealt with."""
+        return len(self._open)

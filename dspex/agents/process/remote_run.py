@@ -1,0 +1,263 @@
+"""One run of a program in another process, seen from here: it answers for all that belongs to the caller."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import aclosing
+from contextvars import copy_context
+from typing import Any
+
+from dspex._compat import (
+    HANDLERS,
+    DirectLM,
+    active_call_id,
+    call_back,
+    checked_request,
+    describe_lm,
+    is_callback,
+    is_language_model,
+    is_module,
+    lm15,
+    module_paths,
+    note_history,
+    note_trace,
+    note_usage_of,
+    send_piece,
+    settings_to_send,
+)
+from dspex.agents.process.decoding import Decoding, Malformed
+from dspex.agents.process.protocol import Channel, RunFrame
+from dspex.agents.process.serialization import Declarations, NotSendable, Serializer, send_by_value
+from dspex.agents.runner import Invoke
+from supervision.isolation import RemoteError
+
+#: What a program asks for, and waits for.
+QUESTIONS = frozenset({"send", "ask", "stream"})
+#: How a run ends.
+ENDS = frozenset({"returned", "raised", "cancelled"})
+#: The most bytes of histories, traces and usage that one run may have kept here.
+_KEPT = 1 << 30
+
+
+class RemoteRun:
+    """Knows what stays here, by number: language models and callbacks; and modules, by their paths.
+
+    Made in the context of the run: what the program does to its caller is done in that context. What the program's
+    process says is data, and checked: it names nothing but what was sent to it.
+
+    Args:
+        number: of the run.
+        request: what is to be run.
+        channel: leads to the other process.
+    """
+
+    def __init__(self, number: int, request: Invoke, channel: Channel) -> None:
+        self._number = number
+        self._request = request
+        self._channel = channel
+        self._context = copy_context()
+        self._kept: list[Any] = []
+        self._numbers: dict[int, int] = {}
+        self._paths = module_paths(request.module)
+        self._modules = {path: module for module, path in self._paths.values()}
+        self._inside = True
+        self._asked: dict[int, DirectLM] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._bytes = 0
+        self._known = Declarations()
+        self._passage = Serializer(self._refer, self._resolve)
+        self._decoding = Decoding(self._resolve, self._known.items)
+        self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
+
+    def _refer(self, value: Any) -> Any:
+        if is_language_model(value) or is_callback(value):
+            if id(value) not in self._numbers:
+                self._numbers[id(value)] = len(self._kept)
+                self._kept.append(value)
+            return "kept", self._numbers[id(value)]
+        if not self._inside and id(value) in self._paths:
+            return "module", self._paths[id(value)][1]
+        return None
+
+    def _resolve(self, reference: tuple[str, Any]) -> Any:
+        kind, key = reference
+        if kind == "module":
+            return self._modules[key]
+        if type(key) is not int or key < 0:
+            raise Malformed(f"no number: {key!r}")
+        return self._kept[key]
+
+    # -- there ---------------------------------------------------------------------------------------------------------
+
+    def begin(self) -> None:
+        """Send what is to be run.
+
+        Raises:
+            NotSendable: something of it cannot be sent.
+        """
+        for each in self._modules.values():
+            send_by_value(type(each))
+        settings = settings_to_send()
+        data = self._passage.pack_all(self._luggage(settings), self._known.notice)
+        # Portraits may show further models and callbacks.
+        portraits: list[bytes] = []
+        while len(portraits) < len(self._kept):
+            kept = self._kept[len(portraits)]
+            shown = describe_lm(kept) if is_language_model(kept) else None
+            portraits.append(self._passage.pack("a language model's parameters", shown))
+        whole = (data, list(settings), portraits, active_call_id())
+        self._send("run", self._passage.pack("a call", whole))
+
+    def _luggage(self, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+        request = self._request
+        yield f"the program {type(request.module).__name__}", request.module
+        self._inside = False
+        for key, value in settings.items():
+            yield f"the setting {key!r}", value
+        yield "an argument", (request.asynchronous, request.args, dict(request.kwargs))
+        yield "a type that the program names", self._known.items
+
+    # -- and back ------------------------------------------------------------------------------------------------------
+
+    def take(self, frame: RunFrame) -> Coroutine[Any, Any, None] | None:
+        """Do what the program says; return what is still to be done for it.
+
+        Raises:
+            Malformed: no program says that.
+        """
+        if self.result.done():
+            return None
+        try:
+            values = self._decoding.read(frame.data) if frame.data else None
+        except NotSendable as error:
+            self._fail(error)
+            return None
+        try:
+            return self._do(frame, values)
+        except Malformed:
+            raise
+        except (TypeError, ValueError, IndexError, KeyError) as error:
+            raise Malformed(f"{frame.kind}: {error}") from None
+
+    def _do(self, frame: RunFrame, values: Any) -> Coroutine[Any, Any, None] | None:
+        match frame.kind:
+            case "returned":
+                self.result.set_result(values)
+            case "raised":
+                self._fail(_checked(values, Exception))
+            case "cancelled":
+                self._fail(RemoteError("asyncio.CancelledError", ""))
+            case "callback":
+                self._call_back(*values)
+            case "usage" | "history" | "trace":
+                self._note(frame, values)
+            case "send":
+                piece, predictor = values
+                return self._answer(frame, lambda: send_piece(piece, predictor))
+            case "ask" | "stream":
+                return self._ask(frame, *values)
+            case _:
+                raise Malformed(f"it says {frame.kind!r}")
+        return None
+
+    def _call_back(self, callback: Any, handler: str, parent: Any, kwargs: dict[str, Any]) -> None:
+        if not is_callback(callback) or kwargs.keys() != HANDLERS[handler] or not isinstance(parent, str | None):
+            raise Malformed(f"no callback: {handler!r}")
+        self._context.copy().run(call_back, callback, handler, parent, kwargs)
+
+    def _note(self, frame: RunFrame, values: Any) -> None:
+        self._bytes += len(frame.data)
+        if self._bytes > _KEPT:
+            raise Malformed(f"it has had more than {_KEPT:,} bytes noted in one run")
+        note: Callable[..., None]
+        entries: tuple[Any, ...]
+        match frame.kind:
+            case "usage":
+                name, entry = values
+                note, entries = note_usage_of, (_checked(name, str), _checked(entry, dict))
+            case "history":
+                entry, owners, callers = values
+                for owner in _checked(owners, list):
+                    if not (is_language_model(owner) or is_module(owner)):
+                        raise Malformed("no owner of a history")
+                note, entries = note_history, (_checked(entry, dict), owners, callers is True)
+            case _:
+                predictor, inputs, outputs = values
+                note, entries = note_trace, ((_checked_module(predictor), _checked(inputs, dict), outputs),)
+        try:
+            self._context.run(note, *entries)
+        except Exception as error:  # of the caller's own making
+            self._fail(error)
+
+    def _ask(self, frame: RunFrame, lm: Any, request: Any) -> Coroutine[Any, Any, None]:
+        if not is_language_model(lm):
+            raise Malformed("no language model")
+        checked = checked_request(request, lm)
+        asking = self._asked.setdefault(id(lm), DirectLM(lm))
+        if frame.kind == "ask":
+            return self._answer(frame, lambda: asking.ask(checked))
+        return self._answer(frame, lambda: self._stream(frame, asking, checked))
+
+    async def _stream(self, frame: RunFrame, asking: DirectLM, request: Any) -> None:
+        async with aclosing(asking.stream(request)) as events:
+            async for event in events:
+                self._reply("event", frame, event)
+                await self._channel.drain()
+
+    def answer(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        """Have an answer given, in the context of the run."""
+        task = asyncio.get_running_loop().create_task(work, context=self._context.copy())
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task
+
+    async def _answer(self, frame: RunFrame, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
+        try:
+            found = await work()
+        except asyncio.CancelledError:
+            self._channel.send(abandoned_answer(frame))
+            raise
+        except Exception as error:
+            self._reply("failed", frame, error)
+        else:
+            self._reply("answered", frame, found)
+        await self._channel.drain()
+
+    def _reply(self, kind: str, frame: RunFrame, value: Any) -> None:
+        data = self._passage.pack("an answer of a language model", value)
+        self._channel.send(RunFrame(kind, frame.run, frame.number, data))
+
+    def _send(self, kind: str, data: bytes = b"") -> None:
+        self._channel.send(RunFrame(kind, self._number, data=data))
+
+    def _fail(self, error: BaseException) -> None:
+        self.result.set_exception(error)
+
+    def close(self) -> bool:
+        """End: nothing of what is still under way is waited for. Return whether the program has not ended there."""
+        for task in self._tasks:
+            task.cancel()
+        left = not self.result.done() or self.result.cancelled()
+        if left:
+            self._send("cancel")
+        return left
+
+
+def _checked(value: Any, kind: type) -> Any:
+    if not isinstance(value, kind):
+        raise Malformed(f"no {kind.__name__}: {type(value).__name__}")
+    return value
+
+
+def _checked_module(value: Any) -> Any:
+    if not is_module(value):
+        raise Malformed("no module")
+    return value
+
+
+def abandoned_answer(question: RunFrame) -> RunFrame:
+    """Return the answer to a question of a run that nobody waits for: a thread goes on there until it hears it."""
+    error = lm15.LM15Error("the caller has given the call up")
+    data = Serializer(lambda _: None, lambda _: None).pack("an error", error)
+    return RunFrame("failed", question.run, question.number, data)

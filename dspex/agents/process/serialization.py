@@ -1,0 +1,177 @@
+"""How values get to the program's process, and what stays where it is.
+
+They are pickled: they are the parent's own, code and all. Nothing is pickled on the way back: see
+`dspex.agents.process.encoding`.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import io
+import pickle
+import sys
+import typing
+from collections.abc import Callable, Iterable, Iterator
+from typing import Any
+
+import cloudpickle  # type: ignore[import-untyped]
+import pydantic
+
+from dspex._compat import DSPY_CLASSES, declared_by, is_part, is_shared
+from dspex.agents.dispatcher import AgentDown, ProgramTimeout
+
+
+class NotSendable(ValueError):
+    """A value cannot get to the other process, or back. ``what`` says which."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what = what
+        super().__init__(f"{what} cannot be sent to another process: {why}")
+
+
+#: Errors of this package that come back as what they are.
+OWN: tuple[type[Exception], ...] = (NotSendable, AgentDown, ProgramTimeout)
+
+
+def _raised(kind: type[BaseException], args: Any, attributes: dict[str, Any], cause: BaseException | None) -> Any:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    error.__cause__ = cause
+    return error
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Takes errors as they are: many cannot be made again from what their classes are called with."""
+
+    def __init__(self, buffer: io.BytesIO, refer: Callable[[Any], Any], notice: Callable[[Any], object]) -> None:
+        super().__init__(buffer)
+        self._refer = refer
+        self._notice = notice
+
+    def persistent_id(self, obj: Any) -> Any:
+        return self._refer(obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        self._notice(obj)
+        if isinstance(obj, BaseException):
+            return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
+        return super().reducer_override(obj)
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, resolve: Callable[[Any], Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._resolve = resolve
+
+    def persistent_load(self, reference: Any) -> Any:
+        return self._resolve(reference)
+
+
+def send_by_value(kind: type) -> None:
+    """Have a class that no other process could import, as its module was made here, sent as a whole.
+
+    Those of ``__main__``, such as a notebook's, always are.
+    """
+    module = sys.modules.get(kind.__module__)
+    if module is not None and module.__spec__ is None and kind.__module__ != "__main__":
+        cloudpickle.register_pickle_by_value(module)
+
+
+class Serializer:
+    """Writes values as bytes, and reads them again in the program's process. What stays travels as a reference.
+
+    Args:
+        refer: returns the reference that stands for an object; None for an object that travels itself.
+        resolve: returns what a reference stands for there.
+    """
+
+    def __init__(self, refer: Callable[[Any], Any], resolve: Callable[[Any], Any]) -> None:
+        self._refer = refer
+        self._resolve = resolve
+
+    def pack(self, what: str, value: Any) -> bytes:
+        """Return a value as bytes.
+
+        Raises:
+            NotSendable: it is, or holds, something that has no copy, such as a lock or a connection.
+        """
+        return self.pack_all([(what, value)], lambda _: None)
+
+    def pack_all(self, values: Iterable[tuple[str, Any]], notice: Callable[[Any], object]) -> bytes:
+        """Return values as bytes, each after what it is; what is in several of them is one thing there, too.
+
+        Args:
+            values: are asked for one after the other.
+            notice: called with each object and class that is sent.
+
+        Raises:
+            NotSendable: one is, or holds, something that has no copy.
+        """
+        buffer = io.BytesIO()
+        pickler = _Pickler(buffer, self._refer, notice)
+        for what, value in values:
+            try:
+                pickler.dump(value)
+            except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+                raise NotSendable(what, str(error)) from error
+        return buffer.getvalue()
+
+    def unpack(self, data: bytes) -> Any:
+        """Return the value."""
+        return next(self.unpack_all(data))
+
+    def unpack_all(self, data: bytes) -> Iterator[Any]:
+        """Return the values, one after the other, as they are asked for."""
+        unpickler = _Unpickler(data, self._resolve)
+        while True:
+            yield unpickler.load()
+
+
+class Declarations:
+    """Collects classes whose instances may come back, and objects that may be named.
+
+    Attributes:
+        items: what there is, in an order that both processes have.
+    """
+
+    def __init__(self) -> None:
+        self.items: list[Any] = []
+        self._seen = {id(kind) for kind in DSPY_CLASSES.values()}
+
+    def notice(self, value: Any) -> None:
+        """Note something that is sent."""
+        if isinstance(value, type):
+            self._note_class(value)
+            return
+        if is_shared(value):
+            self._note(value)
+        self._note_class(type(value))
+
+    def _note(self, value: Any) -> bool:
+        new = id(value) not in self._seen
+        if new:
+            self._seen.add(id(value))
+            self.items.append(value)
+        return new
+
+    def _note_class(self, kind: Any) -> None:
+        kind = getattr(kind, "dspex_bare", kind)
+        if _has_data(kind) and self._note(kind):
+            for annotation in declared_by(kind):
+                self._note_annotation(annotation)
+
+    def _note_annotation(self, annotation: Any) -> None:
+        if isinstance(annotation, type):
+            self._note_class(annotation)
+        for inner in typing.get_args(annotation):
+            self._note_annotation(inner)
+
+
+def _has_data(kind: type) -> bool:
+    if kind.__module__ == "builtins":
+        return False
+    named = issubclass(kind, tuple) and hasattr(kind, "_fields")
+    own = issubclass(kind, (pydantic.BaseModel, enum.Enum, Exception)) or is_part(kind)
+    return named or own or dataclasses.is_dataclass(kind)

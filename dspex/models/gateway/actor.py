@@ -1,0 +1,130 @@
+"""The actor that the gateway is."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from dspex.models.gateway.budget import UsageFile
+from dspex.models.gateway.router import GATEWAY, ModelRouter
+from dspex.models.gateway.settings import BadGateway, Model, endpoints_of, models_of
+from dspex.models.local.server import LANGUAGE_MODEL
+from foundation.naming import own_name
+from foundation.protection import Breakers
+from supervision import ExitReason, Message, Refuse, Request, handle
+from supervision.logs import get_logger
+
+_log: Any = get_logger("dspex")
+
+#: Seconds between two looks whether anything was spent.
+_KEEP = 1.0
+
+
+class DescribeModels(Request[Mapping[str, Model]], frozen=True):
+    """Ask which models there are, and who answers them."""
+
+
+class Configure(Request[None], frozen=True):
+    """Change endpoints and models while they are used. Those that are not named stay as they are.
+
+    What has been used counts towards the new limits. Refused with `BadGateway`, and nothing changed, if it makes no
+    sense. A change holds over restarts of the gateway's actor, until it is started with other arguments.
+
+    Attributes:
+        endpoints: by name; a name that is new adds one.
+        models: by name; a name that is new adds one.
+    """
+
+    endpoints: Mapping[str, Any] = {}
+    models: Mapping[str, Any] = {}
+
+
+class WriteUsage(Message, frozen=True):
+    """Write down what was spent."""
+
+
+class Gateway(Breakers):
+    """One place for all language models: limits, budgets, circuit breakers, fallbacks and hedging.
+
+    A program asks it as it asks any language model: `gateway_lm` returns one, and ``gateway/NAME`` is a model string
+    for `dspex.ProgramActor`. Requests do not go through its mailbox; it keeps the table that says who answers, and the
+    state of the breakers. What was used belongs to the runtime, and is not forgotten when this actor restarts. It is
+    named ``gateway`` unless started with another name.
+
+    Args:
+        endpoints: what can answer: an `Endpoint`, or a mapping with its fields, by name.
+        models: what can be asked: a `Model`, or a mapping with its fields, by name.
+        server: under which name the embedded language model is found.
+        spending: a file in which it is kept what was spent, so that budgets hold over restarts of the process; written
+            every second in which anything was spent. None to forget it when the process ends.
+
+    Raises:
+        BadGateway: at its start, if an endpoint or a model makes no sense.
+    """
+
+    default_name = GATEWAY
+    trap_exit = True
+
+    def __init__(
+        self,
+        endpoints: Mapping[str, Any],
+        models: Mapping[str, Any],
+        *,
+        server: str = LANGUAGE_MODEL,
+        spending: str | Path | None = None,
+    ) -> None:
+        self._given = (endpoints, models)
+        self._spending = spending
+        self._server = server
+
+    def init(self) -> None:
+        """Take over what there is, or begin."""
+        super().init()
+        name = own_name(self, GATEWAY)
+        self._board: ModelRouter = self.runtime.shared.setdefault((ModelRouter, name), ModelRouter(self.runtime, name))
+        if self._board.given != self._given:
+            endpoints, models = self._given
+            self._install(endpoints, models)
+        self._file = None if self._spending is None else UsageFile(Path(self._spending), self.runtime.clock)
+        if self._file is not None:
+            if self._board.given is None:
+                self._file.read(self._board.accounts)
+            self.send_interval(_KEEP, WriteUsage())
+        self._board.given = self._given
+
+    def _install(self, endpoints: Mapping[str, Any], models: Mapping[str, Any]) -> None:
+        found = endpoints_of(endpoints)
+        self._board.install(found, models_of(models, found), self._server)
+
+    @handle
+    def keep(self, message: WriteUsage) -> None:
+        """Write down what was spent."""
+        if self._file is None:
+            return
+        try:
+            self._file.write(self._board.accounts)
+        except OSError as error:
+            _log.error("usage_not_written", file=str(self._spending), error=str(error))
+
+    def terminate(self, reason: ExitReason) -> None:
+        """Write down what was spent."""
+        self.keep(WriteUsage())
+
+    @handle
+    def configure(self, request: Configure) -> None:
+        """Change endpoints and models."""
+        known = {name: lane.endpoint for name, lane in self._board.lanes.items()}
+        try:
+            self._install({**known, **request.endpoints}, {**self._board.models, **request.models})
+        except BadGateway as error:
+            raise Refuse(error) from None
+
+    @handle
+    def describe_models(self, request: DescribeModels) -> Mapping[str, Model]:
+        """Say which models there are."""
+        return self._board.models
+
+    def summary(self) -> Mapping[str, object]:
+        """Tell who answers what, for ``/tree``."""
+        return self._board.summary()

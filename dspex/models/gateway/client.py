@@ -1,0 +1,81 @@
+"""The language model that a program asks, when it asks the gateway."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
+from typing import Any, TypeVar
+
+from dspex._compat import delegating_lm
+from dspex._loops import await_in_loop, block_on_loop
+from dspex.models.gateway.router import GATEWAY, ModelRouter, router_of
+from dspex.models.gateway.settings import BadGateway
+from dspex.models.selection import GATEWAY_PREFIX
+from supervision import Runtime
+
+T = TypeVar("T")
+
+
+def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **options: Any) -> Any:
+    """Return a language model whose requests the gateway answers: from any thread, task and event loop.
+
+    It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature,
+    are those of the first endpoint of the chain, and go with a request whoever answers it.
+
+    Args:
+        runtime: where the gateway runs.
+        model: one of the gateway's.
+        gateway: its name.
+        options: for ``copy``, such as ``temperature``.
+
+    Raises:
+        BadGateway: there is no such gateway, or model.
+    """
+    board = router_of(runtime, gateway)
+    if board is None:
+        raise BadGateway("gateway", gateway, "start a dspex.Gateway of this name, before what asks it")
+    if model not in board.models:
+        raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
+    first = board.lanes[board.models[model].endpoints[0]].lm
+    made = delegating_lm(first, lambda _: _Caller(board, model), model=GATEWAY_PREFIX + model)
+    return made.copy(**options) if options else made
+
+
+class _Caller:
+    """Takes the requests of one model to the switchboard, and to its loop."""
+
+    def __init__(self, board: ModelRouter, model: str) -> None:
+        self._board = board
+        self._model = model
+
+    async def answer(self, request: Any, _: Any) -> Any:
+        return await await_in_loop(self._board.loop, self._board.complete(self._model, request))
+
+    def answer_sync(self, request: Any, _: Any) -> Any:
+        return self._wait(self._board.complete(self._model, request))
+
+    async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
+        events = self._board.stream(self._model, request)
+        try:
+            while (event := await await_in_loop(self._board.loop, _next(events))) is not None:
+                yield event
+        finally:
+            await await_in_loop(self._board.loop, _close(events))
+
+    def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
+        events = self._board.stream(self._model, request)
+        try:
+            while (event := self._wait(_next(events))) is not None:
+                yield event
+        finally:
+            self._wait(_close(events))
+
+    def _wait(self, work: Coroutine[Any, Any, T]) -> T:
+        return block_on_loop(self._board.loop, work, GATEWAY_PREFIX + self._model)
+
+
+async def _next(events: AsyncGenerator[Any]) -> Any:
+    return await anext(events, None)
+
+
+async def _close(events: AsyncGenerator[Any]) -> None:
+    await events.aclose()

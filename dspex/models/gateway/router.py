@@ -1,0 +1,230 @@
+"""Who answers which model: the table that callers read, and the walk along a chain of endpoints."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from itertools import count
+from typing import Any
+
+import anyio
+import dspy
+import msgspec
+
+from dspex._compat import is_infrastructure, lm15, retry_hint, token_price
+from dspex.models.gateway.budget import BudgetExceeded, EndpointUsage
+from dspex.models.gateway.endpoint import CompletionCall, EndpointCall, FellBack, GuardedEndpoint, StreamingCall
+from dspex.models.gateway.settings import BadGateway, Endpoint, Model, Price
+from dspex.models.local.server import Locator
+from dspex.models.selection import LOCAL, embedded_lm
+from foundation.protection import BulkheadFull, Hedge, ProtectionError
+from foundation.protection.breaker import breaker_table
+from foundation.telemetry.collectors import MetricSample
+from supervision import Runtime
+
+#: The name of the gateway, unless it is started with another one.
+GATEWAY = "gateway"
+
+#: What says that a limit is reached.
+_LIMITS = (BudgetExceeded, BulkheadFull, lm15.RateLimitError, dspy.LMRateLimitError)
+
+
+class ModelCounts(msgspec.Struct):
+    """How often the chain of a model was needed: requests went on to another endpoint, or to a second one beside."""
+
+    fallbacks: int = 0
+    hedges: int = 0
+
+
+class ModelRouter:
+    """Sends requests to endpoints. It belongs to the runtime, and outlives the gateway's actor.
+
+    Callers use it directly, in the runtime's loop; only the actor changes it, and replaces what it changes.
+
+    Args:
+        runtime: whose.
+        name: of the gateway.
+    """
+
+    def __init__(self, runtime: Runtime, name: str) -> None:
+        self.runtime = runtime
+        self.name = name
+        self.loop = asyncio.get_running_loop()
+        self.given: object = None
+        self.lanes: Mapping[str, GuardedEndpoint] = {}
+        self.models: Mapping[str, Model] = {}
+        self.accounts: dict[str, EndpointUsage] = {}
+        self._tallies: dict[str, ModelCounts] = {}
+
+    def install(self, endpoints: Mapping[str, Endpoint], models: Mapping[str, Model], server: str) -> None:
+        """Use these endpoints and models from now on. What was used before still counts.
+
+        Raises:
+            BadGateway: an endpoint cannot be made; nothing has changed.
+        """
+        made = {name: self._made(name, endpoint, server) for name, endpoint in endpoints.items()}
+        breakers = breaker_table(self.runtime, self.name)
+        for name, (endpoint, _, _) in made.items():
+            self.accounts.setdefault(name, EndpointUsage(name)).allow(endpoint)
+            if name in breakers:
+                breakers[name].options = endpoint.breaker
+        for name in models:
+            self._tallies.setdefault(name, ModelCounts())
+        self.lanes = {name: self._lane(name, *parts) for name, parts in made.items()}
+        self.models = dict(models)
+
+    def _made(self, name: str, endpoint: Endpoint, server: str) -> tuple[Endpoint, Any, Price | None]:
+        lm = endpoint.lm
+        try:
+            if lm == LOCAL:
+                lm = embedded_lm(Locator(self.runtime, server), **endpoint.options)
+            elif isinstance(lm, str):
+                lm = dspy.LM(lm, **endpoint.options)
+        except (ValueError, TypeError) as error:
+            raise BadGateway(f"endpoint {name!r}: lm", endpoint.lm, str(error)) from error
+        known = token_price(lm) if endpoint.price is None else None
+        price = endpoint.price if known is None else Price(*known)
+        if price is None and any(budget.dollars is not None for budget in endpoint.budgets):
+            raise BadGateway(f"endpoint {name!r}: price", None, "give it: without, a budget in dollars says nothing")
+        return endpoint, lm, price
+
+    def _lane(self, name: str, endpoint: Endpoint, lm: Any, price: Price | None) -> GuardedEndpoint:
+        known = self.lanes.get(name)
+        if known is not None and known.endpoint == endpoint:
+            return known
+        return GuardedEndpoint(self.runtime, name, endpoint, lm, price, self.accounts[name], self.name)
+
+    async def complete(self, model: str, request: Any) -> Any:
+        """Return the answer to a request.
+
+        Raises:
+            BadGateway: there is no such model (any more).
+            lm15.RateLimitError: each endpoint has reached a limit; ``retry_after`` says when to ask again.
+            Exception: what the last endpoint has raised.
+        """
+        chain = self._chain(model)
+        if chain.hedge is None:
+            return await self._walk(model, chain.endpoints, CompletionCall(), request)
+        return await self._hedged(model, chain, chain.hedge, request)
+
+    async def stream(self, model: str, request: Any) -> AsyncGenerator[Any]:
+        """Return the events of the answer to a request: as `complete`, but once it has begun, nobody else is asked."""
+        chain = self._chain(model)
+        sending, events = anyio.create_memory_object_stream[Any](0)
+
+        async def work() -> None:
+            with sending:
+                await self._walk(model, chain.endpoints, StreamingCall(sending), request)
+
+        task = self.loop.create_task(work())
+        try:
+            async for event in events:
+                yield event
+            await task
+        finally:
+            events.close()
+            task.cancel()
+
+    def _chain(self, model: str) -> Model:
+        if model not in self.models:
+            raise BadGateway("model", model, f"choose among {', '.join(self.models) or 'none'}")
+        return self.models[model]
+
+    async def _hedged(self, model: str, chain: Model, after: float, request: Any) -> Any:
+        numbers = count()
+        running: set[int] = set()
+
+        async def attempt() -> Any:
+            number = next(numbers)
+            running.add(number)
+            self._tallies[model].hedges += number > 0
+            first = number % len(chain.endpoints)
+            try:
+                return await self._walk(
+                    model, chain.endpoints[first:] + chain.endpoints[:first], CompletionCall(), request
+                )
+            except Exception as error:
+                running.remove(number)
+                if _goes_on(error) and running:
+                    raise  # the other one may succeed
+                return error
+
+        found = await Hedge(after).run(attempt)
+        if isinstance(found, Exception):
+            raise found
+        return found
+
+    async def _walk(self, model: str, endpoints: tuple[str, ...], call: EndpointCall, request: Any) -> Any:
+        errors: list[Exception] = []
+        for left, name in zip(reversed(range(len(endpoints))), endpoints, strict=True):
+            try:
+                return await self.lanes[name].run(call, request)
+            except Exception as error:
+                if call.begun or not _goes_on(error):
+                    raise
+                errors.append(error)
+                if left:
+                    self._tallies[model].fallbacks += 1
+                    self.runtime.events.emit(FellBack, model=model, endpoint=name, error=str(error))
+        raise _unanswered(model, errors) from errors[-1]
+
+    def summary(self) -> dict[str, object]:
+        """Tell who answers what, for ``/tree``."""
+        return {name: " → ".join(model.endpoints) for name, model in self.models.items()}
+
+    def readings(self) -> Iterator[MetricSample]:
+        """Return the numbers of all endpoints and models."""
+        now = self.runtime.clock.time()
+        breakers = breaker_table(self.runtime, self.name)
+        for name in self.lanes:
+            account = self.accounts[name]
+            labels = (("gateway", self.name), ("endpoint", name))
+            counts = account.counts
+            yield MetricSample(
+                "lm_requests", "Requests to endpoints of the gateway.", "counter", labels, counts.requests
+            )
+            yield MetricSample(
+                "lm_failures", "Requests that endpoints have failed.", "counter", labels, counts.failures
+            )
+            for kind, value in (("input", counts.sent), ("output", counts.written)):
+                yield MetricSample("lm_tokens", "Tokens sent and written.", "counter", (*labels, ("type", kind)), value)
+            yield MetricSample("lm_dollars", "What endpoints have cost.", "counter", labels, counts.dollars)
+            yield MetricSample("lm_in_flight", "Requests under way.", "gauge", labels, counts.in_flight)
+            closed = breakers[name].state == "closed"
+            yield MetricSample(
+                "lm_available", "Whether an endpoint's breaker is closed.", "gauge", labels, float(closed)
+            )
+            for budget, left in account.left(now):
+                yield MetricSample("lm_budget_left", "What is left.", "gauge", (*labels, ("budget", budget)), left)
+        for name in self.models:
+            labels = (("gateway", self.name), ("model", name))
+            tally = self._tallies[name]
+            yield MetricSample(
+                "lm_fallbacks", "Requests sent on to another endpoint.", "counter", labels, tally.fallbacks
+            )
+            yield MetricSample("lm_hedges", "Second requests beside slow ones.", "counter", labels, tally.hedges)
+
+
+def router_of(runtime: Runtime, name: str) -> ModelRouter | None:
+    """Return the table of a gateway; None if it was never started."""
+    found: ModelRouter | None = runtime.shared.get((ModelRouter, name))
+    return found
+
+
+def _goes_on(error: Exception) -> bool:
+    """Return whether somebody else may answer the same request."""
+    return is_infrastructure(error) or isinstance(error, ProtectionError)
+
+
+def _unanswered(model: str, errors: list[Exception]) -> Exception:
+    """Return the error for a request that no endpoint has answered."""
+    told = "; ".join(str(error) for error in errors)
+    hints = [hint for error in errors if (hint := retry_hint(error)) is not None]
+    soonest = min(hints, default=1.0)
+    if all(isinstance(error, _LIMITS) for error in errors):
+        return lm15.RateLimitError(f"gateway/{model}: {told}", retry_after=soonest)  # type: ignore[no-any-return]
+    own = [error for error in errors if not isinstance(error, ProtectionError)]
+    if own:
+        return own[-1]
+    kind = lm15.TimeoutError if any(isinstance(error, TimeoutError) for error in errors) else lm15.TransportError
+    return kind(f"gateway/{model}: {told}", retry_after=soonest)  # type: ignore[no-any-return]

@@ -1,0 +1,213 @@
+"""Language models whose every answer is kept in a journal, and that wait when they are away.
+
+Whatever runs with such a model sees no failure of the infrastructure, and a run that is repeated after a crash has each
+finished answer from the journal. `durable` makes one from any ``dspy.LM``.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections import Counter
+from collections.abc import Generator
+from contextlib import contextmanager, nullcontext
+from contextvars import Context, ContextVar
+from typing import Any
+
+from agents.durability import StorageError
+from dspex._compat import (
+    DirectLM,
+    answer_cost,
+    delegating_lm,
+    dump_response,
+    fingerprint,
+    is_infrastructure,
+    load_response,
+    metered,
+)
+from dspex.teleprompt.errors import ModelUnavailable, OptimisationError
+from dspex.teleprompt.events import OptimisationResumed, OptimisationSuspended
+from dspex.workflow.journal import Journal
+from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.suspension import Suspension
+from supervision import Backoff, Runtime
+from supervision.clock import seconds
+
+
+class ModelSuspension(Suspension):
+    """Lets calls pass while their language model is there; see `Suspension`.
+
+    Args:
+        runtime: whose clock, chance and events are used.
+        patience: after how many seconds of an outage to give up; None for never.
+        first: seconds until the first look.
+        most: seconds between two looks, at most. What the model itself asks for (``RetryPolicy-After``) counts more.
+    """
+
+    def __init__(
+        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
+    ) -> None:
+        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
+        backoff = Backoff(first, max(first, most), jitter=0.0)
+        patience = None if patience is None else seconds("patience", patience)
+        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
+
+    def given_up(self, away: float, error: Exception) -> Exception:
+        """Return that the optimisation is suspended."""
+        return ModelUnavailable(away, error)
+
+    def told(self, away: float, error: Exception, pause: float) -> None:
+        """Tell that the model is away."""
+        why = f"{type(error).__name__}: {error}"
+        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=away, next=pause)
+
+    def over(self, away: float) -> None:
+        """Tell that it is back."""
+        self._runtime.events.emit(OptimisationResumed, seconds=away)
+
+
+class CallScope:
+    """The piece of work that asks: its answers are told from those of others by its ``name``.
+
+    Args:
+        name: of the work.
+        baton: is held while the work runs in a thread, and not while it waits for an answer. None for none.
+    """
+
+    def __init__(self, name: str, baton: threading.Lock | None = None) -> None:
+        self.name = name
+        self.baton = baton
+        self._asked: Counter[str] = Counter()
+
+    def key(self, digest: str) -> str:
+        """Return the key of the next answer to a request; the same request may be made more than once."""
+        self._asked[digest] += 1
+        return f"{self.name}|{digest}|{self._asked[digest]}"
+
+
+_scope: ContextVar[CallScope | None] = ContextVar("dspex.scope", default=None)
+
+
+@contextmanager
+def call_scope(name: str, baton: threading.Lock | None = None) -> Generator[None]:
+    """Give the answers that are asked for within a name of their own; see `CallScope`."""
+    token = _scope.set(CallScope(name, baton))
+    try:
+        with baton or nullcontext():
+            yield
+    finally:
+        _scope.reset(token)
+
+
+class CallLog:
+    """Knows each answer that was paid for. A call is finished once its answer is in the journal.
+
+    Made in an event loop, and used from any thread.
+
+    Args:
+        journal: that is open.
+        gate: that waits when a model is away.
+    """
+
+    def __init__(self, journal: Journal, gate: ModelSuspension) -> None:
+        self._journal = journal
+        self._gate = gate
+        self.loop = asyncio.get_running_loop()
+        self._own = CallScope("")
+        self._asked: dict[str, asyncio.Task[Any]] = {}
+        self._lms: dict[int, tuple[Any, Any]] = {}
+        self.broken: Exception | None = None
+        self.paid = 0
+        self.replayed = 0
+        self.dollars = 0.0
+
+    def durable(self, lm: Any) -> Any:
+        """Return a language model that answers as the given one does, and pays for each answer once."""
+        if lm is None or id(lm) in {id(made) for _, made in self._lms.values()}:
+            return lm
+        if id(lm) not in self._lms:
+            made = delegating_lm(lm, lambda asked: _LoggedEngine(self, asked))
+            self._lms[id(lm)] = (lm, made)
+        return self._lms[id(lm)][1]
+
+    def original(self, lm: Any) -> Any:
+        """Return the language model from which another was made; itself if it was not made here."""
+        return next((given for given, made in self._lms.values() if made is lm), lm)
+
+    async def answer(self, asked: DirectLM, request: Any, variant: Any) -> Any:
+        """Return the answer to a request: from the journal, or else from the model."""
+        found = _scope.get() or self._own
+        key = found.key(fingerprint(asked.name, request, variant))
+        known = self._journal.find("answer", key)
+        if known is not None:
+            self.replayed += 1
+            return load_response(known)
+        task = self._asked.get(key)
+        if task is None:
+            task = self._asked[key] = self.loop.create_task(self._pay(key, asked, request), context=Context())
+            task.add_done_callback(lambda _: self._asked.pop(key))
+        # Whoever asks may die; the call, once made, goes on and is kept.
+        return await asyncio.shield(task)
+
+    async def _pay(self, key: str, asked: DirectLM, request: Any) -> Any:
+        self.check()
+        try:
+            # A gateway tells what its answers cost by itself.
+            with metered({}) as used:
+                response = await self._gate.run(lambda: asked.ask(request))
+            self.dollars += used.bill.cost + (answer_cost(asked.lm, request, response) or 0.0)
+            kept = dump_response(response)
+            await self._journal.add("answer", key, kept)
+        except (ModelUnavailable, StorageError) as error:
+            self.broken = error
+            raise
+        self.paid += 1
+        return load_response(kept)
+
+    def begin(self) -> None:
+        """Count anew how often each request was made by whoever has no name: it is all made again."""
+        self._own = CallScope("")
+
+    def check(self) -> None:
+        """Raise what has made it impossible to go on, if anything has.
+
+        Whoever asked a model may have taken that for a failure of its own, or of the program.
+        """
+        if self.broken is not None:
+            raise self.broken
+
+    @property
+    def in_flight(self) -> int:
+        """How many calls are on their way."""
+        return len(self._asked)
+
+    async def close(self) -> None:
+        """Call off what is on its way, and make no more calls: a thread that was left alone may still ask."""
+        self.broken = self.broken or OptimisationError("the optimisation has ended")
+        tasks = list(self._asked.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class _LoggedEngine:
+    """Both engines of a durable model."""
+
+    def __init__(self, ledger: CallLog, asked: DirectLM) -> None:
+        self._ledger = ledger
+        self._asked = asked
+
+    async def answer(self, request: Any, variant: Any) -> Any:
+        return await self._ledger.answer(self._asked, request, variant)
+
+    def answer_sync(self, request: Any, variant: Any) -> Any:
+        found = _scope.get()
+        baton = None if found is None else found.baton
+        if baton is not None:
+            baton.release()
+        try:
+            work = self._ledger.answer(self._asked, request, variant)
+            return asyncio.run_coroutine_threadsafe(work, self._ledger.loop).result()
+        finally:
+            if baton is not None:
+                baton.acquire()

@@ -1,0 +1,80 @@
+"""Listening sockets that outlive an incarnation of the front, so that a restart refuses nobody."""
+
+from __future__ import annotations
+
+import errno
+import socket
+from weakref import WeakKeyDictionary
+
+from supervision import Ref, Runtime
+
+
+class PortTaken(OSError):
+    """The front cannot listen at its address."""
+
+    def __init__(self, host: str, port: int, error: OSError) -> None:
+        if error.errno == errno.EADDRINUSE:
+            why = f"port {port} on {host} is taken; choose another: --port {port + 1}, or --port 0 for any"
+        else:
+            why = f"cannot listen on {host} port {port}: {error.strerror or error}; choose another --host or --port"
+        super().__init__(error.errno, why)
+
+    def __str__(self) -> str:
+        return str(self.args[1])
+
+
+class ListeningSocket:
+    """An address at which one front after the other listens. Connections wait in it while one takes over from another.
+
+    Args:
+        host: the address, or a name for it.
+        port: the port; 0 for any that is free, but always the same.
+    """
+
+    def __init__(self, host: str, port: int) -> None:
+        self._host = host
+        self._port = port
+        self._socket: socket.socket | None = None
+        self._owner: Ref | None = None
+
+    @property
+    def url(self) -> str:
+        """Where it is, such as ``http://127.0.0.1:8000``."""
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._port}"
+
+    def enter(self, owner: Ref) -> socket.socket:
+        """Return a socket to listen on, for ``owner``.
+
+        Raises:
+            PortTaken: somebody else listens there, or nobody can.
+        """
+        if self._socket is None:
+            self._socket = _listen(self._host, self._port)
+            self._port = self._socket.getsockname()[1]
+        self._owner = owner
+        return self._socket.dup()
+
+    def leave(self, owner: Ref) -> None:
+        """Close the door, unless another front has taken it over from ``owner``."""
+        if self._owner is owner and self._socket is not None:
+            self._socket.close()
+            self._socket = None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise PortTaken(host, port, error) from error
+
+
+#: By runtime and address: the doors.
+_doors: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
+
+
+def listening_socket(runtime: Runtime, host: str, port: int) -> ListeningSocket:
+    """Return the door of a runtime at an address: always the same one."""
+    doors = _doors.setdefault(runtime, {})
+    return doors.setdefault((host, port), ListeningSocket(host, port))

@@ -1,0 +1,638 @@
+"""The scheduler: a queue of actors that have something to do, and who works it off.
+
+An idle actor costs no task. A runnable one stands in the queue once; the drain takes one, lets it handle a batch of
+its messages, and puts it back if there are more. The drain runs as a plain callback of the loop as long as handlers are
+plain functions, and goes over into a task of the pool when it meets a coroutine.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable
+from contextvars import Context
+from threading import get_ident
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from weakref import ref
+
+from supervision import errors, events
+from supervision._core.cancellation import CancellationLadder
+from supervision._core.cell import Cell
+from supervision._core.phases import DEAD, EXITING, answering, current
+from supervision._core.timers import TimerQueue
+from supervision._core.turns import answer_at_once, run_turns
+from supervision._core.worker import Worker
+from supervision.call import DEFAULT_TIMEOUT, Call
+from supervision.clock import Clock, machine_time, seconds
+from supervision.reasons import crashed
+
+R = TypeVar("R")
+
+if TYPE_CHECKING:
+    from supervision.events import EventStream
+    from supervision.ref import Name
+    from supervision.runtime import Runtime
+
+#: How many messages one actor handles before the next actor's turn.
+BUDGET = 64
+#: Gets the ``init`` of an actor, and returns what an ``init`` returns.
+InitHook = Callable[[Callable[[], Any]], Any]
+#: For how many real seconds the drain goes on before it lets the loop look after everything else.
+SLICE = 0.002
+#: How many turns it gives at the most before it looks at the time.
+TURNS = 16
+#: How many times it looks at the time at the most before it lets the loop go on.
+ROUNDS = 64
+#: How many direct turns there are in one pass of the loop at the most, and for how many seconds.
+DIRECT = 64
+DIRECT_SLICE = 0.001
+#: For how many drains a coroutine is remembered.
+LATELY = 100
+#: How many idle workers are kept.
+POOL = 64
+
+
+class RunQueue(Protocol):
+    """The order in which runnable actors get their turns: first in, first out, unless a test wants another."""
+
+    def append(self, cell: Cell, /) -> None:
+        """Add a runnable actor."""
+        ...
+
+    def popleft(self) -> Cell:
+        """Take out the next one."""
+        ...
+
+    def __len__(self) -> int: ...
+
+
+class PausingRunQueue(RunQueue, Protocol):
+    """A run queue that also says when actors have to let others go on: for tests that want unusual orders."""
+
+    #: How many messages an actor handles in one turn.
+    budget: int
+
+    def pause(self) -> bool:
+        """Whether the loop gets to run before the next turn."""
+        ...
+
+
+class Scheduler:
+    """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
+
+    __slots__ = (
+        "_direct_until",
+        "_drain_next",
+        "_idle",
+        "_killed",
+        "_next_pass",
+        "_soon",
+        "_thread",
+        "_turns",
+        "_whole_budget",
+        "_whole_direct",
+        "_workers",
+        "awake",
+        "base",
+        "budget",
+        "clock",
+        "coming",
+        "dead_letters",
+        "deaths",
+        "direct",
+        "events",
+        "fenced",
+        "handed_over",
+        "ladders",
+        "loop",
+        "now",
+        "pause",
+        "prefer_worker",
+        "prelude",
+        "ready",
+        "runtime",
+        "telling",
+        "timers",
+        "waiting",
+        "watching",
+    )
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        loop: asyncio.AbstractEventLoop,
+        clock: Clock,
+        base: Context,
+        stream: EventStream,
+        queue: RunQueue,
+        *,
+        direct: bool,
+    ) -> None:
+        self.runtime = runtime
+        self.loop = loop
+        self.clock = clock
+        self.now: Callable[[], float] = clock.time
+        self.base = base
+        self.events = stream
+        self.timers = TimerQueue(clock, base.copy())
+        self.ready = queue
+        #: How many messages an actor handles in a turn: fewer while handlers are slow.
+        self.budget: int = getattr(queue, "budget", BUDGET)
+        self._whole_budget = self.budget
+        #: How many turns until the next look at the time: few at first, and after handlers that were slow.
+        self._turns = 1
+        self.pause: Callable[[], bool] | None = getattr(queue, "pause", None)
+        self._whole_direct = DIRECT if direct else 0
+        #: How many direct turns there may still be in this pass of the loop.
+        self.direct = self._whole_direct
+        self._direct_until = 0.0
+        #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
+        self.prelude: Callable[[Cell], InitHook | None] | None = None
+        self.handed_over: deque[Cell] = deque()
+        self.awake = False
+        #: How many workers were woken and have not begun.
+        self.coming = 0
+        #: How many of the next drains begin in a worker, as coroutines have been met lately.
+        self.prefer_worker = 0
+        self._soon = loop.call_soon
+        self._thread = get_ident()
+        self._drain_next = self._drain_in_callback
+        self._next_pass = self._renew_direct
+        self._idle: list[Worker] = []
+        self._workers: set[Worker] = set()
+        #: Calls with the default time-out, in the order of their deadlines.
+        self.waiting: dict[Call[Any], None] = {}
+        self.watching = False
+        self.deaths: deque[Cell] = deque()
+        self.telling = False
+        #: How many killed actors there are whose code, or whose tasks, may still do something.
+        self.fenced = 0
+        self._killed: set[ref[Cell]] = set()
+        self.ladders: dict[Cell, CancellationLadder] = {}
+        self.dead_letters: Counter[str] = Counter()
+
+    # -- the drain -------------------------------------------------------------------------------------------
+
+    def enqueue(self, cell: Cell) -> None:
+        """Put a runnable actor into the queue."""
+        self.ready.append(cell)
+        if not self.awake:
+            self.wake()
+
+    def wake(self) -> None:
+        """See to it that the queue is drained."""
+        self.awake = True
+        if get_ident() != self._thread:
+            self.loop.call_soon_threadsafe(self._drain_in_callback)
+        elif self.prefer_worker:
+            self.prefer_worker -= 1
+            self._wake_worker()
+        else:
+            self._soon(self._drain_next)
+
+    def _wake_worker(self) -> None:
+        self.coming += 1
+        while self._idle:
+            if self._idle.pop().wake():
+                return
+        self._workers.add(Worker(self))
+
+    def direct_turn(self, cell: Cell, call: Call[Any], now: float) -> bool:
+        """Let an idle actor handle a call at once, within the code that makes the call; False if that may not be.
+
+        It may be a number of times, and for a millisecond, in one pass of the loop, so that others have their turns;
+        not within another direct turn, and not in the middle of the kernel's own work.
+        """
+        if self.events.telling or get_ident() != self._thread:
+            return False
+        left = self.direct
+        if left == self._whole_direct:
+            self._direct_until = now + DIRECT_SLICE
+            self._soon(self._next_pass)
+        elif now > self._direct_until:
+            return False
+        self.direct = 0
+        context = cell.context
+        if context is None:
+            context = cell.context_of()
+        try:
+            waits = context.run(answer_at_once, cell, call)
+        except Exception as error:
+            self.broken(cell, error)
+        else:
+            if waits:
+                self.handed_over.append(cell)
+                self.prefer_worker = LATELY
+        self.direct = left - 1
+        if not self.awake and (self.ready or self.handed_over):
+            self.wake()
+        return True
+
+    def told_later(self, call: Call[R]) -> Call[R]:
+        """Return a call like one whose target has ended in a direct turn, to be told when its supervisor has heard."""
+        later: Call[R] = Call(loop=self.loop)
+        for slot in call.__slots__:
+            if hasattr(call, slot):
+                setattr(later, slot, getattr(call, slot))
+
+        def tell() -> None:
+            error = call.exception()
+            if later.done():
+                return
+            if error is None:
+                later.set_result(call.result())
+            else:
+                later.set_exception(error)
+
+        self._soon(tell)
+        return later
+
+    def _renew_direct(self) -> None:
+        self.direct = self._whole_direct
+
+    def _drain_in_callback(self) -> None:
+        ready = self.ready
+        if len(ready) == 1 and not self.handed_over and self.pause is None:
+            # A lone message, such as a call from outside: the short way.
+            lone = ready.popleft()
+            context = lone.context
+            if context is None or lone.phase >= EXITING:
+                ready.append(lone)
+            else:
+                try:
+                    if context.run(run_turns, lone, False):
+                        self.handed_over.append(lone)
+                        self.prefer_worker = LATELY
+                except Exception as error:
+                    self.broken(lone, error)
+            if not ready and not self.handed_over:
+                self.awake = False
+                return
+        if not self.handed_over:
+            cell = self.drain(None)
+            if cell is not None:
+                self.handed_over.append(cell)
+                self.prefer_worker = LATELY
+        if self.handed_over:
+            self._wake_worker()
+        elif self.ready:
+            self.loop.call_soon(self._drain_in_callback)
+        else:
+            self.awake = False
+
+    def drain(self, task: asyncio.Task[None] | None) -> Cell | None:
+        """Give turns until the queue is empty or the time slice is over; return an actor whose handler waits.
+
+        A turn that leaves the task cancelled is the last one in it: the cancellation would hit the next actor.
+        """
+        ready = self.ready
+        in_task = task is not None
+        pause = self.pause
+        cancelling = None if task is None else task.cancelling
+        end = before = machine_time()
+        end += SLICE
+        for _ in range(ROUNDS):
+            for _ in range(self._turns):
+                if not ready:
+                    return None
+                cell = ready.popleft()
+                context = cell.context
+                if context is None:
+                    if cell.phase >= EXITING:
+                        continue
+                    context = cell.context_of()
+                try:
+                    waits = context.run(run_turns, cell, in_task)
+                except Exception as error:
+                    self.broken(cell, error)
+                else:
+                    if waits is not False:
+                        if waits:
+                            return cell
+                        if (cancelling is not None and cancelling()) or (pause is not None and pause()):
+                            return None
+                        break  # a turn with as many messages as there may be: look at the time
+                if (cancelling is not None and cancelling()) or (pause is not None and pause()):
+                    return None
+            if pause is not None:
+                continue  # a schedule from a seed: how long things take must not decide
+            now = machine_time()
+            self._pace(now - before)
+            if now > end:
+                return None
+            before = now
+        return None
+
+    def _pace(self, took: float) -> None:
+        """Look at the time often enough, whatever the handlers do: fewer turns, and shorter ones, if they are slow."""
+        if took > SLICE / 2:
+            self._turns = max(1, self._turns // 4)
+            if self._turns == 1:
+                self.budget = max(1, self.budget // 4)
+        elif took < SLICE / 8:
+            if self.budget < self._whole_budget:
+                self.budget = min(self._whole_budget, self.budget * 2)
+            else:
+                self._turns = min(TURNS, self._turns * 2)
+
+    def broken(self, cell: Cell, error: Exception) -> None:
+        """An error of the kernel itself: the actor ends, for nobody would give it another turn."""
+        self.loop.call_exception_handler({"message": f"the kernel failed in a turn of {cell}", "exception": error})
+        cell.running = False
+        cell.body = None
+        cell.end_by_force(crashed(error))
+
+    def hand_over(self, cell: Cell) -> None:
+        """Have the coroutine of an actor run in a worker."""
+        self.handed_over.append(cell)
+        self.prefer_worker = LATELY
+        if not self.awake:
+            self.wake()
+
+    def next_handed_over(self) -> Cell | None:
+        """Return an actor whose coroutine waits for a worker."""
+        while self.handed_over:
+            cell = self.handed_over.popleft()
+            if cell.body is not None:
+                return cell
+        return None
+
+    def worker_waits(self, worker: Worker) -> None:
+        """A handler waits in this worker: another one has to go on with the queue."""
+        if worker.draining:
+            worker.draining = False
+            self.awake = False
+            if self.ready or self.handed_over:
+                self.wake()
+                # The next ones are likely to wait as well: let them begin in one pass of the loop.
+                for _ in range(min(len(self.ready) + len(self.handed_over) - self.coming, POOL)):
+                    self._wake_worker()
+
+    def park(self, worker: Worker) -> bool:
+        """Keep an idle worker for later, unless there are enough."""
+        if len(self._idle) >= POOL:
+            return False
+        self._idle.append(worker)
+        return True
+
+    def runs_handlers(self, task: asyncio.Task[Any] | None) -> bool:
+        """Whether a task is one of the pool's."""
+        return any(worker.task is task for worker in self._workers)
+
+    def retire(self, worker: Worker) -> None:
+        """A worker ends."""
+        self._workers.discard(worker)
+        if worker in self._idle:
+            self._idle.remove(worker)
+        if worker.draining:
+            self.awake = False
+        if (self.ready or self.handed_over) and not self.awake and not self.loop.is_closed():
+            self.wake()
+
+    async def close(self) -> None:
+        """End the idle workers, and cancel those whose code has not ended."""
+        self.handed_over.clear()
+        while self.ready:
+            self.ready.popleft()
+        for worker in list(self._workers):
+            worker.task.cancel()
+        tasks = [worker.task for worker in self._workers]
+        if tasks:
+            await asyncio.wait(tasks, timeout=self.runtime.kill_grace)
+        self.timers.close()
+        self.watching = False
+
+    # -- calls -----------------------------------------------------------------------------------------------
+
+    def reply(self, call: Call[Any], value: Any) -> None:
+        """Answer a call; a late answer vanishes."""
+        self.waiting.pop(call, None)
+        if call.done():
+            self.late_reply(call)
+        else:
+            call.set_result(value)
+
+    def fail(self, call: Call[Any], error: BaseException) -> None:
+        """Answer a call with an exception; a late answer vanishes."""
+        self.waiting.pop(call, None)
+        if call.done():
+            self.late_reply(call)
+        elif isinstance(error, (StopIteration, StopAsyncIteration)):
+            wrapped = RuntimeError(f"a handler answered with {type(error).__name__}")
+            wrapped.__cause__ = error
+            call.set_exception(wrapped)
+        else:
+            call.set_exception(error)
+
+    def late_reply(self, call: Call[Any]) -> None:
+        """Count an answer that nobody waits for any more."""
+        call.target.dead_letter(call.message, "late_reply")
+
+    def abandon(self, call: Call[Any]) -> None:
+        """Forget a call that nobody waits for."""
+        self.waiting.pop(call, None)
+        call.cancel()
+
+    def _watch_deadlines(self, first: Call[Any]) -> None:
+        """See to it that calls with the default time-out do time out."""
+        assert first.deadline is not None
+        self.watching = True
+        self.timers.after(first.deadline - self.now(), self._expire)
+
+    def _expire(self) -> None:
+        self.watching = False
+        now = self.now()
+        while self.waiting:
+            call = next(iter(self.waiting))
+            deadline = call.deadline
+            assert deadline is not None
+            if deadline > now + 1e-9 and not call.done():
+                self.watching = True
+                self.timers.after(deadline - now, self._expire)
+                return
+            del self.waiting[call]
+            self._time_out(call, DEFAULT_TIMEOUT, now - deadline)
+
+    def _time_out(self, call: Call[Any], limit: float, lag: float) -> None:
+        if not call.done():
+            late = max(0.0, lag)
+            call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
+
+    def set_out(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
+        """Give a call its deadline and its caller, and watch it. False if its caller may not call, being dead."""
+        now = self.now()
+        limit = self.set_deadline(call, timeout, now)
+        if caller is not None:
+            if not self.may_call(call, caller):
+                return False
+            call.caller = caller
+            limit = self.inherit(call, caller, limit, now)
+        self.watch(call, limit)
+        return True
+
+    def set_deadline(self, call: Call[Any], timeout: float | None, now: float) -> float | None:
+        """Say when a call times out; return the seconds until then, None for never."""
+        if timeout is None:
+            call.deadline = None
+            return None
+        limit = seconds("timeout", timeout)
+        call.deadline = now + limit
+        return limit
+
+    def may_call(self, call: Call[Any], caller: Cell) -> bool:
+        """Whether an actor may call. One that has been killed may not: its call fails."""
+        if caller.phase == DEAD:
+            call.set_exception(errors.Fenced(call.target, call.message))
+            return False
+        return True
+
+    def inherit(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
+        """Let a call made on behalf of another one end with it; return the seconds that it has."""
+        reason = caller.call_in_hand
+        if (
+            reason is None
+            or reason.deadline is None
+            or (call.deadline is not None and call.deadline <= reason.deadline)
+            or not (caller.running or answering.get() is reason)  # what it does besides has time of its own
+        ):
+            return limit
+        limit = max(0.0, reason.deadline - now)
+        call.deadline = now + limit
+        return limit
+
+    def watch(self, call: Call[Any], limit: float | None) -> None:
+        """Let a call time out at its deadline, ``limit`` seconds after it was made; None never."""
+        if limit is None:
+            return
+        if limit != DEFAULT_TIMEOUT:
+            self._watch_alone(call, limit)
+            return
+        if not self.watching:
+            self._watch_deadlines(call)
+        self.waiting[call] = None
+
+    def watch_late(self, call: Call[Any], limit: float | None) -> None:
+        """Do that when time has passed since: calls with later deadlines may be watched already."""
+        last = next(reversed(self.waiting), None)
+        if limit is not None and last is not None and last.deadline > call.deadline:  # type: ignore[operator]
+            self._watch_alone(call, limit)
+        else:
+            self.watch(call, limit)
+
+    def _watch_alone(self, call: Call[Any], limit: float) -> None:
+        deadline = call.deadline
+        assert deadline is not None
+        timer = self.timers.after(deadline - self.now(), lambda: self._time_out(call, limit, self.now() - deadline))
+        call.add_done_callback(lambda _: timer.cancel())
+
+    def unanswerable(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
+        """Return a call that has failed already, as nobody holds the name."""
+        if timeout is not None:
+            seconds("timeout", timeout)
+        self.count_dead_letter("noname")
+        call: Call[Any] = Call(loop=self.loop)
+        call.message = request
+        call.set_exception(errors.NoProcess(name, request, "nobody holds this name"))
+        return call
+
+    def waiting_for(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
+        """Return a call that goes to the next holder of a name, whose last one has died."""
+        call: Call[Any] = Call(loop=self.loop)
+        call.message = request
+        call.target = last
+        call.again = name
+        if self.set_out(call, timeout, current.get()):
+            last.load(call)
+            self.runtime.vacancies.keep(call)
+        return call
+
+    async def wait(self, future: asyncio.Future[Any], limit: float) -> bool:
+        """Wait until a future is done, or for ``limit`` seconds of the runtime's time; tell which."""
+        gate: asyncio.Future[bool] = self.loop.create_future()
+
+        def opened(done: bool) -> None:
+            if not gate.done():
+                gate.set_result(done)
+
+        if future.done():
+            return True
+        timer = self.timers.after(limit, lambda: opened(False))
+        future.add_done_callback(lambda _: opened(True))
+        try:
+            return await gate
+        finally:
+            timer.cancel()
+
+    # -- deaths ----------------------------------------------------------------------------------------------
+
+    def tell_deaths(self) -> None:
+        """Tell of all deaths, also those that the telling brings about, without recursion."""
+        self.telling = True
+        try:
+            while self.deaths:
+                self.deaths.popleft().tell()
+        finally:
+            self.telling = False
+
+    def is_fenced(self) -> bool:
+        """Whether the code that runs belongs to a dead actor."""
+        cell = current.get()
+        return cell is not None and cell.phase == DEAD
+
+    def fence(self, cell: Cell) -> None:
+        """From here on nothing the code of this actor does has an effect."""
+        self.fenced += 1
+        self.ladders[cell] = CancellationLadder(self, cell)
+
+    def fence_tasks(self, cell: Cell) -> None:
+        """From here on nothing that tasks of this actor do has an effect, as long as any of them may be there."""
+
+        def gone(killed: ref[Cell]) -> None:
+            self._killed.discard(killed)
+            self.fenced -= 1
+
+        self.fenced += 1
+        self._killed.add(ref(cell, gone))
+
+    def climb(self, cell: Cell) -> None:
+        """Begin to end the code of a fenced actor."""
+        self.ladders[cell].climb()
+
+    def end_of_line(self, cell: Cell) -> None:
+        """The code of an actor that ended itself in the middle of a step waits for something: stop it."""
+        assert cell.worker is not None
+        if cell.phase == DEAD:
+            self.climb(cell)
+        else:
+            cell.worker.cancel()
+            self.end_in_time(cell)
+
+    def unfence(self, cell: Cell) -> None:
+        """The code of a fenced actor has ended."""
+        ladder = self.ladders.pop(cell, None)
+        if ladder is not None:
+            self.fenced -= 1
+            if ladder.given_up:
+                cell.emit(events.ZombieEnded, seconds=self.now() - ladder.since)
+
+    def end_in_time(self, cell: Cell) -> None:
+        """Declare an actor dead that takes too long to end after an exit signal."""
+
+        def too_late() -> None:
+            if cell.phase == EXITING and cell.exit_reason is not None:
+                cell.end_by_force(cell.exit_reason)
+
+        self.timers.after(self.runtime.exit_grace, too_late)
+
+    def interrupt(self, error: BaseException) -> None:
+        """Pass a Ctrl-C that hit an actor on to the loop: the actor crashes, but the user is heard."""
+        if isinstance(error, KeyboardInterrupt):
+            self.loop.call_soon(_raise, error)
+
+    def count_dead_letter(self, why: str) -> None:
+        """Count a message that nobody will read."""
+        self.dead_letters[why] += 1
+
+
+def _raise(error: BaseException) -> None:
+    raise error

@@ -1,0 +1,104 @@
+"""What travels with messages besides themselves: the context of who sent them, such as a trace or a request's number.
+
+Every actor has a context of its own, so that nothing set in one shows in another. A `Propagator` decides what of a
+sender's context goes along with its messages, and what that means where they are handled. A runtime without one pays
+nothing for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+
+from supervision.call import Call
+
+if TYPE_CHECKING:
+    from supervision.actor import Actor
+    from supervision.ref import Ref
+
+
+class Propagator(Protocol):
+    """Carries context from who sends a message to who handles it: ``Runtime(carrier=...)``.
+
+    Messages of the kernel (exits, timers, system requests) carry nothing.
+
+    >>> import asyncio
+    >>> from contextvars import ContextVar
+    >>> from supervision import Actor, Message, Runtime, handle
+    >>> user = ContextVar("user", default="nobody")
+    >>> class Hello(Message):
+    ...     pass
+    >>> class Greeter(Actor):
+    ...     @handle
+    ...     def hello(self, message: Hello) -> None:
+    ...         print("hello,", user.get())
+    >>> class CarryUser:
+    ...     def send(self, target, message, call):
+    ...         return user.get()
+    ...
+    ...     def handle(self, actor, message, carried, proceed):
+    ...         token = user.set(carried)
+    ...         result = proceed()
+    ...         user.reset(token)
+    ...         return result
+    >>> async def main() -> None:
+    ...     async with Runtime(carrier=CarryUser()) as runtime:
+    ...         greeter = await runtime.spawn(Greeter)
+    ...         user.set("Ada")
+    ...         greeter.cast(Hello())
+    ...         await greeter.stop()
+    >>> asyncio.run(main())
+    hello, Ada
+    """
+
+    def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
+        """Return what goes along with a message that is being sent, in the context of who sends it.
+
+        Args:
+            target: to whom.
+            message: what is sent.
+            call: the future of the answer; None if none is expected.
+
+        Returns:
+            What `handle` gets; None for nothing, and then `handle` is not called.
+        """
+
+    def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
+        """Have a message handled, in the context of the actor that does it.
+
+        Args:
+            actor: who handles it.
+            message: what was sent.
+            carried: what `send` returned.
+            proceed: call it once; it returns what the handler does, which may be a coroutine.
+
+        Returns:
+            What ``proceed`` returned, or a coroutine that awaits that.
+        """
+
+
+R = TypeVar("R")
+
+
+class Envelope:
+    """A message without an answer, and what goes along with it."""
+
+    __slots__ = ("load", "message")
+
+    def __init__(self, message: Any, load: Any) -> None:
+        self.message = message
+        self.load = load
+
+    def __repr__(self) -> str:
+        return repr(self.message)
+
+
+class PropagatingCall(Call[R]):
+    """A request on its way with something to carry."""
+
+    __slots__ = ()
+
+
+def unwrap(message: Any) -> Any:
+    """Return a message without what it carries."""
+    return message.message if type(message) is Envelope else message

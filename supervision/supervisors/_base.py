@@ -1,0 +1,367 @@
+"""What all supervisors share: how one child is started and stopped, what counts against the budget, what is told."""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator
+from functools import wraps
+from itertools import islice
+from typing import Any, ClassVar
+
+from supervision import events
+from supervision._core.cell import Cell
+from supervision._core.dispatch import handle
+from supervision._core.phases import IGNORE
+from supervision.actor import Actor, StopLimit
+from supervision.call import Call
+from supervision.errors import (
+    AlreadyRegistered,
+    AlreadyStarted,
+    BadChildSpec,
+    Refuse,
+    SpecError,
+    StartError,
+    StartIgnored,
+    Stop,
+    UnhandledMessage,
+)
+from supervision.reasons import (
+    KILLED,
+    SHUTDOWN,
+    Abnormal,
+    ExitReason,
+    Killed,
+    StartTimeout,
+    as_reason,
+    crashed,
+)
+from supervision.ref import Name, Ref, as_address
+from supervision.supervisors.administration import (
+    ChildCounts,
+    ChildInfo,
+    CountChildren,
+    GetBudget,
+    GetStatistics,
+    SupervisorInfo,
+    SupervisorRequest,
+    SupervisorStatistics,
+)
+from supervision.supervisors.childspec import START, AutoShutdown, ChildSpec, check_significant
+from supervision.supervisors.restarts import BudgetState, RestartBudget
+
+
+class BaseSupervisor(Actor):
+    """What all supervisors share: starting and stopping one child, the budget, and what is told of it."""
+
+    trap_exit = True
+    shutdown: ClassVar[StopLimit] = "infinity"
+    is_supervisor: ClassVar[bool] = True
+    infrastructure: ClassVar[bool] = True
+
+    budget: RestartBudget
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        if "init" in cls.__dict__:
+            cls.init = _rolled_back(cls.init)  # type: ignore[assignment, method-assign]
+        super().__init_subclass__(**kwargs)
+
+    @abstractmethod
+    async def stop_all(self) -> None:
+        """Stop all children in order."""
+
+    @abstractmethod
+    def each(self) -> Iterator[ChildInfo]:
+        """Return what others may see of the children, first started first, one after the other."""
+
+    @abstractmethod
+    def size(self) -> int:
+        """Return how many children there are, with those that do not run."""
+
+    def views(self) -> list[ChildInfo]:
+        """Return what others may see of the children, first started first."""
+        return list(self.each())
+
+    @abstractmethod
+    def spec_of(self, ref: Ref) -> ChildSpec | None:
+        """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
+
+    @abstractmethod
+    def coming(self) -> Iterable[ChildSpec]:
+        """Return the specifications of the children that do not run but are about to be restarted."""
+
+    def unhandled(self, message: Any) -> Any:
+        """Refuse an order that another kind of supervisor offers.
+
+        An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored.
+        """
+        if self._cell.call_in_hand is not None and not isinstance(message, SupervisorRequest):
+            raise UnhandledMessage(self._cell, message)
+        return super().unhandled(message)
+
+    @abstractmethod
+    def uncounted(self) -> Iterator[ChildSpec]:
+        """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
+
+    def tell(self, kind: type[events.SupervisorEvent], spec: ChildSpec, child: Ref | None, **fields: Any) -> None:
+        """Put something about a child on the event stream."""
+        if self._cell.sched.events.listening:
+            known = {"id": spec.id, "restart": spec.restart, "shutdown": spec.shutdown, "type": spec.type}
+            self._cell.emit(kind, child=child, **known, **fields)
+
+    def not_again(self, spec: ChildSpec) -> None:
+        """Tell those who wait for a child's next incarnation that there is none to wait for."""
+        if spec.name is not None:
+            self.runtime.vacancies.close(spec.name, self._cell)
+
+    def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
+        """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
+
+        Raises:
+            StartError, SpecError, AlreadyRegistered: it did not start.
+        """
+        kind = spec.kind
+        if kind is None:
+            return self._start_by_call(spec)
+        named = {"name": spec.name, "parent": self._cell, "label": spec.id}
+        cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
+        if cell.starting is not None:
+            return self._start_slowly(spec, cell, cell.starting)
+        self.tell_started(spec, cell)
+        return cell
+
+    async def start_one(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        """Start a child; return it and its extra information, (None, None) if it ignored the start.
+
+        Raises:
+            StartError, SpecError, AlreadyRegistered: it did not start.
+        """
+        try:
+            begun = self.begin_one(spec)
+            return (begun, None) if isinstance(begun, Cell) else await begun
+        except StartIgnored:
+            return None, None
+
+    async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
+        # It may be over before the supervisor comes to this.
+        await self.runtime.complete(cell, spec.start_timeout, starting)
+        self.tell_started(spec, cell)
+        return cell, None
+
+    async def _start_by_call(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        cell, info = await self._called(spec)
+        if cell is not None:
+            self.tell_started(spec, cell)
+        return cell, info
+
+    def tell_started(self, spec: ChildSpec, cell: Cell) -> None:
+        """Tell of a child that was started."""
+        if self._cell.sched.events.listening:
+            self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
+
+    async def _call(self, spec: ChildSpec) -> Any:
+        try:
+            result: Any = spec.start(*spec.args, **spec.kwargs)
+            return await self._in_time(spec, result) if inspect.isawaitable(result) else result
+        except (StartError, SpecError, AlreadyRegistered, GeneratorExit):
+            raise
+        except BaseException as error:
+            task = asyncio.current_task()
+            ending = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
+            if ending:  # it is the supervisor's own code that is to end
+                raise
+            self._cell.sched.interrupt(error)
+            raise StartError(f"child {spec.id!r}", raised_reason(error)) from error
+
+    async def _in_time(self, spec: ChildSpec, starting: Awaitable[Any]) -> Any:
+        if spec.start_timeout is None:
+            return await starting
+        task = asyncio.ensure_future(starting)
+        try:
+            if await self._cell.sched.wait(task, spec.start_timeout):
+                return await task
+        finally:
+            task.cancel()
+        raise StartError(f"child {spec.id!r}", StartTimeout(spec.start_timeout))
+
+    async def _called(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
+        result = await self._call(spec)
+        if result is IGNORE:
+            return None, None
+        cell, info = result if isinstance(result, tuple) and len(result) == 2 else (result, None)
+        if not isinstance(cell, Cell) or cell.sched is not self._cell.sched:
+            raise StartError(f"child {spec.id!r}", Abnormal(result)) from BadChildSpec(
+                f"child {spec.id!r}: start", result, START
+            )
+        if not cell.linked_to(self._cell):
+            self.link(cell)
+        if cell.label is None:
+            cell.label = spec.id
+        if spec.name is not None and cell.name is None:
+            try:
+                self.runtime.register(spec.name, cell)
+            except AlreadyRegistered:
+                await self.stop_one(spec, cell)
+                raise
+        return cell, info
+
+    async def stop_one(self, spec: ChildSpec, cell: Cell) -> None:
+        """Stop a child within its limit; tell if it did not stop as it should."""
+        self.order_stop(spec, cell)
+        await self.wait_stopped(spec, cell)
+
+    async def wait_stopped(self, spec: ChildSpec, cell: Cell) -> None:
+        """Wait for the end that was ordered, and tell if it was not as it should be."""
+        self.tell_stopped(spec, cell, await self._wait_for_end(spec, cell))
+
+    def order_stop(self, spec: ChildSpec, cell: Cell) -> None:
+        """Order a child to stop."""
+        cell.emit(events.StopRequested, reason=KILLED if spec.shutdown == "brutal_kill" else SHUTDOWN)
+        self._cell.unlink(cell)
+        if spec.shutdown == "brutal_kill":
+            cell.end_by_force(KILLED)
+        else:
+            cell.signal(self._cell, SHUTDOWN, parent=True, patient=True)
+
+    async def _wait_for_end(self, spec: ChildSpec, cell: Cell) -> ExitReason:
+        if cell.reason is not None:
+            return cell.reason
+        end = cell.end_future()
+        limit = spec.shutdown
+        if isinstance(limit, (int, float)) and not await self._cell.sched.wait(end, limit):
+            cell.end_by_force(KILLED)
+        return await end
+
+    def tell_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
+        """Tell of a child that did not stop as it should (the table of section 2.7 of the reference)."""
+        brutal = spec.shutdown == "brutal_kill"
+        if isinstance(reason, Killed):
+            fine = brutal
+        elif reason == SHUTDOWN:
+            fine = not brutal or spec.restart != "permanent"
+        else:
+            fine = reason.clean and spec.restart != "permanent"
+        if not fine:
+            self.tell(events.ChildShutdownFailed, spec, cell, reason=reason)
+
+    def spend_restart(self, spec: ChildSpec, last: Cell | None, reason: ExitReason) -> float | None:
+        """Count a restart; return the pause before it, or None if the supervisor gives up instead."""
+        now = self.runtime.clock.time()
+        allowed = self.budget.spend(now)
+        state = self.budget.state(now)
+        if not allowed:
+            self.runtime.vacancies.close_all(self._cell)
+            self.tell(events.GaveUp, spec, last, reason=reason, allowed=state.allowed, seconds=state.seconds)
+            self.stop(SHUTDOWN)
+            return None
+        delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
+        window = {"used": state.used, "allowed": state.allowed, "seconds": state.seconds}
+        self.tell(events.RestartScheduled, spec, last, delay=delay, **window)
+        return delay
+
+    @handle
+    def count_children(self, request: CountChildren) -> ChildCounts:
+        """Count the children."""
+        children = self.views()
+        supervisors = sum(child.type == "supervisor" for child in children)
+        active = sum(child.ref is not None for child in children)
+        return ChildCounts(len(children), active, supervisors, len(children) - supervisors)
+
+    @handle
+    def statistics(self, request: GetStatistics) -> SupervisorStatistics:
+        """Tell of the supervisor in numbers."""
+        restarts = sum(child.restarts for child in self.views())
+        return SupervisorStatistics(self.count_children(CountChildren()), self.get_budget(GetBudget()), restarts)
+
+    @handle
+    def get_budget(self, request: GetBudget) -> BudgetState:
+        """Tell how much of the restart budget is used."""
+        return self.budget.state(self.runtime.clock.time())
+
+
+def _rolled_back(init: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    """Have an ``init`` that fails, or does not want to run, leave no children behind."""
+
+    @wraps(init)
+    async def checked(self: BaseSupervisor) -> Any:
+        try:
+            result = init(self)
+            answer = await result if inspect.isawaitable(result) else result
+        except Exception:
+            await self.stop_all()
+            raise
+        if answer is IGNORE:
+            await self.stop_all()
+        return answer
+
+    return checked
+
+
+def should_restart(spec: ChildSpec, reason: ExitReason) -> bool:
+    """Whether a child that ended for ``reason`` is to be restarted (section 2.3 of the reference)."""
+    return spec.restart == "permanent" or (spec.restart == "transient" and not reason.clean)
+
+
+def raised_reason(error: BaseException) -> ExitReason:
+    """Return the reason for which a start function did not start a child."""
+    return as_reason(error.reason) if isinstance(error, Stop) else crashed(error)
+
+
+def start_reason(error: BaseException) -> ExitReason:
+    """Return why a start failed, as a reason."""
+    return error.reason if isinstance(error, StartError) else crashed(error)
+
+
+def checked_spec(spec: object, auto_shutdown: AutoShutdown, extra_arguments: tuple[Any, ...] = ()) -> ChildSpec:
+    """Return a specification that a supervisor was asked to start, or refuse the request if it is wrong."""
+    try:
+        checked = ChildSpec.of(spec)
+        check_significant(checked, auto_shutdown)
+        checked.check_arguments(extra_arguments)
+    except SpecError as error:
+        raise Refuse(error) from None
+    return checked
+
+
+def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
+    """Return the answer for a child that did not start: a name that is taken tells by whom, as in OTP."""
+    if isinstance(error, AlreadyRegistered):
+        return Refuse(AlreadyStarted(spec.id, error.ref))
+    return Refuse(error)
+
+
+def supervisor_info(ref: Ref | Name, limit: int | None = None) -> SupervisorInfo | None:
+    """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None.
+
+    Args:
+        ref: the supervisor.
+        limit: so many children are told of, the first ones; None for all.
+    """
+    keeper = _keeper(ref)
+    if keeper is None:
+        return None
+    children = tuple(islice(keeper.each(), limit))
+    ids = frozenset(spec.id for spec in pending_children(ref))
+    return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), ids, keeper.size())
+
+
+def pending_children(ref: Ref | Name) -> list[ChildSpec]:
+    """Return the children that a supervisor is about to start or restart, without asking it, also while it is busy.
+
+    Returns:
+        Their specifications; none if ``ref`` is no supervisor, or has ended.
+    """
+    keeper = _keeper(ref)
+    if keeper is None:
+        return []
+    if keeper._cell.born is None:
+        return [child.spec for child in keeper.each() if child.ref is None]
+    return list(keeper.coming())
+
+
+def _keeper(ref: Ref | Name) -> BaseSupervisor | None:
+    """Return a supervisor that has been made, at least so far that it starts its children."""
+    ref = as_address("look", ref).runtime.own("look", ref)
+    made = ref.alive and (ref.born is not None or ref.starting is not None)
+    return ref.actor if made and isinstance(ref.actor, BaseSupervisor) else None

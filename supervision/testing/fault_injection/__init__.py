@@ -1,0 +1,1 @@
+"""TODO supervision.testing.fault_injection."""

@@ -1,0 +1,162 @@
+"""What faults cost: how many restarts supervisors will count for them, and whether they can afford those.
+
+A supervisor counts a restart when it hears of a death, or tries a start again that has failed: later than the fault. So
+it counts here as well what has happened and is not counted there yet.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+
+from supervision import events
+from supervision._core.cell import Cell
+from supervision._core.phases import IDLE, STARTING
+from supervision.events import ActorEvent
+from supervision.reasons import KILLED, NORMAL, SHUTDOWN, Abnormal, ExitReason
+from supervision.runtime import Runtime
+from supervision.supervisors._base import BaseSupervisor, should_restart
+from supervision.supervisors.childspec import hashable
+from supervision.supervisors.supervisor import Supervisor
+from supervision.testing.fault_injection.faults import Crash, ExitFault, FailStart, Fault, Kill, KillDuring, Sigkill
+from supervision.testing.fault_injection.victims import supervisor_of
+
+#: For which reasons an actor ends that gets an exit signal with these words (the fault `ExitFault`).
+ENDS: dict[str, ExitReason] = {"normal": NORMAL, "shutdown": SHUTDOWN, "kill": KILLED}
+
+#: How many restarts each supervisor will count.
+Costs = Counter[Cell]
+
+
+def ends_with(fault: Fault, cell: Cell) -> ExitReason | None:
+    """Return for what reason an actor ends if a fault strikes it now; None if it does not end for sure."""
+    match fault:
+        case Kill() | KillDuring(phase="handler"):
+            return KILLED
+        case Crash():
+            return Abnormal(fault.message)
+        case Sigkill():
+            return KILLED if cell in cell.runtime.processes else None
+        case ExitFault():
+            reason = ENDS.get(fault.reason, Abnormal(fault.reason))
+            heeds = reason is KILLED or not (cell.trap_exit or reason is NORMAL)
+            return reason if heeds else None
+        case _:
+            return None
+
+
+class RestartForecast:
+    """Counts what supervisors will count."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+        #: By supervisor: the children of which a start is about to fail, or has failed, and was not tried again yet.
+        self._failing: defaultdict[Cell, set[object]] = defaultdict(set)
+
+    def affordable(self, cell: Cell, fault: Fault) -> bool:
+        """Whether no supervisor has to give up if a fault strikes an actor now."""
+        now = self._runtime.clock.time()
+        for keeper, cost in self._costs(cell, fault).items():
+            assert isinstance(keeper.actor, BaseSupervisor)
+            state = keeper.actor.budget.state(now)
+            if state.used + self._due(keeper) + cost > state.allowed:
+                return False
+        return True
+
+    def strikes(self, cell: Cell, fault: Fault) -> None:
+        """A fault is about to strike an actor: note what comes of it later."""
+        if _at_start(fault) or _starts_and_ends(cell, fault):
+            for keeper, id in _responsible(cell):
+                self._failing[keeper].add(id)
+
+    def see(self, event: ActorEvent) -> None:
+        """Note what supervisors have counted by now."""
+        keeper = event.ref
+        if keeper not in self._failing:
+            return
+        assert isinstance(keeper, Cell)
+        if isinstance(event, (events.RestartScheduled, events.ChildStarted)):
+            self._failing[keeper].discard(_key(event.id))
+        elif isinstance(event, (events.GaveUp, events.Exited)):
+            del self._failing[keeper]
+
+    def _costs(self, cell: Cell, fault: Fault) -> Costs:
+        if _at_start(fault) or _starts_and_ends(cell, fault):
+            return Costs(keeper for keeper, _ in _responsible(cell))
+        reason = ends_with(fault, cell)
+        if reason is None and isinstance(fault, ExitFault) and fault.reason != "normal":
+            reason = ENDS.get(fault.reason, Abnormal(fault.reason))  # it is told, and may well end
+        return Costs() if reason is None else costs_of_an_end(cell, reason)
+
+    def _due(self, keeper: Cell) -> int:
+        """Return how many restarts a supervisor has still to count."""
+        actor = keeper.actor
+        assert isinstance(actor, BaseSupervisor)
+        if keeper.head is IDLE:
+            self._failing.pop(keeper, None)  # whatever has failed was dealt with
+        failing = {_key(spec.id) for spec in actor.uncounted()} | self._failing.get(keeper, set())
+        return len(failing) + sum(_dead(child.ref) and _counts(child.spec, child.ref) for child in actor.each())
+
+
+def costs_of_an_end(cell: Cell, reason: ExitReason) -> Costs:
+    """Return what it costs if an actor ends: for it, for those that are linked to it, for what depends on them."""
+    costs = Costs()
+    seen = {cell}
+    falls = [(cell, reason)]
+    while falls:
+        one, why = falls.pop()
+        keeper = supervisor_of(one)
+        above = one.parent
+        if keeper is not None and above not in seen:
+            assert isinstance(above, Cell)
+            spec = keeper.spec_of(one)
+            if spec is None or should_restart(spec, why):  # None: it has started, and is about to be told so
+                costs[above] += 1
+            elif spec.significant and _ends_with_children(keeper):
+                seen.add(above)
+                falls.append((above, SHUTDOWN))
+        for peer in one.peers():
+            if isinstance(peer, Cell) and peer.alive and peer not in seen and not peer.trap_exit and why is not NORMAL:
+                seen.add(peer)
+                falls.append((peer, why))
+    return costs
+
+
+def _ends_with_children(keeper: BaseSupervisor) -> bool:
+    return isinstance(keeper, Supervisor) and keeper.auto_shutdown != "never"
+
+
+def _at_start(fault: Fault) -> bool:
+    """Whether a fault lets a start fail."""
+    if isinstance(fault, FailStart):
+        return fault.how in ("raise", "refuse", "hang")
+    return isinstance(fault, KillDuring) and fault.phase in ("init", "restart")
+
+
+def _starts_and_ends(cell: Cell, fault: Fault) -> bool:
+    """Whether a fault ends an actor that is still starting, or has, and its supervisor does not know that yet."""
+    keeper = supervisor_of(cell)
+    young = cell.phase == STARTING or (keeper is not None and keeper.spec_of(cell) is None)
+    return young and ends_with(fault, cell) is not None
+
+
+def _responsible(cell: Cell) -> Iterator[tuple[Cell, object]]:
+    """Return the supervisor that counts if the start of an actor fails, and for which child: the first that runs."""
+    above = cell.parent
+    while isinstance(above, Cell) and above.phase == STARTING:
+        cell, above = above, above.parent
+    if isinstance(above, Cell) and above.alive and isinstance(above.actor, BaseSupervisor):
+        yield above, _key(cell.label)
+
+
+def _dead(ref: object) -> bool:
+    return isinstance(ref, Cell) and not ref.alive
+
+
+def _counts(spec: object, ref: object) -> bool:
+    assert isinstance(ref, Cell)
+    return should_restart(spec, ref.exit_reason or KILLED)  # type: ignore[arg-type]
+
+
+def _key(id: object) -> object:
+    return id if hashable(id) else repr(id)
