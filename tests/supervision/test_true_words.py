@@ -687,7 +687,7 @@ async def test_an_error_of_the_kernel_itself_ends_the_actor_and_is_told(
 
     if many:  # the queue's way; a lone message takes a shorter one
         other.cast(Do(lambda actor: None))
-    monkeypatch.setattr(turns, "body_ended" if waits else "settle", broken)
+    monkeypatch.setattr(turns, "body_ended" if waits else "carry_out_intent", broken)
     ref.cast(Do(later if waits else (lambda actor: actor.continue_with(Go()))))
     await advance(2)
     assert not ref.alive
