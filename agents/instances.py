@@ -67,7 +67,7 @@ class InstanceCounts(msgspec.Struct, frozen=True):
 
     running: int
     started: int
-    waked: int
+    restored: int
 
 
 class _Counts(Request[InstanceCounts], frozen=True):

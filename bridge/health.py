@@ -76,7 +76,7 @@ class HealthRecord:
         self._good = self._bad = self._silent = 0
         self.health: HealthStatus = health
 
-    def note(self, outcome: CheckResult) -> HealthStatus:
+    def add(self, outcome: CheckResult) -> HealthStatus:
         """Take in one more check; return the health."""
         well = not outcome.why
         self._good = self._good + 1 if well else 0

@@ -42,7 +42,7 @@ class HealthMonitor(Actor):
         self._directory, self._key, self._ref, self._check = directory, key, ref, check
         self._interval, self._limit = pace
         entry = directory.lookup(key)
-        self._pulse = HealthRecord(limits, "healthy" if entry is None else entry.metadata.health)
+        self._record = HealthRecord(limits, "healthy" if entry is None else entry.metadata.health)
 
     def init(self) -> None:
         """Watch the actor, and begin with a check."""
@@ -58,8 +58,8 @@ class HealthMonitor(Actor):
             self.stop()
             return
         outcome = await self._outcome()
-        before = self._pulse.health
-        health = self._pulse.note(outcome)
+        before = self._record.health
+        health = self._record.add(outcome)
         if not self._ref.alive:
             return
         if health != before:
@@ -70,7 +70,7 @@ class HealthMonitor(Actor):
     @handle
     def ended(self, message: Down) -> None:
         """The actor has ended, and with it the need for checks."""
-        self._tell(self._pulse.health, "dead", str(message.reason))
+        self._tell(self._record.health, "dead", str(message.reason))
         self.stop()
 
     async def _outcome(self) -> CheckResult:
@@ -84,7 +84,7 @@ class HealthMonitor(Actor):
         except Exception as error:
             return CheckResult(answered=True, why=f"{type(error).__name__}: {error}")
         took = clock.time() - began
-        slow = self._pulse.thresholds.slow
+        slow = self._record.thresholds.slow
         if not well:
             return CheckResult(answered=True, why=f"the check said {describe(well)}")
         return CheckResult(answered=True, why="" if slow is None or took < slow else f"slow: {took:.3g} s")

@@ -51,7 +51,7 @@ class LoopLag(Sensor):
         """Return it."""
         return self.every
 
-    def look(self, context: SensorContext) -> Iterable[Emit]:
+    def poll(self, context: SensorContext) -> Iterable[Emit]:
         """Compare the time with the time at which this look was due."""
         now = context.runtime.clock.time()
         due = context.memory.get("due", now)
@@ -68,7 +68,7 @@ class Memory(Sensor):
         """Return it."""
         return self.every
 
-    def look(self, context: SensorContext) -> Iterable[Emit]:
+    def poll(self, context: SensorContext) -> Iterable[Emit]:
         """Ask the system."""
         megabytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
         return [Emit("measured", {"what": "memory", "value": round(megabytes, 1), "unit": "MB"})]

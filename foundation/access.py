@@ -131,7 +131,7 @@ class BearerToken:
         made, self._made = self._made, False
         return self._text if made else None
 
-    def opens(self, header: bytes | None) -> bool:
+    def matches(self, header: bytes | None) -> bool:
         """Return whether an ``Authorization`` header brings this token, in a time that does not tell how near it is.
 
         >>> BearerToken("0123456789abcdef").opens(b"Bearer 0123456789abcdef")

@@ -190,7 +190,7 @@ class Cache(Generic[K, V]):
         """Return how it does."""
         return CacheStatistics(self._hits, self._misses, self._failures, len(self._values))
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return its numbers, for the metrics."""
         numbers = self.statistics()
         name = ("cache", self.name)
@@ -233,7 +233,7 @@ class _Caches:
     def __init__(self) -> None:
         self.known: WeakValueDictionary[str, Cache[Any, Any]] = WeakValueDictionary()
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return their numbers, for the metrics."""
         for cache in list(self.known.values()):
-            yield from cache.readings()
+            yield from cache.samples()

@@ -217,7 +217,7 @@ class Actor:
 
     def unlink(self, ref: Ref) -> None:
         """Take a link away. An `Exit` message that waits already stays."""
-        self._cell.unlink(self.runtime.own("unlink", ref))
+        self._cell.unlink(self.runtime.own_cell("unlink", ref))
 
     def monitor(self, target: Ref | Name) -> Monitor:
         """Get a `Down` message when another actor ends, at once if it is not there."""

@@ -132,7 +132,7 @@ class Master(Actor):
     async def init(self) -> None:
         """Start the tree, and go through the phases."""
         application = self._application
-        self.runtime.belongs[self._cell] = self._cell
+        self.runtime.master_of[self._cell] = self._cell
         try:
             self._top = await self._begin(await _finish(application.start(self._type)))
         except Exception as error:
@@ -201,7 +201,7 @@ class Master(Actor):
 
 def end_leftovers(master: Cell) -> tuple[str, ...]:
     """Kill what is part of an application, but for its master; return their paths."""
-    belongs = master.runtime.belongs
+    belongs = master.runtime.master_of
     left = [cell for cell, owner in belongs.items() if owner is master and cell is not master and cell is not None]
     paths = tuple(cell.path for cell in left)
     for cell in left:

@@ -89,7 +89,7 @@ class ClockStepDetector:
     def _now(self) -> float:
         return self._clock.wall_time() - self._clock.time()
 
-    def look(self, least: float = CLOCK_STEP) -> float:
+    def step(self, least: float = CLOCK_STEP) -> float:
         """Return by how many seconds the clock was set since the last look, negative for backwards; 0 if it was not.
 
         Args:

@@ -101,7 +101,7 @@ class CallCycle(CallError):
     """The call would close a ring of actors that wait for each other, so that none could ever answer."""
 
     def __init__(self, target: Ref | Name, request: object, ring: Sequence[Ref], *, begun: bool = True) -> None:
-        self.ring = tuple(ring)
+        self.cycle = tuple(ring)
         waits = "each waits for the next: " + " → ".join(str(ref) for ref in ring)
         super().__init__(target, request, waits, begun=begun)
 

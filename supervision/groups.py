@@ -148,7 +148,7 @@ class Groups(Actor):
             for member in members:
                 if not isinstance(member, Ref):
                     raise BadOption("member", member, "give the Ref of an actor of this runtime")
-                self.runtime.own("member", member)
+                self.runtime.own_cell("member", member)
         except SpecError as error:
             raise Refuse(error) from None
 

@@ -201,7 +201,7 @@ class Name(Address):
         """Send a request to the holder; the ``await`` raises NoProcess if there is none."""
         ref = self.resolve()
         if ref is None:
-            return self.runtime.scheduler.unanswerable(self, request, timeout)
+            return self.runtime.scheduler.failed_call(self, request, timeout)
         return ref.call(request, timeout)
 
     async def send(self, message: Any) -> None:
@@ -242,7 +242,7 @@ def as_ref(where: str, value: object) -> Ref:
         NoProcess: nobody holds the name.
     """
     address = as_address(where, value)
-    return address.runtime.own(where, address)
+    return address.runtime.own_cell(where, address)
 
 
 class Monitor:
@@ -308,4 +308,4 @@ def call_when_ready(to: Address, request: Request[R], timeout: float | None = DE
     last = to.runtime.vacancies.last(to.key)
     if last is None:
         return to.call(request, timeout)
-    return to.runtime.scheduler.waiting_for(last, to.key, request, timeout)
+    return to.runtime.scheduler.call_next_holder(last, to.key, request, timeout)

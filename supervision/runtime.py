@@ -150,7 +150,7 @@ class Runtime:
             raise BadOption("node", node, "give the node a name")
         self.node = node
         self.label = node
-        self.carrier = carrier
+        self.propagator = carrier
         self.random = _random.Random(seed)
         self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)
@@ -174,7 +174,7 @@ class Runtime:
         self.processes: dict[Cell, ChildProcess] = {}
         self._reaping: set[ChildProcess] = set()
         #: Of which application an actor is a part: what an actor starts is part of the same one. By its master.
-        self.belongs: dict[Cell | None, Cell] = {}
+        self.master_of: dict[Cell | None, Cell] = {}
 
     # -- life ------------------------------------------------------------------------------------------------
 
@@ -194,7 +194,7 @@ class Runtime:
         base.run(current.set, None)
         # No direct turns in an order that a test decides: it is there to see all of them. Nor where calls carry
         # something, which is put in when they are on their way.
-        direct = self._queue is None and self.carrier is None
+        direct = self._queue is None and self.propagator is None
         self._scheduler = Scheduler(self, loop, clock, base, stream, queue, direct=direct)
         hosted = getattr(loop, "runtimes", None)  # a loop for tests wants to name who waits on it
         if hosted is not None:
@@ -258,7 +258,7 @@ class Runtime:
 
     async def shut_down(self, ref: Ref, limit: StopLimit) -> ExitReason:
         """Order an actor to end, as its parent, and wait; kill it when ``limit`` is over. Return why it ended."""
-        cell = self.own("shut_down", ref)
+        cell = self.own_cell("shut_down", ref)
         if limit == "brutal_kill":
             cell.end_by_force(KILLED)
         else:
@@ -390,18 +390,18 @@ class Runtime:
         if name is not None:
             self._check_free(name)
         self._ids = number = self._ids + 1
-        place = behaviour.cell if self.carrier is None else PROPAGATING[behaviour.cell]
+        place = behaviour.cell if self.propagator is None else PROPAGATING[behaviour.cell]
         cell = place(scheduler, kind, number, parent, label, name)
         self._cells[number] = cell
         if name is not None:
             self._take_name(name, cell)
         if parent is not None:
             parent.link(cell)
-            parent.let_go_of_the_dead()
-        if self.belongs:
-            owner = self.belongs.get(parent or current.get())
+            parent.release_ended_parent()
+        if self.master_of:
+            owner = self.master_of.get(parent or current.get())
             if owner is not None:
-                self.belongs[cell] = owner
+                self.master_of[cell] = owner
         if made is not None:
             made(cell)
         error = start(cell, args, kwargs)
@@ -437,7 +437,7 @@ class Runtime:
                 timer.cancel()
         return cell
 
-    def own(self, where: str, ref: object) -> Cell:
+    def own_cell(self, where: str, ref: object) -> Cell:
         """Return an address that is about to be kept, as it is one of this runtime's.
 
         Args:
@@ -498,7 +498,7 @@ class Runtime:
             NoProcess: the actor has ended.
         """
         self._check_free(name)
-        ref = self.own("register", ref)
+        ref = self.own_cell("register", ref)
         if not ref.alive:
             raise NoProcess(ref, f"register {name}")
         if ref.name is not None:
@@ -544,8 +544,8 @@ class Runtime:
     def forget(self, cell: Cell) -> None:
         """Release what an ended actor held."""
         self._cells.pop(cell.id, None)
-        if self.belongs:
-            self.belongs.pop(cell, None)
+        if self.master_of:
+            self.master_of.pop(cell, None)
         if self.processes:
             process = self.processes.pop(cell, None)
             if process is not None:
@@ -598,7 +598,7 @@ class Runtime:
 
     def info(self, ref: Ref) -> ActorInfo | None:
         """Return what is known of a live actor, None for one that has ended."""
-        ref = self.own("info", ref)
+        ref = self.own_cell("info", ref)
         if not ref.alive:
             return None
         uptime = 0.0 if ref.born is None else self.clock.time() - ref.born
@@ -624,7 +624,7 @@ class Runtime:
         Raises:
             BadOption, NoProcess: ``ref`` is no `Ref` of this runtime, and no `Name` that somebody holds.
         """
-        cell = self.own("parent", ref)
+        cell = self.own_cell("parent", ref)
         above = cell.parent if cell.alive else None
         return above if above is not None and above.alive else None
 

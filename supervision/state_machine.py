@@ -317,13 +317,13 @@ class StateMachine(Actor):
         return self._take(StateEvent(message))
 
     @handle
-    def time_is_up(self, message: TimeoutFired) -> Any:
+    def timeout_fired(self, message: TimeoutFired) -> Any:
         """A time-out is an event, unless it was removed in the meantime."""
         clock = message.clock
         return self._take(StateEvent(None, clock)) if self._clocks.get(clock.key) is clock else None
 
     @handle
-    def proceed(self, message: HandlePending) -> Any:
+    def handle_pending(self, message: HandlePending) -> Any:
         """Take the next of the events that come before the mailbox."""
         while self._pending:
             event = self._pending.popleft()

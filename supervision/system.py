@@ -136,7 +136,7 @@ class Suspend(SystemRequest[None], frozen=True):
 
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
-        actor._cell.hold()
+        actor._cell.suspend()
 
 
 class Resume(SystemRequest[None], frozen=True):
@@ -144,7 +144,7 @@ class Resume(SystemRequest[None], frozen=True):
 
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
-        actor._cell.release()
+        actor._cell.resume()
 
 
 class Install(SystemRequest[None], frozen=True):

@@ -57,11 +57,11 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         if self.timeout is not None:
             seconds("Attempts.timeout", self.timeout, zero=False)
 
-    def pause(self, retry: int) -> float:
+    def delay(self, retry: int) -> float:
         """Return the seconds to wait before a retry, the first of which is number 1."""
         return float(min(self.backoff * 2 ** min(retry - 1, 64), self.max_backoff))
 
-    def again(self, failed: int, error: Exception) -> bool:
+    def should_retry(self, failed: int, error: Exception) -> bool:
         """Return whether to try again after so many failures, the last of which was ``error``."""
         return failed <= self.retries and isinstance(error, self.retry_on)
 

@@ -71,7 +71,7 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
         """Return the agent with another slice under a key."""
         return msgspec.structs.replace(self, slices={**self.slices, key: value})
 
-    def counted_from(self, before: Agent[Any]) -> Agent[S_co]:
+    def with_version_after(self, before: Agent[Any]) -> Agent[S_co]:
         """Return the agent with a version of its own, if it differs from what it was before a command.
 
         Hooks and strategies need not count: what they have changed is a commit as any other.
@@ -80,7 +80,7 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
             return self
         return msgspec.structs.replace(self, version=before.version + 1)
 
-    def snapshot(self) -> AgentProgress:
+    def progress(self) -> AgentProgress:
         """Tell how far it is, by what its state says; see `AgentProgress`."""
         return progress_of(self)
 

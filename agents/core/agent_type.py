@@ -95,7 +95,7 @@ class AgentType(Generic[S]):
     #: Whether a command is nothing but its actions: no strategy but `Direct`, and no hooks.
     direct: ClassVar[bool] = True
     #: By the type of a signal: the one plain action that it is routed to, if it is one and nothing else matters.
-    quick: ClassVar[PlainRoutes]
+    plain_routes: ClassVar[PlainRoutes]
     #: The plugins, ready.
     mounted: ClassVar[tuple[MountedPlugin, ...]] = ()
 
@@ -116,7 +116,7 @@ class AgentType(Generic[S]):
         plain = (AgentType.on_before_cmd, AgentType.on_after_cmd)
         same = [hook.__func__ is own.__func__ for hook, own in zip(hooks, plain, strict=True)]  # type: ignore[attr-defined]
         cls.direct = type(cls.strategy) is Direct and all(same)
-        cls.quick = PlainRoutes(cls.router, alone=cls.direct and not cls.mounted)
+        cls.plain_routes = PlainRoutes(cls.router, alone=cls.direct and not cls.mounted)
 
     # -- making agents ---------------------------------------------------------------------------------------------
 
@@ -162,23 +162,23 @@ class AgentType(Generic[S]):
     @classmethod
     def cmd(cls, agent: Agent[S], *work: ActionLike, signal: Signal | None = None, ref: Ref | None = None) -> Step[S]:
         """Run a command as agents of this type do: with its strategy, between its hooks. Otherwise as `agents.cmd`."""
-        turn = Turn(signal=signal, ref=ref, waits=False)
-        return driven(cls.commanded(agent, work, turn))
+        turn = Turn(signal=signal, ref=ref, has_loop=False)
+        return driven(cls.run_command(agent, work, turn))
 
     @classmethod
     async def acmd(
         cls, agent: Agent[S], *work: ActionLike, signal: Signal | None = None, ref: Ref | None = None
     ) -> Step[S]:
         """Do what `cmd` does; actions may be ``async``."""
-        return await cls.commanded(agent, work, Turn(signal=signal, ref=ref, waits=True))
+        return await cls.run_command(agent, work, Turn(signal=signal, ref=ref, has_loop=True))
 
     @classmethod
-    async def commanded(cls, agent: Agent[S], work: tuple[ActionLike, ...], turn: Turn) -> Step[S]:
+    async def run_command(cls, agent: Agent[S], work: tuple[ActionLike, ...], turn: Turn) -> Step[S]:
         """Run a command in a turn."""
         ready, work = cls.on_before_cmd(agent, work)
         after, directives = await cls.strategy.cmd(ready, work, turn)
         after, directives = cls.on_after_cmd(after, directives)
-        return Step(after.counted_from(agent), directives)
+        return Step(after.with_version_after(agent), directives)
 
     @classmethod
     def on_before_cmd(cls, agent: Agent[S], work: tuple[ActionLike, ...]) -> tuple[Agent[S], tuple[ActionLike, ...]]:

@@ -45,7 +45,7 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
 
     signal: Signal | None = None
     ref: Ref | None = None
-    waits: bool = False
+    has_loop: bool = False
     provided: Mapping[str, Any] = {}
 
 
@@ -101,7 +101,7 @@ async def acmd(
     on_failure: OnFailure = "stop",
 ) -> Step[S]:
     """Do what `cmd` does; actions may be ``async``, and retries wait."""
-    return await run_command(agent, work, Turn(signal=signal, ref=ref, waits=True), on_failure)
+    return await run_command(agent, work, Turn(signal=signal, ref=ref, has_loop=True), on_failure)
 
 
 async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, on_failure: OnFailure) -> Step[S]:
@@ -113,7 +113,7 @@ async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, o
             if action is None:
                 await command.perform(item)
             else:
-                command.settle(action, action.run(command.context()))
+                command.apply(action, action.run(command.context()))
         except Exception as error:
             command.failed(item, error)
             if on_failure != "continue":
@@ -178,7 +178,7 @@ def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome:
     try:
         if isinstance(outcome, Exception):
             raise outcome
-        command.settle(action, outcome)
+        command.apply(action, outcome)
     except Exception as error:
         command.failed(action, error)
     return Step(command.agent, tuple(command.directives))
@@ -187,7 +187,7 @@ def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome:
 class Command(Generic[S]):
     """A command on its way: the agent as it is by now, and the directives that there are by now."""
 
-    __slots__ = ("agent", "directives", "done", "error", "first", "on_failure", "turn")
+    __slots__ = ("agent", "completed", "directives", "error", "first", "on_failure", "turn")
 
     def __init__(self, agent: Agent[S], turn: Turn, on_failure: OnFailure) -> None:
         if on_failure not in _ON_FAILURE:
@@ -197,7 +197,7 @@ class Command(Generic[S]):
         self.error: Exception | None = None
         self.turn = turn
         self.on_failure = on_failure
-        self.done: list[CompletedAction] = []
+        self.completed: list[CompletedAction] = []
 
     def context(self) -> Context[S]:
         """Return what the next action sees."""
@@ -205,21 +205,21 @@ class Command(Generic[S]):
 
     async def perform(self, item: Any) -> None:
         """Run anything, and settle it. What it has done can be undone."""
-        run = Execution(self.context(), self.turn.waits)
+        run = Execution(self.context(), self.turn.has_loop)
         try:
             value = await run.step(item, {})
-            self._settle(name_of(item), value, run.effects)
+            self._apply(name_of(item), value, run.effects)
         except Exception as error:
-            await undo(run.done, error, self.turn.waits)
+            await undo(run.completed, error, self.turn.has_loop)
             raise
-        self.done += run.done
+        self.completed += run.completed
 
-    def settle(self, action: Action[Any], outcome: Any) -> None:
+    def apply(self, action: Action[Any], outcome: Any) -> None:
         """Settle what a plain action has returned."""
         result = as_result(outcome)
-        self._settle(type(action).__name__, checked_result(action, result), list(result.effects))
+        self._apply(type(action).__name__, checked_result(action, result), list(result.effects))
 
-    def _settle(self, name: str, value: Any, effects: list[Any]) -> None:
+    def _apply(self, name: str, value: Any, effects: list[Any]) -> None:
         agent = changed(self.agent, name, value)
         directives = []
         for effect in effects:
@@ -243,7 +243,7 @@ class Command(Generic[S]):
             self.directives = [one for one in self.directives if isinstance(one, ErrorDirective)]
         if isinstance(error, Failure):
             try:
-                self._settle(name_of(item), None, list(error.effects))
+                self._apply(name_of(item), None, list(error.effects))
             except BadState as wrong:
                 error = wrong
         self.directives.append(ErrorDirective(name_of(item), crashed(error)))
@@ -251,13 +251,13 @@ class Command(Generic[S]):
     @property
     def to_undo(self) -> bool:
         """Whether what was done is to be undone."""
-        return self.error is not None and self.on_failure == "rollback" and bool(self.done)
+        return self.error is not None and self.on_failure == "rollback" and bool(self.completed)
 
     async def roll_back(self) -> None:
         """Undo what was done."""
         assert self.error is not None
         try:
-            await undo(self.done, self.error, self.turn.waits)
+            await undo(self.completed, self.error, self.turn.has_loop)
         except Exception as error:
             self.directives.append(ErrorDirective("rollback", crashed(error)))
 

@@ -59,7 +59,7 @@ async def _executed(work: ActionLike, data: Any, context: Context[Any], waits: b
     try:
         return await run.step(work, {} if data is None else data)
     except Exception as error:
-        await undo(run.done, error, waits)
+        await undo(run.completed, error, waits)
         raise
 
 
@@ -90,13 +90,13 @@ class Execution:
         done: where to note what can be undone.
     """
 
-    __slots__ = ("context", "done", "effects", "waits")
+    __slots__ = ("completed", "context", "effects", "has_loop")
 
     def __init__(self, context: Context[Any], waits: bool, done: list[CompletedAction] | None = None) -> None:
         self.context = context
-        self.waits = waits
+        self.has_loop = waits
         self.effects: list[Operation | Directive] = []
-        self.done: list[CompletedAction] = [] if done is None else done
+        self.completed: list[CompletedAction] = [] if done is None else done
 
     async def step(self, item: Any, data: Any) -> Any:
         """Run a part, with the data there are, and return its result."""
@@ -112,9 +112,9 @@ class Execution:
 
         The first failure cancels the others, and is raised when they have ended.
         """
-        runs = [Execution(self.context, self.waits, self.done) for _ in parts]
+        runs = [Execution(self.context, self.has_loop, self.completed) for _ in parts]
         work = [run.step(*part) for run, part in zip(runs, parts, strict=True)]
-        results = await (_gathered(work, limit) if self.waits else _one_by_one(work))
+        results = await (_gathered(work, limit) if self.has_loop else _one_by_one(work))
         for run in runs:
             self.effects += run.effects
         return results
@@ -129,11 +129,11 @@ class Execution:
                 raise
             except Exception as error:
                 failures += 1
-                if not kind.attempts.again(failures, error):
+                if not kind.attempts.should_retry(failures, error):
                     self._note(action, None)
                     raise
-                if self.waits:
-                    await sleep(kind.attempts.pause(failures))
+                if self.has_loop:
+                    await sleep(kind.attempts.delay(failures))
             except asyncio.CancelledError:
                 self._note(action, None)
                 raise
@@ -145,7 +145,7 @@ class Execution:
     async def _tried(self, action: Action[Any]) -> Result[Any]:
         outcome = action.run(self.context)
         if inspect.isawaitable(outcome):
-            if not self.waits:
+            if not self.has_loop:
                 _dispose(outcome)
                 raise NeedsLoop(type(action).__name__)
             async with asyncio.timeout(action.attempts.timeout):
@@ -154,7 +154,7 @@ class Execution:
 
     def _note(self, action: Action[Any], value: Any) -> None:
         if is_compensable(type(action)):
-            self.done.append(CompletedAction(action, self.context, value))
+            self.completed.append(CompletedAction(action, self.context, value))
 
 
 async def _one_by_one(work: Sequence[Coroutine[Any, Any, Any]]) -> list[Any]:

@@ -100,7 +100,7 @@ class Plugin(Generic[P]):
         """What comes before the types of its routes."""
         return self.name if self.alias is None else f"{self.alias}.{self.name}"
 
-    def meant(self, type: str) -> bool:
+    def handles(self, type: str) -> bool:
         """Return whether it wants to see signals of a type."""
         return not self.patterns or any(matches(pattern, type) for pattern in self.patterns)
 
@@ -240,7 +240,7 @@ def filtered(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
     """
     work: ActionLike | None = None
     for one in plugins:
-        if one.plugin.meant(signal.type):
+        if one.plugin.handles(signal.type):
             try:
                 said = one.plugin.on_signal(signal, agent)
             except Exception as error:
@@ -260,7 +260,7 @@ def provided(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
     """
     facts: dict[str, Any] = {}
     for one in plugins:
-        if one.plugin.meant(signal.type):
+        if one.plugin.handles(signal.type):
             try:
                 more = one.plugin.provide(signal, agent)
                 for key in more:

@@ -44,7 +44,7 @@ class AgentStrategy(ABC):
 class StrategyState(msgspec.Struct, frozen=True):
     """The base of what strategies remember of an agent."""
 
-    def word(self) -> str:
+    def status(self) -> str:
         """Return how far the agent is, in one word."""
         return "idle"
 
@@ -78,7 +78,7 @@ class PendingWork(StrategyState, frozen=True):
 
     work: tuple[tuple[Any, Turn], ...] = ()
 
-    def word(self) -> str:
+    def status(self) -> str:
         """Return how far the agent is, in one word."""
         return "waiting" if self.work else "idle"
 
@@ -119,7 +119,7 @@ class StepByStep(AgentStrategy):
             return Step(agent)
         (item, its), *rest = pending.work
         behind = agent.with_slice("steps", PendingWork(tuple(rest)))
-        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, waits=turn.waits))
+        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, waits=turn.has_loop))
 
 
 _WORDS = {"processing": "running", "completed": "completed", "failed": "failed"}
@@ -144,7 +144,7 @@ class MachineState(StrategyState, frozen=True):
     processed_count: int = 0
     error: str | None = None
 
-    def word(self) -> str:
+    def status(self) -> str:
         """Return how far the agent is, in one word."""
         return _WORDS.get(self.state, "idle")
 

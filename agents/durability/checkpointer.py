@@ -130,7 +130,7 @@ class Checkpointer:
         self._written, self._at = stored.version, stored.at
         return agent, crons
 
-    def note(self, before: Agent[Any], after: Agent[Any], signal: Signal, time: float) -> bool:
+    def add(self, before: Agent[Any], after: Agent[Any], signal: Signal, time: float) -> bool:
         """Note a commit that is about to be made; return whether it is to be saved first.
 
         Raises:
@@ -151,7 +151,7 @@ class Checkpointer:
             return True
         return isinstance(policy, EveryTurns) and self._unsaved >= policy.turns
 
-    def forget_last(self) -> None:
+    def discard_last(self) -> None:
         """Forget the commit that was noted last: it is not made."""
         self._unsaved -= 1
         if self._entries:

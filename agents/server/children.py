@@ -61,18 +61,18 @@ class Children:
         if tag in self._by_tag:
             raise TagTaken(tag, self._by_tag[tag][0].ref)
 
-    def note(self, server: AgentServer, child: ChildAgent) -> None:
+    def add(self, server: AgentServer, child: ChildAgent) -> None:
         """Note a child, in the place of an earlier incarnation of it."""
         known = self.get(child.tag)
         if known is not None and known.ref == child.ref:
             return
-        self.forget(server, child.tag)
+        self.remove(server, child.tag)
         monitor = server.monitor(child.ref)
         self._by_tag[child.tag] = (child, monitor)
         self._by_monitor[monitor] = child.tag
         self._show(server)
 
-    def forget(self, server: AgentServer, tag: str) -> None:
+    def remove(self, server: AgentServer, tag: str) -> None:
         """Forget a child."""
         found = self._by_tag.pop(tag, None)
         if found is not None:
@@ -86,7 +86,7 @@ class Children:
         if tag is None:
             return None
         child = self._by_tag[tag][0]
-        self.forget(server, tag)
+        self.remove(server, tag)
         return child
 
     def _show(self, server: AgentServer) -> None:
@@ -116,7 +116,7 @@ async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal
         server.ref.cast(DirectiveResult("agent.child.failed", data, signal.id))
         raise
     assert ref is not None
-    server.children.note(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
+    server.children.add(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
 
 
 @executes(StopChild)
@@ -150,7 +150,7 @@ async def adopt(server: AgentServer, child: Any, tag: str, meta: Any) -> None:
         id, kind = await ref.call(Attach(Parent(server.ref, server.agent.id, tag, meta)))
     except CallError as error:
         raise NotAdopted(child, str(error)) from error
-    server.children.note(server, ChildAgent(tag, ref, id, kind, meta))
+    server.children.add(server, ChildAgent(tag, ref, id, kind, meta))
 
 
 def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:

@@ -79,7 +79,7 @@ class ErrorCount:
         self.policy = policy
         self._times: deque[float] | None = None
 
-    def spend(self, now: float) -> int | None:
+    def record(self, now: float) -> int | None:
         """Count an error; return how many there are if they are too many, else None."""
         policy = self.policy
         if not isinstance(policy, StopAfter):

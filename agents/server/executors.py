@@ -146,7 +146,7 @@ async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[s
     try:
         return {"result": await run.step(directive.work, {})}
     except Exception as error:
-        await undo(run.done, error, waits=True)
+        await undo(run.completed, error, waits=True)
         raise
 
 
@@ -159,7 +159,7 @@ async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]
 @executes(RunInstruction)
 def run_instruction(server: AgentServer, directive: RunInstruction, signal: Signal) -> None:
     """Run work beside the agent's turns."""
-    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, waits=True))
+    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, has_loop=True))
     _start_task(server, partial(_performed, directive, context), directive, signal)
 
 

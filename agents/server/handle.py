@@ -49,7 +49,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
     partition: str
     ref: Ref | None
     version: int
-    snapshot: AgentProgress
+    progress: AgentProgress
     state: Any
     children: tuple[str, ...]
     last_error: Crashed | None
@@ -91,7 +91,7 @@ class AgentHandle(Generic[S]):
         """The children of the agent, by tag."""
         return self.view.children
 
-    def snapshot(self) -> AgentProgress:
+    def progress(self) -> AgentProgress:
         """Tell how far the agent is."""
         return progress_of(self.agent)
 

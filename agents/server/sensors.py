@@ -70,14 +70,14 @@ class Sensor(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
         """Return the seconds from one look to the next; None for a sensor that follows a stream."""
         return None
 
-    def begin(self, context: SensorContext) -> None:
+    def init(self, context: SensorContext) -> None:
         """Prepare, or refuse to start by an exception."""
 
-    def look(self, context: SensorContext) -> Iterable[Emit] | Awaitable[Iterable[Emit]]:
+    def poll(self, context: SensorContext) -> Iterable[Emit] | Awaitable[Iterable[Emit]]:
         """Return what has happened since the last look."""
         return ()
 
-    def take(self, event: Any, context: SensorContext) -> Iterable[Emit]:
+    def handle_event(self, event: Any, context: SensorContext) -> Iterable[Emit]:
         """Return what an event means that somebody has handed in with `inject`."""
         return ()
 
@@ -134,7 +134,7 @@ class SensorServer(Actor):
     def init(self) -> None:
         """Begin."""
         self.monitor(self._agent)
-        self._sensor.begin(self._context)
+        self._sensor.init(self._context)
         self._interval = self._sensor.interval()
         if self._interval is None:
             self.continue_with(_Follow())
@@ -145,7 +145,7 @@ class SensorServer(Actor):
     async def look(self, message: _Look) -> None:
         """Look, and set the timer again."""
         try:
-            found = self._sensor.look(self._context)
+            found = self._sensor.poll(self._context)
             self._tell(await found if inspect.isawaitable(found) else found)
         except Exception as error:
             _log.warning("sensor_failed", sensor=type(self._sensor).__name__, tag=self._context.tag, error=repr(error))
@@ -163,7 +163,7 @@ class SensorServer(Actor):
     def injected(self, message: Inject) -> None:
         """Take an event."""
         try:
-            self._tell(self._sensor.take(message.event, self._context))
+            self._tell(self._sensor.handle_event(message.event, self._context))
         except Exception as error:
             _log.warning("sensor_failed", sensor=type(self._sensor).__name__, tag=self._context.tag, error=repr(error))
 

@@ -135,15 +135,15 @@ class AgentServer(Turns):
         self._errors = ErrorCount(on_error)
         self._parent_watch: Monitor | None = None
         self._recent = RecentTurns(debug) if debug else None
-        self._keeper = Checkpointer(durability, kind) if isinstance(durability, Durability) else None
+        self._checkpointer = Checkpointer(durability, kind) if isinstance(durability, Durability) else None
         self._idle = None if idle_timeout is None else seconds("idle_timeout", idle_timeout)
         self._owners: dict[Ref, Monitor] | None = None
         self._save_set = False
-        self._quick = kind.quick
+        self._plain_routes = kind.plain_routes
         self._wanted = self.runtime.events.wanted
         #: Whether more than the state is to be thought of after a turn.
-        self._slow = self._keeper is not None or self._idle is not None or debug > 0
-        if durability is not None and self._keeper is None:
+        self._slow = self._checkpointer is not None or self._idle is not None or debug > 0
+        if durability is not None and self._checkpointer is None:
             raise BadOption("AgentServer: durability", durability, "give Durability(storage)")
 
     def _first(self, id: str | None, state: Any, partition: str, agent: Agent[Any] | None) -> Agent[Any]:
@@ -169,12 +169,12 @@ class AgentServer(Turns):
             return IGNORE
         agent = self.agent
         directory_of(self.runtime).enter(self.ref, agent.partition, agent.id, self.kind.capabilities)
-        return self._begin() if self._keeper is None else self._load()
+        return self._begin() if self._checkpointer is None else self._load()
 
     async def _load(self) -> None:
-        assert self._keeper is not None
+        assert self._checkpointer is not None
         self.trap_exit = True
-        loaded = await self._keeper.load(self.agent)
+        loaded = await self._checkpointer.load(self.agent)
         if loaded is None:
             self._begin()
         else:
@@ -211,8 +211,8 @@ class AgentServer(Turns):
         directory_of(self.runtime).leave(self.ref, agent.partition, agent.id, self.kind.capabilities)
         for one in self.kind.mounted:
             one.plugin.on_stop(agent, reason)
-        if self._keeper is not None and self._keeper.unsaved:
-            return self._keeper.save(agent, self._crons(), whole=True)
+        if self._checkpointer is not None and self._checkpointer.unsaved:
+            return self._checkpointer.save(agent, self._crons(), whole=True)
         return None
 
     @handle
@@ -279,28 +279,28 @@ class AgentServer(Turns):
     # -- messages ------------------------------------------------------------------------------------------------
 
     @handle
-    def told(self, signal: Signal) -> Any:
+    def on_cast(self, signal: Signal) -> Any:
         """Take a turn for a signal that was cast."""
-        kind = self._quick[signal.type]
+        kind = self._plain_routes[signal.type]
         if kind is None:
             return self._turn(signal, None)
         after = run_plain(self.agent, kind, signal, self._cell)
         view = self.view
         if type(after) is not Agent or self._slow or view.watchers or self._wanted[TurnTaken]:
-            return self._settle(after if isinstance(after, Step) else Step(after), signal, None, (kind,))
+            return self._finish(after if isinstance(after, Step) else Step(after), signal, None, (kind,))
         self.agent = view.committed = after
         return None
 
     @handle
-    def asked(self, request: Ask) -> Any:
+    def on_call(self, request: Ask) -> Any:
         """Take a turn for a signal, and tell what came of it."""
         signal = request.signal
-        kind = self._quick[signal.type]
+        kind = self._plain_routes[signal.type]
         call = self._cell.call_in_hand
         if kind is None:
             return self._turn(signal, call)
         after = run_plain(self.agent, kind, signal, self._cell)
-        return self._settle(after if isinstance(after, Step) else Step(after), signal, call, (kind,))
+        return self._finish(after if isinstance(after, Step) else Step(after), signal, call, (kind,))
 
     @handle
     def delivered(self, delivery: Delivery) -> Any:
@@ -319,19 +319,19 @@ class AgentServer(Turns):
         _acknowledge(await turn, delivery)
 
     @handle
-    def due(self, message: ScheduleDue) -> Any:
+    def on_schedule_due(self, message: ScheduleDue) -> Any:
         """Take a turn for a scheduled signal."""
         if message.id is not None:
             self.timers.fired(message.id)
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
 
     @handle
-    def told_later(self, message: DirectiveResult) -> Any:
+    def on_directive_result(self, message: DirectiveResult) -> Any:
         """Take a turn for what came of something that an earlier one has begun."""
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
 
     @handle
-    def cron_due(self, message: CronDue) -> Any:
+    def on_cron_due(self, message: CronDue) -> Any:
         """Take a turn for a tick of a cron job, then wait for the next one."""
         job = message.job
         if not self.timers.runs(job) or not job.is_due():
@@ -350,7 +350,7 @@ class AgentServer(Turns):
     @handle
     def child_started(self, message: ChildAgentStarted) -> Any:
         """Take note of a child that has started, and tell the agent."""
-        self.children.note(self, ChildAgent(message.tag, message.ref, message.id, message.type, message.meta))
+        self.children.add(self, ChildAgent(message.tag, message.ref, message.id, message.type, message.meta))
         data = {"tag": message.tag, "id": message.id, "type": message.type, "meta": message.meta}
         return self._turn(self.new_signal("agent.child.started", data), None)
 
@@ -379,7 +379,7 @@ class AgentServer(Turns):
         agent = self.agent
         fresh = self.kind.new(agent.id, self._first_state, partition=agent.partition)
         fresh = msgspec.structs.replace(fresh, version=agent.version + 1, parent=agent.parent)
-        return self._settle(Step(fresh), self.new_signal("agent.reset"), None, ())
+        return self._finish(Step(fresh), self.new_signal("agent.reset"), None, ())
 
     @handle
     def get_view(self, request: GetView) -> AgentView[Any]:
@@ -390,7 +390,7 @@ class AgentServer(Turns):
     def set_debug(self, request: SetDebug) -> None:
         """Record turns, or no longer."""
         self._recent = RecentTurns(request.keep) if request.keep else None
-        self._slow = self._keeper is not None or self._idle is not None or request.keep > 0
+        self._slow = self._checkpointer is not None or self._idle is not None or request.keep > 0
 
     @handle
     def get_recent(self, request: GetRecentTurns) -> list[TurnRecord]:
@@ -400,11 +400,11 @@ class AgentServer(Turns):
         return self._recent.newest(request.limit)
 
     @handle
-    async def save_due(self, message: CheckpointDue) -> None:
+    async def on_checkpoint_due(self, message: CheckpointDue) -> None:
         """Write a checkpoint."""
         self._save_set = False
-        assert self._keeper is not None
-        if self._keeper.unsaved:
+        assert self._checkpointer is not None
+        if self._checkpointer.unsaved:
             await self._save(self.agent)
 
     def summary(self) -> Mapping[str, object]:

@@ -55,7 +55,7 @@ class CronJob:
         that were due do (``allow``).
         """
         now = self._now()
-        if self._corrections.look() or self.due == 0.0:
+        if self._corrections.step() or self.due == 0.0:
             self.due = self._table.next_after(now)
         elif self.cron.overlap == "skip":
             self.due = self._table.next_after(max(now, self.due))
@@ -76,7 +76,7 @@ class CronJob:
     def is_due(self) -> bool:
         """Return whether the tick is due; if not, as the clock was put right meanwhile, wait for it again."""
         now = self._now()
-        if self._corrections.look():
+        if self._corrections.step():
             self.due = self._table.next_after(now)
         elif now >= self.due - 0.001:
             return True
@@ -111,7 +111,7 @@ class ClockWatch:
         """Watch for a job, until it is removed or its server ends."""
         self._jobs[job] = None
         if self._timer is None:
-            self._corrections.look()
+            self._corrections.step()
             self._timer = self._runtime.scheduler.timers.after(CLOCK_CHECK_SECONDS, self._look, CLOCK_CHECK_SECONDS)
 
     def remove(self, job: CronJob) -> None:
@@ -120,7 +120,7 @@ class ClockWatch:
 
     def _look(self) -> None:
         self._jobs = {job: None for job in self._jobs if job.server.ref.reason is None}
-        if self._corrections.look(_SMALLEST_CORRECTION):
+        if self._corrections.step(_SMALLEST_CORRECTION):
             for job in self._jobs:
                 job.server.ref.cast(CronDue(job))
         if not self._jobs and self._timer is not None:

@@ -56,10 +56,10 @@ class Turns(Actor):
     emit_to: Address
     _errors: ErrorCount
     _recent: RecentTurns | None
-    _keeper: Checkpointer | None
+    _checkpointer: Checkpointer | None
     _idle: float | None
     _save_set: bool
-    _quick: PlainRoutes
+    _plain_routes: PlainRoutes
     _wanted: Mapping[Any, Any]
 
     # -- what executors use --------------------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Turns(Actor):
 
     def crons_changed(self) -> Awaitable[None] | None:
         """Save the cron jobs, if the agent is kept."""
-        return None if self._keeper is None else self._keeper.save(self.agent, self._crons(), whole=True)
+        return None if self._checkpointer is None else self._checkpointer.save(self.agent, self._crons(), whole=True)
 
     def failed(self, directive: ErrorDirective, signal: Signal) -> str | None:
         """Deal with a failure: tell it, log it, and ask the error policy."""
@@ -119,7 +119,7 @@ class Turns(Actor):
             to.cast(self.new_signal("agent.error", data, cause=signal.id))
         elif callable(policy) and self._asked_policy(policy, directive):
             return HALT
-        count = self._errors.spend(runtime.clock.time())
+        count = self._errors.record(runtime.clock.time())
         if count is not None:
             self.stop(TooManyErrors(count, error))
             return HALT
@@ -153,7 +153,7 @@ class Turns(Actor):
             if call is not None:
                 self.failed(error_directive(error.plugin, error), signal)
                 raise Refuse(error) from error
-            return self._settle(Step(self.agent, (error_directive(error.plugin, error),)), signal, None, ())
+            return self._finish(Step(self.agent, (error_directive(error.plugin, error),)), signal, None, ())
         if not work:
             return self._unrouted(signal, call)
         turn = Turn(signal=signal, ref=self.ref, provided=facts)
@@ -163,7 +163,7 @@ class Turns(Actor):
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
         else:
             step = self._commanded_now(work, turn)
-        return self._settle(step, signal, call, work)
+        return self._finish(step, signal, call, work)
 
     def _work(self, signal: Signal) -> tuple[ActionLike, ...]:
         """Return what a signal is routed to: what has no parameters of its own gets the signal's data."""
@@ -187,7 +187,7 @@ class Turns(Actor):
         return self._reply((), call)
 
     def _asked_to_step(self, signal: Signal, call: Any) -> Any:
-        return self._ticked(Turn(signal=signal, ref=self.ref, waits=True), signal, call)
+        return self._ticked(Turn(signal=signal, ref=self.ref, has_loop=True), signal, call)
 
     async def _ticked(self, turn: Turn, signal: Signal, call: Any) -> Any:
         try:
@@ -195,49 +195,49 @@ class Turns(Actor):
             step = Step(agent.counted_from(self.agent), directives)
         except Exception as error:
             step = Step(self.agent, (error_directive(type(self.kind.strategy).__name__, error),))
-        rest = self._settle(step, signal, call, ())
+        rest = self._finish(step, signal, call, ())
         return await rest if inspect.isawaitable(rest) else rest
 
     def _commanded_now(self, work: tuple[ActionLike, ...], turn: Turn) -> Step[Any]:
         try:
-            return driven(self.kind.commanded(self.agent, work, turn))
+            return driven(self.kind.run_command(self.agent, work, turn))
         except Exception as error:
             return Step(self.agent, (error_directive(self.kind.name, error),))
 
     async def _slow_turn(self, work: tuple[ActionLike, ...], turn: Turn, signal: Signal, call: Any) -> Any:
         try:
-            step = await self.kind.commanded(self.agent, work, turn)
+            step = await self.kind.run_command(self.agent, work, turn)
         except Exception as error:
             step = Step(self.agent, (error_directive(self.kind.name, error),))
         if call is not None and call.done():
             return self._reply((), call)
-        rest = self._settle(step, signal, call, work)
+        rest = self._finish(step, signal, call, work)
         return await rest if inspect.isawaitable(rest) else rest
 
-    def _settle(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
+    def _finish(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
         """Commit the state, and carry out the directives. Nothing comes between them."""
-        agent, before, keeper = step.agent, self.agent, self._keeper
+        agent, before, keeper = step.agent, self.agent, self._checkpointer
         if keeper is not None and agent.version != before.version:
             try:
-                if keeper.note(before, agent, signal, self.runtime.clock.wall_time()):
+                if keeper.add(before, agent, signal, self.runtime.clock.wall_time()):
                     return self._save_first(step, signal, call, work)
             except NotSaved as error:
-                return self._not_kept(step, error, signal, call)
+                return self._not_saved(step, error, signal, call)
             self._save_soon()
         return self._commit(step, signal, call, work)
 
     async def _save_first(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
-        assert self._keeper is not None
+        assert self._checkpointer is not None
         try:
-            await self._keeper.save(step.agent, self._crons())
+            await self._checkpointer.save(step.agent, self._crons())
         except NotSaved as error:
-            self._keeper.forget_last()
-            rest = self._not_kept(step, error, signal, call)
+            self._checkpointer.discard_last()
+            rest = self._not_saved(step, error, signal, call)
         else:
             rest = self._commit(step, signal, call, work)
         return await rest if inspect.isawaitable(rest) else rest
 
-    def _not_kept(self, step: Step[Any], error: NotSaved, signal: Signal, call: Any) -> Any:
+    def _not_saved(self, step: Step[Any], error: NotSaved, signal: Signal, call: Any) -> Any:
         """Commit nothing: what cannot be kept has not happened."""
         errors = (*step.errors, error_directive("checkpoint", error))
         return self._commit(Step(self.agent, errors), signal, call, ())
@@ -273,7 +273,7 @@ class Turns(Actor):
             now = runtime.clock.wall_time()
             changed = differences(before.state, agent.state)
             errors = tuple(one.error for one in step.errors)
-            self._recent.note(TurnRecord(now, signal, agent.version, changed, directives, errors, agent.partition))
+            self._recent.add(TurnRecord(now, signal, agent.version, changed, directives, errors, agent.partition))
 
     def _carry_out(self, directives: tuple[Any, ...], signal: Signal, call: Any) -> Any:
         """Carry out directives in order, as far as it goes without waiting; return the answer, or the rest."""
@@ -326,16 +326,16 @@ class Turns(Actor):
         return self.timers.crons() if "timers" in self.__dict__ else ()
 
     def _save_soon(self) -> None:
-        assert self._keeper is not None
-        policy = self._keeper.durability.policy
+        assert self._checkpointer is not None
+        policy = self._checkpointer.durability.policy
         if isinstance(policy, EverySeconds) and not self._save_set:
             self._save_set = True
             self.send_after(policy.seconds, CheckpointDue())
 
     async def _save(self, agent: Agent[Any]) -> None:
-        assert self._keeper is not None
+        assert self._checkpointer is not None
         try:
-            await self._keeper.save(agent, self._crons())
+            await self._checkpointer.save(agent, self._crons())
         except NotSaved as error:
             self.failed(error_directive("checkpoint", error), self.new_signal("agent.checkpoint"))
 

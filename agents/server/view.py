@@ -104,7 +104,7 @@ class RecentTurns:
     def __init__(self, keep: int) -> None:
         self._turns: deque[TurnRecord] = deque(maxlen=keep)
 
-    def note(self, record: TurnRecord) -> None:
+    def add(self, record: TurnRecord) -> None:
         """Note a turn; the oldest one is forgotten if there are too many."""
         self._turns.append(record)
 

@@ -49,14 +49,14 @@ class Causes:
         self._signals: dict[str, Signal] = {}
         self._effects: dict[str, list[str]] = {}
 
-    def note(self, signal: Signal) -> None:
+    def add(self, signal: Signal) -> None:
         """Note a signal."""
         self._signals[signal.id] = signal
         cause = signal.extensions.get("causationid")
         if cause is not None:
             self._effects.setdefault(cause, []).append(signal.id)
 
-    def forget(self, signal: Signal) -> None:
+    def discard(self, signal: Signal) -> None:
         """Forget a signal, and what it has caused."""
         self._signals.pop(signal.id, None)
         self._effects.pop(signal.id, None)
@@ -194,27 +194,27 @@ class Bus(Actor):
     def _note(self, record: SignalRecord) -> None:
         self._sequence = record.sequence
         self._log.append(record)
-        self._causes.note(record.signal)
+        self._causes.add(record.signal)
 
     def _deliver(self, records: tuple[SignalRecord, ...]) -> None:
         for record in records:
             self._note(record)
             signal = record.signal
             for subscription in self._router.route(signal.type, signal):
-                if subscription.lasting:
-                    subscription.want(record.sequence)
+                if subscription.durable:
+                    subscription.enqueue(record.sequence)
                     self._pump(subscription)
                 else:
-                    subscription.wanted.to.cast(signal)
+                    subscription.request.to.cast(signal)
         while len(self._log) > self._keep:
             self._drop(self._log.popleft())
 
     def _drop(self, record: SignalRecord) -> None:
-        self._causes.forget(record.signal)
+        self._causes.discard(record.signal)
         for subscription in self._subscriptions.values():
-            if subscription.is_open(record.sequence):
-                tried = subscription.flying.get(record.sequence, subscription.tried.get(record.sequence, 0))
-                self._bury(subscription, record, tried, "it was not acknowledged before the log was full")
+            if subscription.is_pending(record.sequence):
+                tried = subscription.in_flight.get(record.sequence, subscription.tried.get(record.sequence, 0))
+                self._add_dead_letter(subscription, record, tried, "it was not acknowledged before the log was full")
         if self._storage is not None:
             self._save_soon()
 
@@ -233,8 +233,8 @@ class Bus(Actor):
             self._add(known)
         elif known.monitor is not None:
             self.demonitor(known.monitor, flush=True)
-            known.recall()
-        known.wanted = request
+            known.detach()
+        known.request = request
         known.to = request.to
         known.monitor = self.monitor(request.to)  # type: ignore[arg-type]
         self._pump(known)
@@ -246,11 +246,11 @@ class Bus(Actor):
         self._reroute()
         for record in self._log:
             if record.sequence > subscription.acked and matches(subscription.pattern, record.signal.type):
-                if subscription.lasting:
-                    subscription.want(record.sequence)
+                if subscription.durable:
+                    subscription.enqueue(record.sequence)
                 else:
-                    subscription.wanted.to.cast(record.signal)
-        if subscription.lasting:
+                    subscription.request.to.cast(record.signal)
+        if subscription.durable:
             self._save_soon()
 
     def _reroute(self) -> None:
@@ -273,8 +273,8 @@ class Bus(Actor):
         """A subscriber has ended: what it has not dealt with waits for the next one."""
         for known in list(self._subscriptions.values()):
             if known.monitor is message.monitor:
-                if known.lasting:
-                    known.recall()
+                if known.durable:
+                    known.detach()
                 else:
                     del self._subscriptions[known.name]
                     self._reroute()
@@ -282,25 +282,25 @@ class Bus(Actor):
     # -- deliveries --------------------------------------------------------------------------------------------------
 
     def _record(self, subscription: BusSubscription, sequence: int) -> SignalRecord:
-        return subscription.revived.get(sequence) or self._log[sequence - self._log[0].sequence]
+        return subscription.redriven.get(sequence) or self._log[sequence - self._log[0].sequence]
 
     def _pump(self, subscription: BusSubscription) -> None:
         """Deliver what is due, as far as there is room."""
         while (sequence := subscription.next_due()) is not None:
-            attempt = subscription.flying[sequence]
+            attempt = subscription.in_flight[sequence]
             to = subscription.to
             assert to is not None
             signal = self._record(subscription, sequence).signal
             to.cast(Delivery(signal, sequence, attempt, subscription.name, self.ref))
             self.send_after(
-                subscription.wanted.ack_within, RedeliveryDue(subscription.name, sequence, attempt, late=True)
+                subscription.request.ack_within, RedeliveryDue(subscription.name, sequence, attempt, late=True)
             )
 
     @handle
     def settled(self, message: Acknowledgement) -> None:
         """Note that a signal is dealt with, or is to come again."""
         subscription = self._subscriptions.get(message.subscription)
-        if subscription is None or message.sequence not in subscription.flying:
+        if subscription is None or message.sequence not in subscription.in_flight:
             return
         if message.why is None:
             subscription.settle(message.sequence)
@@ -317,22 +317,22 @@ class Bus(Actor):
             return
         if not message.late:
             if message.sequence in subscription.tried:
-                subscription.want_again(message.sequence)
-        elif subscription.flying.get(message.sequence) == message.attempt:
+                subscription.requeue(message.sequence)
+        elif subscription.in_flight.get(message.sequence) == message.attempt:
             self._failed(subscription, message.sequence, "it was not acknowledged in time")
         self._pump(subscription)
 
     def _failed(self, subscription: BusSubscription, sequence: int, why: str) -> None:
-        attempt = subscription.flying.pop(sequence)
-        wanted = subscription.wanted
+        attempt = subscription.in_flight.pop(sequence)
+        wanted = subscription.request
         if attempt >= wanted.attempts:
-            self._bury(subscription, self._record(subscription, sequence), attempt, why)
+            self._add_dead_letter(subscription, self._record(subscription, sequence), attempt, why)
         else:
             subscription.tried[sequence] = attempt
             pause = wanted.retry * 2 ** min(attempt - 1, 32)
             self.send_after(pause, RedeliveryDue(subscription.name, sequence, attempt, late=False))
 
-    def _bury(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
+    def _add_dead_letter(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
         letters = self._dead.setdefault(subscription.name, [])
         letters.append(DeadLetter(subscription.name, record, attempts, why))
         subscription.settle(record.sequence)
@@ -362,8 +362,8 @@ class Bus(Actor):
         letters = self._dead.pop(request.subscription, [])
         if subscription is not None and not request.forget:
             for letter in letters:
-                subscription.want_again(letter.recorded.sequence)
-                subscription.revived[letter.recorded.sequence] = letter.recorded
+                subscription.requeue(letter.recorded.sequence)
+                subscription.redriven[letter.recorded.sequence] = letter.recorded
             self._pump(subscription)
         self._save_soon()
         return len(letters)
@@ -376,7 +376,7 @@ class Bus(Actor):
 
     def format_status(self) -> Any:
         """Return the length of the log, and what waits for whom."""
-        waiting = {name: one.waiting() for name, one in self._subscriptions.items()}
+        waiting = {name: one.pending() for name, one in self._subscriptions.items()}
         return {"log": len(self._log), "sequence": self._sequence, "waiting": waiting}
 
     # -- writing -----------------------------------------------------------------------------------------------------
@@ -391,7 +391,7 @@ class Bus(Actor):
         """Write what was acknowledged, and forget what nobody needs any more."""
         self._saving = False
         assert self._storage is not None
-        lasting = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.lasting}
+        lasting = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
         dead = tuple(letter for letters in self._dead.values() for letter in letters)
         body = encoded(_BusCheckpoint(lasting, dead), "subscriptions", self._key)
         await self._storage.write(self._key, self._sequence, expected=self._written, checkpoint=body)

@@ -166,10 +166,10 @@ class Webhook(Actor):
             except Exception as error:
                 failures += 1
                 final = isinstance(error, WebhookRejected) and not error.temporary
-                if final or not self._attempts.again(failures, error):
+                if final or not self._attempts.should_retry(failures, error):
                     self._give_up(signal, failures, error)
                     return
-                await sleep(self._attempts.pause(failures))
+                await sleep(self._attempts.delay(failures))
             else:
                 self._delivered += 1
                 return

@@ -30,26 +30,26 @@ class BusSubscription:
         "_due",
         "_open",
         "acked",
-        "flying",
-        "lasting",
+        "durable",
+        "in_flight",
         "monitor",
         "name",
         "pattern",
-        "revived",
+        "redriven",
+        "request",
         "to",
         "tried",
-        "wanted",
     )
 
     def __init__(self, name: str, lasting: bool, wanted: Subscribe, begin: int) -> None:
         self.name = name
-        self.lasting = lasting
+        self.durable = lasting
         self.pattern = wanted.pattern
-        self.wanted = wanted
+        self.request = wanted
         self.to: Address | None = None
         self.monitor: Monitor | None = None
         self.acked = begin
-        self.flying: dict[int, int] = {}
+        self.in_flight: dict[int, int] = {}
         #: How often what waits to come again was delivered.
         self.tried: dict[int, int] = {}
         self._due: list[int] = []
@@ -57,48 +57,48 @@ class BusSubscription:
         self._open: set[int] = set()
         self._behind: deque[int] = deque()
         #: Dead letters that are delivered again: the log may have forgotten them.
-        self.revived: dict[int, SignalRecord] = {}
+        self.redriven: dict[int, SignalRecord] = {}
 
-    def want(self, sequence: int) -> None:
+    def enqueue(self, sequence: int) -> None:
         """Note a signal that is to be delivered."""
         self._behind.append(sequence)
-        self.want_again(sequence)
+        self.requeue(sequence)
 
-    def want_again(self, sequence: int) -> None:
+    def requeue(self, sequence: int) -> None:
         """Note a signal that is to be delivered again."""
         self._open.add(sequence)
         heappush(self._due, sequence)
 
-    def is_open(self, sequence: int) -> bool:
+    def is_pending(self, sequence: int) -> bool:
         """Return whether a signal is not dealt with."""
         return sequence in self._open
 
     def next_due(self) -> int | None:
         """Return the oldest signal that is to be delivered now, if there is one and room for it."""
-        while self.to is not None and self._due and len(self.flying) < self.wanted.in_flight:
+        while self.to is not None and self._due and len(self.in_flight) < self.request.in_flight:
             sequence = heappop(self._due)
             if sequence in self._open:
-                self.flying[sequence] = self.tried.pop(sequence, 0) + 1
+                self.in_flight[sequence] = self.tried.pop(sequence, 0) + 1
                 return sequence
         return None
 
     def settle(self, sequence: int) -> None:
         """Note that a signal is dealt with."""
-        self.flying.pop(sequence, None)
+        self.in_flight.pop(sequence, None)
         self.tried.pop(sequence, None)
-        self.revived.pop(sequence, None)
+        self.redriven.pop(sequence, None)
         self._open.discard(sequence)
         while self._behind and self._behind[0] not in self._open:
             self.acked = self._behind.popleft()
 
-    def recall(self) -> None:
+    def detach(self) -> None:
         """Note that the subscriber is gone: what was with it is to be delivered again."""
         self.to = self.monitor = None
-        for sequence, times in self.flying.items():
+        for sequence, times in self.in_flight.items():
             self.tried[sequence] = times - 1
             heappush(self._due, sequence)
-        self.flying.clear()
+        self.in_flight.clear()
 
-    def waiting(self) -> int:
+    def pending(self) -> int:
         """Return how many signals are not dealt with."""
         return len(self._open)

@@ -57,16 +57,16 @@ class Routed:
     in its instances: these share the attributes of the program.
     """
 
-    dspex_door: Any
+    dspex_dispatcher: Any
     dspex_bare: Any
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program in its agent, and wait."""
-        return self.dspex_door.call(self, args, kwargs)
+        return self.dspex_dispatcher.call(self, args, kwargs)
 
     async def acall(self, *args: Any, **kwargs: Any) -> Any:
         """Run the program in its agent."""
-        return await self.dspex_door.acall(self, args, kwargs)
+        return await self.dspex_dispatcher.acall(self, args, kwargs)
 
     def __reduce_ex__(self, protocol: Any) -> Any:
         """Saved with pickle, it is the program alone, and can be loaded without this package."""

@@ -45,7 +45,7 @@ class BackgroundRuntime:
 
     def __init__(self, name: str = "dspex background runtime") -> None:
         self._ready = threading.Event()
-        self._thread = threading.Thread(target=self._live, name=name, daemon=True)
+        self._thread = threading.Thread(target=self._run_loop, name=name, daemon=True)
         self._thread.start()
         self._ready.wait()
 
@@ -53,7 +53,7 @@ class BackgroundRuntime:
     runtime: Runtime
     _end: asyncio.Event
 
-    def _live(self) -> None:
+    def _run_loop(self) -> None:
         with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
             runner.run(self._serve(), context=Context())
 

@@ -67,7 +67,7 @@ class ProgramRunner(Actor):
     async def init(self) -> None:
         """Make ready to run."""
         self.limiter = anyio.CapacityLimiter(self.concurrency)
-        self.slots = ConcurrencyLimit(self.ref, self.label, self.concurrency, self._waiting)
+        self.concurrency_limit = ConcurrencyLimit(self.ref, self.label, self.concurrency, self._waiting)
 
     @property
     def label(self) -> str:
@@ -76,13 +76,13 @@ class ProgramRunner(Actor):
 
     def summary(self) -> Mapping[str, object]:
         """Tell how busy it is, for ``/tree``."""
-        return {"running": self.slots.running, "waiting": self.slots.queued}
+        return {"running": self.concurrency_limit.running, "waiting": self.concurrency_limit.queued}
 
     @handle
     def invoke(self, request: Invoke) -> None:
         """Call the module, as soon as it is this request's turn."""
-        self.slots.check()
-        self.slots.add(self.defer_reply(begun=False), request.context, partial(self._call, request))
+        self.concurrency_limit.check()
+        self.concurrency_limit.add(self.defer_reply(begun=False), request.context, partial(self._call, request))
 
     async def _call(self, request: Invoke) -> Any:
         module = request.module

@@ -62,16 +62,16 @@ class ProgramPool(ProgramActor):
         names = [f"{self.ref.path}#{self.ref.id}/{number}" for number in range(self._size)]
         supervisor = pool_supervisor(names, self.concurrency, {}, self._isolation)
         await self.spawn_link(Supervisor, *supervisor.args, **supervisor.kwargs)
-        self._door = PoolDispatcher(self.runtime, self.runtime.name(self.ref.path), names, retries=self._retries)
+        self._dispatcher = PoolDispatcher(self.runtime, self.runtime.name(self.ref.path), names, retries=self._retries)
 
     def summary(self) -> Mapping[str, object]:
         """Tell how busy it is, with which version, and how many agents run, for ``/tree``."""
-        return {**super().summary(), "agents": f"{len(self._door.alive())} of {self._size}"}
+        return {**super().summary(), "agents": f"{len(self._dispatcher.alive())} of {self._size}"}
 
     async def perform(self, inputs: dict[str, Any]) -> Any:
         """Have an agent run the program."""
         try:
-            return await self._door.ask(self.program, self.asynchronous, (), inputs, copy_context())
+            return await self._dispatcher.ask(self.program, self.asynchronous, (), inputs, copy_context())
         except AgentDown as error:
             raise Unavailable(str(error)) from error
 

@@ -143,12 +143,12 @@ class ProgramActor(ProgramRunner):
         self._take(request, request.send)
 
     def _take(self, request: RunProgram | StreamProgram, send: SendPiece | None) -> None:
-        self.slots.check()
+        self.concurrency_limit.check()
         try:
             inputs = self._contract.check(request.inputs)
         except InvalidInputs as error:
             raise Refuse(error) from None
-        self.slots.add(self.defer_reply(begun=False), request.context, partial(self._answer, inputs, send))
+        self.concurrency_limit.add(self.defer_reply(begun=False), request.context, partial(self._answer, inputs, send))
 
     @handle
     def swap(self, request: Swap) -> Version:

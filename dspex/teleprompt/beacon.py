@@ -155,7 +155,7 @@ class BEACON(DurableTeleprompter):
         teacher = {**(self.teacher_settings or {})}
         if teacher.get("lm") is not None:
             teacher["lm"] = run.durable(teacher["lm"])
-        return await run.ask(
+        return await run.run_in_thread(
             "demos", lambda: demo_sets(program, self.num_candidates, trainset, limits, self.metric, teacher, seed)
         )
 
@@ -165,7 +165,7 @@ class BEACON(DurableTeleprompter):
         if self.instructions is not None:
             return self.instructions
         model = run.durable(self.prompt_model)
-        return await run.ask(
+        return await run.run_in_thread(
             "instructions",
             lambda: propose_instructions(program, trainset, model, sets or None, self.num_candidates, seed),
         )
@@ -231,7 +231,7 @@ class _Search:
             else:
                 trials.append(trial)
         best = self._best
-        outcomes = await self._run.together(
+        outcomes = await self._run.gather(
             [self._trial(trial, found, best) for trial, found in zip(trials, tried, strict=True)]
         )
         for trial, configuration, found in zip(trials, tried, outcomes, strict=True):

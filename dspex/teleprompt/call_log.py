@@ -52,16 +52,16 @@ class ModelSuspension(Suspension):
         patience = None if patience is None else seconds("patience", patience)
         super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
 
-    def given_up(self, away: float, error: Exception) -> Exception:
+    def give_up_error(self, away: float, error: Exception) -> Exception:
         """Return that the optimisation is suspended."""
         return ModelUnavailable(away, error)
 
-    def told(self, away: float, error: Exception, pause: float) -> None:
+    def on_suspended(self, away: float, error: Exception, pause: float) -> None:
         """Tell that the model is away."""
         why = f"{type(error).__name__}: {error}"
         self._runtime.events.emit(OptimisationSuspended, why=why, seconds=away, next=pause)
 
-    def over(self, away: float) -> None:
+    def on_resumed(self, away: float) -> None:
         """Tell that it is back."""
         self._runtime.events.emit(OptimisationResumed, seconds=away)
 
@@ -76,7 +76,7 @@ class CallScope:
 
     def __init__(self, name: str, baton: threading.Lock | None = None) -> None:
         self.name = name
-        self.baton = baton
+        self.lock = baton
         self._asked: Counter[str] = Counter()
 
     def key(self, digest: str) -> str:
@@ -111,13 +111,13 @@ class CallLog:
 
     def __init__(self, journal: Journal, gate: ModelSuspension) -> None:
         self._journal = journal
-        self._gate = gate
+        self._suspension = gate
         self.loop = asyncio.get_running_loop()
         self._own = CallScope("")
         self._asked: dict[str, asyncio.Task[Any]] = {}
         self._lms: dict[int, tuple[Any, Any]] = {}
         self.broken: Exception | None = None
-        self.paid = 0
+        self.calls = 0
         self.replayed = 0
         self.dollars = 0.0
 
@@ -144,24 +144,24 @@ class CallLog:
             return load_response(known)
         task = self._asked.get(key)
         if task is None:
-            task = self._asked[key] = self.loop.create_task(self._pay(key, asked, request), context=Context())
+            task = self._asked[key] = self.loop.create_task(self._call(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
         # Whoever asks may die; the call, once made, goes on and is kept.
         return await asyncio.shield(task)
 
-    async def _pay(self, key: str, asked: DirectLM, request: Any) -> Any:
+    async def _call(self, key: str, asked: DirectLM, request: Any) -> Any:
         self.check()
         try:
             # A gateway tells what its answers cost by itself.
             with metered({}) as used:
-                response = await self._gate.run(lambda: asked.ask(request))
+                response = await self._suspension.run(lambda: asked.ask(request))
             self.dollars += used.bill.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
         except (ModelUnavailable, StorageError) as error:
             self.broken = error
             raise
-        self.paid += 1
+        self.calls += 1
         return load_response(kept)
 
     def begin(self) -> None:
@@ -194,20 +194,20 @@ class _LoggedEngine:
     """Both engines of a durable model."""
 
     def __init__(self, ledger: CallLog, asked: DirectLM) -> None:
-        self._ledger = ledger
+        self._call_log = ledger
         self._asked = asked
 
     async def answer(self, request: Any, variant: Any) -> Any:
-        return await self._ledger.answer(self._asked, request, variant)
+        return await self._call_log.answer(self._asked, request, variant)
 
     def answer_sync(self, request: Any, variant: Any) -> Any:
         found = _scope.get()
-        baton = None if found is None else found.baton
+        baton = None if found is None else found.lock
         if baton is not None:
             baton.release()
         try:
-            work = self._ledger.answer(self._asked, request, variant)
-            return asyncio.run_coroutine_threadsafe(work, self._ledger.loop).result()
+            work = self._call_log.answer(self._asked, request, variant)
+            return asyncio.run_coroutine_threadsafe(work, self._call_log.loop).result()
         finally:
             if baton is not None:
                 baton.acquire()

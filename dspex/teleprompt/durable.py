@@ -45,7 +45,7 @@ class Durable(DurableTeleprompter):
             }
             if "seed" in inspect.signature(own.compile).parameters:
                 given["seed"] = seed
-            found = await run.ask("compile", lambda: own.compile(program, trainset=trainset, **given))
+            found = await run.run_in_thread("compile", lambda: own.compile(program, trainset=trainset, **given))
         return run.original_program(found)
 
 

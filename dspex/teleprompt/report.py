@@ -86,7 +86,7 @@ class OptimisationReport:
 
     def settle(self, ledger: CallLog, gate: ModelSuspension, crew: RolloutPool) -> None:
         """Take over what others have counted."""
-        self.calls, self.replayed, self.dollars = ledger.paid, ledger.replayed, ledger.dollars
+        self.calls, self.replayed, self.dollars = ledger.calls, ledger.replayed, ledger.dollars
         self.failed_calls, self.outages, self.workers_lost = gate.failed_calls, gate.outages, crew.lost
 
     def markdown(self) -> str:
@@ -160,7 +160,7 @@ class Progress:
     def __init__(
         self, report: OptimisationReport, ledger: CallLog, gate: ModelSuspension, runtime: Runtime, shown: bool | None
     ) -> None:
-        self._report, self._ledger, self._gate, self._runtime = report, ledger, gate, runtime
+        self._report, self._call_log, self._suspension, self._runtime = report, ledger, gate, runtime
         disable = None if shown is None else not shown
         self._bar: Any = tqdm(
             total=0, desc=report.optimiser, disable=disable, file=sys.stderr, bar_format=_FORMAT, dynamic_ncols=True
@@ -197,7 +197,7 @@ class Progress:
     def share(self, done: float) -> None:
         """Tell which part of the whole search is done, from 0 to 1."""
         self._share = done
-        if not self._ledger.paid:
+        if not self._call_log.calls:
             # What comes from the journal takes no time, and says nothing about the rest.
             self._paying_since = (self._runtime.clock.time(), done)
         self._show()
@@ -211,13 +211,13 @@ class Progress:
         return (self._runtime.clock.time() - since) * (1 - self._share) / (self._share - done)
 
     def _show(self) -> None:
-        told: dict[str, Any] = {"best": f"{self._best:.3f}", "calls": self._ledger.paid}
-        if self._ledger.dollars:
-            told["cost"] = f"${self._ledger.dollars:.2f}"
+        told: dict[str, Any] = {"best": f"{self._best:.3f}", "calls": self._call_log.calls}
+        if self._call_log.dollars:
+            told["cost"] = f"${self._call_log.dollars:.2f}"
         if self.left is not None:
             told["left"] = tqdm.format_interval(self.left)
-        if self._gate.suspended is not None:
-            told["suspended"] = f"the model is unavailable for {self._gate.suspended:.0f} s"
+        if self._suspension.suspended is not None:
+            told["suspended"] = f"the model is unavailable for {self._suspension.suspended:.0f} s"
         self._bar.set_postfix(told)
 
     async def _tick(self) -> None:

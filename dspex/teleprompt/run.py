@@ -48,20 +48,20 @@ class OptimisationRun:
         progress: Progress,
         context: Context,
     ) -> None:
-        self._runtime, self._journal, self._ledger, self._gate = runtime, journal, ledger, gate
-        self._crew, self._report, self.progress = crew, report, progress
+        self._runtime, self._journal, self._call_log, self._suspension = runtime, journal, ledger, gate
+        self._pool, self._report, self.progress = crew, report, progress
         self.context = context
         self._limiter = anyio.CapacityLimiter(256)
-        self._baton = threading.Lock()
+        self._lock = threading.Lock()
 
     def begin(self) -> None:
         """Forget what an earlier beginning has counted."""
         self._report.begin()
-        self._ledger.begin()
+        self._call_log.begin()
 
     def durable(self, lm: Any) -> Any:
         """Return a language model that pays for each answer once; None for none."""
-        return self._ledger.durable(lm)
+        return self._call_log.durable(lm)
 
     def durable_program(self, program: Any) -> Any:
         """Return a copy of a program with durable language models."""
@@ -73,7 +73,7 @@ class OptimisationRun:
     def original_program(self, program: Any) -> Any:
         """Give a program its own language models back, and return it."""
         for _, predictor in program.named_predictors():
-            predictor.lm = self._ledger.original(predictor.lm)
+            predictor.lm = self._call_log.original(predictor.lm)
         return program
 
     def settings(self) -> Any:
@@ -97,7 +97,7 @@ class OptimisationRun:
             outcome = RolloutOutcome(job.example, known["score"], metadata=known["metadata"], failure=known["failure"])
         else:
             outcome = await self._made(job, context)
-            self._ledger.check()
+            self._call_log.check()
             if known is not None:
                 outcome.score, outcome.metadata, outcome.failure = known["score"], known["metadata"], known["failure"]
             else:
@@ -108,17 +108,17 @@ class OptimisationRun:
     async def _made(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         while True:
             try:
-                return await self._crew.make(job, context)
+                return await self._pool.make(job, context)
             except INFRASTRUCTURE as error:
                 # A model that is not durable, such as one that a tool keeps for itself, is away.
-                await self._gate.pause(error)
+                await self._suspension.pause(error)
 
     async def _keep(self, job: RolloutJob, outcome: RolloutOutcome) -> None:
         plain = {key: value for key, value in outcome.metadata.items() if isinstance(value, (str, int, float, bool))}
         kept = {"score": outcome.score, "metadata": plain, "failure": outcome.failure}
         await self._journal.add("score", job.key, kept)
 
-    async def ask(self, key: str, work: Callable[[], T]) -> T:
+    async def run_in_thread(self, key: str, work: Callable[[], T]) -> T:
         """Do work in a thread; what it asks of durable models is kept under a key.
 
         Several works wait for their models side by side, but only one of them runs at any moment: DSPy reads the
@@ -126,22 +126,22 @@ class OptimisationRun:
         """
 
         def scoped() -> T:
-            with call_scope(key, self._baton):
+            with call_scope(key, self._lock):
                 return work()
 
         return await anyio.to_thread.run_sync(scoped, limiter=self._limiter, abandon_on_cancel=True)
 
-    async def tried(self, key: str, work: Callable[[], Any]) -> bool:
+    async def attempt(self, key: str, work: Callable[[], Any]) -> bool:
         """Do work as `ask`, and return whether it was done: one that raises is left out, and the report tells."""
         try:
-            await self.ask(key, work)
+            await self.run_in_thread(key, work)
         except Exception as error:
-            self._ledger.check()
+            self._call_log.check()
             self._report.left_out.append(f"{key}: {type(error).__name__}: {error}")
             return False
         return True
 
-    async def together(self, works: Sequence[Awaitable[T]]) -> list[T]:
+    async def gather(self, works: Sequence[Awaitable[T]]) -> list[T]:
         """Await all, side by side."""
         return list(await asyncio.gather(*works))
 

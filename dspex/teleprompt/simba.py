@@ -172,7 +172,7 @@ class _Ascent:
                 self._improve(f"{step}/strategy/{number}", strategy, bucket, program, names, tenth, ninetieth)
                 for number, bucket, program, strategy in drafts
             ]
-            improved = await self._run.together(works)
+            improved = await self._run.gather(works)
             found += [
                 program for program, better in zip((draft[2] for draft in drafts), improved, strict=True) if better
             ]
@@ -205,7 +205,7 @@ class _Ascent:
                 prompt_model=self._prompt_model,
             )
 
-        return await self._run.tried(key, work)
+        return await self._run.attempt(key, work)
 
     async def _judge(self, step: int, batch: Sequence[Any], candidates: Sequence[Any]) -> None:
         jobs = [

@@ -36,7 +36,7 @@ class WorkflowCounts:
         """Count the size of a journal, for as long as it is there."""
         self._journals.add(journal)
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return the numbers, for the metrics."""
         text = "Steps of workflows, by how they have ended; replayed ones come from a journal."
         for state in ("done", "failed", "cancelled"):

@@ -59,7 +59,7 @@ class Suspension:
         """Wait until the next look is due, and look by doing nothing: whoever waited tries again."""
         await self._runtime.sleep(self._pause(1, error))
 
-    def given_up(self, away: float, error: Exception) -> Exception:
+    def give_up_error(self, away: float, error: Exception) -> Exception:
         """Return what to raise when the patience is over: by default, the last failure.
 
         Args:
@@ -68,10 +68,10 @@ class Suspension:
         """
         return error
 
-    def told(self, away: float, error: Exception, pause: float) -> None:
+    def on_suspended(self, away: float, error: Exception, pause: float) -> None:
         """Called before each look; the next one is in ``pause`` seconds."""
 
-    def over(self, away: float) -> None:
+    def on_resumed(self, away: float) -> None:
         """Called when the outage is over, after ``away`` seconds."""
 
     async def _look(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
@@ -85,8 +85,8 @@ class Suspension:
                 pause = self._pause(failed, error)
                 away = clock.time() - self._since
                 if not self._retry.again(failed, away, pause):
-                    raise self.given_up(away, error) from error
-                self.told(away, error, pause)
+                    raise self.give_up_error(away, error) from error
+                self.on_suspended(away, error, pause)
                 await self._runtime.sleep(pause)
                 try:
                     answer = await call()
@@ -96,7 +96,7 @@ class Suspension:
                     self.failed_calls += 1
                     error, failed = again, failed + 1
                 else:
-                    self.over(clock.time() - self._since)
+                    self.on_resumed(clock.time() - self._since)
                     return answer
         finally:
             self._opened = None

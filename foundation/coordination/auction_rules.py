@@ -151,15 +151,15 @@ class Bids:
         for place in list(self._by.get(by, ())):
             self._forget(place)
 
-    def backers(self, bidder: Any) -> set[Any]:
+    def holders_of(self, bidder: Any) -> set[Any]:
         """Return all on whose behalf bids of a bidder are kept."""
         return {self._bids[place][2] for place in self._places(bidder)} - {None}
 
-    def keepers(self) -> list[Any]:
+    def holders(self) -> list[Any]:
         """Return all on whose behalf bids are kept."""
         return list(self._by)
 
-    def keeps_for(self, by: Any) -> bool:
+    def holds_for(self, by: Any) -> bool:
         """Tell whether a bid is kept on behalf of somebody."""
         return by in self._by
 

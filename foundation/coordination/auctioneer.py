@@ -151,7 +151,7 @@ class Auctions(Actor):
         self._over: dict[str, Sale | None] = retained(self.runtime, f"{name}: over")
         self._given_back = UndoQueue(self.runtime, name)
         for name, held in self._open.items():
-            for ref in held.auction.keepers():
+            for ref in held.auction.holders():
                 self._watched.add(ref, name)
             self._set_clock(name, held)
         self.collect(RunUndo())
@@ -185,7 +185,7 @@ class Auctions(Actor):
         held = self._open.get(name)
         if held is None:
             raise BidRefused(f"{_named(request.bidder)} bids {number_text(amount)}: {name} is not open")
-        before = held.auction.backers(bidder.value)
+        before = held.auction.holders_of(bidder.value)
         placed = held.auction.bid(bidder.value, amount, who)
         self._watched.add(who, name)
         self._tidy(name, held, before)
@@ -238,7 +238,7 @@ class Auctions(Actor):
             if held is None:
                 continue
             if isinstance(request, PlaceBid):
-                before = held.auction.backers(placed.bidder)
+                before = held.auction.holders_of(placed.bidder)
                 held.auction.undo(placed)
                 self._tidy(request.name, held, before)
             elif held.asked is request and held.auction.untouched and request.name not in self._waiting:
@@ -258,7 +258,7 @@ class Auctions(Actor):
     def _tidy(self, name: str, held: RunningAuction, before: Iterable[Ref]) -> None:
         """Watch none of these who have no bid any more."""
         for who in before:
-            if not held.auction.keeps_for(who):
+            if not held.auction.holds_for(who):
                 self._watched.discard(who, name)
 
     def _left(self, name: str, reply: ReplyTo[Sale | None]) -> None:
@@ -272,7 +272,7 @@ class Auctions(Actor):
         held = self._open.pop(name)
         for timer in self._timers.pop(name):
             timer.cancel()
-        for who in held.auction.keepers():
+        for who in held.auction.holders():
             self._watched.discard(who, name)
 
     def _close(self, name: str, held: RunningAuction) -> None:

@@ -111,7 +111,7 @@ class Markets(Actor):
         self._numbers = MonotonicCounter(self.runtime, name)
         self._given_back = UndoQueue(self.runtime, name)
         for market, floor in self._floors.items():
-            for ref in floor.book.keepers():
+            for ref in floor.book.holders():
                 self._watched.add(ref, market)
         self.collect(RunUndo())
 
@@ -137,7 +137,7 @@ class Markets(Actor):
 
     @handle
     @refusing
-    def take_back(self, request: CancelOrders) -> int:
+    def cancel_orders(self, request: CancelOrders) -> int:
         """Forget open orders."""
         market = text("market", request.market)
         number = None if request.number is None else whole("number", request.number)
@@ -146,8 +146,8 @@ class Markets(Actor):
         if floor is None:
             return 0
         orders = floor.book.orders_of(trader.value) if number is None else [number]
-        refs = {floor.book.keeper(which) for which in orders}
-        units = sum(map(floor.book.take_back, orders))
+        refs = {floor.book.holder_of(which) for which in orders}
+        units = sum(map(floor.book.cancel_order, orders))
         self._tidy(market, floor, refs)
         return units
 
@@ -166,21 +166,21 @@ class Markets(Actor):
     def collect(self, message: RunUndo) -> None:
         """Take back the orders of those who wanted that, or did not see that they were taken."""
         for request in self._given_back.take():
-            self.take_back(request)
+            self.cancel_orders(request)
 
     @handle
     def trader_ended(self, message: Down) -> None:
         """Take back the orders of who is gone."""
         for market in self._watched.ended(message):
             floor = self._floors[market]
-            for which in floor.book.kept_for(message.target):
-                floor.book.take_back(which)
+            for which in floor.book.held_for(message.target):
+                floor.book.cancel_order(which)
             self._tidy(market, floor, ())
 
     def _tidy(self, market: str, floor: MarketState, refs: Iterable[Ref | None]) -> None:
         """Watch none of these who have no open order any more, and forget a market in which nobody has one."""
         for ref in refs:
-            if not floor.book.kept_for(ref):
+            if not floor.book.held_for(ref):
                 self._watched.discard(ref, market)
         if floor.book:
             return
@@ -260,7 +260,7 @@ class Market:
     def _back(self, request: CancelOrders) -> None:
         self._given_back.put(id(request), request)
 
-    async def take_back(self, trader: Any = None) -> int:
+    async def cancel(self, trader: Any = None) -> int:
         """Take back all open orders of a trader, by default of this actor; return how many units that were.
 
         They are taken back whatever is raised, other than `BadArgument`.

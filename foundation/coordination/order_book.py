@@ -190,7 +190,7 @@ class OrderBook:
             left = msgspec.structs.replace(other, order=_less(other.order, units))
             self._open[left.order.number] = self._sides[left.side][left.rank] = left
         else:
-            self.take_back(other.order.number)
+            self.cancel_order(other.order.number)
         buyer, seller = (mine, other) if mine.side == "buy" else (other, mine)
         return Trade(buyer.trader.value, seller.trader.value, units, other.order.price)
 
@@ -201,7 +201,7 @@ class OrderBook:
         if mine.by is not None:
             self._by.setdefault(mine.by, {})[which] = None
 
-    def take_back(self, which: int) -> int:
+    def cancel_order(self, which: int) -> int:
         """Take back the order of a number; return how many units of it were open."""
         taken = self._open.pop(which, None)
         if taken is None:
@@ -218,7 +218,7 @@ class OrderBook:
         Raises:
             BadRule: the trader cannot be told from others.
         """
-        return sum(map(self.take_back, self.orders_of(who)))
+        return sum(map(self.cancel_order, self.orders_of(who)))
 
     def orders_of(self, who: Any) -> list[int]:
         """Return the numbers of the open orders of a trader.
@@ -228,15 +228,15 @@ class OrderBook:
         """
         return list(self._of.get(Party("trader", who), ()))
 
-    def keeper(self, which: int) -> Any:
+    def holder_of(self, which: int) -> Any:
         """Return on whose behalf the order of a number is kept; None if nobody's, or if it is not open."""
         return self._open[which].by if which in self._open else None
 
-    def keepers(self) -> list[Any]:
+    def holders(self) -> list[Any]:
         """Return all on whose behalf orders are kept."""
         return list(self._by)
 
-    def kept_for(self, by: Any) -> list[int]:
+    def held_for(self, by: Any) -> list[int]:
         """Return the numbers of the open orders that are kept on behalf of somebody."""
         return list(self._by.get(by, ()))
 

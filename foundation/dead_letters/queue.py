@@ -295,7 +295,7 @@ class DeadLetters(Actor):
 
     def _correct(self) -> None:
         """When the wall clock was set, set along with it when letters were kept: none is older than it was."""
-        moved = self._ages.corrections.look()
+        moved = self._ages.corrections.step()
         if not moved:
             return
         self._ages.moved += moved
@@ -666,7 +666,7 @@ class DeadLetterQueue:
         """
         return await self._address.call(PurgeLetters(), timeout=None)
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return the numbers, for the metrics."""
         text = "Dead letters that are kept."
         numbers = Counter(_state(row) for _, row in letter_rows(self._database, self._table))

@@ -83,7 +83,7 @@ class Disconnects:
     def __init__(self) -> None:
         self._early: TimeoutQueue[_Watch] = TimeoutQueue(CHECK_AFTER, _Watch.look)
 
-    async def unless_gone(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
+    async def cancel_on_disconnect(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
         """Do something for a client, and cancel it when the client goes away.
 
         Args:

@@ -121,7 +121,7 @@ def authorise(token: BearerToken, header: bytes | None) -> None:
     Raises:
         Problem: it brings none, or another one.
     """
-    if not token.opens(header):
+    if not token.matches(header):
         detail = "this needs the HTTP server's token: Authorization: Bearer TOKEN"
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers={"www-authenticate": "Bearer"})
 

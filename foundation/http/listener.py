@@ -43,7 +43,7 @@ class ListeningSocket:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
-    def enter(self, owner: Ref) -> socket.socket:
+    def listen(self, owner: Ref) -> socket.socket:
         """Return a socket to listen on, for ``owner``.
 
         Raises:
@@ -55,7 +55,7 @@ class ListeningSocket:
         self._owner = owner
         return self._socket.dup()
 
-    def leave(self, owner: Ref) -> None:
+    def close(self, owner: Ref) -> None:
         """Close the door, unless another front has taken it over from ``owner``."""
         if self._owner is owner and self._socket is not None:
             self._socket.close()

@@ -181,7 +181,7 @@ class Programs:
             return await self._run(name, heads, receive)
 
     def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
-        carrier = self._runtime.carrier
+        carrier = self._runtime.propagator
         return b"x-request-id" not in heads and (carrier is None or type(carrier) is ContextPropagator)
 
     async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -190,7 +190,7 @@ class Programs:
             work = self.ask(name, RunProgram(inputs), self._timeout)
             if self._work.limited:
                 work = self._with_work(work)
-            answer = await self._leaving.unless_gone(receive, work)
+            answer = await self._leaving.cancel_on_disconnect(receive, work)
         try:
             return json_bytes(answer.outputs) + b"\n"
         except Exception as error:

@@ -120,7 +120,7 @@ class HttpServer(Actor):
         limits: Limits | Mapping[str, Any] | None = None,
         access: Access | Mapping[str, Any] | None = None,
     ) -> None:
-        self._door = listening_socket(self.runtime, host, port)
+        self._listening_socket = listening_socket(self.runtime, host, port)
         self._limits = Limits.of(limits)
         self._app = application(
             self.runtime,
@@ -137,15 +137,15 @@ class HttpServer(Actor):
         """Begin to serve."""
         self._server = UvicornServer(self._app, self._grace, self._limits)
         try:
-            listening = self._door.enter(self.ref)
+            listening = self._listening_socket.listen(self.ref)
         except PortTaken as error:
             raise Refuse(error) from error
         # In contexts of their own, so that what handles a request is not taken for this actor.
         loop = asyncio.get_running_loop()
         self._serving = loop.create_task(_serve(self._server, listening, self.ref), context=Context())
-        self._guard = loop.create_task(_leave_after(self.ref, self._server, self._door), context=Context())
+        self._guard = loop.create_task(_leave_after(self.ref, self._server, self._listening_socket), context=Context())
         await self._server.ready
-        url = self._door.url
+        url = self._listening_socket.url
         self.runtime.events.emit(Serving, ref=self.ref, path=self.ref.path, kind=type(self).__name__, url=url)
 
     @handle
@@ -155,7 +155,7 @@ class HttpServer(Actor):
 
     async def terminate(self, reason: ExitReason) -> None:
         """Answer what was asked, and take no more."""
-        self._door.leave(self.ref)
+        self._listening_socket.close(self.ref)
         self._server.should_exit = True
         await asyncio.wait([self._serving])
 
@@ -184,4 +184,4 @@ async def _leave_after(owner: Ref, server: UvicornServer, door: ListeningSocket)
         # Its supervisor has heard of it before it answers this; a new front has then entered already, or will not soon.
         with suppress(CallError):
             await info.parent.call(CountChildren(), timeout=None)
-    door.leave(owner)
+    door.close(owner)

@@ -122,7 +122,7 @@ class Directory:
         """Return a value of the registry's own, put there by `put_meta`."""
         return self.root.meta.get(usable_key("meta: name", name), default)
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return its numbers, for the metrics."""
         labels = (("registry", self.address.key),)
         yield MetricSample("registry_entries", "Entries of registries.", "gauge", labels, len(self.root))

@@ -86,7 +86,7 @@ class ResourceUsage:
         self.given: Mapping[str, Limit] = {}
         self.used: dict[str, float] = {}
         self.levels: dict[str, Level] = {}
-        self.tokens: dict[int, Lease] = {}
+        self.leases: dict[int, Lease] = {}
         self.measures: Mapping[str, Measure] = {}
         self._last = 0
         #: How much of each is taken, exactly: sums of floats would drift.
@@ -115,7 +115,7 @@ class ResourceUsage:
         """The resource with the worst level."""
         return max(self.levels, key=self.levels.__getitem__)
 
-    def take(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Lease:
+    def acquire(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Lease:
         """Hand out a token, if there is enough, and not too much pressure for work of this priority.
 
         Raises:
@@ -134,15 +134,15 @@ class ResourceUsage:
         if holder is not None and not holder.alive:
             raise NoProcess(holder, f"take {amount:g} of {name}", "the holder has ended")
         self._last += 1
-        token = self.tokens[self._last] = Lease(name, self._last, amount, holder)
+        token = self.leases[self._last] = Lease(name, self._last, amount, holder)
         self._taken[name] = taken
         self.grants.add(holder, token.number)
         self.update(name)
         return token
 
-    def give_back(self, number: int) -> bool:
+    def release(self, number: int) -> bool:
         """Take a token back; tell whether it was held."""
-        token = self.tokens.pop(number, None)
+        token = self.leases.pop(number, None)
         if token is None:
             return False
         self.grants.remove(token.holder, number)
@@ -227,7 +227,7 @@ class ResourceUsage:
             most=self.limits[name].most,
         )
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return the numbers, for the metrics."""
         for name, limit in self.limits.items():
             labels = (("resource", name),)
@@ -279,20 +279,20 @@ class Resources(Granter):
 
     def init(self) -> None:
         """Take over which tokens are held, and measure for the first time."""
-        self._book = ResourceUsage.of(self.runtime, own_name(self, self.default_name))
-        self._book.begin(self._limits, self._measures)
-        self.take_over(self._book.grants)
+        self._usage = ResourceUsage.of(self.runtime, own_name(self, self.default_name))
+        self._usage.begin(self._limits, self._measures)
+        self.take_over(self._usage.grants)
         self.send_interval(self._interval, MeasureAgain())
 
     def take_back(self, what: Any) -> None:
         """Take back a token whose holder has ended."""
-        self._book.give_back(what)
+        self._usage.release(what)
 
     @handle
     def look(self, message: MeasureAgain) -> None:
         """Measure."""
-        for name in self._book.limits:
-            self._book.update(name)
+        for name in self._usage.limits:
+            self._usage.update(name)
 
 
 class Resource(Guard):
@@ -324,22 +324,22 @@ class Resource(Guard):
             raise BadOption("Resource: priority", priority, f"there are {', '.join(_PRIORITIES)}")
         self._priority: Priority = priority
         self._runtime = runtime
-        self._book = ResourceUsage.of(runtime, actor)
+        self._usage = ResourceUsage.of(runtime, actor)
 
     @property
     def limited(self) -> bool:
         """Whether there is a limit, and somebody who keeps it now."""
-        return self.name in self._book.limits and self._book.address.resolve() is not None
+        return self.name in self._usage.limits and self._usage.address.resolve() is not None
 
     @property
     def used(self) -> float:
         """How much of it is used, when it was last looked at."""
-        return self._book.used.get(self.name, 0.0)
+        return self._usage.used.get(self.name, 0.0)
 
     @property
     def level(self) -> Level:
         """How much pressure there is on it."""
-        return self._book.levels.get(self.name, Level.NORMAL)
+        return self._usage.levels.get(self.name, Level.NORMAL)
 
     async def acquire(self, amount: float | None = None, *, holder: Ref | None = None) -> Lease:
         """Take some of it, until it is given back or its holder ends.
@@ -358,7 +358,7 @@ class Resource(Guard):
                 this runtime.
         """
         taken = self._amount if amount is None else above_zero("acquire: amount", amount)
-        return self._book.take(self.name, taken, self._holder(holder), self._priority)
+        return self._usage.acquire(self.name, taken, self._holder(holder), self._priority)
 
     def _holder(self, given: Ref | None) -> Ref | None:
         if given is None:
@@ -377,7 +377,7 @@ class Resource(Guard):
         named = is_a(token, Lease) and is_a(token.name, str)
         if not named or token.name != self.name or not is_a(token.number, int):
             raise BadOption("release: token", token, f"give what was acquired of {self.name}")
-        return self._book.give_back(token.number)
+        return self._usage.release(token.number)
 
     async def set_limit(self, limit: float | Limit | None) -> None:
         """Change how much there may be, until the actor is started with another limit; with None, there is none.
@@ -386,7 +386,7 @@ class Resource(Guard):
             BadOption: it makes no sense.
             NoProcess: no `Resources` runs.
         """
-        self._book.set_limit(self.name, None if limit is None else _limit(self.name, limit))
+        self._usage.set_limit(self.name, None if limit is None else _limit(self.name, limit))
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, with a token for as long as it takes.
@@ -395,11 +395,11 @@ class Resource(Guard):
             ResourceExhausted, Overloaded: there is none.
             NoProcess, BadOption: see `acquire`.
         """
-        token = self._book.take(self.name, self._amount, self._holder(None), self._priority)
+        token = self._usage.acquire(self.name, self._amount, self._holder(None), self._priority)
         try:
             return await attempt()
         finally:
-            self._book.give_back(token.number)
+            self._usage.release(token.number)
 
 
 def _exact(amount: float) -> int | Fraction:

@@ -181,7 +181,7 @@ class DroppedLines:
     def __init__(self, outputs: tuple[Output, ...]) -> None:
         self._outputs = outputs
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return the numbers of all."""
         total = sum(output.dropped for output in self._outputs)
         text = "Lines of the log and of the output that nobody read."

@@ -536,7 +536,7 @@ class Database:
                 raise BadOption("transact: work", work, "give an async function of a transaction")
             return await working
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return its numbers, for the metrics."""
         store = ("store", self.address.key)
         root = self.root

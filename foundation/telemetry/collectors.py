@@ -35,7 +35,7 @@ class MetricSample(msgspec.Struct, frozen=True):
 class Collector(Protocol):
     """Has numbers."""
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return them, as they are now."""
         ...
 
@@ -44,4 +44,4 @@ def collect_samples(runtime: Runtime) -> Iterator[MetricSample]:
     """Return the numbers of all services of a runtime."""
     for service in list(runtime.shared.values()):
         if isinstance(service, Collector):
-            yield from service.readings()
+            yield from service.samples()

@@ -124,7 +124,7 @@ def incoming_request(runtime: Runtime, name: str, headers: Mapping[str, str], **
         headers: those of the request, with names in small letters.
         attributes: facts about it, for the trace.
     """
-    carrier = runtime.carrier
+    carrier = runtime.propagator
     known = headers.get("x-request-id", "")
     with ExitStack() as stack:
         if isinstance(carrier, ContextPropagator):

@@ -234,7 +234,7 @@ class _Looker:
             if actor is None:
                 assert keeper is not None
                 will = "starting" if info.state == "starting" else "restarting"
-                yield _absent(path, child, will if child.id in keeper.coming else "stopped"), child
+                yield _absent(path, child, will if child.id in keeper.pending else "stopped"), child
             else:
                 yield actor, child
         yield from ((below, None) for below in starting.values())

@@ -159,7 +159,7 @@ class Cell(Linked):
             here = here.parent
         return "".join(reversed(words))
 
-    def let_go_of_the_dead(self) -> None:
+    def release_ended_parent(self) -> None:
         """Cut a parent that has ended off from its own parents, which may be gone for long; its path stays."""
         parent = self.parent
         if isinstance(parent, Cell) and parent.phase == DEAD and parent.parent is not None:
@@ -218,7 +218,7 @@ class Cell(Linked):
             self.head = message
             self.sched.enqueue(self)
         elif self.suspended and isinstance(message, ParentExit):
-            self.hand_in(message)
+            self.admit(message)
         elif self.box is None:
             self.box = self._new_box(message)
         else:
@@ -258,7 +258,7 @@ class Cell(Linked):
                     return call
             call.caller = caller
             if caller.call_in_hand is not None:
-                limit = sched.inherit(call, caller, limit, now)
+                limit = sched.inherit_deadline(call, caller, limit, now)
                 if limit == 0:
                     direct = 0
         if self.head is IDLE:
@@ -266,7 +266,7 @@ class Cell(Linked):
                 if not call.done():
                     sched.watch_late(call, limit)
                 elif not self.alive:
-                    return sched.told_later(call)
+                    return sched.answered_later(call)
                 return call
             self.head = call
             sched.ready.append(self)
@@ -292,47 +292,47 @@ class Cell(Linked):
         """Let a request wait in the mailbox of an actor that is not idle."""
         box = self.box
         if self.suspended and isinstance(call.message, SystemRequest):
-            self.hand_in(call)
+            self.admit(call)
         elif box is not None:
             box.append(call)
             if len(box) > self.high:
                 self._high_water(len(box))
         elif self.phase >= EXITING:
-            self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
+            self.sched.fail(call, errors.NoProcess(self, call.message, self.describe_exit()))
         else:
             self.box = deque((call,))
 
     @property
     def suspended(self) -> bool:
         """Whether it handles nothing but system requests and orders to end."""
-        return self.after is not None and self.after.held is not None
+        return self.after is not None and self.after.admitted is not None
 
-    def hand_in(self, message: Any) -> None:
+    def admit(self, message: Any) -> None:
         """Have a suspended actor handle a message all the same."""
         assert self.after is not None
-        assert self.after.held is not None
-        self.after.held.append(message)
+        assert self.after.admitted is not None
+        self.after.admitted.append(message)
         if self.head is SUSPENDED:
             self.head = WAKE
             self.sched.enqueue(self)
 
-    def hold(self) -> None:
+    def suspend(self) -> None:
         """Suspend it when the message in hand is done; what may pass all the same is taken out of the mailbox."""
         intent = self.intend()
-        if intent.held is None:
+        if intent.admitted is None:
             # What was let through before, and comes after this order, may stand before the mailbox.
             before = list(intent.continuations)
             intent.continuations.clear()
             intent.continuations.extend(message for message in before if not _passes(message))
-            intent.held = deque((*filter(_passes, before), *self.take_out(_passes)))
+            intent.admitted = deque((*filter(_passes, before), *self.take_out(_passes)))
             self.emit(events.Suspended)
 
-    def release(self) -> None:
+    def resume(self) -> None:
         """Let it handle all messages again."""
         intent = self.intend()
-        if intent.held is not None:
-            intent.continuations.extendleft(reversed(intent.held))
-            intent.held = None
+        if intent.admitted is not None:
+            intent.continuations.extendleft(reversed(intent.admitted))
+            intent.admitted = None
             self.emit(events.Resumed)
 
     def stash(self) -> None:
@@ -353,7 +353,7 @@ class Cell(Linked):
             else:
                 box.extendleft(reversed(stashed))
 
-    def obituary(self) -> str:
+    def describe_exit(self) -> str:
         """Say why it is no more."""
         return f"no such actor: it ended: {self.exit_reason}"
 
@@ -479,7 +479,7 @@ class Cell(Linked):
         wanted = NORMAL if reason is None else as_reason(reason)
         limit = None if timeout is None else seconds("timeout", timeout)
         if not self.alive:
-            raise errors.NoProcess(self, "stop", self.obituary())
+            raise errors.NoProcess(self, "stop", self.describe_exit())
         if self.sched.fenced and self.sched.is_fenced():
             raise errors.Fenced(self, "stop")
         self._check_waiter("stop")

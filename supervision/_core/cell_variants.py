@@ -55,7 +55,7 @@ class BoundedCell(Cell):
         if self.box is None:
             self.dead_letter(message, "noproc")
         elif self.suspended and isinstance(message, ParentExit):
-            self.hand_in(message)
+            self.admit(message)
         else:
             self._take(message)
 
@@ -94,16 +94,16 @@ class BoundedCell(Cell):
         call: Call[R] = Call(loop=self.sched.loop)
         call.message = request
         call.target = self
-        if self.sched.set_out(call, timeout, current.get()):
+        if self.sched.prepare_call(call, timeout, current.get()):
             self.enqueue_call(call)
         return call
 
     def enqueue_call(self, call: Call[Any]) -> None:
         """Let a request wait in the mailbox, if there is room."""
         if self.box is None:
-            self.sched.fail(call, errors.NoProcess(self, call.message, self.obituary()))
+            self.sched.fail(call, errors.NoProcess(self, call.message, self.describe_exit()))
         elif isinstance(call.message, SystemRequest):
-            self.hand_in(call) if self.suspended else self._take(call)
+            self.admit(call) if self.suspended else self._take(call)
         elif self._make_room():
             self._take(call)
         elif self._policy.overflow == "wait":
@@ -131,9 +131,9 @@ class Propagating(Cell):
     __slots__ = ()
 
     @property
-    def carrier(self) -> Propagator:
+    def propagator(self) -> Propagator:
         """Who decides what is carried."""
-        carrier = self.sched.runtime.carrier
+        carrier = self.sched.runtime.propagator
         assert carrier is not None
         return carrier
 
@@ -144,13 +144,13 @@ class Propagating(Cell):
     def _loaded(self, message: Any) -> Any:
         if type(message) is Envelope:
             return message
-        load = self.carrier.send(self, message, None)
+        load = self.propagator.send(self, message, None)
         return message if load is None else Envelope(message, load)
 
     def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
         """Send a request; await what this returns for the answer."""
         call = super().call(request, timeout)
-        load = self.carrier.send(self, request, call)
+        load = self.propagator.send(self, request, call)
         if load is not None:
             # It stands in a mailbox already: its type is what the actor finds its handler by.
             call.__class__ = PropagatingCall
@@ -159,7 +159,7 @@ class Propagating(Cell):
 
     def load(self, call: Call[Any]) -> None:
         """Have a request carry what it is to carry."""
-        load = self.carrier.send(self, call.message, call)
+        load = self.propagator.send(self, call.message, call)
         if load is not None:
             call.__class__ = PropagatingCall
             call.load = load
@@ -205,7 +205,7 @@ def handle_envelope(actor: Actor, carried: Envelope) -> Any:
             handler = cell.find_handler(type(message))
         return handler(actor, message)
 
-    return cell.carrier.handle(actor, message, carried.load, proceed)
+    return cell.propagator.handle(actor, message, carried.load, proceed)
 
 
 def handle_propagating_call(actor: Actor, call: PropagatingCall[Any]) -> Any:
@@ -213,4 +213,4 @@ def handle_propagating_call(actor: Actor, call: PropagatingCall[Any]) -> Any:
     cell = actor._cell
     assert isinstance(cell, Propagating)
     answer = cell.table[Call]
-    return cell.carrier.handle(actor, call.message, call.load, lambda: answer(actor, call))
+    return cell.propagator.handle(actor, call.message, call.load, lambda: answer(actor, call))

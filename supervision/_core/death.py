@@ -73,7 +73,7 @@ def die(
     cell.head = CLOSED
     sched.deaths.append(cell)
     if not sched.telling:
-        sched.tell_deaths()
+        sched.notify_deaths()
     cell.after = START_IGNORED if ignored else NO_INTENT
     cell.actor = None  # type: ignore[assignment]
     cell.table = None  # type: ignore[assignment]
@@ -182,8 +182,8 @@ def drop_mailbox(cell: Cell, reason: ExitReason) -> None:
     if after is not None and after.call is not None:
         fail_call(cell, after.call, reason)
         after.call = None
-    if after is not None and after.held:
-        for message in after.held:
+    if after is not None and after.admitted:
+        for message in after.admitted:
             drop(cell, message, reason)
     if cell.deferred:
         for call in list(cell.deferred):

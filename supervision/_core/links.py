@@ -53,10 +53,10 @@ class Linked(Ref):
         """Put a message of the kernel into the mailbox."""
 
     @abstractmethod
-    def obituary(self) -> str:
+    def describe_exit(self) -> str:
         """Say why there is no such actor any more."""
 
-    def tell(self) -> None:
+    def notify_end(self) -> None:
         """Tell links, monitors and those who wait that this actor has ended."""
         reason = self.exit_reason
         assert reason is not None
@@ -118,7 +118,7 @@ class Linked(Ref):
         Raises:
             NoProcess: the other one has ended, and this one does not trap exits.
         """
-        other = self.runtime.own("link", other)
+        other = self.runtime.own_cell("link", other)
         if other is self or self.phase == DEAD:
             return
         if other.alive:
@@ -126,12 +126,12 @@ class Linked(Ref):
         elif self.trap_exit:
             self.deliver(Exit(other, NOPROC))
         else:
-            raise errors.NoProcess(other, "link", other.obituary())
+            raise errors.NoProcess(other, "link", other.describe_exit())
 
     def monitor(self, target: Ref | Name) -> Monitor:
         """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
         nobody = isinstance(target, Name) and target.runtime is self.runtime and target.resolve() is None
-        ref = None if nobody else self.runtime.own("monitor", target)
+        ref = None if nobody else self.runtime.own_cell("monitor", target)
         monitor = Monitor(self, target, ref)
         if ref is None or ref.phase == DEAD:
             monitor.cell = None

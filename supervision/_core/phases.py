@@ -53,7 +53,7 @@ KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
 class Intent:
     """What a handler asked for, to be done when it has returned."""
 
-    __slots__ = ("call", "continuations", "held", "idle", "reply", "stop")
+    __slots__ = ("admitted", "call", "continuations", "idle", "reply", "stop")
 
     def __init__(self) -> None:
         self.stop: ExitReason | None = None
@@ -62,7 +62,7 @@ class Intent:
         self.idle: float | None = None
         self.continuations: deque[Any] = deque()
         #: While the actor is suspended: the messages that it handles all the same.
-        self.held: deque[Any] | None = None
+        self.admitted: deque[Any] | None = None
 
 
 #: The intent of an actor that is no more.

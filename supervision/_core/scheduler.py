@@ -96,24 +96,24 @@ class Scheduler:
         "base",
         "budget",
         "clock",
-        "coming",
         "dead_letters",
         "deaths",
         "direct",
         "events",
         "fenced",
         "handed_over",
+        "init_hook",
         "ladders",
         "loop",
         "now",
         "pause",
         "prefer_worker",
-        "prelude",
         "ready",
         "runtime",
         "telling",
         "timers",
         "waiting",
+        "waking",
         "watching",
     )
 
@@ -147,11 +147,11 @@ class Scheduler:
         self.direct = self._whole_direct
         self._direct_until = 0.0
         #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
-        self.prelude: Callable[[Cell], InitHook | None] | None = None
+        self.init_hook: Callable[[Cell], InitHook | None] | None = None
         self.handed_over: deque[Cell] = deque()
         self.awake = False
         #: How many workers were woken and have not begun.
-        self.coming = 0
+        self.waking = 0
         #: How many of the next drains begin in a worker, as coroutines have been met lately.
         self.prefer_worker = 0
         self._soon = loop.call_soon
@@ -191,7 +191,7 @@ class Scheduler:
             self._soon(self._drain_next)
 
     def _wake_worker(self) -> None:
-        self.coming += 1
+        self.waking += 1
         while self._idle:
             if self._idle.pop().wake():
                 return
@@ -218,7 +218,7 @@ class Scheduler:
         try:
             waits = context.run(answer_at_once, cell, call)
         except Exception as error:
-            self.broken(cell, error)
+            self.turn_failed(cell, error)
         else:
             if waits:
                 self.handed_over.append(cell)
@@ -228,7 +228,7 @@ class Scheduler:
             self.wake()
         return True
 
-    def told_later(self, call: Call[R]) -> Call[R]:
+    def answered_later(self, call: Call[R]) -> Call[R]:
         """Return a call like one whose target has ended in a direct turn, to be told when its supervisor has heard."""
         later: Call[R] = Call(loop=self.loop)
         for slot in call.__slots__:
@@ -264,7 +264,7 @@ class Scheduler:
                         self.handed_over.append(lone)
                         self.prefer_worker = LATELY
                 except Exception as error:
-                    self.broken(lone, error)
+                    self.turn_failed(lone, error)
             if not ready and not self.handed_over:
                 self.awake = False
                 return
@@ -304,7 +304,7 @@ class Scheduler:
                 try:
                     waits = context.run(run_turns, cell, in_task)
                 except Exception as error:
-                    self.broken(cell, error)
+                    self.turn_failed(cell, error)
                 else:
                     if waits is not False:
                         if waits:
@@ -335,7 +335,7 @@ class Scheduler:
             else:
                 self._turns = min(TURNS, self._turns * 2)
 
-    def broken(self, cell: Cell, error: Exception) -> None:
+    def turn_failed(self, cell: Cell, error: Exception) -> None:
         """An error of the kernel itself: the actor ends, for nobody would give it another turn."""
         self.loop.call_exception_handler({"message": f"the kernel failed in a turn of {cell}", "exception": error})
         cell.running = False
@@ -365,7 +365,7 @@ class Scheduler:
             if self.ready or self.handed_over:
                 self.wake()
                 # The next ones are likely to wait as well: let them begin in one pass of the loop.
-                for _ in range(min(len(self.ready) + len(self.handed_over) - self.coming, POOL)):
+                for _ in range(min(len(self.ready) + len(self.handed_over) - self.waking, POOL)):
                     self._wake_worker()
 
     def park(self, worker: Worker) -> bool:
@@ -458,7 +458,7 @@ class Scheduler:
             late = max(0.0, lag)
             call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
 
-    def set_out(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
+    def prepare_call(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
         """Give a call its deadline and its caller, and watch it. False if its caller may not call, being dead."""
         now = self.now()
         limit = self.set_deadline(call, timeout, now)
@@ -466,7 +466,7 @@ class Scheduler:
             if not self.may_call(call, caller):
                 return False
             call.caller = caller
-            limit = self.inherit(call, caller, limit, now)
+            limit = self.inherit_deadline(call, caller, limit, now)
         self.watch(call, limit)
         return True
 
@@ -486,7 +486,7 @@ class Scheduler:
             return False
         return True
 
-    def inherit(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
+    def inherit_deadline(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
         """Let a call made on behalf of another one end with it; return the seconds that it has."""
         reason = caller.call_in_hand
         if (
@@ -525,7 +525,7 @@ class Scheduler:
         timer = self.timers.after(deadline - self.now(), lambda: self._time_out(call, limit, self.now() - deadline))
         call.add_done_callback(lambda _: timer.cancel())
 
-    def unanswerable(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
+    def failed_call(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
         """Return a call that has failed already, as nobody holds the name."""
         if timeout is not None:
             seconds("timeout", timeout)
@@ -535,13 +535,13 @@ class Scheduler:
         call.set_exception(errors.NoProcess(name, request, "nobody holds this name"))
         return call
 
-    def waiting_for(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
+    def call_next_holder(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
         """Return a call that goes to the next holder of a name, whose last one has died."""
         call: Call[Any] = Call(loop=self.loop)
         call.message = request
         call.target = last
         call.again = name
-        if self.set_out(call, timeout, current.get()):
+        if self.prepare_call(call, timeout, current.get()):
             last.load(call)
             self.runtime.vacancies.keep(call)
         return call
@@ -565,12 +565,12 @@ class Scheduler:
 
     # -- deaths ----------------------------------------------------------------------------------------------
 
-    def tell_deaths(self) -> None:
+    def notify_deaths(self) -> None:
         """Tell of all deaths, also those that the telling brings about, without recursion."""
         self.telling = True
         try:
             while self.deaths:
-                self.deaths.popleft().tell()
+                self.deaths.popleft().notify_end()
         finally:
             self.telling = False
 
@@ -598,7 +598,7 @@ class Scheduler:
         """Begin to end the code of a fenced actor."""
         self.ladders[cell].climb()
 
-    def end_of_line(self, cell: Cell) -> None:
+    def stop_waiting_code(self, cell: Cell) -> None:
         """The code of an actor that ended itself in the middle of a step waits for something: stop it."""
         assert cell.worker is not None
         if cell.phase == DEAD:

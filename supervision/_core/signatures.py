@@ -34,7 +34,7 @@ class AcceptedArguments:
             self.most = function.__code__.co_argcount - bound
             self.least = self.most - len(function.__defaults__ or ())
 
-    def misfit(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], whole: bool) -> str | None:
+    def argument_error(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], whole: bool) -> str | None:
         """Return why it cannot be called with these, or None. Unless they are the ``whole``, some may be missing."""
         if not kwargs and self.least <= len(args) <= self.most:
             return None
@@ -57,13 +57,13 @@ def argument_error(
     """Return why a class or a function cannot be called with these, or None. See `AcceptedArguments.misfit`."""
     behaviour = getattr(function, "__behaviour__", None) if isinstance(function, type) else None
     if behaviour is None:
-        return AcceptedArguments(function).misfit(args, kwargs, whole)
+        return AcceptedArguments(function).argument_error(args, kwargs, whole)
     known: AcceptedArguments | None = behaviour.takes
     if known is None or known.function is not function.__init__:  # as it is now
         known = behaviour.takes = _of_class(function)
     if not kwargs and known.least <= len(args) <= known.most:
         return None
-    return known.misfit(args, kwargs, whole)
+    return known.argument_error(args, kwargs, whole)
 
 
 def _of_class(kind: Any) -> AcceptedArguments:

@@ -23,7 +23,7 @@ def start(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseE
     listening = cell.sched.events.listening
     if listening:
         cell.emit(events.StartAttempt)
-    if not (kind.__behaviour__.has_start or args or kwargs or cell.sched.prelude):
+    if not (kind.__behaviour__.has_start or args or kwargs or cell.sched.init_hook):
         actor = kind.__new__(kind)
         actor._cell = cell
         cell.actor = actor
@@ -48,7 +48,7 @@ def construct(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> B
         actor._cell = cell
         cell.actor = actor
         actor.__init__(*args, **kwargs)  # type: ignore[misc]
-        prelude = None if cell.sched.prelude is None else cell.sched.prelude(cell)
+        prelude = None if cell.sched.init_hook is None else cell.sched.init_hook(cell)
         if prelude is not None:
             result = prelude(actor.init)
         elif cell.kind.__behaviour__.has_init:

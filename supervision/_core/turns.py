@@ -340,8 +340,8 @@ def carry_out_intent(cell: Cell, in_task: bool) -> Any:
         return carry_out_stop(cell, after, in_task)
     if after.idle is not None:
         cell.begin_idle(after, after.idle)
-    if after.held is not None:
-        return next_held(cell, after.held)
+    if after.admitted is not None:
+        return next_held(cell, after.admitted)
     message = after.continuations.popleft() if after.continuations else None
     if not after.continuations:
         cell.after = None

@@ -61,7 +61,7 @@ class Worker:
         then, not even a ``finally``, and the queue would wait for a worker that never comes.
         """
         if not self._begun:
-            self._sched.coming -= 1
+            self._sched.waking -= 1
             self._sched.retire(self)
 
     def _rest(self) -> None:
@@ -70,7 +70,7 @@ class Worker:
 
     def __await__(self) -> Generator[Any, Any, None]:
         sched = self._sched
-        sched.coming -= 1
+        sched.waking -= 1
         self._begun = True
         try:
             while not self._spoilt:
@@ -96,7 +96,7 @@ class Worker:
                         yield self._parked
                     finally:
                         # One that was woken counts, also if it was cancelled since.
-                        sched.coming -= 0 if self._parked.cancelled() else 1
+                        sched.waking -= 0 if self._parked.cancelled() else 1
         finally:
             sched.retire(self)
 
@@ -104,7 +104,7 @@ class Worker:
         try:
             return context.run(resume, cell, error)
         except Exception as failure:
-            self._sched.broken(cell, failure)
+            self._sched.turn_failed(cell, failure)
             return False
 
     def _run(self, cell: Cell, started: bool) -> Generator[Any, Any, None]:
@@ -113,7 +113,7 @@ class Worker:
         cell.worker = self
         waits = started or self._resume(cell, context, None)
         if started and cell.phase >= EXITING:
-            self._sched.end_of_line(cell)
+            self._sched.stop_waiting_code(cell)
         while waits:
             self._sched.worker_waits(self)
             error: BaseException | None = None

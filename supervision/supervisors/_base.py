@@ -88,7 +88,7 @@ class BaseSupervisor(Actor):
         """Return the specification of the child that runs as ``ref``; None if it is none of its children."""
 
     @abstractmethod
-    def coming(self) -> Iterable[ChildSpec]:
+    def pending(self) -> Iterable[ChildSpec]:
         """Return the specifications of the children that do not run but are about to be restarted."""
 
     def unhandled(self, message: Any) -> Any:
@@ -101,7 +101,7 @@ class BaseSupervisor(Actor):
         return super().unhandled(message)
 
     @abstractmethod
-    def uncounted(self) -> Iterator[ChildSpec]:
+    def uncounted_restarts(self) -> Iterator[ChildSpec]:
         """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
 
     def tell(self, kind: type[events.SupervisorEvent], spec: ChildSpec, child: Ref | None, **fields: Any) -> None:
@@ -110,7 +110,7 @@ class BaseSupervisor(Actor):
             known = {"id": spec.id, "restart": spec.restart, "shutdown": spec.shutdown, "type": spec.type}
             self._cell.emit(kind, child=child, **known, **fields)
 
-    def not_again(self, spec: ChildSpec) -> None:
+    def close_vacancy(self, spec: ChildSpec) -> None:
         """Tell those who wait for a child's next incarnation that there is none to wait for."""
         if spec.name is not None:
             self.runtime.vacancies.close(spec.name, self._cell)
@@ -128,7 +128,7 @@ class BaseSupervisor(Actor):
         cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
         if cell.starting is not None:
             return self._start_slowly(spec, cell, cell.starting)
-        self.tell_started(spec, cell)
+        self.report_started(spec, cell)
         return cell
 
     async def start_one(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
@@ -146,16 +146,16 @@ class BaseSupervisor(Actor):
     async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
         # It may be over before the supervisor comes to this.
         await self.runtime.complete(cell, spec.start_timeout, starting)
-        self.tell_started(spec, cell)
+        self.report_started(spec, cell)
         return cell, None
 
     async def _start_by_call(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
         cell, info = await self._called(spec)
         if cell is not None:
-            self.tell_started(spec, cell)
+            self.report_started(spec, cell)
         return cell, info
 
-    def tell_started(self, spec: ChildSpec, cell: Cell) -> None:
+    def report_started(self, spec: ChildSpec, cell: Cell) -> None:
         """Tell of a child that was started."""
         if self._cell.sched.events.listening:
             self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
@@ -213,7 +213,7 @@ class BaseSupervisor(Actor):
 
     async def wait_stopped(self, spec: ChildSpec, cell: Cell) -> None:
         """Wait for the end that was ordered, and tell if it was not as it should be."""
-        self.tell_stopped(spec, cell, await self._wait_for_end(spec, cell))
+        self.report_stopped(spec, cell, await self._wait_for_end(spec, cell))
 
     def order_stop(self, spec: ChildSpec, cell: Cell) -> None:
         """Order a child to stop."""
@@ -233,7 +233,7 @@ class BaseSupervisor(Actor):
             cell.end_by_force(KILLED)
         return await end
 
-    def tell_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
+    def report_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
         """Tell of a child that did not stop as it should (the table of section 2.7 of the reference)."""
         brutal = spec.shutdown == "brutal_kill"
         if isinstance(reason, Killed):
@@ -357,11 +357,11 @@ def pending_children(ref: Ref | Name) -> list[ChildSpec]:
         return []
     if keeper._cell.born is None:
         return [child.spec for child in keeper.each() if child.ref is None]
-    return list(keeper.coming())
+    return list(keeper.pending())
 
 
 def _keeper(ref: Ref | Name) -> BaseSupervisor | None:
     """Return a supervisor that has been made, at least so far that it starts its children."""
-    ref = as_address("look", ref).runtime.own("look", ref)
+    ref = as_address("look", ref).runtime.own_cell("look", ref)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     return ref.actor if made and isinstance(ref.actor, BaseSupervisor) else None

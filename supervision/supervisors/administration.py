@@ -51,7 +51,7 @@ class SupervisorInfo(msgspec.Struct, frozen=True):
 
     children: tuple[ChildInfo, ...]
     budget: BudgetState
-    coming: frozenset[Any] = frozenset()
+    pending: frozenset[Any] = frozenset()
     size: int = 0
 
 

@@ -129,7 +129,7 @@ class DynamicSupervisor(BaseSupervisor):
         return cell
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
-        self.not_again(spec)
+        self.close_vacancy(spec)
         self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
@@ -152,11 +152,11 @@ class DynamicSupervisor(BaseSupervisor):
         waiting = self._restarting.pop(cell, None)
         self._restarts.pop(cell, None)
         if waiting is not None:
-            self.not_again(waiting.spec)
+            self.close_vacancy(waiting.spec)
             return
         spec = self._running.pop(cell)
         await self.stop_one(spec, cell)
-        self.not_again(spec)
+        self.close_vacancy(spec)
 
     def _addressed(self, id: Any) -> Any:
         """Return whom a request means; a name that nobody holds means nobody."""
@@ -211,11 +211,11 @@ class DynamicSupervisor(BaseSupervisor):
         """Return how many children there are, with those that wait for a restart."""
         return len(self._running) + len(self._restarting)
 
-    def coming(self) -> list[ChildSpec]:
+    def pending(self) -> list[ChildSpec]:
         """Return the children that wait for their restart."""
         return [child.spec for child in self._restarting.values()]
 
-    def uncounted(self) -> Iterator[ChildSpec]:
+    def uncounted_restarts(self) -> Iterator[ChildSpec]:
         """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
         return (child.spec for child in self._restarting.values() if not child.paused)
 
@@ -238,7 +238,7 @@ class DynamicSupervisor(BaseSupervisor):
             await self._restart(cell, PendingRestart(spec), reason)
         else:
             self._restarts.pop(cell, None)
-            self.not_again(spec)
+            self.close_vacancy(spec)
 
     async def _restart(self, last: Cell, child: PendingRestart, reason: ExitReason) -> None:
         delay = self.spend_restart(child.spec, last, reason)
@@ -268,10 +268,10 @@ class DynamicSupervisor(BaseSupervisor):
             self._restarts[cell] = restarts
             self.tell(events.Restarted, spec, cell, old=last)
         else:
-            self.not_again(spec)
+            self.close_vacancy(spec)
 
     @handle
-    async def retry(self, message: TryAgain) -> None:
+    async def try_again(self, message: TryAgain) -> None:
         """A restart is due: after a pause it was counted already; after a failed attempt it counts anew."""
         child = self._restarting.get(message.last)
         if child is None:
@@ -282,10 +282,10 @@ class DynamicSupervisor(BaseSupervisor):
         else:
             await self._restart(message.last, child, FailedToStartChild(child.spec.id, child.failure))
 
-    def tell_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
+    def report_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
         """Tell of a child that did not stop as it should; an end with ``shutdown`` and more to say is fine here."""
         if not isinstance(reason, Shutdown):
-            super().tell_stopped(spec, cell, reason)
+            super().report_stopped(spec, cell, reason)
 
     # -- the end ---------------------------------------------------------------------------------------------
 
@@ -304,5 +304,5 @@ class DynamicSupervisor(BaseSupervisor):
             if cell.reason is None:
                 slow.append((spec, cell))
             else:
-                self.tell_stopped(spec, cell, cell.reason)
+                self.report_stopped(spec, cell, cell.reason)
         await asyncio.gather(*(self.wait_stopped(spec, cell) for spec, cell in slow))

@@ -156,7 +156,7 @@ class Supervisor(BaseSupervisor):
             self._by_cell[child.ref] = child
         child.spec = child.spec.kept()
         if child.ref is None:
-            self.not_again(child.spec)
+            self.close_vacancy(child.spec)
             if child.spec.restart == "temporary":
                 self._children.pop(child.spec.id, None)
 
@@ -169,7 +169,7 @@ class Supervisor(BaseSupervisor):
                 self._down(child)
             if child.spec.restart == "temporary":
                 self._children.pop(child.spec.id, None)
-                self.not_again(child.spec)
+                self.close_vacancy(child.spec)
 
     # -- deaths and restarts ---------------------------------------------------------------------------------
 
@@ -187,7 +187,7 @@ class Supervisor(BaseSupervisor):
         if restart:
             await self._restart(child, reason)
             return
-        self.not_again(spec)
+        self.close_vacancy(spec)
         if spec.restart == "temporary":
             self._children.pop(spec.id, None)
         if spec.significant:
@@ -298,7 +298,7 @@ class Supervisor(BaseSupervisor):
         return child.ref
 
     def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
-        self.not_again(spec)
+        self.close_vacancy(spec)
         self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
         return start_refusal(spec, error)
 
@@ -324,7 +324,7 @@ class Supervisor(BaseSupervisor):
         """Stop a child; it is fine if it does not run."""
         child = self._known(request.id)
         await self._stop_many([child])
-        self.not_again(child.spec)
+        self.close_vacancy(child.spec)
 
     @handle
     def delete_child(self, request: DeleteChild) -> None:
@@ -351,12 +351,12 @@ class Supervisor(BaseSupervisor):
         child = self._by_ref(ref)
         return None if child is None else child.spec
 
-    def coming(self) -> list[ChildSpec]:
+    def pending(self) -> list[ChildSpec]:
         """Return the children that do not run but are about to be restarted, alone or with others."""
         due = [child for child in self._children.values() if child.attempt is not None or child is self._reviving]
         return [member.spec for child in due for member in self._group(child) if member.ref is None]
 
-    def uncounted(self) -> Iterator[ChildSpec]:
+    def uncounted_restarts(self) -> Iterator[ChildSpec]:
         """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
         return (child.spec for child in self._children.values() if child.attempt is not None and not child.paused)
 

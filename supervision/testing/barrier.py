@@ -77,7 +77,7 @@ async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMI
     """
     scheduler = runtime.scheduler
     unrest = _Unrest(runtime, None if timeout is None else seconds("timeout", timeout))
-    cells = [runtime.own("settled", ref) for ref in refs]
+    cells = [runtime.own_cell("settled", ref) for ref in refs]
     quiet = 0
     pause = 0.0
     while quiet < LONG_QUIET:

@@ -285,7 +285,7 @@ def test_chains_agree_with_the_parents(parents: list[int]) -> None:
     """In any forest: the causes of a signal are the way to its root, its effects all that leads to it."""
     causes = Causes()
     for n, parent in enumerate(parents):
-        causes.note(signal(n, cause=str(parent) if parent < n else None))
+        causes.add(signal(n, cause=str(parent) if parent < n else None))
     for n in range(len(parents)):
         way: list[str] = []
         at = n

@@ -106,7 +106,7 @@ async def test_there_is_one_instance_for_each_key(runtime: Runtime) -> None:
     assert (await blue.get("a")).address != first.address
     assert workers.lookup("a") == first.address
     counts = await workers.counts()
-    assert (counts.running, counts.started, counts.waked) == (2, 2, 0)
+    assert (counts.running, counts.started, counts.restored) == (2, 2, 0)
     assert await workers.hibernate("a")
     assert not await workers.hibernate("a")
     assert (workers.lookup("a"), (await workers.counts()).running) == (None, 1)
@@ -141,7 +141,7 @@ async def test_an_idle_instance_sleeps_and_wakes_as_it_was(runtime: Runtime) -> 
         await settled(runtime)
         await advance(11.0)
         assert workers.lookup("a") is None
-    assert (await workers.counts()).waked == 2
+    assert (await workers.counts()).restored == 2
     two = [await runtime.spawn(Owner) for _ in range(2)]
     async with workers.attached("b", two[0]), workers.attached("b", two[1]):
         await two[1].stop()

@@ -261,20 +261,20 @@ class Ticker(Sensor, frozen=True):
         """Return it."""
         return self.every
 
-    def begin(self, context: SensorContext) -> None:
+    def init(self, context: SensorContext) -> None:
         """Refuse what makes no sense."""
         context.memory["n"] = 0
         if self.every > 100:
             raise ValueError("too slow")
 
-    def look(self, context: SensorContext) -> Iterable[Emit]:
+    def poll(self, context: SensorContext) -> Iterable[Emit]:
         """Count."""
         context.memory["n"] += 1
         if context.memory["n"] == self.fails_at:
             raise OSError("a bad look")
         return [Emit("heard", {"tag": f"{context.tag} {context.memory['n']}"})]
 
-    def take(self, event: Any, context: SensorContext) -> Iterable[Emit]:
+    def handle_event(self, event: Any, context: SensorContext) -> Iterable[Emit]:
         """Pass an event on."""
         return [Emit("heard", {"tag": 1 / event})]
 
@@ -282,7 +282,7 @@ class Ticker(Sensor, frozen=True):
 class Slow(Ticker, frozen=True):
     """Takes its time to look, and tells somebody else."""
 
-    async def look(self, context: SensorContext) -> Iterable[Emit]:  # type: ignore[override]
+    async def poll(self, context: SensorContext) -> Iterable[Emit]:  # type: ignore[override]
         """Look."""
         await context.runtime.sleep(1.0)
         return [Emit("heard", {"tag": context.agent_id}, to="other")]
@@ -352,7 +352,7 @@ async def test_s42_events_can_be_handed_in(runtime: Runtime) -> None:
     assert (agent.state.log, len(logs)) == (("heard 0.5",), 1)
     plain: Sensor = Stream()
     context = SensorContext(runtime, sensor, "a", "t")
-    assert (plain.interval(), list(plain.take(1, context)), list(plain.look(context))) == (None, [], [])  # type: ignore[arg-type]
+    assert (plain.interval(), list(plain.handle_event(1, context)), list(plain.poll(context))) == (None, [], [])  # type: ignore[arg-type]
     with pytest.raises(BadParams, match="does not say what it senses"):
         Sensor().events(context)
 

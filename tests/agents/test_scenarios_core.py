@@ -235,7 +235,7 @@ async def test_s14_a_state_machine_at_run_time(runtime: Runtime) -> None:
     for n, (type, data) in enumerate((("confirm", None), ("ship", {"carrier": "FedEx Express"}), ("deliver", None)), 1):
         reply = await order.call(order.signal(type, data))
         said.append(reply.agent.state.order_status)
-        assert order.snapshot().details == {"state": "ready", "processed_count": n, "error": None}
+        assert order.progress().details == {"state": "ready", "processed_count": n, "error": None}
     assert said == ["confirmed", "shipped", "delivered"]
     assert order.state.carrier == "FedEx Express"
 
@@ -341,7 +341,7 @@ async def test_step_by_step_runs_one_action_at_a_time(runtime: Runtime) -> None:
     agent.cast(agent.signal("more", {"by": 2}))
     seen = []
     for _ in range(6):
-        status = agent.status().snapshot
+        status = agent.status().progress
         assert agent.agent.slices["steps"].word() == ("waiting" if status.details["pending"] else "idle")
         reply = await agent.call(agent.signal("agent.step"))
         seen.append((status.details, reply.agent.state.counter, len(reply.errors)))
@@ -358,7 +358,7 @@ async def test_agents_of_plain_types_have_no_steps(runtime: Runtime) -> None:
     assert StepByStep(StateMachineStrategy()).init(Counter.new("c")).agent.slices.keys() == {"strategy", "steps"}
     twice = StepByStep().init(StepByStep().init(Counter.new("c")).agent)
     assert twice.agent.slices["steps"].work == ()
-    assert (StrategyState().word(), StrategyState().details()) == ("idle", {})
+    assert (StrategyState().status(), StrategyState().details()) == ("idle", {})
 
 
 # -- how far an agent is -----------------------------------------------------------------------------------------------
@@ -381,9 +381,9 @@ class JobAgent(AgentType[Job]):
 def test_an_agent_says_how_far_it_is_by_its_state() -> None:
     """By fields of certain names, or of names that are given."""
     running = JobAgent.new("j")
-    assert running.snapshot() == AgentProgress("running")
-    assert running.set({"status": "completed", "result": "done"}).snapshot() == AgentProgress("completed", True, "done")
-    assert running.set({"status": "failed", "error": "oh"}).snapshot() == AgentProgress("failed", True, "oh")
+    assert running.progress() == AgentProgress("running")
+    assert running.set({"status": "completed", "result": "done"}).progress() == AgentProgress("completed", True, "done")
+    assert running.set({"status": "failed", "error": "oh"}).progress() == AgentProgress("failed", True, "oh")
     assert progress_of(running, Completion("stage", "output")) == AgentProgress("completed", True, 7)
     assert progress_of(JobAgent.new("j"), Completion("output")) == AgentProgress()
 

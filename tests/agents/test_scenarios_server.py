@@ -557,7 +557,7 @@ async def test_s34_status_and_watch(runtime: Runtime) -> None:
     agent = await start_agent(runtime, Counter, id="c1")
     status = agent.status()
     assert (status.id, status.type, status.version, status.state) == ("c1", "counter", 0, Counting())
-    assert (status.ref, status.snapshot.status, status.children) == (agent.view.ref, "idle", ())
+    assert (status.ref, status.progress.status, status.children) == (agent.view.ref, "idle", ())
     seen: list[int] = []
 
     async def watch() -> None:
@@ -878,7 +878,7 @@ async def test_types_that_are_met_are_not_remembered_without_end(runtime: Runtim
         agent.cast(agent.signal(f"type.{n}"))
     await settled(runtime)
     assert len(agent.state.log) == 1100
-    assert len(Anything.quick) == 1000
+    assert len(Anything.plain_routes) == 1000
 
 
 async def test_agents_can_be_told_to_give_up(runtime: Runtime) -> None:

@@ -366,4 +366,4 @@ def test_health_by_definition(outcomes: list[str], degraded: int, unresponsive: 
             before = "degraded"
         elif good >= healthy:
             before = "healthy"
-        assert pulse.note(say[outcome]()) == before
+        assert pulse.add(say[outcome]()) == before

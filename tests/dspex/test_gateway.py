@@ -452,12 +452,12 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
     assert len(second.requests) == 1
     board = router_of(runtime, "gateway")
     assert board is not None
-    kept = board.lanes["a"]
+    kept = board.endpoints["a"]
     with pytest.raises(BadGateway, match="choose among a, b"):
         await gateway.call(Configure(models={"fast": Model(("c",))}))
     await gateway.call(Configure(endpoints={"b": {"lm": second.lm(), "breaker": {"failures": 1}}}))
     assert await gateway.call(DescribeModels()) == {"fast": Model(("b",))}
-    assert board.lanes["a"] is kept
+    assert board.endpoints["a"] is kept
     actor = gateway.resolve()
     assert actor is not None
     info = runtime.info(actor)
@@ -514,9 +514,9 @@ async def test_prices_are_those_that_dspy_knows(runtime: Runtime) -> None:
     await runtime.spawn(Gateway, endpoints, {"fast": {"endpoints": list(endpoints)}})
     board = router_of(runtime, "gateway")
     assert board is not None
-    assert board.lanes["known"].lm.kwargs["api_key"] == "k"
-    assert token_price(board.lanes["known"].lm) == pytest.approx((0.15, 0.6))
-    assert board.lanes["local"].lm.model == "local/smollm2"
+    assert board.endpoints["known"].lm.kwargs["api_key"] == "k"
+    assert token_price(board.endpoints["known"].lm) == pytest.approx((0.15, 0.6))
+    assert board.endpoints["local"].lm.model == "local/smollm2"
     assert token_price(dspy.LM("nobody/knows")) is None
     declared = dspy.LM("ollama_chat/some")
     assert token_price(declared) is None

@@ -107,8 +107,8 @@ async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) ->
             first = await program.acall(text="text 0")
             second = await asyncio.to_thread(lambda: program(text="text 0"))
         assert len(lm.history) == 2
-        answers.append((first.label, second.label, ledger.paid + ledger.replayed))
-        paid = ledger.paid
+        answers.append((first.label, second.label, ledger.calls + ledger.replayed))
+        paid = ledger.calls
     assert answers[0] == answers[1]
     assert answers[0][2] == 2
     assert paid == 0
@@ -152,7 +152,7 @@ async def test_equal_requests_are_told_apart(books: Books) -> None:
     first = [await ask("a"), await ask("b"), await ask("a", rollout_id=1, temperature=1.0)]
     assert len(set(first)) == 3
     assert [await ask("a"), await ask("b")] == first[:2]
-    assert (ledger.paid, ledger.replayed) == (3, 2)
+    assert (ledger.calls, ledger.replayed) == (3, 2)
 
 
 async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
@@ -182,7 +182,7 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
         await asyncio.wait([second], timeout=0.01)
         let.set()
     assert (await second).label == "yes"
-    assert (ledger.paid, ledger.in_flight) == (1, 0)
+    assert (ledger.calls, ledger.in_flight) == (1, 0)
     let.clear()
     third = asyncio.ensure_future(_other(lm))
     came.clear()

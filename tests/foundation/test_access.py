@@ -44,10 +44,10 @@ def test_a_token_is_made_once_kept_for_its_owner_alone_and_shown_once(tmp_path: 
     text = made.show_once()
     assert text == file.read_text().strip()
     assert made.show_once() is None
-    assert made.opens(f"Bearer {text}".encode())
+    assert made.matches(f"Bearer {text}".encode())
     again = token_of(access)
     assert again.show_once() is None
-    assert again.opens(f"bearer {text}".encode())
+    assert again.matches(f"bearer {text}".encode())
     assert [path.name for path in file.parent.iterdir()] == ["token"]
 
 
@@ -66,13 +66,13 @@ def test_a_token_shows_in_no_text() -> None:
 
 @pytest.mark.parametrize("given", [None, b"", b"Bearer", b"Bearer " + TOKEN[:-1].encode(), b"Basic " + TOKEN.encode()])
 def test_only_the_whole_token_opens(given: bytes | None) -> None:
-    assert not BearerToken(TOKEN).opens(given)
+    assert not BearerToken(TOKEN).matches(given)
 
 
 def test_a_token_comes_from_a_file(tmp_path: Path) -> None:
     (tmp_path / "t").write_text(TOKEN + "\n")
     token = token_of(Access(token_file=str(tmp_path / "t")))
-    assert token.opens(b"Bearer " + TOKEN.encode())
+    assert token.matches(b"Bearer " + TOKEN.encode())
     assert token.file is None
 
 

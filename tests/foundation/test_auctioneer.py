@@ -250,7 +250,7 @@ def test_a_market_is_the_book_and_survives_restarts(orders: list[tuple[str, str,
             hours = Market(runtime, "hours")
             for side, trader, units, price in orders:
                 if side == "end":
-                    assert await hours.take_back(trader) == book.cancel(trader)
+                    assert await hours.cancel(trader) == book.cancel(trader)
                     await restart(runtime, "markets")
                 elif side == "buy":
                     assert await hours.buy(units, price=price, trader=trader) == book.buy(trader, units, price)
@@ -285,4 +285,4 @@ async def test_an_order_that_makes_no_sense_is_refused(runtime: Runtime) -> None
         await hours.buy(0, price=1, trader="ada")
     with pytest.raises(BadArgument, match="trader = None: say who trades, outside of actors"):
         await hours.buy(1, price=1)
-    assert await hours.take_back("ada") == 0
+    assert await hours.cancel("ada") == 0

@@ -75,7 +75,7 @@ async def use(runtime: Runtime, name: str, who: Ref) -> None:
     await market.sell(1, price=1, trader=name, who=who)
     await market.buy(1, price=1, trader="ben")
     await market.buy(1, price=1, trader="ben", who=who)
-    await market.take_back("ben")
+    await market.cancel("ben")
     auction = Auction(runtime, name)
     await auction.open(Sealed(), seconds=1)
     await auction.bid(1, bidder=name, who=who)
@@ -147,7 +147,7 @@ async def test_an_end_ends_all_that_was_held_and_nothing_else(bare: Runtime) -> 
     await settled(bare)
     assert [grant.holder for grant in lock.grants] == [two]
     assert await auction.asked() == 3, "the bid of two, who is another actor of the same name"
-    assert await market.take_back("sue") == 2
+    assert await market.cancel("sue") == 2
     two.kill()
     await settled(bare)
     found = await left(bare)
@@ -203,7 +203,7 @@ async def test_an_order_can_be_taken_back_by_its_number_once(bare: Runtime) -> N
     await market.sell(2, price=5, trader="sue")
     await market.sell(3, price=6, trader="sue")
     assert [await markets.call(CancelOrders("m", None, 1)) for _ in range(2)] == [2, 0]
-    assert await market.take_back("sue") == 3
+    assert await market.cancel("sue") == 3
 
 
 # -- requests that were given up -------------------------------------------------------------------------------------

@@ -421,12 +421,12 @@ async def test_what_is_given_back_is_taken_back_though_the_call_fails(bare: Runt
     await market.sell(3, price=1, trader="sue")
     for _ in range(2):
         async with Absent(bare, Locks), Absent(bare, Elections), Absent(bare, Markets):
-            for back in (lock.release(grant), election.resign(mine), election.unfollow(mine), market.take_back("sue")):
+            for back in (lock.release(grant), election.resign(mine), election.unfollow(mine), market.cancel("sue")):
                 with pytest.raises(NoProcess):
                     await back
     assert lock.grants == []
     assert election.leader is None
-    assert await market.take_back("sue") == 0
+    assert await market.cancel("sue") == 0
     found = await left(bare)
     assert not any(found.values()), found
 
@@ -439,7 +439,7 @@ async def test_what_is_given_back_is_taken_back_though_whoever_gives_it_is_cut_o
         await election.stand(mine)
         await election.follow(mine)
         await market.sell(3, price=1, trader="sue")
-        works = lock.release(grant), election.resign(mine), election.unfollow(mine), market.take_back("sue")
+        works = lock.release(grant), election.resign(mine), election.unfollow(mine), market.cancel("sue")
         tasks = [soon(work) for work in works]
         for _ in range(turns):
             await turn()
@@ -723,7 +723,7 @@ async def test_what_was_sold_and_traded_stays_so(world: Runtime) -> None:
     await unseen(market, market.buy(5, price=2, trader="ben"))
     assert await auction.outcome() == Sale("ada", 10)
     assert (await market.quote()).last == 1
-    assert await market.take_back("ben") == 0, "but what was left of the order is not open"
+    assert await market.cancel("ben") == 0, "but what was left of the order is not open"
 
 
 async def test_an_election_that_was_won_by_who_did_not_see_it_is_held_again(world: Runtime) -> None:

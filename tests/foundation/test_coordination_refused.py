@@ -443,7 +443,7 @@ CALLS: list[Callable[[Stage, Any], Any]] = [
     lambda s, x: Market(s.runtime, "a").sell(1, price=x, trader="bob"),
     lambda s, x: Market(s.runtime, "a").buy(1, price=2, trader=x),
     lambda s, x: Market(s.runtime, "a").buy(1, price=2, trader="bob", who=x),
-    lambda s, x: Market(s.runtime, "a").take_back(x),
+    lambda s, x: Market(s.runtime, "a").cancel(x),
     lambda s, x: Market(s.runtime, x).quote(),
 ]
 
@@ -548,8 +548,8 @@ async def test_one_whose_comparison_raises_is_told_from_others_all_the_same(stag
     strange = OnlyItself()
     await stage.market.sell(2, price=20, trader=strange)
     await stage.market.sell(3, price=20, trader="ada")
-    assert await stage.market.take_back(strange) == 2
-    assert await stage.market.take_back("ada") == 8
+    assert await stage.market.cancel(strange) == 2
+    assert await stage.market.cancel("ada") == 8
     await stage.auction.bid(7, bidder=strange)
     await stage.auction.bid(9, bidder="ada")
 

@@ -479,7 +479,7 @@ async def test_a_limit_can_be_taken_away_and_nothing_is_left_of_it(platform: Run
         with pytest.raises(BadOption, match="there are: work"):
             await user.acquire()
     assert set(book.limits) == set(book.used) == {"work"}
-    assert (book.levels, book.tokens, book._taken) == ({}, {}, {})
+    assert (book.levels, book.leases, book._taken) == ({}, {}, {})
 
 
 async def test_a_limit_changed_at_run_time_survives_a_restart(platform: Runtime) -> None:

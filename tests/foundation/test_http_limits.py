@@ -348,17 +348,17 @@ async def test_work_is_cancelled_when_its_client_goes_and_only_then(runtime: Run
         await runtime.sleep(10)
         return "done"
 
-    first = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
+    first = asyncio.ensure_future(Disconnects().cancel_on_disconnect(receive, work()))
     await advance(11)
     assert await first == "done"
-    second = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
+    second = asyncio.ensure_future(Disconnects().cancel_on_disconnect(receive, work()))
     await advance(1)
     gone.set()
     with pytest.raises(Problem, match="closed in the middle"):
         await second
     assert second.done()
     gone.clear()
-    third = asyncio.ensure_future(Disconnects().unless_gone(receive, work()))
+    third = asyncio.ensure_future(Disconnects().cancel_on_disconnect(receive, work()))
     await advance(1)
     third.cancel()
     with pytest.raises(asyncio.CancelledError):

@@ -265,7 +265,7 @@ def test_what_waits_is_bounded_and_the_oldest_is_dropped() -> None:
     output.write("y" * 200 + "\n")
     assert output.dropped == 1001
     output.write("last\n")
-    assert [reading.value for reading in DroppedLines((output, output)).readings()] == [2002]
+    assert [reading.value for reading in DroppedLines((output, output)).samples()] == [2002]
     output.drain(patience=0.01, last=0.02)
     assert stream.getvalue() == ""
     stream.go.set()

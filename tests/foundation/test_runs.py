@@ -203,7 +203,7 @@ async def test_a_client_of_which_the_server_knows_costs_no_task(runtime: Runtime
     """Its going away is seen at the next look."""
     connection, leaving = Connection(), Disconnects()
     tasks = len(asyncio.all_tasks())
-    work = asyncio.ensure_future(leaving.unless_gone(connection.receive, runtime.sleep(100.0)))
+    work = asyncio.ensure_future(leaving.cancel_on_disconnect(connection.receive, runtime.sleep(100.0)))
     await advance(10.0)
     assert len(asyncio.all_tasks()) == tasks + 1
     connection.disconnected = True
@@ -211,4 +211,4 @@ async def test_a_client_of_which_the_server_knows_costs_no_task(runtime: Runtime
     with pytest.raises(Problem, match="closed in the middle"):
         await work
     connection.disconnected = False
-    await leaving.unless_gone(connection.receive, runtime.sleep(10 * CHECK_AFTER))
+    await leaving.cancel_on_disconnect(connection.receive, runtime.sleep(10 * CHECK_AFTER))

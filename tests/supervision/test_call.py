@@ -390,7 +390,7 @@ async def test_an_actor_whose_init_calls_its_starter(runtime: Runtime) -> None:
     parent = await runtime.spawn(Probe)
     child = await do(parent, lambda actor: actor.spawn_link(Child))
     assert isinstance(found[0], CallCycle)
-    assert found[0].ring == (child, parent, child)
+    assert found[0].cycle == (child, parent, child)
 
 
 @pytest.mark.parametrize("what", ["stop", "join"])

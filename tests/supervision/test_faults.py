@@ -103,7 +103,7 @@ def injector(runtime: Runtime) -> Any:
 def inflict(injector: Injector, ref: Ref | None, fault: Fault) -> Any:
     """Inflict a fault on an actor."""
     assert isinstance(ref, Cell)
-    return injector.inflict(ref, fault)
+    return injector.inject(ref, fault)
 
 
 # -- ends --------------------------------------------------------------------------------------------------------------
@@ -216,14 +216,14 @@ async def test_kill_during_a_start_that_is_healed_before_does_not_happen(runtime
 async def test_starts_that_fail(runtime: Runtime, injector: Injector, how: Any, error: Any) -> None:
     first = await runtime.spawn(Probe, name="p")
     inflict(injector, first, FailStart(2, how))
-    assert runtime.scheduler.prelude is not None
+    assert runtime.scheduler.init_hook is not None
     other = await runtime.spawn(Probe, name="q")
     await first.stop()
     for _ in range(2):
         with pytest.raises(error):
             await runtime.spawn(Probe, name="p")
     await (await runtime.spawn(Probe, name="p")).stop()
-    assert runtime.scheduler.prelude is None
+    assert runtime.scheduler.init_hook is None
     injector.heal()
     assert other.alive
 

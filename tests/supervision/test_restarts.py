@@ -373,7 +373,7 @@ async def test_what_an_actor_sends_to_itself_goes_no_way(runtime: Runtime) -> No
     injector = Injector(runtime)
     assert isinstance(ref, Cell)
     for fault in (Duplicate(), Drop(), Delay(0.5)):
-        injector.inflict(ref, fault)
+        injector.inject(ref, fault)
     await advance(5.5)
     assert ref.actor.ticks == 10  # type: ignore[attr-defined]
     injector.close()

@@ -478,7 +478,7 @@ async def test_others_take_over_from_a_worker_that_is_cancelled_before_it_begins
         else:
             asyncio.get_running_loop().call_soon(cancel_others)  # when the worker has been made
         assert await do(ref, lambda actor: len(done)) == 1
-        assert runtime.scheduler.coming == 0
+        assert runtime.scheduler.waking == 0
 
 
 async def test_more_workers_than_are_kept_end_when_they_are_done(runtime: Runtime) -> None:

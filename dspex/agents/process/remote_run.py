@@ -65,9 +65,9 @@ class RemoteRun:
         self._asked: dict[int, DirectLM] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
-        self._known = Declarations()
-        self._passage = Serializer(self._refer, self._resolve)
-        self._decoding = Decoding(self._resolve, self._known.items)
+        self._declarations = Declarations()
+        self._serializer = Serializer(self._refer, self._resolve)
+        self._decoding = Decoding(self._resolve, self._declarations.items)
         self.result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
 
     def _refer(self, value: Any) -> Any:
@@ -99,24 +99,24 @@ class RemoteRun:
         for each in self._modules.values():
             send_by_value(type(each))
         settings = settings_to_send()
-        data = self._passage.pack_all(self._luggage(settings), self._known.notice)
+        data = self._serializer.pack_all(self._parts_to_send(settings), self._declarations.notice)
         # Portraits may show further models and callbacks.
         portraits: list[bytes] = []
         while len(portraits) < len(self._kept):
             kept = self._kept[len(portraits)]
             shown = describe_lm(kept) if is_language_model(kept) else None
-            portraits.append(self._passage.pack("a language model's parameters", shown))
+            portraits.append(self._serializer.pack("a language model's parameters", shown))
         whole = (data, list(settings), portraits, active_call_id())
-        self._send("run", self._passage.pack("a call", whole))
+        self._send("run", self._serializer.pack("a call", whole))
 
-    def _luggage(self, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    def _parts_to_send(self, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         request = self._request
         yield f"the program {type(request.module).__name__}", request.module
         self._inside = False
         for key, value in settings.items():
             yield f"the setting {key!r}", value
         yield "an argument", (request.asynchronous, request.args, dict(request.kwargs))
-        yield "a type that the program names", self._known.items
+        yield "a type that the program names", self._declarations.items
 
     # -- and back ------------------------------------------------------------------------------------------------------
 
@@ -225,7 +225,7 @@ class RemoteRun:
         await self._channel.drain()
 
     def _reply(self, kind: str, frame: RunFrame, value: Any) -> None:
-        data = self._passage.pack("an answer of a language model", value)
+        data = self._serializer.pack("an answer of a language model", value)
         self._channel.send(RunFrame(kind, frame.run, frame.number, data))
 
     def _send(self, kind: str, data: bytes = b"") -> None:

@@ -59,11 +59,11 @@ class ProcessRunner(ProgramRunner):
     async def init(self) -> None:
         """Start the process, and wait until it is ready."""
         await super().init()
-        self._visits: dict[int, RemoteRun] = {}
+        self._runs: dict[int, RemoteRun] = {}
         #: Runs that nobody waits for any more, and that have not ended there yet.
         self._given_up: set[int] = set()
         self._last = 0
-        self._places = asyncio.Semaphore(_QUESTIONS)
+        self._question_slots = asyncio.Semaphore(_QUESTIONS)
         self._process, ours = await start_interpreter(_CHILD)
         self._channel = await Channel.open(ours, LONGEST_FRAME)
         self._ending = asyncio.get_running_loop().create_task(self._hang_up(), context=Context())
@@ -119,28 +119,28 @@ class ProcessRunner(ProgramRunner):
             self._take_end(frame)
         elif frame.kind in QUESTIONS:
             await self._take_question(frame)
-        elif frame.run in self._visits:
-            self._visits[frame.run].take(frame)
+        elif frame.run in self._runs:
+            self._runs[frame.run].take(frame)
 
     def _take_end(self, frame: RunFrame) -> None:
         if frame.run in self._given_up:
             self._given_up.remove(frame.run)
-        elif frame.run in self._visits and not self._visits[frame.run].result.done():
-            self._visits[frame.run].take(frame)
+        elif frame.run in self._runs and not self._runs[frame.run].result.done():
+            self._runs[frame.run].take(frame)
         else:
             raise Malformed(f"run {frame.run} has ended already")
 
     async def _take_question(self, frame: RunFrame) -> None:
         """Have a question answered; while there are too many, no more is read. A program that does not read waits."""
-        visit = self._visits.get(frame.run)
+        visit = self._runs.get(frame.run)
         work = None if visit is None else visit.take(frame)
         if visit is None or work is None:
             self._channel.send(abandoned_answer(frame))
             await self._channel.drain()
             return
         answering = visit.answer(work)
-        answering.add_done_callback(lambda _: self._places.release())
-        await self._places.acquire()
+        answering.add_done_callback(lambda _: self._question_slots.release())
+        await self._question_slots.acquire()
 
     @handle
     def process_ended(self, message: WorkerProcessEnded) -> None:
@@ -159,14 +159,14 @@ class ProcessRunner(ProgramRunner):
     async def execute(self, request: Invoke) -> Any:
         """Run the module there."""
         number = self._last = self._last + 1
-        visit = self._visits[number] = RemoteRun(number, request, self._channel)
+        visit = self._runs[number] = RemoteRun(number, request, self._channel)
         begun = False
         try:
             visit.begin()
             begun = True
             return await visit.result
         finally:
-            del self._visits[number]
+            del self._runs[number]
             if visit.close() and begun:
                 self._given_up.add(number)
 

@@ -62,12 +62,12 @@ class WorkerRun:
     """
 
     def __init__(self, guest: ProgramWorker, frame: RunFrame) -> None:
-        self._guest = guest
+        self._worker = guest
         self._frame = frame
         self._paths: dict[int, tuple[Any, str]] = {}
-        self._portraits: list[bytes] = []
-        self._kept: dict[int, Any] = {}
-        self._passage = Serializer(lambda _: None, self._resolve)
+        self._descriptions: list[bytes] = []
+        self._proxies: dict[int, Any] = {}
+        self._serializer = Serializer(lambda _: None, self._resolve)
         self._encoding = Encoding(self._refer, ())
 
     def _refer(self, value: Any) -> Any:
@@ -81,16 +81,16 @@ class WorkerRun:
         kind, key = reference
         if kind == "module":
             return next(module for module, path in self._paths.values() if path == key)
-        if key not in self._kept:
-            shown = self._passage.unpack(self._portraits[key])
-            self._kept[key] = proxy_callback(key, self.tell) if shown is None else proxy_lm(key, shown, self)
-        return self._kept[key]
+        if key not in self._proxies:
+            shown = self._serializer.unpack(self._descriptions[key])
+            self._proxies[key] = proxy_callback(key, self.tell) if shown is None else proxy_lm(key, shown, self)
+        return self._proxies[key]
 
     async def run(self, limiter: Any) -> None:
         """Run the program, and tell what it returned or raised."""
         try:
-            data, names, self._portraits, call_id = self._passage.unpack(self._frame.data)
-            values = self._passage.unpack_all(data)
+            data, names, self._descriptions, call_id = self._serializer.unpack(self._frame.data)
+            values = self._serializer.unpack_all(data)
             module = next(values)
             self._paths = module_paths(module)
             found = {name: next(values) for name in names}
@@ -100,7 +100,7 @@ class WorkerRun:
                 result = await run_module(module, args, kwargs, asynchronous=asynchronous, limiter=limiter)
             self._end("returned", "what it returned", result)
         except asyncio.CancelledError:
-            self._guest.channel.send(RunFrame("cancelled", self._frame.run))
+            self._worker.channel.send(RunFrame("cancelled", self._frame.run))
             raise
         except BaseException as error:
             self._raised(error)
@@ -115,7 +115,7 @@ class WorkerRun:
             self._end("raised", "an error", said)
 
     def _end(self, kind: str, what: str, value: Any) -> None:
-        self._guest.channel.send(RunFrame(kind, self._frame.run, data=self._encoding.write(what, value)))
+        self._worker.channel.send(RunFrame(kind, self._frame.run, data=self._encoding.write(what, value)))
 
     # -- what stands for the caller's things uses this, in any thread ---------------------------------------------
 
@@ -130,57 +130,57 @@ class WorkerRun:
         self._send(RunFrame(kind, self._frame.run, data=data))
 
     def _send(self, frame: RunFrame) -> None:
-        if is_running_here(self._guest.loop):
-            self._guest.channel.send(frame)
+        if is_running_here(self._worker.loop):
+            self._worker.channel.send(frame)
         else:
-            self._guest.loop.call_soon_threadsafe(self._guest.channel.send, frame)
+            self._worker.loop.call_soon_threadsafe(self._worker.channel.send, frame)
 
     async def asked(self, kind: str, *values: Any) -> AsyncIterator[Any]:
         """Ask the caller something, and return what comes, up to the answer; in the guest's loop."""
-        number = next(self._guest.numbers)
-        frames = self._guest.answers[number] = asyncio.Queue()
-        self._guest.channel.send(RunFrame(kind, self._frame.run, number, self._encoding.write(f"a {kind}", values)))
+        number = next(self._worker.numbers)
+        frames = self._worker.answers[number] = asyncio.Queue()
+        self._worker.channel.send(RunFrame(kind, self._frame.run, number, self._encoding.write(f"a {kind}", values)))
         try:
             while True:
                 frame = await frames.get()
-                value = self._passage.unpack(frame.data)
+                value = self._serializer.unpack(frame.data)
                 if frame.kind == "failed":
                     raise value
                 yield value
                 if frame.kind == "answered":
                     return
         finally:
-            del self._guest.answers[number]
+            del self._worker.answers[number]
 
     async def ask(self, kind: str, *values: Any) -> Any:
         """Ask the caller something, and return the answer; in any event loop."""
-        return await await_in_loop(self._guest.loop, self._last(kind, values))
+        return await await_in_loop(self._worker.loop, self._last(kind, values))
 
     async def _last(self, kind: str, values: tuple[Any, ...]) -> Any:
         return [value async for value in self.asked(kind, *values)][-1]
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return block_on_loop(self._guest.loop, work, "a language model, in an agent's process,")
+        return block_on_loop(self._worker.loop, work, "a language model, in an agent's process,")
 
     # -- the engine of a language model that has stayed there ------------------------------------------------------
 
     async def answer(self, number: int, request: Any) -> Any:
         """Have a language model asked."""
-        return await self.ask("ask", self._kept[number], request)
+        return await self.ask("ask", self._proxies[number], request)
 
     def answer_sync(self, number: int, request: Any) -> Any:
         """The same, in a thread."""
-        return self._wait(self._last("ask", (self._kept[number], request)))
+        return self._wait(self._last("ask", (self._proxies[number], request)))
 
     async def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
         """Have a language model asked, and return the events of its answer."""
-        events = self.asked("stream", self._kept[number], request)
-        while (event := await await_in_loop(self._guest.loop, _next(events))) is not None:
+        events = self.asked("stream", self._proxies[number], request)
+        while (event := await await_in_loop(self._worker.loop, _next(events))) is not None:
             yield event
 
     def stream_sync(self, number: int, request: Any) -> Iterator[Any]:
         """The same, in a thread."""
-        events = self.asked("stream", self._kept[number], request)
+        events = self.asked("stream", self._proxies[number], request)
         while (event := self._wait(_next(events))) is not None:
             yield event
 

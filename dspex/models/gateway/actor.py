@@ -75,56 +75,56 @@ class Gateway(Breakers):
         spending: str | Path | None = None,
     ) -> None:
         self._given = (endpoints, models)
-        self._spending = spending
+        self._usage_file = spending
         self._server = server
 
     def init(self) -> None:
         """Take over what there is, or begin."""
         super().init()
         name = own_name(self, GATEWAY)
-        self._board: ModelRouter = self.runtime.shared.setdefault((ModelRouter, name), ModelRouter(self.runtime, name))
-        if self._board.given != self._given:
+        self._router: ModelRouter = self.runtime.shared.setdefault((ModelRouter, name), ModelRouter(self.runtime, name))
+        if self._router.given != self._given:
             endpoints, models = self._given
             self._install(endpoints, models)
-        self._file = None if self._spending is None else UsageFile(Path(self._spending), self.runtime.clock)
+        self._file = None if self._usage_file is None else UsageFile(Path(self._usage_file), self.runtime.clock)
         if self._file is not None:
-            if self._board.given is None:
-                self._file.read(self._board.accounts)
+            if self._router.given is None:
+                self._file.read(self._router.accounts)
             self.send_interval(_KEEP, WriteUsage())
-        self._board.given = self._given
+        self._router.given = self._given
 
     def _install(self, endpoints: Mapping[str, Any], models: Mapping[str, Any]) -> None:
         found = endpoints_of(endpoints)
-        self._board.install(found, models_of(models, found), self._server)
+        self._router.install(found, models_of(models, found), self._server)
 
     @handle
-    def keep(self, message: WriteUsage) -> None:
+    def write_usage(self, message: WriteUsage) -> None:
         """Write down what was spent."""
         if self._file is None:
             return
         try:
-            self._file.write(self._board.accounts)
+            self._file.write(self._router.accounts)
         except OSError as error:
-            _log.error("usage_not_written", file=str(self._spending), error=str(error))
+            _log.error("usage_not_written", file=str(self._usage_file), error=str(error))
 
     def terminate(self, reason: ExitReason) -> None:
         """Write down what was spent."""
-        self.keep(WriteUsage())
+        self.write_usage(WriteUsage())
 
     @handle
     def configure(self, request: Configure) -> None:
         """Change endpoints and models."""
-        known = {name: lane.endpoint for name, lane in self._board.lanes.items()}
+        known = {name: lane.endpoint for name, lane in self._router.endpoints.items()}
         try:
-            self._install({**known, **request.endpoints}, {**self._board.models, **request.models})
+            self._install({**known, **request.endpoints}, {**self._router.models, **request.models})
         except BadGateway as error:
             raise Refuse(error) from None
 
     @handle
     def describe_models(self, request: DescribeModels) -> Mapping[str, Model]:
         """Say which models there are."""
-        return self._board.models
+        return self._router.models
 
     def summary(self) -> Mapping[str, object]:
         """Tell who answers what, for ``/tree``."""
-        return self._board.summary()
+        return self._router.summary()

@@ -46,7 +46,7 @@ class RequestUsage(NamedTuple):
 class Reservation(NamedTuple):
     """What was taken for a request: out of which allowances, and how much was expected."""
 
-    taken: list[tuple[Kind, Quota, WindowBucket]]
+    parts: list[tuple[Kind, Quota, WindowBucket]]
     expected: RequestUsage
 
 
@@ -82,7 +82,7 @@ class EndpointUsage:
         self._allowances: dict[tuple[Kind, float], Quota] = {}
         self._refused: set[str] = set()
 
-    def allow(self, endpoint: Endpoint) -> None:
+    def set_limits(self, endpoint: Endpoint) -> None:
         """Let the limits of an endpoint count from now on; what was used before counts towards them."""
         limits = _limits(endpoint)
         kept = {key: self._allowances.get(key) or Quota(limit, key[1]) for key, limit in limits.items()}
@@ -90,7 +90,7 @@ class EndpointUsage:
             kept[key].limit = limit
         self._allowances = kept
 
-    def take(self, now: float, expected: RequestUsage) -> Reservation:
+    def reserve(self, now: float, expected: RequestUsage) -> Reservation:
         """Take what a request is expected to use.
 
         Raises:
@@ -108,7 +108,7 @@ class EndpointUsage:
 
     def settle(self, ticket: Reservation, used: RequestUsage) -> None:
         """Count what a request has used, instead of what was expected."""
-        for kind, allowance, taken in ticket.taken:
+        for kind, allowance, taken in ticket.parts:
             allowance.settle(taken, used.amount(kind) - ticket.expected.amount(kind))
         self.counts.sent += used.sent
         self.counts.written += used.written

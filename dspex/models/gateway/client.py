@@ -35,7 +35,7 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
         raise BadGateway("gateway", gateway, "start a dspex.Gateway of this name, before what asks it")
     if model not in board.models:
         raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
-    first = board.lanes[board.models[model].endpoints[0]].lm
+    first = board.endpoints[board.models[model].endpoints[0]].lm
     made = delegating_lm(first, lambda _: _Caller(board, model), model=GATEWAY_PREFIX + model)
     return made.copy(**options) if options else made
 
@@ -44,25 +44,25 @@ class _Caller:
     """Takes the requests of one model to the switchboard, and to its loop."""
 
     def __init__(self, board: ModelRouter, model: str) -> None:
-        self._board = board
+        self._router = board
         self._model = model
 
     async def answer(self, request: Any, _: Any) -> Any:
-        return await await_in_loop(self._board.loop, self._board.complete(self._model, request))
+        return await await_in_loop(self._router.loop, self._router.complete(self._model, request))
 
     def answer_sync(self, request: Any, _: Any) -> Any:
-        return self._wait(self._board.complete(self._model, request))
+        return self._wait(self._router.complete(self._model, request))
 
     async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
-        events = self._board.stream(self._model, request)
+        events = self._router.stream(self._model, request)
         try:
-            while (event := await await_in_loop(self._board.loop, _next(events))) is not None:
+            while (event := await await_in_loop(self._router.loop, _next(events))) is not None:
                 yield event
         finally:
-            await await_in_loop(self._board.loop, _close(events))
+            await await_in_loop(self._router.loop, _close(events))
 
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
-        events = self._board.stream(self._model, request)
+        events = self._router.stream(self._model, request)
         try:
             while (event := self._wait(_next(events))) is not None:
                 yield event
@@ -70,7 +70,7 @@ class _Caller:
             self._wait(_close(events))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
-        return block_on_loop(self._board.loop, work, GATEWAY_PREFIX + self._model)
+        return block_on_loop(self._router.loop, work, GATEWAY_PREFIX + self._model)
 
 
 async def _next(events: AsyncGenerator[Any]) -> Any:

@@ -156,7 +156,7 @@ class GuardedEndpoint:
         letters, most = request_size(request)
         sent = letters / TOKEN
         try:
-            ticket = self.account.take(self._now(), self._use(sent, most or ANSWER_TOKENS))
+            ticket = self.account.reserve(self._now(), self._use(sent, most or ANSWER_TOKENS))
         except BudgetExceeded as error:
             if self.account.first_refusal(error):
                 self._runtime.events.emit(

@@ -51,10 +51,10 @@ class ModelRouter:
         self.name = name
         self.loop = asyncio.get_running_loop()
         self.given: object = None
-        self.lanes: Mapping[str, GuardedEndpoint] = {}
+        self.endpoints: Mapping[str, GuardedEndpoint] = {}
         self.models: Mapping[str, Model] = {}
         self.accounts: dict[str, EndpointUsage] = {}
-        self._tallies: dict[str, ModelCounts] = {}
+        self._counts: dict[str, ModelCounts] = {}
 
     def install(self, endpoints: Mapping[str, Endpoint], models: Mapping[str, Model], server: str) -> None:
         """Use these endpoints and models from now on. What was used before still counts.
@@ -65,12 +65,12 @@ class ModelRouter:
         made = {name: self._made(name, endpoint, server) for name, endpoint in endpoints.items()}
         breakers = breaker_table(self.runtime, self.name)
         for name, (endpoint, _, _) in made.items():
-            self.accounts.setdefault(name, EndpointUsage(name)).allow(endpoint)
+            self.accounts.setdefault(name, EndpointUsage(name)).set_limits(endpoint)
             if name in breakers:
                 breakers[name].options = endpoint.breaker
         for name in models:
-            self._tallies.setdefault(name, ModelCounts())
-        self.lanes = {name: self._lane(name, *parts) for name, parts in made.items()}
+            self._counts.setdefault(name, ModelCounts())
+        self.endpoints = {name: self._endpoint(name, *parts) for name, parts in made.items()}
         self.models = dict(models)
 
     def _made(self, name: str, endpoint: Endpoint, server: str) -> tuple[Endpoint, Any, Price | None]:
@@ -88,8 +88,8 @@ class ModelRouter:
             raise BadGateway(f"endpoint {name!r}: price", None, "give it: without, a budget in dollars says nothing")
         return endpoint, lm, price
 
-    def _lane(self, name: str, endpoint: Endpoint, lm: Any, price: Price | None) -> GuardedEndpoint:
-        known = self.lanes.get(name)
+    def _endpoint(self, name: str, endpoint: Endpoint, lm: Any, price: Price | None) -> GuardedEndpoint:
+        known = self.endpoints.get(name)
         if known is not None and known.endpoint == endpoint:
             return known
         return GuardedEndpoint(self.runtime, name, endpoint, lm, price, self.accounts[name], self.name)
@@ -137,7 +137,7 @@ class ModelRouter:
         async def attempt() -> Any:
             number = next(numbers)
             running.add(number)
-            self._tallies[model].hedges += number > 0
+            self._counts[model].hedges += number > 0
             first = number % len(chain.endpoints)
             try:
                 return await self._walk(
@@ -158,13 +158,13 @@ class ModelRouter:
         errors: list[Exception] = []
         for left, name in zip(reversed(range(len(endpoints))), endpoints, strict=True):
             try:
-                return await self.lanes[name].run(call, request)
+                return await self.endpoints[name].run(call, request)
             except Exception as error:
                 if call.begun or not _goes_on(error):
                     raise
                 errors.append(error)
                 if left:
-                    self._tallies[model].fallbacks += 1
+                    self._counts[model].fallbacks += 1
                     self.runtime.events.emit(FellBack, model=model, endpoint=name, error=str(error))
         raise _unanswered(model, errors) from errors[-1]
 
@@ -172,11 +172,11 @@ class ModelRouter:
         """Tell who answers what, for ``/tree``."""
         return {name: " → ".join(model.endpoints) for name, model in self.models.items()}
 
-    def readings(self) -> Iterator[MetricSample]:
+    def samples(self) -> Iterator[MetricSample]:
         """Return the numbers of all endpoints and models."""
         now = self.runtime.clock.time()
         breakers = breaker_table(self.runtime, self.name)
-        for name in self.lanes:
+        for name in self.endpoints:
             account = self.accounts[name]
             labels = (("gateway", self.name), ("endpoint", name))
             counts = account.counts
@@ -198,7 +198,7 @@ class ModelRouter:
                 yield MetricSample("lm_budget_left", "What is left.", "gauge", (*labels, ("budget", budget)), left)
         for name in self.models:
             labels = (("gateway", self.name), ("model", name))
-            tally = self._tallies[name]
+            tally = self._counts[name]
             yield MetricSample(
                 "lm_fallbacks", "Requests sent on to another endpoint.", "counter", labels, tally.fallbacks
             )

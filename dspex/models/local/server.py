@@ -130,7 +130,7 @@ class LanguageModelServer(Actor):
         return command(model, *self._options)
 
     @handle
-    def endpoint(self, request: GetBaseUrl) -> str:
+    def get_base_url(self, request: GetBaseUrl) -> str:
         """Say where the model serves."""
         return self._url
 

@@ -179,7 +179,7 @@ class Chaos:
             return
         if at_once:
             self._strikes(booking, fault, cell)
-        heal = injector.inflict(cell, fault, lambda struck: self._may_strike(booking, fault, struck))
+        heal = injector.inject(cell, fault, lambda struck: self._may_strike(booking, fault, struck))
         if step.until is not None:
             left = max(0.0, step.until - step.at)
             self._runtime.scheduler.timers.after(left, heal)

@@ -67,7 +67,7 @@ class Injector:
         self._doomed: dict[str, MayStrike] = {}
         self._subscription = runtime.subscribe(self._starting, events.StartAttempt)
 
-    def inflict(self, cell: Cell, fault: Fault, may: MayStrike = always) -> Heal:
+    def inject(self, cell: Cell, fault: Fault, may: MayStrike = always) -> Heal:
         """Let something go wrong with an actor.
 
         Args:
@@ -189,7 +189,7 @@ class Injector:
         path = cell.path
         starts = _Starts(self._runtime, fault, may)
         self._starts.setdefault(path, []).append(starts)
-        self._runtime.scheduler.prelude = self._prelude
+        self._runtime.scheduler.init_hook = self._prelude
 
         def mend() -> None:
             starts.heal()
@@ -204,7 +204,7 @@ class Injector:
         if not left:
             self._starts.pop(path, None)
         if not self._starts:
-            self._runtime.scheduler.prelude = None
+            self._runtime.scheduler.init_hook = None
 
     def _prelude(self, cell: Cell) -> InitHook | None:
         path = cell.path

@@ -94,7 +94,7 @@ class RestartForecast:
         assert isinstance(actor, BaseSupervisor)
         if keeper.head is IDLE:
             self._failing.pop(keeper, None)  # whatever has failed was dealt with
-        failing = {_key(spec.id) for spec in actor.uncounted()} | self._failing.get(keeper, set())
+        failing = {_key(spec.id) for spec in actor.uncounted_restarts()} | self._failing.get(keeper, set())
         return len(failing) + sum(_dead(child.ref) and _counts(child.spec, child.ref) for child in actor.each())
 
 

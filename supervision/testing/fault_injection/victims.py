@@ -50,7 +50,7 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
         Raises:
             BadOption, NoProcess: it is no `Ref`, and no `Name` that somebody holds.
         """
-        cell = as_address("victim", ref).runtime.own("victim", ref)
+        cell = as_address("victim", ref).runtime.own_cell("victim", ref)
         spec = child_spec_of(cell)
         return spec is not None and self._fits(cell, spec)
 

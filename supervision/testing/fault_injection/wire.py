@@ -139,7 +139,7 @@ class _OnWire(Cell):
         call: Call[R] = Call(loop=self.sched.loop)
         call.message = request
         call.target = self
-        if self.sched.set_out(call, timeout, current.get()):
+        if self.sched.prepare_call(call, timeout, current.get()):
             wires(self)[self].carry(request, lambda: self.take_call(call))
         return call
 

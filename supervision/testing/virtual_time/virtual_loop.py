@@ -158,7 +158,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         # Who has made a loop for the main thread does not know others; one in another thread is often there for them.
         here = threading.current_thread() is threading.main_thread()
         #: The threads that do not know this loop, and so will never tell it anything.
-        self.strangers = ThreadSet.now() if here else ThreadSet()
+        self.unrelated_threads = ThreadSet.now() if here else ThreadSet()
         #: The runtimes that live on it.
         self.runtimes: WeakSet[Runtime] = WeakSet()
         #: The tasks that actors have made, and whose they are.
@@ -242,7 +242,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
             silent: for how many real seconds nothing has come. Where connections are open, as that of a server that
                 listens, only a long silence says that nothing will.
         """
-        if self.awaits_the_world() or may_tell(self.strangers):
+        if self.awaits_the_world() or may_tell(self.unrelated_threads):
             return False
         foreign = len(self._selector.get_map()) > len(self._own_files)  # type: ignore[attr-defined]
         return not foreign or silent >= SILENCE
@@ -415,5 +415,5 @@ async def _cancelled(loop: VirtualClockLoop, tasks: set[asyncio.Task[Any]]) -> s
 def _private_loop() -> VirtualClockLoop:
     """Return a loop that no thread that is there by now has heard of."""
     loop = VirtualClockLoop()
-    loop.strangers = ThreadSet.now()
+    loop.unrelated_threads = ThreadSet.now()
     return loop

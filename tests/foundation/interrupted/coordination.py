@@ -258,12 +258,12 @@ async def trade(run: ScenarioRun) -> None:
             await market.buy(3, price=12, trader="ben")
             await market.sell(1, price=20, trader="ben")
             await market.quote()
-            await market.take_back("ben")
+            await market.cancel("ben")
 
         await here.interrupt(deal)
-        await market.take_back("ben")
+        await market.cancel("ben")
         quote = await market.quote()
-        left = await market.take_back("sue")
+        left = await market.cancel("sue")
         assert quote.bid is None
         assert left in (2, 5)
         assert (left == 2) == (quote.last == 10)

@@ -390,7 +390,7 @@ async def _(here: World, **given: Any) -> None:
     market = Market(here.runtime, **given)
     await market.sell(1, price=1, trader="sue")
     await market.quote()
-    await market.take_back("sue")
+    await market.cancel("sue")
 
 
 @spoilt("Market.buy", units=1, price=1, trader="ben", who=WORKER)
@@ -406,7 +406,7 @@ async def _(here: World, **given: Any) -> None:
 @spoilt("Market.take_back", trader="sue")
 async def _(here: World, **given: Any) -> None:
     market = Market(here.runtime, "x")
-    await market.take_back(**given)
+    await market.cancel(**given)
     await market.quote()
 
 
