@@ -31,13 +31,13 @@ class Sentinel:
 #: At the head of a mailbox: nothing waits, nothing runs.
 IDLE: Any = Sentinel("idle")
 #: At the head of a mailbox: the actor is starting or has ended.
-CLOSED: Any = Sentinel("shut")
+CLOSED: Any = Sentinel("closed")
 #: At the head of a mailbox: the actor is suspended; what comes waits.
-SUSPENDED: Any = Sentinel("held")
+SUSPENDED: Any = Sentinel("suspended")
 #: What an ``init`` returns that does not want its actor to run.
 IGNORE: Any = Sentinel("IGNORE")
 #: How a turn can end otherwise than with a next message: the actor waits, or has ended.
-WAITING: Any = Sentinel("suspended")
+WAITING: Any = Sentinel("waiting")
 GONE: Any = Sentinel("gone")
 
 #: The actor in whose context the code runs.

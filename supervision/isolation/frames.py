@@ -87,8 +87,8 @@ class Packed(msgspec.Struct, frozen=True, array_like=True):
     kind: str | None = None
 
 
-class Frame(msgspec.Struct, frozen=True, array_like=True, tag=True):
-    """The base of all frames."""
+class Frame(msgspec.Struct, frozen=True, array_like=True, tag=lambda name: name.removesuffix("Frame")):
+    """The base of all frames; each travels under the name of its class without ``Frame``."""
 
 
 class StartFrame(Frame, frozen=True):

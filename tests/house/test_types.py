@@ -25,7 +25,7 @@ from supervision import (
 )
 from supervision.mailbox import Mailbox
 from supervision.ref import Monitor
-from supervision.testing import Kill, Plan, Probe, ProbeLog, Step
+from supervision.testing import ChaosPlan, ChaosStep, Kill, Probe, ProbeLog
 
 
 class Note(Message):
@@ -180,10 +180,10 @@ async def asks(ref: Ref, log: ProbeLog) -> None:
     assert_type(await log.next(Note), Note)
     assert_type(await log.until(Note), Note)
     Probe.child(log, "a", None, OSError("no"), restart="transient", stops=2.0)
-    Plan((Step(0, Kill(), "/a", on="Restarted"),), mode="unlimited")
+    ChaosPlan((ChaosStep(0, Kill(), "/a", on="Restarted"),), mode="unlimited")
     await ref.call(Note(""))  # wrong
-    Plan(mode="careful")  # wrong
-    Step(0, "kill", "/a")  # wrong
+    ChaosPlan(mode="careful")  # wrong
+    ChaosStep(0, "kill", "/a")  # wrong
 """
 
 

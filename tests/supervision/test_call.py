@@ -343,7 +343,7 @@ async def test_a_ring_of_callers_is_named(runtime: Runtime, length: int, warm: b
     assert await do(ring[0], ask_next(ring, found)) == "a ring"
     (error,) = found
     last = ring[-1]
-    assert error.ring == (last, *ring)
+    assert error.cycle == (last, *ring)
     assert error.target is ring[0]
     assert " → ".join(str(ref) for ref in (last, *ring)) in str(error)
     assert all(ref.alive for ref in ring)

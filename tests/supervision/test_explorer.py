@@ -87,7 +87,7 @@ def test_work_that_does_not_hold_is_found_with_a_line_to_run_it_again() -> None:
         explore(transfer)
     first = caught.value.exploration.failures[0]
     assert (first.at, first.kind) == ("cancel@1", "wrong")
-    assert first.where.startswith("virtual_clock.py")
+    assert first.where.startswith("virtual_loop.py")
     (again,) = broken(transfer, at=first.at).failures
     assert (again.at, again.where, again.kind) == (first.at, first.where, first.kind)
     assert explore(careful, at="timeout@2") == Exploration({"timeout@2": 1})

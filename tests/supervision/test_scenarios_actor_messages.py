@@ -135,7 +135,7 @@ async def test_S177_calls_to_nobody_say_so(runtime: Runtime) -> None:
             assert isinstance(error, NoProcess)
             assert error.target is target
             assert error.request is request
-            assert "Ask" in str(error)
+            assert "DoAndReply" in str(error)
     assert asyncio.get_running_loop().time() == 0.0
 
 

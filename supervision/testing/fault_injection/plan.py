@@ -112,7 +112,7 @@ class ChaosPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
     def __post_init__(self) -> None:
         for step in self.steps:
             if not isinstance(step, ChaosStep):
-                raise BadChaosPlan("plan: steps", step, "give instances of Step")
+                raise BadChaosPlan("plan: steps", step, "give instances of ChaosStep")
         if self.mode not in get_args(Mode):
             raise BadChaosPlan("plan: mode", self.mode, f"choose one of {', '.join(get_args(Mode))}")
 

@@ -85,7 +85,8 @@ class Report(msgspec.Struct, frozen=True):
 
     Attributes:
         plan: what was to happen.
-        complete: whether it was carried out to its end, and every event that a fault waited for (`Step.on`) came.
+        complete: whether it was carried out to its end, and every event that a fault waited for (`ChaosStep.on`)
+            came.
         planned: how many faults the plan has; those with a pattern for a path count for each actor they met.
         done: how many have struck.
         missed: how many found nobody at their path, or waited for something, such as a message, that did not come.

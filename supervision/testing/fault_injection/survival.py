@@ -137,7 +137,7 @@ def survives(
     if not chosen or not all(isinstance(seed, int) for seed in chosen):
         raise BadOption("survives: seeds", seeds, "give whole numbers, at least one, such as range(20)")
     if plan is not None and not isinstance(plan, ChaosPlan):
-        raise BadOption("survives: plan", plan, "give a Plan; Plan.of reads one that was printed")
+        raise BadOption("survives: plan", plan, "give a ChaosPlan; ChaosPlan.of reads one that was printed")
     if plan is None and steps == 0:
         raise BadOption("survives: steps", steps, "give at least one: without faults nothing is tested")
     if not isinstance(tries, int) or isinstance(tries, bool) or tries < 0:

@@ -23,7 +23,7 @@ from supervision.errors import BadOption
 from supervision.testing.interruptions.scenario import Kind, ScenarioRun, Wrong
 from supervision.testing.virtual_time.virtual_loop import VirtualClockLoop, no_loop_here
 
-#: Sets a world up, has a piece of work interrupted by `ScenarioRun.interrupt`, and raises if the world is not as it should be.
+#: Sets a world up, has a piece of work interrupted by `ScenarioRun.interrupt`, and raises if the world is wrong then.
 Scenario: TypeAlias = Callable[[ScenarioRun], Awaitable[object]]
 
 WAYS = ("cancel", "timeout", "kill", "restart")

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 _NOT_SAID = (
     sysconfig.get_path("stdlib"),
     "<frozen",
-    str(Path(__file__).parents[1] / "runtime.py"),
-    str(Path(__file__).with_name("interruption.py")),
+    str(Path(__file__).parents[2] / "runtime.py"),
+    str(Path(__file__).parents[1] / "interruptions" / "scenario.py"),
 )
 
 
