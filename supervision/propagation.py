@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Propagator(Protocol):
-    """Carries context from who sends a message to who handles it: ``Runtime(carrier=...)``.
+    """Carries context from who sends a message to who handles it: ``Runtime(propagator=...)``.
 
     Messages of the kernel (exits, timers, system requests) carry nothing.
 
@@ -42,7 +42,7 @@ class Propagator(Protocol):
     ...         user.reset(token)
     ...         return result
     >>> async def main() -> None:
-    ...     async with Runtime(carrier=CarryUser()) as runtime:
+    ...     async with Runtime(propagator=CarryUser()) as runtime:
     ...         greeter = await runtime.spawn(Greeter)
     ...         user.set("Ada")
     ...         greeter.cast(Hello())

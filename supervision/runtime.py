@@ -120,7 +120,7 @@ class Runtime:
         run_queue: the order of turns; first in, first out if None. With a queue of your own, be it ``deque()``, there
             are no direct turns: each call waits in it.
         threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
-        carrier: what goes along with messages from the context of their senders; None for nothing.
+        propagator: what goes along with messages from the context of their senders; None for nothing.
 
     Attributes:
         shared: what the layers above keep for this runtime, each under a key of its own. It outlives every actor.
@@ -142,7 +142,7 @@ class Runtime:
         close_timeout: float | None = 30.0,
         run_queue: RunQueue | None = None,
         threads: int = 40,
-        carrier: Propagator | None = None,
+        propagator: Propagator | None = None,
     ) -> None:
         if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
             raise BadOption("threads", threads, "give a whole number from 1")
@@ -150,7 +150,7 @@ class Runtime:
             raise BadOption("node", node, "give the node a name")
         self.node = node
         self.label = node
-        self.propagator = carrier
+        self.propagator = propagator
         self.random = _random.Random(seed)
         self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)

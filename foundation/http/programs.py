@@ -181,8 +181,8 @@ class Programs:
             return await self._run(name, heads, receive)
 
     def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
-        carrier = self._runtime.propagator
-        return b"x-request-id" not in heads and (carrier is None or type(carrier) is ContextPropagator)
+        propagator = self._runtime.propagator
+        return b"x-request-id" not in heads and (propagator is None or type(propagator) is ContextPropagator)
 
     async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
         inputs = await self._inputs(name, heads, receive)

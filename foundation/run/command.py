@@ -105,8 +105,10 @@ def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Stre
             tree = load_tree(
                 settings.tree, values={"host": settings.host, "port": settings.port, "state": settings.state}
             )
-            carrier = propagator_for(settings.trace)
-            return _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, carrier, streams)
+            propagator = propagator_for(settings.trace)
+            return (
+                _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, propagator, streams)
+            )
     except (BadInput, TreeError) as error:
         plain.fail(str(error))
         return 2
@@ -186,7 +188,7 @@ def _run(
     settings: Settings,
     environ: Mapping[str, str],
     factory: LoopFactory | None,
-    carrier: Propagator,
+    propagator: Propagator,
     streams: Streams,
 ) -> int:
     out, errors, ending = streams.out, streams.errors, streams.ending
@@ -202,7 +204,7 @@ def _run(
     console.say(f"foundation {__version__}: {name}, on {loop}\n", "starting", version=__version__, tree=name, loop=loop)
     signals = StopSignals(ending.begin)
     limit, outputs = settings.shutdown_timeout, (out, errors)
-    service = TreeRun(tree, console, signals, limit, settings.chaos, carrier, outputs, settings.access)
+    service = TreeRun(tree, console, signals, limit, settings.chaos, propagator, outputs, settings.access)
     ending.limit = settings.shutdown_timeout + LAST
     ending.tell = lambda: _tell_stuck(console, service, ending.limit, streams)
     with signals.installed(), asyncio.Runner(loop_factory=factory) as runner:

@@ -49,7 +49,7 @@ class TreeRun:
         signals: what asks for its end.
         shutdown_timeout: seconds that the tree has to stop in order.
         chaos: faults to be let in when the tree is up; None for none.
-        carrier: what goes along with messages.
+        propagator: what goes along with messages.
         outputs: those whose dropped lines are counted in the metrics.
         access: who may ask over HTTP.
     """
@@ -61,7 +61,7 @@ class TreeRun:
         signals: StopSignals,
         shutdown_timeout: float,
         chaos: ChaosSettings | None = None,
-        carrier: Propagator | None = None,
+        propagator: Propagator | None = None,
         outputs: tuple[Output, ...] = (),
         access: Access | None = None,
     ) -> None:
@@ -72,7 +72,7 @@ class TreeRun:
         self._limit = shutdown_timeout
         self._chaos = chaos
         self._outputs = DroppedLines(outputs)
-        self._runtime = Runtime(carrier=carrier)
+        self._runtime = Runtime(propagator=propagator)
 
     def unended(self) -> tuple[str, ...]:
         """Return the paths of the actors that have not ended, or whose code still runs. Any thread may ask."""

@@ -37,7 +37,7 @@ class _Load(msgspec.Struct, frozen=True):
 
 
 class Tracing(ContextPropagator):
-    """A `supervision.Propagator` of facts and of traces: ``Runtime(carrier=Tracing())``.
+    """A `supervision.Propagator` of facts and of traces: ``Runtime(propagator=Tracing())``.
 
     Args:
         keep: the share of traces that are kept, from 0 to 1. The others are held back, and written after all, with

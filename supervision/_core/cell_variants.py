@@ -133,9 +133,9 @@ class Propagating(Cell):
     @property
     def propagator(self) -> Propagator:
         """Who decides what is carried."""
-        carrier = self.sched.runtime.propagator
-        assert carrier is not None
-        return carrier
+        propagator = self.sched.runtime.propagator
+        assert propagator is not None
+        return propagator
 
     def cast(self, message: Any) -> None:
         """Send a message and forget it."""

@@ -68,7 +68,7 @@ ALL = ["answered", "asked", "told", "work", "worked"]
 async def test_facts_follow_what_agents_have_done_elsewhere() -> None:
     """Emits, questions, errands, what comes back of them, and pools."""
     SEEN.clear()
-    async with Runtime(watchdog=None, reports=False, carrier=ContextPropagator()) as runtime:
+    async with Runtime(watchdog=None, reports=False, propagator=ContextPropagator()) as runtime:
         agent = await start_agent(runtime, Worker)
         await start_agent(runtime, Worker, name="other")
         pool = await start_pool(runtime, Worker, 1)
@@ -84,9 +84,9 @@ async def test_all_of_it_is_one_trace() -> None:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    carrier = Tracing(1.0, tracer=provider.get_tracer("test"), random=Random(1))
+    propagator = Tracing(1.0, tracer=provider.get_tracer("test"), random=Random(1))
     turns: list[TurnTaken] = []
-    async with Runtime(watchdog=None, reports=False, carrier=carrier) as runtime:
+    async with Runtime(watchdog=None, reports=False, propagator=propagator) as runtime:
         runtime.subscribe(turns.append, TurnTaken)  # type: ignore[arg-type]
         agent = await start_agent(runtime, Worker)
         await start_agent(runtime, Worker, name="other")

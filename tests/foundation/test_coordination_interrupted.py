@@ -68,8 +68,8 @@ class Idle(Actor):
 @pytest.fixture(params=["bare", "carrying"])
 async def world(request: pytest.FixtureRequest) -> AsyncIterator[Runtime]:
     """A runtime with all coordinators, supervised; its messages carry nothing, or something."""
-    carrier = CarryAlways() if request.param == "carrying" else None
-    async with Runtime(watchdog=None, reports=False, carrier=carrier, run_queue=deque()) as runtime:
+    propagator = CarryAlways() if request.param == "carrying" else None
+    async with Runtime(watchdog=None, reports=False, propagator=propagator, run_queue=deque()) as runtime:
         children = [ChildSpec(kind.__name__.lower(), kind, name=kind.__name__.lower()) for kind in KINDS]
         await runtime.spawn(Supervisor, children, max_restarts=10_000)
         yield runtime

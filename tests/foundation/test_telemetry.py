@@ -126,8 +126,8 @@ async def traced(keep: float) -> AsyncIterator[Traced]:
     exporter = InMemorySpanExporter()
     provider = TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))
-    carrier = Tracing(keep, tracer=provider.get_tracer("test"), random=Random(1))
-    async with Runtime(watchdog=None, reports=False, carrier=carrier) as runtime:
+    propagator = Tracing(keep, tracer=provider.get_tracer("test"), random=Random(1))
+    async with Runtime(watchdog=None, reports=False, propagator=propagator) as runtime:
         yield Traced(runtime, exporter)
     provider.shutdown()
 
@@ -149,7 +149,7 @@ async def errors_traced() -> AsyncIterator[Traced]:
 @pytest.fixture
 async def runtime() -> AsyncIterator[Runtime]:
     """A runtime that carries facts."""
-    async with Runtime(watchdog=None, carrier=ContextPropagator()) as runtime:
+    async with Runtime(watchdog=None, propagator=ContextPropagator()) as runtime:
         yield runtime
 
 
@@ -206,7 +206,7 @@ async def test_a_request_from_outside_binds_its_number(runtime: Runtime) -> None
         assert await till.call(Buy()) == {}
 
 
-async def test_a_runtime_without_a_carrier_can_serve_requests_as_well() -> None:
+async def test_a_runtime_without_a_propagator_can_serve_requests_as_well() -> None:
     async with Runtime(watchdog=None) as runtime:
         with incoming_request(runtime, "POST /", {"x-request-id": "7"}):
             assert facts() == {"request_id": "7"}
@@ -389,7 +389,7 @@ async def test_the_share_is_checked_and_the_defaults_trace_into_nothing() -> Non
     for wrong in (-0.1, 1.1, float("nan"), True, "half"):
         with pytest.raises(BadOption, match="give the share of traces to keep, from 0 to 1"):
             Tracing(wrong)  # type: ignore[arg-type]
-    async with Runtime(watchdog=None, seed=1, carrier=Tracing(0.0)) as runtime:
+    async with Runtime(watchdog=None, seed=1, propagator=Tracing(0.0)) as runtime:
         till = await runtime.spawn(Till)
         assert await till.call(Buy()) == {}
         with pytest.raises(CallTimeout):

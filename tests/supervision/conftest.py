@@ -41,7 +41,7 @@ _OF_MESSAGES = {
 
 
 class CarryAlways:
-    """A carrier that puts something on each message and does nothing with it."""
+    """A propagator that puts something on each message and does nothing with it."""
 
     def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
         """Put a 1 on it."""
@@ -56,20 +56,20 @@ class CarryAlways:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run the tests of messages with runtimes that carry something as well."""
     if metafunc.module.__name__.rpartition(".")[2] in _OF_MESSAGES and "runtime" in metafunc.fixturenames:
-        metafunc.parametrize("carrier", [None, CarryAlways()], ids=["", "carrying"], indirect=True)
+        metafunc.parametrize("propagator", [None, CarryAlways()], ids=["", "carrying"], indirect=True)
 
 
 @pytest.fixture
-def carrier(request: pytest.FixtureRequest) -> Propagator | None:
+def propagator(request: pytest.FixtureRequest) -> Propagator | None:
     """What the runtime's messages carry."""
-    carrier: Propagator | None = getattr(request, "param", None)
-    return carrier
+    propagator: Propagator | None = getattr(request, "param", None)
+    return propagator
 
 
 @pytest.fixture
-async def runtime(loop_errors: list[dict[str, Any]], carrier: Propagator | None) -> AsyncIterator[Runtime]:
+async def runtime(loop_errors: list[dict[str, Any]], propagator: Propagator | None) -> AsyncIterator[Runtime]:
     """A runtime that must be empty when the test is over."""
-    async with Runtime(watchdog=None, reports=False, seed=1, carrier=carrier) as made:
+    async with Runtime(watchdog=None, reports=False, seed=1, propagator=propagator) as made:
         yield made
     assert_nothing_left(made)
 

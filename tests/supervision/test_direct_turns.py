@@ -260,8 +260,8 @@ async def test_a_schedule_of_a_test_is_left_to_the_test(queue: Any) -> None:
         assert await call == "answer"
 
 
-async def test_what_a_carrier_puts_on_a_call_is_there_when_it_is_handled() -> None:
-    async with Runtime(watchdog=None, reports=False, carrier=CarryAlways()) as runtime:
+async def test_what_a_propagator_puts_on_a_call_is_there_when_it_is_handled() -> None:
+    async with Runtime(watchdog=None, reports=False, propagator=CarryAlways()) as runtime:
         call = (await runtime.spawn(Probe)).call(DoAndReply(text))
         assert not call.done()
         assert await call == "answer"

@@ -374,7 +374,7 @@ async def test_a_request_that_waits_carries_nothing_if_there_is_nothing_to_carry
         def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
             return None
 
-    async with Runtime(watchdog=None, reports=False, carrier=CarryNothing()) as runtime:
+    async with Runtime(watchdog=None, reports=False, propagator=CarryNothing()) as runtime:
         await supervised(runtime, backoff=Backoff(1.0, 1.0, jitter=0.0))
         holder(runtime).kill()
         await settled(runtime)

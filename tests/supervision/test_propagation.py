@@ -60,7 +60,7 @@ class Patient(Probe):
 
 
 @pytest.fixture
-def carrier() -> CarryOrder:
+def propagator() -> CarryOrder:
     """What the runtime's messages carry."""
     return CarryOrder()
 
@@ -111,10 +111,12 @@ async def test_a_handler_that_waits_keeps_it_and_its_calls_carry_it_on(runtime: 
     assert await within(None, lambda: first.call(DoAndReply(ask))) == [None, None]
 
 
-async def test_the_carrier_is_told_of_the_call_whose_end_it_may_wait_for(runtime: Runtime, carrier: CarryOrder) -> None:
+async def test_the_propagator_is_told_of_the_call_whose_end_it_may_wait_for(
+    runtime: Runtime, propagator: CarryOrder
+) -> None:
     puppet = await runtime.spawn(Probe)
     call = within("a", lambda: puppet.call(DoAndReply(lambda actor: 7)))
-    assert carrier.calls == [call]
+    assert propagator.calls == [call]
     assert await call == 7
 
 
