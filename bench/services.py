@@ -41,7 +41,7 @@ from supervision import (
     start_child,
 )
 from supervision.events import GaveUp
-from supervision.supervisors.childspec import Backoff
+from supervision.supervisors.restarts import Backoff
 from supervision.testing import (
     Chaos,
     Client,

@@ -64,7 +64,7 @@ from supervision.supervisors.childspec import ChildLike as ChildLike
 from supervision.supervisors.childspec import Restart as Restart
 from supervision.supervisors.supervisor import Strategy as Strategy
 from supervision.supervisors.childspec import AutoShutdown as AutoShutdown
-from supervision.supervisors.childspec import Backoff as Backoff
+from supervision.supervisors.restarts import Backoff as Backoff
 from supervision.supervisors.childspec import check_child_specs as check_child_specs
 from supervision.supervisors.partition_supervisor import partition as partition
 

@@ -1,4 +1,4 @@
-"""What all supervisors share: how one child is started and stopped, what counts against the budget, what is told."""
+"""What all supervisors share: how one child is started and stopped, the restart budget, and the events."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ from supervision.supervisors.restarts import BudgetState, RestartBudget
 
 
 class BaseSupervisor(Actor):
-    """What all supervisors share: starting and stopping one child, the budget, and what is told of it."""
+    """The base of all supervisors: starting and stopping one child, the restart budget, and the events."""
 
     trap_exit = True
     shutdown: ClassVar[StopLimit] = "infinity"
@@ -73,14 +73,14 @@ class BaseSupervisor(Actor):
 
     @abstractmethod
     def each(self) -> Iterator[ChildInfo]:
-        """Return what others may see of the children, first started first, one after the other."""
+        """Yield the children's records, first started first."""
 
     @abstractmethod
     def size(self) -> int:
         """Return how many children there are, with those that do not run."""
 
     def views(self) -> list[ChildInfo]:
-        """Return what others may see of the children, first started first."""
+        """Return the children's records, first started first."""
         return list(self.each())
 
     @abstractmethod
@@ -94,7 +94,7 @@ class BaseSupervisor(Actor):
     def unhandled(self, message: Any) -> Any:
         """Refuse an order that another kind of supervisor offers.
 
-        An unknown request crashes a supervisor, as in OTP; anything else is noted and ignored.
+        An unknown request crashes a supervisor, as in OTP; any other unknown message is logged and ignored.
         """
         if self._cell.call_in_hand is not None and not isinstance(message, SupervisorRequest):
             raise UnhandledMessage(self._cell, message)
@@ -105,18 +105,18 @@ class BaseSupervisor(Actor):
         """Return the children whose last start has failed, and whose next one is not counted in the budget yet."""
 
     def tell(self, kind: type[events.SupervisorEvent], spec: ChildSpec, child: Ref | None, **fields: Any) -> None:
-        """Put something about a child on the event stream."""
+        """Emit an event about a child."""
         if self._cell.sched.events.listening:
             known = {"id": spec.id, "restart": spec.restart, "shutdown": spec.shutdown, "type": spec.type}
             self._cell.emit(kind, child=child, **known, **fields)
 
     def close_vacancy(self, spec: ChildSpec) -> None:
-        """Tell those who wait for a child's next incarnation that there is none to wait for."""
+        """Fail calls that wait for this child's restart: there will be none."""
         if spec.name is not None:
             self.runtime.vacancies.close(spec.name, self._cell)
 
     def begin_one(self, spec: ChildSpec) -> Cell | Coroutine[Any, Any, tuple[Cell | None, Any]]:
-        """Start a child as far as it goes without waiting: return it if that is all, else a coroutine for the rest.
+        """Start a child as far as possible without waiting; return it, or a coroutine for the rest of its start.
 
         Raises:
             StartError, SpecError, AlreadyRegistered: it did not start.
@@ -144,7 +144,7 @@ class BaseSupervisor(Actor):
             return None, None
 
     async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
-        # It may be over before the supervisor comes to this.
+        # The start may be over before the supervisor gets here.
         await self.runtime.complete(cell, spec.start_timeout, starting)
         self.report_started(spec, cell)
         return cell, None
@@ -156,7 +156,7 @@ class BaseSupervisor(Actor):
         return cell, info
 
     def report_started(self, spec: ChildSpec, cell: Cell) -> None:
-        """Tell of a child that was started."""
+        """Emit `ChildStarted`."""
         if self._cell.sched.events.listening:
             self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
 
@@ -169,7 +169,7 @@ class BaseSupervisor(Actor):
         except BaseException as error:
             task = asyncio.current_task()
             ending = isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling()
-            if ending:  # it is the supervisor's own code that is to end
+            if ending:  # the supervisor's own code is cancelled
                 raise
             self._cell.sched.interrupt(error)
             raise StartError(f"child {spec.id!r}", raised_reason(error)) from error
@@ -207,12 +207,12 @@ class BaseSupervisor(Actor):
         return cell, info
 
     async def stop_one(self, spec: ChildSpec, cell: Cell) -> None:
-        """Stop a child within its limit; tell if it did not stop as it should."""
+        """Stop a child within its limit; report an end that was not as ordered."""
         self.order_stop(spec, cell)
         await self.wait_stopped(spec, cell)
 
     async def wait_stopped(self, spec: ChildSpec, cell: Cell) -> None:
-        """Wait for the end that was ordered, and tell if it was not as it should be."""
+        """Wait for the end that was ordered; report one that was not as ordered."""
         self.report_stopped(spec, cell, await self._wait_for_end(spec, cell))
 
     def order_stop(self, spec: ChildSpec, cell: Cell) -> None:
@@ -234,7 +234,7 @@ class BaseSupervisor(Actor):
         return await end
 
     def report_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
-        """Tell of a child that did not stop as it should (the table of section 2.7 of the reference)."""
+        """Emit `ChildShutdownFailed` for a child that did not stop as ordered, by OTP's rules."""
         brutal = spec.shutdown == "brutal_kill"
         if isinstance(reason, Killed):
             fine = brutal
@@ -270,18 +270,18 @@ class BaseSupervisor(Actor):
 
     @handle
     def statistics(self, request: GetStatistics) -> SupervisorStatistics:
-        """Tell of the supervisor in numbers."""
+        """Return the supervisor in numbers."""
         restarts = sum(child.restarts for child in self.views())
         return SupervisorStatistics(self.count_children(CountChildren()), self.get_budget(GetBudget()), restarts)
 
     @handle
     def get_budget(self, request: GetBudget) -> BudgetState:
-        """Tell how much of the restart budget is used."""
+        """Return how much of the restart budget is used."""
         return self.budget.state(self.runtime.clock.time())
 
 
 def _rolled_back(init: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    """Have an ``init`` that fails, or does not want to run, leave no children behind."""
+    """Have an ``init`` that fails, or declines the start, stop the children already started."""
 
     @wraps(init)
     async def checked(self: BaseSupervisor) -> Any:
@@ -296,11 +296,6 @@ def _rolled_back(init: Callable[[Any], Any]) -> Callable[[Any], Any]:
         return answer
 
     return checked
-
-
-def should_restart(spec: ChildSpec, reason: ExitReason) -> bool:
-    """Whether a child that ended for ``reason`` is to be restarted (section 2.3 of the reference)."""
-    return spec.restart == "permanent" or (spec.restart == "transient" and not reason.clean)
 
 
 def raised_reason(error: BaseException) -> ExitReason:
@@ -325,25 +320,25 @@ def checked_spec(spec: object, auto_shutdown: AutoShutdown, extra_arguments: tup
 
 
 def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
-    """Return the answer for a child that did not start: a name that is taken tells by whom, as in OTP."""
+    """Return the answer for a child that did not start; for a taken name it has the holder, as in OTP."""
     if isinstance(error, AlreadyRegistered):
         return Refuse(AlreadyStarted(spec.id, error.ref))
     return Refuse(error)
 
 
 def supervisor_info(ref: Ref | Name, limit: int | None = None) -> SupervisorInfo | None:
-    """Return what a supervisor knows at this moment, without asking it, also while it is busy; else None.
+    """Return a snapshot of a supervisor, read without a message; None if it is no supervisor or has ended.
 
     Args:
         ref: the supervisor.
-        limit: so many children are told of, the first ones; None for all.
+        limit: how many children it lists, the first ones; None for all.
     """
-    keeper = _keeper(ref)
-    if keeper is None:
+    supervisor = _supervisor_behind(ref)
+    if supervisor is None:
         return None
-    children = tuple(islice(keeper.each(), limit))
+    children = tuple(islice(supervisor.each(), limit))
     ids = frozenset(spec.id for spec in pending_children(ref))
-    return SupervisorInfo(children, keeper.budget.state(ref.runtime.clock.time()), ids, keeper.size())
+    return SupervisorInfo(children, supervisor.budget.state(ref.runtime.clock.time()), ids, supervisor.size())
 
 
 def pending_children(ref: Ref | Name) -> list[ChildSpec]:
@@ -352,16 +347,16 @@ def pending_children(ref: Ref | Name) -> list[ChildSpec]:
     Returns:
         Their specifications; none if ``ref`` is no supervisor, or has ended.
     """
-    keeper = _keeper(ref)
-    if keeper is None:
+    supervisor = _supervisor_behind(ref)
+    if supervisor is None:
         return []
-    if keeper._cell.born is None:
-        return [child.spec for child in keeper.each() if child.ref is None]
-    return list(keeper.pending())
+    if supervisor._cell.born is None:
+        return [child.spec for child in supervisor.each() if child.ref is None]
+    return list(supervisor.pending())
 
 
-def _keeper(ref: Ref | Name) -> BaseSupervisor | None:
-    """Return a supervisor that has been made, at least so far that it starts its children."""
+def _supervisor_behind(ref: Ref | Name) -> BaseSupervisor | None:
+    """Return the supervisor behind an address, once it starts its children; else None."""
     ref = as_address("look", ref).runtime.own_cell("look", ref)
     made = ref.alive and (ref.born is not None or ref.starting is not None)
     return ref.actor if made and isinstance(ref.actor, BaseSupervisor) else None

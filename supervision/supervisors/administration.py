@@ -1,4 +1,4 @@
-"""Orders that a supervisor takes at run time: start, stop, restart and forget children, and tell of them.
+"""Requests to a running supervisor: start, stop, restart, forget, list and count children.
 
 The results are those of OTP's ``supervisor`` module; where OTP answers ``{error, Why}`` these raise a typed error.
 """
@@ -45,8 +45,8 @@ class ChildCounts(msgspec.Struct, frozen=True):
 class SupervisorInfo(msgspec.Struct, frozen=True):
     """A supervisor at this moment: its children, first started first, and its restart budget.
 
-    ``coming`` has the ids of those that do not run but will: the supervisor itself is starting, or about to restart
-    them, alone or with others. ``size`` is the number of all children, also if fewer are told of.
+    ``pending`` has the ids of those that do not run but will: the supervisor itself is starting, or about to restart
+    them, alone or with others. ``size`` is the number of all children, also if fewer are listed.
     """
 
     children: tuple[ChildInfo, ...]
@@ -64,7 +64,7 @@ class SupervisorStatistics(msgspec.Struct, frozen=True):
 
 
 class SupervisorRequest(Request[R], Generic[R], frozen=True):
-    """An order or a question for a supervisor. One that does not offer it says so, and goes on."""
+    """A request to a supervisor. A supervisor that does not offer it refuses it, and goes on."""
 
 
 class StartChild(SupervisorRequest[Ref | None], frozen=True):
@@ -96,7 +96,7 @@ class WhichChildren(SupervisorRequest[list[ChildInfo]], frozen=True):
 
 
 class WhichChild(SupervisorRequest[ChildInfo], frozen=True):
-    """Tell of one child."""
+    """Return one child."""
 
     id: Any
 
@@ -112,11 +112,11 @@ class GetChildSpec(SupervisorRequest[ChildSpec], frozen=True):
 
 
 class GetStatistics(SupervisorRequest[SupervisorStatistics], frozen=True):
-    """Tell of the supervisor in numbers."""
+    """Return the supervisor in numbers."""
 
 
 class GetBudget(SupervisorRequest[BudgetState], frozen=True):
-    """Tell how much of the restart budget is used."""
+    """Return how much of the restart budget is used."""
 
 
 async def start_child(supervisor: Address, spec: ChildLike) -> Ref | None:
@@ -138,7 +138,7 @@ async def start_child(supervisor: Address, spec: ChildLike) -> Ref | None:
     """
     call = as_address("supervisor", supervisor).call(StartChild(ChildSpec.of(spec)), timeout=None)
     ref = await call
-    call.message = None  # nothing is to hold the arguments of a temporary child
+    call.message = None  # so that the arguments of a temporary child can be freed
     return ref
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import random
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Literal, TypedDict, TypeVarTuple, Unpack, get_args, overload
 
@@ -12,12 +11,13 @@ from supervision._core.signatures import argument_error
 from supervision._core.threads import Isolation
 from supervision.actor import Actor, StopLimit
 from supervision.clock import seconds
-from supervision.errors import BadBackoff, BadChildSpec, BadTime
+from supervision.errors import BadChildSpec, BadTime
+from supervision.supervisors.restarts import Backoff
 
 if TYPE_CHECKING:
     from supervision.supervisors._base import BaseSupervisor
 
-    KeeperClass = type[BaseSupervisor]
+    SupervisorClass = type[BaseSupervisor]
 
 Restart = Literal["permanent", "transient", "temporary"]
 ChildType = Literal["worker", "supervisor"]
@@ -27,54 +27,6 @@ Args = TypeVarTuple("Args")
 ActorClass = type[Actor]
 
 START = "give an Actor class, or a function that starts an actor, links it and returns its Ref"
-
-
-class Backoff(msgspec.Struct, frozen=True):
-    """A growing pause before each restart, beyond OTP: for children whose failure is somebody else's outage.
-
-    The n-th restart within the supervisor's window waits ``initial * factor ** (n - 1)`` seconds, at most ``maximum``,
-    of which the part ``jitter`` is random.
-
-    Args:
-        initial: the first pause, in seconds.
-        maximum: the longest pause, in seconds; 5, or ``initial`` if that is longer, unless it is given.
-        factor: by what each pause is longer than the one before; at least 1.
-        jitter: from 0 (none) to 1 (all of it).
-
-    >>> [Backoff(initial=0.1, maximum=1.0, jitter=0.0).delay(n, random.Random(1)) for n in (1, 2, 3, 9)]
-    [0.1, 0.2, 0.4, 1.0]
-    """
-
-    initial: float = 0.1
-    maximum: float | msgspec.UnsetType = msgspec.UNSET
-    factor: float = 2.0
-    jitter: float = 0.5
-
-    def __post_init__(self) -> None:
-        if self.maximum is msgspec.UNSET:
-            longest = max(5.0, self.initial) if isinstance(self.initial, (int, float)) else 5.0
-            msgspec.structs.force_setattr(self, "maximum", longest)
-        for field in ("initial", "maximum", "factor", "jitter"):
-            try:
-                seconds(field, getattr(self, field))
-            except BadTime as error:
-                raise BadBackoff(f"Backoff.{field}", error.value, "give a finite number, 0 or more") from None
-        if self.factor < 1 or self.jitter > 1 or self.longest < self.initial:
-            raise BadBackoff("Backoff", self, "factor is at least 1, jitter at most 1, maximum at least initial")
-
-    @property
-    def longest(self) -> float:
-        """The longest pause, in seconds, also if ``maximum`` was not given."""
-        assert not isinstance(self.maximum, msgspec.UnsetType)
-        return self.maximum
-
-    def delay(self, attempt: int, chance: random.Random) -> float:
-        """Return the pause before the ``attempt``-th restart (from 1), in seconds."""
-        try:
-            grown = self.initial * float(self.factor) ** (attempt - 1)
-        except OverflowError:
-            grown = self.longest if self.initial else 0.0
-        return min(grown, self.longest) * (1.0 - self.jitter * chance.random())
 
 
 class ChildOptions(TypedDict, total=False):
@@ -109,7 +61,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         backoff: a pause before restarts; None for none, as in OTP.
         name: registered by the child at each start.
         isolation: where its handlers run: ``none``, ``thread`` or ``process``; None for what its class says.
-        tags: words to find it by, such as those that let chaos in.
+        tags: words to find it by, such as those that chaos tests select by.
         start_timeout: seconds that each of its starts may take; a longer one has failed. None for any time, as in OTP.
 
     Raises:
@@ -159,7 +111,7 @@ class ChildSpec(msgspec.Struct, frozen=True):
         def __init__(  # pyright: ignore[reportOverlappingOverload]
             self,
             id: Any,
-            start: KeeperClass,
+            start: SupervisorClass,
             args: tuple[Iterable[ChildLike]],
             **options: Unpack[ChildOptions],
         ) -> None: ...

@@ -13,7 +13,7 @@ from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren,
 from supervision.messages import Exit, Message
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Name, Ref
-from supervision.supervisors._base import BaseSupervisor, checked_spec, should_restart, start_reason, start_refusal
+from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason, start_refusal
 from supervision.supervisors.administration import (
     ChildInfo,
     DeleteChild,
@@ -25,11 +25,11 @@ from supervision.supervisors.administration import (
     WhichChildren,
 )
 from supervision.supervisors.childspec import ChildLike, ChildSpec, check_child_specs
-from supervision.supervisors.restarts import RestartBudget
+from supervision.supervisors.restarts import RestartBudget, should_restart
 
 
 class TryAgain(Message, frozen=True):
-    """A dynamic supervisor's note to itself: the restart of a child is due."""
+    """A dynamic supervisor's message to itself: the restart of a child is due."""
 
     last: Cell
 
@@ -159,7 +159,7 @@ class DynamicSupervisor(BaseSupervisor):
         self.close_vacancy(spec)
 
     def _addressed(self, id: Any) -> Any:
-        """Return whom a request means; a name that nobody holds means nobody."""
+        """Return the actor that an id means: that of a name is its holder."""
         return id.resolve() or id if isinstance(id, Name) and id.runtime is self.runtime else id
 
     def _known(self, id: Any) -> ChildInfo:
@@ -171,7 +171,7 @@ class DynamicSupervisor(BaseSupervisor):
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:
-        """Tell of a child, by its address."""
+        """Return a child, by its address."""
         return self._known(request.id)
 
     @handle
@@ -201,7 +201,7 @@ class DynamicSupervisor(BaseSupervisor):
         return self._running.get(ref) if isinstance(ref, Cell) else None
 
     def each(self) -> Iterator[ChildInfo]:
-        """Return what others may see of the children, first started first, those that wait for a restart last."""
+        """Yield the children's records, first started first, those that wait for a restart last."""
         for cell, spec in self._running.items():
             yield ChildInfo(spec.id, cell, restarting=False, spec=spec, restarts=self._restarts.get(cell, 0))
         for cell, child in self._restarting.items():
@@ -283,7 +283,7 @@ class DynamicSupervisor(BaseSupervisor):
             await self._restart(message.last, child, FailedToStartChild(child.spec.id, child.failure))
 
     def report_stopped(self, spec: ChildSpec, cell: Cell, reason: ExitReason) -> None:
-        """Tell of a child that did not stop as it should; an end with ``shutdown`` and more to say is fine here."""
+        """Report a child that did not stop as ordered; an end with ``shutdown`` and a term is fine here."""
         if not isinstance(reason, Shutdown):
             super().report_stopped(spec, cell, reason)
 

@@ -1,4 +1,4 @@
-"""Partitioned supervisors: as many copies of one child as there are partitions, and a key leads to one of them."""
+"""Partitioned supervisors: a copy of one child for each partition, found by a key."""
 
 from __future__ import annotations
 
@@ -141,10 +141,10 @@ def partition(supervisor: Ref | Name, key: Any) -> Ref:
         NoProcess: there is no such `PartitionSupervisor`.
         NoPartitions: it has been resized to 0.
     """
-    keeper = _keeper(supervisor, key)
-    if keeper.partitions == 0:
+    actor = _supervisor_behind(supervisor, key)
+    if actor.partitions == 0:
         raise NoPartitions(supervisor)
-    ref = keeper.route(key)
+    ref = actor.route(key)
     if ref is None:
         raise NoProcess(supervisor, key, "this partition ignored its start")
     return ref
@@ -156,10 +156,10 @@ def partitions(supervisor: Ref | Name) -> int:
     Raises:
         NoProcess: there is no such `PartitionSupervisor`.
     """
-    return _keeper(supervisor, "partitions").partitions
+    return _supervisor_behind(supervisor, "partitions").partitions
 
 
-def _keeper(supervisor: Ref | Name, what: Any) -> PartitionSupervisor:
+def _supervisor_behind(supervisor: Ref | Name, what: Any) -> PartitionSupervisor:
     ref = supervisor.resolve() if isinstance(supervisor, Name) else as_address("supervisor", supervisor)
     if isinstance(ref, Cell) and ref.alive and isinstance(ref.actor, PartitionSupervisor):
         return ref.actor

@@ -1,12 +1,75 @@
-"""The restart budget: how many restarts a supervisor allows itself in how many seconds (OTP's intensity and period)."""
+"""Restarts: whether an ended child is restarted, after which pause, and how many restarts a supervisor has.
+
+The budget is OTP's intensity and period; the pause (`Backoff`) goes beyond OTP.
+"""
 
 from __future__ import annotations
 
+import random
 from collections import deque
+from typing import TYPE_CHECKING
 
 import msgspec
 
-from supervision.errors import BadBudget
+from supervision.clock import seconds
+from supervision.errors import BadBackoff, BadBudget, BadTime
+
+if TYPE_CHECKING:
+    from supervision.reasons import ExitReason
+    from supervision.supervisors.childspec import ChildSpec
+
+
+def should_restart(spec: ChildSpec, reason: ExitReason) -> bool:
+    """Whether a child that ended for ``reason`` is to be restarted (section 2.3 of the reference)."""
+    return spec.restart == "permanent" or (spec.restart == "transient" and not reason.clean)
+
+
+class Backoff(msgspec.Struct, frozen=True):
+    """A growing pause before each restart, beyond OTP: for children whose failure is somebody else's outage.
+
+    The n-th restart within the supervisor's window waits ``initial * factor ** (n - 1)`` seconds, at most ``maximum``,
+    of which the part ``jitter`` is random.
+
+    Args:
+        initial: the first pause, in seconds.
+        maximum: the longest pause, in seconds; 5, or ``initial`` if that is longer, unless it is given.
+        factor: by what each pause is longer than the one before; at least 1.
+        jitter: from 0 (none) to 1 (all of it).
+
+    >>> [Backoff(initial=0.1, maximum=1.0, jitter=0.0).delay(n, random.Random(1)) for n in (1, 2, 3, 9)]
+    [0.1, 0.2, 0.4, 1.0]
+    """
+
+    initial: float = 0.1
+    maximum: float | msgspec.UnsetType = msgspec.UNSET
+    factor: float = 2.0
+    jitter: float = 0.5
+
+    def __post_init__(self) -> None:
+        if self.maximum is msgspec.UNSET:
+            longest = max(5.0, self.initial) if isinstance(self.initial, (int, float)) else 5.0
+            msgspec.structs.force_setattr(self, "maximum", longest)
+        for field in ("initial", "maximum", "factor", "jitter"):
+            try:
+                seconds(field, getattr(self, field))
+            except BadTime as error:
+                raise BadBackoff(f"Backoff.{field}", error.value, "give a finite number, 0 or more") from None
+        if self.factor < 1 or self.jitter > 1 or self.longest < self.initial:
+            raise BadBackoff("Backoff", self, "factor is at least 1, jitter at most 1, maximum at least initial")
+
+    @property
+    def longest(self) -> float:
+        """The longest pause, in seconds, also if ``maximum`` was not given."""
+        assert not isinstance(self.maximum, msgspec.UnsetType)
+        return self.maximum
+
+    def delay(self, attempt: int, chance: random.Random) -> float:
+        """Return the pause before the ``attempt``-th restart (from 1), in seconds."""
+        try:
+            grown = self.initial * float(self.factor) ** (attempt - 1)
+        except OverflowError:
+            grown = self.longest if self.initial else 0.0
+        return min(grown, self.longest) * (1.0 - self.jitter * chance.random())
 
 
 class BudgetState(msgspec.Struct, frozen=True):

@@ -32,7 +32,7 @@ from supervision.reasons import (
     Shutdown,
 )
 from supervision.ref import Ref
-from supervision.supervisors._base import BaseSupervisor, checked_spec, should_restart, start_reason, start_refusal
+from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason, start_refusal
 from supervision.supervisors.administration import (
     ChildInfo,
     DeleteChild,
@@ -44,13 +44,13 @@ from supervision.supervisors.administration import (
     WhichChildren,
 )
 from supervision.supervisors.childspec import AutoShutdown, ChildLike, ChildSpec, check_child_specs, hashable
-from supervision.supervisors.restarts import RestartBudget
+from supervision.supervisors.restarts import RestartBudget, should_restart
 
 Strategy = Literal["one_for_one", "one_for_all", "rest_for_one"]
 
 
 class TryAgain(Message, frozen=True):
-    """A supervisor's note to itself: a restart is due."""
+    """A supervisor's message to itself: a restart is due."""
 
     child: Child
     attempt: object
@@ -85,7 +85,7 @@ class Child:
         return self.ref is not None or self.attempt is not None
 
     def view(self) -> ChildInfo:
-        """Return what others may see."""
+        """Return the record that others may see."""
         return ChildInfo(self.spec.id, self.ref, self.attempt is not None, self.spec, self.info, self.restarts)
 
 
@@ -175,7 +175,7 @@ class Supervisor(BaseSupervisor):
 
     @handle
     async def child_exited(self, message: Exit) -> None:
-        """A child has ended by itself: restart it, or not, by its type; exits of strangers are ignored."""
+        """A child has ended by itself: restart it, or not, by its type; exits of other actors are ignored."""
         child = self._by_ref(message.sender)
         if child is None:
             return
@@ -197,7 +197,7 @@ class Supervisor(BaseSupervisor):
         return self._by_cell.get(ref) if isinstance(ref, Cell) else None
 
     def _down(self, child: Child) -> None:
-        """A child does not run any more."""
+        """Note that a child does not run any more."""
         assert child.ref is not None
         self._by_cell.pop(child.ref, None)
         child.ref = None
@@ -251,11 +251,11 @@ class Supervisor(BaseSupervisor):
 
     def _try_again(self, child: Child, delay: float) -> None:
         child.attempt = object()
-        note = TryAgain(child, child.attempt)
+        message = TryAgain(child, child.attempt)
         if delay > 0.0:
-            self.send_after(delay, note)
+            self.send_after(delay, message)
         else:
-            self.ref.cast(note)
+            self.ref.cast(message)
 
     @handle
     async def try_again(self, message: TryAgain) -> None:
@@ -339,7 +339,7 @@ class Supervisor(BaseSupervisor):
         return self.views()[::-1]
 
     def each(self) -> Iterator[ChildInfo]:
-        """Return what others may see of the children, first started first, one after the other."""
+        """Yield the children's records, first started first."""
         return (child.view() for child in self._children.values())
 
     def size(self) -> int:
@@ -362,7 +362,7 @@ class Supervisor(BaseSupervisor):
 
     @handle
     def which_child(self, request: WhichChild) -> ChildInfo:
-        """Tell of one child."""
+        """Return one child."""
         return self._known(request.id).view()
 
     @handle

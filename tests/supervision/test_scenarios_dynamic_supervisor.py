@@ -44,9 +44,8 @@ from supervision import (
 from supervision import events as ev
 from supervision.actor import StopLimit
 from supervision.errors import NotOffered
-from supervision.supervisors.childspec import Backoff
 from supervision.supervisors.partition_supervisor import resize
-from supervision.supervisors.restarts import BudgetState
+from supervision.supervisors.restarts import Backoff, BudgetState
 from supervision.testing import advance, barrier, settled
 from tests.supervision.probes import Do, Probe, Recorder, do, error_of
 

@@ -26,7 +26,7 @@ from supervision import (
 )
 from supervision import events as ev
 from supervision.errors import BadStrategy
-from supervision.supervisors.childspec import Backoff
+from supervision.supervisors.restarts import Backoff
 from supervision.testing import advance, barrier
 from tests.supervision.probes import Recorder, die, error_of, kill, rec, refs
 

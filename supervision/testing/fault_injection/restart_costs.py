@@ -15,8 +15,9 @@ from supervision._core.phases import IDLE, STARTING
 from supervision.events import ActorEvent
 from supervision.reasons import KILLED, NORMAL, SHUTDOWN, Abnormal, ExitReason
 from supervision.runtime import Runtime
-from supervision.supervisors._base import BaseSupervisor, should_restart
+from supervision.supervisors._base import BaseSupervisor
 from supervision.supervisors.childspec import hashable
+from supervision.supervisors.restarts import should_restart
 from supervision.supervisors.supervisor import Supervisor
 from supervision.testing.fault_injection.faults import Crash, ExitFault, FailStart, Fault, Kill, KillDuring, Sigkill
 from supervision.testing.fault_injection.victims import supervisor_of
