@@ -85,7 +85,7 @@ class Application:
     start_phases: ClassVar[tuple[str, ...]] = ()
 
     def start(self, start_type: str) -> Any:
-        """Say what it consists of.
+        """Return what it consists of.
 
         Args:
             start_type: ``permanent``, ``transient`` or ``temporary``.
@@ -110,7 +110,7 @@ class Application:
 
 
 class Stopped(Message, frozen=True):
-    """A master's last words to the controller."""
+    """A master's message to the controller at its end."""
 
     name: str
     leftovers: tuple[str, ...]
@@ -201,8 +201,8 @@ class Master(Actor):
 
 def end_leftovers(master: Cell) -> tuple[str, ...]:
     """Kill what is part of an application, but for its master; return their paths."""
-    belongs = master.runtime.master_of
-    left = [cell for cell, owner in belongs.items() if owner is master and cell is not master and cell is not None]
+    masters = master.runtime.master_of
+    left = [cell for cell, owner in masters.items() if owner is master and cell is not master and cell is not None]
     paths = tuple(cell.path for cell in left)
     for cell in left:
         cell.end_by_force(KILLED)
@@ -213,7 +213,7 @@ async def _finish(result: Any) -> Any:
     return await result if inspect.isawaitable(result) else result
 
 
-# -- orders ----------------------------------------------------------------------------------------------------------
+# -- requests --------------------------------------------------------------------------------------------------------
 
 
 class ApplicationInfo(msgspec.Struct, frozen=True):
@@ -242,7 +242,7 @@ class WhichApplications(Request[list[ApplicationInfo]], frozen=True):
 
 
 class GetStartOrder(Request[list[str]], frozen=True):
-    """Tell which applications have to be started for one to run, in order; those that run are left out."""
+    """Return which applications have to be started for one to run, in order; those that run are left out."""
 
     name: str
 
@@ -267,7 +267,7 @@ class Applications(Actor):
 
     Raises:
         BadApplication: a name stands twice or is missing, or what one requires is not there, or they require each other
-            in a ring.
+            in a cycle.
     """
 
     trap_exit = True
@@ -380,7 +380,7 @@ class Applications(Actor):
 
     @handle
     def order(self, request: GetStartOrder) -> list[str]:
-        """Say what has to be started for one."""
+        """Return what has to be started for one."""
         order: dict[str, None] = {}
 
         def visit(name: str) -> None:
@@ -411,16 +411,16 @@ def _checked(applications: list[Application]) -> dict[str, Application]:
                 where = f"{application.name}: requires"
                 raise BadApplication(where, required, f"there is no such application; there are {_listed(known)}")
     for name in known:
-        _check_no_ring(known, name, ())
+        _check_no_cycle(known, name, ())
     return known
 
 
-def _check_no_ring(known: dict[str, Application], name: str, above: tuple[str, ...]) -> None:
+def _check_no_cycle(known: dict[str, Application], name: str, above: tuple[str, ...]) -> None:
     if name in above:
         ring = " → ".join((*above[above.index(name) :], name))
         raise BadApplication("requires", ring, "applications must not require each other in a ring")
     for required in known[name].requires:
-        _check_no_ring(known, required, (*above, name))
+        _check_no_cycle(known, required, (*above, name))
 
 
 # -- what users call -------------------------------------------------------------------------------------------------

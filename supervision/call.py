@@ -33,7 +33,7 @@ class Call(asyncio.Future[R]):
     message: Any
     target: Cell
     deadline: float | None
-    #: The name whose next holder is to get it if its target ends before it begins. Not set if it is just to fail then.
+    #: The name whose next holder gets it if its target ends before it is begun. Unset: the call fails with its target.
     again: str
     #: Set when a handler begins the request, and not before: a call that is answered costs one store.
     _begun: bool

@@ -1,4 +1,4 @@
-"""Time, as the runtime sees it. No other module asks the machine for the time.
+"""Time as the runtime sees it. No other module reads the machine's clocks.
 
 A runtime takes its clock from its loop, so that on a loop with virtual time everything in it is virtual too.
 """
@@ -19,7 +19,7 @@ YEAR = 365 * 86400.0
 #: The machine's own monotonic seconds: for what watches a loop from outside, whatever time it is in there.
 machine_time = monotonic
 
-#: A wall clock that moved by more than so many seconds from one look to the next has been set, not adjusted.
+#: A wall clock that moved by more seconds than this from one reading to the next was stepped, not slewed.
 CLOCK_STEP = 180.0
 
 
@@ -74,7 +74,7 @@ class MonotonicClock:
 
 
 class ClockStepDetector:
-    """Notices that the wall clock has been set.
+    """Detects steps of the wall clock (NTP: step, not slew).
 
     A machine that slept looks the same as a clock that was set forwards.
 
@@ -90,10 +90,10 @@ class ClockStepDetector:
         return self._clock.wall_time() - self._clock.time()
 
     def step(self, least: float = CLOCK_STEP) -> float:
-        """Return by how many seconds the clock was set since the last look, negative for backwards; 0 if it was not.
+        """Return by how many seconds the clock was stepped since the last call, negative for backwards; 0 if not.
 
         Args:
-            least: what is not more than so many seconds is an adjustment, as time servers make them all the time.
+            least: up to so many seconds count as slew, as time servers adjust clocks all the time.
         """
         before, self._offset = self._offset, self._now()
         moved = self._offset - before

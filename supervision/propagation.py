@@ -1,4 +1,4 @@
-"""What travels with messages besides themselves: the context of who sent them, such as a trace or a request's number.
+"""Context propagation: what of the sender's context goes with a message, such as a trace or a request's number.
 
 Every actor has a context of its own, so that nothing set in one shows in another. A `Propagator` decides what of a
 sender's context goes along with its messages, and what that means where they are handled. A runtime without one pays
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class Propagator(Protocol):
-    """Carries context from who sends a message to who handles it: ``Runtime(propagator=...)``.
+    """Carries context from the sender of a message to its handler: ``Runtime(propagator=...)``.
 
     Messages of the kernel (exits, timers, system requests) carry nothing.
 
@@ -52,10 +52,10 @@ class Propagator(Protocol):
     """
 
     def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
-        """Return what goes along with a message that is being sent, in the context of who sends it.
+        """Return what goes along with a message that is being sent; called in the sender's context.
 
         Args:
-            target: to whom.
+            target: the receiver.
             message: what is sent.
             call: the future of the answer; None if none is expected.
 
@@ -64,10 +64,10 @@ class Propagator(Protocol):
         """
 
     def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
-        """Have a message handled, in the context of the actor that does it.
+        """Have a message handled; called in the context of the actor that handles it.
 
         Args:
-            actor: who handles it.
+            actor: the receiver.
             message: what was sent.
             carried: what `send` returned.
             proceed: call it once; it returns what the handler does, which may be a coroutine.
@@ -81,7 +81,7 @@ R = TypeVar("R")
 
 
 class Envelope:
-    """A message without an answer, and what goes along with it."""
+    """A message together with the context that a `Propagator` attached."""
 
     __slots__ = ("load", "message")
 
@@ -94,11 +94,11 @@ class Envelope:
 
 
 class PropagatingCall(Call[R]):
-    """A request on its way with something to carry."""
+    """A request together with the context that a `Propagator` attached, in ``load``."""
 
     __slots__ = ()
 
 
 def unwrap(message: Any) -> Any:
-    """Return a message without what it carries."""
+    """Return a message without its envelope."""
     return message.message if type(message) is Envelope else message

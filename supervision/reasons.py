@@ -60,7 +60,7 @@ class Killed(ExitReason, frozen=True, tag="killed"):
 
 
 class ProcessExited(ExitReason, frozen=True, tag="process_exited"):
-    """The process of an isolated actor ended without a goodbye: with ``status``, or by ``signal``."""
+    """The process of an isolated actor ended without an Ended frame: with ``status``, or by ``signal``."""
 
     status: int
     signal: str = ""

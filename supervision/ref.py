@@ -1,4 +1,4 @@
-"""Addresses: a `Ref` is one incarnation of an actor, a `Name` whoever holds a name at the moment."""
+"""Addresses: a `Ref` is one incarnation of an actor, a `Name` its current holder; monitors, and calls by name."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Address(ABC):
             NoProcess: there is no such actor.
             ActorExited: it ended before it answered.
             CallTimeout: no answer in time; a late one vanishes.
-            CallCycle: each actor of a ring would wait for the next.
+            CallCycle: each actor of a cycle would wait for the next.
             MailboxFull: its bounded mailbox refuses, or dropped the request.
             UnhandledMessage: it has no handler for this type.
         """
@@ -209,12 +209,12 @@ class Name(Address):
         await self._holder(message).send(message)
 
 
-#: The classes of addresses that were seen: to ask whether something is an `Address` takes longer than to look here.
+#: Cache: isinstance with an ABC is slower than a set lookup.
 _ADDRESSES: set[type] = set()
 
 
 def as_address(where: str, value: object) -> Address:
-    """Return an address, as it is one.
+    """Check that a value is an `Address`, and return it.
 
     Args:
         where: what it is for.
@@ -246,15 +246,15 @@ def as_ref(where: str, value: object) -> Ref:
 
 
 class Monitor:
-    """One watch of one actor by another. Each fires once, with a `Down` message, whatever the reason of the end."""
+    """One monitor of one actor by another. Each fires once, with a `Down` message, whatever the reason of the end."""
 
     __slots__ = ("cell", "target", "watcher")
 
     def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
         self.watcher = watcher
-        #: What was asked to be watched.
+        #: The address that was given.
         self.target = target
-        #: The incarnation that is watched; None once the monitor has fired or was removed.
+        #: The incarnation that is monitored; None once the monitor has fired or was removed.
         self.cell = cell
 
     def __repr__(self) -> str:

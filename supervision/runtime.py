@@ -1,4 +1,4 @@
-"""The runtime: actors, names, timers and events of one event loop, apart from every other runtime."""
+"""The runtime: actors, names, timers and events of one event loop, isolated from every other runtime."""
 
 from __future__ import annotations
 
@@ -120,10 +120,10 @@ class Runtime:
         run_queue: the order of turns; first in, first out if None. With a queue of your own, be it ``deque()``, there
             are no direct turns: each call waits in it.
         threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
-        propagator: what goes along with messages from the context of their senders; None for nothing.
+        propagator: decides what of a sender's context goes along with its messages; None for nothing.
 
     Attributes:
-        shared: what the layers above keep for this runtime, each under a key of its own. It outlives every actor.
+        shared: what higher layers store for this runtime, each under its own key. It outlives every actor.
 
     Raises:
         BadTime, BadOption: an argument is wrong.
@@ -165,7 +165,7 @@ class Runtime:
         self._log: Reports | None = None
         self._cells: dict[int, Cell] = {}
         self._names: dict[str, Cell] = {}
-        #: The names that supervisors are about to give to the next incarnations.
+        #: Names whose holder has ended and whose supervisor may still restart it.
         self.vacancies = Vacancies()
         self._ids = 0
         self._closing = False
@@ -173,7 +173,7 @@ class Runtime:
         #: The processes of isolated actors.
         self.processes: dict[Cell, ChildProcess] = {}
         self._reaping: set[ChildProcess] = set()
-        #: Of which application an actor is a part: what an actor starts is part of the same one. By its master.
+        #: The application master of each actor; children inherit it.
         self.master_of: dict[Cell | None, Cell] = {}
 
     # -- life ------------------------------------------------------------------------------------------------
@@ -192,11 +192,11 @@ class Runtime:
         queue: RunQueue = deque() if self._queue is None else self._queue
         base = contextvars.copy_context()
         base.run(current.set, None)
-        # No direct turns in an order that a test decides: it is there to see all of them. Nor where calls carry
-        # something, which is put in when they are on their way.
+        # No direct turns in an order that a test decides, as it is to see all turns; nor with a propagator, which
+        # attaches the context to a call that is on its way already.
         direct = self._queue is None and self.propagator is None
         self._scheduler = Scheduler(self, loop, clock, base, stream, queue, direct=direct)
-        hosted = getattr(loop, "runtimes", None)  # a loop for tests wants to name who waits on it
+        hosted = getattr(loop, "runtimes", None)  # a test loop lists the runtimes that run on it
         if hosted is not None:
             hosted.add(self)
         if self._reports:
@@ -246,12 +246,12 @@ class Runtime:
             await self.shut_down(cell, cell.kind.shutdown)
 
     def _tell_unstopped(self, limit: float) -> None:
-        """Name the actors that have not ended in time, those that wait for others last."""
+        """Log the actors that have not ended in time, those that wait for others last."""
         unstopped = [f"{cell.path} ({_PHASES[cell.phase]})" for cell in reversed(list(self._cells.values()))]
         _log.error("close_timed_out", seconds=limit, killed=unstopped)
 
     async def _climb_ladders(self) -> None:
-        """Give the code of killed actors the time to end that the ladder takes."""
+        """Wait until the cancellation ladder has been climbed for all killed actors."""
         ladders = self.scheduler.ladders
         while not all(ladder.given_up for ladder in ladders.values()):
             await self.sleep(self.kill_grace)
@@ -374,7 +374,7 @@ class Runtime:
         isolation: Isolation | None = None,
         made: Callable[[Cell], object] | None = None,
     ) -> Cell:
-        """Start an actor as far as it goes without waiting; its ``starting`` is the rest, if there is one.
+        """Start an actor as far as possible without waiting; ``starting`` is the call that completes its start, if any.
 
         ``made`` gets its address before its ``init`` runs.
         """
@@ -415,9 +415,9 @@ class Runtime:
         return start_error(cell, reason, cell.ignored, error)
 
     async def complete(self, cell: Cell, timeout: float | None, starting: Call[None] | None = None) -> Cell:
-        """Wait until a start that `begin` began is done, for so many seconds at the most.
+        """Wait until a start that `begin` began is done, for ``timeout`` seconds at the most.
 
-        ``starting`` is what the cell had when it was begun, for those that do not come here at once.
+        ``starting`` is that of the cell when it was begun, for callers that did not come here at once.
         """
         limit = None if timeout is None else seconds("timeout", timeout)
         starting = starting or cell.starting
@@ -429,7 +429,7 @@ class Runtime:
         except asyncio.CancelledError:
             cell.end_by_force(SHUTDOWN)
             raise
-        except CallCycle as ring:  # its init came first, and has called whoever is to wait for it here
+        except CallCycle as ring:  # its init has called the actor that waits for it here
             cell.end_by_force(crashed(ring))
             raise self._failure(cell, ring) from ring
         finally:
@@ -438,10 +438,10 @@ class Runtime:
         return cell
 
     def own_cell(self, where: str, ref: object) -> Cell:
-        """Return an address that is about to be kept, as it is one of this runtime's.
+        """Return the cell of an address, and refuse one of another runtime.
 
         Args:
-            where: what it is kept for.
+            where: what it is for, in the error.
             ref: a `Ref`; or a `Name`, which stands for its holder.
 
         Raises:
@@ -470,18 +470,18 @@ class Runtime:
         return Name(self, name)
 
     def expected(self, name: str) -> bool:
-        """Return whether nobody holds a name, but a supervisor is about to start somebody who will."""
+        """Return whether a name has no holder, but a supervisor may still restart the last one."""
         return name in self.vacancies
 
     async def wait_for_name(self, *names: str, until: float) -> bool:
-        """Wait until somebody takes one of these names, or the supervisor of its last holder will start no other.
+        """Wait until one of these names has a holder, or the supervisor of its last holder will start no other.
 
         Args:
             names: the names.
             until: the runtime's time at which to stop waiting.
 
         Returns:
-            False if it is too late.
+            False if the time was up first.
         """
         return await self.vacancies.wait(names, self.scheduler, until)
 
@@ -527,7 +527,7 @@ class Runtime:
         cell.emit(Registered, name=name)
 
     def adopt(self, cell: Cell, process: ChildProcess) -> None:
-        """Note in which process an isolated actor lives; it ends with the actor."""
+        """Note the process of an isolated actor; it ends with the actor."""
         self.processes[cell] = process
 
     def release_name(self, cell: Cell) -> None:
@@ -586,14 +586,14 @@ class Runtime:
                 timer.cancel()
         return timer
 
-    # -- looking in ------------------------------------------------------------------------------------------
+    # -- introspection ---------------------------------------------------------------------------------------
 
     def actors(self) -> Iterator[Ref]:
         """Return all live actors, in order of their start."""
         return iter([cell for cell in self._cells.values() if cell.alive])
 
     def find(self, path: str) -> Ref | None:
-        """Return the live actor at a path, or None. It looks at all of them: for people, not for programs."""
+        """Return the live actor at a path, or None. It searches all actors: for people, not for programs."""
         return next((cell for cell in self._cells.values() if cell.alive and cell.path == path), None)
 
     def info(self, ref: Ref) -> ActorInfo | None:
@@ -643,7 +643,7 @@ class Runtime:
             actors=len(self._cells),
             names=len(self._names),
             runnable=len(scheduler.ready),
-            timers=len(scheduler.timers) - scheduler.watching,  # the kernel's own, for calls, is nobody's
+            timers=len(scheduler.timers) - scheduler.watching,  # that for the deadlines of calls is the kernel's own
             zombies=len(scheduler.ladders),
             dead_letters=dict(scheduler.dead_letters),
             processes=len(self.processes),
@@ -652,7 +652,7 @@ class Runtime:
 
 
 def _remind(cell: Address, message: Any) -> None:
-    """Send an actor what it has set a timer for: as its own message, wherever timers run."""
+    """Send an actor the message of its own timer, in its name, wherever timers run."""
     token = current.set(cell)  # type: ignore[arg-type]
     try:
         cell.cast(message)

@@ -84,17 +84,17 @@ class NamedTimeout(Message, frozen=True):
 
 
 class HandlePending(Message, frozen=True):
-    """A machine's order to itself: go on with the events that come before the mailbox."""
+    """A machine's message to itself: handle the events that come before the mailbox."""
 
 
 class TimeoutFired(Message, frozen=True):
     """A timer of a machine has fired."""
 
-    clock: ActiveTimeout
+    timeout: ActiveTimeout
 
 
 class ActiveTimeout:
-    """A time-out that is set: what it will say, and when."""
+    """A time-out that is set, with its event and its timer."""
 
     __slots__ = ("event", "key", "timer")
 
@@ -105,13 +105,13 @@ class ActiveTimeout:
 
 
 class StateEvent:
-    """A message on its way through a machine, with the right to answer it once it has been put off."""
+    """A message that a machine handles, with the right to answer it once it has been postponed."""
 
-    __slots__ = ("clock", "deferred", "message", "postponed", "token")
+    __slots__ = ("deferred", "message", "postponed", "timeout", "token")
 
-    def __init__(self, message: Any, clock: ActiveTimeout | None = None) -> None:
+    def __init__(self, message: Any, timeout: ActiveTimeout | None = None) -> None:
         self.message = message
-        self.clock = clock
+        self.timeout = timeout
         self.token: ReplyTo[Any] | None = None
         self.postponed = False
         self.deferred = False
@@ -174,8 +174,8 @@ class StateMachine(Actor):
     #: Events that wait for another state, oldest first.
     _postponed: list[StateEvent]
     _inserted: list[StateEvent]
-    _clocks: dict[Any, ActiveTimeout]
-    #: What the event in hand wants done about time-outs: the key, seconds, and what they say.
+    _timeouts: dict[Any, ActiveTimeout]
+    #: The time-outs that the current event sets, removes or updates: the key, seconds, and the event.
     _asked: list[tuple[Any, float | None, Message]]
 
     def __new__(cls, *_: Any, **__: Any) -> Self:
@@ -187,7 +187,7 @@ class StateMachine(Actor):
         self._pending = deque()
         self._postponed = []
         self._inserted = []
-        self._clocks = {}
+        self._timeouts = {}
         self._asked = []
         return self
 
@@ -249,7 +249,7 @@ class StateMachine(Actor):
         self._inserted.append(StateEvent(message))
 
     def _check(self, what: str, *, enter: bool = False) -> StateEvent | None:
-        """Return the event in hand, None in ``init``."""
+        """Return the current event, None in ``init``."""
         event = self._event
         if event is None and self._state is not _UNSET:
             raise BadTransition(self, self._state, f"only while an event is handled can it {what}")
@@ -258,7 +258,7 @@ class StateMachine(Actor):
         return event
 
     def defer_reply(self, *, begun: bool = True) -> ReplyTo[Any]:
-        """Answer the request in hand later. See `Actor.defer_reply`."""
+        """Answer the current request later. See `Actor.defer_reply`."""
         event = self._event
         if event is None or event.token is None:
             return super().defer_reply(begun=begun)
@@ -291,24 +291,24 @@ class StateMachine(Actor):
         self._asked.append((key, after, event))
 
     def _apply(self, key: Any, after: float | None, event: Message) -> None:
-        """Do what was asked for about a time-out: remove (None), update (negative) or set it."""
+        """Remove (None), update (negative) or set a time-out."""
         if after is not None and after < 0.0:
-            if key in self._clocks:
-                self._clocks[key].event = event
+            if key in self._timeouts:
+                self._timeouts[key].event = event
             return
         self._unset(key)
         if after is None:
             return
-        self._clocks[key] = clock = ActiveTimeout(key, event)
+        self._timeouts[key] = timeout = ActiveTimeout(key, event)
         if after == 0.0:
-            self._pending.append(StateEvent(None, clock))
+            self._pending.append(StateEvent(None, timeout))
         else:
-            clock.timer = self.send_after(after, TimeoutFired(clock))
+            timeout.timer = self.send_after(after, TimeoutFired(timeout))
 
     def _unset(self, key: Any) -> None:
-        clock = self._clocks.pop(key, None)
-        if clock is not None and clock.timer is not None:
-            clock.timer.cancel()
+        timeout = self._timeouts.pop(key, None)
+        if timeout is not None and timeout.timer is not None:
+            timeout.timer.cancel()
 
     # -- the machine -----------------------------------------------------------------------------------------
 
@@ -319,16 +319,16 @@ class StateMachine(Actor):
     @handle
     def timeout_fired(self, message: TimeoutFired) -> Any:
         """A time-out is an event, unless it was removed in the meantime."""
-        clock = message.clock
-        return self._take(StateEvent(None, clock)) if self._clocks.get(clock.key) is clock else None
+        timeout = message.timeout
+        return self._take(StateEvent(None, timeout)) if self._timeouts.get(timeout.key) is timeout else None
 
     @handle
     def handle_pending(self, message: HandlePending) -> Any:
         """Take the next of the events that come before the mailbox."""
         while self._pending:
             event = self._pending.popleft()
-            clock = event.clock
-            stale = clock is not None and self._clocks.get(clock.key) is not clock
+            timeout = event.timeout
+            stale = timeout is not None and self._timeouts.get(timeout.key) is not timeout
             gone = event.token is not None and not event.token.waiting
             if not (stale or gone):
                 return self._take(event)
@@ -337,10 +337,10 @@ class StateMachine(Actor):
     def _take(self, event: StateEvent) -> Any:
         if self._state is _UNSET:
             raise BadTransition(self, None, "init() was overridden: call super().init() at its end")
-        if event.clock is not None:
-            event.message = event.clock.event
-            del self._clocks[event.clock.key]
-            event.clock = None
+        if event.timeout is not None:
+            event.message = event.timeout.event
+            del self._timeouts[event.timeout.key]
+            event.timeout = None
         if not isinstance(event.message, Enter):
             self._unset(_EVENT)
         self._event = event
@@ -381,7 +381,7 @@ class StateMachine(Actor):
         self._postponed.append(event)
 
     def _change(self) -> None:
-        """Go to the next state, if it is another one, and put the events in order that come before the mailbox."""
+        """Go to the next state, if it is another one, and order the events that come before the mailbox."""
         old, repeat = self._state, self._repeat
         changed = self._next is not _UNSET and self._next != old
         if changed:

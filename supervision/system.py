@@ -1,13 +1,13 @@
-"""Looking into a running actor, and holding it (OTP's ``sys``): for debugging, for operations, for tests.
+"""Inspect, suspend and trace a running actor (OTP's ``sys``): for debugging, for operations, for tests.
 
-Every actor answers these, whatever it handles itself. A request stands in the mailbox behind what was sent before, and
-is carried out between two messages. All functions take a `Ref` or a `Name`, and raise `CallError` as a call does.
+Every actor answers these requests, whatever it handles itself. A request waits in the mailbox behind earlier messages,
+and is carried out between two messages. All functions take a `Ref` or a `Name`, and raise `CallError` as a call does.
 
 >>> import asyncio
 >>> from supervision import Actor, Message, Runtime, handle, system
 >>> class Add(Message):
 ...     n: int
->>> class MessageCounter(Actor):
+>>> class Counter(Actor):
 ...     def __init__(self) -> None:
 ...         self.total = 0
 ...
@@ -16,7 +16,7 @@ is carried out between two messages. All functions take a `Ref` or a `Name`, and
 ...         self.total += message.n
 >>> async def main() -> None:
 ...     async with Runtime() as runtime:
-...         counter = await runtime.spawn(MessageCounter)
+...         counter = await runtime.spawn(Counter)
 ...         counter.cast(Add(2))
 ...         print(await system.get_state(counter))
 ...         await system.suspend(counter)
@@ -64,7 +64,7 @@ class Status(msgspec.Struct, frozen=True):
         state: ``running`` or ``suspended``.
         behaviour: what it has become, None at the beginning.
         parent: the path of the actor that started it.
-        observers: the ids of those who watch it.
+        observers: the ids of its observers.
         mailbox: how many messages wait.
         status: what its `Actor.format_status` returned, or a text that says why it could not.
     """
@@ -80,7 +80,7 @@ class Status(msgspec.Struct, frozen=True):
     status: Any
 
 
-# -- what is asked for -----------------------------------------------------------------------------------------------
+# -- requests -------------------------------------------------------------------------------------------------------
 
 
 class GetState(SystemRequest[dict[str, Any]], frozen=True):
@@ -111,7 +111,7 @@ class ReplaceState(SystemRequest[dict[str, Any]], frozen=True):
 
 
 class GetStatus(SystemRequest[Status], frozen=True):
-    """Return what there is to know."""
+    """Return the status."""
 
     def carry_out(self, actor: Actor) -> Status:
         """Do it."""
@@ -132,7 +132,7 @@ class GetStatus(SystemRequest[Status], frozen=True):
 
 
 class Suspend(SystemRequest[None], frozen=True):
-    """Hold the actor."""
+    """Suspend the actor."""
 
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
@@ -140,7 +140,7 @@ class Suspend(SystemRequest[None], frozen=True):
 
 
 class Resume(SystemRequest[None], frozen=True):
-    """Let it go on."""
+    """Resume the actor."""
 
     def carry_out(self, actor: Actor) -> None:
         """Do it."""
@@ -201,7 +201,7 @@ class Observed(SystemRequest[Any], frozen=True):
         return None if observer is None else observer.seen(actor)
 
 
-# -- what users call -------------------------------------------------------------------------------------------------
+# -- functions ------------------------------------------------------------------------------------------------------
 
 
 async def get_state(actor: Address) -> dict[str, Any]:
@@ -226,12 +226,12 @@ async def replace_state(actor: Address, function: Callable[[dict[str, Any]], Map
 
 
 async def get_status(actor: Address) -> Status:
-    """Return what there is to know about an actor, with the state as its `Actor.format_status` shows it."""
+    """Return the status of an actor, with its state as its `Actor.format_status` shows it."""
     return await as_address("actor", actor).call(GetStatus())
 
 
 async def suspend(actor: Address) -> None:
-    """Hold an actor: it answers system requests and ends when it is told to; all else waits. Twice is once."""
+    """Suspend an actor: it answers system requests and ends when told to; all else waits. Twice is once."""
     await as_address("actor", actor).call(Suspend())
 
 
@@ -244,7 +244,7 @@ async def install(actor: Address, observer: Observer, id: Any = None) -> None:
     """Have a function called with each `SystemEvent` of an actor, until it returns `DONE`, raises, or is removed.
 
     Args:
-        actor: who is watched: this incarnation, not its successor.
+        actor: the actor to observe: this incarnation, not its successor.
         observer: called in the actor, between its messages; it must not block.
         id: for `remove`; the observer itself if None.
 

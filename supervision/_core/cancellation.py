@@ -1,7 +1,7 @@
-"""What can be done, step by step, about the code of a killed actor that does not end.
+"""The cancellation ladder: cancel, cancel again, close, report a zombie.
 
-Python cannot force a coroutine to end. The ladder of the reference, section 3.2: cancel it; cancel it again; close it,
-which gets past ``except CancelledError`` and ``except Exception``; and if even that is swallowed, say so.
+Python cannot force a coroutine to end. So the code of a killed actor that goes on is cancelled, up to three times; then
+closed, which gets past ``except CancelledError`` and ``except Exception``; and if it swallows even that, reported.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ class CancellationLadder:
             cell.context_of().run(body.close)
         except BaseException:
             if getattr(body, "cr_frame", None) is not None:
-                worker.cancel()  # It waits for something else now, which its worker has to learn.
+                worker.cancel()  # It waits for something else now, which its worker does not know.
                 return False
         body_closed(cell)
         worker.cancel()

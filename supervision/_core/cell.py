@@ -1,8 +1,8 @@
 """One incarnation of an actor: its mailbox, its relations, its life and its death.
 
 A cell is the `Ref` of its actor. It moves through the phases STARTING → RUNNING → STOPPING → DEAD; EXITING is an
-actor hit by an exit signal while its own code was in the middle of something. When it is dead it lets go of the
-actor, of its messages and of its context, so that a `Ref` can be kept for ever.
+actor hit by an exit signal while its own code was in the middle of something. A dead cell
+drops the actor, its messages and its context, so that a `Ref` can be kept for ever.
 """
 
 from __future__ import annotations
@@ -132,7 +132,7 @@ class Cell(Linked):
         self.starting: Call[None] | None = None
         self.exit_reason: ExitReason | None = None
 
-    # -- what everybody may ask ------------------------------------------------------------------------------
+    # -- what anybody can read -------------------------------------------------------------------------------
 
     @property
     def runtime(self) -> Runtime:  # type: ignore[override]
@@ -160,7 +160,7 @@ class Cell(Linked):
         return "".join(reversed(words))
 
     def release_ended_parent(self) -> None:
-        """Cut a parent that has ended off from its own parents, which may be gone for long; its path stays."""
+        """Drop an ended parent's reference to its own parent, so that dead ancestors are freed; its path is kept."""
         parent = self.parent
         if isinstance(parent, Cell) and parent.phase == DEAD and parent.parent is not None:
             parent.label, parent.parent = parent.path[1:], None
@@ -213,7 +213,7 @@ class Cell(Linked):
                     self._high_water(len(box))
 
     def deliver(self, message: Any) -> None:
-        """Put in a message of the kernel; nobody's fence holds it up."""
+        """Put a message of the kernel into the mailbox; it is never fenced off."""
         if self.head is IDLE:
             self.head = message
             self.sched.enqueue(self)
@@ -249,11 +249,11 @@ class Cell(Linked):
         else:
             limit = sched.set_deadline(call, timeout, now)
             if limit == 0:
-                direct = 0  # it is late already
+                direct = 0  # its deadline has passed
         caller = current.get()
         if caller is not None:
             if caller.phase >= EXITING:
-                direct = 0  # what is cancelled is to wait somewhere
+                direct = 0  # a cancelled caller must suspend, so that the cancellation reaches it
                 if not sched.may_call(call, caller):
                     return call
             call.caller = caller
@@ -278,10 +278,10 @@ class Cell(Linked):
         return call
 
     def load(self, call: Call[Any]) -> None:
-        """Have a request carry what it is to carry: here, nothing."""
+        """Attach the sender's context to a request; this variant attaches none."""
 
     def take_call(self, call: Call[Any]) -> None:
-        """Take a request that was sent to an actor before."""
+        """Take a request that waited for the next holder of a name."""
         if self.head is IDLE and not isinstance(self.box, BoundedBox):
             self.head = call
             self.sched.enqueue(self)
@@ -308,7 +308,7 @@ class Cell(Linked):
         return self.after is not None and self.after.admitted is not None
 
     def admit(self, message: Any) -> None:
-        """Have a suspended actor handle a message all the same."""
+        """Let a suspended actor handle a message that passes."""
         assert self.after is not None
         assert self.after.admitted is not None
         self.after.admitted.append(message)
@@ -317,10 +317,10 @@ class Cell(Linked):
             self.sched.enqueue(self)
 
     def suspend(self) -> None:
-        """Suspend it when the message in hand is done; what may pass all the same is taken out of the mailbox."""
+        """Suspend it after the current message; messages that pass are taken out of the mailbox."""
         intent = self.intend()
         if intent.admitted is None:
-            # What was let through before, and comes after this order, may stand before the mailbox.
+            # After a resumption, messages that were admitted may still stand before the mailbox.
             before = list(intent.continuations)
             intent.continuations.clear()
             intent.continuations.extend(message for message in before if not _passes(message))
@@ -336,7 +336,7 @@ class Cell(Linked):
             self.emit(events.Resumed)
 
     def stash(self) -> None:
-        """Put the message in hand aside."""
+        """Put the current message aside."""
         call = self.call_in_hand
         self.call_in_hand = None
         if self.stashed is None:
@@ -344,7 +344,7 @@ class Cell(Linked):
         self.stashed.append(self.head if call is None else call)
 
     def unstash_all(self) -> None:
-        """Put what was put aside back, before everything that waits in the mailbox."""
+        """Put stashed messages back, before everything that waits in the mailbox."""
         stashed, self.stashed = self.stashed, None
         if stashed:
             box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
@@ -354,7 +354,7 @@ class Cell(Linked):
                 box.extendleft(reversed(stashed))
 
     def describe_exit(self) -> str:
-        """Say why it is no more."""
+        """Describe how it ended."""
         return f"no such actor: it ended: {self.exit_reason}"
 
     async def send(self, message: Any) -> None:
@@ -362,7 +362,7 @@ class Cell(Linked):
         self.cast(message)
 
     def dead_letter(self, message: Any, why: str) -> None:
-        """Count a message that nobody will read."""
+        """Count a message that no handler gets."""
         self.sched.count_dead_letter(why)
         if self.sched.events.wanted[events.MessageDropped]:
             self.emit(events.MessageDropped, message=describe(message), why=why)
@@ -398,7 +398,7 @@ class Cell(Linked):
             reason: why.
             linked: whether it came through a link.
             parent: whether it comes from the parent, who may end its child.
-            patient: whether somebody else sees to it that the actor ends in time.
+            patient: whether the sender itself enforces a limit; then the grace time of exit signals does not apply.
         """
         if isinstance(reason, Kill) and not linked:
             self.kill()
@@ -450,7 +450,7 @@ class Cell(Linked):
         if busy:
             self.sched.climb(self)
 
-    # -- ends that are waited for ----------------------------------------------------------------------------
+    # -- waiting for the end ---------------------------------------------------------------------------------
 
     def end_future(self) -> asyncio.Future[ExitReason]:
         """Return a future of the exit reason."""
@@ -491,10 +491,10 @@ class Cell(Linked):
         if (actual := await end) != wanted:
             raise errors.ActorExited(self, "stop", actual)
 
-    # -- what the actor itself asks for ----------------------------------------------------------------------
+    # -- requests of the actor itself ------------------------------------------------------------------------
 
     def defer(self, begun: bool) -> ReplyTo[Any]:
-        """Take the request in hand out of the handler's duty."""
+        """Let the current request be answered later, by a `ReplyTo`."""
         call = self.call_in_hand
         if call is None:
             raise errors.NotRunning("there is no request to be answered later: this handler was not called by one")
@@ -543,7 +543,7 @@ class Cell(Linked):
             self.idle = self.sched.timers.after(delay, self._idle_over)
 
     def disturb_idle(self) -> None:
-        """A message is about to be handled: the idle time-out is off; or begins anew, if somebody only looks in."""
+        """Cancel the idle time-out, as a message is about to be handled; a system request only restarts it."""
         head, timer = self.head, self.idle
         self.cancel_idle()
         if timer is not None and isinstance(head, Call) and isinstance(head.message, SystemRequest):
@@ -577,11 +577,11 @@ class Cell(Linked):
             self.end_by_force(StartTimeout(limit))
 
     def find_handler(self, kind: type) -> Handler:
-        """Return the handler of a type of message that is met for the first time."""
+        """Return the handler of a type of message that is not in the table yet."""
         return self.kind.__behaviour__.find(self.table, kind)
 
     def intend(self) -> Intent:
-        """Return the place where a handler notes what is to be done when it has returned."""
+        """Return where a handler notes what is to be done after it has returned."""
         after = self.after
         if after is None:
             after = self.after = Intent()
@@ -594,5 +594,5 @@ class Cell(Linked):
 
 
 def _passes(message: Any) -> bool:
-    """Whether a message gets through to a suspended actor."""
+    """Whether a suspended actor handles a message all the same."""
     return isinstance(message, ParentExit) or (isinstance(message, Call) and isinstance(message.message, SystemRequest))

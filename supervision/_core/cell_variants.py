@@ -1,4 +1,7 @@
-"""Actors with a bounded mailbox: all their messages wait in the box, so that they are counted."""
+"""Variants of a cell: with a bounded mailbox, with messages that carry the sender's context, and with both.
+
+The plain `Cell` pays for neither. A runtime with a `Propagator` starts the propagating variants, by `PROPAGATING`.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +27,10 @@ R = TypeVar("R")
 
 
 class BoundedCell(Cell):
-    """One incarnation of an actor with a bounded mailbox. All its messages wait in the box, to be counted."""
+    """One incarnation of an actor with a bounded mailbox.
+
+    All its messages wait in the box, so that they are counted.
+    """
 
     __slots__ = ()
 
@@ -126,13 +132,13 @@ class BoundedCell(Cell):
 
 
 class Propagating(Cell):
-    """What both kinds of cells do so that their messages carry something."""
+    """Sends and calls with the sender's context attached."""
 
     __slots__ = ()
 
     @property
     def propagator(self) -> Propagator:
-        """Who decides what is carried."""
+        """The runtime's propagator."""
         propagator = self.sched.runtime.propagator
         assert propagator is not None
         return propagator
@@ -152,13 +158,13 @@ class Propagating(Cell):
         call = super().call(request, timeout)
         load = self.propagator.send(self, request, call)
         if load is not None:
-            # It stands in a mailbox already: its type is what the actor finds its handler by.
+            # It is in a mailbox already, and its handler is found by its type.
             call.__class__ = PropagatingCall
             call.load = load
         return call
 
     def load(self, call: Call[Any]) -> None:
-        """Have a request carry what it is to carry."""
+        """Attach the sender's context to a request."""
         load = self.propagator.send(self, call.message, call)
         if load is not None:
             call.__class__ = PropagatingCall
@@ -172,31 +178,31 @@ class Propagating(Cell):
             raise MailboxFull(self, message, error.capacity) from None
 
     def dead_letter(self, message: Any, why: str) -> None:
-        """Count a message that nobody will read."""
+        """Count a message that no handler gets."""
         super().dead_letter(unwrap(message), why)
 
 
 class PropagatingCell(Propagating):
-    """A cell with an unbounded mailbox whose messages carry something."""
+    """A cell with an unbounded mailbox whose messages carry a context."""
 
     __slots__ = ()
 
 
 class PropagatingBoundedCell(Propagating, BoundedCell):
-    """A cell with a bounded mailbox whose messages carry something."""
+    """A cell with a bounded mailbox whose messages carry a context."""
 
     __slots__ = ()
 
 
-#: The cells that carry something, by those that do not.
+#: The propagating variant of each cell.
 PROPAGATING: dict[type[Cell], type[Cell]] = {Cell: PropagatingCell, BoundedCell: PropagatingBoundedCell}
 
 
-def handle_envelope(actor: Actor, carried: Envelope) -> Any:
-    """Handle a message that carries something."""
+def handle_envelope(actor: Actor, envelope: Envelope) -> Any:
+    """Handle a message that carries a context."""
     cell = actor._cell
     assert isinstance(cell, Propagating)
-    message = carried.message
+    message = envelope.message
 
     def proceed() -> Any:
         try:
@@ -205,11 +211,11 @@ def handle_envelope(actor: Actor, carried: Envelope) -> Any:
             handler = cell.find_handler(type(message))
         return handler(actor, message)
 
-    return cell.propagator.handle(actor, message, carried.load, proceed)
+    return cell.propagator.handle(actor, message, envelope.load, proceed)
 
 
 def handle_propagating_call(actor: Actor, call: PropagatingCall[Any]) -> Any:
-    """Handle a request that carries something."""
+    """Handle a request that carries a context."""
     cell = actor._cell
     assert isinstance(cell, Propagating)
     answer = cell.table[Call]

@@ -1,4 +1,4 @@
-"""The death of an actor: what it releases, in which order, and who is told what."""
+"""The death of an actor: what is released, in which order, and which links, monitors and waiters are notified."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def die(
     ignored: bool = False,
     cause: BaseException | None = None,
 ) -> None:
-    """End: release what others can see, then tell links, monitors and waiters, in this order."""
+    """End an actor: release what others can see, then notify links, monitors and waiters, in this order."""
     if cell.phase == DEAD:
         return
     sched = cell.sched
     if cell.born is not None and (isinstance(reason, Crashed) or stops_unclean(cell, reason)):
         report_crash(cell, reason)
     if cell.phase == STOPPING:
-        cell.head = CLOSED  # the message in hand was handled
+        cell.head = CLOSED  # the current message was handled
     cell.phase = DEAD
     cell.alive = False
     cell.exit_reason = reason
@@ -82,7 +82,7 @@ def die(
 
 
 def stops_unclean(cell: Cell, reason: ExitReason) -> bool:
-    """Whether an actor stops itself for an unclean reason of its own: not that of its parent, and not a kill."""
+    """Whether the actor itself chose this unclean reason (neither its parent nor a kill did)."""
     own = type(cell.head) is not ParentExit and not isinstance(reason, Killed)
     return cell.phase == STOPPING and not reason.clean and own
 
@@ -110,7 +110,7 @@ def report_crash(cell: Cell, reason: ExitReason) -> None:
 
 
 def client(cell: Cell) -> str | None:
-    """Return the actor whose request is in hand, if an actor sent it."""
+    """Return the actor whose request is being handled, if an actor sent it."""
     caller = getattr(cell.head, "caller", None)
     return None if caller is None else str(caller)
 

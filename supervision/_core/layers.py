@@ -1,6 +1,7 @@
-"""Something between the messages of one actor and its handlers: observers, or the faults of a chaos test.
+"""Layers between the messages of one actor and its handlers: observers, or the faults of a chaos test.
 
-An actor that nobody looks into has its class's own table of handlers and pays nothing for this.
+An actor without layers uses its class's table of handlers and pays nothing. `supervision.system` installs observers;
+here are the events that they get, and the layer that produces them.
 """
 
 from __future__ import annotations
@@ -27,13 +28,13 @@ Layer = Callable[[Any, Any, "Handler"], Any]
 
 
 class LayeredHandlers(dict[type, "Handler"]):
-    """A table of handlers with layers before each of them; the layer that was put in last comes first."""
+    """A table of handlers with layers before each of them; the layer that was added last comes first."""
 
     def __init__(self, base: dict[type, Handler]) -> None:
         super().__init__()
         self.base = base
         self.layers: list[Layer] = []
-        #: Those that come before all others, whenever the others were put in.
+        #: Those that come before all others, whenever the others were added.
         self.outer: list[Layer] = []
 
     def __missing__(self, kind: type) -> Handler:
@@ -83,7 +84,7 @@ def remove_layer(cell: Cell, layer: Layer) -> None:
 
 
 def _look_again(cell: Cell) -> None:
-    """Have the turn that runs, if one does, look at the table of handlers again."""
+    """Have a running turn read the table of handlers again."""
     if cell.running:
         cell.intend()
 
@@ -93,7 +94,7 @@ DONE: Any = object()
 
 
 class SystemEvent(msgspec.Struct, frozen=True):
-    """The base of what observers are told about one actor; ``message`` is what it handles."""
+    """The base of the events that observers of one actor get; ``message`` is what it handles."""
 
     message: Any
 
@@ -187,14 +188,14 @@ def observer_layer(cell: Cell) -> ObserverLayer | None:
 
 
 def notify_late_reply(cell: Cell, message: Any, reply: Any) -> None:
-    """Tell those who watch an actor that it has answered a request it had put off."""
+    """Tell an actor's observers that it has answered a deferred request."""
     watch = observer_layer(cell)
     if watch is not None:
         watch.tell(cell, Failed(message, reply) if isinstance(reply, BaseException) else Replied(message, reply))
 
 
 class RecentEvents:
-    """Keeps the last events."""
+    """An observer that keeps the last events."""
 
     def __init__(self, length: int) -> None:
         self.events: deque[SystemEvent] = deque(maxlen=length)
@@ -208,7 +209,7 @@ class RecentEvents:
 
 
 class MessageCounter:
-    """Counts messages."""
+    """An observer that counts messages."""
 
     def __init__(self, since: float) -> None:
         self._since = since
@@ -224,7 +225,7 @@ class MessageCounter:
 
 
 def recent_events(cell: Cell) -> list[SystemEvent]:
-    """Return the last events of an actor, if they were kept."""
+    """Return the last events of an actor, if a `RecentEvents` observer keeps them."""
     watch = observer_layer(cell)
     kept = None if watch is None else watch.observers.get("log")
     return list(kept.events) if isinstance(kept, RecentEvents) else []

@@ -1,4 +1,4 @@
-"""Links and monitors: who hears of whose end."""
+"""Links and monitors: which actors are notified of an end."""
 
 from __future__ import annotations
 
@@ -54,10 +54,10 @@ class Linked(Ref):
 
     @abstractmethod
     def describe_exit(self) -> str:
-        """Say why there is no such actor any more."""
+        """Describe how it ended."""
 
     def notify_end(self) -> None:
-        """Tell links, monitors and those who wait that this actor has ended."""
+        """Notify links, monitors and waiters that this actor has ended."""
         reason = self.exit_reason
         assert reason is not None
         for peer in list(self.peers()):
@@ -129,7 +129,7 @@ class Linked(Ref):
             raise errors.NoProcess(other, "link", other.describe_exit())
 
     def monitor(self, target: Ref | Name) -> Monitor:
-        """Watch another actor (OTP's ``monitor/2``); a target that is not there fires at once, with `NoProc`."""
+        """Monitor another actor (OTP's ``monitor/2``); without one, `Down` comes at once, with `NOPROC`."""
         nobody = isinstance(target, Name) and target.runtime is self.runtime and target.resolve() is None
         ref = None if nobody else self.runtime.own_cell("monitor", target)
         monitor = Monitor(self, target, ref)

@@ -1,4 +1,4 @@
-"""Names that nobody holds at the moment, but that a supervisor is about to give to the next incarnation."""
+"""Vacant names: their holder has ended, and its supervisor may start the next one."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ if TYPE_CHECKING:
 
 
 class Vacancies:
-    """The names whose holders have died under a running supervisor that has not said that it will start no other."""
+    """Names whose holder has ended and whose supervisor may still restart it, with the calls that wait for them."""
 
     def __init__(self) -> None:
         #: By name: the supervisor.
         self._keepers: dict[str, Cell] = {}
         self._last: dict[str, Cell] = {}
-        #: By name: requests that the last holder had not begun, in the order in which they came.
+        #: By name: requests that the last holder had not begun, in the order of their arrival.
         self._calls: dict[str, dict[Call[Any], None]] = {}
-        #: By name: those who wait for the next holder, in the order in which they came.
+        #: By name: futures that wait for the next holder, in the order of their arrival.
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     def __contains__(self, name: str) -> bool:
@@ -35,20 +35,20 @@ class Vacancies:
 
     @property
     def waiting(self) -> int:
-        """How many wait for somebody to hold a name, with the requests that are kept for one."""
+        """How many futures and requests wait for a holder."""
         return sum(map(len, self._waiting.values())) + sum(map(len, self._calls.values()))
 
     def open(self, name: str, last: Cell) -> None:
-        """A holder has died."""
+        """Open a vacancy if the supervisor of an ended holder may restart it."""
         keeper = last.parent
         if keeper is not None and getattr(keeper.kind, "is_supervisor", False) and keeper.phase < STOPPING:
             self._keepers[name] = keeper  # type: ignore[assignment]
             self._last[name] = last
 
     def keep(self, call: Call[Any]) -> bool:
-        """Keep a request that nobody has begun for the next holder, while its time runs on; tell whether it is kept.
+        """Keep a request that no handler has begun for the next holder, within its deadline; tell whether it is kept.
 
-        It is not if it is not to be sent again, or if there will be no next holder.
+        It is not if it must not be sent again, or if there will be no next holder.
         """
         name = getattr(call, "again", None)
         if name is None or call.begun or name not in self._keepers:
@@ -66,7 +66,7 @@ class Vacancies:
                 del self._calls[name]
 
     def taken(self, name: str, holder: Cell) -> None:
-        """Somebody holds the name now."""
+        """Close the vacancy: there is a new holder, who gets the kept requests."""
         if name in self._keepers:
             del self._keepers[name], self._last[name]
         for call in self._calls.pop(name, ()):
@@ -76,7 +76,7 @@ class Vacancies:
         self._wake(name)
 
     def close(self, name: str, keeper: Cell) -> None:
-        """The supervisor of the last holder will start nobody who holds the name, if it is this one."""
+        """This supervisor will not restart the holder: fail the waiting calls."""
         if self._keepers.get(name) is keeper:
             del self._keepers[name], self._last[name]
             for call in self._calls.pop(name, ()):
@@ -92,16 +92,16 @@ class Vacancies:
                 waiting.set_result(None)
 
     def last(self, name: str) -> Cell | None:
-        """Return the last holder of a name that a supervisor is about to give to the next one."""
+        """Return the last holder of a vacant name; None if the name is not vacant."""
         return self._last.get(name)
 
     def close_all(self, keeper: Cell) -> None:
-        """A supervisor has ended, or gives up."""
+        """Close all vacancies of a supervisor, which has ended or gives up."""
         for name in [name for name, other in self._keepers.items() if other is keeper]:
             self.close(name, keeper)
 
     async def wait(self, names: Sequence[str], sched: Scheduler, until: float) -> bool:
-        """Wait until somebody holds one of the names, or it is certain that nobody will; False if it is too late."""
+        """Wait until one of the names has a holder, or will have none; False if the time was up first."""
         waiting: asyncio.Future[None] = sched.loop.create_future()
         for name in names:
             self._waiting.setdefault(name, {})[waiting] = None

@@ -1,4 +1,4 @@
-"""The phases of an actor, the marks that stand where a message may stand, and who the code belongs to."""
+"""The phases of an actor, sentinels for the head of a mailbox, and the context variable of the current actor."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Sentinel:
 IDLE: Any = Sentinel("idle")
 #: At the head of a mailbox: the actor is starting or has ended.
 CLOSED: Any = Sentinel("closed")
-#: At the head of a mailbox: the actor is suspended; what comes waits.
+#: At the head of a mailbox: the actor is suspended; messages wait.
 SUSPENDED: Any = Sentinel("suspended")
-#: What an ``init`` returns that does not want its actor to run.
+#: Returned by ``init`` to decline the start (OTP's ``ignore``).
 IGNORE: Any = Sentinel("IGNORE")
-#: How a turn can end otherwise than with a next message: the actor waits, or has ended.
+#: Results of a turn without a next message: the actor waits, or has ended.
 WAITING: Any = Sentinel("waiting")
 GONE: Any = Sentinel("gone")
 
@@ -51,7 +51,7 @@ KERNEL_MESSAGES = (Exit, Down, IdleTimeout, ParentExit)
 
 
 class Intent:
-    """What a handler asked for, to be done when it has returned."""
+    """What a handler requested (stop, continue, idle time-out, …), carried out after it returns."""
 
     __slots__ = ("admitted", "call", "continuations", "idle", "reply", "stop")
 
@@ -65,6 +65,6 @@ class Intent:
         self.admitted: deque[Any] | None = None
 
 
-#: The intent of an actor that is no more.
+#: The intent of an actor that has ended; of one whose ``init`` declined the start.
 NO_INTENT = Intent()
 START_IGNORED = Intent()

@@ -1,8 +1,8 @@
-"""The scheduler: a queue of actors that have something to do, and who works it off.
+"""The scheduler: the queue of runnable actors, how it is drained, and the calls and deaths to be dealt with.
 
 An idle actor costs no task. A runnable one stands in the queue once; the drain takes one, lets it handle a batch of
-its messages, and puts it back if there are more. The drain runs as a plain callback of the loop as long as handlers are
-plain functions, and goes over into a task of the pool when it meets a coroutine.
+its messages, and puts it back if there are more. The drain runs as a plain callback of the loop while handlers are
+plain functions, and in a task of the pool once it meets a coroutine.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ InitHook = Callable[[Callable[[], Any]], Any]
 SLICE = 0.002
 #: How many turns it gives at the most before it looks at the time.
 TURNS = 16
-#: How many times it looks at the time at the most before it lets the loop go on.
+#: After how many looks at the time it lets the loop go on.
 ROUNDS = 64
 #: How many direct turns there are in one pass of the loop at the most, and for how many seconds.
 DIRECT = 64
@@ -78,7 +78,7 @@ class PausingRunQueue(RunQueue, Protocol):
 
 
 class Scheduler:
-    """The run queue of a runtime, with the calls that wait, the deaths to be told and the bodies fenced off."""
+    """The run queue of a runtime, with the calls that wait, the deaths to notify of and the code that is fenced off."""
 
     __slots__ = (
         "_direct_until",
@@ -146,7 +146,7 @@ class Scheduler:
         #: How many direct turns there may still be in this pass of the loop.
         self.direct = self._whole_direct
         self._direct_until = 0.0
-        #: Asked at each start of an actor for what is to be done instead of its ``init``: by chaos tests.
+        #: Called at each start of an actor; what it returns runs in place of the ``init``: for chaos tests.
         self.init_hook: Callable[[Cell], InitHook | None] | None = None
         self.handed_over: deque[Cell] = deque()
         self.awake = False
@@ -180,7 +180,7 @@ class Scheduler:
             self.wake()
 
     def wake(self) -> None:
-        """See to it that the queue is drained."""
+        """Schedule a drain."""
         self.awake = True
         if get_ident() != self._thread:
             self.loop.call_soon_threadsafe(self._drain_in_callback)
@@ -229,7 +229,7 @@ class Scheduler:
         return True
 
     def answered_later(self, call: Call[R]) -> Call[R]:
-        """Return a call like one whose target has ended in a direct turn, to be told when its supervisor has heard."""
+        """Return a call that completes in the next pass of the loop: after the supervisor has seen its target's end."""
         later: Call[R] = Call(loop=self.loop)
         for slot in call.__slots__:
             if hasattr(call, slot):
@@ -253,7 +253,7 @@ class Scheduler:
     def _drain_in_callback(self) -> None:
         ready = self.ready
         if len(ready) == 1 and not self.handed_over and self.pause is None:
-            # A lone message, such as a call from outside: the short way.
+            # Fast path: one runnable actor with one message, such as a call from outside.
             lone = ready.popleft()
             context = lone.context
             if context is None or lone.phase >= EXITING:
@@ -315,7 +315,7 @@ class Scheduler:
                 if (cancelling is not None and cancelling()) or (pause is not None and pause()):
                     return None
             if pause is not None:
-                continue  # a schedule from a seed: how long things take must not decide
+                continue  # a seeded schedule must not depend on how long things take
             now = machine_time()
             self._pace(now - before)
             if now > end:
@@ -324,7 +324,7 @@ class Scheduler:
         return None
 
     def _pace(self, took: float) -> None:
-        """Look at the time often enough, whatever the handlers do: fewer turns, and shorter ones, if they are slow."""
+        """Adapt the number of turns between two looks at the time: fewer, and shorter ones, while handlers are slow."""
         if took > SLICE / 2:
             self._turns = max(1, self._turns // 4)
             if self._turns == 1:
@@ -336,7 +336,7 @@ class Scheduler:
                 self._turns = min(TURNS, self._turns * 2)
 
     def turn_failed(self, cell: Cell, error: Exception) -> None:
-        """An error of the kernel itself: the actor ends, for nobody would give it another turn."""
+        """End an actor after an error of the kernel itself: it would never get another turn."""
         self.loop.call_exception_handler({"message": f"the kernel failed in a turn of {cell}", "exception": error})
         cell.running = False
         cell.body = None
@@ -358,7 +358,7 @@ class Scheduler:
         return None
 
     def worker_waits(self, worker: Worker) -> None:
-        """A handler waits in this worker: another one has to go on with the queue."""
+        """Let another worker drain the queue, as a handler waits in this one."""
         if worker.draining:
             worker.draining = False
             self.awake = False
@@ -425,16 +425,16 @@ class Scheduler:
             call.set_exception(error)
 
     def late_reply(self, call: Call[Any]) -> None:
-        """Count an answer that nobody waits for any more."""
+        """Count an answer whose caller no longer waits."""
         call.target.dead_letter(call.message, "late_reply")
 
     def abandon(self, call: Call[Any]) -> None:
-        """Forget a call that nobody waits for."""
+        """Cancel a call, and forget its deadline."""
         self.waiting.pop(call, None)
         call.cancel()
 
     def _watch_deadlines(self, first: Call[Any]) -> None:
-        """See to it that calls with the default time-out do time out."""
+        """Set the timer for the first deadline of the calls with the default time-out."""
         assert first.deadline is not None
         self.watching = True
         self.timers.after(first.deadline - self.now(), self._expire)
@@ -459,7 +459,7 @@ class Scheduler:
             call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
 
     def prepare_call(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
-        """Give a call its deadline and its caller, and watch it. False if its caller may not call, being dead."""
+        """Set a call's deadline and caller, and watch it. False if its caller is dead and may not call."""
         now = self.now()
         limit = self.set_deadline(call, timeout, now)
         if caller is not None:
@@ -471,7 +471,7 @@ class Scheduler:
         return True
 
     def set_deadline(self, call: Call[Any], timeout: float | None, now: float) -> float | None:
-        """Say when a call times out; return the seconds until then, None for never."""
+        """Set a call's deadline; return the seconds until then, None for never."""
         if timeout is None:
             call.deadline = None
             return None
@@ -480,20 +480,20 @@ class Scheduler:
         return limit
 
     def may_call(self, call: Call[Any], caller: Cell) -> bool:
-        """Whether an actor may call. One that has been killed may not: its call fails."""
+        """Whether an actor may call; the call of a killed one fails."""
         if caller.phase == DEAD:
             call.set_exception(errors.Fenced(call.target, call.message))
             return False
         return True
 
     def inherit_deadline(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
-        """Let a call made on behalf of another one end with it; return the seconds that it has."""
+        """Cap the deadline of a nested call by that of the request in hand; return the seconds left."""
         reason = caller.call_in_hand
         if (
             reason is None
             or reason.deadline is None
             or (call.deadline is not None and call.deadline <= reason.deadline)
-            or not (caller.running or answering.get() is reason)  # what it does besides has time of its own
+            or not (caller.running or answering.get() is reason)  # a task of its own is not bound by the request
         ):
             return limit
         limit = max(0.0, reason.deadline - now)
@@ -512,7 +512,7 @@ class Scheduler:
         self.waiting[call] = None
 
     def watch_late(self, call: Call[Any], limit: float | None) -> None:
-        """Do that when time has passed since: calls with later deadlines may be watched already."""
+        """Like `watch`, after the handler has run: calls with later deadlines may be in the list already."""
         last = next(reversed(self.waiting), None)
         if limit is not None and last is not None and last.deadline > call.deadline:  # type: ignore[operator]
             self._watch_alone(call, limit)
@@ -526,7 +526,7 @@ class Scheduler:
         call.add_done_callback(lambda _: timer.cancel())
 
     def failed_call(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
-        """Return a call that has failed already, as nobody holds the name."""
+        """Return a failed call: nobody holds the name."""
         if timeout is not None:
             seconds("timeout", timeout)
         self.count_dead_letter("noname")
@@ -536,7 +536,7 @@ class Scheduler:
         return call
 
     def call_next_holder(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
-        """Return a call that goes to the next holder of a name, whose last one has died."""
+        """Return a call that waits for the next holder of a name."""
         call: Call[Any] = Call(loop=self.loop)
         call.message = request
         call.target = last
@@ -547,7 +547,7 @@ class Scheduler:
         return call
 
     async def wait(self, future: asyncio.Future[Any], limit: float) -> bool:
-        """Wait until a future is done, or for ``limit`` seconds of the runtime's time; tell which."""
+        """Wait until a future is done, for ``limit`` seconds of the runtime's time at the most; False if it was not."""
         gate: asyncio.Future[bool] = self.loop.create_future()
 
         def opened(done: bool) -> None:
@@ -566,7 +566,7 @@ class Scheduler:
     # -- deaths ----------------------------------------------------------------------------------------------
 
     def notify_deaths(self) -> None:
-        """Tell of all deaths, also those that the telling brings about, without recursion."""
+        """Notify of all deaths, and of those that follow from them, without recursion."""
         self.telling = True
         try:
             while self.deaths:
@@ -580,12 +580,12 @@ class Scheduler:
         return cell is not None and cell.phase == DEAD
 
     def fence(self, cell: Cell) -> None:
-        """From here on nothing the code of this actor does has an effect."""
+        """Fence the code of a killed actor: nothing that it does has an effect any more."""
         self.fenced += 1
         self.ladders[cell] = CancellationLadder(self, cell)
 
     def fence_tasks(self, cell: Cell) -> None:
-        """From here on nothing that tasks of this actor do has an effect, as long as any of them may be there."""
+        """Fence the tasks of a killed actor, for as long as any of them may exist."""
 
         def gone(killed: ref[Cell]) -> None:
             self._killed.discard(killed)
@@ -595,11 +595,11 @@ class Scheduler:
         self._killed.add(ref(cell, gone))
 
     def climb(self, cell: Cell) -> None:
-        """Begin to end the code of a fenced actor."""
+        """Begin to stop the code of a fenced actor."""
         self.ladders[cell].climb()
 
     def stop_waiting_code(self, cell: Cell) -> None:
-        """The code of an actor that ended itself in the middle of a step waits for something: stop it."""
+        """Cancel the coroutine of an actor that ended while it was running."""
         assert cell.worker is not None
         if cell.phase == DEAD:
             self.climb(cell)
@@ -608,7 +608,7 @@ class Scheduler:
             self.end_in_time(cell)
 
     def unfence(self, cell: Cell) -> None:
-        """The code of a fenced actor has ended."""
+        """Lift the fence of an actor whose code has ended."""
         ladder = self.ladders.pop(cell, None)
         if ladder is not None:
             self.fenced -= 1
@@ -625,12 +625,12 @@ class Scheduler:
         self.timers.after(self.runtime.exit_grace, too_late)
 
     def interrupt(self, error: BaseException) -> None:
-        """Pass a Ctrl-C that hit an actor on to the loop: the actor crashes, but the user is heard."""
+        """Pass a Ctrl-C that hit an actor on: the actor crashes, and the loop raises KeyboardInterrupt."""
         if isinstance(error, KeyboardInterrupt):
             self.loop.call_soon(_raise, error)
 
     def count_dead_letter(self, why: str) -> None:
-        """Count a message that nobody will read."""
+        """Count a message that no handler gets."""
         self.dead_letters[why] += 1
 
 

@@ -1,4 +1,8 @@
-"""Whether arguments fit what they are for, known before it is called."""
+"""What signatures promise: which arguments fit, and which answers.
+
+Arguments are checked without calling anything, so that a wrong specification is refused where it is made. Answers are
+compared with the type that a request promises, when a class is defined.
+"""
 
 from __future__ import annotations
 
@@ -35,7 +39,7 @@ class AcceptedArguments:
             self.least = self.most - len(function.__defaults__ or ())
 
     def argument_error(self, args: tuple[Any, ...], kwargs: Mapping[str, Any], whole: bool) -> str | None:
-        """Return why it cannot be called with these, or None. Unless they are the ``whole``, some may be missing."""
+        """Return why it cannot be called with these, or None. With whole=False, required arguments may be missing."""
         if not kwargs and self.least <= len(args) <= self.most:
             return None
         try:
@@ -54,7 +58,7 @@ class AcceptedArguments:
 def argument_error(
     function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any], whole: bool
 ) -> str | None:
-    """Return why a class or a function cannot be called with these, or None. See `AcceptedArguments.misfit`."""
+    """Return why a class or a function cannot be called with these, or None. See `AcceptedArguments`."""
     behaviour = getattr(function, "__behaviour__", None) if isinstance(function, type) else None
     if behaviour is None:
         return AcceptedArguments(function).argument_error(args, kwargs, whole)
@@ -116,7 +120,7 @@ def _filled(annotation: Any, known: dict[Any, Any]) -> Any:
 
 
 def is_compatible(returned: Any, promised: Any) -> bool:
-    """Whether something of a type may be of another one, as far as can be known.
+    """Is a handler's return annotation compatible with its request's reply type, as far as can be known?
 
     >>> [
     ...     is_compatible(int, int),

@@ -1,4 +1,4 @@
-"""The start of an actor: its ``__init__`` and ``init``, and what its starter is told."""
+"""The start of an actor: its ``__init__`` and ``init``, what its starter gets, and the types of spawn functions."""
 
 from __future__ import annotations
 

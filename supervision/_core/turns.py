@@ -1,4 +1,4 @@
-"""Turns: an actor's handlers at work, message by message."""
+"""Turns: how the messages of an actor are handled, one after the other, and what follows from what handlers do."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from supervision._core.phases import Intent
 
 
-#: Types of answers that are known not to be awaitable: some to begin with, and those that were met.
+#: Types of answers that are known not to be awaitable: some to begin with, and those seen since.
 PLAIN: set[type] = {type(None), bool, int, float, str, bytes, tuple, list, dict}
 #: How many of them are remembered.
 MANY = 1000
@@ -50,7 +50,7 @@ def awaitable(answer: Any) -> bool:
 
 
 def wait_for_answer(cell: Cell, answer: Any, in_task: bool) -> bool:
-    """Await what a handler has returned, a call it made, say, and answer with what comes. True if the actor waits."""
+    """Await what a handler has returned, such as a call, and answer with its result. True if the actor waits."""
 
     async def answering() -> Any:
         return await answer
@@ -154,7 +154,7 @@ def run_turns(cell: Cell, in_task: bool) -> bool | None:  # noqa: C901 - the inn
 
 
 def answer_at_once(cell: Cell, call: Call[Any]) -> bool:
-    """Handle a call that has just been made to an idle actor, in its own context: the short way of `run_turns`.
+    """Handle a call that has just been made to an idle actor, in its own context: the fast path of `run_turns`.
 
     Returns True if the handler is a coroutine that a task has to run. What else the actor has to do then waits for its
     next turn.
@@ -181,7 +181,7 @@ def answer_at_once(cell: Cell, call: Call[Any]) -> bool:
             return wait_for_answer(cell, result, False)
         else:
             cell.call_in_hand = None
-            call.set_result(result)  # nobody has the call yet who could have ended it
+            call.set_result(result)  # the caller does not hold the call yet, so it cannot be done
     if cell.after is None and cell.box is None:
         cell.running = False
         cell.head = IDLE
@@ -190,7 +190,7 @@ def answer_at_once(cell: Cell, call: Call[Any]) -> bool:
 
 
 def resume(cell: Cell, error: BaseException | None) -> bool:
-    """Let the code of an actor that waited go on, in its own context. Returns True if it waits again."""
+    """Resume the actor's coroutine, in its own context. Returns True if it waits again."""
     starting = cell.phase == STARTING
     answering.set(cell.call_in_hand)
     if advance(cell, error):
@@ -199,12 +199,12 @@ def resume(cell: Cell, error: BaseException | None) -> bool:
 
 
 def settle_body(cell: Cell) -> bool:
-    """After the end of a coroutine: do what it asked for, and go on. Returns True if the actor waits again."""
+    """After the end of a coroutine: carry out its intent, and go on. Returns True if the actor waits again."""
     return cell.phase != DEAD and end_turn(cell, True)
 
 
 def end_turn(cell: Cell, in_task: bool) -> bool:
-    """Do what a handler asked for; the actor's next message waits for its next turn. Returns True if it waits again."""
+    """Carry out a handler's intent; the next message waits for the next turn. Returns True if the actor waits again."""
     if cell.after is not None:
         following = carry_out_intent(cell, in_task)
         if following is WAITING:
@@ -222,7 +222,7 @@ def end_turn(cell: Cell, in_task: bool) -> bool:
 
 
 def advance(cell: Cell, error: BaseException | None) -> bool:
-    """Let the suspended code go on until it waits again (True) or ends (False)."""
+    """Run the coroutine until it waits again (True) or ends (False)."""
     body = cell.body
     assert body is not None
     cell.awaiting = None
@@ -239,7 +239,7 @@ def advance(cell: Cell, error: BaseException | None) -> bool:
 
 
 def begin_waiting(cell: Cell, awaiting: Any) -> bool:
-    """Its code waits for ``awaiting``. If that would close a ring of calls, it gets the error and goes on."""
+    """Note what the coroutine awaits. If awaiting it would close a cycle of calls, CallCycle is thrown into it."""
     cell.running = False
     ring = call_cycle(cell, awaiting) if isinstance(awaiting, Call) else None
     if ring is None:
@@ -251,7 +251,7 @@ def begin_waiting(cell: Cell, awaiting: Any) -> bool:
 
 
 def keep_for_worker(cell: Cell, body: Coroutine[Any, Any, Any]) -> bool:
-    """Keep a coroutine for a worker to run; if the actor has just ended, throw it away."""
+    """Keep a coroutine for a worker to run; close it if the actor has just ended."""
     cell.running = False
     if cell.phase >= EXITING:
         body.close()
@@ -295,7 +295,7 @@ def body_ended(cell: Cell, value: Any, error: BaseException | None) -> None:
 
 
 def returned(cell: Cell, value: Any) -> None:
-    """Take what a handler returned: the answer of the request in hand, or nothing."""
+    """Deal with what a handler returned: the answer of the current request, or nothing."""
     call = cell.call_in_hand
     after = cell.after
     if call is None:
@@ -310,7 +310,7 @@ def returned(cell: Cell, value: Any) -> None:
 
 
 def failed(cell: Cell, error: BaseException) -> None:
-    """Take an exception that a handler let through."""
+    """Deal with an exception that a handler raised."""
     call = cell.call_in_hand
     if cell.phase >= EXITING:
         return
@@ -327,9 +327,9 @@ def failed(cell: Cell, error: BaseException) -> None:
 
 
 def carry_out_intent(cell: Cell, in_task: bool) -> Any:
-    """Do what the handler asked for.
+    """Carry out what the handler requested.
 
-    Returns the next message to handle before the mailbox, None if there is none, SUSPENDED or GONE.
+    Returns the next message to handle before the mailbox, None if there is none, WAITING or GONE.
     """
     after = cell.after
     if cell.phase >= EXITING or after is None:
@@ -349,7 +349,7 @@ def carry_out_intent(cell: Cell, in_task: bool) -> Any:
 
 
 def next_held(cell: Cell, held: deque[Any]) -> Any:
-    """Return what a suspended actor has to handle all the same; if there is nothing, its turn is over."""
+    """Return the next message that a suspended actor may handle; if there is none, its turn is over."""
     if held:
         return held.popleft()
     cell.head = SUSPENDED
@@ -408,7 +408,7 @@ def stopped(cell: Cell, error: BaseException | None) -> None:
 
 
 def go_on(cell: Cell) -> None:
-    """After a turn that had waited: stand in the queue again if there is more to do."""
+    """After a turn that had waited: enqueue the actor again if there is more to do."""
     box = cell.box
     if box:
         cell.head = box.popleft()

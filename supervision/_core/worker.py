@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 
 class Worker:
-    """One task of the pool. The one that drains the queue at the moment has ``draining`` set."""
+    """One task of the pool. ``draining`` is set in the one that drains the queue."""
 
     __slots__ = ("_begun", "_parked", "_sched", "_spoilt", "draining", "task")
 
@@ -55,10 +55,10 @@ class Worker:
         return True
 
     def _ended(self, task: asyncio.Task[None]) -> None:
-        """Let another worker take over what this one was made for, if its task was cancelled before its first step.
+        """Let another worker take over if this one's task was cancelled before its first step.
 
-        Whoever cancels all tasks of a loop does that, such as `asyncio.run` after a Ctrl-C. No code of the task has run
-        then, not even a ``finally``, and the queue would wait for a worker that never comes.
+        `asyncio.run` cancels all tasks of a loop after a Ctrl-C. No code of the task has run then, not even a
+        ``finally``, and the queue would wait for a worker that never comes.
         """
         if not self._begun:
             self._sched.waking -= 1

@@ -1,4 +1,4 @@
-"""The child: a process with one actor in it, that does what its parent's frames say.
+"""The child: a process with one actor in it, driven by its parent's frames.
 
 It ends with its actor, and with its parent: a thread of its own notices when the parent is gone, also while the loop is
 blocked, and the system is asked to kill it then (where there is ``prctl``), also while C code holds the interpreter.
@@ -92,12 +92,12 @@ class Connection:
         return await self._frames.get()
 
     def send(self, frame: Frame) -> None:
-        """Send a frame. It blocks while the parent does not read, so that what the child makes does not pile up."""
+        """Send a frame. It blocks while the parent does not read, so that frames do not pile up."""
         self._socket.sendall(encode(frame))
 
 
 class ActorHost:
-    """The actor, and what its parent says about it."""
+    """Hosts the actor: carries out the parent's frames, and reports what comes of them."""
 
     def __init__(self, runtime: Runtime, connection: Connection) -> None:
         self._runtime = runtime
@@ -108,7 +108,7 @@ class ActorHost:
         self._max_frame = LEAST_FRAME
 
     async def serve(self) -> None:
-        """Start the actor, deliver messages, and say why it ended."""
+        """Start the actor, deliver messages, and report why it ended."""
         start = await self._connection.receive()
         assert isinstance(start, StartFrame)
         ref = await self._start(start)
@@ -145,7 +145,7 @@ class ActorHost:
         return None
 
     def _handle(self, actor: Any, message: Any, proceed: Handler) -> Any:
-        """Say when the message in hand is handled, unless it ends the actor."""
+        """Report when the current message has been handled, unless it ends the actor."""
         awaited, id = self._in_hand
         if message is not awaited:
             return proceed(actor, message)
@@ -207,7 +207,7 @@ class ActorHost:
         try:
             answer = self._fitting(id, await call)
         except ActorExited:
-            pass  # the parent will hear of it
+            pass  # the Ended frame tells the parent
         except Exception as error:
             self._connection.send(_failed(id, error, self._max_frame))
         else:
@@ -245,7 +245,7 @@ def die_with_parent() -> None:
 
 
 async def serve(sock: socket.socket, gone: Callable[[], object]) -> None:
-    """Be a child, until the actor has ended."""
+    """Host the actor of this process until it has ended."""
     async with Runtime(reports=False) as runtime:
         await ActorHost(runtime, Connection(sock, gone)).serve()
 
@@ -256,9 +256,9 @@ def orphaned() -> NoReturn:
 
 
 def main() -> None:
-    """Be the process of an actor. The only argument is the number of the socket."""
+    """Run the process of an actor. ``sys.argv[1]`` is the number of the socket."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's affair, which then stops its children
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # at a Ctrl-C the parent stops its children
     with socket.socket(fileno=int(sys.argv[1])) as sock:
         asyncio.run(serve(sock, orphaned))
         sys.stdout.flush()

@@ -1,4 +1,4 @@
-"""Frames: what a process and the one that started it tell each other, as bytes with their length before them.
+"""Frames: the protocol between a process and its parent, as msgpack with the length before it.
 
 A value travels as msgpack, with the import path of its class. What cannot travel is refused before it is sent. The
 child imports what its parent names; the parent imports nothing: see `supervision.isolation.decoding`.
@@ -22,29 +22,6 @@ import msgspec
 from supervision.errors import SupervisionError
 from supervision.messages import Request, describe
 from supervision.reasons import LONG, REASONS, Abnormal, ExitReason, Shutdown
-
-
-def import_path(kind: Any) -> str:
-    """Return the path under which another process can import a class.
-
-    Raises:
-        ValueError: it cannot: the class was made in a function, or belongs to a script.
-    """
-    module, name = kind.__module__, kind.__qualname__
-    if "<" in name or module == "__main__":
-        where = "the script that runs" if module == "__main__" else "a function"
-        raise ValueError(f"its class {name} was made in {where}; put it at the top level of a module")
-    return f"{module}:{name}"
-
-
-def imported(path: str) -> Any:
-    """Return what a path leads to."""
-    module, _, name = path.partition(":")
-    found: Any = importlib.import_module(module)
-    for part in name.split("."):
-        found = getattr(found, part)
-    return found
-
 
 LENGTH = struct.Struct("!I")
 #: How much of a text about an error is sent, in characters.
@@ -81,7 +58,7 @@ class RemoteError(SupervisionError):
 
 
 class Packed(msgspec.Struct, frozen=True, array_like=True):
-    """A value on its way: its bytes, and the import path of its class if it has one of its own."""
+    """An encoded value: its bytes, and the import path of its class if that is needed to decode it."""
 
     data: msgspec.Raw
     kind: str | None = None
@@ -167,14 +144,36 @@ ToChild = StartFrame | DeliverFrame | SignalFrame | StopFrame
 FromChild = StartedFrame | NotStartedFrame | HandledFrame | AnsweredFrame | FailedFrame | EndedFrame
 
 
-def _stays(value: Any) -> Any:
-    """Encode what msgspec does not know: a context stays where it is, and the other side has its own."""
+def import_path(kind: Any) -> str:
+    """Return the path under which another process can import a class.
+
+    Raises:
+        ValueError: it cannot: the class was made in a function, or belongs to a script.
+    """
+    module, name = kind.__module__, kind.__qualname__
+    if "<" in name or module == "__main__":
+        where = "the script that runs" if module == "__main__" else "a function"
+        raise ValueError(f"its class {name} was made in {where}; put it at the top level of a module")
+    return f"{module}:{name}"
+
+
+def imported(path: str) -> Any:
+    """Return the object at an import path."""
+    module, _, name = path.partition(":")
+    found: Any = importlib.import_module(module)
+    for part in name.split("."):
+        found = getattr(found, part)
+    return found
+
+
+def _without_context(value: Any) -> Any:
+    """Encode what msgspec does not know: contexts are not sent; the receiver uses its own."""
     if isinstance(value, contextvars.Context):
         return None
     raise TypeError(f"Encoding objects of type {type(value).__name__} is unsupported")
 
 
-def _own(kind: type, _: Any) -> Any:
+def _own_context(kind: type, _: Any) -> Any:
     if kind is contextvars.Context:
         return contextvars.copy_context()
     raise TypeError(f"Decoding objects of type {kind.__name__} is unsupported")
@@ -187,14 +186,14 @@ def encoded(value: Any) -> msgspec.Raw:
         NotTransferable: it cannot travel.
     """
     try:
-        return msgspec.Raw(msgspec.msgpack.encode(value, enc_hook=_stays))
+        return msgspec.Raw(msgspec.msgpack.encode(value, enc_hook=_without_context))
     except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
         remedy = "send frozen structs of plain values, of classes at the top level of a module"
         raise NotTransferable.of(value, f"{error}; {remedy}") from None
 
 
 def pack(value: Any) -> Packed:
-    """Return a value as it travels.
+    """Return an encoded value.
 
     Raises:
         NotTransferable: it cannot.
@@ -227,11 +226,11 @@ def unpack(packed: Packed, *bases: type) -> Any:
 
 def decoded(data: msgspec.Raw, kind: Any) -> Any:
     """Return a value of a type."""
-    return msgspec.msgpack.decode(data, type=kind, dec_hook=_own)
+    return msgspec.msgpack.decode(data, type=kind, dec_hook=_own_context)
 
 
 def pack_reason(reason: ExitReason, most: int | None = None) -> Packed:
-    """Return an exit reason as it travels: one of the kernel's own, or one with the text of another, or of a long one.
+    """Return an encoded exit reason: the kernel's own as it is, another or a long one as text.
 
     Args:
         reason: why an actor has ended.
@@ -246,7 +245,7 @@ def pack_reason(reason: ExitReason, most: int | None = None) -> Packed:
 
 
 def answer_type(request: Any) -> Any:
-    """Return the type of the answer that a request says it wants: the ``R`` of its ``Request[R]``."""
+    """Return the type of the answer that a request promises: the ``R`` of its ``Request[R]``."""
     kind: Any = type(request)
     return reply_type(kind)
 
@@ -274,7 +273,7 @@ def reply_annotation(kind: Any) -> Any:
 def _resolved(annotation: Any) -> Any:
     """Return a type that msgspec can decode to, Any for others: a forward reference, or an arbitrary class."""
     try:
-        msgspec.msgpack.Decoder(annotation, dec_hook=_own)
+        msgspec.msgpack.Decoder(annotation, dec_hook=_own_context)
     except (TypeError, NameError):
         return Any
     return annotation

@@ -1,4 +1,4 @@
-"""The process of an isolated actor, and the actor that stands for it in the runtime of its supervisors."""
+"""The process of an isolated actor, and the proxy actor in the parent's runtime."""
 
 from __future__ import annotations
 
@@ -34,12 +34,12 @@ from supervision.isolation.frames import (
     SignalFrame,
     StartedFrame,
     StartFrame,
+    StopFrame,
     encode,
     import_path,
     pack,
     pack_reason,
 )
-from supervision.isolation.frames import StopFrame as StopFrame
 from supervision.messages import Exit, Message, describe
 from supervision.reasons import KILLED, Abnormal, ExitReason, ProcessExited
 
@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from supervision.call import ReplyTo
     from supervision.ref import Ref
 
-#: Seconds that a process has to end by itself, once it has said that it does.
+#: Seconds that a process has to exit by itself after its last frame.
 _PATIENCE = 5.0
 
 _CHILD = """\
@@ -92,7 +92,7 @@ class ChildProcess:
         self._process = process
         self._socket = sock
         self._longest = longest
-        #: What it had sent when it ended.
+        #: What it had sent, but nobody had read, when it ended.
         self._rest = bytearray()
         #: How many operations wait on the socket, which is closed when there are none: its number may be used again.
         self._busy = 0
@@ -108,7 +108,7 @@ class ChildProcess:
         return cls(*await start_interpreter(_CHILD), longest)
 
     def _hang_up(self, _: object) -> None:
-        """End the connection with the process, though its own children may have it as well; what was sent is kept."""
+        """Shut the connection down, as children of the process may hold it open; what was sent is kept."""
         with suppress(OSError):
             while len(self._rest) <= self._longest and (part := self._socket.recv(1 << 16)):
                 self._rest += part
@@ -116,7 +116,7 @@ class ChildProcess:
             self._socket.shutdown(socket.SHUT_RDWR)
 
     async def send(self, frame: Frame) -> None:
-        """Send a frame. If the process has ended, nothing happens: its end will be told."""
+        """Send a frame. Nothing happens if the process has ended: its end is reported anyway."""
         with suppress(OSError), self._in_use():
             await asyncio.get_running_loop().sock_sendall(self._socket, encode(frame))
 
@@ -157,7 +157,7 @@ class ChildProcess:
                 self._process.kill()
 
     def close(self) -> None:
-        """Kill it, and close the connection as soon as nobody waits there any more."""
+        """Kill it, and close the connection when no operation waits on it any more."""
         self.kill()
         self._closing = True
         self._close_if_idle()
@@ -177,7 +177,7 @@ class ChildProcess:
 
 
 def exit_reason(status: int) -> ExitReason:
-    """Return why an actor ended whose process ended with this status, without a goodbye."""
+    """Return the exit reason for a process that ended with this status, without an Ended frame."""
     if status == -signal.SIGKILL:
         return KILLED
     return ProcessExited(status, signal.Signals(-status).name if status < 0 else "")
@@ -190,7 +190,7 @@ class ChildProcessExited(Message, frozen=True):
 
 
 class ProxyActor(Actor):
-    """Stands for an actor in another process: has its mailbox, and sends it one message at a time."""
+    """The proxy of an actor in another process: has its mailbox, and sends it one message at a time."""
 
     __slots__ = ("_handled", "_ids", "_kind", "_process", "_reader", "_reason", "_start", "_waiting", "pid")
 
@@ -203,7 +203,7 @@ class ProxyActor(Actor):
         self._reader: asyncio.Task[None] | None = None
         #: Why the process has ended, or is about to.
         self._reason: ExitReason | None = None
-        #: What waits for the message in hand to be handled.
+        #: The number of the current message, and a future of its being handled.
         self._handled: tuple[int, asyncio.Future[None]] | None = None
         #: Requests that are not answered yet.
         self._waiting: dict[int, tuple[ReplyTo[Any], Any]] = {}
@@ -236,7 +236,7 @@ class ProxyActor(Actor):
         raise Stop(exit_reason(status) if reason is None else reason)
 
     async def _ended(self, process: ChildProcess) -> int:
-        """Wait until a process that has said goodbye, or hung up, has ended, and kill it if it does not."""
+        """Wait for the exit of a process that sent its last frame or closed the connection; kill it if it is late."""
         if not await self._cell.sched.wait(process.exited, _PATIENCE):
             process.kill()
         return await process.exited
@@ -255,7 +255,7 @@ class ProxyActor(Actor):
             self._handled[1].set_exception(Stop(self._reason))
 
     async def _follow(self, process: ChildProcess) -> ExitReason | None:
-        """Do what the process says up to its end; return the reason if it gives one."""
+        """Process its frames up to the end; return the reason if it gives one."""
         while (frame := await process.receive()) is not None:
             if isinstance(frame, EndedFrame):
                 return read_reason(frame.reason)
@@ -302,7 +302,7 @@ class ProxyActor(Actor):
 
     @handle
     async def exit(self, message: Exit) -> None:
-        """Send on the end of a linked actor, without its address, which means nothing there."""
+        """Pass on the exit signal of a linked actor, without its address, which is not valid there."""
         assert self._process is not None
         await self._process.send(SignalFrame(pack_reason(message.reason)))
 
@@ -341,7 +341,7 @@ class ProxyActor(Actor):
         await asyncio.shield(self._reader)
 
     def format_status(self) -> Any:
-        """Return what is known of the process."""
+        """Return the process and the class."""
         return {"process": self.pid, "kind": self.original.__qualname__}
 
 
@@ -351,7 +351,7 @@ def _no_frame(error: Exception) -> Abnormal:
 
 @cache
 def proxy_class(kind: Any) -> type[ProxyActor]:
-    """Return the class that stands for actors of a class."""
+    """Return the proxy class for a class of actors."""
     attributes = {
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,
