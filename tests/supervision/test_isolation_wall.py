@@ -120,6 +120,12 @@ class Scripted:
         if not self.status.done():
             self.status.set_result(status)
 
+    async def request_came(self) -> None:
+        """Wait until it has got a request, and not only the order to start."""
+        told = b""
+        while b"Deliver" not in told:
+            told += await asyncio.get_running_loop().sock_recv(self.sock, 1 << 16)
+
     async def say(self, data: bytes) -> None:
         """Send bytes, as far as somebody takes them."""
         try:
@@ -159,7 +165,7 @@ async def first_call(world: Runtime, made: list[Scripted]) -> tuple[Any, asyncio
     await world.spawn(Supervisor, [ChildSpec("far", Isolated, name="far")], max_restarts=1)
     call = world.name("far").call(Echo(1), timeout=None)
     ref = world.whereis("far")
-    await asyncio.get_running_loop().sock_recv(made[0].sock, 1)
+    await made[0].request_came()
     return ref, call
 
 
@@ -230,7 +236,7 @@ async def test_a_lie_costs_one_restart_and_no_more(world: Runtime, made: list[Sc
     assert await near.call(Pid()) == os.getpid()
     again = world.name("far").call(Echo(1), timeout=None)
     await until(lambda: len(made) == 2)
-    await asyncio.get_running_loop().sock_recv(made[1].sock, 1)  # it has got the request
+    await made[1].request_came()
     await made[1].say(GOOD)
     assert await again == "fine"
     assert (len(restarts), len(made)) == (1, 2)
