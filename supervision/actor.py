@@ -68,7 +68,7 @@ class Actor:
     trap_exit: bool = False
     mailbox: ClassVar[Mailbox] = Mailbox()
     shutdown: ClassVar[StopLimit] = 5.0
-    #: Whether others depend on it as they do on a supervisor or a registry: chaos leaves it alone by default.
+    #: Whether others depend on it as on a supervisor or a registry: chaos leaves it alone by default.
     infrastructure: ClassVar[bool] = False
     #: Where its handlers run: ``none`` for the loop, ``thread``, or ``process``. See `supervision.isolation`.
     isolation: ClassVar[Isolation] = "none"
@@ -119,7 +119,7 @@ class Actor:
         cell.emit(events.Unhandled, message=describe(message))
 
     def format_status(self) -> Any:
-        """Return what others may see of the state, in `system.get_status` and in crash reports: all attributes.
+        """Return the state as `system.get_status` and crash reports show it: all attributes.
 
         Override it to hide secrets, or to leave out what is huge.
         """
@@ -132,7 +132,7 @@ class Actor:
         """
         return {}
 
-    # -- who I am --------------------------------------------------------------------------------------------
+    # -- identity --------------------------------------------------------------------------------------------
 
     @property
     def ref(self) -> Ref:
@@ -141,7 +141,7 @@ class Actor:
 
     @property
     def parent(self) -> Ref | None:
-        """Who started it as a child, such as its supervisor; None if nobody did, or if that one has ended."""
+        """The actor that started it as a child, such as its supervisor; None without one, or if that one has ended."""
         parent = self._cell.parent
         return parent if isinstance(parent, Cell) and parent.alive else None
 
@@ -151,10 +151,10 @@ class Actor:
         return self._cell.sched.runtime
 
     def has_waiting(self) -> bool:
-        """Tell, in a handler, whether messages wait behind the one in hand: to do what they ask for in one go, say."""
+        """Tell a handler whether more messages wait behind the current one, say to handle them in one go."""
         return bool(self._cell.box)
 
-    # -- what a handler can ask for --------------------------------------------------------------------------
+    # -- requests of a handler -------------------------------------------------------------------------------
 
     def stop(self, reason: object = NORMAL) -> None:
         """End this actor when the handler has returned. What the handler answers goes out after `terminate`."""
@@ -178,7 +178,7 @@ class Actor:
         self._cell.become(when)
 
     def stash(self) -> None:
-        """Put the message in hand aside, until `unstash_all`. A request is answered then; its deadline stays."""
+        """Put the current message aside, until `unstash_all`. A request is answered then; its deadline stays."""
         self._cell.stash()
 
     def unstash_all(self) -> None:
@@ -196,7 +196,7 @@ class Actor:
         self._cell.set_idle(None if after is None else seconds("idle_timeout", after))
 
     def defer_reply(self, *, begun: bool = True) -> ReplyTo[Any]:
-        """Answer the request in hand later, from here or from elsewhere; the handler then returns None.
+        """Answer the current request later, from here or from elsewhere; the handler then returns None.
 
         Args:
             begun: False for a request that the actor only puts into a queue of its own, and has done nothing for: if it
@@ -300,7 +300,7 @@ def current_actor() -> Ref:
 
 
 def trace_point(name: str, **fields: Any) -> None:
-    """Say that the code of an actor has come to a point worth a name: for the event log, and for faults to strike at.
+    """Mark a named point in the code of an actor: for the event log, and for faults to strike at.
 
     It costs next to nothing while nobody listens. Outside of actors it does nothing.
 

@@ -74,11 +74,11 @@ class ReplyTo(Generic[R]):
         return None if self._call is None else self._call.deadline
 
     def begin(self) -> bool:
-        """Begin a request that was put off with ``defer_reply(begun=False)``. Call it before anything else is done.
+        """Begin a request that was deferred with ``defer_reply(begun=False)``. Call it before anything else is done.
 
         Returns:
-            Whether it is to be done: whether somebody still waits for the answer. If not, it may have been sent to
-            another actor, and must be left alone.
+            Whether it is to be carried out: whether the caller still waits. If not, it may have been sent to another
+            actor, and must be left alone.
         """
         call = self._call
         if call is None or call.done():
@@ -87,7 +87,7 @@ class ReplyTo(Generic[R]):
         return True
 
     def on_abandoned(self, callback: Callable[[], object]) -> None:
-        """Call something once nobody waits for the answer any more: the caller has given up, or its time is over.
+        """Call a function once the caller no longer waits: it has given up, or its deadline has passed.
 
         Nothing is called if the request is answered before that. It is called in the loop, soon after, and also when
         the actor itself has ended. Nothing of the request is kept for the actor from then on; an answer vanishes.

@@ -1,4 +1,4 @@
-"""The event stream: everything that happens in a runtime, in order, told at the moment it happens.
+"""The event stream: everything that happens in a runtime, in order, at the moment it happens.
 
 Logs, metrics, traces, the status page and the checkers of the test kit all read this one stream. A subscriber is a
 plain function, called synchronously with the change of state; with no subscriber nothing is built at all.
@@ -96,7 +96,7 @@ class CrashReport(ActorEvent, frozen=True, kw_only=True):
 
 
 class StopRequested(ActorEvent, frozen=True, kw_only=True):
-    """A supervisor, or a user, ordered an actor to end."""
+    """A supervisor or a user ordered an actor to end."""
 
     reason: ExitReason
 
@@ -106,7 +106,7 @@ class Terminating(ActorEvent, frozen=True, kw_only=True):
 
 
 class Suspended(ActorEvent, frozen=True, kw_only=True):
-    """An actor is held: it handles nothing but system requests (see `system.suspend`)."""
+    """An actor is suspended: it handles nothing but system requests (see `system.suspend`)."""
 
 
 class Resumed(ActorEvent, frozen=True, kw_only=True):
@@ -114,7 +114,7 @@ class Resumed(ActorEvent, frozen=True, kw_only=True):
 
 
 class FencedOff(ActorEvent, frozen=True, kw_only=True):
-    """A killed actor's code still runs: from here on nothing it does has an effect."""
+    """A killed actor's code still runs; it is fenced off: nothing that it does has an effect any more."""
 
 
 class Zombie(ActorEvent, frozen=True, kw_only=True):
@@ -144,7 +144,8 @@ class Unregistered(ActorEvent, frozen=True, kw_only=True):
 class MessageDropped(ActorEvent, frozen=True, kw_only=True):
     """A message became a dead letter.
 
-    ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died, refused or late_reply.
+    ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died, refused, late_reply, or chaos for one that a
+    fault has dropped. The dead letters of `Runtime.statistics` also count ``noname``: no actor held the name.
     """
 
     message: str
@@ -200,7 +201,7 @@ class ApplicationHookFailed(ActorEvent, frozen=True, kw_only=True):
 
 
 class TracePoint(ActorEvent, frozen=True, kw_only=True):
-    """The code of an actor has come to a point that it names: see `trace_point`."""
+    """The code of an actor has reached a named point: see `trace_point`."""
 
     name: str
     fields: dict[str, Any]
@@ -299,7 +300,7 @@ class Subscription:
 
 
 class _Wanted(dict[type[Event], tuple[Subscription, ...]]):
-    """Who wants events of a class, worked out when first asked."""
+    """The listeners of each class of events, worked out at the first event."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -322,9 +323,9 @@ class EventStream:
         self._clock = clock
         self.seq = 0
         self.wanted = _Wanted()
-        #: Whether anybody listens to anything.
+        #: Whether there is any listener.
         self.listening = False
-        #: Whether listeners are being told: then the kernel is in the middle of something.
+        #: Whether listeners are being called: then the kernel is in the middle of something.
         self.telling = False
 
     def subscribe(self, listener: Listener, *kinds: type[Event]) -> Subscription:
@@ -342,7 +343,7 @@ class EventStream:
         return subscription
 
     def remove(self, subscription: Subscription) -> None:
-        """Do not call this listener any more."""
+        """Stop calling a listener."""
         self._set(tuple(s for s in self.wanted.subscriptions if s is not subscription))
 
     def _set(self, subscriptions: tuple[Subscription, ...]) -> None:
@@ -351,7 +352,7 @@ class EventStream:
         self.listening = bool(subscriptions)
 
     def emit(self, event_class: type[Event], **fields: Any) -> None:
-        """Build an event and tell it to all who want it. Call it in the loop's thread."""
+        """Build an event and call its listeners. For the loop's thread."""
         outer, self.telling = self.telling, True
         try:
             self.emit_from_thread(event_class, **fields)
@@ -359,7 +360,7 @@ class EventStream:
             self.telling = outer
 
     def emit_from_thread(self, event_class: type[Event], **fields: Any) -> None:
-        """Build an event and tell it, in whatever thread."""
+        """Build an event and call its listeners, from any thread."""
         wanting = self.wanted[event_class]
         if not wanting:
             return

@@ -44,7 +44,7 @@ from supervision.supervisors.childspec import hashable
 
 
 class GroupMonitor:
-    """One watch of a group, or of a scope (``group`` is None then), by an actor."""
+    """One monitor of a group, or of a scope (``group`` is None then), by an actor."""
 
     __slots__ = ("group", "watcher", "whole_scope")
 
@@ -58,7 +58,7 @@ class GroupMonitor:
 
 
 class GroupJoined(Message, frozen=True):
-    """Members have joined a group that is watched: as many times as ``members`` lists them."""
+    """Members have joined a monitored group: as many times as ``members`` lists them."""
 
     monitor: GroupMonitor
     group: Any
@@ -66,7 +66,7 @@ class GroupJoined(Message, frozen=True):
 
 
 class GroupLeft(Message, frozen=True):
-    """Members have left a group that is watched, or have ended: as many times as ``members`` lists them."""
+    """Members have left a monitored group, or have ended: as many times as ``members`` lists them."""
 
     monitor: GroupMonitor
     group: Any
@@ -88,13 +88,13 @@ class Leave(Request[bool], frozen=True):
 
 
 class MonitorGroup(Request[dict[Any, tuple[Ref, ...]]], frozen=True):
-    """Begin a watch; the answer is what there is now, by group."""
+    """Begin to monitor; the answer is the members at this moment, by group."""
 
     monitor: GroupMonitor
 
 
 class DemonitorGroup(Request[bool], frozen=True):
-    """End a watch; the answer tells whether there was one."""
+    """End a monitor; the answer tells whether there was one."""
 
     monitor: GroupMonitor
 
@@ -105,7 +105,7 @@ class Groups(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        #: Replaced group by group, never changed in place: readers look at it while it lives.
+        #: Replaced group by group, never changed in place, as readers use it without a message.
         self.groups: dict[Any, tuple[Ref, ...]] = {}
         self._joined: dict[Ref, Counter[Any]] = {}
         self._monitors: dict[Ref, Monitor] = {}
@@ -141,7 +141,7 @@ class Groups(Actor):
         return bool(gone)
 
     def _check(self, group: Any, members: tuple[Ref, ...]) -> None:
-        """Refuse what could not be kept, before anything has changed."""
+        """Refuse a wrong group or member before anything has changed."""
         try:
             if not hashable(group):
                 raise BadOption("group", group, "give something that can be a dictionary key")
@@ -169,7 +169,7 @@ class Groups(Actor):
 
     @handle
     def ended(self, message: Down) -> None:
-        """A member, or a watcher, has ended."""
+        """Forget a member, or a watcher, that has ended."""
         for watch in [watch for watch, monitor in self._watches.items() if monitor is message.monitor]:
             del self._watches[watch]
         member = message.target
@@ -180,7 +180,7 @@ class Groups(Actor):
             if times:
                 self._remove(group, [member] * times)
 
-    # -- watches ---------------------------------------------------------------------------------------------
+    # -- monitors --------------------------------------------------------------------------------------------
 
     def _tell(self, what: type[GroupJoined | GroupLeft], group: Any, members: tuple[Ref, ...]) -> None:
         for watch in self._watches:
@@ -189,7 +189,7 @@ class Groups(Actor):
 
     @handle
     def watch(self, request: MonitorGroup) -> dict[Any, tuple[Ref, ...]]:
-        """Begin a watch, and tell what there is at this moment."""
+        """Begin to monitor, and return the members at this moment, by group."""
         watch = request.monitor
         self._check(watch.group, (watch.watcher,))
         self._watches[watch] = self.monitor(watch.watcher)
@@ -199,7 +199,7 @@ class Groups(Actor):
 
     @handle
     def unwatch(self, request: DemonitorGroup) -> bool:
-        """End a watch."""
+        """End a monitor."""
         monitor = self._watches.pop(request.monitor, None)
         if monitor is None:
             return False
@@ -212,7 +212,7 @@ def _refs(members: Iterable[Address]) -> tuple[Ref, ...]:
 
 
 async def join(scope: Address, group: Any, *members: Address) -> None:
-    """Join a group: the actors given, or else the one in which this code runs. Whoever joins twice must leave twice.
+    """Join a group: the actors given, or else the one in which this code runs. One that joins twice must leave twice.
 
     A `Name` stands for whoever holds it now: members are incarnations, and end.
 
@@ -262,7 +262,7 @@ def publish(scope: Address, group: Any, message: Any) -> int:
 
 
 async def monitor(scope: Address, group: Any) -> tuple[GroupMonitor, tuple[Ref, ...]]:
-    """Watch a group: this actor gets a `GroupJoined` or `GroupLeft` message for each change from now on.
+    """Monitor a group: this actor gets a `GroupJoined` or `GroupLeft` message for each change from now on.
 
     Returns:
         The watch, and the members at this moment.
@@ -272,13 +272,13 @@ async def monitor(scope: Address, group: Any) -> tuple[GroupMonitor, tuple[Ref, 
 
 
 async def monitor_scope(scope: Address) -> tuple[GroupMonitor, dict[Any, tuple[Ref, ...]]]:
-    """Watch all groups of a scope. Returns the watch, and the groups at this moment."""
+    """Monitor all groups of a scope. Returns the monitor, and the groups at this moment."""
     watch = GroupMonitor(current_actor(), None, whole_scope=True)
     return watch, await as_address("scope", scope).call(MonitorGroup(watch), timeout=None)
 
 
 async def demonitor(scope: Address, watch: GroupMonitor) -> bool:
-    """End a watch, and drop its messages that wait already. Returns whether it was still there.
+    """End a monitor, and drop its messages that wait already. Returns whether it was still set.
 
     Raises:
         NotOwner: another actor made it.

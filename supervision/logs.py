@@ -1,4 +1,4 @@
-"""Where the log of these packages goes: with that of the program that they are a part of.
+"""Loggers of these packages, which write to the log of the program that they are a part of.
 
 If the program has configured structlog, to structlog; else to the standard library's ``logging``, with whatever
 handlers and levels the program has set there. Nothing is configured here.
@@ -27,11 +27,11 @@ class Logger:
         self._structlog: Any = structlog.get_logger(name)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log what somebody should know."""
+        """Log a warning."""
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
-        """Log what has gone wrong."""
+        """Log an error."""
         self._log(logging.ERROR, event, fields)
 
     def log(self, level: int, event: str, **fields: Any) -> None:

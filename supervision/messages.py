@@ -22,7 +22,7 @@ class FrozenMeta(msgspec.StructMeta):
 
 
 class Message(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
-    """The base of a message that wants no answer. Subclasses are frozen structs, as messages are shared, not copied.
+    """The base of a message without an answer. Subclasses are frozen structs, as messages are shared, not copied.
 
     >>> class Add(Message):
     ...     n: int
@@ -32,7 +32,7 @@ class Message(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
 
 
 class Request(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
-    """The base of a message that wants an answer, and carries the type of it.
+    """The base of a message with an answer, whose type it carries.
 
     >>> class Get(Request[int]):
     ...     key: str
@@ -40,8 +40,8 @@ class Request(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     ``await ref.call(Get("a"))`` is then an ``int`` for a type checker.
 
     Attributes:
-        raises: the errors with which it may be answered: they come back as what they are from an actor that lives in
-            another process. Python's own need not be named.
+        raises: the errors with which it may be answered: an actor in another process can answer with these classes, and
+            with Python's own, which need not be listed.
     """
 
     raises: ClassVar[tuple[type[Exception], ...]] = ()
@@ -52,7 +52,7 @@ class SystemRequest(Request[R_co], frozen=True):
 
     @abstractmethod
     def carry_out(self, actor: Actor) -> R_co:
-        """Do what was asked, between two messages of the actor."""
+        """Carry it out, between two messages of the actor."""
 
 
 class Exit(Message, frozen=True):
@@ -85,7 +85,7 @@ class StopMessage(ParentExit, frozen=True):
 
 
 class Wake(Message, frozen=True):
-    """What stands at the head of a bounded mailbox when it goes from idle to runnable. Never seen by handlers."""
+    """The head of a bounded mailbox that goes from idle to runnable. Never seen by handlers."""
 
 
 def describe(message: Any, limit: int = 200, form: Callable[[Any], str] = repr) -> str:

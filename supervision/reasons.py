@@ -36,7 +36,7 @@ class ExitReason(msgspec.Struct, frozen=True, tag_field="reason"):
 
 
 class Normal(ExitReason, frozen=True, tag="normal"):
-    """The actor did what it was for and ended."""
+    """The actor ended ordinarily."""
 
     clean: ClassVar[bool] = True
 

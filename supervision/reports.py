@@ -22,7 +22,7 @@ WINDOW = 1.0
 
 
 class Reports:
-    """A listener that logs what a person on duty wants to know: crashes, restarts, give-ups, blocked loops.
+    """A listener that logs what an operator wants to know: crashes, restarts, give-ups, blocked loops.
 
     A storm of crashes cannot flood the log: of each kind of report at most ``limit`` a second are written. What was
     left out is counted in one ``reports_left_out`` line, when the second is over.
@@ -47,7 +47,7 @@ class Reports:
         self._seen: Counter[type[Event]] = Counter()
 
     def __call__(self, event: Event) -> None:
-        """Log an event, if it is one for the log."""
+        """Log an event, if its kind is logged."""
         report = REPORTS.get(type(event))
         if report is not None and (type(event) in ALWAYS or self._has_room(event)):
             report(self._log, event)
@@ -66,7 +66,7 @@ class Reports:
         return {kind: seen - self._limit for kind, seen in self._seen.items() if seen > self._limit}
 
     def flush(self) -> None:
-        """Write how many reports were left out, if any were, and begin to count anew."""
+        """Log how many reports were left out, if any, and restart the count."""
         left_out = {kind.__name__: number for kind, number in self._left_out().items()}
         self._seen.clear()
         if left_out:

@@ -1,4 +1,7 @@
-"""Dispatch: which method of an actor handles which type of message, worked out once for each class."""
+"""Dispatch: which method of an actor handles which type of message, worked out once for each class.
+
+What its ``__init__`` takes, which handlers return nothing and what they answer is worked out with it.
+"""
 
 from __future__ import annotations
 
@@ -113,13 +116,13 @@ def _check_kind(where: str, kind: Any) -> None:
 
 
 def _check_answers(where: str, function: Any, kinds: tuple[Any, ...], frame: types.FrameType) -> None:
-    """Refuse a handler that says that it returns what a request that it handles does not promise."""
+    """Refuse a handler whose return annotation does not fit the reply type of its request."""
     try:
         annotation = function.__annotations__["return"]
         returned = _resolved(annotation, frame) if isinstance(annotation, str) else annotation
         promised = {kind: reply_annotation(kind) for kind in kinds if issubclass(kind, Request)}
         wrong = [kind for kind, each in promised.items() if not is_compatible(returned, each)]
-    except Exception:  # it says nothing, or what can be understood only later, or by nobody
+    except Exception:  # there is no annotation, or it cannot be resolved (yet)
         return
     for kind in wrong:
         remedy = f"{kind.__qualname__} promises {_named(promised[kind])}: return that, or None to answer later"
@@ -170,7 +173,7 @@ def _members(annotation: Any) -> Iterator[Any]:
 
 
 class Behaviour:
-    """What a class of actors does, worked out when the class is made."""
+    """The behaviour of a class of actors, worked out when the class is made."""
 
     __slots__ = (
         "cell",
@@ -193,7 +196,7 @@ class Behaviour:
         self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
         self.trap_exit = trap_exit
-        #: What its arguments can be; worked out when it is first asked for.
+        #: Which arguments it takes; worked out at first use.
         self.takes: AcceptedArguments | None = None
         self.isolation: Isolation = kind.isolation
         if self.isolation not in get_args(Isolation):
@@ -202,7 +205,7 @@ class Behaviour:
         if not isinstance(kind.max_frame, int) or kind.max_frame < _LEAST_FRAME:
             where = f"{kind.__qualname__}.max_frame"
             raise BadOption(where, kind.max_frame, f"give a number of bytes from {_LEAST_FRAME}")
-        #: The handlers for each thing that the actor can become; for None those that hold at the beginning.
+        #: The handlers for each behaviour that the actor can `become`; for None those at the beginning.
         self.tables = {when: _table(kind, when) for when in (None, *_whens(kind))}
         if self.isolation == "thread":
             self.tables = {when: _in_threads(table) for when, table in self.tables.items()}
@@ -236,7 +239,7 @@ def _in_threads(table: dict[type, Handler]) -> dict[type, Handler]:
 
 
 def _whens(kind: type[Actor]) -> list[str]:
-    """Return all that actors of this class can become."""
+    """Return all behaviours that actors of this class can become."""
     marked = (getattr(attribute, _WHEN, None) for base in kind.__mro__ for attribute in vars(base).values())
     return sorted({when for when in marked if when is not None})
 
@@ -267,7 +270,7 @@ def _unhandled(actor: Actor, message: Any) -> Any:
 
 
 def _wake(actor: Actor, message: Wake) -> None:
-    """Nothing to do: the message that woke the actor is the next in the box."""
+    """Do nothing: the message that woke the actor is the next in the box."""
 
 
 def _parent_exit(actor: Actor, message: ParentExit) -> None:

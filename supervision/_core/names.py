@@ -20,7 +20,7 @@ class Vacancies:
 
     def __init__(self) -> None:
         #: By name: the supervisor.
-        self._keepers: dict[str, Cell] = {}
+        self._supervisors: dict[str, Cell] = {}
         self._last: dict[str, Cell] = {}
         #: By name: requests that the last holder had not begun, in the order of their arrival.
         self._calls: dict[str, dict[Call[Any], None]] = {}
@@ -28,10 +28,10 @@ class Vacancies:
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._keepers
+        return name in self._supervisors
 
     def __len__(self) -> int:
-        return len(self._keepers)
+        return len(self._supervisors)
 
     @property
     def waiting(self) -> int:
@@ -40,9 +40,9 @@ class Vacancies:
 
     def open(self, name: str, last: Cell) -> None:
         """Open a vacancy if the supervisor of an ended holder may restart it."""
-        keeper = last.parent
-        if keeper is not None and getattr(keeper.kind, "is_supervisor", False) and keeper.phase < STOPPING:
-            self._keepers[name] = keeper  # type: ignore[assignment]
+        supervisor = last.parent
+        if supervisor is not None and getattr(supervisor.kind, "is_supervisor", False) and supervisor.phase < STOPPING:
+            self._supervisors[name] = supervisor  # type: ignore[assignment]
             self._last[name] = last
 
     def keep(self, call: Call[Any]) -> bool:
@@ -51,7 +51,7 @@ class Vacancies:
         It is not if it must not be sent again, or if there will be no next holder.
         """
         name = getattr(call, "again", None)
-        if name is None or call.begun or name not in self._keepers:
+        if name is None or call.begun or name not in self._supervisors:
             return False
         if not call.done():
             self._calls.setdefault(name, {})[call] = None
@@ -67,18 +67,18 @@ class Vacancies:
 
     def taken(self, name: str, holder: Cell) -> None:
         """Close the vacancy: there is a new holder, who gets the kept requests."""
-        if name in self._keepers:
-            del self._keepers[name], self._last[name]
+        if name in self._supervisors:
+            del self._supervisors[name], self._last[name]
         for call in self._calls.pop(name, ()):
             if not call.done():
                 call.target = holder
                 holder.take_call(call)
         self._wake(name)
 
-    def close(self, name: str, keeper: Cell) -> None:
+    def close(self, name: str, supervisor: Cell) -> None:
         """This supervisor will not restart the holder: fail the waiting calls."""
-        if self._keepers.get(name) is keeper:
-            del self._keepers[name], self._last[name]
+        if self._supervisors.get(name) is supervisor:
+            del self._supervisors[name], self._last[name]
             for call in self._calls.pop(name, ()):
                 reason = call.target.exit_reason
                 assert reason is not None
@@ -95,10 +95,10 @@ class Vacancies:
         """Return the last holder of a vacant name; None if the name is not vacant."""
         return self._last.get(name)
 
-    def close_all(self, keeper: Cell) -> None:
+    def close_all(self, supervisor: Cell) -> None:
         """Close all vacancies of a supervisor, which has ended or gives up."""
-        for name in [name for name, other in self._keepers.items() if other is keeper]:
-            self.close(name, keeper)
+        for name in [name for name, other in self._supervisors.items() if other is supervisor]:
+            self.close(name, supervisor)
 
     async def wait(self, names: Sequence[str], sched: Scheduler, until: float) -> bool:
         """Wait until one of the names has a holder, or will have none; False if the time was up first."""

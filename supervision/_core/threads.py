@@ -1,4 +1,4 @@
-"""Handlers in threads: they may block, and the loop goes on."""
+"""Handlers in threads, which may block while the loop goes on; and the variants of a class isolated otherwise."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ThreadResult = tuple[Any, BaseException | None]
 
 
 class _Here(threading.local):
-    """For whom a thread of a pool works."""
+    """The actor for which a thread of the pool works."""
 
     cell: Cell | None = None
 
@@ -77,7 +77,7 @@ class ThreadPool:
             try:
                 raise error
             finally:
-                del error  # it knows this frame
+                del error  # its traceback refers to this frame
         return result
 
     def _over(self, worker: _Worker, over: Future[ThreadResult], outcome: ThreadResult) -> None:
@@ -101,7 +101,7 @@ class ThreadPool:
 
 
 class _Worker:
-    """A thread that does one thing after the other, and tells the loop how each ended."""
+    """A thread that runs one function after the other, and tells the loop how each ended."""
 
     def __init__(self, loop: AbstractEventLoop) -> None:
         self._loop = loop
@@ -115,7 +115,7 @@ class _Worker:
         self._work.put(lambda: self._do(cell, lambda: context.run(function), over))
 
     def end(self) -> None:
-        """Do nothing more."""
+        """End after the current function."""
         self._work.put(None)
 
     def _run(self) -> None:
@@ -136,7 +136,7 @@ class _Worker:
 
 
 def in_thread(handler: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Coroutine[Any, Any, Any]]:
-    """Return a handler that does in a thread what a plain one does."""
+    """Return a handler that runs a plain one in a thread."""
 
     @wraps(handler)
     async def offloaded(actor: Any, message: Any) -> Any:
@@ -183,7 +183,7 @@ Isolation = Literal["none", "thread", "process"]
 def isolated(
     kind: Any, isolation: Isolation, args: tuple[Any, ...], kwargs: Mapping[str, Any]
 ) -> tuple[type[Actor], tuple[Any, ...], Mapping[str, Any]]:
-    """Return the class, and its arguments, with which an actor is started that is to be isolated in some way."""
+    """Return the class and arguments with which an isolated actor is started."""
     if isolation == "process":
         from supervision.isolation.process import proxy_class
 
@@ -193,7 +193,7 @@ def isolated(
 
 @cache
 def _variant(kind: Any, isolation: Isolation) -> type[Actor]:
-    """Return a class like another one, but isolated otherwise."""
+    """Return a subclass that differs in its isolation only."""
     attributes = {
         "__module__": kind.__module__,
         "__qualname__": kind.__qualname__,

@@ -47,7 +47,7 @@ class Timer:
         return left
 
     def end(self) -> None:
-        """Forget what was to be done."""
+        """Drop the action."""
         self.action = None
         if self.on_end is not None:
             self.on_end(self)
@@ -95,7 +95,7 @@ class TimerQueue:
             self._handle = None
         self._armed = self._heap[0].deadline if self._heap else float("inf")
         if self._heap:
-            # Timers belong to nobody, whoever sets them: not to an actor that may be dead when they fire.
+            # Timers run outside of any actor's context, as the one that has set them may be dead when they fire.
             self._handle = self._context.run(self.clock.call_at, self._armed, self._fire)
 
     def _fire(self) -> None:

@@ -1,4 +1,4 @@
-"""The watchdog: a thread that notices when the event loop is blocked, and says by which actor and at which line.
+"""The watchdog: a thread that notices when the event loop is blocked, and reports the actor and the line.
 
 It asks the loop for a sign of life all the time; when none comes within the limit it looks at the stack of the loop's
 thread. It reports and does nothing else: see section 3.3 of the reference for what could be done and why it is not.
@@ -65,8 +65,8 @@ class Watchdog:
         while not self._closed.is_set():
             self._alive.clear()
             asked = machine_time()
-            # Code that does not let go of the interpreter holds this thread too: then what was long is the time since
-            # the last sign of life, whenever this thread hears of it.
+            # Code that does not release the interpreter stops this thread too: then the time since the last sign of
+            # life was long, whenever this thread runs again.
             since = asked if asked - self._answered < self._limit else self._answered
             try:
                 self._loop.call_soon_threadsafe(self._answer)

@@ -1,7 +1,7 @@
-"""What the process of an isolated actor says, read in its parent: data, decoded by types that the parent declares.
+"""Decoding: frames of an isolated actor's process are data, decoded in the parent by types that the parent declares.
 
-Nothing is imported, called or looked up because the process named it. A class that it names counts only if it is one of
-those that the parent has declared itself: in the messages that the actor handles, in their answers, in ``raises``.
+Nothing is imported, called or looked up because the process named it. A class that it names counts only if the parent
+has declared it itself: in the messages that the actor handles, in their answers, in ``raises``.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from supervision.isolation.frames import (
 from supervision.messages import describe
 from supervision.reasons import REASONS, ExitReason
 
-#: From how many bytes on a value is looked at before it is decoded.
+#: From how many bytes on a value is inspected before it is decoded.
 _LARGE = 1 << 15
 #: How many lists, dicts and the like may be in one value.
 CONTAINERS = 200_000

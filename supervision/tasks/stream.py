@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 OnTimeout = Literal["exit", "kill_task"]
 
-#: Why an item ended that took too long.
+#: The exit reason of an item that took too long.
 TIMEOUT = Abnormal("timeout")
 
 
@@ -65,7 +65,7 @@ class ItemTask(Task[Any]):
         self._consumer = consumer
 
     def begin(self, ref: Cell) -> None:
-        """The actor starts, unless the consumer has ended meanwhile."""
+        """Start with the actor, unless the consumer has ended meanwhile."""
         if self._consumer is not None:
             if not self._consumer.alive:
                 raise NoProcess(self._consumer, "a stream")
@@ -92,7 +92,7 @@ class Item:
         return Exited(TIMEOUT if self.timed_out else outcome.reason, self.input)
 
     def expire(self) -> None:
-        """It has taken too long: end it."""
+        """End a task that has taken too long."""
         self.timed_out = not self.task.outcome.done()
         self.task.ref.end_by_force(KILLED)
 
@@ -173,7 +173,7 @@ class Items:
         return True
 
     async def close(self) -> None:
-        """End the tasks that still run. Those of an owner that has ended go the owner's way, or on if not linked."""
+        """End the tasks that still run. If the owner has ended, linked ones end with it, and others run on."""
         self._closing = True
         if self._owner is None or self._owner.alive:
             running = list(self._running)

@@ -1,4 +1,4 @@
-"""One task: how it is started, and what its owner can do with it."""
+"""One task: how it is started, how it runs, and what its owner can do with it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class Exited(msgspec.Struct, frozen=True):
     input: Any = None
 
     def result(self) -> Any:
-        """Raise what there is instead of a result.
+        """Raise the reason, as there is no result.
 
         Raises:
             TaskExited: always.
@@ -58,7 +58,7 @@ class TaskReply(Message, frozen=True):
 
 
 class RunFunction(Message, frozen=True):
-    """A task's order to itself."""
+    """A task's message to itself."""
 
 
 class TaskSupervisor(DynamicSupervisor):
@@ -66,7 +66,7 @@ class TaskSupervisor(DynamicSupervisor):
 
 
 class Task(Generic[R]):
-    """A task that was started, and what becomes of it.
+    """A started task, for its owner: wait for it, end it, or let it go.
 
     Attributes:
         ref: the actor that runs it.
@@ -93,7 +93,7 @@ class Task(Generic[R]):
     # -- the side of the actor that runs it --------------------------------------------------------------------
 
     def begin(self, ref: Cell) -> None:
-        """The actor starts."""
+        """Link and monitor the actor that starts."""
         self.ref = ref
         if self.owner is not None:
             if self.linked:
@@ -102,7 +102,7 @@ class Task(Generic[R]):
         ref.end_future().add_done_callback(lambda end: self._settle(Exited(end.result())))
 
     def reply(self, value: R) -> None:
-        """There is a result: keep it for whoever awaits it, and send it to the owner."""
+        """Keep the result for the code that awaits it, and send it to the owner."""
         if self.ref.alive:
             self._settle(Done(value))
             if self.owner is not None and not self._closed:
@@ -334,7 +334,7 @@ async def async_nolink(
 async def async_nolink(
     supervisor: Address, function: Callable[..., Any], *args: Any, shutdown: StopLimit = 5.0, **kwargs: Any
 ) -> Task[Any]:
-    """Start a task whose result can be awaited, and whose crash does no harm to who started it.
+    """Start a task whose result can be awaited, and whose crash does not affect the actor that started it.
 
     The arguments and errors are those of `start_child`.
     """
@@ -356,7 +356,7 @@ async def _started(
 
 
 def check_choice(field: str, value: object, choices: Any) -> None:
-    """Make sure that an option is one of those there are.
+    """Check that an option is one of its choices.
 
     Raises:
         BadOption: it is not.

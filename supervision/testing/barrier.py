@@ -1,4 +1,4 @@
-"""Barriers: waiting for what has been sent to be handled, instead of sleeping and hoping."""
+"""Barriers: wait until messages that were sent have been handled, instead of sleeping and hoping."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from supervision._core.cell import Cell
     from supervision.runtime import Runtime
 
-#: After how many turns of the loop in which no actor is runnable nothing will happen any more: if nothing else is ready
-#: there either; and if that is not so, or not known, for a handler that goes on may need a few turns to get to actors.
+#: After how many turns of the loop without a runnable actor it counts as quiet: if nothing else is ready there either;
+#: and otherwise, or if that is not known, as a handler that goes on may need a few turns to get to actors.
 QUIET = 3
 LONG_QUIET = 50
 #: Real seconds that it may take until all is quiet.
 LIMIT = 30.0
-#: Real seconds after which it is said what is waited for.
+#: Real seconds after which the log says what it waits for.
 PATIENCE = 2.0
-#: Real seconds for which one turn of the loop counts at the most: a debugger, or a machine that slept, is no unrest.
+#: Real seconds for which one turn of the loop counts at the most: a debugger, or a machine that slept, does not count.
 TURN = 0.1
 
 _log: Any = get_logger("supervision.testing")
 
 
 class NotSettled(SupervisionError, TimeoutError):
-    """What was waited for has not come to rest, and may never do so.
+    """Actors have not come to rest, and may never do so.
 
     Attributes:
         waits: what each actor does that is not idle, a line each.
@@ -64,10 +64,9 @@ async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMI
 
     Args:
         runtime: the runtime.
-        refs: the actors that must be idle as well, or have ended; for a handler
-            that waits for a timer, virtual time passes.
+        refs: actors that must be idle as well, or have ended. While one waits for a timer, virtual time passes.
         timeout: real seconds that this may take, however much virtual time passes in them; None for any. A turn of the
-            loop counts for a tenth of a second at the most. After two seconds the log says what is waited for.
+            loop counts for a tenth of a second at the most. After two seconds the log says what it waits for.
 
     Raises:
         NotSettled: it has not come to rest in time; or on virtual time, an actor of ``refs`` waits for what cannot
@@ -76,7 +75,7 @@ async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMI
         BadOption, NoProcess: one of ``refs`` is no actor of this runtime, or nobody holds its name.
     """
     scheduler = runtime.scheduler
-    unrest = _Unrest(runtime, None if timeout is None else seconds("timeout", timeout))
+    patience = _Patience(runtime, None if timeout is None else seconds("timeout", timeout))
     cells = [runtime.own_cell("settled", ref) for ref in refs]
     quiet = 0
     pause = 0.0
@@ -88,12 +87,12 @@ async def settled(runtime: Runtime, *refs: Address, timeout: float | None = LIMI
         if quiet >= QUIET and _nothing_ready():
             return
         if not quiet:
-            unrest.goes_on(None if active else waiting)
+            patience.check(None if active else waiting)
         pause = _until_next_timer() if waiting and not active else 0.0
 
 
-class _Unrest:
-    """Measures for how long there is no rest, says so, and ends it."""
+class _Patience:
+    """Measures for how long there is no rest; logs it, and raises at the limit."""
 
     def __init__(self, runtime: Runtime, limit: float | None) -> None:
         self._runtime = runtime
@@ -103,11 +102,11 @@ class _Unrest:
         self._looked = monotonic()
         self._told = False
 
-    def goes_on(self, waiting: list[Cell] | None) -> None:
-        """Look at the time.
+    def check(self, waiting: list[Cell] | None) -> None:
+        """Check the time that has passed.
 
         Args:
-            waiting: the actors that are waited for, if they wait themselves.
+            waiting: the actors of ``refs`` that wait themselves; None if actors are runnable.
         """
         now = monotonic()
         self._passed += min(TURN, now - self._looked)

@@ -1,4 +1,4 @@
-"""The event log of a run: all that happened, in order, to be searched, judged and compared."""
+"""The event log of a run: all events in order, to be searched, checked and compared."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A census: what there is of everything that can leak, before and after."""
+"""Leaks: counts of everything that can leak, to compare before and after."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from supervision.runtime import Runtime
 
 
 class ResourceCounts(msgspec.Struct, frozen=True):
-    """How many there are: in a runtime, and in its process.
+    """Counts of what can leak, in a runtime and in its process.
 
-    ``deferred`` counts the requests that wait for an answer that was put off, ``members`` those of process groups.
+    ``deferred`` counts requests whose answer was deferred, ``members`` those of process groups.
 
     >>> import asyncio
     >>> async def main() -> None:
@@ -62,7 +62,7 @@ class ResourceCounts(msgspec.Struct, frozen=True):
         )
 
     def leaks(self, after: ResourceCounts) -> dict[str, int]:
-        """Return what there is more of afterwards, and how much."""
+        """Return what has grown, and by how much."""
         grown = {name: getattr(after, name) - getattr(self, name) for name in self.__struct_fields__}
         return {name: number for name, number in grown.items() if number > 0}
 

@@ -1,4 +1,4 @@
-"""The ledger: no message is lost unnoticed."""
+"""The ledger: every message that arrives is handled, dropped and counted, or waits; none is lost unnoticed."""
 
 from __future__ import annotations
 
@@ -17,16 +17,16 @@ from supervision.runtime import Runtime
 from supervision.testing.checks import Violation
 from supervision.testing.fault_injection.wire import add_tap
 
-#: The reasons of dead letters that the ledger does not count: they are about requests, whose callers know; or about
-#: messages that a fault has kept from arriving.
+#: Reasons of dead letters that the ledger does not count: those of requests, whose callers get an error; and that of
+#: messages that a fault dropped before they arrived.
 _NOT_COUNTED = ("late_reply", "expired", "chaos")
 
 
 class Ledger:
     """Counts the messages to the actors of a runtime: what has arrived was handled, was dropped, or waits.
 
-    Requests are not counted, as those who make them are always told. Make it before the actors that are to be counted;
-    each of their messages costs more then.
+    Requests are not counted, as their callers always get an answer or an error. Make it before the actors whose
+    messages are to be counted; each message costs more then.
 
     >>> from supervision import Actor, Message, Runtime, handle
     >>> from supervision.testing import run, settled
@@ -108,7 +108,7 @@ class Ledger:
         }
 
     def violations(self) -> list[Violation]:
-        """Return where the sums do not agree. Ask when all is settled."""
+        """Return where the sums do not agree. Call it when all is settled."""
         wrong = []
         for path, account in self.accounts().items():
             if account["arrived"] != account["handled"] + account["dropped"] + account["waiting"]:
@@ -116,7 +116,7 @@ class Ledger:
         return wrong
 
     def close(self) -> None:
-        """Count no more."""
+        """Stop counting."""
         self._subscription.close()
         for end in self._ends:
             end()

@@ -1,4 +1,4 @@
-"""Probes: actors that do what a test tells them, and a log in which they write down what happens to them.
+"""Probes: actors that do what a test tells them, and a log of what happens to them.
 
 A scenario has three parts: probes in the places of actors that do not matter, something that happens, and a log that
 says what came of it.
@@ -64,10 +64,10 @@ class DoAndReply(Request[Any], frozen=True):
 
 
 async def do(probe: Address, what: Any) -> Any:
-    """Have a probe do something, in its own context, and return what comes of it. See `Do`.
+    """Have a probe do something, in its own context, and return the result. See `Do`.
 
     Raises:
-        ActorExited: what it did has ended it.
+        ActorExited: that ended the probe.
     """
     return await as_address("probe", probe).call(DoAndReply(what), timeout=None)
 

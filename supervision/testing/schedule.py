@@ -1,7 +1,7 @@
-"""Seeded schedules: the order in which actors get their turns, as a seed decides.
+"""Seeded schedules: a seed decides the order in which actors get their turns.
 
-Between one sender and one receiver the order of messages stays; everything else an unlucky day could bring is allowed:
-any runnable actor may be next, after any message, and the loop's own callbacks may come in between.
+The order of messages from one sender to one receiver is kept; everything else that can happen in production may happen
+here: any runnable actor may be next, after any message, and the loop's own callbacks may run in between.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class SeededQueue:
         self._cells.append(cell)
 
     def popleft(self) -> Cell:
-        """Take out any of them."""
+        """Take out one of them, by chance."""
         cells = self._cells
         chosen = self._chance.randrange(len(cells))
         cells[chosen], cells[-1] = cells[-1], cells[chosen]

@@ -1,4 +1,4 @@
-"""What belongs to one test: its seed, its runtime, its chaos. The pytest plugin is made of it."""
+"""The fixtures of one test: its seed, its runtime, its chaos. The pytest plugin is built on it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TAIL = 25
 
 
 class World:
-    """What belongs to one test."""
+    """The seed, runtime and expectations of one test."""
 
     def __init__(self, seed: int, mode: Mode) -> None:
         self.seed = seed
@@ -39,20 +39,20 @@ class World:
             yield f"supervision: the last {TAIL} events", "\n".join(self.log.tail(TAIL))
 
     def expect(self, path: str = "*", reason: str = "") -> None:
-        """Say which crashes are fine.
+        """Declare which crashes are expected.
 
         Args:
             path: a pattern.
-            reason: a part of what the crash says.
+            reason: a part of the text of its reason.
         """
         self.expected.append((path, reason))
 
     @asynccontextmanager
     async def runtime(self) -> AsyncGenerator[Runtime]:
-        """Run a runtime of this test's own, in a seeded schedule.
+        """Run the test's own runtime, in a seeded schedule.
 
         Raises:
-            AssertionError: something of it is left when it is closed, or an actor crashed and nobody expected that.
+            AssertionError: something is left when it is closed, or an actor crashed unexpectedly.
         """
         async with Runtime(seed=self.seed, watchdog=None, run_queue=SeededQueue(self.seed)) as made:
             self.log = EventLog(made)
@@ -64,7 +64,7 @@ class World:
         assert not crashes, f"{crashes[0].path} crashed: {crashes[0].reason}; say expect_crash({crashes[0].path!r})"
 
     def unexpected(self) -> list[CrashReport]:
-        """Return the crashes that nobody expected."""
+        """Return the unexpected crashes."""
         crashes = [] if self.log is None else self.log.of(CrashReport)
         return [crash for crash in crashes if not any(_fits(crash, path, what) for path, what in self.expected)]
 

@@ -161,11 +161,11 @@ def scripted(replace: Callable[..., None]) -> Iterator[list[Scripted]]:
 
 
 async def first_call(world: Runtime, made: list[Scripted]) -> tuple[Any, asyncio.Future[Any]]:
-    """Start an actor whose process has got one request, number 1."""
+    """Start an actor whose process gets one request, number 1."""
     await world.spawn(Supervisor, [ChildSpec("far", Isolated, name="far")], max_restarts=1)
     call = world.name("far").call(Echo(1), timeout=None)
     ref = world.whereis("far")
-    await made[0].request_came()
+    await asyncio.get_running_loop().sock_recv(made[0].sock, 1)
     return ref, call
 
 
@@ -175,6 +175,7 @@ GOOD = encode(AnsweredFrame(1, pack("fine"))) + encode(HandledFrame(1))
 @real
 async def test_a_scripted_process_is_as_good_as_another(world: Runtime, made: list[Scripted]) -> None:
     ref, call = await first_call(world, made)
+    await made[0].request_came()
     await made[0].say(GOOD)
     assert await call == "fine"
     assert ref.alive

@@ -548,7 +548,7 @@ async def test_virtual_time_does_not_jump_while_a_thread_or_a_socket_is_awaited(
     assert not timer.done()
     assert 0.0 < loop.time() < 60.0
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
-    assert not loop.awaits_the_world()
+    assert not loop.awaits_outside()
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
     assert await reader.read() == b""
     writer.close()

@@ -89,7 +89,7 @@ class Chaos:
         """Begin to watch."""
         runtime = self._runtime
         self.log = EventLog(runtime, keep=10_000) if self._log is None else self._log
-        self._tally = ReportBuilder(runtime)
+        self._report = ReportBuilder(runtime)
         self._paths: dict[str, Cell] = {}
         for cell in runtime.actors():
             assert isinstance(cell, Cell)
@@ -123,14 +123,14 @@ class Chaos:
         self._injectors.clear()
         for subscription in self._subscriptions:
             subscription.close()
-        self._tally.close()
+        self._report.close()
 
     # -- a plan ----------------------------------------------------------------------------------------------
 
     async def run(self, plan: ChaosPlan) -> Report:
         """Carry a plan out, heal what lasts, wait until all is quiet, and report."""
         self._plan = plan
-        self._tally.complete = False
+        self._report.complete = False
         injector = Injector(self._runtime, plan.seed)
         self._injectors = [each for each in self._injectors if not each.closed]
         self._injectors.append(injector)
@@ -139,7 +139,7 @@ class Chaos:
             await self._until(began + step.at)
             self._take(step, injector)
         await self._until(began + plan.duration)
-        self._tally.complete = not self._triggers
+        self._report.complete = not self._triggers
         self._triggers.clear()
         injector.close()
         await settled(self._runtime)
@@ -161,13 +161,13 @@ class Chaos:
         else:
             victims = [self._paths[step.path]] if step.path in self._paths else []
         if not victims:
-            self._tally.planned += 1
+            self._report.planned += 1
         for cell in victims:
             self._hit(step, cell, injector)
 
     def _hit(self, step: ChaosStep, cell: Cell, injector: Injector) -> None:
         fault = step.fault
-        booking = self._tally.book()
+        booking = self._report.book()
         at_once = isinstance(fault, AT_ONCE)
         if (self._may_hit is not None and not self._may_hit(cell)) or (at_once and not self._allowed(cell, fault)):
             booking.held_back()
@@ -199,15 +199,15 @@ class Chaos:
         booking.done()
         self._restarts.strikes(cell, fault)
         if isinstance(fault, KillDuring):
-            self._tally.hit(cell, for_good=fault.phase != "terminate")
+            self._report.hit(cell, for_good=fault.phase != "terminate")
         elif ends_with(fault, cell) is not None:
-            self._tally.hit(cell)
+            self._report.hit(cell)
         elif isinstance(fault, ExitFault) and fault.reason not in ("normal", "shutdown"):
-            self._tally.hit(cell, reason=Abnormal(fault.reason))  # it is told, and ends or not
+            self._report.hit(cell, reason=Abnormal(fault.reason))  # it is told, and ends or not
 
     def report(self) -> Report:
         """Return what has happened so far."""
-        return self._tally.report(self._plan, together(self._clients), self.judge.end(), self.log.digest())
+        return self._report.report(self._plan, together(self._clients), self.judge.end(), self.log.digest())
 
     # -- events ----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""A client that does not give up, and counts what became of its requests."""
+"""A client that retries its requests and counts the outcomes."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from supervision.runtime import Runtime
 
 R = TypeVar("R")
 
-#: What is worth another try: the actor was gone, died, had no time or no room.
+#: Errors that are retried: the actor was gone, died, had no time or no room.
 RETRIED = (NoProcess, ActorExited, CallTimeout, MailboxFull)
 
 
@@ -39,10 +39,10 @@ class RequestCounts(msgspec.Struct, frozen=True):
 
 
 class Client:
-    """Sends requests again until they are answered.
+    """Retries requests until they are answered.
 
     Args:
-        runtime: whose clock it waits on.
+        runtime: whose clock it uses.
         timeout: seconds that one attempt may take.
         attempts: how often it tries; None for as often as it takes.
         pause: seconds between two attempts.
@@ -86,7 +86,7 @@ class Client:
 
     @property
     def requests(self) -> RequestCounts:
-        """What became of the requests so far."""
+        """The outcomes so far."""
         return RequestCounts(self._sent, self._answered, dict(self._failed), self._lost)
 
 

@@ -137,7 +137,9 @@ class SwallowCancel(Fault, frozen=True, tag="swallow_cancel"):
 
 
 class Drop(Fault, frozen=True, tag="drop"):
-    """Lose messages to it on the way. What it sends to itself, also by a timer, goes no way: for the next two as well.
+    """Lose messages to it on the way.
+
+    What it sends to itself, also by a timer, is not affected; nor is it by `Delay` and `Duplicate`.
 
     Args:
         share: which share of them, from 0 to 1.

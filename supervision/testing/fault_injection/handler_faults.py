@@ -1,4 +1,4 @@
-"""Faults in the handling of a message: what stands between an actor's messages and its handlers while they last."""
+"""Faults in the handling of a message, each installed as a layer before an actor's handlers."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 #: Goes on with the message as if nothing had happened.
 Proceed = Callable[[], Any]
-#: Says of an actor whether a fault may strike it now.
+#: Tells of an actor whether a fault may strike it now.
 MayStrike = Callable[[Cell], bool]
 
 
@@ -41,11 +41,11 @@ def always(_: Cell) -> bool:
 
 
 class OneShotLayer:
-    """A layer of one actor that acts on one message and is gone; `heal` takes it away before."""
+    """A layer of one actor that acts on one message and is then removed; `heal` removes it before."""
 
     def __init__(self, cell: Cell, act: Callable[[Proceed], Any], wanted: Callable[[Any], bool]) -> None:
         self.cell = cell
-        #: Asked in the moment in which it is to act; False spares the actor.
+        #: Called when it is about to act; False spares the actor.
         self.may: MayStrike = always
         self.healed: asyncio.Future[None] = cell.sched.loop.create_future()
         self._act = act
@@ -67,7 +67,7 @@ class OneShotLayer:
             remove_layer(self.cell, layer)
 
     def heal(self) -> None:
-        """Take it away; what it holds up goes on."""
+        """Remove it; code that it holds up goes on."""
         self._withdraw()
         self.healed.set_result(None)
 
@@ -87,19 +87,19 @@ def order_to_end(message: Any) -> bool:
 
 
 async def finish(result: Any) -> Any:
-    """Wait for what a handler returned, if it has to be waited for."""
+    """Await what a handler returned, if it is a coroutine."""
     return await result if type(result) is CoroutineType else result
 
 
 @singledispatch
 def arm_fault(fault: Fault, cell: Cell) -> OneShotLayer:
-    """Let a fault hit the handling of a message; return what heals it."""
+    """Install a fault as a layer; return its handle."""
     raise TypeError(f"{fault!r} on {cell!r} is no fault in the handling of a message")
 
 
 @arm_fault.register
 def crash(fault: Crash, cell: Cell) -> OneShotLayer:
-    """Raise an exception, after as many messages as were to be let through."""
+    """Raise an exception, after ``skip`` messages."""
     left = fault.skip
 
     def wanted(message: Any) -> bool:
@@ -117,7 +117,7 @@ def crash(fault: Crash, cell: Cell) -> OneShotLayer:
 
 @arm_fault.register
 def kill_during(fault: KillDuring, cell: Cell) -> OneShotLayer:
-    """Kill it with a message in hand."""
+    """Kill it while it handles a message."""
 
     def act(proceed: Proceed) -> Any:
         cell.kill()
@@ -131,11 +131,11 @@ def hang(fault: Hang, cell: Cell) -> OneShotLayer:
     """Wait before a message."""
 
     async def act(proceed: Proceed) -> Any:
-        await hit.wait(fault.seconds)
+        await layer.wait(fault.seconds)
         return await finish(proceed())
 
-    hit = OneShotLayer(cell, act, ordinary)
-    return hit
+    layer = OneShotLayer(cell, act, ordinary)
+    return layer
 
 
 @arm_fault.register
@@ -144,11 +144,11 @@ def late_reply(fault: LateReply, cell: Cell) -> OneShotLayer:
 
     async def act(proceed: Proceed) -> Any:
         result = await finish(proceed())
-        await hit.wait(fault.seconds)
+        await layer.wait(fault.seconds)
         return result
 
-    hit = OneShotLayer(cell, act, lambda message: cell.call_in_hand is not None)
-    return hit
+    layer = OneShotLayer(cell, act, lambda message: cell.call_in_hand is not None)
+    return layer
 
 
 @arm_fault.register
@@ -168,18 +168,18 @@ def swallow_cancel(fault: SwallowCancel, cell: Cell) -> OneShotLayer:
 
     async def act(proceed: Proceed) -> Any:
         left = fault.times
-        while left and not hit.healed.done():
+        while left and not layer.healed.done():
             left -= 1
             with suppress(asyncio.CancelledError):
-                await asyncio.shield(hit.healed)
+                await asyncio.shield(layer.healed)
         return await finish(proceed())
 
-    hit = OneShotLayer(cell, act, ordinary)
-    return hit
+    layer = OneShotLayer(cell, act, ordinary)
+    return layer
 
 
-class _OnTheWayOut(OneShotLayer):
-    """A hit at the order to end: for its time, the actor traps exits, so that the order comes as a message."""
+class _StopLayer(OneShotLayer):
+    """A layer at the order to end: while it lasts, the actor traps exits, so that the order comes as a message."""
 
     def __init__(self, cell: Cell, act: Callable[[Proceed], Any]) -> None:
         self._trapped = cell.trap_exit
@@ -187,7 +187,7 @@ class _OnTheWayOut(OneShotLayer):
         super().__init__(cell, act, order_to_end)
 
     def heal(self) -> None:
-        """Take it away."""
+        """Remove it."""
         self.cell.trap_exit = self._trapped
         super().heal()
 
@@ -197,11 +197,11 @@ def slow_stop(fault: SlowStop, cell: Cell) -> OneShotLayer:
     """Wait before the end."""
 
     async def act(proceed: Proceed) -> Any:
-        await hit.wait(fault.seconds)
+        await layer.wait(fault.seconds)
         return await finish(proceed())
 
-    hit = _OnTheWayOut(cell, act)
-    return hit
+    layer = _StopLayer(cell, act)
+    return layer
 
 
 @arm_fault.register
@@ -209,12 +209,12 @@ def refuse_stop(fault: RefuseStop, cell: Cell) -> OneShotLayer:
     """Do not end."""
 
     async def act(_: Proceed) -> Any:
-        while not hit.healed.done():
+        while not layer.healed.done():
             try:
-                await asyncio.shield(hit.healed)
+                await asyncio.shield(layer.healed)
             except asyncio.CancelledError:
                 if not fault.swallow:
                     raise
 
-    hit = _OnTheWayOut(cell, act)
-    return hit
+    layer = _StopLayer(cell, act)
+    return layer

@@ -1,4 +1,4 @@
-"""The injector: inflicts faults on the actors of one runtime, and heals what lasts."""
+"""The injector: injects faults into the actors of one runtime, and heals those that last."""
 
 from __future__ import annotations
 
@@ -48,27 +48,27 @@ class Junk(Message, frozen=True):
 
 
 class Injector:
-    """Inflicts faults.
+    """Injects faults.
 
     Args:
         runtime: on whose actors.
-        seed: for what chance there is in faults, such as which messages are dropped.
+        seed: for the random choices of faults, such as which messages are dropped.
     """
 
     def __init__(self, runtime: Runtime, seed: int = 0) -> None:
         self._runtime = runtime
         self._chance = Random(seed)
         self.closed = False
-        #: How to heal what lasts, newest last.
+        #: How to heal faults that last, newest last.
         self._lasting: dict[object, Heal] = {}
         #: By path: the starts that are to fail, one fault after the other.
         self._starts: dict[str, list[_Starts]] = {}
-        #: The paths whose next start is to be killed, and who is asked then.
+        #: The paths whose next start is to be killed, and whether that may be then.
         self._doomed: dict[str, MayStrike] = {}
         self._subscription = runtime.subscribe(self._starting, events.StartAttempt)
 
     def inject(self, cell: Cell, fault: Fault, may: MayStrike = always) -> Heal:
-        """Let something go wrong with an actor.
+        """Inject a fault into an actor.
 
         Args:
             cell: the actor.
@@ -80,13 +80,13 @@ class Injector:
         Returns:
             A function that heals it, as far as it can be; calling it twice is fine.
         """
-        heal = self._as_nobody(self._inflict, fault, cell, may)
+        heal = self._outside_of_actors(self._inject, fault, cell, may)
         key = object()
 
         def once() -> None:
             mend = self._lasting.pop(key, None)
             if mend is not None:
-                self._as_nobody(mend)
+                self._outside_of_actors(mend)
 
         if heal is not None:
             self._lasting[key] = heal
@@ -96,7 +96,7 @@ class Injector:
         """Heal all that lasts, newest first."""
         while self._lasting:
             _, mend = self._lasting.popitem()
-            self._as_nobody(mend)
+            self._outside_of_actors(mend)
 
     def close(self) -> None:
         """Heal all that lasts, and let the runtime alone from now on."""
@@ -104,36 +104,36 @@ class Injector:
         self.closed = True
         self._subscription.close()
 
-    def _as_nobody(self, function: Callable[..., T], *args: Any) -> T:
-        """Call a function outside of all actors: whoever lets chaos in may have died."""
+    def _outside_of_actors(self, function: Callable[..., T], *args: Any) -> T:
+        """Call a function outside of all actors: the one that has started chaos may be dead."""
         return self._runtime.scheduler.base.copy().run(function, *args)
 
     # -- one fault -------------------------------------------------------------------------------------------
 
     @singledispatchmethod
-    def _inflict(self, fault: Fault, cell: Cell, may: MayStrike) -> Heal | None:
+    def _inject(self, fault: Fault, cell: Cell, may: MayStrike) -> Heal | None:
         hit = arm_fault(fault, cell)
         hit.may = may
         return hit.heal
 
-    @_inflict.register
+    @_inject.register
     def _kill(self, fault: Kill, cell: Cell, may: MayStrike) -> Heal | None:
         cell.kill()
         return None
 
-    @_inflict.register
+    @_inject.register
     def _sigkill(self, fault: Sigkill, cell: Cell, may: MayStrike) -> Heal | None:
         process = self._runtime.processes.get(cell)
         if process is not None:
             process.kill()
         return None
 
-    @_inflict.register
+    @_inject.register
     def _exit(self, fault: ExitFault, cell: Cell, may: MayStrike) -> Heal | None:
         cell.signal(None, _REASONS.get(fault.reason, Abnormal(fault.reason)))
         return None
 
-    @_inflict.register
+    @_inject.register
     def _kill_during(self, fault: KillDuring, cell: Cell, may: MayStrike) -> Heal | None:
         if fault.phase in ("handler", "terminate"):
             hit = arm_fault(fault, cell)
@@ -147,11 +147,11 @@ class Injector:
 
         return spare
 
-    @_inflict.register
+    @_inject.register
     def _drop(self, fault: Drop | Delay | Duplicate, cell: Cell, may: MayStrike) -> Heal | None:
         return add_wire_fault(cell, fault, Random(self._chance.random()))
 
-    @_inflict.register
+    @_inject.register
     def _suspend(self, fault: Suspend, cell: Cell, may: MayStrike) -> Heal | None:
         cell.call(system.Suspend(), timeout=None).add_done_callback(_ignore)
 
@@ -161,7 +161,7 @@ class Injector:
 
         return self._for(fault.seconds, resume)
 
-    @_inflict.register
+    @_inject.register
     def _exhaust(self, fault: Exhaust, cell: Cell, may: MayStrike) -> Heal | None:
         if fault.what == "mailbox":
             for _ in range(fault.amount):
@@ -184,12 +184,12 @@ class Injector:
 
     # -- starts ----------------------------------------------------------------------------------------------
 
-    @_inflict.register
+    @_inject.register
     def _fail_start(self, fault: FailStart, cell: Cell, may: MayStrike) -> Heal | None:
         path = cell.path
         starts = _Starts(self._runtime, fault, may)
         self._starts.setdefault(path, []).append(starts)
-        self._runtime.scheduler.init_hook = self._prelude
+        self._runtime.scheduler.init_hook = self._init_hook
 
         def mend() -> None:
             starts.heal()
@@ -206,13 +206,13 @@ class Injector:
         if not self._starts:
             self._runtime.scheduler.init_hook = None
 
-    def _prelude(self, cell: Cell) -> InitHook | None:
+    def _init_hook(self, cell: Cell) -> InitHook | None:
         path = cell.path
         for starts in self._starts.get(path, ()):
-            prelude = starts.next(cell)
+            hook = starts.next(cell)
             if not starts.lasts():
                 self._no_more(path, starts)
-            return prelude
+            return hook
         return None
 
     def _starting(self, event: events.StartAttempt) -> None:
@@ -220,7 +220,7 @@ class Injector:
         cell = event.ref
         assert isinstance(cell, Cell)
         if may is not None and may(cell):
-            # Not at once: so that it is in the middle of an ``init`` that waits.
+            # In the next turn of the loop, in the middle of an ``init`` that waits.
             self._runtime.scheduler.loop.call_soon(cell.kill)
 
 
@@ -235,7 +235,7 @@ class _Starts:
         self._healed: asyncio.Future[None] = runtime.scheduler.loop.create_future()
 
     def next(self, cell: Cell) -> InitHook | None:
-        """Return what happens instead of the next ``init``; None if that is to be as always."""
+        """Return what runs in place of the next ``init``; None if that is left alone."""
         number = self._number
         self._number += 1
         return self._failing() if self._fault.hits(number) and self._may(cell) else None
@@ -245,7 +245,7 @@ class _Starts:
         return self._fault.lasts(self._number)
 
     def heal(self) -> None:
-        """Let what hangs go on."""
+        """Let starts that hang go on."""
         self._healed.set_result(None)
 
     def _failing(self) -> InitHook:
@@ -271,7 +271,7 @@ class _Starts:
 
 
 def _ignore(call: asyncio.Future[Any]) -> None:
-    """An actor that dies before it is suspended, or resumed, is none of our concern."""
+    """Ignore that an actor died before it was suspended or resumed."""
     call.exception()
 
 

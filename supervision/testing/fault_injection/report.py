@@ -147,29 +147,29 @@ class Report(msgspec.Struct, frozen=True):
 
 
 class FaultRecord:
-    """What becomes of one fault: it strikes, is held back, or, as long as it waits, is missed."""
+    """The outcome of one fault: it strikes, is held back, or, as long as it waits, is missed."""
 
-    def __init__(self, tally: ReportBuilder) -> None:
-        self._tally = tally
+    def __init__(self, report: ReportBuilder) -> None:
+        self._report = report
         self._state = ""
 
     def done(self) -> None:
         """It strikes, if not for the first time; what was spared before does not count."""
         if self._state == "held back":
-            self._tally.held_back -= 1
+            self._report.held_back -= 1
         if self._state != "done":
-            self._tally.done += 1
+            self._report.done += 1
         self._state = "done"
 
     def held_back(self) -> None:
         """An actor is spared."""
         if not self._state:
-            self._tally.held_back += 1
+            self._report.held_back += 1
             self._state = "held back"
 
 
 class ReportBuilder:
-    """Counts, while a plan is carried out, what the report tells."""
+    """Counts for the report while a plan is carried out."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -190,12 +190,12 @@ class ReportBuilder:
         self._subscription = runtime.subscribe(self._count, *kinds)
 
     def book(self) -> FaultRecord:
-        """Return the place for what becomes of a fault."""
+        """Return the record of a fault."""
         self.planned += 1
         return FaultRecord(self)
 
     def hit(self, cell: Cell, reason: ExitReason | None = None, *, for_good: bool = True) -> None:
-        """A fault that ends an actor is about to strike.
+        """Note that a fault that ends an actor is about to strike.
 
         Args:
             cell: the actor.

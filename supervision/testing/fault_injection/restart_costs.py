@@ -1,7 +1,7 @@
-"""What faults cost: how many restarts supervisors will count for them, and whether they can afford those.
+"""How many restarts a fault will use up, before it strikes, and whether the supervisors can afford them.
 
-A supervisor counts a restart when it hears of a death, or tries a start again that has failed: later than the fault. So
-it counts here as well what has happened and is not counted there yet.
+A supervisor counts a restart when it learns of a death, or retries a failed start: later than the fault. So what has
+happened and is not counted there yet is added here.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from supervision.supervisors.supervisor import Supervisor
 from supervision.testing.fault_injection.faults import Crash, ExitFault, FailStart, Fault, Kill, KillDuring, Sigkill
 from supervision.testing.fault_injection.victims import supervisor_of
 
-#: For which reasons an actor ends that gets an exit signal with these words (the fault `ExitFault`).
+#: The exit reason of an actor that gets an exit signal with one of these words (the fault `ExitFault`).
 ENDS: dict[str, ExitReason] = {"normal": NORMAL, "shutdown": SHUTDOWN, "kill": KILLED}
 
 #: How many restarts each supervisor will count.
@@ -47,73 +47,73 @@ def ends_with(fault: Fault, cell: Cell) -> ExitReason | None:
 
 
 class RestartForecast:
-    """Counts what supervisors will count."""
+    """Predicts which restarts supervisors will count."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        #: By supervisor: the children of which a start is about to fail, or has failed, and was not tried again yet.
+        #: By supervisor: children whose start is about to fail, or has failed, and was not retried yet.
         self._failing: defaultdict[Cell, set[object]] = defaultdict(set)
 
     def affordable(self, cell: Cell, fault: Fault) -> bool:
         """Whether no supervisor has to give up if a fault strikes an actor now."""
         now = self._runtime.clock.time()
-        for keeper, cost in self._costs(cell, fault).items():
-            assert isinstance(keeper.actor, BaseSupervisor)
-            state = keeper.actor.budget.state(now)
-            if state.used + self._due(keeper) + cost > state.allowed:
+        for supervisor, cost in self._costs(cell, fault).items():
+            assert isinstance(supervisor.actor, BaseSupervisor)
+            state = supervisor.actor.budget.state(now)
+            if state.used + self._due(supervisor) + cost > state.allowed:
                 return False
         return True
 
     def strikes(self, cell: Cell, fault: Fault) -> None:
-        """A fault is about to strike an actor: note what comes of it later."""
+        """Note what a fault that is about to strike an actor will cost later."""
         if _at_start(fault) or _starts_and_ends(cell, fault):
-            for keeper, id in _responsible(cell):
-                self._failing[keeper].add(id)
+            for supervisor, id in _responsible(cell):
+                self._failing[supervisor].add(id)
 
     def see(self, event: ActorEvent) -> None:
         """Note what supervisors have counted by now."""
-        keeper = event.ref
-        if keeper not in self._failing:
+        supervisor = event.ref
+        if supervisor not in self._failing:
             return
-        assert isinstance(keeper, Cell)
+        assert isinstance(supervisor, Cell)
         if isinstance(event, (events.RestartScheduled, events.ChildStarted)):
-            self._failing[keeper].discard(_key(event.id))
+            self._failing[supervisor].discard(_key(event.id))
         elif isinstance(event, (events.GaveUp, events.Exited)):
-            del self._failing[keeper]
+            del self._failing[supervisor]
 
     def _costs(self, cell: Cell, fault: Fault) -> Costs:
         if _at_start(fault) or _starts_and_ends(cell, fault):
-            return Costs(keeper for keeper, _ in _responsible(cell))
+            return Costs(supervisor for supervisor, _ in _responsible(cell))
         reason = ends_with(fault, cell)
         if reason is None and isinstance(fault, ExitFault) and fault.reason != "normal":
-            reason = ENDS.get(fault.reason, Abnormal(fault.reason))  # it is told, and may well end
+            reason = ENDS.get(fault.reason, Abnormal(fault.reason))  # it gets a message, and may well end
         return Costs() if reason is None else costs_of_an_end(cell, reason)
 
-    def _due(self, keeper: Cell) -> int:
+    def _due(self, supervisor: Cell) -> int:
         """Return how many restarts a supervisor has still to count."""
-        actor = keeper.actor
+        actor = supervisor.actor
         assert isinstance(actor, BaseSupervisor)
-        if keeper.head is IDLE:
-            self._failing.pop(keeper, None)  # whatever has failed was dealt with
-        failing = {_key(spec.id) for spec in actor.uncounted_restarts()} | self._failing.get(keeper, set())
+        if supervisor.head is IDLE:
+            self._failing.pop(supervisor, None)  # all failures were dealt with
+        failing = {_key(spec.id) for spec in actor.uncounted_restarts()} | self._failing.get(supervisor, set())
         return len(failing) + sum(_dead(child.ref) and _counts(child.spec, child.ref) for child in actor.each())
 
 
 def costs_of_an_end(cell: Cell, reason: ExitReason) -> Costs:
-    """Return what it costs if an actor ends: for it, for those that are linked to it, for what depends on them."""
+    """Return the costs of an actor's end: for it, for linked actors, and for supervisors above them."""
     costs = Costs()
     seen = {cell}
     falls = [(cell, reason)]
     while falls:
         one, why = falls.pop()
-        keeper = supervisor_of(one)
+        supervisor = supervisor_of(one)
         above = one.parent
-        if keeper is not None and above not in seen:
+        if supervisor is not None and above not in seen:
             assert isinstance(above, Cell)
-            spec = keeper.spec_of(one)
-            if spec is None or should_restart(spec, why):  # None: it has started, and is about to be told so
+            spec = supervisor.spec_of(one)
+            if spec is None or should_restart(spec, why):  # None: it has started, but the supervisor does not know yet
                 costs[above] += 1
-            elif spec.significant and _ends_with_children(keeper):
+            elif spec.significant and _ends_with_children(supervisor):
                 seen.add(above)
                 falls.append((above, SHUTDOWN))
         for peer in one.peers():
@@ -123,8 +123,8 @@ def costs_of_an_end(cell: Cell, reason: ExitReason) -> Costs:
     return costs
 
 
-def _ends_with_children(keeper: BaseSupervisor) -> bool:
-    return isinstance(keeper, Supervisor) and keeper.auto_shutdown != "never"
+def _ends_with_children(supervisor: BaseSupervisor) -> bool:
+    return isinstance(supervisor, Supervisor) and supervisor.auto_shutdown != "never"
 
 
 def _at_start(fault: Fault) -> bool:
@@ -136,13 +136,13 @@ def _at_start(fault: Fault) -> bool:
 
 def _starts_and_ends(cell: Cell, fault: Fault) -> bool:
     """Whether a fault ends an actor that is still starting, or has, and its supervisor does not know that yet."""
-    keeper = supervisor_of(cell)
-    young = cell.phase == STARTING or (keeper is not None and keeper.spec_of(cell) is None)
+    supervisor = supervisor_of(cell)
+    young = cell.phase == STARTING or (supervisor is not None and supervisor.spec_of(cell) is None)
     return young and ends_with(fault, cell) is not None
 
 
 def _responsible(cell: Cell) -> Iterator[tuple[Cell, object]]:
-    """Return the supervisor that counts if the start of an actor fails, and for which child: the first that runs."""
+    """Return the supervisor that counts a failed start of an actor, the first that runs, and for which child."""
     above = cell.parent
     while isinstance(above, Cell) and above.phase == STARTING:
         cell, above = above, above.parent

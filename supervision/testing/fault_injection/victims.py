@@ -75,14 +75,14 @@ class Victims(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_fi
 def supervisor_of(cell: Cell) -> BaseSupervisor | None:
     """Return the supervisor of an actor, if it has one that lives."""
     parent: Any = cell.parent
-    keeper = None if parent is None or parent.phase > cell.phase else parent.actor
-    return keeper if isinstance(keeper, BaseSupervisor) else None
+    supervisor = None if parent is None or parent.phase > cell.phase else parent.actor
+    return supervisor if isinstance(supervisor, BaseSupervisor) else None
 
 
 def child_spec_of(cell: Cell) -> ChildSpec | None:
     """Return the specification of an actor that is a child of a living supervisor."""
-    keeper = supervisor_of(cell)
-    return None if keeper is None else keeper.spec_of(cell)
+    supervisor = supervisor_of(cell)
+    return None if supervisor is None else supervisor.spec_of(cell)
 
 
 def _tags_above(cell: Cell) -> set[str]:

@@ -1,4 +1,4 @@
-"""The way of messages to one actor, on which they can be lost, be late, or arrive twice."""
+"""Delivery to one actor, with loss, delay and duplication."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ _WIRES = "supervision.testing.wires"
 
 
 class Wire:
-    """What can happen to messages on their way to one actor. What it sends to itself goes no way."""
+    """Delivery of messages to one actor. What it sends to itself is not affected."""
 
     def __init__(self, cell: Cell) -> None:
         self._cell = cell
         self._free = 0.0
         self.faults: list[tuple[WireFault, Random]] = []
-        #: Told of each message that arrives, and how many times it does: -1 takes one back.
+        #: Called with each message that arrives, and how many times it does: -1 takes one back.
         self.taps: list[Tap] = []
         self.plain: type[Cell] = type(cell)
 
-    def carry(self, message: Any, arrive: Callable[[], None]) -> None:
+    def deliver(self, message: Any, arrive: Callable[[], None]) -> None:
         """Let a message arrive: now, later, twice or never."""
         delay, copies = 0.0, 1
         for fault, chance in self.faults:
@@ -62,12 +62,12 @@ class Wire:
             there()
 
     def tell(self, message: Any, number: int) -> None:
-        """Tell those who count messages."""
+        """Call the taps."""
         for tap in self.taps:
             tap(message, number)
 
     def drop_if_idle(self) -> None:
-        """Go back to the plain way if nothing happens on this one."""
+        """Restore plain delivery if there are no faults and no taps."""
         if not self.faults and not self.taps:
             del wires(self._cell)[self._cell]
             _turn_into(self._cell, self.plain)
@@ -80,7 +80,7 @@ def wires(cell: Cell) -> dict[Cell, Wire]:
 
 
 def add_wire_fault(cell: Cell, fault: WireFault, chance: Random) -> Callable[[], None]:
-    """Let a fault happen on the way to an actor; return what mends it."""
+    """Add a fault to the delivery to an actor; return a function that removes it."""
     wire = _wire(cell)
     entry = (fault, chance)
     wire.faults.append(entry)
@@ -93,7 +93,7 @@ def add_wire_fault(cell: Cell, fault: WireFault, chance: Random) -> Callable[[],
 
 
 def add_tap(cell: Cell, tap: Tap) -> Callable[[], None]:
-    """Have a function told of each message that arrives at an actor; return what ends that."""
+    """Call a function with each message that arrives at an actor; return a function that ends that."""
     wire = _wire(cell)
     wire.taps.append(tap)
 
@@ -118,7 +118,7 @@ def _turn_into(cell: Any, kind: type[Cell]) -> None:
 
 
 class _OnWire(Cell):
-    """What both kinds of wired actors share."""
+    """Delivery by way of the wire, for every kind of cell."""
 
     __slots__ = ()
 
@@ -131,7 +131,7 @@ class _OnWire(Cell):
             wires(self)[self].tell(unwrap(message), 1)
             plain(message)
         else:
-            wires(self)[self].carry(unwrap(message), lambda: _outside(plain, message))
+            wires(self)[self].deliver(unwrap(message), lambda: _outside(plain, message))
 
     def call(self, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
         if isinstance(request, SystemRequest):
@@ -140,7 +140,7 @@ class _OnWire(Cell):
         call.message = request
         call.target = self
         if self.sched.prepare_call(call, timeout, current.get()):
-            wires(self)[self].carry(request, lambda: self.take_call(call))
+            wires(self)[self].deliver(request, lambda: self.take_call(call))
         return call
 
     async def send(self, message: Any) -> None:
@@ -158,7 +158,7 @@ class _OnWire(Cell):
 
 
 def _outside(plain: Callable[[Any], None], message: Any) -> None:
-    """Deliver a message that is late, whoever runs at the moment."""
+    """Deliver a late message outside of any actor's context."""
     token = current.set(None)
     try:
         plain(message)
@@ -174,17 +174,17 @@ class _WiredBounded(_OnWire, BoundedCell):
     __slots__ = ()
 
 
-class _WiredCarrying(Propagating, _OnWire):
+class _WiredPropagating(Propagating, _OnWire):
     __slots__ = ()
 
 
-class _WiredBoundedCarrying(Propagating, _OnWire, BoundedCell):
+class _WiredBoundedPropagating(Propagating, _OnWire, BoundedCell):
     __slots__ = ()
 
 
 _WIRED: dict[type[Cell], type[Cell]] = {
     Cell: _Wired,
     BoundedCell: _WiredBounded,
-    PropagatingCell: _WiredCarrying,
-    PropagatingBoundedCell: _WiredBoundedCarrying,
+    PropagatingCell: _WiredPropagating,
+    PropagatingBoundedCell: _WiredBoundedPropagating,
 }

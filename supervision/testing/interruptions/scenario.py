@@ -21,16 +21,16 @@ from supervision.testing.leaks import ResourceCounts
 from supervision.testing.schedule import SeededQueue
 
 T = TypeVar("T")
-#: What is restarted: the name of an actor that a supervisor starts again, or a function that does it.
+#: A service to restart: the name of a supervised actor, or a function that restarts it.
 Service: TypeAlias = "str | Callable[[], object]"
-#: How many there are of what must not be left over, by name.
+#: Returns counts of what must not be left over, by name.
 LeftoverCounts: TypeAlias = Callable[[], Mapping[str, float]]
 #: What is wrong: the work did not end; something is left over; or anything else.
 Kind: TypeAlias = Literal["hang", "leak", "wrong"]
 
 
 class Wrong(AssertionError):
-    """Something is not as it should be after an interruption. ``kind`` says what."""
+    """A scenario failed after an interruption. ``kind`` says how."""
 
     def __init__(self, kind: Kind, why: str) -> None:
         self.kind: Kind = kind
@@ -79,7 +79,7 @@ class ScenarioRun:
     """One run of a scenario. `explore` makes it.
 
     Attributes:
-        way: how the work is to be interrupted, such as ``cancel`` or ``restart locks``; None if it is left alone.
+        way: how the work is interrupted, such as ``cancel`` or ``restart locks``; None if it is left alone.
         point: at which point; 0 for none.
         offered: the ways that there are.
     """
@@ -160,7 +160,7 @@ class ScenarioRun:
         restarts = services if isinstance(services, Mapping) else {name: name for name in services}
         self.offered = self._ways(restarts)
         before = self._inventory(counts)
-        with self._points.looking_on():
+        with self._points.counting():
             outcome = await self._outcome(work, restarts)
         self._judge(outcome.error, raises)
         await self._nothing_left(before, counts)
@@ -249,7 +249,7 @@ class ScenarioRun:
     async def _quiet(self) -> None:
         loop = asyncio.get_running_loop()
         end = loop.time() + self._grace
-        while self._points.in_threads and loop.time() < end:  # noqa: ASYNC110  # a thread tells nobody that it is done
+        while self._points.in_threads and loop.time() < end:  # noqa: ASYNC110  # a thread does not signal its end
             await asyncio.sleep(0.001)
         for _ in range(3):
             await asyncio.sleep(0)
@@ -259,8 +259,8 @@ class ScenarioRun:
     def _inventory(self, counts: LeftoverCounts | None) -> dict[str, float]:
         found: dict[str, float] = {"tasks": len(asyncio.all_tasks())}
         if self._runtime is not None:
-            census = ResourceCounts.of(self._runtime)
-            found = {name: getattr(census, name) for name in census.__struct_fields__ if name != "threads"}
+            resources = ResourceCounts.of(self._runtime)
+            found = {name: getattr(resources, name) for name in resources.__struct_fields__ if name != "threads"}
         return {**found, **(counts() if counts is not None else {})}
 
     def _crashed(self, event: events.Event) -> None:

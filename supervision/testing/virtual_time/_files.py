@@ -1,9 +1,9 @@
-"""Which of the files that a loop watches somebody waits for: for the rest of a message, a process, a connection.
+"""Which of the files that a loop watches are awaited: for the rest of a message, a process, a connection.
 
-An open socket is no work. A server that listens, and a connection on which nobody reads, are waited for by nobody. A
-connection whose other end is in the same loop is waited for while what was sent is under way. Of a connection that
-belongs to a protocol of which it is not known whether it reads: so long as something was asked on it lately. What was
-answered last, and what a server keeps open for its next request, is idle.
+An open socket alone is no work. A listening server, and a connection on which nobody reads, are not awaited. A
+connection whose other end is in the same loop is awaited while data is under way. One whose protocol does not tell
+whether it reads is awaited while a recent request on it has no answer. A connection whose last request was answered,
+or that a server keeps open for the next one, is idle.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from collections.abc import Generator, Iterable, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-#: Real seconds that what was sent takes to the other end of a connection inside this process, at most.
+#: Real seconds that data takes to the other end of a connection inside this process, at most.
 UNDER_WAY = 0.05
-#: Real seconds after which an unknown protocol is taken to wait for nothing on a connection that brings no answer.
+#: Real seconds without an answer after which the connection of an unknown protocol counts as idle.
 SILENT = 5.0
-#: Where Linux notes how long ago data was last sent and received, in milliseconds, and how many pieces of data were
+#: Where Linux stores how long ago data was last sent and received, in milliseconds, and how many pieces of data were
 #: sent (struct tcp_info).
 _LAST_SENT, _LAST_RECEIVED, _SENT = 44, 52, 156
 
 
 def awaited(keys: Iterable[selectors.SelectorKey], heard: Mapping[int, int]) -> list[int]:
-    """Return the numbers of the files that somebody waits for.
+    """Return the numbers of the files that are awaited.
 
     Args:
         keys: the files that a loop watches.

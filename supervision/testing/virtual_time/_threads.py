@@ -1,8 +1,8 @@
-"""Which threads are at work, and which only wait to be given something.
+"""Which threads are at work, and which only wait for something to do.
 
 A thread waits if it stands in one of the standard library's own waits: for a condition, an event or a queue, for
-another thread, for a file that a loop watches, or for the next piece of work of a pool. Whoever it waits for is looked
-at as well, so nothing is missed: that is another thread, or the loop itself. Everything else is work: Python code,
+another thread, for a file that a loop watches, or for the next piece of work of a pool. What it waits for is examined
+as well, so nothing is missed: that is another thread, or the loop itself. Everything else is work: Python code,
 ``time.sleep``, files, sockets, processes.
 """
 
@@ -26,7 +26,7 @@ _WORKER: CodeType = concurrent.futures.thread._worker.__code__
 
 
 def _condition(here: Locals) -> bool:
-    # Whom `notify` wakes up is taken out of the list in that moment, long before it runs again.
+    # `notify` takes the thread out of the list at once, long before that runs again.
     return here.get("waiter") in here["self"]._waiters
 
 
@@ -52,7 +52,7 @@ def _files(here: Locals) -> bool:
     return here.get("timeout") in (None, -1)  # as epoll says it
 
 
-#: By the code in which a thread stands: whether it waits there, by its variables.
+#: By the code that a thread runs: whether it waits there, judged by its variables.
 _WAITS: dict[CodeType, Callable[[Locals], bool]] = {
     threading.Condition.wait.__code__: _condition,
     _WORKER: _pool,
@@ -68,13 +68,13 @@ def _waits(frame: FrameType) -> bool:
 
 
 def waits_for_others(thread: int) -> bool:
-    """Tell whether a thread waits, without a limit of time."""
+    """Whether a thread waits for others, without a time-out."""
     frame = sys._current_frames().get(thread)
     return frame is None or (_waits(frame) and frame.f_locals.get("timeout") in (None, -1))
 
 
 class ThreadSet:
-    """Threads of a moment. The system gives the number of one that has ended to a new one: that is not known.
+    """A set of threads. The system may give the number of an ended thread to a new one, which is not in the set.
 
     Args:
         threads: their numbers.
@@ -93,10 +93,10 @@ class ThreadSet:
         return isinstance(thread, int) and thread in self._threads and _ALL.get(thread) is self._threads[thread]
 
 
-def may_tell(apart_from: Container[int]) -> list[int]:
-    """Return the threads that could still tell a loop something, but for these and the present one.
+def may_wake(apart_from: Container[int]) -> list[int]:
+    """Return the threads that could still wake a loop, but for these and the present one.
 
-    Those are all that do not wait for others without a limit of time. A watchdog only asks how a loop is.
+    Those are all that do not wait for others without a time-out. A watchdog only checks on its loop.
     """
     frames = sys._current_frames()
     here = threading.get_ident()

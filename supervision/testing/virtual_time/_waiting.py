@@ -1,4 +1,4 @@
-"""Who waits on a loop, and where: for the errors that say why a test does not go on."""
+"""What waits on a loop, and where: for the errors that say why a test does not go on."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from supervision.runtime import Runtime
 
 
-#: Where the code is that says nothing about where work waits: Python's own, what sleeps for others, and this.
-_NOT_SAID = (
+#: Code whose frames do not say where work waits: Python's own, `Runtime.sleep`, and that of interruptions.
+_UNINFORMATIVE = (
     sysconfig.get_path("stdlib"),
     "<frozen",
     str(Path(__file__).parents[2] / "runtime.py"),
@@ -30,7 +30,7 @@ _NOT_SAID = (
 def line(work: Any) -> str:
     """Return the innermost line at which a coroutine waits, of code that is not Python's own."""
     frames = list(_frames(work))
-    outside = [frame for frame in frames if not frame.f_code.co_filename.startswith(_NOT_SAID)]
+    outside = [frame for frame in frames if not frame.f_code.co_filename.startswith(_UNINFORMATIVE)]
     for frame in reversed(outside or frames):
         return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
     return "an unknown place"
@@ -44,7 +44,7 @@ def _frames(work: Any) -> Iterator[FrameType]:
         work = getattr(work, "cr_await", None) or getattr(work, "gi_yieldfrom", None)
 
 
-#: So many are named; of the others it is said how many there are.
+#: How many lines are shown; the others are counted.
 MOST = 10
 
 

@@ -22,7 +22,7 @@ from supervision._core.phases import current
 from supervision.errors import SupervisionError
 from supervision.logs import get_logger
 from supervision.testing.virtual_time._files import awaited, sent
-from supervision.testing.virtual_time._threads import ThreadSet, at_work, may_tell, name_of, waits_for_others
+from supervision.testing.virtual_time._threads import ThreadSet, at_work, may_wake, name_of, waits_for_others
 from supervision.testing.virtual_time._waiting import of_task, who_waits
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: Real seconds after which a loop that waits for the world says for what.
+#: Real seconds after which a loop that waits for real input logs for what.
 PATIENCE = 5.0
 #: Real seconds between two looks at whether a thread is still at work.
 LOOK = 0.005
@@ -40,17 +40,17 @@ BEGAN = 1_767_225_600.0
 #: Virtual seconds, and turns of the loop, in which tasks have to end that are cancelled at the end of `run`.
 ENDING = 60.0
 ENDING_TURNS = 10_000
-#: Seconds that are nothing, and those by which timers may be early, if time has only begun.
+#: Seconds within which two times are the same; and by which timers may fire early, while virtual time is small.
 MOMENT = 1e-6
 RESOLUTION = 1e-9
-#: Real seconds after which silence is taken for the end, where open connections could still bring something.
+#: Real seconds of silence after which open connections count as dead.
 SILENCE = 30.0
 
 _log: Any = get_logger("supervision.testing")
 
 
 class Standstill(SupervisionError, RuntimeError):
-    """Nothing can happen any more, and something is still waited for: a deadlock, or an answer that nobody will give.
+    """Nothing can happen any more, and something still waits: a deadlock, or an answer that will never come.
 
     Attributes:
         waits: who waits, and where, a line each: the actors first.
@@ -75,7 +75,7 @@ class LoopRunning(SupervisionError, RuntimeError):
 
 
 def no_loop_here(function: str) -> None:
-    """Refuse to go on if a loop runs in this thread.
+    """Check that no loop runs in this thread.
 
     Args:
         function: what was called, for the error.
@@ -94,8 +94,8 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self.loop
-        # Asked first: a thread that tells the loop something, and then is at work no more, is heard below.
-        jumps = timeout is not None and timeout > 0 and not loop.awaits_the_world()
+        # Before the select: a thread that wakes the loop and is then done is seen below.
+        jumps = timeout is not None and timeout > 0 and not loop.awaits_outside()
         ready = super().select(0)
         if ready or timeout == 0:
             loop.hear(ready)
@@ -107,14 +107,14 @@ class _JumpingSelector(selectors.DefaultSelector):
         return []
 
     def _wait(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for the world, and let time pass as it does there."""
+        """Wait for real input, and let virtual time pass as real time does."""
         loop = self.loop
         began = monotonic()
         warned = False
         while True:
             passed = monotonic() - began
-            jumps = timeout is not None and not loop.awaits_the_world()
-            # Asked first, as above.
+            jumps = timeout is not None and not loop.awaits_outside()
+            # Before the select, as above.
             stuck = timeout is None and loop.is_stuck(passed)
             left = LOOK if timeout is None else min(LOOK, timeout - passed)
             ready = super().select(0 if jumps or stuck else max(0.0, left))
@@ -133,12 +133,12 @@ class _JumpingSelector(selectors.DefaultSelector):
 class VirtualClockLoop(asyncio.SelectorEventLoop):
     """An asyncio loop with virtual time, which begins at 0.
 
-    It is what whoever makes loops asks for: ``asyncio.Runner(loop_factory=VirtualClockLoop)``; the hook
+    Give it as a factory to whatever makes loops: ``asyncio.Runner(loop_factory=VirtualClockLoop)``; the hook
     ``pytest_asyncio_loop_factories`` of pytest-asyncio; with anyio's pytest plugin, the fixture ``anyio_backend``
     returns ``("asyncio", {"loop_factory": VirtualClockLoop})``.
 
     Time does not jump while a thread, a process or a connection works for the loop, whoever started it. Threads that
-    were at work already when the loop was made are none of its concern, nor are connections on which nobody reads.
+    were at work already when the loop was made do not count, nor do connections on which nobody reads.
     """
 
     def __init__(self) -> None:
@@ -155,9 +155,9 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         #: How much had been sent on connections when something was last heard there, by the numbers of the files.
         self._heard: dict[int, int] = {}
         self._background = ThreadSet(at_work(()))
-        # Who has made a loop for the main thread does not know others; one in another thread is often there for them.
+        # A loop of the main thread is not known to other threads; one of another thread is often there for them.
         here = threading.current_thread() is threading.main_thread()
-        #: The threads that do not know this loop, and so will never tell it anything.
+        #: Threads that hold no reference to this loop and cannot wake it.
         self.unrelated_threads = ThreadSet.now() if here else ThreadSet()
         #: The runtimes that live on it.
         self.runtimes: WeakSet[Runtime] = WeakSet()
@@ -165,7 +165,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._made_by: WeakKeyDictionary[asyncio.Task[Any], str] = WeakKeyDictionary()
         #: Called after each turn.
         self.after_turn: Callable[[], object] | None = None
-        #: Gets what is to be done in a thread, and returns what is done instead.
+        #: Wraps the functions that are run in threads.
         self.hop: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
         super().__init__(selector)
         self._own_files = frozenset(selector.get_map())
@@ -184,7 +184,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return BEGAN + self._virtual + self._set_by
 
     def set_wall_time(self, seconds: float) -> None:
-        """Set the wall clock, as an operator or a time server does. No timer moves: `time` goes on as before.
+        """Step the wall clock, as an operator or a time server does. No timer moves: `time` goes on as before.
 
         Args:
             seconds: what `wall_time` is now.
@@ -192,7 +192,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._set_by += seconds - self.wall_time()
 
     def has_ready(self) -> bool:
-        """Whether something can run now, besides what runs."""
+        """Whether other code is ready to run now."""
         return bool(self._ready)  # type: ignore[attr-defined]
 
     def until_next_timer(self) -> float:
@@ -201,16 +201,16 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
             return 0.0
         due = min(self._timers(), default=self._virtual + 0.001)
         left = max(0.0, due - self._virtual)
-        # After months a sum of two times may be rounded down: who slept that long would wake up before the timer.
+        # After months the sum of two times may be rounded down, and a sleep would end before the timer.
         return left if self._virtual + left >= due else left + math.ulp(due)
 
     def _timers(self) -> list[float]:
         return [handle.when() for handle in self._scheduled if not handle.cancelled()]  # type: ignore[attr-defined]
 
     def jump_on(self, seconds: float) -> None:
-        """Let time jump, for the next timer.
+        """Let time jump to the next timer.
 
-        To it exactly: after months, the sum of two times may be too short by more than the loop takes for nothing.
+        To it exactly: after months, the sum of two times may be too short by more than the resolution of the loop.
         """
         there = self._virtual + seconds
         due: float = self._scheduled[0].when()  # type: ignore[attr-defined]
@@ -222,27 +222,27 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def _move(self, there: float) -> None:
         self._virtual = there
-        # asyncio takes timers that are due within this; as numbers grow, the next larger one is further away than that.
+        # asyncio runs timers that are due within this; the distance of floats grows with them, and must not exceed it.
         self._clock_resolution = max(RESOLUTION, 2 * math.ulp(there))
 
-    def awaits_the_world(self) -> bool:
+    def awaits_outside(self) -> bool:
         """Whether real input or output, a process, or a thread is awaited, so that time must not jump."""
         return bool(self._holding() or at_work(self._background) or self._awaited_files())
 
     def stands_still(self) -> bool:
-        """Whether nothing can happen any more: nothing ready, no timer, and nobody who could tell the loop anything."""
-        # Asked first: a thread that tells the loop something, and then is at work no more, is seen after that.
+        """Whether nothing can happen any more: nothing ready, no timer, nothing outside that could wake the loop."""
+        # Before the rest: a thread that wakes the loop and is then done is seen by what follows.
         stuck = self.is_stuck(0.0)
         return stuck and not self.has_ready() and not self._timers()
 
     def is_stuck(self, silent: float) -> bool:
-        """Whether nobody outside of the loop can tell it anything.
+        """Whether nothing outside of the loop can wake it.
 
         Args:
-            silent: for how many real seconds nothing has come. Where connections are open, as that of a server that
-                listens, only a long silence says that nothing will.
+            silent: for how many real seconds nothing has come. With open connections, such as that of a server that
+                listens, only a long silence means that nothing will.
         """
-        if self.awaits_the_world() or may_tell(self.unrelated_threads):
+        if self.awaits_outside() or may_wake(self.unrelated_threads):
             return False
         foreign = len(self._selector.get_map()) > len(self._own_files)  # type: ignore[attr-defined]
         return not foreign or silent >= SILENCE
@@ -264,7 +264,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return who_waits(self, self.runtimes)
 
     def _holding(self) -> list[str]:
-        """Return what holds time, but for jobs in threads that themselves wait for somebody."""
+        """Return what stops time, but for jobs in threads that themselves wait for others."""
         threads = dict(self._done_in)
         return [what for key, what in self._held.items() if key not in threads or not waits_for_others(threads[key])]
 
@@ -275,7 +275,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return awaited((key for fd, key in files.items() if fd not in self._own_files), self._heard)
 
     def hear(self, ready: list[tuple[selectors.SelectorKey, int]]) -> None:
-        """Something has come on files: what was asked there before is answered."""
+        """Note that input has come on files: earlier requests there are answered."""
         for key, _ in ready:
             if key.fd not in self._own_files:
                 number = sent(key.fd)
@@ -308,7 +308,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         return noting
 
     def hold(self, what: str) -> Callable[[], None]:
-        """Let time not jump until what is returned is called: something outside of the loop is awaited."""
+        """Stop time from jumping until the returned function is called, as something outside of the loop is awaited."""
         return self._hold(object(), what)
 
     def _hold(self, key: object, what: str) -> Callable[[], None]:
@@ -321,7 +321,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
 
     def _add_reader(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
         self._owners[_number(fd)] = _who()
-        self._heard.pop(_number(fd), None)  # it may be another connection, with the number of one that was closed
+        self._heard.pop(_number(fd), None)  # it may be a new connection with the number of a closed one
         return super()._add_reader(fd, callback, *args)  # type: ignore[misc]
 
     def _add_writer(self, fd: Any, callback: Callable[..., Any], *args: Any) -> Any:
@@ -370,7 +370,7 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
     Raises:
         LoopRunning: a loop runs already in this thread.
-        Standstill: the coroutine waits for something that cannot come any more; it says who waits where.
+        Standstill: the coroutine waits for something that cannot come any more; it names what waits, and where.
     """
     try:
         no_loop_here("run")
@@ -385,9 +385,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _end_tasks() -> None:
-    """Cancel all tasks, and give up those that do not end: else the loop would wait for them for ever.
+    """Cancel all tasks, and abandon those that do not end, for which the loop would wait for ever.
 
-    Those in which actors' handlers run come last: whoever has begun a runtime ends it, and its actors in order.
+    The runtimes' workers come last: the task that has started a runtime closes it, and its actors in order.
     """
     loop = asyncio.get_running_loop()
     assert isinstance(loop, VirtualClockLoop)
@@ -413,7 +413,7 @@ async def _cancelled(loop: VirtualClockLoop, tasks: set[asyncio.Task[Any]]) -> s
 
 
 def _private_loop() -> VirtualClockLoop:
-    """Return a loop that no thread that is there by now has heard of."""
+    """Return a loop to which no existing thread has a reference."""
     loop = VirtualClockLoop()
     loop.unrelated_threads = ThreadSet.now()
     return loop
