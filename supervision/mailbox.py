@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import deque
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from supervision.errors import BadMailbox
+from supervision.options import check_choice, is_whole
 
 if TYPE_CHECKING:
     import asyncio
@@ -36,11 +37,9 @@ class Mailbox(msgspec.Struct, frozen=True):
 
     def __post_init__(self) -> None:
         for field, value in (("capacity", self.capacity), ("high_water", self.high_water)):
-            wrong = not isinstance(value, int) or isinstance(value, bool) or value < 1
-            if wrong and not (field == "capacity" and value is None):
+            if not is_whole(value, 1) and not (field == "capacity" and value is None):
                 raise BadMailbox(f"Mailbox.{field}", value, "give a whole number from 1, or None for no capacity")
-        if self.overflow not in get_args(Overflow):
-            raise BadMailbox("Mailbox.overflow", self.overflow, f"choose one of {', '.join(get_args(Overflow))}")
+        check_choice("Mailbox.overflow", self.overflow, Overflow, BadMailbox)
 
 
 class MailboxStatistics(msgspec.Struct, frozen=True):

@@ -39,6 +39,7 @@ from supervision.errors import (
     SupervisionError,
 )
 from supervision.events import Event, EventStream, Listener, Registered, Subscription, Unregistered
+from supervision.options import is_whole
 from supervision.propagation import Propagator
 from supervision.reasons import KILLED, SHUTDOWN, ExitReason, crashed
 from supervision.ref import Address, Name, Ref
@@ -144,7 +145,7 @@ class Runtime:
         threads: int = 40,
         propagator: Propagator | None = None,
     ) -> None:
-        if not isinstance(threads, int) or isinstance(threads, bool) or threads < 1:
+        if not is_whole(threads, 1):
             raise BadOption("threads", threads, "give a whole number from 1")
         if not isinstance(node, str) or not node:
             raise BadOption("node", node, "give the node a name")

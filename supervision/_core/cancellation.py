@@ -6,7 +6,8 @@ closed, which gets past ``except CancelledError`` and ``except Exception``; and 
 
 from __future__ import annotations
 
-import io
+from collections.abc import Iterator
+from types import FrameType
 from typing import TYPE_CHECKING
 
 from supervision import events
@@ -65,11 +66,17 @@ class CancellationLadder:
 
 def stack_of(cell: Cell) -> str:
     """Return where the code of an actor waits, as a traceback, innermost frame last."""
-    text = io.StringIO()
-    code: object = cell.body
+    lines = (
+        f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_qualname}\n'
+        for frame in frames_of(cell.body)
+    )
+    return "".join(lines)
+
+
+def frames_of(code: object) -> Iterator[FrameType]:
+    """Yield the frames of a suspended coroutine, and of all that it awaits, innermost last."""
     while code is not None:
         frame = getattr(code, "cr_frame", None) or getattr(code, "gi_frame", None)
         if frame is not None:
-            text.write(f'  File "{frame.f_code.co_filename}", line {frame.f_lineno}, in {frame.f_code.co_qualname}\n')
+            yield frame
         code = getattr(code, "cr_await", None) or getattr(code, "gi_yieldfrom", None)
-    return text.getvalue()

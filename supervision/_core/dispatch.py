@@ -37,7 +37,7 @@ Handler = Callable[[Any, Any], Any]
 _MARK = "__handles__"
 _WHEN = "__when__"
 #: The least that the longest frame of a process can be, in bytes: an error, or a reason, has to fit in.
-_LEAST_FRAME = 1 << 12
+LEAST_FRAME = 1 << 12
 
 
 @overload
@@ -202,9 +202,9 @@ class Behaviour:
         if self.isolation not in get_args(Isolation):
             where = f"{kind.__qualname__}.isolation"
             raise BadOption(where, self.isolation, f"choose one of {', '.join(get_args(Isolation))}")
-        if not isinstance(kind.max_frame, int) or kind.max_frame < _LEAST_FRAME:
+        if not isinstance(kind.max_frame, int) or kind.max_frame < LEAST_FRAME:
             where = f"{kind.__qualname__}.max_frame"
-            raise BadOption(where, kind.max_frame, f"give a number of bytes from {_LEAST_FRAME}")
+            raise BadOption(where, kind.max_frame, f"give a number of bytes from {LEAST_FRAME}")
         #: The handlers for each behaviour that the actor can `become`; for None those at the beginning.
         self.tables = {when: _table(kind, when) for when in (None, *_whens(kind))}
         if self.isolation == "thread":

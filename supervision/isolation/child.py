@@ -21,10 +21,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import msgspec
 
+from supervision._core.dispatch import LEAST_FRAME
 from supervision._core.layers import add_layer
 from supervision.errors import ActorExited, Refuse, StartError, StartIgnored
 from supervision.isolation.frames import (
-    LEAST_FRAME,
     LENGTH,
     LONGEST_TEXT,
     NOTHING,

@@ -26,8 +26,6 @@ from supervision.reasons import LONG, REASONS, Abnormal, ExitReason, Shutdown
 LENGTH = struct.Struct("!I")
 #: How much of a text about an error is sent, in characters.
 LONGEST_TEXT = 100_000
-#: The least that the longest frame can be, in bytes.
-LEAST_FRAME = 1 << 12
 #: A value that is not there.
 NOTHING = msgspec.Raw(msgspec.msgpack.encode(None))
 

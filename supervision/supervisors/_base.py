@@ -143,6 +143,17 @@ class BaseSupervisor(Actor):
         except StartIgnored:
             return None, None
 
+    def start_refused(self, spec: ChildSpec, error: Exception) -> Refuse:
+        """Emit `ChildStartFailed`, and return the refusal of the order to start a child.
+
+        For a taken name it has the holder, as in OTP.
+        """
+        self.close_vacancy(spec)
+        self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
+        if isinstance(error, AlreadyRegistered):
+            return Refuse(AlreadyStarted(spec.id, error.ref))
+        return Refuse(error)
+
     async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
         # The start may be over before the supervisor gets here.
         await self.runtime.complete(cell, spec.start_timeout, starting)
@@ -317,13 +328,6 @@ def checked_spec(spec: object, auto_shutdown: AutoShutdown, extra_arguments: tup
     except SpecError as error:
         raise Refuse(error) from None
     return checked
-
-
-def start_refusal(spec: ChildSpec, error: Exception) -> Refuse:
-    """Return the answer for a child that did not start; for a taken name it has the holder, as in OTP."""
-    if isinstance(error, AlreadyRegistered):
-        return Refuse(AlreadyStarted(spec.id, error.ref))
-    return Refuse(error)
 
 
 def supervisor_info(ref: Ref | Name, limit: int | None = None) -> SupervisorInfo | None:

@@ -230,6 +230,11 @@ def hashable(value: object) -> bool:
     return True
 
 
+def child_key(id: object) -> object:
+    """Return what stands for the id of a child in a table: itself, or its text if it cannot be a dictionary key."""
+    return id if hashable(id) else repr(id)
+
+
 def _is_shutdown(value: object) -> bool:
     if value is None or value in ("brutal_kill", "infinity"):
         return True

@@ -11,9 +11,10 @@ from supervision._core.cell import Cell
 from supervision._core.dispatch import handle
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
+from supervision.options import is_whole
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Name, Ref
-from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason, start_refusal
+from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason
 from supervision.supervisors.administration import (
     ChildInfo,
     DeleteChild,
@@ -71,8 +72,7 @@ class DynamicSupervisor(BaseSupervisor):
         max_seconds: float = 5.0,
         extra_arguments: tuple[Any, ...] = (),
     ) -> None:
-        wrong = not isinstance(max_children, int) or isinstance(max_children, bool) or max_children < 0
-        if max_children is not None and wrong:
+        if max_children is not None and not is_whole(max_children, 0):
             raise BadBudget("max_children", max_children, "give a whole number, 0 or more, or None")
         if not isinstance(extra_arguments, (tuple, list)):
             raise BadOption("extra_arguments", extra_arguments, "give a tuple of arguments")
@@ -111,7 +111,7 @@ class DynamicSupervisor(BaseSupervisor):
         except StartIgnored:
             return None
         except Exception as error:
-            raise self._refusal(spec, error) from None
+            raise self.start_refused(spec, error) from None
         if not isinstance(begun, Cell):
             return self._finish_start(spec, begun)
         self._running[begun] = spec.kept()
@@ -123,15 +123,10 @@ class DynamicSupervisor(BaseSupervisor):
         except StartIgnored:
             return None
         except Exception as error:
-            raise self._refusal(spec, error) from None
+            raise self.start_refused(spec, error) from None
         if cell is not None:
             self._running[cell] = spec.kept()
         return cell
-
-    def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
-        self.close_vacancy(spec)
-        self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
-        return start_refusal(spec, error)
 
     def _with_extras(self, spec: ChildSpec) -> ChildSpec:
         if not self.extra_arguments:

@@ -13,6 +13,7 @@ import msgspec
 from supervision._core.cell import Cell
 from supervision._core.dispatch import handle
 from supervision.errors import BadChildSpec, BadOption, NoPartitions, NoProcess, Refuse
+from supervision.options import is_whole
 from supervision.ref import Address, Name, Ref, as_address
 from supervision.supervisors.administration import SupervisorRequest
 from supervision.supervisors.childspec import ChildLike, ChildSpec
@@ -55,7 +56,7 @@ class PartitionSupervisor(Supervisor):
         max_restarts: int = 3,
         max_seconds: float = 5.0,
     ) -> None:
-        if not isinstance(partitions, int) or isinstance(partitions, bool) or partitions < 1:
+        if not is_whole(partitions, 1):
             raise BadOption("partitions", partitions, "give a whole number, 1 or more")
         spec = ChildSpec.of(child)
         if spec.name is not None:
@@ -72,8 +73,7 @@ class PartitionSupervisor(Supervisor):
     async def resize(self, request: Resize) -> int:
         """Stop the surplus after it is no longer found; start what is missing before it is found."""
         before, wanted = self.partitions, request.partitions
-        whole = isinstance(wanted, int) and not isinstance(wanted, bool)
-        if not whole or not 0 <= wanted <= len(self._copies):
+        if not is_whole(wanted, 0) or wanted > len(self._copies):
             remedy = f"give a whole number from 0 to {len(self._copies)}, the number it began with"
             raise Refuse(BadOption("partitions", wanted, remedy))
         self.partitions = min(before, wanted)
@@ -90,7 +90,7 @@ class PartitionSupervisor(Supervisor):
         try:
             await self._start(child)
         except Exception as error:
-            raise self._refusal(child.spec, error) from None
+            raise self.start_refused(child.spec, error) from None
 
     def route(self, key: Any) -> Ref | None:
         """Return the copy for a key, or the one that is about to be replaced; None if it is not there yet."""

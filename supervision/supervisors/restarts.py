@@ -13,6 +13,7 @@ import msgspec
 
 from supervision.clock import seconds
 from supervision.errors import BadBackoff, BadBudget, BadTime
+from supervision.options import is_whole
 
 if TYPE_CHECKING:
     from supervision.reasons import ExitReason
@@ -98,7 +99,7 @@ class RestartBudget:
     __slots__ = ("_times", "allowed", "seconds")
 
     def __init__(self, max_restarts: int, max_seconds: float) -> None:
-        if not isinstance(max_restarts, int) or isinstance(max_restarts, bool) or max_restarts < 0:
+        if not is_whole(max_restarts, 0):
             raise BadBudget("max_restarts", max_restarts, "give a whole number, 0 or more")
         number = isinstance(max_seconds, (int, float)) and not isinstance(max_seconds, bool)
         if not number or not 0 < max_seconds < float("inf"):

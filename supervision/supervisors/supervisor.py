@@ -8,7 +8,7 @@ mailbox, so that it answers orders in between.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from supervision import events
 from supervision._core.cell import Cell
@@ -24,6 +24,7 @@ from supervision.errors import (
     Stop,
 )
 from supervision.messages import Exit, Message
+from supervision.options import check_choice
 from supervision.reasons import (
     NORMAL,
     SHUTDOWN,
@@ -32,7 +33,7 @@ from supervision.reasons import (
     Shutdown,
 )
 from supervision.ref import Ref
-from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason, start_refusal
+from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason
 from supervision.supervisors.administration import (
     ChildInfo,
     DeleteChild,
@@ -115,10 +116,8 @@ class Supervisor(BaseSupervisor):
         max_seconds: float = 5.0,
         auto_shutdown: AutoShutdown = "never",
     ) -> None:
-        if strategy not in get_args(Strategy):
-            raise BadStrategy("strategy", strategy, f"choose one of {', '.join(get_args(Strategy))}")
-        if auto_shutdown not in get_args(AutoShutdown):
-            raise BadStrategy("auto_shutdown", auto_shutdown, f"choose one of {', '.join(get_args(AutoShutdown))}")
+        check_choice("strategy", strategy, Strategy, BadStrategy)
+        check_choice("auto_shutdown", auto_shutdown, AutoShutdown, BadStrategy)
         self.budget = RestartBudget(max_restarts, max_seconds)
         self.strategy: Strategy = strategy
         self.auto_shutdown: AutoShutdown = auto_shutdown
@@ -294,13 +293,8 @@ class Supervisor(BaseSupervisor):
             await self._start(child)
         except Exception as error:
             self._children.pop(spec.id, None)
-            raise self._refusal(spec, error) from None
+            raise self.start_refused(spec, error) from None
         return child.ref
-
-    def _refusal(self, spec: ChildSpec, error: Exception) -> Refuse:
-        self.close_vacancy(spec)
-        self.tell(events.ChildStartFailed, spec, None, reason=start_reason(error))
-        return start_refusal(spec, error)
 
     @handle
     async def restart_child(self, request: RestartChild) -> Ref | None:
@@ -310,7 +304,7 @@ class Supervisor(BaseSupervisor):
         try:
             await self._start(child)
         except Exception as error:
-            raise self._refusal(child.spec, error) from None
+            raise self.start_refused(child.spec, error) from None
         return child.ref
 
     def _must_be_down(self, child: Child) -> None:

@@ -8,7 +8,8 @@ from typing import Any, Literal, TypeVar, cast
 
 from supervision.clock import seconds
 from supervision.errors import BadOption, TaskTimeout
-from supervision.tasks.task import Done, Exited, Task, check_choice
+from supervision.options import check_choice, is_whole
+from supervision.tasks.task import Done, Exited, Task
 
 R = TypeVar("R")
 
@@ -38,7 +39,7 @@ async def yield_many(
         NotOwner: another actor started one of them.
     """
     check_choice("on_timeout", on_timeout, OnTimeout)
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and not is_whole(limit, 1):
         raise BadOption("limit", limit, "give a whole number, 1 or more, or None")
     pause = None if timeout is None else seconds("timeout", timeout)
     for task in tasks:

@@ -16,10 +16,11 @@ from supervision._core.timers import Timer
 from supervision.actor import StopLimit
 from supervision.clock import seconds
 from supervision.errors import BadOption, NoProcess, TaskTimeout
+from supervision.options import check_choice, is_whole
 from supervision.reasons import KILLED, Abnormal
 from supervision.ref import Address, as_address
 from supervision.supervisors.administration import StartChild
-from supervision.tasks.task import Done, Exited, Task, check_choice, task_spec
+from supervision.tasks.task import Done, Exited, Task, task_spec
 
 R = TypeVar("R")
 T = TypeVar("T")
@@ -265,7 +266,7 @@ def stream(
         MaxChildren, NoProcess: raised by the iteration: a task could not be started.
         TaskTimeout: raised by the iteration: see ``on_timeout``.
     """
-    if not isinstance(max_concurrency, int) or isinstance(max_concurrency, bool) or max_concurrency < 1:
+    if not is_whole(max_concurrency, 1):
         raise BadOption("max_concurrency", max_concurrency, "give a whole number, 1 or more")
     if not isinstance(inputs, Iterable):
         raise BadOption("inputs", inputs, "give something to iterate over")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import inspect
 from collections.abc import Awaitable, Callable, Generator
-from typing import Any, Generic, TypeVar, cast, get_args, overload
+from typing import Any, Generic, TypeVar, cast, overload
 
 import msgspec
 
@@ -353,13 +353,3 @@ async def _started(
         StartChild(task_spec(task, function, args, kwargs, shutdown=shutdown)), timeout=None
     )
     return task
-
-
-def check_choice(field: str, value: object, choices: Any) -> None:
-    """Check that an option is one of its choices.
-
-    Raises:
-        BadOption: it is not.
-    """
-    if value not in get_args(choices):
-        raise BadOption(field, value, f"choose one of {', '.join(get_args(choices))}")

@@ -19,7 +19,7 @@ from supervision import events
 from supervision._core.cell import Cell
 from supervision.events import ActorEvent, Event
 from supervision.ref import Ref
-from supervision.supervisors.childspec import hashable
+from supervision.supervisors.childspec import child_key
 from supervision.supervisors.dynamic_supervisor import DynamicSupervisor
 from supervision.testing.event_log import line_of
 
@@ -131,7 +131,7 @@ class SingleIncarnation(_OfActors):
         elif isinstance(event, events.Unregistered):
             self._holders.pop(event.name, None)
         elif isinstance(event, events.ChildStarted) and event.child is not None and not self.gone(event.child):
-            key = (event.ref, _key(event.id))
+            key = (event.ref, child_key(event.id))
             other = self._children.get(key)
             dynamic = issubclass(_class_of(event.ref), DynamicSupervisor)
             if other is not None and other is not event.child and not dynamic:
@@ -256,9 +256,9 @@ class _OfChildren(_OfActors):
             self._seen.add(event.ref)
         elif isinstance(event, events.ChildStarted) and event.child is not None:
             if event.ref in self._seen and not issubclass(_class_of(event.ref), DynamicSupervisor):
-                self._started((event.ref, _key(event.id)), event.child)
+                self._started((event.ref, child_key(event.id)), event.child)
         elif isinstance(event, events.Restarted):
-            self._again.discard((event.ref, _key(event.id)))
+            self._again.discard((event.ref, child_key(event.id)))
         elif isinstance(event, (events.Exited, events.StartFailed, events.StartIgnored)):
             self._gone(event.ref)
 
@@ -337,7 +337,7 @@ class RestartOrder(_OfChildren):
         """Look at restarts."""
         self.learn(event)
         if isinstance(event, events.RestartScheduled) and event.ref in self._seen:
-            self._old[event.ref] = list(self._together((event.ref, _key(event.id))))
+            self._old[event.ref] = list(self._together((event.ref, child_key(event.id))))
         elif isinstance(event, events.Restarted):
             yield from self._restarted(event)
         elif isinstance(event, events.Exited):
@@ -353,7 +353,7 @@ class RestartOrder(_OfChildren):
             yield from (self._alive[above, id] for id in self._order.get(above, ()) if (above, id) in self._alive)
 
     def _restarted(self, event: events.Restarted) -> Iterator[Violation]:
-        place = event.ref, _key(event.id)
+        place = event.ref, child_key(event.id)
         for other in self._old.get(event.ref, ()):
             if other in self._place and other is not event.child:
                 yield self.wrong(f"{event.child} was restarted before {other} was stopped", event)
@@ -367,10 +367,6 @@ class RestartOrder(_OfChildren):
 def _strategy_of(ref: Ref) -> str:
     assert isinstance(ref, Cell)
     return getattr(ref.actor, "strategy", "one_for_one")
-
-
-def _key(id: object) -> object:
-    return id if hashable(id) else repr(id)
 
 
 def _class_of(ref: Ref | None) -> type:
@@ -496,5 +492,10 @@ def must_hold(log: Iterable[Event], *checks: NewCheck) -> None:
         log: the events of a run.
         checks: what must hold; all that always holds if there are none.
     """
-    for violation in check_all(log, checks or ALWAYS):
+    raise_first(check_all(log, checks or ALWAYS))
+
+
+def raise_first(violations: Iterable[Violation]) -> None:
+    """Raise an `AssertionError` that shows the first of some violations, if there is one."""
+    for violation in violations:
         raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")

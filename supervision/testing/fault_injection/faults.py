@@ -12,6 +12,7 @@ import msgspec
 
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 
 class Fault(msgspec.Struct, frozen=True, tag_field="fault", omit_defaults=True, forbid_unknown_fields=True):
@@ -32,7 +33,7 @@ class Fault(msgspec.Struct, frozen=True, tag_field="fault", omit_defaults=True, 
                 if not isinstance(value, (int, float)) or isinstance(value, bool) or not 0 <= value <= 1:
                     raise BadOption(f"{name}: share", value, "give a number from 0 to 1")
             elif field in ("skip", "times", "amount"):
-                if not isinstance(value, int) or isinstance(value, bool) or value < 0:
+                if not is_whole(value, 0):
                     raise BadOption(f"{name}: {field}", value, "give a whole number, 0 or more")
             elif (known := get_args(words[field])) and str not in known and value not in known:
                 raise BadOption(f"{name}: {field}", value, f"choose one of {', '.join(known)}")

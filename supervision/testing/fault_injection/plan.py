@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from difflib import get_close_matches
 from pathlib import Path
 from random import Random
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from supervision.clock import seconds as seconds_of
 from supervision.errors import BadTime, SpecError
 from supervision.events import Event, event_names
+from supervision.options import check_choice, is_whole
 from supervision.runtime import Runtime
 from supervision.supervisors._base import supervisor_info
 from supervision.testing.fault_injection.faults import AnyFault, Fault, Kill
@@ -113,8 +114,7 @@ class ChaosPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
         for step in self.steps:
             if not isinstance(step, ChaosStep):
                 raise BadChaosPlan("plan: steps", step, "give instances of ChaosStep")
-        if self.mode not in get_args(Mode):
-            raise BadChaosPlan("plan: mode", self.mode, f"choose one of {', '.join(get_args(Mode))}")
+        check_choice("plan: mode", self.mode, Mode, BadChaosPlan)
 
     def __str__(self) -> str:
         return msgspec.json.encode(self).decode()
@@ -185,7 +185,7 @@ class ChaosPlan(msgspec.Struct, frozen=True, omit_defaults=True, forbid_unknown_
             raise BadChaosPlan("faults", faults, "give a list of faults")
         for fault in faults:
             _check_fault("faults", fault)
-        if not isinstance(steps, int) or isinstance(steps, bool) or steps < 0:
+        if not is_whole(steps, 0):
             raise BadChaosPlan("steps", steps, "give a whole number, 0 or more")
         _check_time("seconds", seconds)
         chosen = victims or Victims()

@@ -16,7 +16,7 @@ from supervision.events import ActorEvent
 from supervision.reasons import KILLED, NORMAL, SHUTDOWN, Abnormal, ExitReason
 from supervision.runtime import Runtime
 from supervision.supervisors._base import BaseSupervisor
-from supervision.supervisors.childspec import hashable
+from supervision.supervisors.childspec import child_key
 from supervision.supervisors.restarts import should_restart
 from supervision.supervisors.supervisor import Supervisor
 from supervision.testing.fault_injection.faults import Crash, ExitFault, FailStart, Fault, Kill, KillDuring, Sigkill
@@ -77,7 +77,7 @@ class RestartForecast:
             return
         assert isinstance(supervisor, Cell)
         if isinstance(event, (events.RestartScheduled, events.ChildStarted)):
-            self._failing[supervisor].discard(_key(event.id))
+            self._failing[supervisor].discard(child_key(event.id))
         elif isinstance(event, (events.GaveUp, events.Exited)):
             del self._failing[supervisor]
 
@@ -95,7 +95,7 @@ class RestartForecast:
         assert isinstance(actor, BaseSupervisor)
         if supervisor.head is IDLE:
             self._failing.pop(supervisor, None)  # all failures were dealt with
-        failing = {_key(spec.id) for spec in actor.uncounted_restarts()} | self._failing.get(supervisor, set())
+        failing = {child_key(spec.id) for spec in actor.uncounted_restarts()} | self._failing.get(supervisor, set())
         return len(failing) + sum(_dead(child.ref) and _counts(child.spec, child.ref) for child in actor.each())
 
 
@@ -147,7 +147,7 @@ def _responsible(cell: Cell) -> Iterator[tuple[Cell, object]]:
     while isinstance(above, Cell) and above.phase == STARTING:
         cell, above = above, above.parent
     if isinstance(above, Cell) and above.alive and isinstance(above.actor, BaseSupervisor):
-        yield above, _key(cell.label)
+        yield above, child_key(cell.label)
 
 
 def _dead(ref: object) -> bool:
@@ -157,7 +157,3 @@ def _dead(ref: object) -> bool:
 def _counts(spec: object, ref: object) -> bool:
     assert isinstance(ref, Cell)
     return should_restart(spec, ref.exit_reason or KILLED)  # type: ignore[arg-type]
-
-
-def _key(id: object) -> object:
-    return id if hashable(id) else repr(id)

@@ -11,8 +11,9 @@ import msgspec
 
 from supervision.clock import seconds as seconds_of
 from supervision.errors import BadOption, SupervisionError
+from supervision.options import is_whole
 from supervision.runtime import Runtime
-from supervision.testing.checks import Violation
+from supervision.testing.checks import raise_first
 from supervision.testing.fault_injection.chaos import Chaos
 from supervision.testing.fault_injection.faults import AnyFault, Kill
 from supervision.testing.fault_injection.plan import BadChaosPlan, ChaosPlan, Mode
@@ -140,7 +141,7 @@ def survives(
         raise BadOption("survives: plan", plan, "give a ChaosPlan; ChaosPlan.of reads one that was printed")
     if plan is None and steps == 0:
         raise BadOption("survives: steps", steps, "give at least one: without faults nothing is tested")
-    if not isinstance(tries, int) or isinstance(tries, bool) or tries < 0:
+    if not is_whole(tries, 0):
         raise BadOption("survives: tries", tries, "give a whole number, 0 or more")
     draw = (
         None
@@ -233,14 +234,14 @@ class _Trial:
                     await self._carry_out(runtime, chaos)
                     _must_have_victims(self._plan, chaos.met)
                     report = chaos.report()
-                    _must_be_right(report.violations)
+                    raise_first(report.violations)
                     _must_be_mortal(report.zombies)
                 except BaseException:
                     self._tail = chaos.log.tail(TAIL)
                     raise
             runtime.subscribe(chaos.judge)
         self._tail = chaos.log.tail(TAIL)
-        _must_be_right(chaos.judge.end())
+        raise_first(chaos.judge.end())
         await _must_leave_no_tasks()
         return report
 
@@ -288,11 +289,6 @@ def _must_have_victims(plan: ChaosPlan, met: set[str]) -> None:
         raise BadChaosPlan(
             "plan", plan, f"it has no victims: no actor was ever at {plan.steps[0].path!r}; there were {known}"
         )
-
-
-def _must_be_right(violations: Iterable[Violation]) -> None:
-    for violation in violations:
-        raise AssertionError(f"{violation.check}: {violation.what}\n  {violation.event}")
 
 
 def _must_be_mortal(zombies: Iterable[str]) -> None:

@@ -6,9 +6,9 @@ import asyncio
 import sysconfig
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any
 
+from supervision._core.cancellation import frames_of
 from supervision._core.cell import Cell
 from supervision._core.phases import DEAD, STARTING, SUSPENDED, Sentinel
 from supervision.call import Call
@@ -29,19 +29,11 @@ _UNINFORMATIVE = (
 
 def line(work: Any) -> str:
     """Return the innermost line at which a coroutine waits, of code that is not Python's own."""
-    frames = list(_frames(work))
+    frames = list(frames_of(work))
     outside = [frame for frame in frames if not frame.f_code.co_filename.startswith(_UNINFORMATIVE)]
     for frame in reversed(outside or frames):
         return f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno} in {frame.f_code.co_name}"
     return "an unknown place"
-
-
-def _frames(work: Any) -> Iterator[FrameType]:
-    while work is not None:
-        frame = getattr(work, "cr_frame", None) or getattr(work, "gi_frame", None)
-        if frame is not None:
-            yield frame
-        work = getattr(work, "cr_await", None) or getattr(work, "gi_yieldfrom", None)
 
 
 #: How many lines are shown; the others are counted.
