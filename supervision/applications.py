@@ -344,7 +344,7 @@ class Applications(Actor):
 
     @handle
     def exited(self, message: Exit) -> None:
-        """An application has ended: answer who ordered it; if nobody did, do what its type says."""
+        """An application has ended: answer those who ordered it; without an order, act by its type."""
         info = next((each for each in self._running.values() if each.ref is message.sender), None)
         if info is None:
             return
@@ -417,8 +417,8 @@ def _checked(applications: list[Application]) -> dict[str, Application]:
 
 def _check_no_cycle(known: dict[str, Application], name: str, above: tuple[str, ...]) -> None:
     if name in above:
-        ring = " → ".join((*above[above.index(name) :], name))
-        raise BadApplication("requires", ring, "applications must not require each other in a ring")
+        cycle = " → ".join((*above[above.index(name) :], name))
+        raise BadApplication("requires", cycle, "applications must not require each other in a cycle")
     for required in known[name].requires:
         _check_no_cycle(known, required, (*above, name))
 

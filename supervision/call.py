@@ -65,7 +65,7 @@ class ReplyTo(Generic[R]):
 
     @property
     def waiting(self) -> bool:
-        """Whether somebody still waits for the answer."""
+        """Whether the caller still waits for the answer."""
         return self._call is not None and not self._call.done()
 
     @property

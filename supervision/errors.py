@@ -7,7 +7,7 @@
     │   ├── NoProcess                nobody there
     │   ├── ActorExited              the actor ended before it answered
     │   ├── CallTimeout              no answer in time (also a TimeoutError)
-    │   ├── CallCycle                the call would close a ring of actors that wait for each other
+    │   ├── CallCycle                the call would close a cycle of actors that wait for each other
     │   ├── MailboxFull              the mailbox is bounded, full and refuses
     │   ├── UnhandledMessage         the actor has no handler for this request
     │   └── Fenced                   the caller itself was killed
@@ -98,11 +98,11 @@ class CallTimeout(CallError, TimeoutError):
 
 
 class CallCycle(CallError):
-    """The call would close a ring of actors that wait for each other, so that none could ever answer."""
+    """The call would close a cycle of actors that wait for each other, so that none could ever answer."""
 
-    def __init__(self, target: Ref | Name, request: object, ring: Sequence[Ref], *, begun: bool = True) -> None:
-        self.cycle = tuple(ring)
-        waits = "each waits for the next: " + " → ".join(str(ref) for ref in ring)
+    def __init__(self, target: Ref | Name, request: object, cycle: Sequence[Ref], *, begun: bool = True) -> None:
+        self.cycle = tuple(cycle)
+        waits = "each waits for the next: " + " → ".join(str(ref) for ref in cycle)
         super().__init__(target, request, waits, begun=begun)
 
 

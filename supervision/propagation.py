@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from supervision.actor import Actor
     from supervision.ref import Ref
 
+R = TypeVar("R")
+
 
 class Propagator(Protocol):
     """Carries context from the sender of a message to its handler: ``Runtime(propagator=...)``.
@@ -75,9 +77,6 @@ class Propagator(Protocol):
         Returns:
             What ``proceed`` returned, or a coroutine that awaits that.
         """
-
-
-R = TypeVar("R")
 
 
 class Envelope:

@@ -209,58 +209,6 @@ class Name(Address):
         await self._holder(message).send(message)
 
 
-#: Cache: isinstance with an ABC is slower than a set lookup.
-_ADDRESSES: set[type] = set()
-
-
-def as_address(where: str, value: object) -> Address:
-    """Check that a value is an `Address`, and return it.
-
-    Args:
-        where: what it is for.
-        value: a `Ref` or a `Name`.
-
-    Raises:
-        BadOption: it is neither, such as the name of an actor as a string.
-    """
-    if type(value) in _ADDRESSES:
-        return value  # type: ignore[return-value]
-    if isinstance(value, Address):
-        _ADDRESSES.add(type(value))
-        return value
-
-    from supervision.errors import BadOption
-
-    raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
-
-
-def as_ref(where: str, value: object) -> Ref:
-    """Return the actor of an address: itself, or who holds the name.
-
-    Raises:
-        BadOption: it is no address.
-        NoProcess: nobody holds the name.
-    """
-    address = as_address(where, value)
-    return address.runtime.own_cell(where, address)
-
-
-class Monitor:
-    """One monitor of one actor by another. Each fires once, with a `Down` message, whatever the reason of the end."""
-
-    __slots__ = ("cell", "target", "watcher")
-
-    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
-        self.watcher = watcher
-        #: The address that was given.
-        self.target = target
-        #: The incarnation that is monitored; None once the monitor has fired or was removed.
-        self.cell = cell
-
-    def __repr__(self) -> str:
-        return f"<Monitor of {self.target}>"
-
-
 def call_when_ready(to: Address, request: Request[R], timeout: float | None = DEFAULT_TIMEOUT) -> Call[R]:
     """Call an actor by its name, also while it is being restarted; await what this returns for the answer.
 
@@ -309,3 +257,55 @@ def call_when_ready(to: Address, request: Request[R], timeout: float | None = DE
     if last is None:
         return to.call(request, timeout)
     return to.runtime.scheduler.call_next_holder(last, to.key, request, timeout)
+
+
+class Monitor:
+    """One monitor of one actor by another. Each fires once, with a `Down` message, whatever the reason of the end."""
+
+    __slots__ = ("cell", "target", "watcher")
+
+    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
+        self.watcher = watcher
+        #: The address that was given.
+        self.target = target
+        #: The incarnation that is monitored; None once the monitor has fired or was removed.
+        self.cell = cell
+
+    def __repr__(self) -> str:
+        return f"<Monitor of {self.target}>"
+
+
+#: Cache: isinstance with an ABC is slower than a set lookup.
+_ADDRESSES: set[type] = set()
+
+
+def as_address(where: str, value: object) -> Address:
+    """Check that a value is an `Address`, and return it.
+
+    Args:
+        where: what it is for.
+        value: a `Ref` or a `Name`.
+
+    Raises:
+        BadOption: it is neither, such as the name of an actor as a string.
+    """
+    if type(value) in _ADDRESSES:
+        return value  # type: ignore[return-value]
+    if isinstance(value, Address):
+        _ADDRESSES.add(type(value))
+        return value
+
+    from supervision.errors import BadOption
+
+    raise BadOption(where, value, "give a Ref, or a Name: the `runtime.name(...)` of the string")
+
+
+def as_ref(where: str, value: object) -> Ref:
+    """Return the actor of an address: itself, or who holds the name.
+
+    Raises:
+        BadOption: it is no address.
+        NoProcess: nobody holds the name.
+    """
+    address = as_address(where, value)
+    return address.runtime.own_cell(where, address)

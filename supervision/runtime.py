@@ -104,7 +104,7 @@ class RuntimeStatistics(msgspec.Struct, frozen=True):
 class Runtime:
     """A world of actors on the running event loop.
 
-    ``async with Runtime() as runtime`` works inside anybody's loop: it makes none and closes none, installs no signal
+    ``async with Runtime() as runtime`` works inside any running loop: it makes none and closes none, installs no signal
     handlers and configures no logging. When the block is left, the actors that were started from outside are stopped in
     reverse order of their start.
 

@@ -174,7 +174,7 @@ class Linked(Ref):
         self.take_out(lambda message: unwanted(unwrap(message)))
 
     def take_out(self, wanted: Callable[[Any], bool]) -> list[Any]:
-        """Take messages out of the mailbox, and return them. They are never compared: whoever made them says how."""
+        """Take messages out of the mailbox, and return them. They are never compared: their classes may define that."""
         box = self.box.messages if isinstance(self.box, BoundedBox) else self.box
         taken: list[Any] = []
         for _ in range(len(box or ())):

@@ -163,7 +163,7 @@ class Fence(_OfActors):
     """Nothing an actor does after its end has an effect."""
 
     def see(self, event: Event) -> Iterator[Violation]:
-        """Look at what is told of actors that have ended."""
+        """Look at events about actors that have ended."""
         if not isinstance(event, ActorEvent):
             return
         known = self.knows(event)

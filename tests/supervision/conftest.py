@@ -24,15 +24,15 @@ async def loop_errors() -> AsyncIterator[list[dict[str, Any]]]:
     assert told == []
 
 
-#: The tests of what happens to messages. They hold as well when each message carries something.
+#: The tests of what happens to messages. They hold as well when each message carries a context.
 _OF_MESSAGES = {
     "test_become",
     "test_begun",
     "test_call",
+    "test_call_when_ready",
     "test_faults",
     "test_ledger",
     "test_mailbox",
-    "test_resend",
     "test_scenarios_actor_messages",
     "test_scenarios_groups",
     "test_scenarios_system",
@@ -54,14 +54,14 @@ class CarryAlways:
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """Run the tests of messages with runtimes that carry something as well."""
+    """Run the tests of messages with a propagator as well."""
     if metafunc.module.__name__.rpartition(".")[2] in _OF_MESSAGES and "runtime" in metafunc.fixturenames:
         metafunc.parametrize("propagator", [None, CarryAlways()], ids=["", "carrying"], indirect=True)
 
 
 @pytest.fixture
 def propagator(request: pytest.FixtureRequest) -> Propagator | None:
-    """What the runtime's messages carry."""
+    """The runtime's propagator."""
     propagator: Propagator | None = getattr(request, "param", None)
     return propagator
 

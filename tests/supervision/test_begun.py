@@ -343,7 +343,7 @@ async def test_a_request_that_is_traced_is_begun_like_others(runtime: Runtime) -
     assert log == [0, 1]
 
 
-async def test_a_ring_of_callers_says_whether_the_request_was_begun(runtime: Runtime) -> None:
+async def test_a_cycle_of_callers_says_whether_the_request_was_begun(runtime: Runtime) -> None:
     """One that waits in the mailbox of somebody who waits was not; one that is in hand there was."""
     one = two = await runtime.spawn(Probe)
     errors: list[CallError] = []

@@ -1,4 +1,4 @@
-"""Calls: answers, deadlines, rings of callers, deferred answers, and answers that nobody waits for."""
+"""Calls: answers, deadlines, cycles of callers, deferred answers, and answers that nobody waits for."""
 
 from __future__ import annotations
 
@@ -313,59 +313,59 @@ async def test_a_request_that_expired_on_its_way_is_not_passed_on(runtime: Runti
     assert log == []
 
 
-# -- rings -------------------------------------------------------------------------------------------------------------
+# -- cycles ------------------------------------------------------------------------------------------------------------
 
 
-def ask_next(ring: list[Ref], found: list[BaseException], catch: bool = True) -> Any:
-    """Return a function that makes each actor of a ring call the next one."""
+def ask_next(cycle: list[Ref], found: list[BaseException], catch: bool = True) -> Any:
+    """Return a function that makes each actor of a cycle call the next one."""
 
     async def ask(actor: Probe) -> Any:
-        after = ring[(ring.index(actor.ref) + 1) % len(ring)]
+        after = cycle[(cycle.index(actor.ref) + 1) % len(cycle)]
         try:
             return await after.call(DoAndReply(ask), timeout=None)
         except CallCycle as error:
             found.append(error)
             if not catch:
                 raise
-            return "a ring"
+            return "a cycle"
 
     return ask
 
 
 @pytest.mark.parametrize("warm", [False, True])
 @pytest.mark.parametrize("length", [1, 2, 3, 5])
-async def test_a_ring_of_callers_is_named(runtime: Runtime, length: int, warm: bool) -> None:
-    """A call that would close a ring of actors waiting for each other fails at once, and names them in order."""
-    ring = [await runtime.spawn(Probe) for _ in range(length)]
+async def test_a_cycle_of_callers_is_named(runtime: Runtime, length: int, warm: bool) -> None:
+    """A call that would close a cycle of actors waiting for each other fails at once, and names them in order."""
+    cycle = [await runtime.spawn(Probe) for _ in range(length)]
     if warm:
-        await do(ring[0], lambda actor: advance(0))
+        await do(cycle[0], lambda actor: advance(0))
     found: list[Any] = []
-    assert await do(ring[0], ask_next(ring, found)) == "a ring"
+    assert await do(cycle[0], ask_next(cycle, found)) == "a cycle"
     (error,) = found
-    last = ring[-1]
-    assert error.cycle == (last, *ring)
-    assert error.target is ring[0]
-    assert " → ".join(str(ref) for ref in (last, *ring)) in str(error)
-    assert all(ref.alive for ref in ring)
+    last = cycle[-1]
+    assert error.cycle == (last, *cycle)
+    assert error.target is cycle[0]
+    assert " → ".join(str(ref) for ref in (last, *cycle)) in str(error)
+    assert all(ref.alive for ref in cycle)
     assert asyncio.get_running_loop().time() == 0.0
     assert runtime.statistics().dead_letters == {}
 
 
 @pytest.mark.parametrize("warm", [False, True])
-async def test_a_ring_that_nobody_catches(runtime: Runtime, warm: bool) -> None:
+async def test_a_cycle_that_nobody_catches(runtime: Runtime, warm: bool) -> None:
     """An actor that lets `CallCycle` through crashes; its callers get the reason, not an answer."""
-    ring = [await runtime.spawn(Probe) for _ in range(2)]
+    cycle = [await runtime.spawn(Probe) for _ in range(2)]
     if warm:
-        await do(ring[0], lambda actor: advance(0))
+        await do(cycle[0], lambda actor: advance(0))
     found: list[BaseException] = []
-    error = await error_of(do(ring[0], ask_next(ring, found, catch=False)))
+    error = await error_of(do(cycle[0], ask_next(cycle, found, catch=False)))
     assert isinstance(error, ActorExited)
-    assert "CallCycle" in str(ring[1].reason)
+    assert "CallCycle" in str(cycle[1].reason)
 
 
 @pytest.mark.parametrize("warm", [False, True])
 async def test_an_actor_that_calls_itself_and_lets_it_through(runtime: Runtime, warm: bool) -> None:
-    """An actor that calls itself crashes with the name of the ring, and its caller hears of the crash."""
+    """An actor that calls itself crashes with the name of the cycle, and its caller hears of the crash."""
     ref = await runtime.spawn(Probe)
     if warm:
         await do(ref, lambda actor: advance(0))
@@ -380,7 +380,7 @@ async def test_an_actor_that_calls_itself_and_lets_it_through(runtime: Runtime, 
 
 
 async def test_an_actor_whose_init_calls_its_starter(runtime: Runtime) -> None:
-    """An actor that calls, in `init`, the actor that waits for its start, is told of the ring."""
+    """An actor that calls, in `init`, the actor that waits for its start, is told of the cycle."""
     found: list[Any] = []
 
     class Child(Probe):
@@ -414,7 +414,7 @@ async def test_an_actor_that_waits_for_its_own_end(runtime: Runtime, what: str) 
     assert not ref.alive
 
 
-async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime) -> None:
+async def test_no_cycle_where_the_answer_may_come_from_elsewhere(runtime: Runtime) -> None:
     """An actor that deferred its answer, and gave the token away, may call back the one that waits for it."""
     helper = await runtime.spawn(Probe)
     server = await runtime.spawn(Probe)
@@ -435,8 +435,8 @@ async def test_no_ring_where_the_answer_may_come_from_elsewhere(runtime: Runtime
     assert await do(server, lambda actor: actor.log) == ["called back"]
 
 
-async def test_no_ring_where_a_call_is_not_awaited(runtime: Runtime) -> None:
-    """A call back whose answer nobody waits for yet is no ring."""
+async def test_no_cycle_where_a_call_is_not_awaited(runtime: Runtime) -> None:
+    """A call back whose answer nobody waits for yet is no cycle."""
     server = await runtime.spawn(Probe)
     client = await runtime.spawn(Probe)
     calls: list[Any] = []
@@ -456,7 +456,7 @@ async def test_no_ring_where_a_call_is_not_awaited(runtime: Runtime) -> None:
 
 
 async def test_a_caller_outside_a_ring(runtime: Runtime) -> None:
-    """A call into a ring of actors that wait for each other through tasks is no part of it, and just waits."""
+    """A call into a cycle of actors that wait for each other through tasks is no part of it, and just waits."""
     first = await runtime.spawn(Probe)
     second = await runtime.spawn(Probe)
     outsider = await runtime.spawn(Probe)

@@ -1,4 +1,4 @@
-"""Checks over the event log: they find what is wrong, and only that. Also the census, the event log, and shrinking."""
+"""Checks over the event log: they find what is wrong, and only that. Also leaks, the event log, and shrinking."""
 
 from __future__ import annotations
 
@@ -251,10 +251,10 @@ def test_a_seed_decides_the_order_between_actors_but_never_within_a_pair() -> No
             assert [text for text in messages if text[0] == name] == [f"{name}{n}" for n in range(5)]
 
 
-# -- census ------------------------------------------------------------------------------------------------------------
+# -- leaks -------------------------------------------------------------------------------------------------------------
 
 
-async def test_the_census_counts_what_can_leak(runtime: Runtime) -> None:
+async def test_the_resource_counts_show_what_can_leak(runtime: Runtime) -> None:
     before = ResourceCounts.of(runtime)
     scope = await runtime.spawn(groups.Groups, name="groups")
     member = await runtime.spawn(Probe)

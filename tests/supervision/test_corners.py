@@ -116,7 +116,7 @@ async def test_a_handler_that_kills_its_actor_and_then_raises_was_killed(runtime
     assert await ref.join() == KILLED
 
 
-async def test_a_chain_of_calls_whose_end_is_answered_already_is_no_ring(runtime: Runtime) -> None:
+async def test_a_chain_of_calls_whose_end_is_answered_already_is_no_cycle(runtime: Runtime) -> None:
     """A calls B, which waits for C, which has just answered."""
     a, b, c = [await runtime.spawn(Probe) for _ in range(3)]
     got: list[Any] = []

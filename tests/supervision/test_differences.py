@@ -312,7 +312,7 @@ SEEN = {"plain", "timeout", "task of the call itself"} | ({"wait_for"} if sys.ve
 
 
 @pytest.mark.parametrize("how", ["plain", "timeout", "wait_for", "gather", "shield", "task of the call itself"])
-async def test_rings_of_calls_are_noticed_where_the_page_says_and_end_by_time_outs_elsewhere(
+async def test_cycles_of_calls_are_noticed_where_the_page_says_and_end_by_time_outs_elsewhere(
     runtime: Runtime, how: str
 ) -> None:
     ref = await runtime.spawn(Asks)

@@ -95,7 +95,7 @@ class Chaos:
             assert isinstance(cell, Cell)
             self._paths[cell.path] = cell
         self._restarts = RestartForecast(runtime)
-        #: The paths at which there was anybody, ever.
+        #: The paths at which there has ever been an actor.
         self.met = set(self._paths)
         self._triggers: list[tuple[ChaosStep, Injector]] = []
         self._injectors: list[Injector] = []
@@ -150,7 +150,7 @@ class Chaos:
         if time > now:
             await self._runtime.sleep(time - now)
         else:
-            await asyncio.sleep(0)  # what the last fault did gets on its way
+            await asyncio.sleep(0)  # so that what the last fault did takes effect
 
     def _take(self, step: ChaosStep, injector: Injector) -> None:
         if step.on is not None:
@@ -167,19 +167,19 @@ class Chaos:
 
     def _hit(self, step: ChaosStep, cell: Cell, injector: Injector) -> None:
         fault = step.fault
-        booking = self._report.book()
+        record = self._report.book()
         at_once = isinstance(fault, AT_ONCE)
         if (self._may_hit is not None and not self._may_hit(cell)) or (at_once and not self._allowed(cell, fault)):
-            booking.held_back()
+            record.held_back()
             return
         if self._before is not None:
             self._before(step, cell)
         if self._dry:
-            booking.done()
+            record.done()
             return
         if at_once:
-            self._strikes(booking, fault, cell)
-        heal = injector.inject(cell, fault, lambda struck: self._may_strike(booking, fault, struck))
+            self._strikes(record, fault, cell)
+        heal = injector.inject(cell, fault, lambda struck: self._may_strike(record, fault, struck))
         if step.until is not None:
             left = max(0.0, step.until - step.at)
             self._runtime.scheduler.timers.after(left, heal)
@@ -187,23 +187,23 @@ class Chaos:
     def _allowed(self, cell: Cell, fault: Fault) -> bool:
         return self._plan.mode != "within_budget" or self._restarts.affordable(cell, fault)
 
-    def _may_strike(self, booking: FaultRecord, fault: Fault, cell: Cell) -> bool:
-        """What a fault has waited for has come: it strikes, unless a supervisor would have to give up now."""
+    def _may_strike(self, record: FaultRecord, fault: Fault, cell: Cell) -> bool:
+        """Let a fault strike whose moment has come, unless a supervisor would have to give up now."""
         if not self._allowed(cell, fault):
-            booking.held_back()
+            record.held_back()
             return False
-        self._strikes(booking, fault, cell)
+        self._strikes(record, fault, cell)
         return True
 
-    def _strikes(self, booking: FaultRecord, fault: Fault, cell: Cell) -> None:
-        booking.done()
+    def _strikes(self, record: FaultRecord, fault: Fault, cell: Cell) -> None:
+        record.done()
         self._restarts.strikes(cell, fault)
         if isinstance(fault, KillDuring):
             self._report.hit(cell, for_good=fault.phase != "terminate")
         elif ends_with(fault, cell) is not None:
             self._report.hit(cell)
         elif isinstance(fault, ExitFault) and fault.reason not in ("normal", "shutdown"):
-            self._report.hit(cell, reason=Abnormal(fault.reason))  # it is told, and ends or not
+            self._report.hit(cell, reason=Abnormal(fault.reason))  # it gets a message, and may or may not end
 
     def report(self) -> Report:
         """Return what has happened so far."""

@@ -1,4 +1,4 @@
-"""Shrinking: from a plan that fails to the smallest one that still fails."""
+"""Shrinking: from a plan that fails to the smallest one that still fails in the same way."""
 
 from __future__ import annotations
 

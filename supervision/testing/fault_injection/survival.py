@@ -224,7 +224,7 @@ class _Trial:
         queue = SeededQueue(self._seed)
         self._plan = plan or ChaosPlan()
         async with Runtime(seed=self._seed, watchdog=None, reports=False, run_queue=queue) as runtime:
-            # Whoever judges is there before the first start, and stays until the last end.
+            # The judge listens from before the first start until after the last end.
             async with Chaos(runtime) as chaos:
                 self._tail = []
                 try:
@@ -280,7 +280,7 @@ async def _together(*parts: Awaitable[Any]) -> None:
 
 
 def _must_have_victims(plan: ChaosPlan, met: set[str]) -> None:
-    """Refuse a plan that is about nobody."""
+    """Refuse a plan that fits no actor."""
     for step in plan.steps:
         if any(fnmatchcase(path, step.path) for path in met):
             return

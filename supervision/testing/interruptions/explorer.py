@@ -3,7 +3,7 @@
 It runs a scenario again and again, and interrupts the work in it at the first point, the second, the third, until there
 is none left: cancelled, out of time, its actor killed, a service that it uses restarted. Points are where the work is
 about to wait, every turn of the loop while it waits, and every piece of work in a thread, such as the write of a
-journal, as it begins and before anybody has heard that it is done. Everything happens on virtual time, in a schedule of
+journal, as it begins and before the loop has processed its result. Everything happens on virtual time, in a schedule of
 its own, so that a point is the same in the next run.
 
 Sweeps over all points of cancellation are known from other places (``assert_cancel_safe`` of monarch, CancelLens for

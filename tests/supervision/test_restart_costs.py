@@ -343,15 +343,15 @@ async def test_a_first_start_that_fails_costs_nobody_anything(runtime: Runtime) 
 
 
 def test_a_fault_that_was_held_back_and_strikes_later_has_struck(runtime: Runtime) -> None:
-    tally = ReportBuilder(runtime)
-    booking = tally.book()
-    booking.held_back()
-    booking.held_back()
-    assert (tally.done, tally.held_back) == (0, 1)
-    booking.done()
-    booking.done()
-    booking.held_back()
-    assert (tally.done, tally.held_back) == (1, 0)
+    report = ReportBuilder(runtime)
+    record = report.book()
+    record.held_back()
+    record.held_back()
+    assert (report.done, report.held_back) == (0, 1)
+    record.done()
+    record.done()
+    record.held_back()
+    assert (report.done, report.held_back) == (1, 0)
 
 
 async def test_what_an_actor_sends_to_itself_goes_no_way(runtime: Runtime) -> None:
