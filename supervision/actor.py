@@ -93,7 +93,7 @@ class Actor:
         """Start: called once, before any message; may be ``async``. Whoever started the actor waits for it.
 
         Returns:
-            None; or `IGNORE`, if the actor does not want to run.
+            None; or `IGNORE`, to decline the start.
 
         Raises:
             Refuse: do not start, for the reason given, and let no crash be reported.
@@ -167,7 +167,7 @@ class Actor:
     def become(self, when: str | None) -> None:
         """Handle messages with the handlers marked ``@handle(when=...)`` from the next message on.
 
-        Handlers without ``when`` stay valid for types that none of those handles. A restarted actor begins anew.
+        Handlers without ``when`` stay valid for types that none of those handles. A restarted actor has its first ones.
 
         Args:
             when: what to become; None for what it was at the beginning.

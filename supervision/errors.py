@@ -139,7 +139,7 @@ class StartError(SupervisionError):
 
 
 class StartIgnored(StartError):
-    """The actor's ``init`` answered IGNORE: it does not want to run."""
+    """The actor's ``init`` answered IGNORE and declined the start."""
 
 
 class ChildError(SupervisionError):
@@ -266,7 +266,7 @@ class NotOwner(SupervisionError):
 
 
 class BadTransition(SupervisionError):
-    """A state machine was asked for something that cannot be in its ``state``."""
+    """A state machine cannot do this in its ``state``."""
 
     def __init__(self, machine: object, state: object, why: str) -> None:
         self.state = state

@@ -78,7 +78,7 @@ class CrashReport(ActorEvent, frozen=True, kw_only=True):
         waiting: the first 10 of the messages that waited.
         client: the actor whose request it was handling.
         state: what its `Actor.format_status` showed, shortened.
-        log: its last events, if `system.log` was asked for.
+        log: its last events, if `system.log` keeps them.
     """
 
     name: str | None

@@ -2,7 +2,7 @@
 
 A *scope* is a `Groups` actor with groups of its own. A group is there while it has members. Reading never waits, as it
 looks at the scope's state; an actor that ends has left all its groups. A member is not linked to its scope: it survives
-the scope, which begins anew with no groups when it is restarted.
+the scope, which has no groups after a restart.
 
 >>> import asyncio
 >>> from supervision import Actor, Message, Runtime, groups, handle

@@ -278,7 +278,7 @@ async def log(actor: Address, length: int = 10) -> None:
 
 
 async def get_log(actor: Address) -> list[SystemEvent]:
-    """Return the events that were kept, oldest first; none if `log` was not asked for."""
+    """Return the events that were kept, oldest first; none without `log`."""
     return await as_address("actor", actor).call(Observed("log")) or []
 
 

@@ -10,7 +10,7 @@ import sys
 import types
 import typing
 from collections.abc import Awaitable, Callable, Iterator
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, get_args, overload
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 import msgspec
 
@@ -22,6 +22,7 @@ from supervision.call import Call
 from supervision.errors import BadHandler, BadMailbox, BadOption
 from supervision.mailbox import Mailbox
 from supervision.messages import ParentExit, Request, StopMessage, SystemRequest, Wake
+from supervision.options import check_choice
 from supervision.propagation import Envelope, PropagatingCall
 
 if TYPE_CHECKING:
@@ -199,9 +200,7 @@ class Behaviour:
         #: Which arguments it takes; worked out at first use.
         self.takes: AcceptedArguments | None = None
         self.isolation: Isolation = kind.isolation
-        if self.isolation not in get_args(Isolation):
-            where = f"{kind.__qualname__}.isolation"
-            raise BadOption(where, self.isolation, f"choose one of {', '.join(get_args(Isolation))}")
+        check_choice(f"{kind.__qualname__}.isolation", self.isolation, Isolation)
         if not isinstance(kind.max_frame, int) or kind.max_frame < LEAST_FRAME:
             where = f"{kind.__qualname__}.max_frame"
             raise BadOption(where, kind.max_frame, f"give a number of bytes from {LEAST_FRAME}")

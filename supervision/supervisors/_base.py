@@ -32,7 +32,9 @@ from supervision.reasons import (
     SHUTDOWN,
     Abnormal,
     ExitReason,
+    FailedToStartChild,
     Killed,
+    Shutdown,
     StartTimeout,
     as_reason,
     crashed,
@@ -153,6 +155,12 @@ class BaseSupervisor(Actor):
         if isinstance(error, AlreadyRegistered):
             return Refuse(AlreadyStarted(spec.id, error.ref))
         return Refuse(error)
+
+    def first_start_failed(self, spec: ChildSpec, error: Exception) -> Stop:
+        """Emit `ChildStartFailed` for a child of the first list, and return why the supervisor does not start."""
+        reason = start_reason(error)
+        self.tell(events.ChildStartFailed, spec, None, reason=reason)
+        return Stop(Shutdown(FailedToStartChild(spec.id, reason)))
 
     async def _start_slowly(self, spec: ChildSpec, cell: Cell, starting: Call[None]) -> tuple[Cell | None, Any]:
         # The start may be over before the supervisor gets here.

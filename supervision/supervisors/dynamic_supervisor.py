@@ -9,7 +9,7 @@ from typing import Any
 from supervision import events
 from supervision._core.cell import Cell
 from supervision._core.dispatch import handle
-from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
+from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored
 from supervision.messages import Exit, Message
 from supervision.options import is_whole
 from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
@@ -50,7 +50,7 @@ class DynamicSupervisor(BaseSupervisor):
     """A supervisor for children that are started on demand (Elixir's ``DynamicSupervisor``).
 
     Children are told apart by their address; ids need not differ. At its end all are stopped at once, each within its
-    own limit. When it is restarted by its own supervisor, it begins anew: with the children of its arguments alone.
+    own limit. When its own supervisor restarts it, it starts the children of its arguments alone.
 
     Args:
         children: specifications of children that are started with it, in order; if one fails, it does not start.
@@ -92,9 +92,7 @@ class DynamicSupervisor(BaseSupervisor):
             try:
                 cell, _ = await self.start_one(self._with_extras(spec))
             except Exception as error:
-                reason = start_reason(error)
-                self.tell(events.ChildStartFailed, spec, None, reason=reason)
-                raise Stop(Shutdown(FailedToStartChild(spec.id, reason))) from error
+                raise self.first_start_failed(spec, error) from error
             if cell is not None:
                 self._running[cell] = spec.kept()
 

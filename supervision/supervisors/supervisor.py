@@ -21,7 +21,6 @@ from supervision.errors import (
     ChildRestarting,
     ChildRunning,
     Refuse,
-    Stop,
 )
 from supervision.messages import Exit, Message
 from supervision.options import check_choice
@@ -30,7 +29,6 @@ from supervision.reasons import (
     SHUTDOWN,
     ExitReason,
     FailedToStartChild,
-    Shutdown,
 )
 from supervision.ref import Ref
 from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason
@@ -132,9 +130,7 @@ class Supervisor(BaseSupervisor):
             try:
                 await self._start(child)
             except Exception as error:
-                reason = start_reason(error)
-                self.tell(events.ChildStartFailed, child.spec, None, reason=reason)
-                raise Stop(Shutdown(FailedToStartChild(child.spec.id, reason))) from error
+                raise self.first_start_failed(child.spec, error) from error
 
     async def terminate(self, reason: ExitReason) -> None:
         """Stop the children, last started first, one after the other."""
