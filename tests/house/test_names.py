@@ -12,10 +12,10 @@ PACKAGES = ("supervision", "foundation", "agents", "bridge", "dspex")
 
 #: Names that stand in two packages, and why none of them is called otherwise.
 TWICE = {
-    "ReplaceState": "an operation of agents; the message of OTP's sys is sent by `system.replace_state`, and never written",
-    "decoded": "what a module makes of bytes, each of its own format; read as a verb of its module",
+    "ReplaceState": "an operation of agents; OTP's message is sent by `system.replace_state` and never written",
+    "decoded": "what a module makes of bytes, each of its own format",
     "differences": "inside of agents and of workflows: what two values differ in",
-    "encoded": "what a module makes bytes of, each of its own format; read as a verb of its module",
+    "encoded": "what a module makes bytes of, each of its own format",
     "key_of": "inside of agents' storage and of workflows: what a value is found by",
     "main": "the entry point of a program, as everywhere in Python",
     "orphaned": "inside: what happens when the other end is gone, of an agent and of a process",

@@ -148,7 +148,8 @@ def test_what_cannot_be_said_through_the_same_import_is_told() -> None:
 
 def test_members_are_renamed_where_the_class_is_known() -> None:
     code = (
-        "import foundation\nfrom foundation import Door\nclass Mine(Door):\n    width = 1\n    async def enter(self): ...\n"
+        "import foundation\nfrom foundation import Door\nclass Mine(Door):\n    width = 1\n"
+        "    async def enter(self): ...\n"
         "class Other:\n    def enter(self): ...\nDoor(width=3), foundation.Door(1, width=4), Other(width=5)\n"
     )
     assert renamed(code) == (
