@@ -95,7 +95,10 @@ class Linked(Ref):
     def unlink(self, other: Linked) -> None:
         """Take the link away on both sides."""
         self.untie(other)
-        other.untie(self)
+        if other.parent is self:
+            other.tied = False
+        else:
+            other.untie(self)
 
     def tie(self, other: Linked) -> None:
         """Note the link on this side."""

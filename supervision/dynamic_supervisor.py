@@ -107,7 +107,7 @@ class DynamicSupervisor(ChildKeeper):
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:
-            begun = self.begin_one(self._with_extras(spec))
+            begun = self.begin_one(self._with_extras(spec) if self.extra_arguments else spec)
         except StartIgnored:
             return None
         except Exception as error:
@@ -301,8 +301,9 @@ class DynamicSupervisor(ChildKeeper):
         slow: list[tuple[ChildSpec, Cell]] = []
         for cell, spec in running.items():
             self.order_stop(spec, cell)
-            if cell.reason is None:
+            reason = cell.reason
+            if reason is None:
                 slow.append((spec, cell))
             else:
-                self.tell_stopped(spec, cell, cell.reason)
+                self.tell_stopped(spec, cell, reason)
         await asyncio.gather(*(self.wait_stopped(spec, cell) for spec, cell in slow))
