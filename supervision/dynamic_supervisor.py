@@ -24,7 +24,7 @@ from supervision.budget import RestartBudget
 from supervision.childspec import ChildLike, ChildSpec, check_child_specs
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored, Stop
 from supervision.messages import Exit, Message
-from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
+from supervision.reasons import NORMAL, SHUTDOWN, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Name, Ref
 
 
@@ -304,6 +304,6 @@ class DynamicSupervisor(ChildKeeper):
             reason = cell.reason
             if reason is None:
                 slow.append((spec, cell))
-            else:
+            elif reason is not SHUTDOWN:
                 self.tell_stopped(spec, cell, reason)
         await asyncio.gather(*(self.wait_stopped(spec, cell) for spec, cell in slow))
