@@ -398,8 +398,10 @@ class Runtime:
         if name is not None:
             self._take_name(name, cell)
         if parent is not None:
-            parent.link(cell)
-            parent.let_go_of_the_dead()
+            parent.tie(cell)
+            cell.tied = True
+            if parent.parent is not None:
+                parent.let_go_of_the_dead()
         if self.belongs:
             owner = self.belongs.get(parent or current.get())
             if owner is not None:
@@ -553,10 +555,10 @@ class Runtime:
             if process is not None:
                 process.close()
                 self._reaping = {process, *(each for each in self._reaping if not each.exited.done())}
+        if self.vacancies.keepers:
+            self.vacancies.close_all(cell)
         if cell.name is not None:
             self.release_name(cell)
-        if self.vacancies:
-            self.vacancies.close_all(cell)
 
     # -- timers ----------------------------------------------------------------------------------------------
 
