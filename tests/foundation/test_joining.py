@@ -99,6 +99,14 @@ async def test_a_head_that_nothing_follows_goes_with_the_next_pass_of_the_loop(w
         wire.told.clear()
 
 
+async def test_a_second_head_in_the_same_pass_goes_with_the_next_one_as_well(wire: Wire, joining: Joining) -> None:
+    for part in (HEAD, b"body", HEAD):
+        joining.write(part)
+    assert wire.told == [HEAD + b"body"]
+    await a_pass()
+    assert wire.told == [HEAD + b"body", HEAD]
+
+
 async def test_an_empty_body_sends_its_head(wire: Wire, joining: Joining) -> None:
     joining.write(HEAD)
     joining.write(b"")

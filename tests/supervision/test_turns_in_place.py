@@ -222,10 +222,13 @@ async def test_who_is_ended_by_whom_it_asks_in_place_does_not_go_on(runtime: Run
         except asyncio.CancelledError:
             seen.append("cancelled")
             raise
+        finally:
+            gone.set_result(None)
 
+    gone = asyncio.get_running_loop().create_future()
     call = probe.call(Ask(ask))
     assert isinstance(await error_of(call), ActorExited)
-    await settled(runtime)
+    await gone
     assert seen == ["cancelled"]
     assert await do(asked, lambda _: "alive") == "alive"
 
