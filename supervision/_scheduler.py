@@ -8,6 +8,7 @@ plain functions, and goes over into a task of the pool when it meets a coroutine
 from __future__ import annotations
 
 import asyncio
+from asyncio.tasks import _enter_task, _leave_task
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
@@ -255,7 +256,7 @@ class Scheduler:
         self._soon(tell)
         return later
 
-    def turns_in_place(self, call: Call[Any]) -> bool:
+    def turns_in_place(self, call: Call[Any], task: asyncio.Task[None]) -> bool:
         """Give turns to plain handlers within a worker whose own handler waits for a call; tell whether it is answered.
 
         For as long in one pass of the loop as a drain may take, so that others have their turns; not in an order that
@@ -271,10 +272,18 @@ class Scheduler:
         elif now > self._in_place_until:
             return False
         if self.ready:
-            waiting = self.drain(None)
-            if waiting is not None:
-                self.hand_over(waiting)
+            self._drain_apart(task)
         return call.done()
+
+    def _drain_apart(self, task: asyncio.Task[None]) -> None:
+        """Drain the queue as in a callback of the loop: what handlers do to the current task must not hit a worker."""
+        _leave_task(self.loop, task)
+        try:
+            waiting = self.drain(None)
+        finally:
+            _enter_task(self.loop, task)
+        if waiting is not None:
+            self.hand_over(waiting)
 
     def _renew(self) -> None:
         self.direct = self._whole_direct

@@ -118,7 +118,11 @@ class Worker:
 
         Then the code goes on without a wait: the answer of a plain handler does not cost two passes of the loop.
         """
-        return isinstance(awaiting, Call) and self._sched.turns_in_place(awaiting) and not self.task.cancelling()
+        return (
+            isinstance(awaiting, Call)
+            and self._sched.turns_in_place(awaiting, self.task)
+            and not self.task.cancelling()
+        )
 
     def _run(self, cell: Cell, started: bool) -> Generator[Any, Any, None]:
         """Run the code of one actor, as often as it waits, until it ends."""

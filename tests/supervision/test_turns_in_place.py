@@ -276,3 +276,17 @@ async def test_the_worker_of_a_handler_that_has_waited_gives_turns_to_whom_it_ha
     mark(seen)
     await settled(runtime)
     assert seen == ["turn", "pass"]
+
+
+async def test_what_a_handler_in_place_does_to_the_current_task_does_not_hit_who_waits(runtime: Runtime) -> None:
+    counter, probe = await runtime.spawn(Counter), await runtime.spawn(Probe)
+    seen: list[Any] = []
+
+    async def count(_: Probe) -> int:
+        await a_pass()
+        counter.cast(Do(lambda actor: seen.append(asyncio.current_task())))
+        counter.cast(Add())
+        return await counter.call(Total())
+
+    assert await do(probe, count) == 1
+    assert seen == [None]
