@@ -20,7 +20,7 @@ class Vacancies:
 
     def __init__(self) -> None:
         #: By name: the supervisor.
-        self._keepers: dict[str, Cell] = {}
+        self.keepers: dict[str, Cell] = {}
         self._last: dict[str, Cell] = {}
         #: By name: requests that the last holder had not begun, in the order in which they came.
         self._calls: dict[str, dict[Call[Any], None]] = {}
@@ -28,10 +28,7 @@ class Vacancies:
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._keepers
-
-    def __len__(self) -> int:
-        return len(self._keepers)
+        return name in self.keepers
 
     @property
     def waiting(self) -> int:
@@ -42,7 +39,7 @@ class Vacancies:
         """A holder has died."""
         keeper = last.parent
         if keeper is not None and getattr(keeper.kind, "is_supervisor", False) and keeper.phase < STOPPING:
-            self._keepers[name] = keeper  # type: ignore[assignment]
+            self.keepers[name] = keeper  # type: ignore[assignment]
             self._last[name] = last
 
     def keep(self, call: Call[Any]) -> bool:
@@ -51,7 +48,7 @@ class Vacancies:
         It is not if it is not to be sent again, or if there will be no next holder.
         """
         name = getattr(call, "again", None)
-        if name is None or call.begun or name not in self._keepers:
+        if name is None or call.begun or name not in self.keepers:
             return False
         if not call.done():
             self._calls.setdefault(name, {})[call] = None
@@ -67,18 +64,19 @@ class Vacancies:
 
     def taken(self, name: str, holder: Cell) -> None:
         """Somebody holds the name now."""
-        if name in self._keepers:
-            del self._keepers[name], self._last[name]
+        if name in self.keepers:
+            del self.keepers[name], self._last[name]
         for call in self._calls.pop(name, ()):
             if not call.done():
                 call.target = holder
                 holder.take_call(call)
-        self._wake(name)
+        if self._waiting:
+            self._wake(name)
 
     def close(self, name: str, keeper: Cell) -> None:
         """The supervisor of the last holder will start nobody who holds the name, if it is this one."""
-        if self._keepers.get(name) is keeper:
-            del self._keepers[name], self._last[name]
+        if self.keepers.get(name) is keeper:
+            del self.keepers[name], self._last[name]
             for call in self._calls.pop(name, ()):
                 reason = call.target.exit_reason
                 assert reason is not None
@@ -97,8 +95,9 @@ class Vacancies:
 
     def close_all(self, keeper: Cell) -> None:
         """A supervisor has ended, or gives up."""
-        for name in [name for name, other in self._keepers.items() if other is keeper]:
-            self.close(name, keeper)
+        if self.keepers:
+            for name in [name for name, other in self.keepers.items() if other is keeper]:
+                self.close(name, keeper)
 
     async def wait(self, names: Sequence[str], sched: Scheduler, until: float) -> bool:
         """Wait until somebody holds one of the names, or it is certain that nobody will; False if it is too late."""
