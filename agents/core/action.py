@@ -39,7 +39,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         BadOption: ``retries`` is no whole number from 0, or ``timeout`` is given to what cannot keep it.
         BadTime: a length of time is none.
 
-    >>> [Attempts(retries=3, backoff=0.5, max_backoff=1.5).pause(n) for n in (1, 2, 3)]
+    >>> [Attempts(retries=3, backoff=0.5, max_backoff=1.5).delay(n) for n in (1, 2, 3)]
     [0.5, 1.0, 1.5]
     """
 

@@ -149,7 +149,7 @@ def progress_of(agent: Agent[Any], completion: Completion = Completion()) -> Age
     ...     status: str = "running"
     ...     result: str | None = None
     >>> progress_of(Agent(id="a", type="job", state=Job("completed", "done!")))
-    Snapshot(status='completed', done=True, result='done!', details={})
+    AgentProgress(status='completed', done=True, result='done!', details={})
     """
     state, machine = agent.state, agent.slices.get("steps") or agent.slices.get("strategy")
     status = getattr(state, completion.status, None)
@@ -159,4 +159,4 @@ def progress_of(agent: Agent[Any], completion: Completion = Completion()) -> Age
         return AgentProgress(status, True, getattr(state, field, None), details)
     if isinstance(status, str):
         return AgentProgress(status, False, None, details)
-    return AgentProgress("idle" if machine is None else machine.word(), False, None, details)
+    return AgentProgress("idle" if machine is None else machine.status(), False, None, details)

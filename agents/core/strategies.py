@@ -34,7 +34,7 @@ class AgentStrategy(ABC):
 
     @abstractmethod
     async def cmd(self, agent: Agent[S], work: Sequence[ActionLike], turn: Turn) -> Step[S]:
-        """Run a command. Without a loop (``turn.waits``) nothing may be waited for."""
+        """Run a command. Without a loop (``turn.has_loop``) nothing may be waited for."""
 
     async def tick(self, agent: Agent[S], turn: Turn) -> Step[S]:
         """Go one step on, as the signal ``agent.step`` asks for."""
@@ -119,7 +119,7 @@ class StepByStep(AgentStrategy):
             return Step(agent)
         (item, its), *rest = pending.work
         behind = agent.with_slice("steps", PendingWork(tuple(rest)))
-        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, waits=turn.has_loop))
+        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, has_loop=turn.has_loop))
 
 
 _WORDS = {"processing": "running", "completed": "completed", "failed": "failed"}

@@ -62,7 +62,7 @@ class Sensor(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
     ...     def interval(self) -> float:
     ...         return self.every
     ...
-    ...     def look(self, context: SensorContext) -> list[Emit]:
+    ...     def poll(self, context: SensorContext) -> list[Emit]:
     ...         return [Emit("room.measured", {"celsius": 21.5})]
     """
 

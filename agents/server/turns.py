@@ -158,7 +158,7 @@ class Turns(Actor):
             return self._unrouted(signal, call)
         turn = Turn(signal=signal, ref=self.ref, provided=facts)
         if any(map(needs_loop, work)):
-            return self._slow_turn(work, msgspec.structs.replace(turn, waits=True), signal, call)
+            return self._slow_turn(work, msgspec.structs.replace(turn, has_loop=True), signal, call)
         if kind.direct:
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
         else:
@@ -192,7 +192,7 @@ class Turns(Actor):
     async def _ticked(self, turn: Turn, signal: Signal, call: Any) -> Any:
         try:
             agent, directives = await self.kind.strategy.tick(self.agent, turn)
-            step = Step(agent.counted_from(self.agent), directives)
+            step = Step(agent.with_version_after(self.agent), directives)
         except Exception as error:
             step = Step(self.agent, (error_directive(type(self.kind.strategy).__name__, error),))
         rest = self._finish(step, signal, call, ())

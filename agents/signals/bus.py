@@ -40,7 +40,7 @@ class Causes:
     >>> causes = Causes()
     >>> for id, cause in (("1", None), ("2", "1"), ("3", "2"), ("4", "1")):
     ...     extensions = {} if cause is None else {"causationid": cause}
-    ...     causes.note(Signal(type="t", source="/", id=id, extensions=extensions))
+    ...     causes.add(Signal(type="t", source="/", id=id, extensions=extensions))
     >>> [signal.id for signal in causes.causes("3")], [signal.id for signal in causes.effects("1")]
     (['1', '2'], ['2', '4', '3'])
     """

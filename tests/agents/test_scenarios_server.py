@@ -467,7 +467,7 @@ async def test_s30_completion_can_be_awaited(runtime: Runtime) -> None:
     assert (snapshot.status, snapshot.result) == ("failed", "something went wrong")
     never = await start_agent(runtime, Requester, id="never")
     for _ in range(3):
-        with pytest.raises(AgentTimeout, match="'idle', at version 0; nothing waits for it") as caught:
+        with pytest.raises(AgentTimeout, match="'idle', at version 0; no message waits in its mailbox") as caught:
             await never.completed(timeout=0.05)
     assert (caught.value.waited, caught.value.status, caught.value.waiting) == (0.05, "idle", 0)
     assert never.view.watchers == ()
