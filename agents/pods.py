@@ -1,4 +1,31 @@
-"""Topologies: which agents make a team, who owns whom, and who comes after whom."""
+"""Pods: declared teams of agents, which can be changed while they run.
+
+A topology says which agents make a team, who owns whom, and who comes after whom; a pod runs it.
+
+>>> import asyncio
+>>> import msgspec
+>>> from agents import AgentType
+>>> from supervision import Runtime
+>>> class Nothing(msgspec.Struct, frozen=True):
+...     pass
+>>> class Worker(AgentType[Nothing]):
+...     pass
+>>> review = (
+...     Topology("review")
+...     .add("planner", Worker)
+...     .add("reviewer", Worker, owner="planner")
+...     .add("auditor", Worker, activation="lazy")
+... )
+>>> async def main() -> None:
+...     async with Runtime() as runtime:
+...         pod = await start_pod(runtime, review, key="monday")
+...         print({name: node.status for name, node in (await pod.nodes()).items()})
+...         planner = await pod.ensure("planner")
+...         print(sorted(planner.children))
+>>> asyncio.run(main())
+{'planner': 'running', 'reviewer': 'running', 'auditor': 'stopped'}
+['reviewer']
+"""
 
 from __future__ import annotations
 
@@ -31,50 +58,16 @@ from supervision import (
     start_child,
 )
 
+#: Seconds after the end of a node in which its supervisor can start it again.
+_HEAL_AFTER = 0.1
+
 
 class BadTopology(SpecError):
     """A topology, or a change of it, does not make sense. Nothing has changed."""
 
 
-class PodNode(msgspec.Struct, frozen=True):
-    """One agent of a team.
-
-    Attributes:
-        type: of the agent.
-        activation: ``eager`` is started with the team, ``lazy`` when it is asked for.
-        state: its first state, or some of its fields.
-        owner: the node whose child it is; None for nobody's.
-        after: the nodes that have to run before it.
-        meta: noted with it.
-    """
-
-    type: type[AgentType[Any]]
-    activation: Literal["eager", "lazy"] = "eager"
-    state: Any = None
-    owner: str | None = None
-    after: tuple[str, ...] = ()
-    meta: Any = None
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The nodes that have to run before it: its owner, and those that it comes after."""
-        return self.after if self.owner is None else (self.owner, *self.after)
-
-
-class AddNode(msgspec.Struct, frozen=True):
-    """A change of a topology: a node more."""
-
-    name: str
-    node: PodNode
-
-
-class RemoveNode(msgspec.Struct, frozen=True):
-    """A change of a topology: a node less, and all that it owns."""
-
-    name: str
-
-
-TopologyChange: TypeAlias = AddNode | RemoveNode
+class MutationBusy(AgentError):
+    """A pod is being changed, and takes no other change now."""
 
 
 class Topology(msgspec.Struct, frozen=True):
@@ -169,11 +162,45 @@ class Topology(msgspec.Struct, frozen=True):
         return tuple(found)
 
 
-def _with(nodes: Mapping[str, PodNode], name: str, node: PodNode) -> dict[str, PodNode]:
-    _check_name("node", name)
-    if name in nodes:
-        raise BadTopology("node", name, "there is one with this name")
-    return {**nodes, name: node}
+class PodNode(msgspec.Struct, frozen=True):
+    """One agent of a team.
+
+    Attributes:
+        type: of the agent.
+        activation: ``eager`` is started with the team, ``lazy`` when it is asked for.
+        state: its first state, or some of its fields.
+        owner: the node whose child it is; None for nobody's.
+        after: the nodes that have to run before it.
+        meta: noted with it.
+    """
+
+    type: type[AgentType[Any]]
+    activation: Literal["eager", "lazy"] = "eager"
+    state: Any = None
+    owner: str | None = None
+    after: tuple[str, ...] = ()
+    meta: Any = None
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The nodes that have to run before it: its owner, and those that it comes after."""
+        return self.after if self.owner is None else (self.owner, *self.after)
+
+
+class AddNode(msgspec.Struct, frozen=True):
+    """A change of a topology: a node more."""
+
+    name: str
+    node: PodNode
+
+
+class RemoveNode(msgspec.Struct, frozen=True):
+    """A change of a topology: a node less, and all that it owns."""
+
+    name: str
+
+
+TopologyChange: TypeAlias = AddNode | RemoveNode
 
 
 def owned(nodes: Mapping[str, PodNode], name: str) -> list[str]:
@@ -206,17 +233,102 @@ def checked(topology: Topology) -> Topology:
     return topology
 
 
+def _with(nodes: Mapping[str, PodNode], name: str, node: PodNode) -> dict[str, PodNode]:
+    _check_name("node", name)
+    if name in nodes:
+        raise BadTopology("node", name, "there is one with this name")
+    return {**nodes, name: node}
+
+
 def _check_name(where: str, name: object) -> None:
     if not isinstance(name, str) or not name:
         raise BadTopology(where, name, "give a string that is not empty")
 
 
-#: Seconds after the end of a node in which its supervisor can start it again.
-_HEAL_AFTER = 0.1
+async def start_pod(
+    runtime: Runtime,
+    topology: Topology | RetainedTopology,
+    *,
+    key: str = "main",
+    partition: str = "",
+    durability: Durability | None = None,
+    name: str | None = None,
+) -> Pod:
+    """Start a team. Agents of it that run already, under an earlier pod with this key, are taken over.
+
+    Args:
+        runtime: where.
+        topology: which agents; a `RetainedTopology`, to keep the changes that are made while it runs.
+        key: tells it from others with the same topology: its agents have ids such as ``"review/monday/planner"``.
+        partition: of the agents.
+        durability: where and when they are saved.
+        name: of the actor that looks after it.
+
+    Raises:
+        StartError: something went wrong that has nothing to do with a node.
+        AlreadyRegistered: the name is taken.
+    """
+    holder = topology if isinstance(topology, RetainedTopology) else RetainedTopology(topology)
+    return Pod(await runtime.spawn(PodServer, holder, key, partition, durability, name=name), key)
 
 
-class MutationBusy(AgentError):
-    """A pod is being changed, and takes no other change now."""
+class Pod:
+    """A team of agents that runs.
+
+    Attributes:
+        address: of the actor that looks after it.
+        key: tells it from others with the same topology.
+    """
+
+    __slots__ = ("_changing", "address", "key")
+
+    def __init__(self, address: Ref, key: str) -> None:
+        self.address = address
+        self.key = key
+        self._changing = False
+
+    async def ensure(self, name: str) -> AgentHandle[Any]:
+        """Return a handle of a node; it, and what it needs, are started if they do not run.
+
+        Raises:
+            BadTopology: there is no such node.
+            AgentError: it, or one that it needs, does not start.
+        """
+        return await connect(await self.address.call(_Ensure(name), timeout=None))
+
+    async def nodes(self) -> dict[str, NodeStatus]:
+        """Return how the nodes are, by name."""
+        return await self.address.call(_Nodes(), timeout=None)
+
+    async def topology(self) -> Topology:
+        """Return the topology as it is now."""
+        return await self.address.call(_GetTopology(), timeout=None)
+
+    async def reconcile(self) -> MutationReport:
+        """Start all eager nodes that do not run."""
+        return await self.address.call(_Reconcile(), timeout=None)
+
+    async def mutate(self, *changes: AddNode | RemoveNode) -> MutationReport:
+        """Change the team while it runs: first what is wanted, then what is.
+
+        A node that is removed is stopped, and all that it owns with it. One that cannot be started is in the report;
+        the topology keeps it, and `reconcile` tries again.
+
+        Raises:
+            BadTopology: what comes out makes no sense; nothing has changed.
+            MutationBusy: another change is under way.
+        """
+        if self._changing:
+            raise MutationBusy(f"pod {self.key!r} is being changed: await that first")
+        self._changing = True
+        try:
+            return await self.address.call(_Mutate(changes), timeout=None)
+        finally:
+            self._changing = False
+
+    async def stop(self) -> None:
+        """Stop all agents of the team, those that need others first, and the pod."""
+        await self.address.call(_Stop(), timeout=None)
 
 
 class NodeStatus(msgspec.Struct, frozen=True):
@@ -258,6 +370,15 @@ class MutationReport(msgspec.Struct, frozen=True):
     failures: Mapping[str, str] = {}
 
 
+class RetainedTopology:
+    """The topology of a pod as it is now, shared by all incarnations of its actor."""
+
+    __slots__ = ("topology",)
+
+    def __init__(self, topology: Topology) -> None:
+        self.topology = topology
+
+
 class _Ensure(Request[Ref], frozen=True):
     """The server of a node, started if need be."""
 
@@ -288,15 +409,6 @@ class _Stop(Request[None], frozen=True):
 
 class _Heal(Message, frozen=True):
     """A pod's note to itself: a node has ended."""
-
-
-class RetainedTopology:
-    """The topology of a pod as it is now, shared by all incarnations of its actor."""
-
-    __slots__ = ("topology",)
-
-    def __init__(self, topology: Topology) -> None:
-        self.topology = topology
 
 
 class PodServer(Actor):
@@ -480,89 +592,3 @@ class PodServer(Actor):
 
 def _flat(waves: Iterable[Iterable[str]]) -> list[str]:
     return [name for wave in waves for name in wave]
-
-
-class Pod:
-    """A team of agents that runs.
-
-    Attributes:
-        address: of the actor that looks after it.
-        key: tells it from others with the same topology.
-    """
-
-    __slots__ = ("_changing", "address", "key")
-
-    def __init__(self, address: Ref, key: str) -> None:
-        self.address = address
-        self.key = key
-        self._changing = False
-
-    async def ensure(self, name: str) -> AgentHandle[Any]:
-        """Return a handle of a node; it, and what it needs, are started if they do not run.
-
-        Raises:
-            BadTopology: there is no such node.
-            AgentError: it, or one that it needs, does not start.
-        """
-        return await connect(await self.address.call(_Ensure(name), timeout=None))
-
-    async def nodes(self) -> dict[str, NodeStatus]:
-        """Return how the nodes are, by name."""
-        return await self.address.call(_Nodes(), timeout=None)
-
-    async def topology(self) -> Topology:
-        """Return the topology as it is now."""
-        return await self.address.call(_GetTopology(), timeout=None)
-
-    async def reconcile(self) -> MutationReport:
-        """Start all eager nodes that do not run."""
-        return await self.address.call(_Reconcile(), timeout=None)
-
-    async def mutate(self, *changes: AddNode | RemoveNode) -> MutationReport:
-        """Change the team while it runs: first what is wanted, then what is.
-
-        A node that is removed is stopped, and all that it owns with it. One that cannot be started is in the report;
-        the topology keeps it, and `reconcile` tries again.
-
-        Raises:
-            BadTopology: what comes out makes no sense; nothing has changed.
-            MutationBusy: another change is under way.
-        """
-        if self._changing:
-            raise MutationBusy(f"pod {self.key!r} is being changed: await that first")
-        self._changing = True
-        try:
-            return await self.address.call(_Mutate(changes), timeout=None)
-        finally:
-            self._changing = False
-
-    async def stop(self) -> None:
-        """Stop all agents of the team, those that need others first, and the pod."""
-        await self.address.call(_Stop(), timeout=None)
-
-
-async def start_pod(
-    runtime: Runtime,
-    topology: Topology | RetainedTopology,
-    *,
-    key: str = "main",
-    partition: str = "",
-    durability: Durability | None = None,
-    name: str | None = None,
-) -> Pod:
-    """Start a team. Agents of it that run already, under an earlier pod with this key, are taken over.
-
-    Args:
-        runtime: where.
-        topology: which agents; a `RetainedTopology`, to keep the changes that are made while it runs.
-        key: tells it from others with the same topology: its agents have ids such as ``"review/monday/planner"``.
-        partition: of the agents.
-        durability: where and when they are saved.
-        name: of the actor that looks after it.
-
-    Raises:
-        StartError: something went wrong that has nothing to do with a node.
-        AlreadyRegistered: the name is taken.
-    """
-    holder = topology if isinstance(topology, RetainedTopology) else RetainedTopology(topology)
-    return Pod(await runtime.spawn(PodServer, holder, key, partition, durability, name=name), key)

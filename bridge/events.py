@@ -1,4 +1,4 @@
-"""What the bridge adds to the event stream of a runtime."""
+"""What the bridge adds to the event stream of a runtime, and actors that turn signals into events and back."""
 
 from __future__ import annotations
 

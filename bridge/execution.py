@@ -1,4 +1,4 @@
-"""Execution: work given to agents, and to any other actors, under the platform's guards."""
+"""Execution: work given to agents and other actors under the platform's guards, and async functions as such actors."""
 
 from __future__ import annotations
 
@@ -127,7 +127,7 @@ class ForeignCall(Request[Any], frozen=True):
 
 
 class ForeignAgent(Actor):
-    """An actor around an async function, which gets the payload of each `ForeignCall`; what it raises, the caller gets."""
+    """An actor around an async function, called with the payload of each `ForeignCall`. The caller gets its errors."""
 
     def __init__(self, function: Callable[[Any], Awaitable[Any]]) -> None:
         self._function = function

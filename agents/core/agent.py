@@ -1,4 +1,4 @@
-"""Agents as values."""
+"""Agents as values: state and slices, the parent, and how far an agent is."""
 
 from __future__ import annotations
 
@@ -11,23 +11,6 @@ from agents.core.structs import checked, patched, refuse_unknown
 from agents.errors import BadState
 from supervision import Ref
 from supervision.messages import FrozenMeta
-
-
-class Parent(msgspec.Struct, frozen=True):
-    """The agent whose child an agent is.
-
-    Attributes:
-        ref: its server.
-        id: of the parent.
-        tag: under which it knows the child.
-        meta: what was noted when the child was started or adopted.
-    """
-
-    ref: Ref
-    id: str
-    tag: str
-    meta: Any = None
-
 
 S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
 
@@ -42,7 +25,7 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
         version: how many commands have changed it.
         slices: what plugins and its strategy know about it, by key, beside the state.
         partition: keeps the agents of tenants apart; the empty one is a partition too.
-        parent: whose child it is; never kept in a checkpoint.
+        parent: whose child it is; never saved in a checkpoint.
     """
 
     id: str
@@ -72,17 +55,33 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
         return msgspec.structs.replace(self, slices={**self.slices, key: value})
 
     def with_version_after(self, before: Agent[Any]) -> Agent[S_co]:
-        """Return the agent with a version of its own, if it differs from what it was before a command.
+        """Return the agent with the next version number, if it has changed since before a command.
 
-        Hooks and strategies need not count: what they have changed is a commit as any other.
+        Hooks and strategies do not count versions: what they have changed is a commit like any other.
         """
         if self.version != before.version or self == before:
             return self
         return msgspec.structs.replace(self, version=before.version + 1)
 
     def progress(self) -> AgentProgress:
-        """Tell how far it is, by what its state says; see `AgentProgress`."""
+        """Return the agent's progress, as its state or its strategy says."""
         return progress_of(self)
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The agent whose child an agent is.
+
+    Attributes:
+        ref: its server.
+        id: of the parent.
+        tag: under which it knows the child.
+        meta: what was noted when the child was started or adopted.
+    """
+
+    ref: Ref
+    id: str
+    tag: str
+    meta: Any = None
 
 
 def first_state(kind: type[Any], state: Any, *, strict: bool = True) -> Any:
@@ -107,12 +106,12 @@ def first_state(kind: type[Any], state: Any, *, strict: bool = True) -> Any:
         raise BadState(kind.__name__, str(error)) from None
 
 
-#: ``idle``: nothing has been asked of it, or it is ready for more. ``running`` and ``waiting``: it is not done.
+#: ``idle``: nothing was asked of the agent, or it is ready for more. ``running`` and ``waiting``: it is not done.
 ProgressStatus = Literal["idle", "running", "waiting", "completed", "failed"]
 
 
 class Completion(msgspec.Struct, frozen=True):
-    """Where an agent's state says that it is done: a convention, to which all have to keep who want to be awaited.
+    """Where an agent's state says that it is done: agents that are awaited must follow this convention.
 
     Attributes:
         status: the field that is ``"completed"`` or ``"failed"`` then.

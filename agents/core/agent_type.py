@@ -21,40 +21,14 @@ from agents.core.strategies import AgentStrategy, Direct
 from agents.errors import BadAgentType, BadRoute
 from supervision import Ref
 
-#: For so many types of signals the action is remembered.
-_PLAIN_ROUTES = 1000
 S = TypeVar("S", bound=msgspec.Struct)
+
+#: The plain action is remembered for at most so many types of signals.
+_PLAIN_ROUTES = 1000
 
 #: A type's routes: by pattern, or as `Route` objects, which have priorities and conditions. Each leads to work, or to a
 #: tuple of it.
 Routes: TypeAlias = Mapping[str, Any] | Iterable[Route[Any]]
-
-
-class PlainRoutes(dict[str, "type[Action[Any]] | None"]):
-    """By the type of a signal: the one plain action to which it is routed, if it is one and nothing else matters.
-
-    It is found when it is first asked for.
-
-    Args:
-        router: of a type of agents.
-        alone: whether nothing but the actions matters.
-    """
-
-    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
-        super().__init__()
-        self._router = router
-        self._alone = alone
-
-    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
-        found: builtins.type[Action[Any]] | None = None
-        routes = self._router.matching(type)
-        if self._alone and len(routes) == 1 and routes[0].when is None:
-            target = routes[0].target
-            if isinstance(target, builtins.type) and target.is_plain:
-                found = target
-        if len(self) < _PLAIN_ROUTES:
-            self[type] = found
-        return found
 
 
 class AgentType(Generic[S]):
@@ -72,8 +46,8 @@ class AgentType(Generic[S]):
         capabilities: what it can be found by, among the agents that run.
 
     Raises:
-        BadAgentType: the state is no frozen struct, or something else is no such thing. Raised when the class is
-            defined.
+        BadAgentType: the state is no frozen struct, or another attribute has the wrong type. Raised when the
+            class is defined.
         BadRoute: a pattern is none, or goes to something that is no action. Raised when the class is defined.
 
     >>> class Light(msgspec.Struct, frozen=True):
@@ -94,7 +68,7 @@ class AgentType(Generic[S]):
     router: ClassVar[Router[ActionLike]]
     #: Whether a command is nothing but its actions: no strategy but `Direct`, and no hooks.
     direct: ClassVar[bool] = True
-    #: By the type of a signal: the one plain action that it is routed to, if it is one and nothing else matters.
+    #: By signal type: the one plain action that it is routed to, or None; see `PlainRoutes`.
     plain_routes: ClassVar[PlainRoutes]
     #: The plugins, ready.
     mounted: ClassVar[tuple[MountedPlugin, ...]] = ()
@@ -109,7 +83,7 @@ class AgentType(Generic[S]):
         if not hasattr(cls, "state_type"):
             raise BadAgentType(cls.__name__, cls.__bases__, "say what its state is: class X(AgentType[TheState])")
         if not isinstance(cls.strategy, AgentStrategy):
-            raise BadAgentType(f"{cls.__name__}: strategy", cls.strategy, "give a Strategy, such as Direct()")
+            raise BadAgentType(f"{cls.__name__}: strategy", cls.strategy, "give an AgentStrategy, such as Direct()")
         cls.mounted = mounted(cls.__name__, cls.plugins)
         cls.router = Router(_routes(cls))
         hooks = (cls.on_before_cmd, cls.on_after_cmd)
@@ -189,6 +163,33 @@ class AgentType(Generic[S]):
     def on_after_cmd(cls, agent: Agent[S], directives: tuple[Directive, ...]) -> tuple[Agent[S], tuple[Directive, ...]]:
         """Return what a command ends with; to be overridden. Called once for each command."""
         return agent, directives
+
+
+class PlainRoutes(dict[str, "type[Action[Any]] | None"]):
+    """The plain action of each signal type that is routed to exactly one, with no plugin, strategy or hook involved.
+
+    For other signal types it is None. An item is found when it is first asked for.
+
+    Args:
+        router: of a type of agents.
+        alone: whether the type has no plugin, strategy or hook.
+    """
+
+    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
+        super().__init__()
+        self._router = router
+        self._alone = alone
+
+    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
+        found: builtins.type[Action[Any]] | None = None
+        routes = self._router.matching(type)
+        if self._alone and len(routes) == 1 and routes[0].when is None:
+            target = routes[0].target
+            if isinstance(target, builtins.type) and target.is_plain:
+                found = target
+        if len(self) < _PLAIN_ROUTES:
+            self[type] = found
+        return found
 
 
 def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:

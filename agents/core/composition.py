@@ -1,4 +1,30 @@
-"""Chains: one after the other."""
+"""Composition: actions made of actions, which a command runs as one: chains, branches, parallels, plans.
+
+>>> from typing import Any
+>>> from agents import Action, Context, execute
+>>> class Fetch(Action[dict[str, Any]]):
+...     page: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"text": f"words of {self.page}"}
+>>> class Count(Action[dict[str, Any]]):
+...     text: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"words": len(self.text.split())}
+>>> class Language(Action[dict[str, Any]]):
+...     text: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"language": "en"}
+>>> execute(Chain(Fetch, Parallel(Count, Language)), {"page": "home"})
+{'words': 3, 'language': 'en'}
+>>> plan = Plan().add("fetch", Fetch).add("count", Count, after=["fetch"]).add("language", Language, after=["fetch"])
+>>> plan.phases()
+(('fetch',), ('count', 'language'))
+>>> execute(plan, {"page": "home"})
+{'words': 3, 'language': 'en'}
+"""
 
 from __future__ import annotations
 
@@ -48,7 +74,7 @@ class Branch(CompositeAction):
     """One action if a condition holds, and another one, or nothing, if it does not.
 
     Args:
-        when: the condition, given the context and the data that have come so far. To raise is a failure.
+        when: the condition, given the context and the data so far. If it raises, the branch fails.
         then: what to run if it holds.
         otherwise: what to run if it does not; None for nothing.
 
@@ -112,32 +138,6 @@ class Parallel(CompositeAction):
         return merged([name_of(branch) for branch in self.branches], results)
 
 
-def check_limit(where: str, limit: int | None) -> None:
-    """Check how many may run at the same time.
-
-    Raises:
-        BadPlan: the limit is no whole number from 1.
-    """
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise BadPlan(where, limit, "give a whole number from 1, or None")
-
-
-def merged(names: Sequence[str], results: Sequence[Any]) -> Any:
-    """Return one result with the fields of all; None if there are none.
-
-    Raises:
-        Conflict: two of them have the same field.
-    """
-    found: dict[str, tuple[str, Any]] = {}
-    for name, result in zip(names, results, strict=True):
-        fields = merged_data({}, result)
-        twice = sorted(field for field in fields if field in found)
-        if twice:
-            raise ResultConflict(twice, [found[twice[0]][0], name])
-        found.update((field, (name, value)) for field, value in fields.items())
-    return {field: value for field, (_, value) in found.items()} or None
-
-
 class Plan(CompositeAction):
     """Steps with names, which depend on each other. A plan is a value: `add` returns another one.
 
@@ -186,7 +186,7 @@ class Plan(CompositeAction):
         """Return the names of the steps in the order in which they are run: what is in one phase runs side by side.
 
         Raises:
-            BadPlan: a step depends on one that is not there, or on itself, by whichever way.
+            BadPlan: a step depends on one that is not there, or the steps form a cycle.
         """
         if not self.steps:
             raise BadPlan("Plan", (), "add a step")
@@ -199,7 +199,7 @@ class Plan(CompositeAction):
             sorter.prepare()
         except CycleError as error:
             way = " → ".join(reversed(error.args[1]))
-            raise BadPlan("Plan", way, "these wait for each other: take one dependency away") from None
+            raise BadPlan("Plan", way, "these depend on each other in a cycle: take one dependency away") from None
         phases = []
         while sorter.is_active():
             ready = sorter.get_ready()
@@ -221,3 +221,29 @@ class Plan(CompositeAction):
         for other in self.steps[name][1]:
             data = merged_data(data, results[other])
         return data
+
+
+def check_limit(where: str, limit: int | None) -> None:
+    """Check how many may run at the same time.
+
+    Raises:
+        BadPlan: the limit is no whole number from 1.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise BadPlan(where, limit, "give a whole number from 1, or None")
+
+
+def merged(names: Sequence[str], results: Sequence[Any]) -> Any:
+    """Return one result with the fields of all; None if there are none.
+
+    Raises:
+        ResultConflict: two of them have the same field.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, result in zip(names, results, strict=True):
+        fields = merged_data({}, result)
+        twice = sorted(field for field in fields if field in found)
+        if twice:
+            raise ResultConflict(twice, [found[twice[0]][0], name])
+        found.update((field, (name, value)) for field, value in fields.items())
+    return {field: value for field, (_, value) in found.items()} or None

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: What a server does when its agent's parent ends: end as well, go on alone, or go on and tell its agent so with a
 #: signal ``agent.orphaned``.
 OnParentDeath = Literal["stop", "continue", "emit_orphan"]
-#: What happens to a tick of a cron job while the signal of the one before has not been handled: it is left out, it is
-#: sent when that one is done (at most one waits), or it is sent all the same.
+#: What happens to a tick of a cron job if the previous tick's signal is still being handled: it is left out, it is sent
+#: when that signal is done (at most one waits), or it is sent all the same.
 Overlap = Literal["skip", "queue", "allow"]
 
 
@@ -63,13 +63,14 @@ class Emit(Directive, frozen=True, tag="emit"):
 
 
 class Schedule(Directive, frozen=True, tag="schedule"):
-    """Send the agent itself a signal later. It is forgotten when the agent's server ends.
+    """Send the agent itself a signal later. It is cancelled when the agent's server ends.
 
     Attributes:
         after: how many seconds later.
         type: of the signal.
         data: of the signal.
-        id: under which `Unschedule` finds it; one that is scheduled under the same id is forgotten. None for nameless.
+        id: under which `Unschedule` finds it; an earlier one with the same id is cancelled. None if it is not to be
+            found.
 
     Raises:
         BadTime: ``after`` is no length of time.
@@ -87,7 +88,7 @@ class Schedule(Directive, frozen=True, tag="schedule"):
 
 
 class Unschedule(Directive, frozen=True, tag="unschedule"):
-    """Forget what was scheduled under an id, with `Schedule` or `Cron`. If there is nothing, nothing happens."""
+    """Cancel the timer or cron job with this id. If there is none, nothing happens."""
 
     id: str
 
@@ -95,7 +96,7 @@ class Unschedule(Directive, frozen=True, tag="unschedule"):
 class Cron(Directive, frozen=True, tag="cron"):
     """Send the agent itself a signal again and again, by a cron expression.
 
-    A server that keeps checkpoints keeps its cron jobs in them.
+    A server that saves checkpoints saves its cron jobs in them.
 
     Attributes:
         expression: five fields (minute, hour, day, month, weekday), or six with seconds before them, as in crontab(5);
@@ -105,11 +106,11 @@ class Cron(Directive, frozen=True, tag="cron"):
         id: a job with the same id is replaced. The type of the signal unless it is given.
         timezone: in whose time the expression is meant, such as ``"Europe/Prague"``. A time that a change of clocks
             leaves out is left out; one that comes twice comes once.
-        overlap: what happens to a tick while the signal of the one before has not been handled: ``skip`` it, ``queue``
-            it (at most one), or ``allow`` it.
+        overlap: what happens to a tick if the previous tick's signal is still being handled: ``skip`` it, ``queue`` it
+            (at most one), or ``allow`` it.
 
     Raises:
-        BadTimetable: the expression or the time zone is none.
+        BadCronSchedule: the expression or the time zone is none.
         BadSignal: this cannot be the type of a signal.
         BadOption: ``overlap`` is none of those.
     """
@@ -133,7 +134,7 @@ class Cron(Directive, frozen=True, tag="cron"):
 class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
     """Start a child: an agent whose parent this one is, known to it by a tag.
 
-    This agent is told with the signals ``agent.child.started`` and ``agent.child.exit``, if it has routes for them.
+    This agent receives the signals ``agent.child.started`` and ``agent.child.exit``, if it has routes for them.
 
     Attributes:
         type: of the child.
@@ -208,12 +209,12 @@ class AdoptChild(Directive, frozen=True, tag="adopt_child"):
 
 
 class RunInstruction(Directive, frozen=True, tag="run_instruction"):
-    """Run work outside of any command, while the agent takes other turns, and tell the agent what came of it.
+    """Run work while the agent takes other turns, and send the agent the result as a signal.
 
     Attributes:
         work: what to run. What it returns changes no state.
-        then: the type of the signal that tells: its data are ``{"status": "ok", "result": …}`` or ``{"status": "error",
-            "error": …}``, and ``meta``.
+        then: the type of the signal with the result: its data are ``{"status": "ok", "result": …}`` or ``{"status":
+            "error", "error": …}``, and ``meta``.
         meta: noted in that signal.
     """
 
@@ -226,16 +227,16 @@ class RunInstruction(Directive, frozen=True, tag="run_instruction"):
 
 
 class AwaitReply(Directive, frozen=True, tag="await_reply"):
-    """Ask another agent, and tell this one what came of it, which takes other turns meanwhile.
+    """Ask another agent, and send this one the answer as a signal. It takes other turns meanwhile.
 
     Attributes:
         to: the other agent's server, or its name.
         type: of the signal that it is asked with.
-        then: the type of the signal that tells: its data are ``{"status": "ok", "state": …, "errors": […]}`` or
+        then: the type of the signal with the answer: its data are ``{"status": "ok", "state": …, "errors": […]}`` or
             ``{"status": "error", "error": …}``, and ``meta``.
         data: of the signal that it is asked with.
         timeout: seconds to wait for the answer.
-        meta: noted in the signal that tells.
+        meta: noted in the signal with the answer.
     """
 
     to: Address | str
@@ -279,7 +280,7 @@ class StopSensor(Directive, frozen=True, tag="stop_sensor"):
 class StopAgent(Directive, frozen=True, tag="stop"):
     """End the agent's server. Directives behind it are not carried out.
 
-    That work is done is better told by the agent's state: a permanent child that stops is started again.
+    An agent that has done its work says so in its state instead: a permanent child that stops is started again.
 
     Attributes:
         reason: an `ExitReason`, or anything else, which becomes ``Abnormal``.
@@ -289,7 +290,7 @@ class StopAgent(Directive, frozen=True, tag="stop"):
 
 
 class ErrorDirective(Directive, frozen=True, tag="error"):
-    """Something failed. The server deals with it by its error policy.
+    """Something failed. The server applies its error policy.
 
     Attributes:
         action: the name of the class of the action; or what else has failed.

@@ -34,7 +34,7 @@ A = TypeVar("A", bound="Agent[Any]")
 
 
 class Operation(msgspec.Struct, metaclass=FrozenMeta, frozen=True, tag_field="kind"):
-    """The base of all operations on an agent. They are consumed by the command and never seen outside."""
+    """The base of all operations on an agent. They are applied by the command; they do not appear in its result."""
 
     @abstractmethod
     def applied_to(self, agent: A) -> A:

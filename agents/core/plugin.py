@@ -37,7 +37,7 @@ class Override(msgspec.Struct, frozen=True):
     signal: Signal | None = None
 
 
-#: What becomes of a signal at a plugin: it goes on as it is (None), changed, or to other work.
+#: What a plugin's `on_signal` returns: the signal goes on as it is (None), changed, or to other work.
 SignalDecision: TypeAlias = "Signal | Override | None"
 
 
@@ -101,7 +101,7 @@ class Plugin(Generic[P]):
         return self.name if self.alias is None else f"{self.alias}.{self.name}"
 
     def handles(self, type: str) -> bool:
-        """Return whether it wants to see signals of a type."""
+        """Return whether its hooks are called for this signal type."""
         return not self.patterns or any(matches(pattern, type) for pattern in self.patterns)
 
     # -- hooks -----------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Plugin(Generic[P]):
         """Look at a signal before it is routed: return None, another signal, or `Override`.
 
         Raises:
-            Exception: the signal goes no further; an `Asked` gets the error.
+            Exception: the signal goes no further; who has sent it with `Ask` gets the error.
         """
         return None
 
@@ -216,7 +216,7 @@ def mounted(where: str, plugins: Any) -> tuple[MountedPlugin, ...]:
 
 
 def _resolve_routes(where: str, found: tuple[MountedPlugin, ...]) -> None:
-    """Leave one route of each pattern: that of the higher priority, or of the plugin that says so."""
+    """Leave one route of each pattern: that of the higher priority, or of the plugin with ``replaces = True``."""
     best: dict[str, tuple[MountedPlugin, Route[Any]]] = {}
     conflicts = []
     for one in found:
@@ -233,10 +233,10 @@ def _resolve_routes(where: str, found: tuple[MountedPlugin, ...]) -> None:
 
 
 def filtered(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]) -> tuple[Signal, ActionLike | None]:
-    """Return what becomes of a signal at plugins, in order: it, or what they make of it, and other work.
+    """Return the signal after all plugins, in order, and the work that one of them wants done instead of its routes.
 
     Raises:
-        HookFailed: one of them lets it go no further.
+        HookFailed: one of them rejects it.
     """
     work: ActionLike | None = None
     for one in plugins:
@@ -256,7 +256,7 @@ def provided(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
     """Return what plugins provide for the actions of a turn.
 
     Raises:
-        HookFailed: one fails, or provides what is not its to provide.
+        HookFailed: one fails, or provides a key that is reserved or provided already.
     """
     facts: dict[str, Any] = {}
     for one in plugins:

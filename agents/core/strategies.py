@@ -1,4 +1,4 @@
-"""What a strategy is."""
+"""Strategies: how the commands of an agent are run: at once, step by step, or as a state machine."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 
 class AgentStrategy(ABC):
-    """How the commands of an agent are run. What it has to remember is the agent's slice ``"strategy"``."""
+    """How the commands of an agent are run. What it has to remember is kept in the agent's slice ``"strategy"``."""
 
     def init(self, agent: Agent[S], ref: Ref | None = None) -> Step[S]:
         """Prepare an agent: called when it is made, and again when its server starts, so that it must be idempotent.
@@ -57,7 +57,7 @@ class Direct(AgentStrategy):
     """Run the actions of a command at once, one after the other, as `agents.cmd` does.
 
     Args:
-        on_failure: what becomes of a command when something fails: ``stop``, ``continue`` or ``rollback``.
+        on_failure: what happens to a command when something fails: ``stop``, ``continue`` or ``rollback``.
 
     Raises:
         BadOption: it is none of those.
@@ -71,20 +71,6 @@ class Direct(AgentStrategy):
     async def cmd(self, agent: Agent[S], work: Sequence[ActionLike], turn: Turn) -> Step[S]:
         """Run the actions."""
         return await run_command(agent, work, turn, self.on_failure)
-
-
-class PendingWork(StrategyState, frozen=True):
-    """What waits to be run: pairs of the work and what surrounds it."""
-
-    work: tuple[tuple[Any, Turn], ...] = ()
-
-    def status(self) -> str:
-        """Return how far the agent is, in one word."""
-        return "waiting" if self.work else "idle"
-
-    def details(self) -> dict[str, Any]:
-        """Return how much waits."""
-        return {"pending": len(self.work)}
 
 
 class StepByStep(AgentStrategy):
@@ -122,6 +108,20 @@ class StepByStep(AgentStrategy):
         return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, has_loop=turn.has_loop))
 
 
+class PendingWork(StrategyState, frozen=True):
+    """The work that waits to be run, each item with the turn that it came in."""
+
+    work: tuple[tuple[Any, Turn], ...] = ()
+
+    def status(self) -> str:
+        """Return how far the agent is, in one word."""
+        return "waiting" if self.work else "idle"
+
+    def details(self) -> dict[str, Any]:
+        """Return how much waits."""
+        return {"pending": len(self.work)}
+
+
 _WORDS = {"processing": "running", "completed": "completed", "failed": "failed"}
 _TRANSITIONS: Mapping[str, Iterable[str]] = {
     "idle": ("processing",),
@@ -129,28 +129,6 @@ _TRANSITIONS: Mapping[str, Iterable[str]] = {
     "completed": ("idle",),
     "failed": ("idle",),
 }
-
-
-class MachineState(StrategyState, frozen=True):
-    """What a state machine remembers of an agent.
-
-    Attributes:
-        state: in which it is.
-        processed_count: how many actions have succeeded.
-        error: what the last failure said; None since a command has succeeded.
-    """
-
-    state: str
-    processed_count: int = 0
-    error: str | None = None
-
-    def status(self) -> str:
-        """Return how far the agent is, in one word."""
-        return _WORDS.get(self.state, "idle")
-
-    def details(self) -> dict[str, Any]:
-        """Return its fields."""
-        return msgspec.structs.asdict(self)
 
 
 class StateMachineStrategy(AgentStrategy):
@@ -165,7 +143,7 @@ class StateMachineStrategy(AgentStrategy):
         initial: the first state.
         transitions: for each state, those to which it can go on. By default from ``idle`` to ``processing``, from there
             to ``idle``, ``completed`` and ``failed``, and from these to ``idle``.
-        on_failure: what becomes of a command when something fails.
+        on_failure: what happens to a command when something fails.
 
     Raises:
         BadAgentType: the first state has no transitions.
@@ -213,3 +191,25 @@ class StateMachineStrategy(AgentStrategy):
 
     def _leads(self, state: str, to: str) -> bool:
         return to in self.transitions.get(state, ())
+
+
+class MachineState(StrategyState, frozen=True):
+    """What a state machine remembers of an agent.
+
+    Attributes:
+        state: in which it is.
+        processed_count: how many actions have succeeded.
+        error: what the last failure said; None since a command has succeeded.
+    """
+
+    state: str
+    processed_count: int = 0
+    error: str | None = None
+
+    def status(self) -> str:
+        """Return how far the agent is, in one word."""
+        return _WORDS.get(self.state, "idle")
+
+    def details(self) -> dict[str, Any]:
+        """Return its fields."""
+        return msgspec.structs.asdict(self)

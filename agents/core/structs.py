@@ -43,7 +43,7 @@ _SIMPLE: Mapping[Any, type] = {kind: kind for kind in (bool, int, str, bytes, fl
 
 
 class _Checks(dict[Any, tuple[tuple[str, tuple[type, ...]], ...]]):
-    """What `checks` is: it is worked out when it is first asked for."""
+    """The mapping `checks`; an item is made when it is first asked for."""
 
     def __missing__(self, kind: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
         found = []

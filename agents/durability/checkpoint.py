@@ -1,4 +1,4 @@
-"""Checkpoints: agents as bytes, and back."""
+"""Checkpoints: agents as bytes with a checksum, and back."""
 
 from __future__ import annotations
 

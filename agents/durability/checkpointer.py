@@ -1,4 +1,4 @@
-"""When an agent is saved, and where."""
+"""When an agent is saved: the policies, and the part of an agent's server that saves by them."""
 
 from __future__ import annotations
 

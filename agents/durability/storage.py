@@ -1,6 +1,6 @@
-"""What a storage is: the narrow protocol that any backend keeps.
+"""Storages: the narrow protocol that any backend keeps, and the one in memory.
 
-``tests/agents/test_storage.py`` is its contract: run it over a backend of your own.
+``tests/agents/test_storage.py`` is the contract: run it over a backend of your own.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How directives are carried out: one function for each kind.
+"""How directives are carried out: one function for each kind, and an actor for what outlives its turn.
 
 >>> from agents import Directive
 >>> class Ring(Directive, frozen=True, tag="ring"):
@@ -19,7 +19,7 @@ import msgspec
 from agents.core.action import Context
 from agents.core.command import Turn, context_of
 from agents.core.directives import AwaitReply, Directive, Emit, ErrorDirective, RunInstruction, Spawn, StopAgent
-from agents.core.execution import Execution, undo
+from agents.core.execution import aexecute
 from agents.core.plugin import emitted
 from agents.errors import BadResult
 from agents.server.directory import supervisor_of
@@ -56,10 +56,10 @@ def executes(kind: type[Directive]) -> Callable[[E], E]:
 
 
 def executor_of(directive: Any) -> Executor:
-    """Return what carries out a directive.
+    """Return the executor of a directive.
 
     Raises:
-        BadResult: nothing does.
+        BadResult: there is none.
     """
     found = _executors.get(type(directive))
     if found is None:
@@ -92,7 +92,7 @@ def stop(server: AgentServer, directive: StopAgent, signal: Signal) -> str:  # n
 
 @executes(ErrorDirective)
 def failed(server: AgentServer, directive: ErrorDirective, signal: Signal) -> str | None:
-    """Deal with a failure by the error policy."""
+    """Apply the error policy to a failure."""
     return server.failed(directive, signal)
 
 
@@ -108,12 +108,12 @@ class _Begin(Message, frozen=True):
 
 
 class DirectiveTask(Actor):
-    """Does one thing for an agent, tells it what came of it, and ends; or ends with the agent's server.
+    """Runs one directive's async work, sends the agent the result, and ends; or ends with the agent's server.
 
     Args:
         owner: the agent's server.
         work: what to do.
-        then: the type of the signal that tells what came of it.
+        then: the type of the signal with the result.
         meta: noted in that signal.
         cause: the id of the signal that asked for it.
     """
@@ -142,12 +142,7 @@ class DirectiveTask(Actor):
 
 
 async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
-    run = Execution(context, waits=True)
-    try:
-        return {"result": await run.step(directive.work, {})}
-    except Exception as error:
-        await undo(run.completed, error, waits=True)
-        raise
+    return {"result": await aexecute(directive.work, context=context)}
 
 
 async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]:
@@ -173,6 +168,6 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
 
 
 def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
-    """Send an errand on its way. It is told to begin by a message, with which go facts and traces of this turn."""
-    errand = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
-    errand.cast(_Begin())
+    """Start the task with a message, so that the propagated context travels with it."""
+    task = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
+    task.cast(_Begin())

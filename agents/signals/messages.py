@@ -1,4 +1,4 @@
-"""What a bus is told and asked, and what it tells its subscribers."""
+"""What a bus is asked, what it sends its subscribers, and the functions that ask it."""
 
 from __future__ import annotations
 

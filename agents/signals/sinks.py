@@ -1,6 +1,7 @@
-"""Webhooks: signals posted to somebody else's service, signed, tried again, and behind a guard.
+"""Sinks: actors that pass each signal on: to a service over HTTP, to a process group, or to the log.
 
-Requests are signed as `Standard Webhooks <https://www.standardwebhooks.com>`_ says, and carry CloudEvents in JSON.
+Requests of a `Webhook` are signed as `Standard Webhooks <https://www.standardwebhooks.com>`_ says, and carry
+CloudEvents in JSON.
 """
 
 from __future__ import annotations
@@ -27,6 +28,9 @@ if TYPE_CHECKING:
 
 
 _log: Any = get_logger("agents")
+
+
+_signals_log: Any = get_logger("agents.signals")
 
 #: Something that a request goes through, such as a circuit breaker: it calls what it is given, or refuses to.
 WebhookGuard: TypeAlias = "Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]"
@@ -55,51 +59,6 @@ class GetUndelivered(Request[tuple[Signal, ...]], frozen=True):
 
 class RedeliverSignals(Request[int], frozen=True):
     """Try the signals again that could not be delivered; the answer is how many."""
-
-
-def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a request.
-
-    Args:
-        secret: shared with the service: ``whsec_`` and base64, or any text.
-        id: of the message.
-        timestamp: in seconds since the epoch.
-        body: of the request.
-
-    >>> sign(
-    ...     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    ...     "msg_p5jXN8AQM9LWM0D4loKWxJek",
-    ...     1614265330,
-    ...     b'{"test": 2432232314}',
-    ... )
-    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
-    """
-    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
-    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float, tolerance: float = 300.0) -> None:
-    """Check, as the service that gets it, that a request is signed.
-
-    Args:
-        secret: shared with whoever sends it.
-        headers: of the request.
-        body: of the request.
-        now: in seconds since the epoch.
-        tolerance: how many seconds a signature may be old, or ahead.
-
-    Raises:
-        BadSignature: it is not, or too long ago.
-    """
-    known = {name.lower(): value for name, value in headers.items()}
-    id, stamp = known.get("webhook-id", ""), known.get("webhook-timestamp", "")
-    if not stamp.isdecimal() or abs(now - int(stamp)) > tolerance:
-        raise BadSignature("the time of the request is missing, or too far from now")
-    expected = sign(secret, id, int(stamp), body)
-    given = known.get("webhook-signature", "").split()
-    if not any(hmac.compare_digest(expected, one) for one in given):
-        raise BadSignature("the signature does not fit the request")
 
 
 class Webhook(Actor):
@@ -213,7 +172,49 @@ async def _unguarded(post: Callable[[], Awaitable[Any]]) -> Any:
     return await post()
 
 
-_signals_log: Any = get_logger("agents.signals")
+def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
+    """Return the signature of a request.
+
+    Args:
+        secret: shared with the service: ``whsec_`` and base64, or any text.
+        id: of the message.
+        timestamp: in seconds since the epoch.
+        body: of the request.
+
+    >>> sign(
+    ...     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ...     "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    ...     1614265330,
+    ...     b'{"test": 2432232314}',
+    ... )
+    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float, tolerance: float = 300.0) -> None:
+    """Check, as the service that gets it, that a request is signed.
+
+    Args:
+        secret: shared with whoever sends it.
+        headers: of the request.
+        body: of the request.
+        now: in seconds since the epoch.
+        tolerance: how many seconds a signature may be old, or ahead.
+
+    Raises:
+        BadSignature: it is not, or too long ago.
+    """
+    known = {name.lower(): value for name, value in headers.items()}
+    id, stamp = known.get("webhook-id", ""), known.get("webhook-timestamp", "")
+    if not stamp.isdecimal() or abs(now - int(stamp)) > tolerance:
+        raise BadSignature("the time of the request is missing, or too far from now")
+    expected = sign(secret, id, int(stamp), body)
+    given = known.get("webhook-signature", "").split()
+    if not any(hmac.compare_digest(expected, one) for one in given):
+        raise BadSignature("the signature does not fit the request")
 
 
 class GroupSink(Actor):

@@ -1,4 +1,4 @@
-"""Subscriptions of a bus."""
+"""A subscription of a bus: which signals are due, delivered, and acknowledged."""
 
 from __future__ import annotations
 

@@ -279,7 +279,7 @@ def test_a_machine_refuses_what_has_no_transition() -> None:
         StateMachineStrategy("nowhere")
     with pytest.raises(BadOption, match="stop, continue, rollback"):
         Direct("explode")  # type: ignore[arg-type]
-    with pytest.raises(BadAgentType, match="give a Strategy"):
+    with pytest.raises(BadAgentType, match="give an AgentStrategy"):
         type("Wrong", (Counter,), {"strategy": 3})
 
 
