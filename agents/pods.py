@@ -63,7 +63,7 @@ _HEAL_AFTER = 0.1
 
 
 class BadTopology(SpecError):
-    """A topology, or a change of it, does not make sense. Nothing has changed."""
+    """A topology, or a change of it, is invalid. Nothing has changed."""
 
 
 class MutationBusy(AgentError):
@@ -112,7 +112,7 @@ class Topology(msgspec.Struct, frozen=True):
             meta: noted with it.
 
         Raises:
-            BadTopology: the name is taken, a node that is named is not there, or they wait for each other.
+            BadTopology: the name is taken, a node that is named is not there, or the nodes form a cycle.
         """
         before = (after,) if isinstance(after, str) else tuple(after)
         node = PodNode(type, activation, state, owner, before, meta)
@@ -122,7 +122,7 @@ class Topology(msgspec.Struct, frozen=True):
         """Return the topology after some changes.
 
         Raises:
-            BadTopology: a node is named twice, is not there, or is there already; or what comes out is none.
+            BadTopology: a node is named twice, is not there, or is there already; or the result is invalid.
         """
         nodes = dict(self.nodes)
         seen: set[str] = set()
@@ -169,7 +169,7 @@ class PodNode(msgspec.Struct, frozen=True):
         type: of the agent.
         activation: ``eager`` is started with the team, ``lazy`` when it is asked for.
         state: its first state, or some of its fields.
-        owner: the node whose child it is; None for nobody's.
+        owner: the node whose child it is; None if it has none.
         after: the nodes that have to run before it.
         meta: noted with it.
     """
@@ -204,7 +204,7 @@ TopologyChange: TypeAlias = AddNode | RemoveNode
 
 
 def owned(nodes: Mapping[str, PodNode], name: str) -> list[str]:
-    """Return a node, and all that it owns, by whichever way."""
+    """Return a node, and all nodes it owns, directly or indirectly."""
     found = [name]
     for one in found:
         found += [other for other, node in nodes.items() if node.owner == one and other not in found]
@@ -212,10 +212,10 @@ def owned(nodes: Mapping[str, PodNode], name: str) -> list[str]:
 
 
 def checked(topology: Topology) -> Topology:
-    """Return a topology that makes sense.
+    """Return a topology that is valid.
 
     Raises:
-        BadTopology: it does not.
+        BadTopology: it is not.
     """
     for name, node in topology.nodes.items():
         if not isinstance(node.type, type) or not issubclass(node.type, AgentType):
@@ -229,7 +229,7 @@ def checked(topology: Topology) -> Topology:
         topology.waves()
     except CycleError as error:
         way = " → ".join(reversed(error.args[1]))
-        raise BadTopology("nodes", way, "these wait for each other: take one link away") from None
+        raise BadTopology("nodes", way, "these need each other in a cycle: take one link away") from None
     return topology
 
 
@@ -262,21 +262,21 @@ async def start_pod(
         key: tells it from others with the same topology: its agents have ids such as ``"review/monday/planner"``.
         partition: of the agents.
         durability: where and when they are saved.
-        name: of the actor that looks after it.
+        name: of its `PodServer`.
 
     Raises:
-        StartError: something went wrong that has nothing to do with a node.
+        StartError: its `PodServer` did not start; a node that does not start is no error.
         AlreadyRegistered: the name is taken.
     """
-    holder = topology if isinstance(topology, RetainedTopology) else RetainedTopology(topology)
-    return Pod(await runtime.spawn(PodServer, holder, key, partition, durability, name=name), key)
+    retained = topology if isinstance(topology, RetainedTopology) else RetainedTopology(topology)
+    return Pod(await runtime.spawn(PodServer, retained, key, partition, durability, name=name), key)
 
 
 class Pod:
     """A team of agents that runs.
 
     Attributes:
-        address: of the actor that looks after it.
+        address: of its `PodServer`.
         key: tells it from others with the same topology.
     """
 
@@ -309,13 +309,13 @@ class Pod:
         return await self.address.call(_Reconcile(), timeout=None)
 
     async def mutate(self, *changes: AddNode | RemoveNode) -> MutationReport:
-        """Change the team while it runs: first what is wanted, then what is.
+        """Change the team while it runs: first the topology, then the agents.
 
         A node that is removed is stopped, and all that it owns with it. One that cannot be started is in the report;
         the topology keeps it, and `reconcile` tries again.
 
         Raises:
-            BadTopology: what comes out makes no sense; nothing has changed.
+            BadTopology: the result is invalid; nothing has changed.
             MutationBusy: another change is under way.
         """
         if self._changing:
@@ -338,8 +338,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
         status: ``running`` or ``stopped``.
         ref: its server, if it runs.
         owner: the node whose child it is.
-        source: how this pod has come to it: it has ``started`` it, or has ``adopted`` it when it ran already; None if
-            it has not had to do with it.
+        source: whether this pod has ``started`` it, or ``adopted`` it when it ran already; None for neither.
     """
 
     status: Literal["running", "stopped"]
@@ -349,7 +348,7 @@ class NodeStatus(msgspec.Struct, frozen=True):
 
 
 class MutationReport(msgspec.Struct, frozen=True):
-    """What came of a change, or of a reconciliation.
+    """The result of a change, or of a reconciliation.
 
     Attributes:
         status: ``completed``, or ``failed`` if a node could not be started; the topology is as wanted all the same.
@@ -386,7 +385,7 @@ class _Ensure(Request[Ref], frozen=True):
 
 
 class _Reconcile(Request[MutationReport], frozen=True):
-    """Start what ought to run."""
+    """Start the eager nodes that do not run."""
 
 
 class _Nodes(Request[dict[str, NodeStatus]], frozen=True):
@@ -408,23 +407,23 @@ class _Stop(Request[None], frozen=True):
 
 
 class _Heal(Message, frozen=True):
-    """A pod's note to itself: a node has ended."""
+    """Timer message: look after the team, as a node has ended."""
 
 
 class PodServer(Actor):
-    """Starts the agents of a team, and lets them belong to each other. `Pod` is how to use it.
+    """Starts the agents of a team, and gives each to its owner. Use it through `Pod`.
 
     The agents do not depend on it: when it ends, they go on, and the next one finds them.
 
     Args:
-        holder: of the topology.
+        retained: the topology.
         key: tells the pod from others with the same topology.
         partition: of the agents.
         durability: where and when the agents are saved.
     """
 
-    def __init__(self, holder: RetainedTopology, key: str, partition: str, durability: Durability | None) -> None:
-        self._holder = holder
+    def __init__(self, retained: RetainedTopology, key: str, partition: str, durability: Durability | None) -> None:
+        self._retained = retained
         self._key = key
         self._partition = partition
         self._durability = durability
@@ -433,23 +432,23 @@ class PodServer(Actor):
         self._healing = False
 
     def _id(self, name: str) -> str:
-        return f"{self._holder.topology.name}/{self._key}/{name}"
+        return f"{self._retained.topology.name}/{self._key}/{name}"
 
     def _ref(self, name: str) -> Ref | None:
         return whereis(self.runtime, self._id(name), partition=self._partition)
 
     async def init(self) -> None:
-        """Start what ought to run. What does not start is seen in `Pod.nodes`, and tried again by `Pod.reconcile`."""
+        """Start the eager nodes. One that does not start is seen in `Pod.nodes`, and tried again by `Pod.reconcile`."""
         await self._start(self._eager())
 
     def _eager(self) -> list[str]:
-        return [name for name, node in self._holder.topology.nodes.items() if node.activation == "eager"]
+        return [name for name, node in self._retained.topology.nodes.items() if node.activation == "eager"]
 
     async def _start(self, names: Iterable[str]) -> tuple[list[str], dict[str, str]]:
         """Start nodes and what they need, wave by wave, up to the first wave in which one fails."""
         started: list[str] = []
         failures: dict[str, str] = {}
-        for wave in self._holder.topology.waves(names):
+        for wave in self._retained.topology.waves(names):
             outcomes = await asyncio.gather(*(self._node(name) for name in wave), return_exceptions=True)
             for name, outcome in zip(wave, outcomes, strict=True):
                 if isinstance(outcome, Exception):
@@ -462,7 +461,7 @@ class PodServer(Actor):
 
     async def _node(self, name: str) -> str:
         """Start a node, unless it runs, and give it to its owner; return how it came to run."""
-        node = self._holder.topology.nodes[name]
+        node = self._retained.topology.nodes[name]
         ref = self._ref(name)
         if ref is None:
             options = {
@@ -506,9 +505,9 @@ class PodServer(Actor):
 
     @handle
     async def heal(self, message: _Heal) -> None:
-        """Give nodes that were started again to their owners, and start what ought to run and does not."""
+        """Give restarted nodes to their owners, and start the eager nodes that do not run."""
         self._healing = False
-        nodes = self._holder.topology.nodes
+        nodes = self._retained.topology.nodes
         await self._start([name for name in nodes if name in self._eager() or self._ref(name) is not None])
 
     # -- requests ----------------------------------------------------------------------------------------------------
@@ -516,8 +515,8 @@ class PodServer(Actor):
     @handle
     async def ensure(self, request: _Ensure) -> Ref:
         """Start a node and what it needs."""
-        if request.name not in self._holder.topology.nodes:
-            known = ", ".join(self._holder.topology.nodes)
+        if request.name not in self._retained.topology.nodes:
+            known = ", ".join(self._retained.topology.nodes)
             raise Refuse(BadTopology("ensure", request.name, f"there is no such node; there are {known}"))
         _, failures = await self._start([request.name])
         ref = self._ref(request.name)
@@ -527,15 +526,15 @@ class PodServer(Actor):
 
     @handle
     async def reconcile(self, request: _Reconcile) -> MutationReport:
-        """Start what ought to run."""
+        """Start the eager nodes that do not run."""
         started, failures = await self._start(self._eager())
         return self._report(started=tuple(started), failures=failures)
 
     @handle
     def nodes(self, request: _Nodes) -> dict[str, NodeStatus]:
-        """Tell how the nodes are."""
+        """Return how the nodes are."""
         found = {}
-        for name, node in self._holder.topology.nodes.items():
+        for name, node in self._retained.topology.nodes.items():
             ref = self._ref(name)
             status: Literal["running", "stopped"] = "stopped" if ref is None else "running"
             found[name] = NodeStatus(status, ref, node.owner, self._sources.get(name))
@@ -543,18 +542,18 @@ class PodServer(Actor):
 
     @handle
     def topology(self, request: _GetTopology) -> Topology:
-        """Tell what the topology is."""
-        return self._holder.topology
+        """Return the topology as it is now."""
+        return self._retained.topology
 
     @handle
     async def mutate(self, request: _Mutate) -> MutationReport:
         """Change the topology, then the team."""
-        before = self._holder.topology
+        before = self._retained.topology
         try:
             after = before.changed(request.changes)
         except BadTopology as error:
             raise Refuse(error) from error
-        self._holder.topology = after
+        self._retained.topology = after
         removed = [name for name in before.nodes if name not in after.nodes]
         stopped = [name for name in reversed(_flat(before.waves())) if name in removed and await self._end(name)]
         added = tuple(name for name in after.nodes if name not in before.nodes)
@@ -569,7 +568,7 @@ class PodServer(Actor):
         stopped: tuple[str, ...] = (),
         failures: Mapping[str, str] | None = None,
     ) -> MutationReport:
-        version = self._holder.topology.version
+        version = self._retained.topology.version
         status: Literal["completed", "failed"] = "failed" if failures else "completed"
         return MutationReport(status, version, added, removed, started, stopped, failures or {})
 
@@ -585,7 +584,7 @@ class PodServer(Actor):
     @handle
     async def end(self, request: _Stop) -> None:
         """Stop all nodes, those that need others first, and then the pod."""
-        for name in reversed(_flat(self._holder.topology.waves())):
+        for name in reversed(_flat(self._retained.topology.waves())):
             await self._end(name)
         self.stop()
 

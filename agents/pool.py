@@ -39,7 +39,7 @@ from supervision.logs import get_logger
 _log: Any = get_logger("agents")
 S = TypeVar("S", bound=msgspec.Struct)
 
-#: What becomes of the state of a worker that is given back: it is kept for the next user, or the agent begins anew.
+#: What happens to the state of a worker that is given back: it is kept for the next user, or reset to the first state.
 OnCheckin = Literal["keep", "reset"]
 
 
@@ -65,14 +65,14 @@ class PoolStatus(msgspec.Struct, frozen=True):
 
 
 class _Checkout(Request[AgentHandle[Any]], frozen=True):
-    """A worker, when one is free, for whoever shows this ticket."""
+    """A worker, when one is free, checked out under this ticket."""
 
     ticket: object
     user: Ref | None
 
 
 class _Checkin(Message, frozen=True):
-    """A worker is given back, or nobody waits for one any more."""
+    """Give the worker of a ticket back, or wait for one no longer."""
 
     ticket: object
 
@@ -82,7 +82,7 @@ class _Status(Request[PoolStatus], frozen=True):
 
 
 class PoolServer(Actor):
-    """Hands out the workers of a pool. `Pool` is how to use it.
+    """Hands out the workers of a pool. Use it through `Pool`.
 
     A worker that crashes is started again in its place. One whose user has ended comes back.
 
@@ -90,7 +90,7 @@ class PoolServer(Actor):
         kind: the type of the workers.
         views: where the workers are seen, one for each.
         lifo: whether the worker that came back last is used first.
-        on_checkin: what becomes of its state.
+        on_checkin: what happens to its state.
         options: passed to each `AgentServer`.
     """
 
@@ -108,7 +108,7 @@ class PoolServer(Actor):
         self._on_checkin = on_checkin
         self._options = options
         self._free: deque[int] = deque(range(len(views)))
-        #: By ticket: the worker that is out, and the watch over its user.
+        #: By ticket: the worker that is checked out, and the monitor of its user.
         self._out: dict[object, tuple[int, Monitor | None]] = {}
         self._waiting: dict[object, tuple[ReplyTo[AgentHandle[Any]], Ref | None]] = {}
 
@@ -165,13 +165,13 @@ class PoolServer(Actor):
                 self._back(worker)
 
     @handle
-    def run(self, signal: Signal) -> None:
+    def on_cast(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
         self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(_Begin())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:
-        """Tell how it is."""
+        """Return how it is."""
         return PoolStatus(len(self._views), len(self._free), len(self._out), len(self._waiting))
 
 
@@ -180,7 +180,7 @@ class _Begin(Message, frozen=True):
 
 
 class _PoolTask(Actor):
-    """Sees a signal through that was cast to a pool: a worker is in use until its turn is over."""
+    """Gives one signal that was cast to the pool to a worker, which is in use until its turn is over; then it ends."""
 
     def __init__(self, pool: Pool[Any], signal: Signal) -> None:
         self._pool = pool
@@ -231,7 +231,7 @@ class Pool(Generic[S]):
             self.address.cast(_Checkin(ticket))
 
     async def call(self, signal: Signal, timeout: float | None = 5.0) -> Reply[S]:
-        """Have a worker handle a signal, and return what came of it.
+        """Have a worker handle a signal, and return the reply.
 
         A worker that dies before it has begun with the signal finds it there when it is started again.
 
@@ -251,7 +251,7 @@ class Pool(Generic[S]):
         return new_signal(self.address.runtime, type, data, source="/")
 
     async def status(self) -> PoolStatus:
-        """Tell how the pool is."""
+        """Return how the pool is."""
         return await self.address.call(_Status())
 
 

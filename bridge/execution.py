@@ -84,7 +84,7 @@ async def execute_with_retry(
 
 
 class AgentResult(msgspec.Struct, frozen=True):
-    """What came of the work of one actor: its answer, or the error."""
+    """The result of one actor's work: its answer, or the error."""
 
     answer: Any = None
     error: Exception | None = None
@@ -99,7 +99,7 @@ async def distributed_execute(
     limit: int = 10,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> dict[Hashable, AgentResult]:
-    """Give the same work to all actors with a capability that are not unresponsive, and return what came of it.
+    """Give the same work to all actors with a capability that are not unresponsive, and return the results.
 
     At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. Each
     has a result, by its key: that one fails is no error of the others.

@@ -60,7 +60,7 @@ class Thresholds(msgspec.Struct, frozen=True):
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """What one check said. ``why`` is empty if all is well."""
+    """The result of one check. ``why`` is empty if all is well."""
 
     answered: bool
     why: str = ""
@@ -77,7 +77,7 @@ class HealthRecord:
         self.health: HealthStatus = health
 
     def add(self, outcome: CheckResult) -> HealthStatus:
-        """Take in one more check; return the health."""
+        """Add the result of one more check; return the health."""
         well = not outcome.why
         self._good = self._good + 1 if well else 0
         self._bad = 0 if well else self._bad + 1

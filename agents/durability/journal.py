@@ -51,7 +51,7 @@ async def history(storage: Storage, key: str, after: int = 0, upto: int | None =
     """Return the commits of an agent.
 
     Args:
-        storage: where it is kept.
+        storage: where it is saved.
         key: of the agent: its partition, type and id with slashes between them, such as ``"/counter/c1"``.
         after: only those behind this version.
         upto: only those up to this version.
@@ -68,14 +68,14 @@ async def replay(
     """Return an agent as it was at some version, made anew from its journal.
 
     Args:
-        storage: where it is kept.
+        storage: where it is saved.
         kind: its type.
         id: of the agent.
         version: which; None for the last one.
         partition: of the agent.
 
     Raises:
-        BadCheckpoint: an entry is missing, or cannot be read; the journal was not kept, or not from the beginning.
+        BadCheckpoint: an entry is missing, or cannot be read; there is no journal, or not from the beginning.
     """
     fresh = kind.new(id, partition=partition)
     key = key_of(fresh)
@@ -101,5 +101,5 @@ def replayed(
         at = entry.version
     if version is not None and at != version:
         raise BadCheckpoint(key, f"the journal ends at version {at}, before {version}")
-    kept = Checkpoint(FORMAT, begin.type, begin.id, begin.partition, at, state, slices)
-    return restored(kind, begin, kept, key)
+    checkpoint = Checkpoint(FORMAT, begin.type, begin.id, begin.partition, at, state, slices)
+    return restored(kind, begin, checkpoint, key)

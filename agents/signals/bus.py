@@ -34,32 +34,38 @@ from supervision.errors import BadOption
 
 
 class _BusCheckpoint(msgspec.Struct, frozen=True):
-    """What is kept of a bus besides its log: for each lasting subscription its pattern, and what it has dealt with."""
+    """What is saved of a bus besides its log.
+
+    Attributes:
+        subscriptions: by the name of a durable subscription, its pattern and the highest acknowledged sequence.
+        dead: the dead letters.
+    """
 
     subscriptions: Mapping[str, tuple[str, int]]
     dead: tuple[DeadLetter, ...]
 
 
 class _Save(Message, frozen=True):
-    """A bus's note to itself: what was acknowledged is to be written."""
+    """Timer message: save what was acknowledged."""
 
 
 class Bus(Actor):
-    """A bus: signals are published to it, and it delivers them to whoever subscribes, in the order of publication.
+    """A bus: signals are published to it, and it delivers them to its subscribers, in the order of publication.
 
-    It keeps a log of the last signals, for `replay` and for subscribers that are not there. With a storage, the log and
-    the subscriptions with names survive the process: what was published is delivered, at least once.
+    It keeps a log of the last signals, for `read_log` and for subscribers that are not there. With a storage, the log
+    and the subscriptions with names survive the process: what was published is delivered, at least once.
 
     Args:
         storage: where to keep the log; None for memory alone.
         key: under which.
-        keep: how many signals the log has at most. What a subscription has not dealt with by then is a dead letter.
+        keep: how many signals the log has at most. What a subscription has not acknowledged by then is a
+            dead letter.
         ack_every: seconds between two writings of what was acknowledged. What was acknowledged since then comes again
             after a crash.
 
     Raises:
         BadOption: a number is out of range.
-        BadCheckpoint: what is kept cannot be read.
+        BadCheckpoint: what was saved cannot be read.
     """
 
     def __init__(
@@ -82,7 +88,7 @@ class Bus(Actor):
         self._numbers = 0
 
     async def init(self) -> None:
-        """Read what is kept."""
+        """Read what was saved."""
         if self._storage is None:
             return
         self.trap_exit = True
@@ -90,22 +96,22 @@ class Bus(Actor):
         if stored is None:
             return
         self._written = stored.version
-        kept = _BusCheckpoint({}, ())
+        saved = _BusCheckpoint({}, ())
         try:
             if stored.checkpoint is not None:
-                kept = msgspec.msgpack.decode(without_checksum(self._key, stored.checkpoint), type=_BusCheckpoint)
+                saved = msgspec.msgpack.decode(without_checksum(self._key, stored.checkpoint), type=_BusCheckpoint)
             for _, data in await self._storage.entries(self._key, -1):
                 self._note(msgspec.msgpack.decode(without_checksum(self._key, data), type=SignalRecord))
         except (msgspec.MsgspecError, ValueError) as error:
             raise BadCheckpoint(self._key, str(error)) from error
-        for letter in kept.dead:
+        for letter in saved.dead:
             self._dead.setdefault(letter.subscription, []).append(letter)
-        for name, (pattern, acked) in kept.subscriptions.items():
-            wanted = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
-            self._add(BusSubscription(name, True, wanted, acked))
+        for name, (pattern, acked) in saved.subscriptions.items():
+            request = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
+            self._add(BusSubscription(name, True, request, acked))
 
     def terminate(self, reason: Any) -> Awaitable[None] | None:
-        """Write what was acknowledged."""
+        """Save what was acknowledged."""
         return self.save(_Save()) if self._saving else None
 
     # -- publishing --------------------------------------------------------------------------------------------------
@@ -171,7 +177,7 @@ class Bus(Actor):
 
     @handle
     def subscribe(self, request: Subscribe) -> str:
-        """Add a subscription, or let somebody go on with one."""
+        """Add a subscription, or resume an existing one."""
         if request.name is None:
             self._numbers += 1
         name = request.name or f"#{self._numbers}"
@@ -190,7 +196,7 @@ class Bus(Actor):
         return name
 
     def _add(self, subscription: BusSubscription) -> None:
-        """Add a subscription, which wants all in the log that it has not dealt with."""
+        """Add a subscription, and enqueue all unacknowledged signals of the log."""
         self._subscriptions[subscription.name] = subscription
         self._reroute()
         for record in self._log:
@@ -207,7 +213,7 @@ class Bus(Actor):
 
     @handle
     def unsubscribe(self, request: Unsubscribe) -> bool:
-        """Forget a subscription."""
+        """Remove a subscription."""
         known = self._subscriptions.pop(request.name, None)
         if known is None:
             return False
@@ -219,7 +225,7 @@ class Bus(Actor):
 
     @handle
     def ended(self, message: Down) -> None:
-        """A subscriber has ended: what it has not dealt with waits for the next one."""
+        """A subscriber has ended: what it has not acknowledged waits for the next one."""
         for known in list(self._subscriptions.values()):
             if known.monitor is message.monitor:
                 if known.durable:
@@ -246,8 +252,8 @@ class Bus(Actor):
             )
 
     @handle
-    def settled(self, message: Acknowledgement) -> None:
-        """Note that a signal is dealt with, or is to come again."""
+    def acknowledged(self, message: Acknowledgement) -> None:
+        """Remove a signal that was acknowledged, or have it delivered again."""
         subscription = self._subscriptions.get(message.subscription)
         if subscription is None or message.sequence not in subscription.in_flight:
             return
@@ -259,7 +265,7 @@ class Bus(Actor):
         self._pump(subscription)
 
     @handle
-    def again(self, message: RedeliveryDue) -> None:
+    def redelivery_due(self, message: RedeliveryDue) -> None:
         """Deliver a signal again."""
         subscription = self._subscriptions.get(message.subscription)
         if subscription is None:
@@ -273,12 +279,12 @@ class Bus(Actor):
 
     def _failed(self, subscription: BusSubscription, sequence: int, why: str) -> None:
         attempt = subscription.in_flight.pop(sequence)
-        wanted = subscription.request
-        if attempt >= wanted.attempts:
+        request = subscription.request
+        if attempt >= request.attempts:
             self._add_dead_letter(subscription, self._record(subscription, sequence), attempt, why)
         else:
             subscription.tried[sequence] = attempt
-            pause = wanted.retry * 2 ** min(attempt - 1, 32)
+            pause = request.retry * 2 ** min(attempt - 1, 32)
             self.send_after(pause, RedeliveryDue(subscription.name, sequence, attempt, late=False))
 
     def _add_dead_letter(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
@@ -287,24 +293,24 @@ class Bus(Actor):
         subscription.settle(record.sequence)
         self._save_soon()
 
-    # -- questions ---------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------------------
 
     @handle
-    def replay(self, request: ReadLog) -> tuple[SignalRecord, ...]:
-        """Tell what is in the log."""
+    def read_log(self, request: ReadLog) -> tuple[SignalRecord, ...]:
+        """Return the signals of the log that match a pattern."""
         return tuple(
             one for one in self._log if one.sequence > request.since and matches(request.pattern, one.signal.type)
         )
 
     @handle
     def dead_letters(self, request: GetDeadLetters) -> tuple[DeadLetter, ...]:
-        """Tell what could not be dealt with."""
+        """Return the signals that were never acknowledged."""
         names = self._dead if request.subscription is None else (request.subscription,)
         return tuple(letter for name in names for letter in self._dead.get(name, ()))
 
     @handle
     def redrive(self, request: Redrive) -> int:
-        """Publish dead letters again for their subscription, or forget them."""
+        """Deliver the dead letters of a subscription again, or forget them."""
         subscription = self._subscriptions.get(request.subscription)
         if subscription is None and not request.forget:
             return 0
@@ -318,8 +324,8 @@ class Bus(Actor):
         return len(letters)
 
     @handle
-    def chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
-        """Tell what has led to a signal, or what it has led to."""
+    def causal_chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
+        """Return what has led to a signal, or what it has led to."""
         causes = self._causes
         return causes.causes(request.id) if request.direction == "causes" else causes.effects(request.id)
 
@@ -337,12 +343,12 @@ class Bus(Actor):
 
     @handle
     async def save(self, message: _Save) -> None:
-        """Write what was acknowledged, and forget what nobody needs any more."""
+        """Save what was acknowledged, and trim the log."""
         self._saving = False
         assert self._storage is not None
-        lasting = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
+        durable = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
         dead = tuple(letter for letters in self._dead.values() for letter in letters)
-        body = encoded(_BusCheckpoint(lasting, dead), "subscriptions", self._key)
+        body = encoded(_BusCheckpoint(durable, dead), "subscriptions", self._key)
         await self._storage.write(self._key, self._sequence, expected=self._written, checkpoint=body)
         self._written = self._sequence
         if self._log:
@@ -366,14 +372,14 @@ class Causes:
         self._effects: dict[str, list[str]] = {}
 
     def add(self, signal: Signal) -> None:
-        """Note a signal."""
+        """Add a signal."""
         self._signals[signal.id] = signal
         cause = signal.extensions.get("causationid")
         if cause is not None:
             self._effects.setdefault(cause, []).append(signal.id)
 
     def discard(self, signal: Signal) -> None:
-        """Forget a signal, and what it has caused."""
+        """Remove a signal, and what it has caused."""
         self._signals.pop(signal.id, None)
         self._effects.pop(signal.id, None)
 

@@ -442,7 +442,7 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         reply = await agent.call(agent.signal("take", {"what": "object"}))
         assert reply.agent == agent.agent == before
         assert reply.errors[0].action == "checkpoint"
-        assert "cannot be kept" in reply.errors[0].error.message
+        assert "cannot be saved" in reply.errors[0].error.message
         assert "anything" in reply.errors[0].error.message
         agent.cast(agent.signal("take", {"what": "object"}))
         await settled(runtime)
@@ -456,7 +456,7 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         ({"a": [1, {"b": object()}]}, "x['a'][1]['b']"),
         (State(anything=(1, object())), "x.anything[1]"),
     ):
-        with pytest.raises(NotSaved, match="cannot be kept") as caught:
+        with pytest.raises(NotSaved, match="cannot be saved") as caught:
             encoded(value, "x", "k")
         assert way in str(caught.value)
 
