@@ -125,7 +125,7 @@ class PoolServer(Actor):
         return self.runtime.name(f"{self.ref.path}#{self.ref.id}/{worker}")
 
     @handle
-    def checkout(self, request: _Checkout) -> AgentHandle[Any] | None:
+    def check_out(self, request: _Checkout) -> AgentHandle[Any] | None:
         """Hand out a worker, as soon as one is free."""
         if not self._free:
             self._waiting[request.ticket] = (self.defer_reply(), request.user)
@@ -138,7 +138,7 @@ class PoolServer(Actor):
         return AgentHandle(self._name(worker), self._views[worker])
 
     @handle
-    def checkin(self, message: _Checkin) -> None:
+    def check_in(self, message: _Checkin) -> None:
         """Take a worker back."""
         self._waiting.pop(message.ticket, None)
         out = self._out.pop(message.ticket, None)
