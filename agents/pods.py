@@ -31,12 +31,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping
-from graphlib import CycleError, TopologicalSorter
+from graphlib import CycleError
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from agents.core.agent_type import AgentType
+from agents.core.composition import cycle_in, waves
 from agents.durability.checkpointer import Durability
 from agents.errors import AgentError
 from agents.server import AgentServer, Binding, supervisor_of
@@ -152,14 +153,7 @@ class Topology(msgspec.Struct, frozen=True):
             if name not in wanted:
                 wanted.add(name)
                 queue += self.nodes[name].needs
-        sorter = TopologicalSorter({name: self.nodes[name].needs for name in wanted})
-        sorter.prepare()
-        found = []
-        while sorter.is_active():
-            ready = sorter.get_ready()
-            found.append(tuple(sorted(ready)))
-            sorter.done(*ready)
-        return tuple(found)
+        return waves({name: self.nodes[name].needs for name in sorted(wanted)})
 
 
 class PodNode(msgspec.Struct, frozen=True):
@@ -228,8 +222,7 @@ def checked(topology: Topology) -> Topology:
     try:
         topology.waves()
     except CycleError as error:
-        way = " → ".join(reversed(error.args[1]))
-        raise BadTopology("nodes", way, "these need each other in a cycle: take one link away") from None
+        raise BadTopology("nodes", cycle_in(error), "these need each other in a cycle: take one link away") from None
     return topology
 
 

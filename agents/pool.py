@@ -12,6 +12,7 @@ import msgspec
 from agents.core.agent_type import AgentType
 from agents.core.signal import Signal, new_signal
 from agents.server import AgentServer, Reply
+from agents.server.executors import Begin, OwnedTask
 from agents.server.handle import AgentHandle
 from agents.server.messages import Ask, Reset
 from agents.server.view import AgentView
@@ -167,7 +168,7 @@ class PoolServer(Actor):
     @handle
     def on_cast(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
-        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(_Begin())
+        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(Begin())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:
@@ -175,31 +176,20 @@ class PoolServer(Actor):
         return PoolStatus(len(self._views), len(self._free), len(self._out), len(self._waiting))
 
 
-class _Begin(Message, frozen=True):
-    """Begin."""
-
-
-class _PoolTask(Actor):
-    """Gives one signal that was cast to the pool to a worker, which is in use until its turn is over; then it ends."""
+class _PoolTask(OwnedTask):
+    """Gives one signal that was cast to the pool to a worker, which is in use until its turn is over."""
 
     def __init__(self, pool: Pool[Any], signal: Signal) -> None:
+        super().__init__(pool.address)
         self._pool = pool
         self._signal = signal
 
-    def init(self) -> None:
-        """End with the pool."""
-        self.link(self._pool.address)
-
-    @handle
-    async def begin(self, message: _Begin) -> None:
-        """Wait for a worker, and for the end of its turn."""
+    async def _run(self) -> None:
         try:
             async with self._pool.worker(None) as worker:
                 await call_when_ready(worker.address, Ask(self._signal), None)
         except Exception as error:
             _log.warning("pool_signal_failed", signal=self._signal.type, error=str(error))
-        self.unlink(self._pool.address)
-        self.stop()
 
 
 class Pool(Generic[S]):

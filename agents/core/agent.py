@@ -7,7 +7,7 @@ from typing import Any, Generic, Literal, TypeVar
 
 import msgspec
 
-from agents.core.structs import checked, patched, refuse_unknown
+from agents.core.structs import checked, encoded_names, patched, refuse_unknown
 from agents.errors import BadState
 from supervision import Ref
 from supervision.messages import FrozenMeta
@@ -97,8 +97,7 @@ def first_state(kind: type[Any], state: Any, *, strict: bool = True) -> Any:
     """
     try:
         if isinstance(state, Mapping):
-            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-            state = {names.get(name, name): value for name, value in state.items()}
+            state = encoded_names(kind, state)
             if strict:
                 refuse_unknown(kind, state)
         return checked(kind, {} if state is None else state)

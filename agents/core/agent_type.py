@@ -15,7 +15,7 @@ from agents.core.command import Step, Turn
 from agents.core.directives import Cron, Directive
 from agents.core.execution import driven
 from agents.core.plugin import MountedPlugin, Plugin, mounted
-from agents.core.router import Route, Router
+from agents.core.router import Route, Router, routes_of
 from agents.core.signal import Signal
 from agents.core.strategies import AgentStrategy, Direct
 from agents.errors import BadAgentType, BadRoute
@@ -200,10 +200,7 @@ def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:
 
 
 def _routes(cls: type[AgentType[Any]]) -> Iterator[Route[ActionLike]]:
-    declared: Any = cls.routes
-    if isinstance(declared, Mapping):
-        declared = [Route(pattern, target) for pattern, target in declared.items()]
-    for route in declared:
+    for route in routes_of(cls.routes):
         yield from _each(cls.__name__, route)
     for plugin in cls.mounted:
         for route in plugin.routes:

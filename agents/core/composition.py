@@ -194,18 +194,11 @@ class Plan(CompositeAction):
             for other in after:
                 if other not in self.steps:
                     raise BadPlan(f"Plan: step {name!r} comes after", other, "there is no such step: add it")
-        sorter = TopologicalSorter({name: after for name, (_, after) in self.steps.items()})
         try:
-            sorter.prepare()
+            return waves({name: after for name, (_, after) in self.steps.items()})
         except CycleError as error:
-            way = " → ".join(reversed(error.args[1]))
-            raise BadPlan("Plan", way, "these depend on each other in a cycle: take one dependency away") from None
-        phases = []
-        while sorter.is_active():
-            ready = sorter.get_ready()
-            phases.append(tuple(name for name in self.steps if name in ready))
-            sorter.done(*ready)
-        return tuple(phases)
+            remedy = "these depend on each other in a cycle: take one dependency away"
+            raise BadPlan("Plan", cycle_in(error), remedy) from None
 
     async def perform(self, run: Execution, data: Any) -> Any:
         """Run the steps, phase by phase."""
@@ -221,6 +214,30 @@ class Plan(CompositeAction):
         for other in self.steps[name][1]:
             data = merged_data(data, results[other])
         return data
+
+
+def waves(needs: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """Return names in waves: each wave needs earlier ones alone. Within a wave they are in the order of the mapping.
+
+    Args:
+        needs: for each name those that it needs.
+
+    Raises:
+        CycleError: some need each other.
+    """
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    found = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        found.append(tuple(name for name in needs if name in ready))
+        sorter.done(*ready)
+    return tuple(found)
+
+
+def cycle_in(error: CycleError) -> str:
+    """Return the names of a cycle, for people."""
+    return " → ".join(reversed(error.args[1]))
 
 
 def check_limit(where: str, limit: int | None) -> None:

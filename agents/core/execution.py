@@ -105,7 +105,7 @@ class Execution:
             data = merged_data(data, fixed) if isinstance(fixed, Mapping) and isinstance(data, Mapping) else fixed
         if isinstance(what, CompositeAction):
             return await what.perform(self, data)
-        return await self._action(_made(item, what, data))
+        return await self._action(_action_of(item, what, data))
 
     async def together(self, parts: Sequence[tuple[Any, Any]], limit: int | None) -> list[Any]:
         """Run parts side by side, each with its data; without a loop, one after the other.
@@ -220,7 +220,8 @@ def _dispose(pending: Any) -> None:
         pending.close()
 
 
-def _made(item: Any, what: Any, data: Any) -> Action[Any]:
+def _action_of(item: Any, what: Any, data: Any) -> Action[Any]:
+    """Return the action of an item of work: checked, or made of its class and parameters."""
     try:
         if isinstance(what, Action):
             return checked(type(what), what)  # type: ignore[no-any-return]

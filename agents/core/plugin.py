@@ -10,7 +10,7 @@ import msgspec
 
 from agents.core.action import ActionLike
 from agents.core.agent import Agent, first_state
-from agents.core.router import Route, matches, segments
+from agents.core.router import Route, matches, routes_of, segments
 from agents.errors import BadAgentType, BadRoute, HookFailed
 
 if TYPE_CHECKING:
@@ -168,9 +168,7 @@ class MountedPlugin:
     def __init__(self, plugin: Plugin[Any]) -> None:
         self.plugin = plugin
         self.key = plugin.key
-        declared: Any = plugin.routes
-        if isinstance(declared, Mapping):
-            declared = [Route(pattern, target, -10) for pattern, target in declared.items()]
+        declared = routes_of(plugin.routes, -10)
         self.routes = [msgspec.structs.replace(route, pattern=f"{plugin.prefix}.{route.pattern}") for route in declared]
         self.schedules = tuple(
             msgspec.structs.replace(cron, type=f"{plugin.prefix}.{cron.type}", id=f"{plugin.prefix}.{cron.id}")

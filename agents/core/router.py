@@ -6,7 +6,7 @@ them, also none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -50,6 +50,13 @@ class Route(msgspec.Struct, Generic[T], frozen=True):
         number = isinstance(self.priority, int) and not isinstance(self.priority, bool)
         if not number or not -100 <= self.priority <= 100:
             raise BadRoute(f"priority of {self.pattern}", self.priority, "give a whole number from -100 to 100")
+
+
+def routes_of(declared: Any, priority: int = 0) -> Any:
+    """Return declared routes as `Route`s: a mapping from patterns to targets becomes routes of a priority."""
+    if isinstance(declared, Mapping):
+        return [Route(pattern, target, priority) for pattern, target in declared.items()]
+    return declared
 
 
 class Router(Generic[T]):

@@ -17,14 +17,19 @@ def fields_of(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in items.items() if value is not msgspec.UNSET}
 
 
+def encoded_names(kind: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by the names under which a type of structs encodes them; names that it does not know stay."""
+    names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+    return {names.get(name, name): value for name, value in fields.items()}
+
+
 def made(kind: type[S], fields: Mapping[str, Any]) -> S:
     """Return a struct with these fields, each checked against its declared type.
 
     Raises:
         msgspec.ValidationError: one does not fit.
     """
-    names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-    return msgspec.convert({names[name]: value for name, value in fields.items()}, kind)
+    return msgspec.convert(encoded_names(kind, fields), kind)
 
 
 def checked(kind: Any, value: Any) -> Any:

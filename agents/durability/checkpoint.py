@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -15,6 +15,8 @@ from agents.errors import BadCheckpoint, BadState, NotSaved
 
 if TYPE_CHECKING:
     from agents.core.agent_type import AgentType
+
+T = TypeVar("T")
 
 #: What the first bytes of a checkpoint say about the rest.
 FORMAT = 1
@@ -78,6 +80,24 @@ def encoded(value: Any, where: str, key: str) -> bytes:
         raise NotSaved(key, f"{_unencodable_path(value, where)} cannot be saved: {error}") from None
 
 
+def decoded(key: str, data: bytes, kind: type[T], where: str = "") -> T:
+    """Return a value from bytes.
+
+    Args:
+        key: under which they were saved.
+        data: the bytes.
+        kind: the type of the value.
+        where: what they are, for the error, such as ``"an entry of the journal: "``.
+
+    Raises:
+        BadCheckpoint: the checksum is wrong, or they are of another type.
+    """
+    try:
+        return msgspec.msgpack.decode(without_checksum(key, data), type=kind)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadCheckpoint(key, f"{where}{error}") from error
+
+
 def _unencodable_path(value: Any, where: str) -> str:
     """Return the path of the innermost part that cannot be encoded."""
     parts: Mapping[Any, Any] = {}
@@ -124,10 +144,7 @@ def read_checkpoint(key: str, data: bytes) -> Checkpoint:
     Raises:
         BadCheckpoint: it cannot be read.
     """
-    try:
-        checkpoint = msgspec.msgpack.decode(without_checksum(key, data), type=Checkpoint)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadCheckpoint(key, str(error)) from error
+    checkpoint = decoded(key, data, Checkpoint)
     if checkpoint.format != FORMAT:
         raise BadCheckpoint(key, f"it has format {checkpoint.format}, and this version reads {FORMAT}")
     return checkpoint

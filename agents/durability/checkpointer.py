@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from agents.core.agent import Agent
-from agents.core.structs import differences
+from agents.core.structs import differences, encoded_names
 from agents.durability.checkpoint import checkpoint_of, encoded, key_of, read_checkpoint, restored, saved_slices
 from agents.durability.journal import JournalEntry, read_entry, replayed
 from agents.durability.storage import Storage, StorageError
@@ -140,10 +140,7 @@ class Checkpointer:
         if self.durability.journal:
             old, new = saved_slices(self._kind, before), saved_slices(self._kind, after)
             slices = {key: value for key, value in new.items() if old.get(key) != value}
-            kind = type(after.state)
-            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-            changed = differences(before.state, after.state)
-            state = {names[name]: value for name, value in changed.items()}
+            state = encoded_names(type(after.state), differences(before.state, after.state))
             entry = JournalEntry(after.version, time, signal, state, slices)
             self._entries.append((after.version, encoded(entry, after.type, key_of(after))))
         policy = self.durability.policy

@@ -9,7 +9,7 @@ import msgspec
 
 from agents.core.agent import Agent
 from agents.core.signal import Signal
-from agents.durability.checkpoint import FORMAT, Checkpoint, key_of, restored, without_checksum
+from agents.durability.checkpoint import FORMAT, Checkpoint, decoded, key_of, restored
 from agents.durability.storage import Storage
 from agents.errors import BadCheckpoint
 
@@ -41,10 +41,7 @@ def read_entry(key: str, data: bytes) -> JournalEntry:
     Raises:
         BadCheckpoint: it cannot be read.
     """
-    try:
-        return msgspec.msgpack.decode(without_checksum(key, data), type=JournalEntry)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadCheckpoint(key, f"an entry of the journal: {error}") from error
+    return decoded(key, data, JournalEntry, "an entry of the journal: ")
 
 
 async def history(storage: Storage, key: str, after: int = 0, upto: int | None = None) -> list[JournalEntry]:

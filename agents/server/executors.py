@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -103,12 +104,39 @@ async def spawn(server: AgentServer, directive: Spawn, signal: Signal) -> None: 
     await start_child(under, directive.spec)
 
 
-class _Begin(Message, frozen=True):
-    """Begin."""
+class Begin(Message, frozen=True):
+    """Start an `OwnedTask`."""
 
 
-class DirectiveTask(Actor):
-    """Runs one directive's async work, sends the agent the result, and ends; or ends with the agent's server.
+class OwnedTask(Actor):
+    """Runs one piece of work for its owner, and ends; or ends with its owner.
+
+    It starts with the message `Begin`, so that the propagated context travels with it.
+
+    Args:
+        owner: the actor that the work is done for.
+    """
+
+    def __init__(self, owner: Ref) -> None:
+        self._owner = owner
+
+    def init(self) -> None:
+        """End with the owner."""
+        self.link(self._owner)
+
+    @handle
+    async def begin(self, message: Begin) -> None:
+        """Run the work, and end."""
+        await self._run()
+        self.unlink(self._owner)
+        self.stop()
+
+    @abstractmethod
+    async def _run(self) -> None: ...
+
+
+class DirectiveTask(OwnedTask):
+    """Runs one directive's async work, and sends the agent the result.
 
     Args:
         owner: the agent's server.
@@ -119,26 +147,18 @@ class DirectiveTask(Actor):
     """
 
     def __init__(self, owner: Ref, work: Callable[[], Awaitable[Any]], then: str, meta: Any, cause: str) -> None:
-        self._owner = owner
+        super().__init__(owner)
         self._work = work
         self._then = then
         self._meta = meta
         self._cause = cause
 
-    def init(self) -> None:
-        """End with the agent's server."""
-        self.link(self._owner)
-
-    @handle
-    async def begin(self, message: _Begin) -> None:
-        """Do it."""
+    async def _run(self) -> None:
         try:
             told = {"status": "ok", **await self._work()}
         except Exception as error:
             told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
         self._owner.cast(DirectiveResult(self._then, {**told, "meta": self._meta}, self._cause))
-        self.unlink(self._owner)
-        self.stop()
 
 
 async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
@@ -168,6 +188,5 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
 
 
 def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
-    """Start the task with a message, so that the propagated context travels with it."""
     task = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
-    task.cast(_Begin())
+    task.cast(Begin())

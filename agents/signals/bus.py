@@ -10,9 +10,8 @@ import msgspec
 
 from agents.core.router import Route, Router, matches
 from agents.core.signal import Signal
-from agents.durability.checkpoint import encoded, without_checksum
+from agents.durability.checkpoint import decoded, encoded
 from agents.durability.storage import Storage, StorageError
-from agents.errors import BadCheckpoint
 from agents.signals.messages import (
     Acknowledgement,
     DeadLetter,
@@ -97,13 +96,10 @@ class Bus(Actor):
             return
         self._written = stored.version
         saved = _BusCheckpoint({}, ())
-        try:
-            if stored.checkpoint is not None:
-                saved = msgspec.msgpack.decode(without_checksum(self._key, stored.checkpoint), type=_BusCheckpoint)
-            for _, data in await self._storage.entries(self._key, -1):
-                self._note(msgspec.msgpack.decode(without_checksum(self._key, data), type=SignalRecord))
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise BadCheckpoint(self._key, str(error)) from error
+        if stored.checkpoint is not None:
+            saved = decoded(self._key, stored.checkpoint, _BusCheckpoint)
+        for _, data in await self._storage.entries(self._key, -1):
+            self._note(decoded(self._key, data, SignalRecord))
         for letter in saved.dead:
             self._dead.setdefault(letter.subscription, []).append(letter)
         for name, (pattern, acked) in saved.subscriptions.items():
