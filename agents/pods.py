@@ -252,7 +252,7 @@ async def start_pod(
     Args:
         runtime: where.
         topology: which agents; a `RetainedTopology`, to keep the changes that are made while it runs.
-        key: tells it from others with the same topology: its agents have ids such as ``"review/monday/planner"``.
+        key: distinguishes it from others with the same topology: the agents have ids like ``"review/monday/planner"``.
         partition: of the agents.
         durability: where and when they are saved.
         name: of its `PodServer`.
@@ -270,7 +270,7 @@ class Pod:
 
     Attributes:
         address: of its `PodServer`.
-        key: tells it from others with the same topology.
+        key: distinguishes it from others with the same topology.
     """
 
     __slots__ = ("_changing", "address", "key")
@@ -410,7 +410,7 @@ class PodServer(Actor):
 
     Args:
         retained: the topology.
-        key: tells the pod from others with the same topology.
+        key: distinguishes the pod from others with the same topology.
         partition: of the agents.
         durability: where and when the agents are saved.
     """

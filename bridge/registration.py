@@ -22,7 +22,7 @@ class AgentMetadata(msgspec.Struct, frozen=True):
         capabilities: what it can do; the registry finds it by each.
         health: how it is, kept up to date by `setup_monitoring`.
         registered_at: the runtime's time of its registration, in seconds.
-        details: whatever else its owner wants known.
+        details: further facts, for queries.
     """
 
     capabilities: frozenset[str] = frozenset()

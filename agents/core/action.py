@@ -140,7 +140,7 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     Parameters, result and the new state are checked against their declared types; what does not fit is a failure of the
     action, and so is any exception. A failure changes nothing, unless it is a `Failure` that says what.
 
-    Actions are meant to be pure: what they want to happen outside they return as directives (`Result`). One that has to
+    Actions are meant to be pure: what is to happen outside they return as directives (`Result`). One that has to
     wait, for a language model or a service, is ``async``.
 
     Raises:

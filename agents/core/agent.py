@@ -19,7 +19,7 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
     """An agent: an immutable value. It has no task and no mailbox; `AgentServer` gives it one.
 
     Attributes:
-        id: tells it from other agents.
+        id: distinguishes it from other agents.
         type: the name of its type.
         state: what it knows.
         version: how many commands have changed it.
@@ -129,7 +129,7 @@ class AgentProgress(msgspec.Struct, frozen=True):
     Attributes:
         status: in one word.
         done: whether it is ``completed`` or ``failed``.
-        result: what came of it, or what went wrong.
+        result: its result, or what went wrong.
         details: more, from its strategy.
     """
 

@@ -61,7 +61,7 @@ class Plugin(Generic[P]):
             it; otherwise two of those are an error.
 
     Args:
-        alias: tells it from others of its class in the same type.
+        alias: distinguishes it from others of its class in the same type.
     """
 
     name: ClassVar[str]

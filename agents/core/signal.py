@@ -24,7 +24,7 @@ class Signal(Message, frozen=True, kw_only=True):
     Attributes:
         type: what happened, in segments with dots between them, such as ``"order.placed"``.
         source: where, as a URI reference, such as ``"/order/17"``.
-        id: tells it from all other signals of its source.
+        id: distinguishes it from all other signals of its source.
         subject: about what in the source.
         time: when, with a time zone.
         data: more about it.

@@ -35,7 +35,7 @@ class SqliteStorage:
             survives the death of the process, and not always that of the machine.
 
     Raises:
-        StorageError: it cannot be opened, is locked by somebody else, or is no such file.
+        StorageError: it cannot be opened, is locked by another process, or is no SQLite file.
     """
 
     def __init__(self, path: str | Path, sync: Literal["full", "normal"] = "full") -> None:

@@ -24,7 +24,7 @@ class StorageConflict(StorageError):
         self.key = key
         self.expected = expected
         self.found = found
-        super().__init__(f"{key} is at version {found}, not {expected}: somebody else writes it")
+        super().__init__(f"{key} is at version {found}, not {expected}: another writer was first")
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -59,7 +59,7 @@ class AgentHandle(Generic[S]):
     """An agent that runs: signals go to its server, reads come from its last commit without asking it.
 
     Attributes:
-        address: of the server: one incarnation, or whoever holds a name.
+        address: of the server: one incarnation, or the current holder of a name.
         view: where the agent is seen. See `AgentView` for what it shows after a restart.
     """
 
@@ -242,15 +242,15 @@ class AgentHandle(Generic[S]):
 class _CommitWatcher:
     """Calls a function after each commit, for the time of a block."""
 
-    def __init__(self, view: AgentView[Any], tell: Any) -> None:
+    def __init__(self, view: AgentView[Any], notify: Any) -> None:
         self._view = view
-        self._tell = tell
+        self._notify = notify
 
     def __enter__(self) -> None:
-        self._view.watchers = (*self._view.watchers, self._tell)
+        self._view.watchers = (*self._view.watchers, self._notify)
 
     def __exit__(self, *error: object) -> None:
-        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._tell)
+        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._notify)
 
 
 class _ServerEnd:

@@ -217,7 +217,7 @@ class AgentServer(Turns):
 
     @handle
     def linked_ended(self, message: Exit) -> None:
-        """End with whoever it is linked to."""
+        """End with an actor that it is linked to."""
         if not message.reason.clean:
             self.stop(message.reason)
 
@@ -250,7 +250,7 @@ class AgentServer(Turns):
 
     @handle
     def idle(self, message: IdleTimeout) -> None:
-        """End, unless somebody is attached."""
+        """End, unless an owner is attached."""
         if not self._owners:
             self.stop(Shutdown("idle_timeout"))
 

@@ -162,7 +162,7 @@ class Turns(Actor):
         if kind.direct:
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
         else:
-            step = self._commanded_now(work, turn)
+            step = self._run_command_now(work, turn)
         return self._finish(step, signal, call, work)
 
     def _work(self, signal: Signal) -> tuple[ActionLike, ...]:
@@ -198,7 +198,7 @@ class Turns(Actor):
         rest = self._finish(step, signal, call, ())
         return await rest if inspect.isawaitable(rest) else rest
 
-    def _commanded_now(self, work: tuple[ActionLike, ...], turn: Turn) -> Step[Any]:
+    def _run_command_now(self, work: tuple[ActionLike, ...], turn: Turn) -> Step[Any]:
         try:
             return driven(self.kind.run_command(self.agent, work, turn))
         except Exception as error:
