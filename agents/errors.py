@@ -75,7 +75,7 @@ class BadCheckpoint(AgentError):
 
 
 class BadParams(AgentError, ValueError):
-    """This is no action, or not with such parameters."""
+    """This is not an action, or its parameters are invalid."""
 
     def __init__(self, action: str, why: str) -> None:
         self.action = action
@@ -208,4 +208,4 @@ class BadSignal(SpecError):
 
 
 class BadCronSchedule(SpecError):
-    """A cron expression, or its time zone, is none."""
+    """A cron expression or its time zone is invalid."""

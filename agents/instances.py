@@ -211,7 +211,7 @@ async def start_instances(
         options: passed to each `AgentServer`.
 
     Raises:
-        StartError: ``kind`` is no type of agents.
+        StartError: ``kind`` is not a type of agents.
         AlreadyRegistered: the name is taken.
     """
     passed = {**options, "durability": durability, "idle_timeout": idle_timeout}

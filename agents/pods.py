@@ -80,7 +80,7 @@ class Topology(msgspec.Struct, frozen=True):
         version: how often it was changed since it was declared.
 
     Raises:
-        BadTopology: the name is no text, or empty.
+        BadTopology: the name is not a string, or empty.
     """
 
     name: str
@@ -344,7 +344,7 @@ class MutationReport(msgspec.Struct, frozen=True):
     """The result of a change, or of a reconciliation.
 
     Attributes:
-        status: ``completed``, or ``failed`` if a node could not be started; the topology is as wanted all the same.
+        status: ``completed``, or ``failed`` if a node could not be started; the topology is changed all the same.
         version: of the topology after it.
         added: the names of the new nodes.
         removed: the names of those that are gone.

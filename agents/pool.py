@@ -274,7 +274,7 @@ async def start_pool(
         options: passed to each `AgentServer`, such as ``state``.
 
     Raises:
-        BadOption: the size is no whole number from 1, or ``on_checkin`` is none of those.
+        BadOption: the size is not a whole number from 1, or ``on_checkin`` is not one of those.
         StartError: a worker did not start.
     """
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:

@@ -65,7 +65,7 @@ async def execute_with_retry(
     """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one.
 
     What no handler had begun when the actor behind a `Name` ended goes to the next incarnation within the same attempt:
-    that is no failure, and nothing is done twice.
+    this does not count as a failure, and nothing is done twice.
 
     Args:
         to: an agent's server, or any actor; a `Name` finds the next incarnation.
@@ -102,7 +102,7 @@ async def distributed_execute(
     """Give the same work to all actors with a capability that are not unresponsive, and return the results.
 
     At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. Each
-    has a result, by its key: that one fails is no error of the others.
+    has a result, by its key: a failure of one does not affect the others.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise BadOption("distributed_execute: limit", limit, "give a whole number from 1")

@@ -41,8 +41,8 @@ class Thresholds(msgspec.Struct, frozen=True):
         slow: from how many seconds on a good answer is slow; None for never.
 
     Raises:
-        BadOption: a count is no whole number from 1.
-        BadTime: ``slow`` is no length of time.
+        BadOption: a count is not a whole number from 1.
+        BadTime: ``slow`` is not a length of time.
     """
 
     degraded_after: int = 1

@@ -131,7 +131,7 @@ async def setup_monitoring(
 
     Raises:
         KeyNotFound, BadOption: nobody is registered under the key, or not with `register_agent`.
-        BadTime, MaxChildren, NoProcess: a time is none, or the supervisor cannot start the monitor.
+        BadTime, MaxChildren, NoProcess: a time is invalid, or the supervisor cannot start the monitor.
     """
     every, at_most = seconds("interval", interval, zero=False), seconds("limit", limit, zero=False)
     entry = directory.lookup(key)

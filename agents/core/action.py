@@ -97,8 +97,8 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         retry_on: the errors that are worth another try.
 
     Raises:
-        BadOption: ``retries`` is no whole number from 0.
-        BadTime: a length of time is none.
+        BadOption: ``retries`` is not a whole number from 0.
+        BadTime: a length of time is invalid.
 
     >>> [Attempts(retries=3, backoff=0.5, max_backoff=1.5).delay(n) for n in (1, 2, 3)]
     [0.5, 1.0, 1.5]
@@ -258,10 +258,10 @@ def is_work(item: object) -> bool:
 
 
 def check_work(where: str, *items: object) -> None:
-    """Check that these are parts, at least one.
+    """Check that these are items of work, at least one.
 
     Raises:
-        BadPlan: one is not, or there is none.
+        BadPlan: one is not work, or there are no parts.
     """
     for item in items or (None,):
         if not is_work(item):

@@ -43,7 +43,7 @@ class Agent(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True, kw
             patch: new values by the name of the field.
 
         Raises:
-            BadState: the state has no such field, or not with such a value.
+            BadState: the state has no such field, or the value does not fit it.
         """
         try:
             return msgspec.structs.replace(self, state=patched(self.state, patch, merge=True))

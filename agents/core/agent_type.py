@@ -46,9 +46,9 @@ class AgentType(Generic[S]):
         capabilities: what it can be found by, among the agents that run.
 
     Raises:
-        BadAgentType: the state is no frozen struct, or another attribute has the wrong type. Raised when the
+        BadAgentType: the state is not a frozen struct, or another attribute has the wrong type. Raised when the
             class is defined.
-        BadRoute: a pattern is none, or goes to something that is no action. Raised when the class is defined.
+        BadRoute: a pattern is invalid, or its target is not an action. Raised when the class is defined.
 
     >>> class Light(msgspec.Struct, frozen=True):
     ...     on: bool = False
@@ -104,7 +104,7 @@ class AgentType(Generic[S]):
             partition: keeps the agents of tenants apart.
 
         Raises:
-            BadAgentType: the id is no text, or empty.
+            BadAgentType: the id is not a string, or empty.
             BadState: the state is not as declared.
         """
         if not isinstance(id, str) or not id:

@@ -77,7 +77,7 @@ def cmd(
             before, and what was done is undone in reverse order).
 
     Raises:
-        BadOption: ``on_failure`` is none of those.
+        BadOption: ``on_failure`` is not one of those.
     """
     return driven(run_command(agent, work, Turn(signal=signal, ref=ref), on_failure))
 

@@ -46,7 +46,7 @@ class Chain(CompositeAction):
         steps: the parts: actions, their classes, compositions, or pairs of one of those and some of its parameters.
 
     Raises:
-        BadPlan: there are none, or one is no work.
+        BadPlan: there are no parts, or one is not work.
     """
 
     __slots__ = ("steps",)
@@ -79,7 +79,7 @@ class Branch(CompositeAction):
         otherwise: what to run if it does not; None for nothing.
 
     Raises:
-        BadPlan: the condition cannot be called, or a part is no work.
+        BadPlan: the condition cannot be called, or a part is not work.
     """
 
     __slots__ = ("otherwise", "then", "when")
@@ -116,7 +116,7 @@ class Parallel(CompositeAction):
         limit: how many are run at the same time; None for all.
 
     Raises:
-        BadPlan: there are none, one is no work, or the limit is no whole number from 1.
+        BadPlan: there are no parts, one is not work, or the limit is not a whole number from 1.
     """
 
     __slots__ = ("branches", "limit")
@@ -149,7 +149,7 @@ class Plan(CompositeAction):
         limit: how many steps are run at the same time; None for any number.
 
     Raises:
-        BadPlan: the limit is no whole number from 1.
+        BadPlan: the limit is not a whole number from 1.
     """
 
     __slots__ = ("limit", "steps")
@@ -173,7 +173,7 @@ class Plan(CompositeAction):
             after: the steps that it depends on; they may be added later.
 
         Raises:
-            BadPlan: the name is taken or no text, or this is no work.
+            BadPlan: the name is taken or not a string, or this is not work.
         """
         if not isinstance(name, str) or not name or name in self.steps:
             raise BadPlan("Plan: step", name, "give each step a name of its own")
@@ -244,7 +244,7 @@ def check_limit(where: str, limit: int | None) -> None:
     """Check how many may run at the same time.
 
     Raises:
-        BadPlan: the limit is no whole number from 1.
+        BadPlan: the limit is not a whole number from 1.
     """
     if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
         raise BadPlan(where, limit, "give a whole number from 1, or None")

@@ -28,12 +28,12 @@ class CronSchedule:
     Args:
         expression: five fields, or six with seconds before them, or one of ``@hourly``, ``@daily``, ``@weekly``,
             ``@monthly``, ``@yearly``.
-        timezone: in whose time it is meant.
+        timezone: the time zone of the expression.
 
     It needs the extra ``cron``.
 
     Raises:
-        BadCronSchedule: the expression or the time zone is none, or what reads them is not installed.
+        BadCronSchedule: the expression or the time zone is invalid, or what reads them is not installed.
 
     >>> from datetime import timedelta
     >>> schedule = CronSchedule("30 2 * * *", "America/Chicago")

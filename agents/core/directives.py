@@ -48,7 +48,7 @@ class Emit(Directive, frozen=True, tag="emit"):
 
     Raises:
         BadSignal: this cannot be the type of a signal.
-        BadOption: ``to`` is no destination.
+        BadOption: ``to`` is not a destination.
     """
 
     type: str
@@ -73,7 +73,7 @@ class Schedule(Directive, frozen=True, tag="schedule"):
             found.
 
     Raises:
-        BadTime: ``after`` is no length of time.
+        BadTime: ``after`` is not a length of time.
         BadSignal: this cannot be the type of a signal.
     """
 
@@ -104,15 +104,15 @@ class Cron(Directive, frozen=True, tag="cron"):
         type: of the signal.
         data: of the signal.
         id: a job with the same id is replaced. The type of the signal unless it is given.
-        timezone: in whose time the expression is meant, such as ``"Europe/Prague"``. A time that a change of clocks
+        timezone: the time zone of the expression, such as ``"Europe/Prague"``. A time that a change of clocks
             leaves out is left out; one that comes twice comes once.
         overlap: what happens to a tick if the previous tick's signal is still being handled: ``skip`` it, ``queue`` it
             (at most one), or ``allow`` it.
 
     Raises:
-        BadCronSchedule: the expression or the time zone is none.
+        BadCronSchedule: the expression or the time zone is invalid.
         BadSignal: this cannot be the type of a signal.
-        BadOption: ``overlap`` is none of those.
+        BadOption: ``overlap`` is not one of those.
     """
 
     expression: str
@@ -147,7 +147,7 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
         meta: noted with the child.
 
     Raises:
-        BadOption: the tag is no text or empty, or an option is none of those that there are.
+        BadOption: the tag is not a string, or empty, or an option has an unknown value.
     """
 
     type: type[AgentType[Any]]
@@ -168,7 +168,7 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
 
 
 class Spawn(Directive, frozen=True, tag="spawn"):
-    """Start an actor that is no agent, and that is not tracked as a child.
+    """Start an actor that is not an agent, and that is not tracked as a child.
 
     Attributes:
         spec: its specification.

@@ -247,7 +247,7 @@ def checked_result(action: Action[Any], result: Result[Any]) -> Any:
     """Return the value of a result.
 
     Raises:
-        BadResult: it is not as declared, or an effect is none.
+        BadResult: it is not as declared, or an effect is neither an operation nor a directive.
     """
     name = type(action).__name__
     for effect in result.effects:

@@ -193,7 +193,7 @@ def mounted(where: str, plugins: Any) -> tuple[MountedPlugin, ...]:
     """Return plugins in their places.
 
     Raises:
-        BadAgentType: one is none, is there twice, or lacks another one.
+        BadAgentType: one is not a plugin, is listed twice, or requires one that is missing.
         BadRoute: routes of theirs are in each other's way; all of them are named.
     """
     made = [plugin() if isinstance(plugin, type) else plugin for plugin in plugins]

@@ -36,7 +36,7 @@ class Route(msgspec.Struct, Generic[T], frozen=True):
         exclusive: whether routes behind it are left out for a signal that it takes.
 
     Raises:
-        BadRoute: the pattern is none, or the priority is no whole number from -100 to 100.
+        BadRoute: the pattern is invalid, or the priority is not a whole number from -100 to 100.
     """
 
     pattern: str
@@ -69,7 +69,7 @@ class Router(Generic[T]):
         routes: routes, or pairs of a pattern and a target.
 
     Raises:
-        BadRoute: a pattern is none.
+        BadRoute: a pattern is invalid.
 
     >>> router = Router([("order.**", "log"), ("order.placed", "pack"), ("order.*", "count")])
     >>> router.route("order.placed")
@@ -131,7 +131,7 @@ def matches(pattern: str, type: str) -> bool:
     """Return whether a pattern matches a type.
 
     Raises:
-        BadRoute: the pattern, or the type, is none.
+        BadRoute: the pattern or the type is invalid.
 
     >>> matches("order.*", "order.placed"), matches("order.*", "order.item.added"), matches("order.**", "order")
     (True, False, True)
@@ -143,7 +143,7 @@ def segments(where: str, text: object, error: type[SpecError] = BadRoute) -> tup
     """Return the segments of a type or pattern.
 
     Raises:
-        BadRoute: it is no text, or a segment is empty. (Or the error that is given.)
+        BadRoute: it is not a string, or a segment is empty. (Or the error that is given.)
     """
     parts = tuple(text.split(".")) if isinstance(text, str) else ()
     if not parts or not all(parts):

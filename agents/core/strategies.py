@@ -60,7 +60,7 @@ class Direct(AgentStrategy):
         on_failure: what happens to a command when something fails: ``stop``, ``continue`` or ``rollback``.
 
     Raises:
-        BadOption: it is none of those.
+        BadOption: it is not one of those.
     """
 
     def __init__(self, on_failure: OnFailure = "stop") -> None:

@@ -85,7 +85,7 @@ def patched(state: S, patch: Mapping[str, Any], *, merge: bool) -> S:
         merge: whether mappings are merged, at any depth, with what is there.
 
     Raises:
-        msgspec.ValidationError: the state has no such field, or not with such a value.
+        msgspec.ValidationError: the state has no such field, or the value does not fit it.
     """
     fields = fields_of(state)
     for name, value in patch.items():

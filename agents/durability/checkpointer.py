@@ -35,7 +35,7 @@ class EveryTurns(msgspec.Struct, frozen=True, tag="every_turns"):
     """Save after every so many commits. A crash loses those since.
 
     Raises:
-        BadOption: it is no whole number from 1.
+        BadOption: it is not a whole number from 1.
     """
 
     turns: int
@@ -49,7 +49,7 @@ class EverySeconds(msgspec.Struct, frozen=True, tag="every_seconds"):
     """Save at most so many seconds after a commit. A crash loses what came since.
 
     Raises:
-        BadTime: it is no length of time.
+        BadTime: it is not a length of time.
     """
 
     seconds: float
@@ -71,7 +71,7 @@ class Durability(msgspec.Struct, frozen=True):
             (`replay`), and a commit saves what it has changed, and not all.
 
     Raises:
-        BadOption: the storage or the policy is none.
+        BadOption: the storage or the policy is invalid.
     """
 
     storage: Storage

@@ -62,7 +62,7 @@ async def history(storage: Storage, key: str, after: int = 0, upto: int | None =
 async def replay(
     storage: Storage, kind: type[AgentType[Any]], id: str, version: int | None = None, *, partition: str = ""
 ) -> Agent[Any]:
-    """Return an agent as it was at some version, made anew from its journal.
+    """Return an agent as it was at some version, rebuilt from its journal.
 
     Args:
         storage: where it is saved.

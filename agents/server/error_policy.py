@@ -30,8 +30,8 @@ class StopAfter(msgspec.Struct, frozen=True, tag="stop_after"):
         within: counting only those of the last so many seconds; None counts all.
 
     Raises:
-        BadOption: ``errors`` is no whole number from 1.
-        BadTime: ``within`` is no length of time.
+        BadOption: ``errors`` is not a whole number from 1.
+        BadTime: ``within`` is not a length of time.
     """
 
     errors: int

@@ -99,7 +99,7 @@ def failed(server: AgentServer, directive: ErrorDirective, signal: Signal) -> st
 
 @executes(Spawn)
 async def spawn(server: AgentServer, directive: Spawn, signal: Signal) -> None:  # noqa: ARG001 - an executor's shape
-    """Start an actor that is no agent."""
+    """Start an actor that is not an agent."""
     under = server.address(directive.under) or supervisor_of(server.runtime)
     await start_child(under, directive.spec)
 

@@ -189,7 +189,7 @@ class AgentHandle(Generic[S]):
     def call(self, signal: Signal, timeout: float | None = DEFAULT_TIMEOUT) -> Call[Reply[S]]:
         """Send a signal; await the returned call for the reply.
 
-        A failed action is no error of the call: it is in ``reply.errors``.
+        A failed action does not fail the call: it is in ``reply.errors``.
 
         Args:
             signal: the signal.
@@ -393,9 +393,9 @@ async def connect(address: Ref | Name, kind: type[AgentType[S]] | None = None) -
         kind: the type of the agent, for type checkers.
 
     Raises:
-        BadOption: this is no address.
+        BadOption: this is not an address.
         NoProcess: there is no such server.
-        UnhandledMessage: it is no agent's server.
+        UnhandledMessage: it is not an agent's server.
     """
     if not isinstance(address, Address):
         remedy = f"give a server; {whereis.__name__}(runtime, id) finds it by the id of its agent"

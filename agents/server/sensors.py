@@ -117,7 +117,7 @@ class SensorServer(Actor):
         tag: of the sensor.
 
     Raises:
-        BadParams: it is no sensor, or not with such a configuration.
+        BadParams: it is not a sensor, or its configuration is invalid.
     """
 
     def __init__(self, sensor: Sensor, agent: Ref, agent_id: str, source: str, tag: str) -> None:

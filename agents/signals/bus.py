@@ -51,7 +51,7 @@ class _Save(Message, frozen=True):
 class Bus(Actor):
     """A bus: signals are published to it, and it delivers them to its subscribers, in the order of publication.
 
-    It keeps a log of the last signals, for `read_log` and for subscribers that are not there. With a storage, the log
+    It keeps a log of the last signals, for `read_log` and for subscribers that do not run. With a storage, the log
     and the subscriptions with names survive the process: what was published is delivered, at least once.
 
     Args:
@@ -59,7 +59,7 @@ class Bus(Actor):
         key: under which.
         keep: how many signals the log has at most. What a subscription has not acknowledged by then is a
             dead letter.
-        ack_every: seconds between two writings of what was acknowledged. What was acknowledged since then comes again
+        ack_every: seconds between two writes of acknowledgements. What was acknowledged since then is delivered again
             after a crash.
 
     Raises:

@@ -169,14 +169,14 @@ async def subscribe(
         since: the place in the log from which a new subscription begins; None for what comes from now on, 0 for all.
         in_flight: how many signals may be with the subscriber at the same time.
         attempts: how often a signal is delivered before it becomes a dead letter.
-        retry: seconds before a signal comes again; they double from one time to the next.
+        retry: seconds before a signal is delivered again; they double from one time to the next.
         ack_within: seconds to wait for an acknowledgement.
 
     Returns:
         The name of the subscription, for `unsubscribe`.
 
     Raises:
-        BadRoute: the pattern is none.
+        BadRoute: the pattern is invalid.
         BadOption: a number is out of range.
     """
     Route(pattern, None)
@@ -200,7 +200,7 @@ async def read_log(bus: Address, pattern: str = "**", since: int = 0) -> tuple[S
         since: only those behind this place in the log.
 
     Raises:
-        BadRoute: the pattern is none.
+        BadRoute: the pattern is invalid.
     """
     Route(pattern, None)
     return await bus.call(ReadLog(pattern, since))

@@ -75,7 +75,7 @@ class Webhook(Actor):
         transport: how requests are made, for tests; see httpx.
 
     Raises:
-        BadOption: the URL or the attempts are none, or httpx is not installed.
+        BadOption: the URL or the attempts are invalid, or httpx is not installed.
     """
 
     trap_exit = True
