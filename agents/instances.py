@@ -1,4 +1,4 @@
-"""Keyed instances: one agent for each key, started when it is asked for, and asleep when it is not.
+"""Keyed instances: one agent for each key, started when it is asked for, saved and ended when it is idle.
 
 >>> import asyncio
 >>> import msgspec

@@ -1,4 +1,4 @@
-"""Pools: some equal agents that take turns at work that any of them can do."""
+"""Pools: equal agents that share the work which any of them can do."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Monitoring: one small supervised actor for each monitored one checks it at intervals and keeps its health up to date.
+"""Monitoring: a supervised actor for each monitored one, which checks it at intervals and keeps its health up to date.
 
 Because each actor has a monitor of its own, the checks run side by side, and one that hangs delays no other.
 """

@@ -1,4 +1,4 @@
-"""Directives: what the outside world is to do. They describe it as data; the agent's server does it.
+"""Directives: effects outside the agent, described as data; the agent's server carries them out.
 
 A directive never changes the agent that returns it. Those of one turn are carried out in order, after the new state is
 committed and before the next turn. More kinds can be defined: see `agents.server.executes`.

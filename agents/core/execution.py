@@ -1,4 +1,4 @@
-"""Execution: running actions, and what is made of them, with retries, time limits and compensation.
+"""Execution: running actions and compositions, with retries, time limits and compensation.
 
 >>> from agents import Action, Context, Attempts
 >>> class Double(Action[dict[str, int]]):

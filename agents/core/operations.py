@@ -1,4 +1,4 @@
-"""Operations on an agent's state, for actions whose result alone cannot say what is to change.
+"""Operations: changes of an agent's state or slices that the result of an action cannot express.
 
 An action's result changes the state first, then its operations do, in order. A state is a struct: a path leads through
 its fields, and from a field that is a mapping on by keys.

@@ -1,4 +1,4 @@
-"""Plugins: what can be added to types of agents: routes, schedules, sensors, knowledge of their own, and hooks."""
+"""Plugins: what can be added to types of agents: routes, schedules, sensors, slices of state, and hooks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Handles: an agent as its users see it."""
+"""Handles: how users start an agent, signal it, read it and wait for it."""
 
 from __future__ import annotations
 
