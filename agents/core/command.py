@@ -13,7 +13,7 @@ import msgspec
 
 from agents.core.action import Action, ActionLike, Context, Failure
 from agents.core.agent import Agent
-from agents.core.directives import Directive, ErrorDirective
+from agents.core.directives import Directive, ErrorDirective, error_directive
 from agents.core.execution import CompletedAction, Execution, as_result, checked_result, driven, name_of, undo
 from agents.core.operations import Operation
 from agents.core.signal import Signal
@@ -22,7 +22,6 @@ from agents.errors import BadParams, BadResult, BadState
 from supervision import Ref
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
-from supervision.reasons import crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
 S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
@@ -251,7 +250,7 @@ class Command(Generic[S]):
                 self._apply(name_of(item), None, list(error.effects))
             except BadState as wrong:
                 error = wrong
-        self.directives.append(ErrorDirective(name_of(item), crashed(error)))
+        self.directives.append(error_directive(name_of(item), error))
 
     @property
     def to_undo(self) -> bool:
@@ -264,7 +263,7 @@ class Command(Generic[S]):
         try:
             await undo(self.completed, self.error, self.turn.has_loop)
         except Exception as error:
-            self.directives.append(ErrorDirective("rollback", crashed(error)))
+            self.directives.append(error_directive("rollback", error))
 
 
 def changed(agent: Agent[S], name: str, value: Any) -> Agent[S]:

@@ -17,7 +17,7 @@ from supervision import NORMAL, Address, ChildSpec
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
-from supervision.reasons import Crashed
+from supervision.reasons import Crashed, crashed
 
 if TYPE_CHECKING:
     from agents.core.action import ActionLike
@@ -299,6 +299,11 @@ class ErrorDirective(Directive, frozen=True, tag="error"):
 
     action: str
     error: Crashed
+
+
+def error_directive(action: str, error: Exception) -> ErrorDirective:
+    """Return an exception as a directive."""
+    return ErrorDirective(action, crashed(error))
 
 
 def _check_tag(where: str, tag: object) -> None:

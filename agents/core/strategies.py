@@ -11,11 +11,10 @@ import msgspec
 from agents.core.action import ActionLike
 from agents.core.agent import Agent
 from agents.core.command import OnFailure, Step, Turn, run_command
-from agents.core.directives import ErrorDirective
+from agents.core.directives import error_directive
 from agents.errors import BadAgentType, StrategyRefused
 from supervision import Ref
 from supervision.errors import BadOption
-from supervision.reasons import crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
 
@@ -177,7 +176,7 @@ class StateMachineStrategy(AgentStrategy):
             why = StrategyRefused(
                 "StateMachineStrategy", f"there is no transition from {machine.state!r} to 'processing'"
             )
-            return Step(agent, (ErrorDirective("StateMachineStrategy", crashed(why)),))
+            return Step(agent, (error_directive("StateMachineStrategy", why),))
         during = agent.with_slice("strategy", msgspec.structs.replace(machine, state="processing"))
         step = await run_command(during, work, turn, self.on_failure)
         count = machine.processed_count + len(work) - len(step.errors)

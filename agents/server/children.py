@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.core.agent import Parent
-from agents.core.directives import AdoptChild, ErrorDirective, OnParentDeath, SpawnAgent, StopChild
+from agents.core.directives import AdoptChild, OnParentDeath, SpawnAgent, StopChild
 from agents.errors import NotAdopted, TagTaken
 from agents.server.directory import directory_of, supervisor_of
 from agents.server.executors import executes
 from agents.server.messages import Attach, ChildAgentStarted, DirectiveResult, EndChild
 from agents.server.view import ChildAgent
 from supervision import CallError, ChildSpec, Down, Monitor, Ref, Shutdown, SupervisionError, start_child
-from supervision.reasons import crashed
 
 if TYPE_CHECKING:
     from agents.core.signal import Signal
@@ -167,8 +166,3 @@ def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:
         return None
     data = {"parent_id": parent.id, "tag": parent.tag, "meta": parent.meta, "reason": str(down.reason)}
     return server.new_signal("agent.orphaned", data)
-
-
-def error_directive(where: str, error: Exception) -> ErrorDirective:
-    """Return a failure as a directive."""
-    return ErrorDirective(where, crashed(error))

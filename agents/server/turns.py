@@ -11,7 +11,7 @@ import msgspec
 
 from agents.core.action import ActionLike, needs_loop
 from agents.core.command import Step, Turn, run_command
-from agents.core.directives import ErrorDirective, StopAgent
+from agents.core.directives import ErrorDirective, StopAgent, error_directive
 from agents.core.execution import driven, name_of
 from agents.core.plugin import filtered, provided
 from agents.core.signal import Signal, new_signal
@@ -19,7 +19,7 @@ from agents.core.structs import differences
 from agents.durability.checkpointer import EverySeconds
 from agents.errors import HookFailed, NoRoute, NotSaved
 from agents.events import ActionFailed, TurnTaken
-from agents.server.children import Children, error_directive
+from agents.server.children import Children
 from agents.server.error_policy import EmitError, TooManyErrors
 from agents.server.executors import HALT, executor_of
 from agents.server.messages import CheckpointDue, Reply
