@@ -68,7 +68,8 @@ bench: $(BENCH) model ## run a benchmark (ARGS="SUITE ..."), or list them
 bench-check: $(BENCH) ## see whether anything became slower than the baseline (ARGS=--update makes it anew)
 	@exec $(BIN)/python -m bench check $(ARGS)
 
-docs: $(TEST) ## run the examples in code and documents, and follow the links
+docs: $(TEST) ## draw the pictures, run the examples in code and documents, and follow the links
+	$(BIN)/python -m tests.house.architecture
 	$(BIN)/python -m pytest tests/house/test_docs.py $(PACKAGES)
 
 format: $(CHECK) ## format the code and mend what ruff can mend

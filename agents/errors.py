@@ -5,18 +5,18 @@
     AgentError
     ├── AgentExists          an agent with this id runs already
     ├── AgentTimeout         an agent was not done in time
-    ├── BadCheckpoint        what was kept of an agent cannot be read
+    ├── BadCheckpoint        what was saved of an agent cannot be read
     ├── BadParams            an action was not given what it needs
     ├── BadResult            an action returned something else than it declares
     ├── BadState             a state, or a change of it, is not of the declared type
     ├── CompensationFailed   an action failed, and what was done could not be undone
-    ├── Conflict             what was done side by side wants to change the same
     ├── DebugOff             an agent's turns are not recorded
     ├── HookFailed           a plugin's hook failed, and the signal went no further
     ├── NeedsLoop            an async action was run without a loop
     ├── NoRoute              an agent has no route for a signal
     ├── NotAdopted           an agent cannot become the child of another one
-    ├── NotSaved              an agent, or a commit of it, could not be saved
+    ├── NotSaved             an agent, or a commit of it, could not be saved
+    ├── ResultConflict       parts that were run side by side return the same field
     ├── StrategyRefused      an agent's strategy does not take a command now
     └── TagTaken             an agent has a child with this tag
 
@@ -67,7 +67,7 @@ class AgentTimeout(AgentError, TimeoutError):
 
 
 class BadCheckpoint(AgentError):
-    """What was kept of an agent cannot be read. It is left as it is, and the agent does not start."""
+    """What was saved of an agent cannot be read. It is left as it is, and the agent does not start."""
 
     def __init__(self, key: str, why: str) -> None:
         self.key = key
@@ -75,7 +75,7 @@ class BadCheckpoint(AgentError):
 
 
 class BadParams(AgentError, ValueError):
-    """This is no action, or not with such parameters."""
+    """This is not an action, or its parameters are invalid."""
 
     def __init__(self, action: str, why: str) -> None:
         self.action = action
@@ -99,7 +99,7 @@ class BadState(AgentError, ValueError):
 
 
 class CompensationFailed(AgentError):
-    """An action failed, and something that was done before could not be undone: somebody has to look at it.
+    """An action failed, and something that was done before could not be undone: a person has to repair it.
 
     Attributes:
         action: the name of the class of the action whose ``compensate`` failed.
@@ -115,7 +115,7 @@ class CompensationFailed(AgentError):
 
 
 class ResultConflict(AgentError, ValueError):
-    """What was done side by side wants to change the same."""
+    """Parts that were run side by side return the same field."""
 
     def __init__(self, names: list[str], by: list[str]) -> None:
         self.names = names
@@ -208,4 +208,4 @@ class BadSignal(SpecError):
 
 
 class BadCronSchedule(SpecError):
-    """A cron expression, or its time zone, is none."""
+    """A cron expression or its time zone is invalid."""

@@ -1,4 +1,4 @@
-"""Keyed instances: one agent for each key, started when it is asked for, and asleep when it is not.
+"""Keyed instances: one agent for each key, started when it is asked for, saved and ended when it is idle.
 
 >>> import asyncio
 >>> import msgspec
@@ -63,7 +63,7 @@ class _Get(Request[Ref], frozen=True):
 
 
 class InstanceCounts(msgspec.Struct, frozen=True):
-    """How many instances run, how many were started, and how many of these were waked from a checkpoint."""
+    """How many instances run, how many were started, and how many of these were restored from a checkpoint."""
 
     running: int
     started: int
@@ -75,7 +75,7 @@ class _Counts(Request[InstanceCounts], frozen=True):
 
 
 class InstanceStarter(Actor):
-    """Starts the instances of one type, each key once. `Instances` is how to use it.
+    """Starts the instances of one type, each key once. Use it through `Instances`.
 
     Args:
         kind: the type of the agents.
@@ -90,7 +90,7 @@ class InstanceStarter(Actor):
         self.partition = partition
         self._options = options
         self._started = 0
-        self._waked = 0
+        self._restored = 0
         self._keys: set[str] = set()
 
     @handle
@@ -113,15 +113,15 @@ class InstanceStarter(Actor):
         assert ref is not None
         self._started += 1
         self._keys.add(request.key)
-        begun = await connect(ref, self.kind)
-        self._waked += begun.agent.version > 0
+        instance = await connect(ref, self.kind)
+        self._restored += instance.agent.version > 0
         return ref
 
     @handle
     def counts(self, request: _Counts) -> InstanceCounts:
-        """Tell how many there are."""
+        """Return how many there are."""
         running = [key for key in self._keys if whereis(self.runtime, key, partition=self.partition) is not None]
-        return InstanceCounts(len(running), self._started, self._waked)
+        return InstanceCounts(len(running), self._started, self._restored)
 
 
 class Instances(Generic[S]):
@@ -161,7 +161,7 @@ class Instances(Generic[S]):
         return whereis(self.address.runtime, key, partition=self.partition)
 
     async def hibernate(self, key: str) -> bool:
-        """End an instance, when it has handled what was sent before, and save it; tell whether it ran."""
+        """End an instance, when it has handled what was sent before, and save it; return whether it ran."""
         ref = self.lookup(key)
         if ref is None:
             return False
@@ -211,7 +211,7 @@ async def start_instances(
         options: passed to each `AgentServer`.
 
     Raises:
-        StartError: ``kind`` is no type of agents.
+        StartError: ``kind`` is not a type of agents.
         AlreadyRegistered: the name is taken.
     """
     passed = {**options, "durability": durability, "idle_timeout": idle_timeout}

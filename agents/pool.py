@@ -1,4 +1,4 @@
-"""Pools: some equal agents that take turns at work that any of them can do."""
+"""Pools: equal agents that share the work which any of them can do."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import msgspec
 from agents.core.agent_type import AgentType
 from agents.core.signal import Signal, new_signal
 from agents.server import AgentServer, Reply
+from agents.server.executors import Begin, OwnedTask
 from agents.server.handle import AgentHandle
 from agents.server.messages import Ask, Reset
 from agents.server.view import AgentView
@@ -39,7 +40,7 @@ from supervision.logs import get_logger
 _log: Any = get_logger("agents")
 S = TypeVar("S", bound=msgspec.Struct)
 
-#: What becomes of the state of a worker that is given back: it is kept for the next user, or the agent begins anew.
+#: What happens to the state of a worker that is given back: it is kept for the next user, or reset to the first state.
 OnCheckin = Literal["keep", "reset"]
 
 
@@ -65,14 +66,14 @@ class PoolStatus(msgspec.Struct, frozen=True):
 
 
 class _Checkout(Request[AgentHandle[Any]], frozen=True):
-    """A worker, when one is free, for whoever shows this ticket."""
+    """A worker, when one is free, checked out under this ticket."""
 
     ticket: object
     user: Ref | None
 
 
 class _Checkin(Message, frozen=True):
-    """A worker is given back, or nobody waits for one any more."""
+    """Give the worker of a ticket back, or wait for one no longer."""
 
     ticket: object
 
@@ -82,7 +83,7 @@ class _Status(Request[PoolStatus], frozen=True):
 
 
 class PoolServer(Actor):
-    """Hands out the workers of a pool. `Pool` is how to use it.
+    """Hands out the workers of a pool. Use it through `Pool`.
 
     A worker that crashes is started again in its place. One whose user has ended comes back.
 
@@ -90,7 +91,7 @@ class PoolServer(Actor):
         kind: the type of the workers.
         views: where the workers are seen, one for each.
         lifo: whether the worker that came back last is used first.
-        on_checkin: what becomes of its state.
+        on_checkin: what happens to its state.
         options: passed to each `AgentServer`.
     """
 
@@ -108,7 +109,7 @@ class PoolServer(Actor):
         self._on_checkin = on_checkin
         self._options = options
         self._free: deque[int] = deque(range(len(views)))
-        #: By ticket: the worker that is out, and the watch over its user.
+        #: By ticket: the worker that is checked out, and the monitor of its user.
         self._out: dict[object, tuple[int, Monitor | None]] = {}
         self._waiting: dict[object, tuple[ReplyTo[AgentHandle[Any]], Ref | None]] = {}
 
@@ -125,7 +126,7 @@ class PoolServer(Actor):
         return self.runtime.name(f"{self.ref.path}#{self.ref.id}/{worker}")
 
     @handle
-    def checkout(self, request: _Checkout) -> AgentHandle[Any] | None:
+    def check_out(self, request: _Checkout) -> AgentHandle[Any] | None:
         """Hand out a worker, as soon as one is free."""
         if not self._free:
             self._waiting[request.ticket] = (self.defer_reply(), request.user)
@@ -138,7 +139,7 @@ class PoolServer(Actor):
         return AgentHandle(self._name(worker), self._views[worker])
 
     @handle
-    def checkin(self, message: _Checkin) -> None:
+    def check_in(self, message: _Checkin) -> None:
         """Take a worker back."""
         self._waiting.pop(message.ticket, None)
         out = self._out.pop(message.ticket, None)
@@ -165,41 +166,30 @@ class PoolServer(Actor):
                 self._back(worker)
 
     @handle
-    def run(self, signal: Signal) -> None:
+    def on_cast(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
-        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(_Begin())
+        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(Begin())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:
-        """Tell how it is."""
+        """Return how it is."""
         return PoolStatus(len(self._views), len(self._free), len(self._out), len(self._waiting))
 
 
-class _Begin(Message, frozen=True):
-    """Begin."""
-
-
-class _PoolTask(Actor):
-    """Sees a signal through that was cast to a pool: a worker is in use until its turn is over."""
+class _PoolTask(OwnedTask):
+    """Gives one signal that was cast to the pool to a worker, which is in use until its turn is over."""
 
     def __init__(self, pool: Pool[Any], signal: Signal) -> None:
+        super().__init__(pool.address)
         self._pool = pool
         self._signal = signal
 
-    def init(self) -> None:
-        """End with the pool."""
-        self.link(self._pool.address)
-
-    @handle
-    async def begin(self, message: _Begin) -> None:
-        """Wait for a worker, and for the end of its turn."""
+    async def _run(self) -> None:
         try:
             async with self._pool.worker(None) as worker:
                 await call_when_ready(worker.address, Ask(self._signal), None)
         except Exception as error:
             _log.warning("pool_signal_failed", signal=self._signal.type, error=str(error))
-        self.unlink(self._pool.address)
-        self.stop()
 
 
 class Pool(Generic[S]):
@@ -231,7 +221,7 @@ class Pool(Generic[S]):
             self.address.cast(_Checkin(ticket))
 
     async def call(self, signal: Signal, timeout: float | None = 5.0) -> Reply[S]:
-        """Have a worker handle a signal, and return what came of it.
+        """Have a worker handle a signal, and return the reply.
 
         A worker that dies before it has begun with the signal finds it there when it is started again.
 
@@ -251,7 +241,7 @@ class Pool(Generic[S]):
         return new_signal(self.address.runtime, type, data, source="/")
 
     async def status(self) -> PoolStatus:
-        """Tell how the pool is."""
+        """Return how the pool is."""
         return await self.address.call(_Status())
 
 
@@ -284,7 +274,7 @@ async def start_pool(
         options: passed to each `AgentServer`, such as ``state``.
 
     Raises:
-        BadOption: the size is no whole number from 1, or ``on_checkin`` is none of those.
+        BadOption: the size is not a whole number from 1, or ``on_checkin`` is not one of those.
         StartError: a worker did not start.
     """
     if not isinstance(size, int) or isinstance(size, bool) or size < 1:

@@ -1,4 +1,4 @@
-"""What the bridge adds to the event stream of a runtime."""
+"""What the bridge adds to the event stream of a runtime, and actors that turn signals into events and back."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _NOTHING: Mapping[str, Any] = {}
 
 
 class AgentEvent(Event, frozen=True, kw_only=True):
-    """Something that an agent, or any other actor, has to tell.
+    """Something that an agent, or any other actor, reports.
 
     Attributes:
         ref: who.
@@ -67,9 +67,9 @@ class EventSink(Actor):
 
 
 class EventSignals(Actor):
-    """Casts somebody a signal for each event of some kinds: ``event.Exited`` for an `Exited`, with its fields as data.
+    """Casts an actor a signal for each event of some kinds: ``event.Exited`` for an `Exited`, with its fields as data.
 
-    What happens to the one who gets them is left out, lest one event lead to the next for ever.
+    Events about the receiver are left out, so that one event does not lead to the next for ever.
     """
 
     def __init__(self, to: Address, *kinds: type[Event]) -> None:
@@ -77,7 +77,7 @@ class EventSignals(Actor):
         self._subscription = self.runtime.subscribe(self._tell, *kinds)
 
     def terminate(self, reason: object) -> None:
-        """Listen no more."""
+        """End the subscription."""
         self._subscription.close()
 
     def _tell(self, event: Event) -> None:

@@ -1,4 +1,4 @@
-"""Execution: work given to agents, and to any other actors, under the platform's guards."""
+"""Execution: work given to agents and other actors under the platform's guards, and async functions as such actors."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ async def execute_with_retry(
     """Do what `execute_protected` does, with retries as the guard: by default any failure is worth one.
 
     What no handler had begun when the actor behind a `Name` ended goes to the next incarnation within the same attempt:
-    that is no failure, and nothing is done twice.
+    this does not count as a failure, and nothing is done twice.
 
     Args:
         to: an agent's server, or any actor; a `Name` finds the next incarnation.
@@ -84,7 +84,7 @@ async def execute_with_retry(
 
 
 class AgentResult(msgspec.Struct, frozen=True):
-    """What came of the work of one actor: its answer, or the error."""
+    """The result of one actor's work: its answer, or the error."""
 
     answer: Any = None
     error: Exception | None = None
@@ -99,10 +99,10 @@ async def distributed_execute(
     limit: int = 10,
     timeout: float = DEFAULT_TIMEOUT,
 ) -> dict[Hashable, AgentResult]:
-    """Give the same work to all actors with a capability that are not unresponsive, and return what came of it.
+    """Give the same work to all actors with a capability that are not unresponsive, and return the results.
 
     At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. Each
-    has a result, by its key: that one fails is no error of the others.
+    has a result, by its key: a failure of one does not affect the others.
     """
     if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
         raise BadOption("distributed_execute: limit", limit, "give a whole number from 1")
@@ -127,7 +127,7 @@ class ForeignCall(Request[Any], frozen=True):
 
 
 class ForeignAgent(Actor):
-    """An actor around an async function, which gets the payload of each `ForeignCall`; what it raises, the caller gets."""
+    """An actor around an async function, called with the payload of each `ForeignCall`. The caller gets its errors."""
 
     def __init__(self, function: Callable[[Any], Awaitable[Any]]) -> None:
         self._function = function

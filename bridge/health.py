@@ -41,8 +41,8 @@ class Thresholds(msgspec.Struct, frozen=True):
         slow: from how many seconds on a good answer is slow; None for never.
 
     Raises:
-        BadOption: a count is no whole number from 1.
-        BadTime: ``slow`` is no length of time.
+        BadOption: a count is not a whole number from 1.
+        BadTime: ``slow`` is not a length of time.
     """
 
     degraded_after: int = 1
@@ -60,7 +60,7 @@ class Thresholds(msgspec.Struct, frozen=True):
 
 
 class CheckResult(msgspec.Struct, frozen=True):
-    """What one check said. ``why`` is empty if all is well."""
+    """The result of one check. ``why`` is empty if all is well."""
 
     answered: bool
     why: str = ""
@@ -77,7 +77,7 @@ class HealthRecord:
         self.health: HealthStatus = health
 
     def add(self, outcome: CheckResult) -> HealthStatus:
-        """Take in one more check; return the health."""
+        """Add the result of one more check; return the health."""
         well = not outcome.why
         self._good = self._good + 1 if well else 0
         self._bad = 0 if well else self._bad + 1

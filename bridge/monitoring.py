@@ -1,4 +1,4 @@
-"""Monitoring: one small supervised actor for each monitored one checks it at intervals and keeps its health up to date.
+"""Monitoring: a supervised actor for each monitored one, which checks it at intervals and keeps its health up to date.
 
 Because each actor has a monitor of its own, the checks run side by side, and one that hangs delays no other.
 """
@@ -20,14 +20,14 @@ from supervision.messages import describe
 
 
 class CheckNow(Message, frozen=True):
-    """A monitor's note to itself: the next check is due."""
+    """Timer message: check now."""
 
 
 class HealthMonitor(Actor):
-    """Checks one registered actor, notes its health in the registry, and ends when the actor ends or is unregistered.
+    """Checks one registered actor, writes its health into the registry, and ends when the actor ends or is removed.
 
-    Each change of health is a `HealthChanged` event. A dead actor has no entry in the registry: of its death, the event
-    tells. When the registry does not run, the change is noted after a later check. See `setup_monitoring`.
+    Each change of health is a `HealthChanged` event. A dead actor has no entry in the registry: the event alone reports
+    its death. When the registry does not run, the change is written after a later check. See `setup_monitoring`.
     """
 
     def __init__(
@@ -51,7 +51,7 @@ class HealthMonitor(Actor):
 
     @handle
     async def check(self, message: CheckNow) -> None:
-        """Check, note what has changed, and set the time of the next check."""
+        """Check, write a changed health into the registry, and set the timer of the next check."""
         if not self._ref.alive:
             return
         if self._entry() is None:
@@ -94,7 +94,7 @@ class HealthMonitor(Actor):
         return entry if entry is not None and entry.ref is self._ref else None
 
     async def _note(self, health: HealthStatus) -> None:
-        """Note the health in the registry. If that cannot be, the next check sees to it."""
+        """Write the health into the registry. If that fails, the next check tries again."""
         entry = self._entry()
         if entry is not None and entry.metadata.health != health:
             with suppress(CallError, KeyNotFound):
@@ -131,7 +131,7 @@ async def setup_monitoring(
 
     Raises:
         KeyNotFound, BadOption: nobody is registered under the key, or not with `register_agent`.
-        BadTime, MaxChildren, NoProcess: a time is none, or the supervisor cannot start the monitor.
+        BadTime, MaxChildren, NoProcess: a time is invalid, or the supervisor cannot start the monitor.
     """
     every, at_most = seconds("interval", interval, zero=False), seconds("limit", limit, zero=False)
     entry = directory.lookup(key)

@@ -22,7 +22,7 @@ class AgentMetadata(msgspec.Struct, frozen=True):
         capabilities: what it can do; the registry finds it by each.
         health: how it is, kept up to date by `setup_monitoring`.
         registered_at: the runtime's time of its registration, in seconds.
-        details: whatever else its owner wants known.
+        details: further facts, for queries.
     """
 
     capabilities: frozenset[str] = frozenset()
@@ -70,26 +70,26 @@ async def register_agents(directory: Directory, agents: Mapping[Hashable, tuple[
 
 
 def find_agents(directory: Directory, capability: str | None = None, where: Query | None = None) -> list[Entry]:
-    """Return the agents that are not unresponsive, have a capability, if one is given, and are as is asked.
+    """Return the agents that are not unresponsive, have a capability, if one is given, and match `where`.
 
     ``where`` asks about their `AgentMetadata`, such as ``Field("details.hall") == 3``.
     """
     found = directory.find("capabilities", capability) if capability is not None else directory.select()
-    asked = Field("health") != "unresponsive" if where is None else (Field("health") != "unresponsive") & where
-    return [entry for entry in found if asked.holds(entry.metadata)]
+    query = Field("health") != "unresponsive" if where is None else (Field("health") != "unresponsive") & where
+    return [entry for entry in found if query.holds(entry.metadata)]
 
 
 async def acquire_for_agent(ref: Ref, amounts: Mapping[str, float]) -> dict[str, Lease]:
     """Take amounts of resources for an agent, all or none; they are given back when it ends, if not before."""
-    tokens: dict[str, Lease] = {}
+    leases: dict[str, Lease] = {}
     try:
         for name, amount in amounts.items():
-            tokens[name] = await Resource(ref.runtime, name).acquire(amount, holder=ref)
+            leases[name] = await Resource(ref.runtime, name).acquire(amount, holder=ref)
     except BaseException:
-        for name, token in tokens.items():
-            await Resource(ref.runtime, name).release(token)
+        for name, lease in leases.items():
+            await Resource(ref.runtime, name).release(lease)
         raise
-    return tokens
+    return leases
 
 
 async def start_and_register(

@@ -85,7 +85,7 @@ async def main(name: str, path: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description="A conversation that is never lost.")
     parser.add_argument("--name", default="you", help="with whom (you)")
-    parser.add_argument("--file", type=Path, default=Path(".foundation/conversations.db"), help="where it is kept")
+    parser.add_argument("--file", type=Path, default=Path(".foundation/conversations.db"), help="where it is saved")
     options = parser.parse_args()
     with suppress(KeyboardInterrupt):
         asyncio.run(main(options.name, options.file))

@@ -52,7 +52,7 @@ class LoopLag(Sensor):
         return self.every
 
     def poll(self, context: SensorContext) -> Iterable[Emit]:
-        """Compare the time with the time at which this look was due."""
+        """Compare the time with the time at which this poll was due."""
         now = context.runtime.clock.time()
         due = context.memory.get("due", now)
         context.memory["due"] = now + self.every

@@ -26,8 +26,6 @@
 5
 """
 
-# ruff: noqa: I001  # in the order of a reader's interest
-
 # What one writes: an actor, its messages, its handlers.
 from supervision.actor import Actor as Actor
 from supervision.messages import Message as Message

@@ -193,13 +193,16 @@ NOPROC = NoProc()
 
 
 def _frames(traceback: TracebackType | None) -> tuple[StackFrame, ...]:
+    own = traceback
+    while own is not None and own.tb_frame.f_code.co_filename.startswith(_KERNEL):
+        own = own.tb_next
+    frame = own or traceback
     frames = []
-    while traceback is not None:
-        code = traceback.tb_frame.f_code
-        frames.append(StackFrame(code.co_filename, traceback.tb_lineno, code.co_qualname))
-        traceback = traceback.tb_next
-    own = next((n for n, frame in enumerate(frames) if not frame.file.startswith(_KERNEL)), 0)
-    return tuple(frames[own:])
+    while frame is not None:
+        code = frame.tb_frame.f_code
+        frames.append(StackFrame(code.co_filename, frame.tb_lineno, code.co_qualname))
+        frame = frame.tb_next
+    return tuple(frames)
 
 
 def crashed(error: BaseException) -> Crashed:

@@ -397,8 +397,10 @@ class Runtime:
         if name is not None:
             self._take_name(name, cell)
         if parent is not None:
-            parent.link(cell)
-            parent.release_ended_parent()
+            parent.tie(cell)
+            cell.tied = True
+            if parent.parent is not None:
+                parent.release_ended_parent()
         if self.master_of:
             owner = self.master_of.get(parent or current.get())
             if owner is not None:
@@ -552,10 +554,10 @@ class Runtime:
             if process is not None:
                 process.close()
                 self._reaping = {process, *(each for each in self._reaping if not each.exited.done())}
+        if self.vacancies.supervisors:
+            self.vacancies.close_all(cell)
         if cell.name is not None:
             self.release_name(cell)
-        if self.vacancies:
-            self.vacancies.close_all(cell)
 
     # -- timers ----------------------------------------------------------------------------------------------
 

@@ -1,4 +1,4 @@
-"""Actions: units of work with typed parameters and a typed result."""
+"""Actions: units of work with typed parameters and a typed result; how often they are tried; as tools for models."""
 
 from __future__ import annotations
 
@@ -25,21 +25,82 @@ if TYPE_CHECKING:
     from agents.core.execution import Execution
 
 
+S_co = TypeVar("S_co", covariant=True)
+R_co = TypeVar("R_co", covariant=True)
+
+#: What an action may ask for beside its result: operations on the agent, and directives.
+Effect: TypeAlias = Operation | Directive
+
+
+class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
+    """What an action sees.
+
+    Attributes:
+        state: of the agent, as the actions before this one left it.
+        agent_id: whose action it is.
+        agent_type: the name of the agent's type.
+        signal: what caused the command, if it was a signal.
+        ref: the agent's server, if there is one.
+        slices: what plugins and the strategy know about the agent, by key.
+        parent: of the agent, if it has one.
+        provided: facts added by the runtime and plugins, not by the sender, by key.
+    """
+
+    state: S_co
+    agent_id: str = ""
+    agent_type: str = ""
+    signal: Signal | None = None
+    ref: Ref | None = None
+    slices: Mapping[str, Any] = {}
+    parent: Parent | None = None
+    provided: Mapping[str, Any] = {}
+
+
+class Result(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
+    """A result together with effects.
+
+    Attributes:
+        value: as the action declares it.
+        effects: operations, which change the agent after the value has, in this order; and directives, to be carried
+            out in this order.
+    """
+
+    value: R_co
+    effects: tuple[Effect, ...] = ()
+
+
+class Failure(AgentError):
+    """Raised by an action that fails, but still has effects to apply.
+
+    Args:
+        why: the reason, for people.
+        effects: operations and directives, as in `Result`.
+
+    >>> raise Failure("the card was declined")
+    Traceback (most recent call last):
+    agents.core.action.Failure: the card was declined
+    """
+
+    def __init__(self, why: str, effects: tuple[Effect, ...] = ()) -> None:
+        self.effects = effects
+        super().__init__(why)
+
+
 class Attempts(msgspec.Struct, frozen=True, kw_only=True):
     """How often, and for how long, an action is tried: ``attempts = Attempts(retries=2, timeout=10.0)`` in its class.
 
     Attributes:
-        retries: how many times it is tried again.
+        retries: how many times it is tried again after a failure.
         backoff: seconds before the first retry. They double from one to the next.
-        max_backoff: more than so many seconds are never waited.
+        max_backoff: the longest wait, in seconds.
         timeout: seconds for each try of an async action; None for no limit. A sync one cannot be interrupted.
         retry_on: the errors that are worth another try.
 
     Raises:
-        BadOption: ``retries`` is no whole number from 0, or ``timeout`` is given to what cannot keep it.
-        BadTime: a length of time is none.
+        BadOption: ``retries`` is not a whole number from 0.
+        BadTime: a length of time is invalid.
 
-    >>> [Attempts(retries=3, backoff=0.5, max_backoff=1.5).pause(n) for n in (1, 2, 3)]
+    >>> [Attempts(retries=3, backoff=0.5, max_backoff=1.5).delay(n) for n in (1, 2, 3)]
     [0.5, 1.0, 1.5]
     """
 
@@ -66,67 +127,6 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         return failed <= self.retries and isinstance(error, self.retry_on)
 
 
-S_co = TypeVar("S_co", covariant=True)
-R_co = TypeVar("R_co", covariant=True)
-
-#: What an action may ask for beside its result: operations on the agent, and directives.
-Effect: TypeAlias = Operation | Directive
-
-
-class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
-    """What an action sees.
-
-    Attributes:
-        state: of the agent, as the actions before this one left it.
-        agent_id: whose action it is.
-        agent_type: the name of the agent's type.
-        signal: what caused the command, if it was a signal.
-        ref: the agent's server, if there is one.
-        slices: what plugins and the strategy know about the agent, by key.
-        parent: of the agent, if it has one.
-        provided: what the runtime and plugins add, by key: facts that do not come from whoever sent the signal.
-    """
-
-    state: S_co
-    agent_id: str = ""
-    agent_type: str = ""
-    signal: Signal | None = None
-    ref: Ref | None = None
-    slices: Mapping[str, Any] = {}
-    parent: Parent | None = None
-    provided: Mapping[str, Any] = {}
-
-
-class Result(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
-    """What an action returns that wants more than its result.
-
-    Attributes:
-        value: as the action declares it.
-        effects: operations, which change the agent after the value has, in this order; and directives, to be carried
-            out in this order.
-    """
-
-    value: R_co
-    effects: tuple[Effect, ...] = ()
-
-
-class Failure(AgentError):
-    """Raised by an action that fails and wants something to happen all the same.
-
-    Args:
-        why: the reason, for people.
-        effects: operations and directives, as in `Result`.
-
-    >>> raise Failure("the card was declined")
-    Traceback (most recent call last):
-    agents.core.action.Failure: the card was declined
-    """
-
-    def __init__(self, why: str, effects: tuple[Effect, ...] = ()) -> None:
-        self.effects = effects
-        super().__init__(why)
-
-
 class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     """The base of all actions. The fields of a subclass are its parameters; ``R`` in ``Action[R]`` is its result.
 
@@ -140,7 +140,7 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     Parameters, result and the new state are checked against their declared types; what does not fit is a failure of the
     action, and so is any exception. A failure changes nothing, unless it is a `Failure` that says what.
 
-    Actions are meant to be pure: what they want to happen outside they return as directives (`Result`). One that has to
+    Actions are meant to be pure: what is to happen outside they return as directives (`Result`). One that has to
     wait, for a language model or a service, is ``async``.
 
     Raises:
@@ -161,7 +161,7 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
 
     #: Whether ``run`` is ``async``.
     is_async: ClassVar[bool] = False
-    #: Whether it is run once, at once: it is not ``async``, is not tried again, and has nothing to undo.
+    #: Whether it is not async, has no retries, and nothing to compensate.
     is_plain: ClassVar[bool] = True
     #: What it declares to return.
     result_type: ClassVar[Any] = Any
@@ -209,15 +209,10 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
 _OWN_NAMES = frozenset(name for name in Action.__dict__ if not name.startswith("_"))
 
 
-def is_compensable(kind: type[Action[Any]]) -> bool:
-    """Return whether actions of a class have something to undo."""
-    return kind.compensate is not Action.compensate
-
-
 class CompositeAction(ABC):
-    """The base of what is made of actions. To a command it is one action: only its result changes the agent.
+    """The base of what is made of actions. A command runs it as one action: only its result changes the agent.
 
-    Between its parts flow data: each part gets, as its parameters, the fields that it knows of what came before.
+    Data pass from part to part: each part gets as its parameters the fields that it declares, of all data so far.
     """
 
     __slots__ = ()
@@ -243,8 +238,13 @@ ActionLike: TypeAlias = (
 )
 
 
+def is_compensable(kind: type[Action[Any]]) -> bool:
+    """Return whether actions of a class have something to undo."""
+    return kind.compensate is not Action.compensate
+
+
 def needs_loop(item: ActionLike) -> bool:
-    """Return whether this may have to wait for something, so that it needs a loop."""
+    """Return whether running this may have to wait for something, so that it needs a loop."""
     what = item[0] if isinstance(item, tuple) else item
     if isinstance(what, CompositeAction):
         return any(needs_loop(part) for part in what.parts)
@@ -252,16 +252,16 @@ def needs_loop(item: ActionLike) -> bool:
 
 
 def is_work(item: object) -> bool:
-    """Return whether this is something that an agent can be told to do."""
+    """Return whether this is an item of work: an action, its class, a composition, or a pair of one and parameters."""
     what = item[0] if isinstance(item, tuple) and len(item) == 2 else item
     return isinstance(what, (Action, CompositeAction)) or (isinstance(what, type) and issubclass(what, Action))
 
 
 def check_work(where: str, *items: object) -> None:
-    """Check that these are parts, at least one.
+    """Check that these are items of work, at least one.
 
     Raises:
-        BadPlan: one is not, or there is none.
+        BadPlan: one is not work, or there are no parts.
     """
     for item in items or (None,):
         if not is_work(item):

@@ -15,46 +15,20 @@ from agents.core.command import Step, Turn
 from agents.core.directives import Cron, Directive
 from agents.core.execution import driven
 from agents.core.plugin import MountedPlugin, Plugin, mounted
-from agents.core.router import Route, Router
+from agents.core.router import Route, Router, routes_of
 from agents.core.signal import Signal
 from agents.core.strategies import AgentStrategy, Direct
 from agents.errors import BadAgentType, BadRoute
 from supervision import Ref
 
-#: For so many types of signals the action is remembered.
-_PLAIN_ROUTES = 1000
 S = TypeVar("S", bound=msgspec.Struct)
+
+#: The plain action is remembered for at most so many types of signals.
+_PLAIN_ROUTES = 1000
 
 #: A type's routes: by pattern, or as `Route` objects, which have priorities and conditions. Each leads to work, or to a
 #: tuple of it.
 Routes: TypeAlias = Mapping[str, Any] | Iterable[Route[Any]]
-
-
-class PlainRoutes(dict[str, "type[Action[Any]] | None"]):
-    """By the type of a signal: the one plain action to which it is routed, if it is one and nothing else matters.
-
-    It is found when it is first asked for.
-
-    Args:
-        router: of a type of agents.
-        alone: whether nothing but the actions matters.
-    """
-
-    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
-        super().__init__()
-        self._router = router
-        self._alone = alone
-
-    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
-        found: builtins.type[Action[Any]] | None = None
-        routes = self._router.matching(type)
-        if self._alone and len(routes) == 1 and routes[0].when is None:
-            target = routes[0].target
-            if isinstance(target, builtins.type) and target.is_plain:
-                found = target
-        if len(self) < _PLAIN_ROUTES:
-            self[type] = found
-        return found
 
 
 class AgentType(Generic[S]):
@@ -72,9 +46,9 @@ class AgentType(Generic[S]):
         capabilities: what it can be found by, among the agents that run.
 
     Raises:
-        BadAgentType: the state is no frozen struct, or something else is no such thing. Raised when the class is
-            defined.
-        BadRoute: a pattern is none, or goes to something that is no action. Raised when the class is defined.
+        BadAgentType: the state is not a frozen struct, or another attribute has the wrong type. Raised when the
+            class is defined.
+        BadRoute: a pattern is invalid, or its target is not an action. Raised when the class is defined.
 
     >>> class Light(msgspec.Struct, frozen=True):
     ...     on: bool = False
@@ -94,7 +68,7 @@ class AgentType(Generic[S]):
     router: ClassVar[Router[ActionLike]]
     #: Whether a command is nothing but its actions: no strategy but `Direct`, and no hooks.
     direct: ClassVar[bool] = True
-    #: By the type of a signal: the one plain action that it is routed to, if it is one and nothing else matters.
+    #: By signal type: the one plain action that it is routed to, or None; see `PlainRoutes`.
     plain_routes: ClassVar[PlainRoutes]
     #: The plugins, ready.
     mounted: ClassVar[tuple[MountedPlugin, ...]] = ()
@@ -109,7 +83,7 @@ class AgentType(Generic[S]):
         if not hasattr(cls, "state_type"):
             raise BadAgentType(cls.__name__, cls.__bases__, "say what its state is: class X(AgentType[TheState])")
         if not isinstance(cls.strategy, AgentStrategy):
-            raise BadAgentType(f"{cls.__name__}: strategy", cls.strategy, "give a Strategy, such as Direct()")
+            raise BadAgentType(f"{cls.__name__}: strategy", cls.strategy, "give an AgentStrategy, such as Direct()")
         cls.mounted = mounted(cls.__name__, cls.plugins)
         cls.router = Router(_routes(cls))
         hooks = (cls.on_before_cmd, cls.on_after_cmd)
@@ -130,7 +104,7 @@ class AgentType(Generic[S]):
             partition: keeps the agents of tenants apart.
 
         Raises:
-            BadAgentType: the id is no text, or empty.
+            BadAgentType: the id is not a string, or empty.
             BadState: the state is not as declared.
         """
         if not isinstance(id, str) or not id:
@@ -191,6 +165,33 @@ class AgentType(Generic[S]):
         return agent, directives
 
 
+class PlainRoutes(dict[str, "type[Action[Any]] | None"]):
+    """The plain action of each signal type that is routed to exactly one, with no plugin, strategy or hook involved.
+
+    For other signal types it is None. An item is found when it is first asked for.
+
+    Args:
+        router: of a type of agents.
+        alone: whether the type has no plugin, strategy or hook.
+    """
+
+    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
+        super().__init__()
+        self._router = router
+        self._alone = alone
+
+    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
+        found: builtins.type[Action[Any]] | None = None
+        routes = self._router.matching(type)
+        if self._alone and len(routes) == 1 and routes[0].when is None:
+            target = routes[0].target
+            if isinstance(target, builtins.type) and target.is_plain:
+                found = target
+        if len(self) < _PLAIN_ROUTES:
+            self[type] = found
+        return found
+
+
 def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:
     struct = isinstance(kind, type) and issubclass(kind, msgspec.Struct)
     if not struct or not kind.__struct_config__.frozen:
@@ -199,10 +200,7 @@ def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:
 
 
 def _routes(cls: type[AgentType[Any]]) -> Iterator[Route[ActionLike]]:
-    declared: Any = cls.routes
-    if isinstance(declared, Mapping):
-        declared = [Route(pattern, target) for pattern, target in declared.items()]
-    for route in declared:
+    for route in routes_of(cls.routes):
         yield from _each(cls.__name__, route)
     for plugin in cls.mounted:
         for route in plugin.routes:

@@ -1,7 +1,7 @@
 """Commands: pure functions from an agent and actions to a new agent and directives.
 
-"Pure" is a promise about the agent: it is a value, no directive is carried out, and a failing action is data. What an
-action does in ``run`` is its own affair.
+"Pure" is a promise about the agent: it is a value, no directive is carried out, and a failing action is data. It is no
+promise about what an action does in ``run``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ import msgspec
 
 from agents.core.action import Action, ActionLike, Context, Failure
 from agents.core.agent import Agent
-from agents.core.directives import Directive, ErrorDirective
+from agents.core.directives import Directive, ErrorDirective, error_directive
 from agents.core.execution import CompletedAction, Execution, as_result, checked_result, driven, name_of, undo
 from agents.core.operations import Operation
 from agents.core.signal import Signal
@@ -22,31 +22,19 @@ from agents.errors import BadParams, BadResult, BadState
 from supervision import Ref
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
-from supervision.reasons import crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
 S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
 
-#: What becomes of a command in which something has failed. ``stop``: what was done before it stays, what comes after
+#: What happens to a command in which something has failed. ``stop``: what was done before it stays, what comes after
 #: it is not run. ``continue``: the rest is run all the same. ``rollback``: the agent is as before the command, and what
 #: was done is undone, in reverse order (`Action.compensate`).
 OnFailure = Literal["stop", "continue", "rollback"]
+_ON_FAILURE = get_args(OnFailure)
 
 
-class Turn(msgspec.Struct, frozen=True, kw_only=True):
-    """What surrounds a command.
-
-    Attributes:
-        signal: what caused it, if it was a signal.
-        ref: the agent's server, if there is one.
-        waits: whether there is a loop to wait on.
-        provided: what the runtime and plugins add to what actions see.
-    """
-
-    signal: Signal | None = None
-    ref: Ref | None = None
-    has_loop: bool = False
-    provided: Mapping[str, Any] = {}
+convert = msgspec.convert
+replace = msgspec.structs.replace
 
 
 class Step(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
@@ -83,12 +71,12 @@ def cmd(
             its parameters.
         signal: passed on to the actions.
         ref: passed on to the actions: the agent's server.
-        on_failure: what becomes of the command when something fails: ``stop`` (what was done before it stays, what
+        on_failure: what happens to the command when something fails: ``stop`` (what was done before it stays, what
             comes after it is not run), ``continue`` (the rest is run all the same), or ``rollback`` (the agent is as
             before, and what was done is undone in reverse order).
 
     Raises:
-        BadOption: ``on_failure`` is none of those.
+        BadOption: ``on_failure`` is not one of those.
     """
     return driven(run_command(agent, work, Turn(signal=signal, ref=ref), on_failure))
 
@@ -104,8 +92,24 @@ async def acmd(
     return await run_command(agent, work, Turn(signal=signal, ref=ref, has_loop=True), on_failure)
 
 
+class Turn(msgspec.Struct, frozen=True, kw_only=True):
+    """What surrounds a command.
+
+    Attributes:
+        signal: what caused it, if it was a signal.
+        ref: the agent's server, if there is one.
+        has_loop: whether there is a loop to wait on.
+        provided: what the runtime and plugins add to what actions see.
+    """
+
+    signal: Signal | None = None
+    ref: Ref | None = None
+    has_loop: bool = False
+    provided: Mapping[str, Any] = {}
+
+
 async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, on_failure: OnFailure) -> Step[S]:
-    """Run a command. What does not wait is run without waiting, so that it can be driven without a loop."""
+    """Run a command. Only async work and retries wait, so that plain work can be driven without a loop."""
     command = Command(agent, turn, on_failure)
     for item in work:
         try:
@@ -151,7 +155,7 @@ def plain_action(item: Any) -> Action[Any] | None:
 
 
 def run_plain(agent: Agent[S], kind: type[Action[Any]], signal: Signal, ref: Ref) -> Agent[S] | Step[S]:
-    """Run one plain action with the data of a signal: what `run_command` does, for the case that comes most.
+    """Run one plain action with the data of a signal: what `run_command` does, for the most frequent case.
 
     Returns:
         The agent, if nothing has happened but that its state is another one; or else the step.
@@ -173,7 +177,7 @@ def run_plain(agent: Agent[S], kind: type[Action[Any]], signal: Signal, ref: Ref
 
 
 def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome: Any) -> Step[S]:
-    """Return the step that a plain action has led to: its outcome, or an error, taken as any other."""
+    """Return the step of a plain action, built from its result or its error, as in `run_command`."""
     command = Command(agent, Turn(signal=signal, ref=ref), "stop")
     try:
         if isinstance(outcome, Exception):
@@ -185,7 +189,7 @@ def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome:
 
 
 class Command(Generic[S]):
-    """A command on its way: the agent as it is by now, and the directives that there are by now."""
+    """A running command: its current agent and directives."""
 
     __slots__ = ("agent", "completed", "directives", "error", "first", "on_failure", "turn")
 
@@ -204,7 +208,7 @@ class Command(Generic[S]):
         return context_of(self.agent, self.turn)
 
     async def perform(self, item: Any) -> None:
-        """Run anything, and settle it. What it has done can be undone."""
+        """Run any work, and apply its result. What it has done can be undone."""
         run = Execution(self.context(), self.turn.has_loop)
         try:
             value = await run.step(item, {})
@@ -215,7 +219,7 @@ class Command(Generic[S]):
         self.completed += run.completed
 
     def apply(self, action: Action[Any], outcome: Any) -> None:
-        """Settle what a plain action has returned."""
+        """Apply what a plain action has returned."""
         result = as_result(outcome)
         self._apply(type(action).__name__, checked_result(action, result), list(result.effects))
 
@@ -231,12 +235,12 @@ class Command(Generic[S]):
         self.directives += directives
 
     def _advance(self, agent: Agent[S]) -> None:
-        """Make this the agent; one command is one version."""
+        """Make this the current agent; one command is one version."""
         if agent is not self.agent:
             self.agent = msgspec.structs.replace(agent, version=self.first.version + 1)
 
     def failed(self, item: Any, error: Exception) -> None:
-        """Note a failure, and do what it asks for."""
+        """Add a failure to the directives, with the effects that it has."""
         self.error = error
         if self.on_failure == "rollback":
             self.agent = self.first
@@ -246,7 +250,7 @@ class Command(Generic[S]):
                 self._apply(name_of(item), None, list(error.effects))
             except BadState as wrong:
                 error = wrong
-        self.directives.append(ErrorDirective(name_of(item), crashed(error)))
+        self.directives.append(error_directive(name_of(item), error))
 
     @property
     def to_undo(self) -> bool:
@@ -259,12 +263,7 @@ class Command(Generic[S]):
         try:
             await undo(self.completed, self.error, self.turn.has_loop)
         except Exception as error:
-            self.directives.append(ErrorDirective("rollback", crashed(error)))
-
-
-convert = msgspec.convert
-replace = msgspec.structs.replace
-_ON_FAILURE = get_args(OnFailure)
+            self.directives.append(error_directive("rollback", error))
 
 
 def changed(agent: Agent[S], name: str, value: Any) -> Agent[S]:

@@ -1,4 +1,30 @@
-"""Chains: one after the other."""
+"""Composition: actions made of actions, which a command runs as one: chains, branches, parallels, plans.
+
+>>> from typing import Any
+>>> from agents import Action, Context, execute
+>>> class Fetch(Action[dict[str, Any]]):
+...     page: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"text": f"words of {self.page}"}
+>>> class Count(Action[dict[str, Any]]):
+...     text: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"words": len(self.text.split())}
+>>> class Language(Action[dict[str, Any]]):
+...     text: str
+...
+...     def run(self, context: Context[Any]) -> dict[str, Any]:
+...         return {"language": "en"}
+>>> execute(Chain(Fetch, Parallel(Count, Language)), {"page": "home"})
+{'words': 3, 'language': 'en'}
+>>> plan = Plan().add("fetch", Fetch).add("count", Count, after=["fetch"]).add("language", Language, after=["fetch"])
+>>> plan.phases()
+(('fetch',), ('count', 'language'))
+>>> execute(plan, {"page": "home"})
+{'words': 3, 'language': 'en'}
+"""
 
 from __future__ import annotations
 
@@ -20,7 +46,7 @@ class Chain(CompositeAction):
         steps: the parts: actions, their classes, compositions, or pairs of one of those and some of its parameters.
 
     Raises:
-        BadPlan: there are none, or one is no work.
+        BadPlan: there are no parts, or one is not work.
     """
 
     __slots__ = ("steps",)
@@ -48,12 +74,12 @@ class Branch(CompositeAction):
     """One action if a condition holds, and another one, or nothing, if it does not.
 
     Args:
-        when: the condition, given the context and the data that have come so far. To raise is a failure.
+        when: the condition, given the context and the data so far. If it raises, the branch fails.
         then: what to run if it holds.
         otherwise: what to run if it does not; None for nothing.
 
     Raises:
-        BadPlan: the condition cannot be called, or a part is no work.
+        BadPlan: the condition cannot be called, or a part is not work.
     """
 
     __slots__ = ("otherwise", "then", "when")
@@ -90,7 +116,7 @@ class Parallel(CompositeAction):
         limit: how many are run at the same time; None for all.
 
     Raises:
-        BadPlan: there are none, one is no work, or the limit is no whole number from 1.
+        BadPlan: there are no parts, one is not work, or the limit is not a whole number from 1.
     """
 
     __slots__ = ("branches", "limit")
@@ -112,32 +138,6 @@ class Parallel(CompositeAction):
         return merged([name_of(branch) for branch in self.branches], results)
 
 
-def check_limit(where: str, limit: int | None) -> None:
-    """Check how many may run at the same time.
-
-    Raises:
-        BadPlan: the limit is no whole number from 1.
-    """
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
-        raise BadPlan(where, limit, "give a whole number from 1, or None")
-
-
-def merged(names: Sequence[str], results: Sequence[Any]) -> Any:
-    """Return one result with the fields of all; None if there are none.
-
-    Raises:
-        Conflict: two of them have the same field.
-    """
-    found: dict[str, tuple[str, Any]] = {}
-    for name, result in zip(names, results, strict=True):
-        fields = merged_data({}, result)
-        twice = sorted(field for field in fields if field in found)
-        if twice:
-            raise ResultConflict(twice, [found[twice[0]][0], name])
-        found.update((field, (name, value)) for field, value in fields.items())
-    return {field: value for field, (_, value) in found.items()} or None
-
-
 class Plan(CompositeAction):
     """Steps with names, which depend on each other. A plan is a value: `add` returns another one.
 
@@ -149,7 +149,7 @@ class Plan(CompositeAction):
         limit: how many steps are run at the same time; None for any number.
 
     Raises:
-        BadPlan: the limit is no whole number from 1.
+        BadPlan: the limit is not a whole number from 1.
     """
 
     __slots__ = ("limit", "steps")
@@ -173,7 +173,7 @@ class Plan(CompositeAction):
             after: the steps that it depends on; they may be added later.
 
         Raises:
-            BadPlan: the name is taken or no text, or this is no work.
+            BadPlan: the name is taken or not a string, or this is not work.
         """
         if not isinstance(name, str) or not name or name in self.steps:
             raise BadPlan("Plan: step", name, "give each step a name of its own")
@@ -186,7 +186,7 @@ class Plan(CompositeAction):
         """Return the names of the steps in the order in which they are run: what is in one phase runs side by side.
 
         Raises:
-            BadPlan: a step depends on one that is not there, or on itself, by whichever way.
+            BadPlan: a step depends on one that is not there, or the steps form a cycle.
         """
         if not self.steps:
             raise BadPlan("Plan", (), "add a step")
@@ -194,18 +194,11 @@ class Plan(CompositeAction):
             for other in after:
                 if other not in self.steps:
                     raise BadPlan(f"Plan: step {name!r} comes after", other, "there is no such step: add it")
-        sorter = TopologicalSorter({name: after for name, (_, after) in self.steps.items()})
         try:
-            sorter.prepare()
+            return waves({name: after for name, (_, after) in self.steps.items()})
         except CycleError as error:
-            way = " → ".join(reversed(error.args[1]))
-            raise BadPlan("Plan", way, "these wait for each other: take one dependency away") from None
-        phases = []
-        while sorter.is_active():
-            ready = sorter.get_ready()
-            phases.append(tuple(name for name in self.steps if name in ready))
-            sorter.done(*ready)
-        return tuple(phases)
+            remedy = "these depend on each other in a cycle: take one dependency away"
+            raise BadPlan("Plan", cycle_in(error), remedy) from None
 
     async def perform(self, run: Execution, data: Any) -> Any:
         """Run the steps, phase by phase."""
@@ -221,3 +214,53 @@ class Plan(CompositeAction):
         for other in self.steps[name][1]:
             data = merged_data(data, results[other])
         return data
+
+
+def waves(needs: Mapping[str, Iterable[str]]) -> tuple[tuple[str, ...], ...]:
+    """Return names in waves: each wave needs earlier ones alone. Within a wave they are in the order of the mapping.
+
+    Args:
+        needs: for each name those that it needs.
+
+    Raises:
+        CycleError: some need each other.
+    """
+    sorter = TopologicalSorter(needs)
+    sorter.prepare()
+    found = []
+    while sorter.is_active():
+        ready = sorter.get_ready()
+        found.append(tuple(name for name in needs if name in ready))
+        sorter.done(*ready)
+    return tuple(found)
+
+
+def cycle_in(error: CycleError) -> str:
+    """Return the names of a cycle, for people."""
+    return " → ".join(reversed(error.args[1]))
+
+
+def check_limit(where: str, limit: int | None) -> None:
+    """Check how many may run at the same time.
+
+    Raises:
+        BadPlan: the limit is not a whole number from 1.
+    """
+    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+        raise BadPlan(where, limit, "give a whole number from 1, or None")
+
+
+def merged(names: Sequence[str], results: Sequence[Any]) -> Any:
+    """Return one result with the fields of all; None if there are none.
+
+    Raises:
+        ResultConflict: two of them have the same field.
+    """
+    found: dict[str, tuple[str, Any]] = {}
+    for name, result in zip(names, results, strict=True):
+        fields = merged_data({}, result)
+        twice = sorted(field for field in fields if field in found)
+        if twice:
+            raise ResultConflict(twice, [found[twice[0]][0], name])
+        found.update((field, (name, value)) for field, value in fields.items())
+    return {field: value for field, (_, value) in found.items()} or None

@@ -1,4 +1,4 @@
-"""Timetables: cron expressions, in a time zone."""
+"""Cron schedules: when a cron expression is due, in a time zone."""
 
 from __future__ import annotations
 
@@ -28,17 +28,17 @@ class CronSchedule:
     Args:
         expression: five fields, or six with seconds before them, or one of ``@hourly``, ``@daily``, ``@weekly``,
             ``@monthly``, ``@yearly``.
-        timezone: in whose time it is meant.
+        timezone: the time zone of the expression.
 
     It needs the extra ``cron``.
 
     Raises:
-        BadCronSchedule: the expression or the time zone is none, or what reads them is not installed.
+        BadCronSchedule: the expression or the time zone is invalid, or what reads them is not installed.
 
     >>> from datetime import timedelta
-    >>> table = CronSchedule("30 2 * * *", "America/Chicago")
+    >>> schedule = CronSchedule("30 2 * * *", "America/Chicago")
     >>> begin = datetime(2026, 3, 8, 7, 0, tzinfo=UTC)
-    >>> datetime.fromtimestamp(table.next_after(begin.timestamp()), UTC)
+    >>> datetime.fromtimestamp(schedule.next_after(begin.timestamp()), UTC)
     datetime.datetime(2026, 3, 9, 7, 30, tzinfo=datetime.timezone.utc)
     """
 

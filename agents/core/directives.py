@@ -1,4 +1,4 @@
-"""Directives: what the outside world is to do. They describe it as data; the agent's server does it.
+"""Directives: effects outside the agent, described as data; the agent's server carries them out.
 
 A directive never changes the agent that returns it. Those of one turn are carried out in order, after the new state is
 committed and before the next turn. More kinds can be defined: see `agents.server.executes`.
@@ -17,7 +17,7 @@ from supervision import NORMAL, Address, ChildSpec
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
-from supervision.reasons import Crashed
+from supervision.reasons import Crashed, crashed
 
 if TYPE_CHECKING:
     from agents.core.action import ActionLike
@@ -27,8 +27,8 @@ if TYPE_CHECKING:
 #: What a server does when its agent's parent ends: end as well, go on alone, or go on and tell its agent so with a
 #: signal ``agent.orphaned``.
 OnParentDeath = Literal["stop", "continue", "emit_orphan"]
-#: What happens to a tick of a cron job while the signal of the one before has not been handled: it is left out, it is
-#: sent when that one is done (at most one waits), or it is sent all the same.
+#: What happens to a tick of a cron job if the previous tick's signal is still being handled: it is left out, it is sent
+#: when that signal is done (at most one waits), or it is sent all the same.
 Overlap = Literal["skip", "queue", "allow"]
 
 
@@ -48,7 +48,7 @@ class Emit(Directive, frozen=True, tag="emit"):
 
     Raises:
         BadSignal: this cannot be the type of a signal.
-        BadOption: ``to`` is no destination.
+        BadOption: ``to`` is not a destination.
     """
 
     type: str
@@ -63,16 +63,17 @@ class Emit(Directive, frozen=True, tag="emit"):
 
 
 class Schedule(Directive, frozen=True, tag="schedule"):
-    """Send the agent itself a signal later. It is forgotten when the agent's server ends.
+    """Send the agent itself a signal later. It is cancelled when the agent's server ends.
 
     Attributes:
         after: how many seconds later.
         type: of the signal.
         data: of the signal.
-        id: under which `Unschedule` finds it; one that is scheduled under the same id is forgotten. None for nameless.
+        id: under which `Unschedule` finds it; an earlier one with the same id is cancelled. None if it is not to be
+            found.
 
     Raises:
-        BadTime: ``after`` is no length of time.
+        BadTime: ``after`` is not a length of time.
         BadSignal: this cannot be the type of a signal.
     """
 
@@ -87,7 +88,7 @@ class Schedule(Directive, frozen=True, tag="schedule"):
 
 
 class Unschedule(Directive, frozen=True, tag="unschedule"):
-    """Forget what was scheduled under an id, with `Schedule` or `Cron`. If there is nothing, nothing happens."""
+    """Cancel the timer or cron job with this id. If there is none, nothing happens."""
 
     id: str
 
@@ -95,7 +96,7 @@ class Unschedule(Directive, frozen=True, tag="unschedule"):
 class Cron(Directive, frozen=True, tag="cron"):
     """Send the agent itself a signal again and again, by a cron expression.
 
-    A server that keeps checkpoints keeps its cron jobs in them.
+    A server that saves checkpoints saves its cron jobs in them.
 
     Attributes:
         expression: five fields (minute, hour, day, month, weekday), or six with seconds before them, as in crontab(5);
@@ -103,15 +104,15 @@ class Cron(Directive, frozen=True, tag="cron"):
         type: of the signal.
         data: of the signal.
         id: a job with the same id is replaced. The type of the signal unless it is given.
-        timezone: in whose time the expression is meant, such as ``"Europe/Prague"``. A time that a change of clocks
+        timezone: the time zone of the expression, such as ``"Europe/Prague"``. A time that a change of clocks
             leaves out is left out; one that comes twice comes once.
-        overlap: what happens to a tick while the signal of the one before has not been handled: ``skip`` it, ``queue``
-            it (at most one), or ``allow`` it.
+        overlap: what happens to a tick if the previous tick's signal is still being handled: ``skip`` it, ``queue`` it
+            (at most one), or ``allow`` it.
 
     Raises:
-        BadTimetable: the expression or the time zone is none.
+        BadCronSchedule: the expression or the time zone is invalid.
         BadSignal: this cannot be the type of a signal.
-        BadOption: ``overlap`` is none of those.
+        BadOption: ``overlap`` is not one of those.
     """
 
     expression: str
@@ -133,7 +134,7 @@ class Cron(Directive, frozen=True, tag="cron"):
 class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
     """Start a child: an agent whose parent this one is, known to it by a tag.
 
-    This agent is told with the signals ``agent.child.started`` and ``agent.child.exit``, if it has routes for them.
+    This agent receives the signals ``agent.child.started`` and ``agent.child.exit``, if it has routes for them.
 
     Attributes:
         type: of the child.
@@ -146,7 +147,7 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
         meta: noted with the child.
 
     Raises:
-        BadOption: the tag is no text or empty, or an option is none of those that there are.
+        BadOption: the tag is not a string, or empty, or an option has an unknown value.
     """
 
     type: type[AgentType[Any]]
@@ -167,7 +168,7 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
 
 
 class Spawn(Directive, frozen=True, tag="spawn"):
-    """Start an actor that is no agent, and that is not tracked as a child.
+    """Start an actor that is not an agent, and that is not tracked as a child.
 
     Attributes:
         spec: its specification.
@@ -208,12 +209,12 @@ class AdoptChild(Directive, frozen=True, tag="adopt_child"):
 
 
 class RunInstruction(Directive, frozen=True, tag="run_instruction"):
-    """Run work outside of any command, while the agent takes other turns, and tell the agent what came of it.
+    """Run work while the agent takes other turns, and send the agent the result as a signal.
 
     Attributes:
         work: what to run. What it returns changes no state.
-        then: the type of the signal that tells: its data are ``{"status": "ok", "result": …}`` or ``{"status": "error",
-            "error": …}``, and ``meta``.
+        then: the type of the signal with the result: its data are ``{"status": "ok", "result": …}`` or ``{"status":
+            "error", "error": …}``, and ``meta``.
         meta: noted in that signal.
     """
 
@@ -226,16 +227,16 @@ class RunInstruction(Directive, frozen=True, tag="run_instruction"):
 
 
 class AwaitReply(Directive, frozen=True, tag="await_reply"):
-    """Ask another agent, and tell this one what came of it, which takes other turns meanwhile.
+    """Ask another agent, and send this one the answer as a signal. It takes other turns meanwhile.
 
     Attributes:
         to: the other agent's server, or its name.
         type: of the signal that it is asked with.
-        then: the type of the signal that tells: its data are ``{"status": "ok", "state": …, "errors": […]}`` or
+        then: the type of the signal with the answer: its data are ``{"status": "ok", "state": …, "errors": […]}`` or
             ``{"status": "error", "error": …}``, and ``meta``.
         data: of the signal that it is asked with.
         timeout: seconds to wait for the answer.
-        meta: noted in the signal that tells.
+        meta: noted in the signal with the answer.
     """
 
     to: Address | str
@@ -279,7 +280,7 @@ class StopSensor(Directive, frozen=True, tag="stop_sensor"):
 class StopAgent(Directive, frozen=True, tag="stop"):
     """End the agent's server. Directives behind it are not carried out.
 
-    That work is done is better told by the agent's state: a permanent child that stops is started again.
+    An agent that has done its work says so in its state instead: a permanent child that stops is started again.
 
     Attributes:
         reason: an `ExitReason`, or anything else, which becomes ``Abnormal``.
@@ -289,7 +290,7 @@ class StopAgent(Directive, frozen=True, tag="stop"):
 
 
 class ErrorDirective(Directive, frozen=True, tag="error"):
-    """Something failed. The server deals with it by its error policy.
+    """Something failed. The server applies its error policy.
 
     Attributes:
         action: the name of the class of the action; or what else has failed.
@@ -298,6 +299,11 @@ class ErrorDirective(Directive, frozen=True, tag="error"):
 
     action: str
     error: Crashed
+
+
+def error_directive(action: str, error: Exception) -> ErrorDirective:
+    """Return an exception as a directive."""
+    return ErrorDirective(action, crashed(error))
 
 
 def _check_tag(where: str, tag: object) -> None:

@@ -1,4 +1,4 @@
-"""Execution: running actions, and what is made of them, with retries, time limits and compensation.
+"""Execution: running actions and compositions, with retries, time limits and compensation.
 
 >>> from agents import Action, Context, Attempts
 >>> class Double(Action[dict[str, int]]):
@@ -39,27 +39,27 @@ def execute(work: ActionLike, data: Any = None, *, context: Context[Any] = _NOWH
         context: what actions see.
 
     Returns:
-        The result. Effects are dropped; what has to be done with them is up to an agent.
+        The result. Effects are dropped, as there is no agent to apply them to.
 
     Raises:
         NeedsLoop: one of the actions is ``async``; await `aexecute` instead.
         CompensationFailed: it failed, and what was done could not be undone.
-        Exception: what the action has raised, when it was tried as often as it says. What was done is undone.
+        Exception: raised by the action in its last try. What was done is undone.
     """
-    return driven(_executed(work, data, context, waits=False))
+    return driven(_executed(work, data, context, has_loop=False))
 
 
 async def aexecute(work: ActionLike, data: Any = None, *, context: Context[Any] = _NOWHERE) -> Any:
     """Do what `execute` does; actions may be ``async``, and retries wait."""
-    return await _executed(work, data, context, waits=True)
+    return await _executed(work, data, context, has_loop=True)
 
 
-async def _executed(work: ActionLike, data: Any, context: Context[Any], waits: bool) -> Any:
-    run = Execution(context, waits)
+async def _executed(work: ActionLike, data: Any, context: Context[Any], has_loop: bool) -> Any:
+    run = Execution(context, has_loop)
     try:
         return await run.step(work, {} if data is None else data)
     except Exception as error:
-        await undo(run.completed, error, waits)
+        await undo(run.completed, error, has_loop)
         raise
 
 
@@ -74,7 +74,7 @@ def driven(work: Coroutine[Any, Any, T]) -> T:
 
 
 class CompletedAction(msgspec.Struct):
-    """An action that was run, and can be undone: ``value`` is what it returned; None if it failed."""
+    """An action that was run, and can be compensated: ``value`` is what it returned; None if it failed."""
 
     action: Action[Any]
     context: Context[Any]
@@ -82,21 +82,21 @@ class CompletedAction(msgspec.Struct):
 
 
 class Execution:
-    """Actions on their way: what they see, and what there is by now of effects, and of things to be undone.
+    """One execution: its context, the effects so far, and the completed actions that can be compensated.
 
     Args:
         context: what the actions see.
-        waits: whether there is a loop to wait on.
-        done: where to note what can be undone.
+        has_loop: whether there is a loop to wait on.
+        completed: where actions are noted that can be compensated; None for a new list.
     """
 
     __slots__ = ("completed", "context", "effects", "has_loop")
 
-    def __init__(self, context: Context[Any], waits: bool, done: list[CompletedAction] | None = None) -> None:
+    def __init__(self, context: Context[Any], has_loop: bool, completed: list[CompletedAction] | None = None) -> None:
         self.context = context
-        self.has_loop = waits
+        self.has_loop = has_loop
         self.effects: list[Operation | Directive] = []
-        self.completed: list[CompletedAction] = [] if done is None else done
+        self.completed: list[CompletedAction] = [] if completed is None else completed
 
     async def step(self, item: Any, data: Any) -> Any:
         """Run a part, with the data there are, and return its result."""
@@ -105,7 +105,7 @@ class Execution:
             data = merged_data(data, fixed) if isinstance(fixed, Mapping) and isinstance(data, Mapping) else fixed
         if isinstance(what, CompositeAction):
             return await what.perform(self, data)
-        return await self._action(_made(item, what, data))
+        return await self._action(_action_of(item, what, data))
 
     async def together(self, parts: Sequence[tuple[Any, Any]], limit: int | None) -> list[Any]:
         """Run parts side by side, each with its data; without a loop, one after the other.
@@ -192,19 +192,19 @@ async def _gathered(work: Sequence[Coroutine[Any, Any, Any]], limit: int | None)
     return [task.result() for task in tasks]
 
 
-async def undo(done: list[CompletedAction], error: Exception, waits: bool) -> None:
-    """Undo what was done, the last first.
+async def undo(completed: list[CompletedAction], error: Exception, has_loop: bool) -> None:
+    """Compensate completed actions, the last first.
 
     Raises:
-        CompensationFailed: something could not be undone; the rest was.
+        CompensationFailed: an action could not be compensated; the others were.
     """
     failed: CompensationFailed | None = None
-    while done:
-        one = done.pop()
+    while completed:
+        one = completed.pop()
         try:
             pending = one.action.compensate(one.context, one.value, error)
             if inspect.isawaitable(pending):
-                if not waits:
+                if not has_loop:
                     _dispose(pending)
                     raise NeedsLoop(f"{type(one.action).__name__}.compensate")
                 await pending
@@ -215,12 +215,13 @@ async def undo(done: list[CompletedAction], error: Exception, waits: bool) -> No
 
 
 def _dispose(pending: Any) -> None:
-    """Let nobody be warned of a coroutine that is not awaited: there is an error that says so."""
+    """Close an unawaited coroutine, so that Python does not warn: an error says it already."""
     if inspect.iscoroutine(pending):
         pending.close()
 
 
-def _made(item: Any, what: Any, data: Any) -> Action[Any]:
+def _action_of(item: Any, what: Any, data: Any) -> Action[Any]:
+    """Return the action of an item of work: checked, or made of its class and parameters."""
     try:
         if isinstance(what, Action):
             return checked(type(what), what)  # type: ignore[no-any-return]
@@ -246,7 +247,7 @@ def checked_result(action: Action[Any], result: Result[Any]) -> Any:
     """Return the value of a result.
 
     Raises:
-        BadResult: it is not as declared, or an effect is none.
+        BadResult: it is not as declared, or an effect is neither an operation nor a directive.
     """
     name = type(action).__name__
     for effect in result.effects:
@@ -259,7 +260,7 @@ def checked_result(action: Action[Any], result: Result[Any]) -> Any:
 
 
 def merged_data(data: Any, result: Any) -> Any:
-    """Return the data that flow on behind a part: its result over what there was."""
+    """Return the data for the next part: its result merged over its input."""
     if result is None:
         return data
     return {**_items(data), **_items(result)}

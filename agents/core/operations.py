@@ -1,4 +1,4 @@
-"""Operations on an agent's state, for actions whose result alone cannot say what is to change.
+"""Operations: changes of an agent's state or slices that the result of an action cannot express.
 
 An action's result changes the state first, then its operations do, in order. A state is a struct: a path leads through
 its fields, and from a field that is a mapping on by keys.
@@ -34,7 +34,7 @@ A = TypeVar("A", bound="Agent[Any]")
 
 
 class Operation(msgspec.Struct, metaclass=FrozenMeta, frozen=True, tag_field="kind"):
-    """The base of all operations on an agent. They are consumed by the command and never seen outside."""
+    """The base of all operations on an agent. They are applied by the command; they do not appear in its result."""
 
     @abstractmethod
     def applied_to(self, agent: A) -> A:

@@ -1,4 +1,4 @@
-"""Plugins: what can be added to types of agents: routes, schedules, sensors, knowledge of their own, and hooks."""
+"""Plugins: what can be added to types of agents: routes, schedules, sensors, slices of state, and hooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from agents.core.action import ActionLike
 from agents.core.agent import Agent, first_state
-from agents.core.router import Route, matches, segments
+from agents.core.router import Route, matches, routes_of, segments
 from agents.errors import BadAgentType, BadRoute, HookFailed
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ class Override(msgspec.Struct, frozen=True):
     signal: Signal | None = None
 
 
-#: What becomes of a signal at a plugin: it goes on as it is (None), changed, or to other work.
+#: What a plugin's `on_signal` returns: the signal goes on as it is (None), changed, or to other work.
 SignalDecision: TypeAlias = "Signal | Override | None"
 
 
@@ -61,7 +61,7 @@ class Plugin(Generic[P]):
             it; otherwise two of those are an error.
 
     Args:
-        alias: tells it from others of its class in the same type.
+        alias: distinguishes it from others of its class in the same type.
     """
 
     name: ClassVar[str]
@@ -101,7 +101,7 @@ class Plugin(Generic[P]):
         return self.name if self.alias is None else f"{self.alias}.{self.name}"
 
     def handles(self, type: str) -> bool:
-        """Return whether it wants to see signals of a type."""
+        """Return whether its hooks are called for this signal type."""
         return not self.patterns or any(matches(pattern, type) for pattern in self.patterns)
 
     # -- hooks -----------------------------------------------------------------------------------------------------
@@ -120,7 +120,7 @@ class Plugin(Generic[P]):
         """Look at a signal before it is routed: return None, another signal, or `Override`.
 
         Raises:
-            Exception: the signal goes no further; an `Asked` gets the error.
+            Exception: the signal goes no further; who has sent it with `Ask` gets the error.
         """
         return None
 
@@ -168,9 +168,7 @@ class MountedPlugin:
     def __init__(self, plugin: Plugin[Any]) -> None:
         self.plugin = plugin
         self.key = plugin.key
-        declared: Any = plugin.routes
-        if isinstance(declared, Mapping):
-            declared = [Route(pattern, target, -10) for pattern, target in declared.items()]
+        declared = routes_of(plugin.routes, -10)
         self.routes = [msgspec.structs.replace(route, pattern=f"{plugin.prefix}.{route.pattern}") for route in declared]
         self.schedules = tuple(
             msgspec.structs.replace(cron, type=f"{plugin.prefix}.{cron.type}", id=f"{plugin.prefix}.{cron.id}")
@@ -195,7 +193,7 @@ def mounted(where: str, plugins: Any) -> tuple[MountedPlugin, ...]:
     """Return plugins in their places.
 
     Raises:
-        BadAgentType: one is none, is there twice, or lacks another one.
+        BadAgentType: one is not a plugin, is listed twice, or requires one that is missing.
         BadRoute: routes of theirs are in each other's way; all of them are named.
     """
     made = [plugin() if isinstance(plugin, type) else plugin for plugin in plugins]
@@ -216,7 +214,7 @@ def mounted(where: str, plugins: Any) -> tuple[MountedPlugin, ...]:
 
 
 def _resolve_routes(where: str, found: tuple[MountedPlugin, ...]) -> None:
-    """Leave one route of each pattern: that of the higher priority, or of the plugin that says so."""
+    """Leave one route of each pattern: that of the higher priority, or of the plugin with ``replaces = True``."""
     best: dict[str, tuple[MountedPlugin, Route[Any]]] = {}
     conflicts = []
     for one in found:
@@ -233,10 +231,10 @@ def _resolve_routes(where: str, found: tuple[MountedPlugin, ...]) -> None:
 
 
 def filtered(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]) -> tuple[Signal, ActionLike | None]:
-    """Return what becomes of a signal at plugins, in order: it, or what they make of it, and other work.
+    """Return the signal after all plugins, in order, and the work that one of them wants done instead of its routes.
 
     Raises:
-        HookFailed: one of them lets it go no further.
+        HookFailed: one of them rejects it.
     """
     work: ActionLike | None = None
     for one in plugins:
@@ -256,7 +254,7 @@ def provided(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
     """Return what plugins provide for the actions of a turn.
 
     Raises:
-        HookFailed: one fails, or provides what is not its to provide.
+        HookFailed: one fails, or provides a key that is reserved or provided already.
     """
     facts: dict[str, Any] = {}
     for one in plugins:

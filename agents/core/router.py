@@ -6,7 +6,7 @@ them, also none.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
@@ -17,55 +17,12 @@ from supervision import SpecError
 T = TypeVar("T")
 
 
-def segments(where: str, text: object, error: type[SpecError] = BadRoute) -> tuple[str, ...]:
-    """Return the segments of a type or pattern.
-
-    Raises:
-        BadRoute: it is no text, or a segment is empty. (Or the error that is given.)
-    """
-    parts = tuple(text.split(".")) if isinstance(text, str) else ()
-    if not parts or not all(parts):
-        raise error(where, text, "give segments with dots between them, such as 'order.placed'")
-    return parts
+#: The routes are remembered for at most so many types.
+_CACHED_TYPES = 10_000
 
 
-def _pattern(text: object) -> tuple[str, ...]:
-    parts = segments("pattern", text)
-    for part in parts:
-        if "*" in part and part not in ("*", "**"):
-            raise BadRoute("pattern", text, "'*' and '**' stand for whole segments")
-    return parts
-
-
-def matches(pattern: str, type: str) -> bool:
-    """Return whether a pattern matches a type.
-
-    Raises:
-        BadRoute: the pattern, or the type, is none.
-
-    >>> matches("order.*", "order.placed"), matches("order.*", "order.item.added"), matches("order.**", "order")
-    (True, False, True)
-    """
-    return _match(_pattern(pattern), segments("type", type))
-
-
-def _match(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
-    """Match segment by segment; on a mismatch, let the last ``**`` take one segment more, and go on from there."""
-    at = part = 0
-    retry: tuple[int, int] | None = None
-    while part < len(parts):
-        if at < len(pattern) and pattern[at] == "**":
-            at += 1
-            retry = (at, part)
-        elif at < len(pattern) and pattern[at] in ("*", parts[part]):
-            at += 1
-            part += 1
-        elif retry is None:
-            return False
-        else:
-            at, part = retry[0], retry[1] + 1
-            retry = (at, part)
-    return all(left == "**" for left in pattern[at:])
+#: How routes are ordered: by priority, then specificity, then registration.
+_Rank: TypeAlias = tuple[int, int, int, int, int]
 
 
 class Route(msgspec.Struct, Generic[T], frozen=True):
@@ -75,11 +32,11 @@ class Route(msgspec.Struct, Generic[T], frozen=True):
         pattern: what matches.
         target: where to.
         priority: higher ones come first, from -100 to 100.
-        when: whether a signal is meant, besides its type. To raise is to say no.
-        exclusive: whether, for a signal that it takes, what comes behind it is left out.
+        when: a condition on the signal, besides its type. To raise is to say no.
+        exclusive: whether routes behind it are left out for a signal that it takes.
 
     Raises:
-        BadRoute: the pattern is none, or the priority is no whole number from -100 to 100.
+        BadRoute: the pattern is invalid, or the priority is not a whole number from -100 to 100.
     """
 
     pattern: str
@@ -95,33 +52,24 @@ class Route(msgspec.Struct, Generic[T], frozen=True):
             raise BadRoute(f"priority of {self.pattern}", self.priority, "give a whole number from -100 to 100")
 
 
-class _Node(Generic[T]):
-    """What begins with some segments."""
-
-    __slots__ = ("any", "deep", "here", "named")
-
-    def __init__(self) -> None:
-        self.named: dict[str, _Node[T]] = {}
-        self.any: _Node[T] | None = None
-        self.deep: _Node[T] | None = None
-        self.here: list[tuple[_Rank, Route[T]]] = []
-
-
-#: How routes are ordered: by priority, then specificity, then registration.
-_Rank: TypeAlias = tuple[int, int, int, int, int]
+def routes_of(declared: Any, priority: int = 0) -> Any:
+    """Return declared routes as `Route`s: a mapping from patterns to targets becomes routes of a priority."""
+    if isinstance(declared, Mapping):
+        return [Route(pattern, target, priority) for pattern, target in declared.items()]
+    return declared
 
 
 class Router(Generic[T]):
     """Where signals go, by their type.
 
     Finding the routes of a type takes the time of its segments, and of the patterns that share them, however many
-    routes there are; and of a type that was met before, one look.
+    routes there are; and of a type that was met before, one lookup.
 
     Args:
         routes: routes, or pairs of a pattern and a target.
 
     Raises:
-        BadRoute: a pattern is none.
+        BadRoute: a pattern is invalid.
 
     >>> router = Router([("order.**", "log"), ("order.placed", "pack"), ("order.*", "count")])
     >>> router.route("order.placed")
@@ -179,8 +127,67 @@ class Router(Generic[T]):
         return found
 
 
-#: For so many types the routes are remembered.
-_CACHED_TYPES = 10_000
+def matches(pattern: str, type: str) -> bool:
+    """Return whether a pattern matches a type.
+
+    Raises:
+        BadRoute: the pattern or the type is invalid.
+
+    >>> matches("order.*", "order.placed"), matches("order.*", "order.item.added"), matches("order.**", "order")
+    (True, False, True)
+    """
+    return _match(_pattern(pattern), segments("type", type))
+
+
+def segments(where: str, text: object, error: type[SpecError] = BadRoute) -> tuple[str, ...]:
+    """Return the segments of a type or pattern.
+
+    Raises:
+        BadRoute: it is not a string, or a segment is empty. (Or the error that is given.)
+    """
+    parts = tuple(text.split(".")) if isinstance(text, str) else ()
+    if not parts or not all(parts):
+        raise error(where, text, "give segments with dots between them, such as 'order.placed'")
+    return parts
+
+
+def _pattern(text: object) -> tuple[str, ...]:
+    parts = segments("pattern", text)
+    for part in parts:
+        if "*" in part and part not in ("*", "**"):
+            raise BadRoute("pattern", text, "'*' and '**' stand for whole segments")
+    return parts
+
+
+def _match(pattern: tuple[str, ...], parts: tuple[str, ...]) -> bool:
+    """Match segment by segment; on a mismatch, let the last ``**`` take one segment more, and go on from there."""
+    at = part = 0
+    retry: tuple[int, int] | None = None
+    while part < len(parts):
+        if at < len(pattern) and pattern[at] == "**":
+            at += 1
+            retry = (at, part)
+        elif at < len(pattern) and pattern[at] in ("*", parts[part]):
+            at += 1
+            part += 1
+        elif retry is None:
+            return False
+        else:
+            at, part = retry[0], retry[1] + 1
+            retry = (at, part)
+    return all(left == "**" for left in pattern[at:])
+
+
+class _Node(Generic[T]):
+    """The routes whose patterns begin with the same segments."""
+
+    __slots__ = ("any", "deep", "here", "named")
+
+    def __init__(self) -> None:
+        self.named: dict[str, _Node[T]] = {}
+        self.any: _Node[T] | None = None
+        self.deep: _Node[T] | None = None
+        self.here: list[tuple[_Rank, Route[T]]] = []
 
 
 def _child(node: _Node[T], part: str) -> _Node[T]:
@@ -216,5 +223,6 @@ def _agrees(when: Callable[[Any], bool], signal: Any) -> bool:
 
 
 def _vagueness(parts: tuple[str, ...]) -> tuple[int, int, int]:
+    """Return the sort key of a pattern: fewer wildcards first, then more other segments."""
     deep, wide = parts.count("**"), parts.count("*")
     return deep, wide, deep + wide - len(parts)

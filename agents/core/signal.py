@@ -1,4 +1,4 @@
-"""Signals: what agents are told, in the shape of CloudEvents 1.0."""
+"""Signals: what agents are sent, in the shape of CloudEvents 1.0, and the UUIDs that are their ids."""
 
 from __future__ import annotations
 
@@ -16,23 +16,6 @@ if TYPE_CHECKING:
     from supervision import Runtime
 
 
-def uuid7(chance: Random, seconds: float) -> str:
-    """Return a UUID of version 7.
-
-    Args:
-        chance: where its 74 random bits come from, such as ``runtime.random``.
-        seconds: since the epoch, such as ``runtime.clock.wall_time()``.
-
-    >>> from random import Random
-    >>> uuid7(Random(1), 1_700_000_000.5)
-    '018bcfe5-69f4-7226-b63c-5ab791b7584a'
-    """
-    milliseconds = int(seconds * 1000) & (1 << 48) - 1
-    bits = milliseconds << 80 | 7 << 76 | chance.getrandbits(12) << 64 | 2 << 62 | chance.getrandbits(62)
-    text = f"{bits:032x}"
-    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
-
-
 class Signal(Message, frozen=True, kw_only=True):
     """Something that happened, or that is asked for. Cast to an agent, it is routed by its type to actions.
 
@@ -41,7 +24,7 @@ class Signal(Message, frozen=True, kw_only=True):
     Attributes:
         type: what happened, in segments with dots between them, such as ``"order.placed"``.
         source: where, as a URI reference, such as ``"/order/17"``.
-        id: tells it from all other signals of its source.
+        id: distinguishes it from all other signals of its source.
         subject: about what in the source.
         time: when, with a time zone.
         data: more about it.
@@ -106,3 +89,20 @@ def new_signal(
         data=data,
         extensions={} if cause is None else {"causationid": cause},
     )
+
+
+def uuid7(chance: Random, seconds: float) -> str:
+    """Return a UUID of version 7.
+
+    Args:
+        chance: where its 74 random bits come from, such as ``runtime.random``.
+        seconds: since the epoch, such as ``runtime.clock.wall_time()``.
+
+    >>> from random import Random
+    >>> uuid7(Random(1), 1_700_000_000.5)
+    '018bcfe5-69f4-7226-b63c-5ab791b7584a'
+    """
+    milliseconds = int(seconds * 1000) & (1 << 48) - 1
+    bits = milliseconds << 80 | 7 << 76 | chance.getrandbits(12) << 64 | 2 << 62 | chance.getrandbits(62)
+    text = f"{bits:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"

@@ -1,4 +1,4 @@
-"""What a strategy is."""
+"""Strategies: how the commands of an agent are run: at once, step by step, or as a state machine."""
 
 from __future__ import annotations
 
@@ -11,17 +11,16 @@ import msgspec
 from agents.core.action import ActionLike
 from agents.core.agent import Agent
 from agents.core.command import OnFailure, Step, Turn, run_command
-from agents.core.directives import ErrorDirective
+from agents.core.directives import error_directive
 from agents.errors import BadAgentType, StrategyRefused
 from supervision import Ref
 from supervision.errors import BadOption
-from supervision.reasons import crashed
 
 S = TypeVar("S", bound=msgspec.Struct)
 
 
 class AgentStrategy(ABC):
-    """How the commands of an agent are run. What it has to remember is the agent's slice ``"strategy"``."""
+    """How the commands of an agent are run. What it has to remember is kept in the agent's slice ``"strategy"``."""
 
     def init(self, agent: Agent[S], ref: Ref | None = None) -> Step[S]:
         """Prepare an agent: called when it is made, and again when its server starts, so that it must be idempotent.
@@ -34,7 +33,7 @@ class AgentStrategy(ABC):
 
     @abstractmethod
     async def cmd(self, agent: Agent[S], work: Sequence[ActionLike], turn: Turn) -> Step[S]:
-        """Run a command. Without a loop (``turn.waits``) nothing may be waited for."""
+        """Run a command. Without a loop (``turn.has_loop``) nothing may be waited for."""
 
     async def tick(self, agent: Agent[S], turn: Turn) -> Step[S]:
         """Go one step on, as the signal ``agent.step`` asks for."""
@@ -57,10 +56,10 @@ class Direct(AgentStrategy):
     """Run the actions of a command at once, one after the other, as `agents.cmd` does.
 
     Args:
-        on_failure: what becomes of a command when something fails: ``stop``, ``continue`` or ``rollback``.
+        on_failure: what happens to a command when something fails: ``stop``, ``continue`` or ``rollback``.
 
     Raises:
-        BadOption: it is none of those.
+        BadOption: it is not one of those.
     """
 
     def __init__(self, on_failure: OnFailure = "stop") -> None:
@@ -71,20 +70,6 @@ class Direct(AgentStrategy):
     async def cmd(self, agent: Agent[S], work: Sequence[ActionLike], turn: Turn) -> Step[S]:
         """Run the actions."""
         return await run_command(agent, work, turn, self.on_failure)
-
-
-class PendingWork(StrategyState, frozen=True):
-    """What waits to be run: pairs of the work and what surrounds it."""
-
-    work: tuple[tuple[Any, Turn], ...] = ()
-
-    def status(self) -> str:
-        """Return how far the agent is, in one word."""
-        return "waiting" if self.work else "idle"
-
-    def details(self) -> dict[str, Any]:
-        """Return how much waits."""
-        return {"pending": len(self.work)}
 
 
 class StepByStep(AgentStrategy):
@@ -119,7 +104,21 @@ class StepByStep(AgentStrategy):
             return Step(agent)
         (item, its), *rest = pending.work
         behind = agent.with_slice("steps", PendingWork(tuple(rest)))
-        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, waits=turn.has_loop))
+        return await self.inner.cmd(behind, (item,), msgspec.structs.replace(its, ref=turn.ref, has_loop=turn.has_loop))
+
+
+class PendingWork(StrategyState, frozen=True):
+    """The work that waits to be run, each item with the turn that it came in."""
+
+    work: tuple[tuple[Any, Turn], ...] = ()
+
+    def status(self) -> str:
+        """Return how far the agent is, in one word."""
+        return "waiting" if self.work else "idle"
+
+    def details(self) -> dict[str, Any]:
+        """Return how much waits."""
+        return {"pending": len(self.work)}
 
 
 _WORDS = {"processing": "running", "completed": "completed", "failed": "failed"}
@@ -129,28 +128,6 @@ _TRANSITIONS: Mapping[str, Iterable[str]] = {
     "completed": ("idle",),
     "failed": ("idle",),
 }
-
-
-class MachineState(StrategyState, frozen=True):
-    """What a state machine remembers of an agent.
-
-    Attributes:
-        state: in which it is.
-        processed_count: how many actions have succeeded.
-        error: what the last failure said; None since a command has succeeded.
-    """
-
-    state: str
-    processed_count: int = 0
-    error: str | None = None
-
-    def status(self) -> str:
-        """Return how far the agent is, in one word."""
-        return _WORDS.get(self.state, "idle")
-
-    def details(self) -> dict[str, Any]:
-        """Return its fields."""
-        return msgspec.structs.asdict(self)
 
 
 class StateMachineStrategy(AgentStrategy):
@@ -165,7 +142,7 @@ class StateMachineStrategy(AgentStrategy):
         initial: the first state.
         transitions: for each state, those to which it can go on. By default from ``idle`` to ``processing``, from there
             to ``idle``, ``completed`` and ``failed``, and from these to ``idle``.
-        on_failure: what becomes of a command when something fails.
+        on_failure: what happens to a command when something fails.
 
     Raises:
         BadAgentType: the first state has no transitions.
@@ -199,7 +176,7 @@ class StateMachineStrategy(AgentStrategy):
             why = StrategyRefused(
                 "StateMachineStrategy", f"there is no transition from {machine.state!r} to 'processing'"
             )
-            return Step(agent, (ErrorDirective("StateMachineStrategy", crashed(why)),))
+            return Step(agent, (error_directive("StateMachineStrategy", why),))
         during = agent.with_slice("strategy", msgspec.structs.replace(machine, state="processing"))
         step = await run_command(during, work, turn, self.on_failure)
         count = machine.processed_count + len(work) - len(step.errors)
@@ -213,3 +190,25 @@ class StateMachineStrategy(AgentStrategy):
 
     def _leads(self, state: str, to: str) -> bool:
         return to in self.transitions.get(state, ())
+
+
+class MachineState(StrategyState, frozen=True):
+    """What a state machine remembers of an agent.
+
+    Attributes:
+        state: in which it is.
+        processed_count: how many actions have succeeded.
+        error: what the last failure said; None since a command has succeeded.
+    """
+
+    state: str
+    processed_count: int = 0
+    error: str | None = None
+
+    def status(self) -> str:
+        """Return how far the agent is, in one word."""
+        return _WORDS.get(self.state, "idle")
+
+    def details(self) -> dict[str, Any]:
+        """Return its fields."""
+        return msgspec.structs.asdict(self)

@@ -17,14 +17,19 @@ def fields_of(struct: msgspec.Struct) -> dict[str, Any]:
     return {name: value for name, value in items.items() if value is not msgspec.UNSET}
 
 
+def encoded_names(kind: Any, fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Return fields by the names under which a type of structs encodes them; names that it does not know stay."""
+    names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
+    return {names.get(name, name): value for name, value in fields.items()}
+
+
 def made(kind: type[S], fields: Mapping[str, Any]) -> S:
     """Return a struct with these fields, each checked against its declared type.
 
     Raises:
         msgspec.ValidationError: one does not fit.
     """
-    names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-    return msgspec.convert({names[name]: value for name, value in fields.items()}, kind)
+    return msgspec.convert(encoded_names(kind, fields), kind)
 
 
 def checked(kind: Any, value: Any) -> Any:
@@ -43,7 +48,7 @@ _SIMPLE: Mapping[Any, type] = {kind: kind for kind in (bool, int, str, bytes, fl
 
 
 class _Checks(dict[Any, tuple[tuple[str, tuple[type, ...]], ...]]):
-    """What `checks` is: it is worked out when it is first asked for."""
+    """The mapping `checks`; an item is made when it is first asked for."""
 
     def __missing__(self, kind: Any) -> tuple[tuple[str, tuple[type, ...]], ...]:
         found = []
@@ -80,7 +85,7 @@ def patched(state: S, patch: Mapping[str, Any], *, merge: bool) -> S:
         merge: whether mappings are merged, at any depth, with what is there.
 
     Raises:
-        msgspec.ValidationError: the state has no such field, or not with such a value.
+        msgspec.ValidationError: the state has no such field, or the value does not fit it.
     """
     fields = fields_of(state)
     for name, value in patch.items():

@@ -1,4 +1,9 @@
-"""Durability: agents that survive their process.
+# ruff: noqa: I001  # in the order of a reader's interest
+"""When and where an agent is saved, so that it survives its process.
+
+- `checkpointer`: when: the policy, and the part of an agent's server that saves by it.
+- `checkpoint`, `journal`: what: an agent as bytes, and each commit with its cause.
+- `storage`, `sqlite`: where: the protocol, in memory, and in a file.
 
 >>> import asyncio
 >>> import msgspec
@@ -21,20 +26,21 @@
 """
 
 # How and when an agent is saved.
-# What was saved.
-from agents.durability.checkpoint import Checkpoint as Checkpoint
 from agents.durability.checkpointer import Durability as Durability
-from agents.durability.checkpointer import EverySeconds as EverySeconds
-from agents.durability.checkpointer import EveryTurns as EveryTurns
 from agents.durability.checkpointer import OnCommit as OnCommit
-from agents.durability.journal import JournalEntry as JournalEntry
-from agents.durability.journal import history as history
-from agents.durability.journal import replay as replay
-from agents.durability.sqlite import SqliteStorage as SqliteStorage
-from agents.durability.storage import MemoryStorage as MemoryStorage
+from agents.durability.checkpointer import EveryTurns as EveryTurns
+from agents.durability.checkpointer import EverySeconds as EverySeconds
 
 # Where.
 from agents.durability.storage import Storage as Storage
-from agents.durability.storage import StorageConflict as StorageConflict
-from agents.durability.storage import StorageError as StorageError
+from agents.durability.sqlite import SqliteStorage as SqliteStorage
+from agents.durability.storage import MemoryStorage as MemoryStorage
 from agents.durability.storage import Stored as Stored
+from agents.durability.storage import StorageError as StorageError
+from agents.durability.storage import StorageConflict as StorageConflict
+
+# What was saved.
+from agents.durability.checkpoint import Checkpoint as Checkpoint
+from agents.durability.journal import JournalEntry as JournalEntry
+from agents.durability.journal import history as history
+from agents.durability.journal import replay as replay

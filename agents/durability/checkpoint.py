@@ -1,9 +1,9 @@
-"""Checkpoints: agents as bytes, and back."""
+"""Checkpoints: agents as bytes with a checksum, and back."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 from zlib import crc32
 
 import msgspec
@@ -16,13 +16,15 @@ from agents.errors import BadCheckpoint, BadState, NotSaved
 if TYPE_CHECKING:
     from agents.core.agent_type import AgentType
 
+T = TypeVar("T")
+
 #: What the first bytes of a checkpoint say about the rest.
 FORMAT = 1
 _NEVER_SAVED = frozenset({"steps"})
 
 
 class Checkpoint(msgspec.Struct, frozen=True):
-    """What is kept of an agent.
+    """What is saved of an agent.
 
     Attributes:
         format: of the checkpoint.
@@ -46,7 +48,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
 
 
 def key_of(agent: Agent[Any]) -> str:
-    """Return the key under which an agent is kept."""
+    """Return the key under which an agent is saved."""
     return f"{agent.partition}/{agent.type}/{agent.id}"
 
 
@@ -70,16 +72,34 @@ def encoded(value: Any, where: str, key: str) -> bytes:
     """Return a value as bytes.
 
     Raises:
-        NotSaved: a part of it cannot be kept; the error says which.
+        NotSaved: a part of it cannot be saved; the error says which.
     """
     try:
         return with_checksum(msgspec.msgpack.encode(value))
     except (TypeError, ValueError, OverflowError) as error:
-        raise NotSaved(key, f"{_culprit(value, where)} cannot be kept: {error}") from None
+        raise NotSaved(key, f"{_unencodable_path(value, where)} cannot be saved: {error}") from None
 
 
-def _culprit(value: Any, where: str) -> str:
-    """Return the way to the innermost part that cannot be encoded."""
+def decoded(key: str, data: bytes, kind: type[T], where: str = "") -> T:
+    """Return a value from bytes.
+
+    Args:
+        key: under which they were saved.
+        data: the bytes.
+        kind: the type of the value.
+        where: what they are, for the error, such as ``"an entry of the journal: "``.
+
+    Raises:
+        BadCheckpoint: the checksum is wrong, or they are of another type.
+    """
+    try:
+        return msgspec.msgpack.decode(without_checksum(key, data), type=kind)
+    except (msgspec.MsgspecError, ValueError) as error:
+        raise BadCheckpoint(key, f"{where}{error}") from error
+
+
+def _unencodable_path(value: Any, where: str) -> str:
+    """Return the path of the innermost part that cannot be encoded."""
     parts: Mapping[Any, Any] = {}
     if isinstance(value, msgspec.Struct):
         parts = {f".{name}": part for name, part in fields_of(value).items()}
@@ -91,65 +111,62 @@ def _culprit(value: Any, where: str) -> str:
         try:
             msgspec.msgpack.encode(part)
         except (TypeError, ValueError, OverflowError):
-            return _culprit(part, f"{where}{name}")
+            return _unencodable_path(part, f"{where}{name}")
     return where
 
 
 def saved_slices(kind: type[AgentType[Any]], agent: Agent[Any]) -> dict[str, Any]:
-    """Return what of an agent's slices is kept."""
+    """Return the slices of an agent that are saved, as their plugins want it."""
     plugins = {one.key: one.plugin for one in kind.mounted}
-    kept = {}
+    saved = {}
     for key, value in agent.slices.items():
         if key in plugins:
             value = plugins[key].checkpoint(value)  # noqa: PLW2901 - as the plugin wants it
         if value is not None and key not in _NEVER_SAVED:
-            kept[key] = value
-    return kept
+            saved[key] = value
+    return saved
 
 
 def checkpoint_of(kind: type[AgentType[Any]], agent: Agent[Any], crons: tuple[Cron, ...]) -> bytes:
     """Return an agent as bytes.
 
     Raises:
-        NotSaved: a part of it cannot be kept; the error says which.
+        NotSaved: a part of it cannot be saved; the error says which.
     """
     slices = saved_slices(kind, agent)
-    kept = Checkpoint(FORMAT, agent.type, agent.id, agent.partition, agent.version, agent.state, slices, crons)
-    return encoded(kept, agent.type, key_of(agent))
+    checkpoint = Checkpoint(FORMAT, agent.type, agent.id, agent.partition, agent.version, agent.state, slices, crons)
+    return encoded(checkpoint, agent.type, key_of(agent))
 
 
 def read_checkpoint(key: str, data: bytes) -> Checkpoint:
-    """Return what was kept.
+    """Return the checkpoint in bytes.
 
     Raises:
         BadCheckpoint: it cannot be read.
     """
-    try:
-        kept = msgspec.msgpack.decode(without_checksum(key, data), type=Checkpoint)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadCheckpoint(key, str(error)) from error
-    if kept.format != FORMAT:
-        raise BadCheckpoint(key, f"it has format {kept.format}, and this version reads {FORMAT}")
-    return kept
+    checkpoint = decoded(key, data, Checkpoint)
+    if checkpoint.format != FORMAT:
+        raise BadCheckpoint(key, f"it has format {checkpoint.format}, and this version reads {FORMAT}")
+    return checkpoint
 
 
-def restored(kind: type[AgentType[Any]], fresh: Agent[Any], kept: Checkpoint, key: str) -> Agent[Any]:
-    """Return the agent that was kept.
+def restored(kind: type[AgentType[Any]], fresh: Agent[Any], checkpoint: Checkpoint, key: str) -> Agent[Any]:
+    """Return the agent of a checkpoint.
 
     Args:
         kind: its type.
-        fresh: a new agent of that type, for what was not kept.
-        kept: what was kept.
+        fresh: a new agent of that type, for what was not saved.
+        checkpoint: what was saved.
         key: under which.
 
     Raises:
         BadCheckpoint: it does not fit the type as it is now, or a plugin cannot restore its slice.
     """
-    if kept.type != fresh.type or kept.id != fresh.id or kept.partition != fresh.partition:
-        raise BadCheckpoint(key, f"it is of {kept.type} {kept.id!r}, not of {fresh.type} {fresh.id!r}")
-    agent = msgspec.structs.replace(fresh, state=_state(kind, kept.state, key), version=kept.version)
+    if checkpoint.type != fresh.type or checkpoint.id != fresh.id or checkpoint.partition != fresh.partition:
+        raise BadCheckpoint(key, f"it is of {checkpoint.type} {checkpoint.id!r}, not of {fresh.type} {fresh.id!r}")
+    agent = msgspec.structs.replace(fresh, state=_state(kind, checkpoint.state, key), version=checkpoint.version)
     plugins = {one.key: one for one in kind.mounted}
-    for name, value in kept.slices.items():
+    for name, value in checkpoint.slices.items():
         try:
             if name in plugins:
                 agent = plugins[name].with_slice(agent, plugins[name].plugin.restore(value))

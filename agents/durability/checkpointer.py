@@ -1,4 +1,4 @@
-"""When an agent is saved, and where."""
+"""When an agent is saved: the policies, and the part of an agent's server that saves by them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 import msgspec
 
 from agents.core.agent import Agent
-from agents.core.structs import differences
+from agents.core.structs import differences, encoded_names
 from agents.durability.checkpoint import checkpoint_of, encoded, key_of, read_checkpoint, restored, saved_slices
 from agents.durability.journal import JournalEntry, read_entry, replayed
 from agents.durability.storage import Storage, StorageError
@@ -35,7 +35,7 @@ class EveryTurns(msgspec.Struct, frozen=True, tag="every_turns"):
     """Save after every so many commits. A crash loses those since.
 
     Raises:
-        BadOption: it is no whole number from 1.
+        BadOption: it is not a whole number from 1.
     """
 
     turns: int
@@ -49,7 +49,7 @@ class EverySeconds(msgspec.Struct, frozen=True, tag="every_seconds"):
     """Save at most so many seconds after a commit. A crash loses what came since.
 
     Raises:
-        BadTime: it is no length of time.
+        BadTime: it is not a length of time.
     """
 
     seconds: float
@@ -62,16 +62,16 @@ CheckpointPolicy: TypeAlias = OnCommit | EveryTurns | EverySeconds
 
 
 class Durability(msgspec.Struct, frozen=True):
-    """How an agent is kept. Whatever the policy says, it is also saved when its server ends in order.
+    """How an agent is saved. Whatever the policy says, it is also saved when its server ends in order.
 
     Attributes:
         storage: where.
         policy: when: ``OnCommit()``, ``EveryTurns(n)`` or ``EverySeconds(s)``.
-        journal: whether each commit is kept, with its cause and what it has changed: then any version can be had again
-            (`replay`), and what is saved at a commit is what has changed, and not all.
+        journal: whether each commit is saved, with its cause and its changes: then any version can be made again
+            (`replay`), and a commit saves what it has changed, and not all.
 
     Raises:
-        BadOption: the storage or the policy is none.
+        BadOption: the storage or the policy is invalid.
     """
 
     storage: Storage
@@ -86,7 +86,7 @@ class Durability(msgspec.Struct, frozen=True):
 
 
 class Checkpointer:
-    """Keeps one agent, for one incarnation of its server.
+    """Saves one agent, for one incarnation of its server.
 
     Args:
         durability: how.
@@ -106,13 +106,13 @@ class Checkpointer:
         self._entries: list[tuple[int, bytes]] = []
 
     async def load(self, fresh: Agent[Any]) -> tuple[Agent[Any], tuple[Cron, ...]] | None:
-        """Return the agent that is kept, and its cron jobs; None if none is.
+        """Return the agent that was saved, and its cron jobs; None if none was.
 
         Args:
             fresh: a new agent of that type and id.
 
         Raises:
-            BadCheckpoint: what is kept cannot be read; it is left as it is.
+            BadCheckpoint: what was saved cannot be read; it is left as it is.
             StorageError: the storage cannot be read.
         """
         key = key_of(fresh)
@@ -122,8 +122,8 @@ class Checkpointer:
         agent = fresh
         crons: tuple[Cron, ...] = ()
         if stored.checkpoint is not None:
-            kept = read_checkpoint(key, stored.checkpoint)
-            agent, crons = restored(self._kind, fresh, kept, key), kept.crons
+            checkpoint = read_checkpoint(key, stored.checkpoint)
+            agent, crons = restored(self._kind, fresh, checkpoint, key), checkpoint.crons
         if stored.entries:
             entries = [read_entry(key, data) for _, data in stored.entries]
             agent = replayed(self._kind, agent, entries, key, stored.version)
@@ -131,19 +131,16 @@ class Checkpointer:
         return agent, crons
 
     def add(self, before: Agent[Any], after: Agent[Any], signal: Signal, time: float) -> bool:
-        """Note a commit that is about to be made; return whether it is to be saved first.
+        """Add a commit that is about to be made; return whether it is to be saved first.
 
         Raises:
-            NotSaved: a part of it cannot be kept.
+            NotSaved: a part of it cannot be saved.
         """
         self._unsaved += 1
         if self.durability.journal:
             old, new = saved_slices(self._kind, before), saved_slices(self._kind, after)
             slices = {key: value for key, value in new.items() if old.get(key) != value}
-            kind = type(after.state)
-            names = dict(zip(kind.__struct_fields__, kind.__struct_encode_fields__, strict=True))
-            changed = differences(before.state, after.state)
-            state = {names[name]: value for name, value in changed.items()}
+            state = encoded_names(type(after.state), differences(before.state, after.state))
             entry = JournalEntry(after.version, time, signal, state, slices)
             self._entries.append((after.version, encoded(entry, after.type, key_of(after))))
         policy = self.durability.policy
@@ -152,7 +149,7 @@ class Checkpointer:
         return isinstance(policy, EveryTurns) and self._unsaved >= policy.turns
 
     def discard_last(self) -> None:
-        """Forget the commit that was noted last: it is not made."""
+        """Remove the commit that was added last: it is not made."""
         self._unsaved -= 1
         if self._entries:
             self._entries.pop()
@@ -168,10 +165,10 @@ class Checkpointer:
         Args:
             agent: as it is, or is to be.
             crons: the jobs of its server.
-            whole: whether to write a checkpoint also where entries of the journal would do.
+            whole: whether to write a checkpoint even if journal entries suffice.
 
         Raises:
-            NotSaved: it cannot be saved; what is kept is as before.
+            NotSaved: it cannot be saved; what was saved before stays.
         """
         key = key_of(agent)
         entries = tuple(self._entries)

@@ -9,7 +9,7 @@ import msgspec
 
 from agents.core.agent import Agent
 from agents.core.signal import Signal
-from agents.durability.checkpoint import FORMAT, Checkpoint, key_of, restored, without_checksum
+from agents.durability.checkpoint import FORMAT, Checkpoint, decoded, key_of, restored
 from agents.durability.storage import Storage
 from agents.errors import BadCheckpoint
 
@@ -41,17 +41,14 @@ def read_entry(key: str, data: bytes) -> JournalEntry:
     Raises:
         BadCheckpoint: it cannot be read.
     """
-    try:
-        return msgspec.msgpack.decode(without_checksum(key, data), type=JournalEntry)
-    except (msgspec.MsgspecError, ValueError) as error:
-        raise BadCheckpoint(key, f"an entry of the journal: {error}") from error
+    return decoded(key, data, JournalEntry, "an entry of the journal: ")
 
 
 async def history(storage: Storage, key: str, after: int = 0, upto: int | None = None) -> list[JournalEntry]:
     """Return the commits of an agent.
 
     Args:
-        storage: where it is kept.
+        storage: where it is saved.
         key: of the agent: its partition, type and id with slashes between them, such as ``"/counter/c1"``.
         after: only those behind this version.
         upto: only those up to this version.
@@ -65,17 +62,17 @@ async def history(storage: Storage, key: str, after: int = 0, upto: int | None =
 async def replay(
     storage: Storage, kind: type[AgentType[Any]], id: str, version: int | None = None, *, partition: str = ""
 ) -> Agent[Any]:
-    """Return an agent as it was at some version, made anew from its journal.
+    """Return an agent as it was at some version, rebuilt from its journal.
 
     Args:
-        storage: where it is kept.
+        storage: where it is saved.
         kind: its type.
         id: of the agent.
         version: which; None for the last one.
         partition: of the agent.
 
     Raises:
-        BadCheckpoint: an entry is missing, or cannot be read; the journal was not kept, or not from the beginning.
+        BadCheckpoint: an entry is missing, or cannot be read; there is no journal, or not from the beginning.
     """
     fresh = kind.new(id, partition=partition)
     key = key_of(fresh)
@@ -101,5 +98,5 @@ def replayed(
         at = entry.version
     if version is not None and at != version:
         raise BadCheckpoint(key, f"the journal ends at version {at}, before {version}")
-    kept = Checkpoint(FORMAT, begin.type, begin.id, begin.partition, at, state, slices)
-    return restored(kind, begin, kept, key)
+    checkpoint = Checkpoint(FORMAT, begin.type, begin.id, begin.partition, at, state, slices)
+    return restored(kind, begin, checkpoint, key)

@@ -26,7 +26,7 @@ _Work = Callable[[sqlite3.Connection], Any]
 class SqliteStorage:
     """Keeps everything in one file. See `Storage`.
 
-    All that is written while a commit is on its way goes into the next one, so that a thousand agents cost as many
+    All that is written during a commit goes into the next one, so that a thousand agents cost as many
     commits as the disk can make, and not a thousand.
 
     Args:
@@ -35,7 +35,7 @@ class SqliteStorage:
             survives the death of the process, and not always that of the machine.
 
     Raises:
-        StorageError: it cannot be opened, is locked by somebody else, or is no such file.
+        StorageError: it cannot be opened, is locked by another process, or is no SQLite file.
     """
 
     def __init__(self, path: str | Path, sync: Literal["full", "normal"] = "full") -> None:
@@ -82,10 +82,10 @@ class SqliteStorage:
 
         def work(database: sqlite3.Connection) -> None:
             rows = database.execute("SELECT version, checkpoint, at FROM agents WHERE key = ?", (key,)).fetchall()
-            found, kept, at = rows[0] if rows else (None, None, 0)
+            found, before, at = rows[0] if rows else (None, None, 0)
             if found != expected:
                 raise StorageConflict(key, -1 if expected is None else expected, -1 if found is None else found)
-            row = (key, version, kept, at) if checkpoint is None else (key, version, checkpoint, version)
+            row = (key, version, before, at) if checkpoint is None else (key, version, checkpoint, version)
             database.execute("INSERT OR REPLACE INTO agents VALUES (?, ?, ?, ?)", row)
             if entries:
                 database.executemany("INSERT INTO journal VALUES (?, ?, ?)", [(key, *entry) for entry in entries])
@@ -97,13 +97,13 @@ class SqliteStorage:
         return await self._do(lambda database: _entries(database, key, after, upto))  # type: ignore[no-any-return]
 
     async def trim(self, key: str, upto: int) -> None:
-        """Forget entries of the journal."""
+        """Delete entries of the journal."""
         await self._do(
             lambda database: database.execute("DELETE FROM journal WHERE key = ? AND version <= ?", (key, upto))
         )
 
     async def delete(self, key: str) -> None:
-        """Forget everything under a key."""
+        """Delete everything under a key."""
 
         def work(database: sqlite3.Connection) -> None:
             database.execute("DELETE FROM agents WHERE key = ?", (key,))
@@ -126,12 +126,12 @@ class SqliteStorage:
         self._database.close()
 
     async def _do(self, work: _Work) -> Any:
-        """Do something at the file, together with what others want."""
+        """Run one piece of work in the next transaction, together with what others want."""
         loop = asyncio.get_running_loop()
         answer: asyncio.Future[Any] = loop.create_future()
         self._waiting.append((work, answer))
         if self._flush is None:
-            # Not the task of whoever was first: it may be cancelled, and others wait for the same commit.
+            # Not the task of the first writer: it may be cancelled, and others wait for the same commit.
             self._flush = loop.create_task(self._write_waiting())
         return await answer
 
@@ -150,7 +150,7 @@ class SqliteStorage:
             self._flush = None
 
     def _commit(self, batch: list[_Work]) -> list[Any]:
-        """Do some things in one transaction, each of them whole or not at all."""
+        """Run pieces of work in one transaction, each of them whole or not at all."""
         outcomes: list[Any] = []
         self._database.execute("BEGIN IMMEDIATE")
         try:

@@ -1,6 +1,6 @@
-"""What a storage is: the narrow protocol that any backend keeps.
+"""Storages: the narrow protocol that any backend keeps, and the one in memory.
 
-``tests/agents/test_storage.py`` is its contract: run it over a backend of your own.
+``tests/agents/test_storage.py`` is the contract: run it over a backend of your own.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ class StorageError(AgentError):
 
 
 class StorageConflict(StorageError):
-    """What is stored is newer than whoever wrote thought: somebody else has written. Nothing has changed."""
+    """The stored version is not the expected one: another writer was first. Nothing has changed."""
 
     def __init__(self, key: str, expected: int, found: int) -> None:
         self.key = key
         self.expected = expected
         self.found = found
-        super().__init__(f"{key} is at version {found}, not {expected}: somebody else writes it")
+        super().__init__(f"{key} is at version {found}, not {expected}: another writer was first")
 
 
 class Stored(msgspec.Struct, frozen=True):
@@ -45,7 +45,7 @@ class Stored(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Storage(Protocol):
-    """Where agents are kept. All it stores are bytes, under keys that are texts.
+    """Where agents are saved. It stores bytes, under keys that are texts.
 
     When a `write` returns, it is as safe as the storage says, and a `read` finds it, all of it or nothing.
     """
@@ -87,11 +87,11 @@ class Storage(Protocol):
         ...
 
     async def trim(self, key: str, upto: int) -> None:
-        """Forget the entries of the journal up to a version, and keep what is behind it."""
+        """Delete the entries of the journal up to a version, and keep those behind it."""
         ...
 
     async def delete(self, key: str) -> None:
-        """Forget everything under a key. If there is nothing, nothing happens."""
+        """Delete everything under a key. If there is nothing, nothing happens."""
         ...
 
     async def keys(self, prefix: str = "") -> list[str]:
@@ -103,15 +103,15 @@ class MemoryStorage:
     """Keeps everything in memory. See `Storage`."""
 
     def __init__(self) -> None:
-        self._kept: dict[str, Stored] = {}
+        self._stored: dict[str, Stored] = {}
         self._journal: dict[str, list[tuple[int, bytes]]] = {}
 
     async def read(self, key: str) -> Stored | None:
         """Return what is stored under a key."""
-        kept = self._kept.get(key)
-        if kept is None:
+        stored = self._stored.get(key)
+        if stored is None:
             return None
-        return Stored(kept.version, kept.checkpoint, kept.at, tuple(await self.entries(key, kept.at)))
+        return Stored(stored.version, stored.checkpoint, stored.at, tuple(await self.entries(key, stored.at)))
 
     async def write(
         self,
@@ -123,15 +123,15 @@ class MemoryStorage:
         entries: Sequence[tuple[int, bytes]] = (),
     ) -> None:
         """Store something."""
-        kept = self._kept.get(key)
-        found = None if kept is None else kept.version
+        stored = self._stored.get(key)
+        found = None if stored is None else stored.version
         if found != expected:
             raise StorageConflict(key, -1 if expected is None else expected, -1 if found is None else found)
-        before = kept or Stored(version, None, 0)
+        before = stored or Stored(version, None, 0)
         if checkpoint is None:
-            self._kept[key] = Stored(version, before.checkpoint, before.at)
+            self._stored[key] = Stored(version, before.checkpoint, before.at)
         else:
-            self._kept[key] = Stored(version, checkpoint, version)
+            self._stored[key] = Stored(version, checkpoint, version)
         self._journal.setdefault(key, []).extend(entries)
 
     async def entries(self, key: str, after: int, upto: int | None = None) -> list[tuple[int, bytes]]:
@@ -141,14 +141,14 @@ class MemoryStorage:
         ]
 
     async def trim(self, key: str, upto: int) -> None:
-        """Forget entries of the journal."""
+        """Delete entries of the journal."""
         self._journal[key] = await self.entries(key, upto)
 
     async def delete(self, key: str) -> None:
-        """Forget everything under a key."""
-        self._kept.pop(key, None)
+        """Delete everything under a key."""
+        self._stored.pop(key, None)
         self._journal.pop(key, None)
 
     async def keys(self, prefix: str = "") -> list[str]:
         """Return the keys that begin with a text."""
-        return sorted(key for key in self._kept if key.startswith(prefix))
+        return sorted(key for key in self._stored if key.startswith(prefix))

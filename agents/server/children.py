@@ -7,14 +7,13 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.core.agent import Parent
-from agents.core.directives import AdoptChild, ErrorDirective, OnParentDeath, SpawnAgent, StopChild
+from agents.core.directives import AdoptChild, OnParentDeath, SpawnAgent, StopChild
 from agents.errors import NotAdopted, TagTaken
 from agents.server.directory import directory_of, supervisor_of
 from agents.server.executors import executes
 from agents.server.messages import Attach, ChildAgentStarted, DirectiveResult, EndChild
 from agents.server.view import ChildAgent
 from supervision import CallError, ChildSpec, Down, Monitor, Ref, Shutdown, SupervisionError, start_child
-from supervision.reasons import crashed
 
 if TYPE_CHECKING:
     from agents.core.signal import Signal
@@ -22,10 +21,10 @@ if TYPE_CHECKING:
 
 
 class Binding:
-    """Whose child an agent is. It is shared by all incarnations of a server, so that it survives their crashes.
+    """The agent's parent; shared by all incarnations of the server, so that it survives their crashes.
 
     Attributes:
-        parent: the agent whose child it is; None for nobody's.
+        parent: the agent whose child it is; None if it has none.
         on_parent_death: what happens when the parent's server ends.
         ended: whether the child is not to be started again.
     """
@@ -62,7 +61,7 @@ class Children:
             raise TagTaken(tag, self._by_tag[tag][0].ref)
 
     def add(self, server: AgentServer, child: ChildAgent) -> None:
-        """Note a child, in the place of an earlier incarnation of it."""
+        """Add a child, in the place of an earlier incarnation of it."""
         known = self.get(child.tag)
         if known is not None and known.ref == child.ref:
             return
@@ -73,7 +72,7 @@ class Children:
         self._show(server)
 
     def remove(self, server: AgentServer, tag: str) -> None:
-        """Forget a child."""
+        """Remove a child."""
         found = self._by_tag.pop(tag, None)
         if found is not None:
             del self._by_monitor[found[1]]
@@ -81,7 +80,7 @@ class Children:
             self._show(server)
 
     def ended(self, server: AgentServer, monitor: Monitor) -> ChildAgent | None:
-        """Forget the child that a monitor was for, and return it; None if it was for none."""
+        """Remove the child that a monitor was for, and return it; None if it was for none."""
         tag = self._by_monitor.get(monitor)
         if tag is None:
             return None
@@ -94,7 +93,7 @@ class Children:
 
 
 def attach(server: AgentServer, parent: Parent) -> Monitor:
-    """Watch a parent, and let it know its child."""
+    """Monitor a parent, and report to it that its child has started."""
     agent, ref = server.agent, server.ref
     parent.ref.cast(ChildAgentStarted(parent.tag, ref, agent.id, agent.type, parent.meta))
     return server.monitor(parent.ref)
@@ -154,7 +153,7 @@ async def adopt(server: AgentServer, child: Any, tag: str, meta: Any) -> None:
 
 
 def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:
-    """Take leave of a parent that has ended; return the signal that tells the agent so, if it wants one."""
+    """Handle the end of the parent, by `on_parent_death`; return the signal for the agent, if there is to be one."""
     binding = server.binding
     assert binding is not None
     if binding.on_parent_death == "stop":
@@ -167,8 +166,3 @@ def orphaned(server: AgentServer, down: Down, parent: Parent) -> Signal | None:
         return None
     data = {"parent_id": parent.id, "tag": parent.tag, "meta": parent.meta, "reason": str(down.reason)}
     return server.new_signal("agent.orphaned", data)
-
-
-def error_directive(where: str, error: Exception) -> ErrorDirective:
-    """Return a failure as a directive."""
-    return ErrorDirective(where, crashed(error))

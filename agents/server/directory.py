@@ -1,4 +1,4 @@
-"""The agents of a runtime that run: by their id, and by what they are capable of. Reading never waits."""
+"""The agents of a runtime that run: by id and by capability, read without waiting; and the supervisor of agents."""
 
 from __future__ import annotations
 
@@ -8,21 +8,19 @@ from weakref import WeakKeyDictionary
 from agents.errors import AgentExists
 from supervision import DynamicSupervisor, Ref, Runtime
 
-_of: WeakKeyDictionary[Runtime, AgentDirectory]
-
 
 class AgentDirectory:
-    """What is known of the agents of one runtime. What is not alive any more is not seen, and swept now and then."""
+    """The agents of one runtime. Ended agents are hidden at once, and removed periodically."""
 
-    __slots__ = ("_by_id", "_capable", "_sweep_at")
+    __slots__ = ("_by_capability", "_by_id", "_sweep_at")
 
     def __init__(self) -> None:
         self._by_id: dict[tuple[str, str], Ref] = {}
-        self._capable: dict[str, dict[Ref, str]] = {}
+        self._by_capability: dict[str, dict[Ref, str]] = {}
         self._sweep_at = 1024
 
     def enter(self, ref: Ref, partition: str, id: str, capabilities: Iterable[str]) -> None:
-        """Note an agent that starts.
+        """Add an agent that starts.
 
         Raises:
             AgentExists: one with this id runs in this partition.
@@ -32,19 +30,19 @@ class AgentDirectory:
             raise AgentExists(id, partition, holder)
         self._by_id[partition, id] = ref
         for capability in capabilities:
-            self._capable.setdefault(capability, {})[ref] = partition
+            self._by_capability.setdefault(capability, {})[ref] = partition
         if len(self._by_id) >= self._sweep_at:
             self._sweep()
 
     def leave(self, ref: Ref, partition: str, id: str, capabilities: Iterable[str]) -> None:
-        """Forget an agent that ends."""
+        """Remove an agent that ends."""
         self._by_id.pop((partition, id), None)
         for capability in capabilities:
-            self._capable.get(capability, {}).pop(ref, None)
+            self._by_capability.get(capability, {}).pop(ref, None)
 
     def _sweep(self) -> None:
         self._by_id = {key: ref for key, ref in self._by_id.items() if ref.reason is None}
-        for refs in self._capable.values():
+        for refs in self._by_capability.values():
             for ref in [ref for ref in refs if ref.reason is not None]:
                 del refs[ref]
         self._sweep_at = max(1024, 2 * len(self._by_id))
@@ -59,13 +57,13 @@ class AgentDirectory:
         entries = self._by_id.items()
         return [id for (at, id), ref in entries if ref.reason is None and partition in (None, at)]
 
-    def capable(self, capability: str, partition: str | None) -> list[Ref]:
+    def find_by_capability(self, capability: str, partition: str | None) -> list[Ref]:
         """Return the servers of agents with a capability."""
-        refs = self._capable.get(capability, {}).items()
+        refs = self._by_capability.get(capability, {}).items()
         return [ref for ref, at in refs if ref.reason is None and partition in (None, at)]
 
 
-_of = WeakKeyDictionary()
+_of: WeakKeyDictionary[Runtime, AgentDirectory] = WeakKeyDictionary()
 
 
 def directory_of(runtime: Runtime) -> AgentDirectory:
@@ -100,7 +98,7 @@ def find_by_capability(runtime: Runtime, capability: str, *, partition: str | No
         capability: one of the `AgentType.capabilities` of their types.
         partition: of the agents; None for all.
     """
-    return directory_of(runtime).capable(capability, partition)
+    return directory_of(runtime).find_by_capability(capability, partition)
 
 
 #: The name of the supervisor of the agents that agents start.

@@ -1,4 +1,4 @@
-"""Error policies: what an agent's server does when an action has failed, besides telling and logging it."""
+"""Error policies: what an agent's server does about a failed action, besides publishing the event and logging it."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ class StopAfter(msgspec.Struct, frozen=True, tag="stop_after"):
         within: counting only those of the last so many seconds; None counts all.
 
     Raises:
-        BadOption: ``errors`` is no whole number from 1.
-        BadTime: ``within`` is no length of time.
+        BadOption: ``errors`` is not a whole number from 1.
+        BadTime: ``within`` is not a length of time.
     """
 
     errors: int
@@ -45,7 +45,7 @@ class StopAfter(msgspec.Struct, frozen=True, tag="stop_after"):
 
 
 class EmitError(msgspec.Struct, frozen=True, tag="emit_error"):
-    """Tell somebody with a signal ``agent.error``, and go on. Its data say which action, what went wrong, and whose.
+    """Send a signal ``agent.error``, and go on. Its data are the agent's id, the action and the error.
 
     Attributes:
         to: an address, or the name of an actor.
@@ -54,8 +54,8 @@ class EmitError(msgspec.Struct, frozen=True, tag="emit_error"):
     to: Address | str
 
 
-#: A function of the error and the agent: it returns None to go on, or a `StopAgent` with a reason of its own. If it fails,
-#: or returns something else, that is logged, and the server goes on.
+#: A function of the error and the agent: it returns None to go on, or a `StopAgent` with a reason of its own. If it
+#: fails, or returns something else, that is logged, and the server goes on.
 PolicyFunction: TypeAlias = "Callable[[ErrorDirective, Agent[Any]], StopAgent | None]"
 ErrorPolicy: TypeAlias = "LogOnly | StopAfter | EmitError | PolicyFunction"
 

@@ -1,4 +1,4 @@
-"""How directives are carried out: one function for each kind.
+"""How directives are carried out: one function for each kind, and an actor for what outlives its turn.
 
 >>> from agents import Directive
 >>> class Ring(Directive, frozen=True, tag="ring"):
@@ -10,6 +10,7 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Final, TypeAlias, TypeVar
@@ -19,7 +20,7 @@ import msgspec
 from agents.core.action import Context
 from agents.core.command import Turn, context_of
 from agents.core.directives import AwaitReply, Directive, Emit, ErrorDirective, RunInstruction, Spawn, StopAgent
-from agents.core.execution import Execution, undo
+from agents.core.execution import aexecute
 from agents.core.plugin import emitted
 from agents.errors import BadResult
 from agents.server.directory import supervisor_of
@@ -56,10 +57,10 @@ def executes(kind: type[Directive]) -> Callable[[E], E]:
 
 
 def executor_of(directive: Any) -> Executor:
-    """Return what carries out a directive.
+    """Return the executor of a directive.
 
     Raises:
-        BadResult: nothing does.
+        BadResult: there is none.
     """
     found = _executors.get(type(directive))
     if found is None:
@@ -92,62 +93,76 @@ def stop(server: AgentServer, directive: StopAgent, signal: Signal) -> str:  # n
 
 @executes(ErrorDirective)
 def failed(server: AgentServer, directive: ErrorDirective, signal: Signal) -> str | None:
-    """Deal with a failure by the error policy."""
+    """Apply the error policy to a failure."""
     return server.failed(directive, signal)
 
 
 @executes(Spawn)
 async def spawn(server: AgentServer, directive: Spawn, signal: Signal) -> None:  # noqa: ARG001 - an executor's shape
-    """Start an actor that is no agent."""
+    """Start an actor that is not an agent."""
     under = server.address(directive.under) or supervisor_of(server.runtime)
     await start_child(under, directive.spec)
 
 
-class _Begin(Message, frozen=True):
-    """Begin."""
+class Begin(Message, frozen=True):
+    """Start an `OwnedTask`."""
 
 
-class DirectiveTask(Actor):
-    """Does one thing for an agent, tells it what came of it, and ends; or ends with the agent's server.
+class OwnedTask(Actor):
+    """Runs one piece of work for its owner, and ends; or ends with its owner.
+
+    It starts with the message `Begin`, so that the propagated context travels with it.
+
+    Args:
+        owner: the actor that the work is done for.
+    """
+
+    def __init__(self, owner: Ref) -> None:
+        self._owner = owner
+
+    def init(self) -> None:
+        """End with the owner."""
+        self.link(self._owner)
+
+    @handle
+    async def begin(self, message: Begin) -> None:
+        """Run the work, and end."""
+        await self._run()
+        self.unlink(self._owner)
+        self.stop()
+
+    @abstractmethod
+    async def _run(self) -> None: ...
+
+
+class DirectiveTask(OwnedTask):
+    """Runs one directive's async work, and sends the agent the result.
 
     Args:
         owner: the agent's server.
         work: what to do.
-        then: the type of the signal that tells what came of it.
+        then: the type of the signal with the result.
         meta: noted in that signal.
         cause: the id of the signal that asked for it.
     """
 
     def __init__(self, owner: Ref, work: Callable[[], Awaitable[Any]], then: str, meta: Any, cause: str) -> None:
-        self._owner = owner
+        super().__init__(owner)
         self._work = work
         self._then = then
         self._meta = meta
         self._cause = cause
 
-    def init(self) -> None:
-        """End with the agent's server."""
-        self.link(self._owner)
-
-    @handle
-    async def begin(self, message: _Begin) -> None:
-        """Do it."""
+    async def _run(self) -> None:
         try:
             told = {"status": "ok", **await self._work()}
         except Exception as error:
             told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
         self._owner.cast(DirectiveResult(self._then, {**told, "meta": self._meta}, self._cause))
-        self.unlink(self._owner)
-        self.stop()
 
 
 async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
-    run = Execution(context, waits=True)
-    try:
-        return {"result": await run.step(directive.work, {})}
-    except Exception as error:
-        await undo(run.completed, error, waits=True)
-        raise
+    return {"result": await aexecute(directive.work, context=context)}
 
 
 async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]:
@@ -173,6 +188,5 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
 
 
 def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
-    """Send an errand on its way. It is told to begin by a message, with which go facts and traces of this turn."""
-    errand = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
-    errand.cast(_Begin())
+    task = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
+    task.cast(Begin())

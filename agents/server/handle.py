@@ -1,4 +1,4 @@
-"""Handles: an agent as its users see it."""
+"""Handles: how users start an agent, signal it, read it and wait for it."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class AgentStatus(msgspec.Struct, frozen=True):
         partition: of the agent.
         ref: its server.
         version: how many commands have changed it.
-        snapshot: how far it is.
+        progress: how far it is.
         state: all that it knows.
         children: the tags of its children.
         last_error: what failed last; None if nothing has.
@@ -59,7 +59,7 @@ class AgentHandle(Generic[S]):
     """An agent that runs: signals go to its server, reads come from its last commit without asking it.
 
     Attributes:
-        address: of the server: one incarnation, or whoever holds a name.
+        address: of the server: one incarnation, or the current holder of a name.
         view: where the agent is seen. See `AgentView` for what it shows after a restart.
     """
 
@@ -92,11 +92,11 @@ class AgentHandle(Generic[S]):
         return self.view.children
 
     def progress(self) -> AgentProgress:
-        """Tell how far the agent is."""
+        """Return the agent's progress."""
         return progress_of(self.agent)
 
     def status(self) -> AgentStatus:
-        """Tell of the agent at its last commit, for people."""
+        """Return the agent at its last commit, for people."""
         agent, view = self.agent, self.view
         return AgentStatus(
             agent.id,
@@ -113,7 +113,7 @@ class AgentHandle(Generic[S]):
     async def watch(self) -> AsyncIterator[Agent[S]]:
         """Yield the agent as it is now, and then after its commits, until its server ends.
 
-        Whoever is slow gets the newest one, and not all those in between.
+        A slow consumer gets the newest commit and misses those between.
         """
         changed = asyncio.Event()
         with _CommitWatcher(self.view, changed.set):
@@ -141,22 +141,22 @@ class AgentHandle(Generic[S]):
             ActorExited: its server has ended before.
         """
         where = completion or Completion()
-        snapshot = progress_of(self.agent, where)
+        progress = progress_of(self.agent, where)
         changed = asyncio.Event()
         with _CommitWatcher(self.view, changed.set):
             async with _ServerEnd(self._server()) as ending:
                 try:
                     async with asyncio.timeout(timeout):
-                        while not snapshot.done:
+                        while not progress.done:
                             if not await ending.happened(changed):
                                 raise ActorExited(ending.ref, "wait for it", ending.reason)
                             changed.clear()
-                            snapshot = progress_of(self.agent, where)
+                            progress = progress_of(self.agent, where)
                 except TimeoutError:
                     assert timeout is not None
                     waiting = ending.ref.mailbox_statistics().length
-                    raise AgentTimeout(self.agent.id, timeout, snapshot.status, self.agent.version, waiting) from None
-                return snapshot
+                    raise AgentTimeout(self.agent.id, timeout, progress.status, self.agent.version, waiting) from None
+                return progress
 
     def _server(self) -> Ref:
         if isinstance(self.address, Ref):
@@ -187,9 +187,9 @@ class AgentHandle(Generic[S]):
         self.address.cast(signal)
 
     def call(self, signal: Signal, timeout: float | None = DEFAULT_TIMEOUT) -> Call[Reply[S]]:
-        """Send a signal; await what this returns for what came of it.
+        """Send a signal; await the returned call for the reply.
 
-        A failed action is no error of the call: it is in ``reply.errors``.
+        A failed action does not fail the call: it is in ``reply.errors``.
 
         Args:
             signal: the signal.
@@ -203,7 +203,7 @@ class AgentHandle(Generic[S]):
         return self.address.call(Ask(signal), timeout)
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """Ask the agent to give up what it does, with a signal ``agent.cancel``. It is up to its routes to do so."""
+        """Send the agent a signal ``agent.cancel``. Its routes decide what that cancels."""
         self.cast(self.signal("agent.cancel", {"reason": reason}))
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -240,21 +240,21 @@ class AgentHandle(Generic[S]):
 
 
 class _CommitWatcher:
-    """Somebody who wants to know of commits, for a while."""
+    """Calls a function after each commit, for the time of a block."""
 
-    def __init__(self, view: AgentView[Any], tell: Any) -> None:
+    def __init__(self, view: AgentView[Any], notify: Any) -> None:
         self._view = view
-        self._tell = tell
+        self._notify = notify
 
     def __enter__(self) -> None:
-        self._view.watchers = (*self._view.watchers, self._tell)
+        self._view.watchers = (*self._view.watchers, self._notify)
 
     def __exit__(self, *error: object) -> None:
-        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._tell)
+        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._notify)
 
 
 class _ServerEnd:
-    """Somebody who waits for something, or for the end of a server."""
+    """Waits for an event or the server's end, whichever comes first."""
 
     def __init__(self, ref: Ref) -> None:
         self.ref = ref
@@ -294,12 +294,12 @@ async def all_completed(
     known = list(handles)
     tasks = [asyncio.ensure_future(handle.completed(timeout, completion)) for handle in known]
     try:
-        snapshots = await asyncio.gather(*tasks)
+        found = await asyncio.gather(*tasks)
     finally:
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-    return {handle.agent.id: snapshot for handle, snapshot in zip(known, snapshots, strict=True)}
+    return {handle.agent.id: progress for handle, progress in zip(known, found, strict=True)}
 
 
 async def first_completed(
@@ -358,7 +358,7 @@ async def start_agent(
         on_error: the error policy.
         binding: whose child it is.
         durability: where and when the agent is saved.
-        idle_timeout: seconds after which the server ends if nothing comes.
+        idle_timeout: seconds after which the server ends if no message comes.
         debug: how many turns are recorded.
 
     Raises:
@@ -393,9 +393,9 @@ async def connect(address: Ref | Name, kind: type[AgentType[S]] | None = None) -
         kind: the type of the agent, for type checkers.
 
     Raises:
-        BadOption: this is no address.
+        BadOption: this is not an address.
         NoProcess: there is no such server.
-        UnhandledMessage: it is no agent's server.
+        UnhandledMessage: it is not an agent's server.
     """
     if not isinstance(address, Address):
         remedy = f"give a server; {whereis.__name__}(runtime, id) finds it by the id of its agent"

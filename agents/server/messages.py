@@ -1,4 +1,4 @@
-"""What an agent's server is told and asked, besides signals."""
+"""What an agent's server is sent and asked, besides signals."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
 
 
 class Reply(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
-    """What a signal that was sent with `Ask` led to: the agent after its turn, and the actions that failed in it."""
+    """The answer to `Ask`: the agent after the signal's turn, and the failures in that turn."""
 
     agent: Agent[S_co]
     errors: tuple[ErrorDirective, ...] = ()
 
 
 class Ask(Request[Reply[Any]], frozen=True):
-    """Handle a signal and tell what came of it."""
+    """Handle a signal, and reply when its turn is over."""
 
     signal: Signal
 
@@ -63,14 +63,14 @@ class Adopt(Request[None], frozen=True):
 
 
 class AttachOwner(Request[None], frozen=True):
-    """Stay, however idle, while somebody lives who needs the agent; an owner that is None detaches one again."""
+    """Disable the idle time-out while the owner lives; with ``attached=False``, no longer."""
 
     owner: Ref
     attached: bool
 
 
 class ScheduleDue(Message, frozen=True):
-    """A server's note to itself: something that was scheduled is due."""
+    """Timer message: a scheduled signal is due."""
 
     type: str
     data: Any
@@ -79,17 +79,17 @@ class ScheduleDue(Message, frozen=True):
 
 
 class CronDue(Message, frozen=True):
-    """A server's note to itself: a cron job is due."""
+    """Timer message: a cron job is due."""
 
     job: Any
 
 
 class CheckpointDue(Message, frozen=True):
-    """A server's note to itself: it is time for a checkpoint."""
+    """Timer message: save a checkpoint now."""
 
 
 class DirectiveResult(Message, frozen=True):
-    """What came of something that was begun in a turn: a signal for the agent itself."""
+    """The result of a directive that outlived its turn: a signal for the agent itself."""
 
     type: str
     data: Any
@@ -97,7 +97,7 @@ class DirectiveResult(Message, frozen=True):
 
 
 class ChildAgentStarted(Message, frozen=True):
-    """A child says that it has started, or has started again."""
+    """A child reports that it has started or restarted."""
 
     tag: str
     ref: Ref
@@ -107,10 +107,10 @@ class ChildAgentStarted(Message, frozen=True):
 
 
 class EndChild(Message, frozen=True):
-    """A child is to end for good, when it has handled what was sent before."""
+    """End a child for good, when it has handled what was sent before."""
 
     reason: ExitReason
 
 
 class Reset(Message, frozen=True):
-    """The agent is to begin anew, in its first state."""
+    """Put the agent back into its first state."""

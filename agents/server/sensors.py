@@ -1,4 +1,4 @@
-"""Sensors: they turn what happens outside into signals for one agent."""
+"""Sensors: they turn what happens outside into signals for one agent, each in an actor beside the agent's server."""
 
 from __future__ import annotations
 
@@ -27,6 +27,45 @@ if TYPE_CHECKING:
 _log: Any = get_logger("agents")
 
 
+class Sensor(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
+    """The base of all sensors. The fields of a subclass are its configuration.
+
+    A sensor either polls, with `interval` and `poll`, or follows a stream, with `events`. Both give `Emit` directives:
+    signals for the agent, or for the address that a directive names.
+
+    A poll that fails gives nothing, and the sensor goes on. A stream that fails ends the sensor.
+
+    >>> class Thermometer(Sensor):
+    ...     every: float = 60.0
+    ...
+    ...     def interval(self) -> float:
+    ...         return self.every
+    ...
+    ...     def poll(self, context: SensorContext) -> list[Emit]:
+    ...         return [Emit("room.measured", {"celsius": 21.5})]
+    """
+
+    def interval(self) -> float | None:
+        """Return the seconds from one poll to the next; None for a sensor that follows a stream."""
+        return None
+
+    def init(self, context: SensorContext) -> None:
+        """Prepare, or refuse to start by an exception."""
+
+    def poll(self, context: SensorContext) -> Iterable[Emit] | Awaitable[Iterable[Emit]]:
+        """Return what has happened since the last poll."""
+        return ()
+
+    def handle_event(self, event: Any, context: SensorContext) -> Iterable[Emit]:
+        """Return the signals for an event passed in with `inject`."""
+        return ()
+
+    def events(self, context: SensorContext) -> AsyncIterator[Emit]:
+        """Return what happens, when it happens: to be overridden as ``async def`` with ``yield``."""
+        remedy = "give it an interval() and a poll(), or events()"
+        raise BadParams(type(self).__name__, f"it does not say what it senses: {remedy} ({context.tag})")
+
+
 class SensorContext:
     """Where a sensor is.
 
@@ -35,7 +74,7 @@ class SensorContext:
         agent: the server of the agent whose sensor it is.
         agent_id: of that agent.
         tag: of the sensor.
-        memory: what the sensor wants to remember from one look to the next.
+        memory: what the sensor remembers from one poll to the next.
     """
 
     __slots__ = ("agent", "agent_id", "memory", "runtime", "tag")
@@ -48,62 +87,23 @@ class SensorContext:
         self.memory: dict[str, Any] = {}
 
 
-class Sensor(msgspec.Struct, metaclass=FrozenMeta, frozen=True):
-    """The base of all sensors. The fields of a subclass are its configuration.
-
-    A sensor either looks again and again: then it has an `interval` and a `look`; or it follows a stream: then it has
-    `events`. What they give are `Emit` directives: signals for the agent, or for whomever they say.
-
-    A look that fails gives nothing, and the sensor goes on. A stream that fails ends the sensor.
-
-    >>> class Thermometer(Sensor):
-    ...     every: float = 60.0
-    ...
-    ...     def interval(self) -> float:
-    ...         return self.every
-    ...
-    ...     def look(self, context: SensorContext) -> list[Emit]:
-    ...         return [Emit("room.measured", {"celsius": 21.5})]
-    """
-
-    def interval(self) -> float | None:
-        """Return the seconds from one look to the next; None for a sensor that follows a stream."""
-        return None
-
-    def init(self, context: SensorContext) -> None:
-        """Prepare, or refuse to start by an exception."""
-
-    def poll(self, context: SensorContext) -> Iterable[Emit] | Awaitable[Iterable[Emit]]:
-        """Return what has happened since the last look."""
-        return ()
-
-    def handle_event(self, event: Any, context: SensorContext) -> Iterable[Emit]:
-        """Return what an event means that somebody has handed in with `inject`."""
-        return ()
-
-    def events(self, context: SensorContext) -> AsyncIterator[Emit]:
-        """Return what happens, when it happens: to be overridden as ``async def`` with ``yield``."""
-        remedy = "give it an interval() and a look(), or events()"
-        raise BadParams(type(self).__name__, f"it does not say what it senses: {remedy} ({context.tag})")
-
-
-class _Look(Message, frozen=True):
-    """A sensor's note to itself: it is time for a look."""
-
-
-class _Follow(Message, frozen=True):
-    """A sensor's note to itself: the stream is to be followed."""
+def inject(sensor: Ref, event: Any) -> None:
+    """Pass an event in to a sensor that runs and polls."""
+    sensor.cast(Inject(event))
 
 
 class Inject(Message, frozen=True):
-    """An event that is handed in to a sensor."""
+    """An event passed in to a sensor."""
 
     event: Any
 
 
-def inject(sensor: Ref, event: Any) -> None:
-    """Hand in an event to a sensor that runs and looks again and again."""
-    sensor.cast(Inject(event))
+class _PollDue(Message, frozen=True):
+    """Timer message: poll now."""
+
+
+class _Follow(Message, frozen=True):
+    """Message of a sensor to itself: follow the stream."""
 
 
 class SensorServer(Actor):
@@ -117,7 +117,7 @@ class SensorServer(Actor):
         tag: of the sensor.
 
     Raises:
-        BadParams: it is no sensor, or not with such a configuration.
+        BadParams: it is not a sensor, or its configuration is invalid.
     """
 
     def __init__(self, sensor: Sensor, agent: Ref, agent_id: str, source: str, tag: str) -> None:
@@ -139,11 +139,11 @@ class SensorServer(Actor):
         if self._interval is None:
             self.continue_with(_Follow())
         else:
-            self.send_after(seconds("interval", self._interval, zero=False), _Look())
+            self.send_after(seconds("interval", self._interval, zero=False), _PollDue())
 
     @handle
-    async def look(self, message: _Look) -> None:
-        """Look, and set the timer again."""
+    async def poll(self, message: _PollDue) -> None:
+        """Poll, and set the timer again."""
         try:
             found = self._sensor.poll(self._context)
             self._tell(await found if inspect.isawaitable(found) else found)
@@ -161,7 +161,7 @@ class SensorServer(Actor):
 
     @handle
     def injected(self, message: Inject) -> None:
-        """Take an event."""
+        """Handle an event that was passed in."""
         try:
             self._tell(self._sensor.handle_event(message.event, self._context))
         except Exception as error:
@@ -188,7 +188,7 @@ class Sensors:
         self._by_tag: dict[str, tuple[Ref, Monitor, bool]] = {}
 
     async def start(self, server: AgentServer, directive: StartSensor) -> None:
-        """Start a sensor. One that runs under the tag is replaced when the new one has started; or is kept.
+        """Start a sensor. One that runs under the tag is replaced when the new one has started, or kept.
 
         Raises:
             StartError: it does not start; one that runs under the tag goes on.
@@ -198,7 +198,7 @@ class Sensors:
             return
         args = (directive.sensor, server.ref, agent.id, f"{server.source}/{tag}", tag)
         ref = await server.spawn_link(SensorServer, *args)
-        server.unlink(ref)  # it stands under the agent's server in the tree; its end is told by a monitor
+        server.unlink(ref)  # it stands under the agent's server in the tree; a monitor reports its end
         self.stop(server, tag)
         self._by_tag[tag] = (ref, server.monitor(ref), directive.link)
 
@@ -210,7 +210,7 @@ class Sensors:
             found[0].exit(SHUTDOWN)
 
     def ended(self, monitor: Monitor) -> tuple[str, bool] | None:
-        """Forget the sensor that a monitor was for; return its tag, and whether the server goes with it."""
+        """Remove the sensor that a monitor was for; return its tag, and whether it was linked to the server."""
         for tag, (_, watch, link) in self._by_tag.items():
             if watch is monitor:
                 del self._by_tag[tag]

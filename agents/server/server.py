@@ -1,4 +1,4 @@
-"""The agent's server."""
+"""The agent's server: which messages it handles, and when it takes a turn for one."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ _NO_ERRORS = LogOnly()
 
 
 class _InitialDirectives(Message, frozen=True):
-    """A server's note to itself: it has begun, and this is to be carried out first."""
+    """Message of a server to itself: the directives to carry out first."""
 
     directives: tuple[Any, ...]
 
@@ -67,7 +67,7 @@ class AgentServer(Turns):
     after its directives.
 
     A signal without a route is refused with `NoRoute` when it was sent with `Ask`, and noted as ``Unhandled`` when it
-    was cast; signals of agents' own lives (``agent.…``) are passed over in silence. A failing action never ends the
+    was cast; signals of agents' own lives (``agent.…``) are ignored without an event. A failing action never ends the
     server by itself, nor does a failing hook or directive: that is up to ``on_error``. A call whose sender has given up
     before the commit is not committed, though its action runs to its end.
 
@@ -141,7 +141,7 @@ class AgentServer(Turns):
         self._save_set = False
         self._plain_routes = kind.plain_routes
         self._wanted = self.runtime.events.wanted
-        #: Whether more than the state is to be thought of after a turn.
+        #: Whether a turn also saves, records or resets the idle time-out.
         self._slow = self._checkpointer is not None or self._idle is not None or debug > 0
         if durability is not None and self._checkpointer is None:
             raise BadOption("AgentServer: durability", durability, "give Durability(storage)")
@@ -164,7 +164,7 @@ class AgentServer(Turns):
     # -- life --------------------------------------------------------------------------------------------------------
 
     def init(self) -> Any:
-        """Begin: load what was saved, then let the strategy, plugins and schedules begin."""
+        """Load what was saved, then start the strategy, plugins and schedules."""
         if self.binding is not None and self.binding.ended:
             return IGNORE
         agent = self.agent
@@ -202,11 +202,11 @@ class AgentServer(Turns):
 
     @handle
     def begun(self, message: _InitialDirectives) -> Any:
-        """Carry out what the strategy, and the plugins, begin with."""
+        """Carry out the directives that the strategy and the plugins begin with."""
         return self._carry_out(message.directives, self.new_signal("agent.init"), None)
 
     def terminate(self, reason: ExitReason) -> Any:
-        """Save the agent if it is not, and take leave."""
+        """Save unsaved commits, and leave the directory."""
         agent = self.agent
         directory_of(self.runtime).leave(self.ref, agent.partition, agent.id, self.kind.capabilities)
         for one in self.kind.mounted:
@@ -217,18 +217,18 @@ class AgentServer(Turns):
 
     @handle
     def linked_ended(self, message: Exit) -> None:
-        """End with whoever it is linked to."""
+        """End with an actor that it is linked to."""
         if not message.reason.clean:
             self.stop(message.reason)
 
     @handle
     def ended(self, message: Down) -> Any:
-        """Take note of the end of a parent, a child, a sensor, or an owner."""
+        """Handle the end of a parent, a child, a sensor, or an owner."""
         monitor = message.monitor
         if monitor is self._parent_watch and self.binding is not None and self.binding.parent is not None:
             self._parent_watch = None
-            told = orphaned(self, message, self.binding.parent)
-            return None if told is None else self._turn(told, None)
+            signal = orphaned(self, message, self.binding.parent)
+            return None if signal is None else self._turn(signal, None)
         child = self.children.ended(self, monitor)
         if child is not None:
             data = {"tag": child.tag, "id": child.id, "reason": str(message.reason), "clean": message.reason.clean}
@@ -250,13 +250,13 @@ class AgentServer(Turns):
 
     @handle
     def idle(self, message: IdleTimeout) -> None:
-        """End, unless somebody is attached."""
+        """End, unless an owner is attached."""
         if not self._owners:
             self.stop(Shutdown("idle_timeout"))
 
     @handle
     def attach_owner(self, request: AttachOwner) -> None:
-        """Stay while somebody lives who needs the agent; or no longer."""
+        """Disable the idle time-out while the owner lives; or no longer."""
         owners = self._owners = {} if self._owners is None else self._owners
         known = owners.pop(request.owner, None)
         if known is not None:
@@ -293,7 +293,7 @@ class AgentServer(Turns):
 
     @handle
     def on_call(self, request: Ask) -> Any:
-        """Take a turn for a signal, and tell what came of it."""
+        """Take a turn for a signal, and reply when it is over."""
         signal = request.signal
         kind = self._plain_routes[signal.type]
         call = self._cell.call_in_hand
@@ -327,7 +327,7 @@ class AgentServer(Turns):
 
     @handle
     def on_directive_result(self, message: DirectiveResult) -> Any:
-        """Take a turn for what came of something that an earlier one has begun."""
+        """Take a turn for the result of a directive that outlived its turn."""
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
 
     @handle
@@ -349,7 +349,7 @@ class AgentServer(Turns):
 
     @handle
     def child_started(self, message: ChildAgentStarted) -> Any:
-        """Take note of a child that has started, and tell the agent."""
+        """Add a child that has started, and take a turn for the signal that says so."""
         self.children.add(self, ChildAgent(message.tag, message.ref, message.id, message.type, message.meta))
         data = {"tag": message.tag, "id": message.id, "type": message.type, "meta": message.meta}
         return self._turn(self.new_signal("agent.child.started", data), None)
@@ -375,7 +375,7 @@ class AgentServer(Turns):
 
     @handle
     def reset(self, message: Reset) -> Any:
-        """Begin anew, in the first state."""
+        """Put the agent back into its first state."""
         agent = self.agent
         fresh = self.kind.new(agent.id, self._first_state, partition=agent.partition)
         fresh = msgspec.structs.replace(fresh, version=agent.version + 1, parent=agent.parent)
@@ -383,7 +383,7 @@ class AgentServer(Turns):
 
     @handle
     def get_view(self, request: GetView) -> AgentView[Any]:
-        """Tell where the agent can be seen."""
+        """Return the agent's view."""
         return self.view
 
     @handle
@@ -394,7 +394,7 @@ class AgentServer(Turns):
 
     @handle
     def get_recent(self, request: GetRecentTurns) -> list[TurnRecord]:
-        """Tell of the last turns."""
+        """Return the last turns."""
         if self._recent is None:
             raise Refuse(DebugOff(self.agent.id))
         return self._recent.newest(request.limit)
@@ -414,7 +414,7 @@ class AgentServer(Turns):
         return words if error is None else {**words, "last_error": error}
 
     def format_status(self) -> Any:
-        """Return what is worth to be seen of it: the agent, its children, and what failed last."""
+        """Return the agent, the tags of its children, and what failed last."""
         agent, view = self.agent, self.view
         return {
             "agent": agent.id,
@@ -434,10 +434,10 @@ def _imported(path: str) -> Any:
 
 
 class _PatientCaller:
-    """Somebody who wants an answer, and does not give up."""
+    """A caller without a deadline: a bus delivery."""
 
     def done(self) -> bool:
-        """Tell that the answer is waited for."""
+        """Return that the answer is still waited for."""
         return False
 
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
     from agents.server.server import AgentServer
     from supervision import Runtime, Timer
 
-#: Timers are set for so many seconds at most, and then looked at again: clocks are adjusted meanwhile.
+#: The longest time, in seconds, for which a timer is set; then the clock is read again, as it may have been adjusted.
 _LONGEST_TIMER = 3600.0
-#: Every so many seconds somebody looks whether the clock was put right meanwhile.
+#: Seconds between two checks whether the clock was adjusted.
 CLOCK_CHECK_SECONDS = 30.0
-#: By how many seconds, for the jobs to be told.
+#: The smallest clock correction, in seconds, that is passed on to the jobs.
 _SMALLEST_CORRECTION = 1.0
 
 
@@ -28,7 +28,7 @@ class CronJob:
     """A cron job of a server.
 
     When the wall clock is set by more than a few minutes, forwards or backwards, the job goes on from the new time:
-    what would have been due in between neither comes late nor again.
+    a tick that was due in between neither comes late nor twice.
 
     Args:
         cron: what was asked for.
@@ -38,13 +38,13 @@ class CronJob:
         due: when its next tick is, in seconds since the epoch.
     """
 
-    __slots__ = ("_corrections", "_table", "_timer", "cron", "due", "server")
+    __slots__ = ("_corrections", "_schedule", "_timer", "cron", "due", "server")
 
     def __init__(self, cron: Cron, server: AgentServer) -> None:
         self.cron = cron
         self.server = server
         self.due = 0.0
-        self._table = CronSchedule(cron.expression, cron.timezone)
+        self._schedule = CronSchedule(cron.expression, cron.timezone)
         self._corrections = ClockStepDetector(server.runtime.clock)
         self._timer: Timer | None = None
 
@@ -56,11 +56,11 @@ class CronJob:
         """
         now = self._now()
         if self._corrections.step() or self.due == 0.0:
-            self.due = self._table.next_after(now)
+            self.due = self._schedule.next_after(now)
         elif self.cron.overlap == "skip":
-            self.due = self._table.next_after(max(now, self.due))
+            self.due = self._schedule.next_after(max(now, self.due))
         else:
-            missed = self._table.next_after(self.due)
+            missed = self._schedule.next_after(self.due)
             self.due = missed if missed > now or self.cron.overlap == "allow" else now
         self._wait()
 
@@ -74,23 +74,23 @@ class CronJob:
         self._timer = self.server.send_after(min(left, _LONGEST_TIMER), CronDue(self))
 
     def is_due(self) -> bool:
-        """Return whether the tick is due; if not, as the clock was put right meanwhile, wait for it again."""
+        """Return whether the tick is due; if not, as the clock was adjusted meanwhile, set the timer again."""
         now = self._now()
         if self._corrections.step():
-            self.due = self._table.next_after(now)
+            self.due = self._schedule.next_after(now)
         elif now >= self.due - 0.001:
             return True
         self._wait()
         return False
 
     def cancel(self) -> None:
-        """Forget it."""
+        """Cancel its timer."""
         assert self._timer is not None
         self._timer.cancel()
 
 
 class ClockWatch:
-    """Looks at the wall clock of a runtime, and has the cron jobs of all servers look when it was set."""
+    """Checks the wall clock of a runtime, and recomputes all cron jobs when it was adjusted."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
@@ -100,7 +100,7 @@ class ClockWatch:
 
     @classmethod
     def of(cls, runtime: Runtime) -> ClockWatch:
-        """Return that of a runtime."""
+        """Return the one of a runtime."""
         found = runtime.shared.get(cls)
         if found is None:
             found = runtime.shared[cls] = cls(runtime)
@@ -112,13 +112,13 @@ class ClockWatch:
         self._jobs[job] = None
         if self._timer is None:
             self._corrections.step()
-            self._timer = self._runtime.scheduler.timers.after(CLOCK_CHECK_SECONDS, self._look, CLOCK_CHECK_SECONDS)
+            self._timer = self._runtime.scheduler.timers.after(CLOCK_CHECK_SECONDS, self._check, CLOCK_CHECK_SECONDS)
 
     def remove(self, job: CronJob) -> None:
         """Watch no longer for a job."""
         self._jobs.pop(job, None)
 
-    def _look(self) -> None:
+    def _check(self) -> None:
         self._jobs = {job: None for job in self._jobs if job.server.ref.reason is None}
         if self._corrections.step(_SMALLEST_CORRECTION):
             for job in self._jobs:
@@ -138,12 +138,12 @@ class Timers:
         self._jobs: dict[str, CronJob] = {}
 
     def once(self, id: str, timer: Timer) -> None:
-        """Note a timer; one with the same id is cancelled."""
-        self.forget(id)
+        """Add a timer; one with the same id is cancelled."""
+        self.cancel(id)
         self._once[id] = timer
 
     def fired(self, id: str) -> None:
-        """Note that a timer has fired."""
+        """Remove a timer that has fired."""
         self._once.pop(id, None)
 
     def repeat(self, server: AgentServer, cron: Cron) -> None:
@@ -152,16 +152,16 @@ class Timers:
         if job is None or job.cron != cron:
             fresh = CronJob(cron, server)
             fresh.arm()
-            self.forget(cron.id)
+            self.cancel(cron.id)
             self._jobs[cron.id] = fresh
             ClockWatch.of(server.runtime).add(fresh)
 
     def runs(self, job: CronJob) -> bool:
-        """Return whether a job has not been forgotten or replaced."""
+        """Return whether a job has not been cancelled or replaced."""
         return self._jobs.get(job.cron.id) is job
 
-    def forget(self, id: str) -> None:
-        """Forget what is scheduled under an id."""
+    def cancel(self, id: str) -> None:
+        """Cancel what is scheduled under an id."""
         timer = self._once.pop(id, None)
         if timer is not None:
             timer.cancel()
@@ -171,16 +171,16 @@ class Timers:
             ClockWatch.of(job.server.runtime).remove(job)
 
     def crons(self) -> tuple[Cron, ...]:
-        """Return the cron jobs, in the order in which they were begun."""
+        """Return the cron jobs, in the order in which they were started."""
         return tuple(job.cron for job in self._jobs.values())
 
 
-def start_cron_jobs(server: AgentServer, kept: Iterable[Cron]) -> None:
-    """Begin the jobs that were kept, and those that the agent's type declares, which come first."""
+def start_cron_jobs(server: AgentServer, saved: Iterable[Cron]) -> None:
+    """Start the jobs that the agent's type and plugins declare, and then those that were saved."""
     declared: Mapping[str, Cron] = {
         cron.id: cron for cron in (*(c for one in server.kind.mounted for c in one.schedules), *server.kind.schedules)
     }
-    for cron in (*declared.values(), *(cron for cron in kept if cron.id not in declared)):
+    for cron in (*declared.values(), *(cron for cron in saved if cron.id not in declared)):
         server.timers.repeat(server, cron)
 
 
@@ -195,13 +195,13 @@ def schedule(server: AgentServer, directive: Schedule, signal: Signal) -> None:
 
 @executes(Unschedule)
 def unschedule(server: AgentServer, directive: Unschedule, signal: Signal) -> Any:  # noqa: ARG001 - its shape
-    """Forget what was scheduled."""
-    server.timers.forget(directive.id)
+    """Cancel what was scheduled."""
+    server.timers.cancel(directive.id)
     return server.crons_changed()
 
 
 @executes(Cron)
 def cron(server: AgentServer, directive: Cron, signal: Signal) -> Any:  # noqa: ARG001 - an executor's shape
-    """Begin a cron job."""
+    """Start a cron job."""
     server.timers.repeat(server, directive)
     return server.crons_changed()

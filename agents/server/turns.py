@@ -1,4 +1,4 @@
-"""Turns: from a signal to a commit, and to what is carried out."""
+"""Turns: from a signal to a commit, and to the directives that are carried out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 
 from agents.core.action import ActionLike, needs_loop
 from agents.core.command import Step, Turn, run_command
-from agents.core.directives import ErrorDirective, StopAgent
+from agents.core.directives import ErrorDirective, StopAgent, error_directive
 from agents.core.execution import driven, name_of
 from agents.core.plugin import filtered, provided
 from agents.core.signal import Signal, new_signal
@@ -19,7 +19,7 @@ from agents.core.structs import differences
 from agents.durability.checkpointer import EverySeconds
 from agents.errors import HookFailed, NoRoute, NotSaved
 from agents.events import ActionFailed, TurnTaken
-from agents.server.children import Children, error_directive
+from agents.server.children import Children
 from agents.server.error_policy import EmitError, TooManyErrors
 from agents.server.executors import HALT, executor_of
 from agents.server.messages import CheckpointDue, Reply
@@ -41,7 +41,7 @@ _log: Any = get_logger("agents")
 
 
 class Turns(Actor):
-    """What an agent's server does in a turn. `AgentServer` says when there is one.
+    """What an agent's server does in a turn. `AgentServer` decides when there is one.
 
     Attributes:
         kind: the type of the agent.
@@ -93,16 +93,16 @@ class Turns(Actor):
         return self.runtime.name(to) if isinstance(to, str) else to
 
     def replace_agent(self, agent: Agent[Any]) -> None:
-        """Take over an agent in which something has changed that is no business of a command."""
+        """Take over an agent that was changed outside a command, such as its parent."""
         self.agent = agent
         self._show()
 
     def crons_changed(self) -> Awaitable[None] | None:
-        """Save the cron jobs, if the agent is kept."""
+        """Save the cron jobs, if the agent is durable."""
         return None if self._checkpointer is None else self._checkpointer.save(self.agent, self._crons(), whole=True)
 
     def failed(self, directive: ErrorDirective, signal: Signal) -> str | None:
-        """Deal with a failure: tell it, log it, and ask the error policy."""
+        """Handle a failure: publish the event, log it, and ask the error policy."""
         agent, error = self.agent, directive.error
         runtime = self.runtime
         self.view.last_error = error
@@ -117,7 +117,7 @@ class Turns(Actor):
             assert to is not None
             data = {"agent_id": agent.id, "action": directive.action, "error": str(error)}
             to.cast(self.new_signal("agent.error", data, cause=signal.id))
-        elif callable(policy) and self._asked_policy(policy, directive):
+        elif callable(policy) and self._policy_stops(policy, directive):
             return HALT
         count = self._errors.record(runtime.clock.time())
         if count is not None:
@@ -125,7 +125,7 @@ class Turns(Actor):
             return HALT
         return None
 
-    def _asked_policy(self, policy: Any, directive: ErrorDirective) -> bool:
+    def _policy_stops(self, policy: Any, directive: ErrorDirective) -> bool:
         try:
             said = policy(directive, self.agent)
             if said is not None and not isinstance(said, StopAgent):
@@ -140,13 +140,13 @@ class Turns(Actor):
     # -- turns ---------------------------------------------------------------------------------------------------
 
     def _turn(self, signal: Signal, call: Any) -> Any:
-        """Take a turn. What does not have to wait is done when this returns; else it returns the rest."""
+        """Take a turn; return the reply, or a coroutine for the rest if something has to be awaited."""
         kind, facts = self.kind, _NO_FACTS
         try:
             if kind.mounted:
-                signal, instead = filtered(kind.mounted, signal, self.agent)
+                signal, override = filtered(kind.mounted, signal, self.agent)
                 facts = provided(kind.mounted, signal, self.agent)
-                work = self._work(signal) if instead is None else (instead,)
+                work = self._work(signal) if override is None else (override,)
             else:
                 work = self._work(signal)
         except HookFailed as error:
@@ -158,15 +158,15 @@ class Turns(Actor):
             return self._unrouted(signal, call)
         turn = Turn(signal=signal, ref=self.ref, provided=facts)
         if any(map(needs_loop, work)):
-            return self._slow_turn(work, msgspec.structs.replace(turn, waits=True), signal, call)
+            return self._slow_turn(work, msgspec.structs.replace(turn, has_loop=True), signal, call)
         if kind.direct:
             step = driven(run_command(self.agent, work, turn, kind.strategy.on_failure))  # type: ignore[attr-defined]
         else:
-            step = self._commanded_now(work, turn)
+            step = self._run_command_now(work, turn)
         return self._finish(step, signal, call, work)
 
     def _work(self, signal: Signal) -> tuple[ActionLike, ...]:
-        """Return what a signal is routed to: what has no parameters of its own gets the signal's data."""
+        """Return the work that a signal is routed to; work without parameters of its own gets the signal's data."""
         data = signal.data
         routed = self.kind.router.route(signal.type, signal)
         return tuple(item if isinstance(item, tuple) else (item, data) for item in routed)  # type: ignore[misc]
@@ -192,13 +192,13 @@ class Turns(Actor):
     async def _ticked(self, turn: Turn, signal: Signal, call: Any) -> Any:
         try:
             agent, directives = await self.kind.strategy.tick(self.agent, turn)
-            step = Step(agent.counted_from(self.agent), directives)
+            step = Step(agent.with_version_after(self.agent), directives)
         except Exception as error:
             step = Step(self.agent, (error_directive(type(self.kind.strategy).__name__, error),))
         rest = self._finish(step, signal, call, ())
         return await rest if inspect.isawaitable(rest) else rest
 
-    def _commanded_now(self, work: tuple[ActionLike, ...], turn: Turn) -> Step[Any]:
+    def _run_command_now(self, work: tuple[ActionLike, ...], turn: Turn) -> Step[Any]:
         try:
             return driven(self.kind.run_command(self.agent, work, turn))
         except Exception as error:
@@ -216,10 +216,10 @@ class Turns(Actor):
 
     def _finish(self, step: Step[Any], signal: Signal, call: Any, work: tuple[ActionLike, ...]) -> Any:
         """Commit the state, and carry out the directives. Nothing comes between them."""
-        agent, before, keeper = step.agent, self.agent, self._checkpointer
-        if keeper is not None and agent.version != before.version:
+        agent, before, checkpointer = step.agent, self.agent, self._checkpointer
+        if checkpointer is not None and agent.version != before.version:
             try:
-                if keeper.add(before, agent, signal, self.runtime.clock.wall_time()):
+                if checkpointer.add(before, agent, signal, self.runtime.clock.wall_time()):
                     return self._save_first(step, signal, call, work)
             except NotSaved as error:
                 return self._not_saved(step, error, signal, call)
@@ -238,7 +238,7 @@ class Turns(Actor):
         return await rest if inspect.isawaitable(rest) else rest
 
     def _not_saved(self, step: Step[Any], error: NotSaved, signal: Signal, call: Any) -> Any:
-        """Commit nothing: what cannot be kept has not happened."""
+        """Commit nothing: a commit that cannot be saved is rolled back."""
         errors = (*step.errors, error_directive("checkpoint", error))
         return self._commit(Step(self.agent, errors), signal, call, ())
 
@@ -276,7 +276,7 @@ class Turns(Actor):
             self._recent.add(TurnRecord(now, signal, agent.version, changed, directives, errors, agent.partition))
 
     def _carry_out(self, directives: tuple[Any, ...], signal: Signal, call: Any) -> Any:
-        """Carry out directives in order, as far as it goes without waiting; return the answer, or the rest."""
+        """Run directives until one must be awaited; return the reply, or a coroutine for the rest."""
         for number, directive in enumerate(directives):
             try:
                 said = executor_of(directive)(cast("AgentServer", self), directive, signal)

@@ -1,4 +1,4 @@
-"""Views: the last commit of an agent, to be read by anybody at any time without asking its server."""
+"""What is seen of an agent: its last commit, read without asking its server, and records of its last turns."""
 
 from __future__ import annotations
 
@@ -16,25 +16,15 @@ from supervision.reasons import Crashed
 S = TypeVar("S", bound=msgspec.Struct)
 
 
-class ChildAgent(msgspec.Struct, frozen=True):
-    """A child of an agent, as the parent knows it: its tag, server, id and type, and what was noted with it."""
-
-    tag: str
-    ref: Ref
-    id: str
-    type: str
-    meta: Any = None
-
-
 class AgentView(Generic[S]):
-    """Where a server shows its agent: a read is one attribute, never waits, and is never half of a commit.
+    """An agent at its last commit: a read is one attribute, never waits, and is never half of a commit.
 
-    A server makes its own, which shows its agent's last commit also when it has ended. Give one to the server instead
-    (``AgentServer(kind, view=view)`` in a child specification) and it shows the agent of whichever incarnation runs.
+    A server makes its own view, which keeps the last commit when the server has ended. Give one to the server instead
+    (``AgentServer(kind, view=view)`` in a child specification), and it shows the agent of each incarnation.
 
     Attributes:
         committed: the agent at its last commit; None before the first server has started.
-        ref: the server that showed it.
+        ref: the server that published it.
         children: of the agent, by tag.
         last_error: what failed last; None if nothing has.
         watchers: called after each commit.
@@ -68,6 +58,16 @@ class AgentView(Generic[S]):
             NotRunning: no server has started yet.
         """
         return self.agent.state
+
+
+class ChildAgent(msgspec.Struct, frozen=True):
+    """A child of an agent, as the parent knows it: its tag, server, id and type, and what was noted with it."""
+
+    tag: str
+    ref: Ref
+    id: str
+    type: str
+    meta: Any = None
 
 
 class TurnRecord(msgspec.Struct, frozen=True):
@@ -105,7 +105,7 @@ class RecentTurns:
         self._turns: deque[TurnRecord] = deque(maxlen=keep)
 
     def add(self, record: TurnRecord) -> None:
-        """Note a turn; the oldest one is forgotten if there are too many."""
+        """Add a turn; the oldest one is dropped if there are too many."""
         self._turns.append(record)
 
     def newest(self, limit: int) -> list[TurnRecord]:

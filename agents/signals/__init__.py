@@ -1,4 +1,12 @@
-"""The bus: signals for whoever subscribes, acknowledged, replayed, and never lost on the way.
+# ruff: noqa: I001  # in the order of a reader's interest
+"""What carries signals: publish and subscribe, with acknowledgements, a log and redelivery.
+
+- `bus`: the actor that delivers, and the causes of the signals in its log. `subscription`: what one subscriber has not
+  acknowledged. `messages`: what a bus is asked, and the functions that ask it.
+- `sinks`: actors that pass signals on: to a service over HTTP, to a process group, to the log.
+- `cloudevents`: signals in the JSON of CloudEvents, as `sinks` and others send them.
+
+A bus keeps its log in a storage of `agents.durability`, as an agent's server keeps its agent.
 
 >>> import asyncio
 >>> from agents import Signal
@@ -22,18 +30,18 @@ order.placed attempt 1
 
 # The bus.
 from agents.signals.bus import Bus as Bus
-from agents.signals.bus import Causes as Causes
-from agents.signals.messages import DeadLetter as DeadLetter
+from agents.signals.messages import publish as publish
+from agents.signals.messages import subscribe as subscribe
+from agents.signals.messages import unsubscribe as unsubscribe
 from agents.signals.messages import Delivery as Delivery
 
 # Its log, and what could not be delivered.
 from agents.signals.messages import SignalRecord as SignalRecord
+from agents.signals.messages import read_log as read_log
+from agents.signals.messages import DeadLetter as DeadLetter
+from agents.signals.messages import dead_letters as dead_letters
+from agents.signals.messages import redrive as redrive
 
 # What caused what.
 from agents.signals.messages import causal_chain as causal_chain
-from agents.signals.messages import dead_letters as dead_letters
-from agents.signals.messages import publish as publish
-from agents.signals.messages import read_log as read_log
-from agents.signals.messages import redrive as redrive
-from agents.signals.messages import subscribe as subscribe
-from agents.signals.messages import unsubscribe as unsubscribe
+from agents.signals.bus import Causes as Causes

@@ -1,4 +1,4 @@
-"""The bus."""
+"""The bus: it delivers signals to subscribers, keeps a log of them, and knows what caused what."""
 
 from __future__ import annotations
 
@@ -10,9 +10,8 @@ import msgspec
 
 from agents.core.router import Route, Router, matches
 from agents.core.signal import Signal
-from agents.durability.checkpoint import encoded, without_checksum
+from agents.durability.checkpoint import decoded, encoded
 from agents.durability.storage import Storage, StorageError
-from agents.errors import BadCheckpoint
 from agents.signals.messages import (
     Acknowledgement,
     DeadLetter,
@@ -33,84 +32,39 @@ from supervision.clock import seconds
 from supervision.errors import BadOption
 
 
-class Causes:
-    """Signals by their causes, as their extension ``causationid`` names them.
-
-    >>> from agents import Signal
-    >>> causes = Causes()
-    >>> for id, cause in (("1", None), ("2", "1"), ("3", "2"), ("4", "1")):
-    ...     extensions = {} if cause is None else {"causationid": cause}
-    ...     causes.note(Signal(type="t", source="/", id=id, extensions=extensions))
-    >>> [signal.id for signal in causes.causes("3")], [signal.id for signal in causes.effects("1")]
-    (['1', '2'], ['2', '4', '3'])
-    """
-
-    def __init__(self) -> None:
-        self._signals: dict[str, Signal] = {}
-        self._effects: dict[str, list[str]] = {}
-
-    def add(self, signal: Signal) -> None:
-        """Note a signal."""
-        self._signals[signal.id] = signal
-        cause = signal.extensions.get("causationid")
-        if cause is not None:
-            self._effects.setdefault(cause, []).append(signal.id)
-
-    def discard(self, signal: Signal) -> None:
-        """Forget a signal, and what it has caused."""
-        self._signals.pop(signal.id, None)
-        self._effects.pop(signal.id, None)
-
-    def causes(self, id: str) -> tuple[Signal, ...]:
-        """Return what has led to a signal, the first cause first."""
-        found: dict[str, Signal] = {}
-        signal = self._signals.get(id)
-        while signal is not None:
-            signal = self._signals.get(signal.extensions.get("causationid", ""))
-            if signal is None or signal.id in found or signal.id == id:
-                break
-            found[signal.id] = signal
-        return tuple(reversed(found.values()))
-
-    def effects(self, id: str) -> tuple[Signal, ...]:
-        """Return what a signal has led to, the nearest first."""
-        return tuple(self._signals[one] for one in self._following(id) if one in self._signals)
-
-    def _following(self, id: str) -> Iterator[str]:
-        seen, wave = {id}, [id]
-        while wave:
-            wave = [effect for one in wave for effect in self._effects.get(one, ()) if effect not in seen]
-            seen.update(wave)
-            yield from wave
-
-
 class _BusCheckpoint(msgspec.Struct, frozen=True):
-    """What is kept of a bus besides its log: for each lasting subscription its pattern, and what it has dealt with."""
+    """What is saved of a bus besides its log.
+
+    Attributes:
+        subscriptions: by the name of a durable subscription, its pattern and the highest acknowledged sequence.
+        dead: the dead letters.
+    """
 
     subscriptions: Mapping[str, tuple[str, int]]
     dead: tuple[DeadLetter, ...]
 
 
 class _Save(Message, frozen=True):
-    """A bus's note to itself: what was acknowledged is to be written."""
+    """Timer message: save what was acknowledged."""
 
 
 class Bus(Actor):
-    """A bus: signals are published to it, and it delivers them to whoever subscribes, in the order of publication.
+    """A bus: signals are published to it, and it delivers them to its subscribers, in the order of publication.
 
-    It keeps a log of the last signals, for `replay` and for subscribers that are not there. With a storage, the log and
-    the subscriptions with names survive the process: what was published is delivered, at least once.
+    It keeps a log of the last signals, for `read_log` and for subscribers that do not run. With a storage, the log
+    and the subscriptions with names survive the process: what was published is delivered, at least once.
 
     Args:
         storage: where to keep the log; None for memory alone.
         key: under which.
-        keep: how many signals the log has at most. What a subscription has not dealt with by then is a dead letter.
-        ack_every: seconds between two writings of what was acknowledged. What was acknowledged since then comes again
+        keep: how many signals the log has at most. What a subscription has not acknowledged by then is a
+            dead letter.
+        ack_every: seconds between two writes of acknowledgements. What was acknowledged since then is delivered again
             after a crash.
 
     Raises:
         BadOption: a number is out of range.
-        BadCheckpoint: what is kept cannot be read.
+        BadCheckpoint: what was saved cannot be read.
     """
 
     def __init__(
@@ -133,7 +87,7 @@ class Bus(Actor):
         self._numbers = 0
 
     async def init(self) -> None:
-        """Read what is kept."""
+        """Read what was saved."""
         if self._storage is None:
             return
         self.trap_exit = True
@@ -141,22 +95,19 @@ class Bus(Actor):
         if stored is None:
             return
         self._written = stored.version
-        kept = _BusCheckpoint({}, ())
-        try:
-            if stored.checkpoint is not None:
-                kept = msgspec.msgpack.decode(without_checksum(self._key, stored.checkpoint), type=_BusCheckpoint)
-            for _, data in await self._storage.entries(self._key, -1):
-                self._note(msgspec.msgpack.decode(without_checksum(self._key, data), type=SignalRecord))
-        except (msgspec.MsgspecError, ValueError) as error:
-            raise BadCheckpoint(self._key, str(error)) from error
-        for letter in kept.dead:
+        saved = _BusCheckpoint({}, ())
+        if stored.checkpoint is not None:
+            saved = decoded(self._key, stored.checkpoint, _BusCheckpoint)
+        for _, data in await self._storage.entries(self._key, -1):
+            self._note(decoded(self._key, data, SignalRecord))
+        for letter in saved.dead:
             self._dead.setdefault(letter.subscription, []).append(letter)
-        for name, (pattern, acked) in kept.subscriptions.items():
-            wanted = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
-            self._add(BusSubscription(name, True, wanted, acked))
+        for name, (pattern, acked) in saved.subscriptions.items():
+            request = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
+            self._add(BusSubscription(name, True, request, acked))
 
     def terminate(self, reason: Any) -> Awaitable[None] | None:
-        """Write what was acknowledged."""
+        """Save what was acknowledged."""
         return self.save(_Save()) if self._saving else None
 
     # -- publishing --------------------------------------------------------------------------------------------------
@@ -222,7 +173,7 @@ class Bus(Actor):
 
     @handle
     def subscribe(self, request: Subscribe) -> str:
-        """Add a subscription, or let somebody go on with one."""
+        """Add a subscription, or resume an existing one."""
         if request.name is None:
             self._numbers += 1
         name = request.name or f"#{self._numbers}"
@@ -241,7 +192,7 @@ class Bus(Actor):
         return name
 
     def _add(self, subscription: BusSubscription) -> None:
-        """Add a subscription, which wants all in the log that it has not dealt with."""
+        """Add a subscription, and enqueue all unacknowledged signals of the log."""
         self._subscriptions[subscription.name] = subscription
         self._reroute()
         for record in self._log:
@@ -258,7 +209,7 @@ class Bus(Actor):
 
     @handle
     def unsubscribe(self, request: Unsubscribe) -> bool:
-        """Forget a subscription."""
+        """Remove a subscription."""
         known = self._subscriptions.pop(request.name, None)
         if known is None:
             return False
@@ -270,7 +221,7 @@ class Bus(Actor):
 
     @handle
     def ended(self, message: Down) -> None:
-        """A subscriber has ended: what it has not dealt with waits for the next one."""
+        """A subscriber has ended: what it has not acknowledged waits for the next one."""
         for known in list(self._subscriptions.values()):
             if known.monitor is message.monitor:
                 if known.durable:
@@ -297,8 +248,8 @@ class Bus(Actor):
             )
 
     @handle
-    def settled(self, message: Acknowledgement) -> None:
-        """Note that a signal is dealt with, or is to come again."""
+    def acknowledged(self, message: Acknowledgement) -> None:
+        """Remove a signal that was acknowledged, or have it delivered again."""
         subscription = self._subscriptions.get(message.subscription)
         if subscription is None or message.sequence not in subscription.in_flight:
             return
@@ -310,7 +261,7 @@ class Bus(Actor):
         self._pump(subscription)
 
     @handle
-    def again(self, message: RedeliveryDue) -> None:
+    def redelivery_due(self, message: RedeliveryDue) -> None:
         """Deliver a signal again."""
         subscription = self._subscriptions.get(message.subscription)
         if subscription is None:
@@ -324,12 +275,12 @@ class Bus(Actor):
 
     def _failed(self, subscription: BusSubscription, sequence: int, why: str) -> None:
         attempt = subscription.in_flight.pop(sequence)
-        wanted = subscription.request
-        if attempt >= wanted.attempts:
+        request = subscription.request
+        if attempt >= request.attempts:
             self._add_dead_letter(subscription, self._record(subscription, sequence), attempt, why)
         else:
             subscription.tried[sequence] = attempt
-            pause = wanted.retry * 2 ** min(attempt - 1, 32)
+            pause = request.retry * 2 ** min(attempt - 1, 32)
             self.send_after(pause, RedeliveryDue(subscription.name, sequence, attempt, late=False))
 
     def _add_dead_letter(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
@@ -338,24 +289,24 @@ class Bus(Actor):
         subscription.settle(record.sequence)
         self._save_soon()
 
-    # -- questions ---------------------------------------------------------------------------------------------------
+    # -- requests ----------------------------------------------------------------------------------------------------
 
     @handle
-    def replay(self, request: ReadLog) -> tuple[SignalRecord, ...]:
-        """Tell what is in the log."""
+    def read_log(self, request: ReadLog) -> tuple[SignalRecord, ...]:
+        """Return the signals of the log that match a pattern."""
         return tuple(
             one for one in self._log if one.sequence > request.since and matches(request.pattern, one.signal.type)
         )
 
     @handle
     def dead_letters(self, request: GetDeadLetters) -> tuple[DeadLetter, ...]:
-        """Tell what could not be dealt with."""
+        """Return the signals that were never acknowledged."""
         names = self._dead if request.subscription is None else (request.subscription,)
         return tuple(letter for name in names for letter in self._dead.get(name, ()))
 
     @handle
     def redrive(self, request: Redrive) -> int:
-        """Publish dead letters again for their subscription, or forget them."""
+        """Deliver the dead letters of a subscription again, or forget them."""
         subscription = self._subscriptions.get(request.subscription)
         if subscription is None and not request.forget:
             return 0
@@ -369,8 +320,8 @@ class Bus(Actor):
         return len(letters)
 
     @handle
-    def chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
-        """Tell what has led to a signal, or what it has led to."""
+    def causal_chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
+        """Return what has led to a signal, or what it has led to."""
         causes = self._causes
         return causes.causes(request.id) if request.direction == "causes" else causes.effects(request.id)
 
@@ -388,13 +339,64 @@ class Bus(Actor):
 
     @handle
     async def save(self, message: _Save) -> None:
-        """Write what was acknowledged, and forget what nobody needs any more."""
+        """Save what was acknowledged, and trim the log."""
         self._saving = False
         assert self._storage is not None
-        lasting = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
+        durable = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
         dead = tuple(letter for letters in self._dead.values() for letter in letters)
-        body = encoded(_BusCheckpoint(lasting, dead), "subscriptions", self._key)
+        body = encoded(_BusCheckpoint(durable, dead), "subscriptions", self._key)
         await self._storage.write(self._key, self._sequence, expected=self._written, checkpoint=body)
         self._written = self._sequence
         if self._log:
             await self._storage.trim(self._key, self._log[0].sequence - 1)
+
+
+class Causes:
+    """Signals by their causes, as their extension ``causationid`` names them.
+
+    >>> from agents import Signal
+    >>> causes = Causes()
+    >>> for id, cause in (("1", None), ("2", "1"), ("3", "2"), ("4", "1")):
+    ...     extensions = {} if cause is None else {"causationid": cause}
+    ...     causes.add(Signal(type="t", source="/", id=id, extensions=extensions))
+    >>> [signal.id for signal in causes.causes("3")], [signal.id for signal in causes.effects("1")]
+    (['1', '2'], ['2', '4', '3'])
+    """
+
+    def __init__(self) -> None:
+        self._signals: dict[str, Signal] = {}
+        self._effects: dict[str, list[str]] = {}
+
+    def add(self, signal: Signal) -> None:
+        """Add a signal."""
+        self._signals[signal.id] = signal
+        cause = signal.extensions.get("causationid")
+        if cause is not None:
+            self._effects.setdefault(cause, []).append(signal.id)
+
+    def discard(self, signal: Signal) -> None:
+        """Remove a signal, and what it has caused."""
+        self._signals.pop(signal.id, None)
+        self._effects.pop(signal.id, None)
+
+    def causes(self, id: str) -> tuple[Signal, ...]:
+        """Return what has led to a signal, the first cause first."""
+        found: dict[str, Signal] = {}
+        signal = self._signals.get(id)
+        while signal is not None:
+            signal = self._signals.get(signal.extensions.get("causationid", ""))
+            if signal is None or signal.id in found or signal.id == id:
+                break
+            found[signal.id] = signal
+        return tuple(reversed(found.values()))
+
+    def effects(self, id: str) -> tuple[Signal, ...]:
+        """Return what a signal has led to, the nearest first."""
+        return tuple(self._signals[one] for one in self._following(id) if one in self._signals)
+
+    def _following(self, id: str) -> Iterator[str]:
+        seen, wave = {id}, [id]
+        while wave:
+            wave = [effect for one in wave for effect in self._effects.get(one, ()) if effect not in seen]
+            seen.update(wave)
+            yield from wave

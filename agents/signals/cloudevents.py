@@ -30,7 +30,7 @@ def to_json(signal: Signal) -> bytes:
     """Return a signal in JSON, in one piece.
 
     Raises:
-        BadSignal: its data, or an extension, cannot be written in JSON; or the name of an extension is none.
+        BadSignal: its data, or an extension, cannot be written in JSON; or the name of an extension is invalid.
     """
     event: dict[str, Any] = {"specversion": signal.specversion}
     event.update((name, value) for name in _ATTRIBUTES if (value := getattr(signal, name)) is not None)
@@ -48,7 +48,7 @@ def from_json(body: bytes | str) -> Signal:
     """Return the signal that is written in JSON.
 
     Raises:
-        BadSignal: it is no CloudEvent 1.0.
+        BadSignal: it is not a CloudEvent 1.0.
     """
     try:
         event = msgspec.json.decode(body, type=dict[str, Any])
@@ -89,7 +89,7 @@ def from_http(headers: Mapping[str, str], body: bytes) -> Signal:
     """Return the signal of a request, in binary or structured mode.
 
     Raises:
-        BadSignal: it is no CloudEvent 1.0.
+        BadSignal: it is not a CloudEvent 1.0.
     """
     known = {name.lower(): value for name, value in headers.items()}
     kind = known.get("content-type", "")

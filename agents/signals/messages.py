@@ -1,4 +1,4 @@
-"""What a bus is told and asked, and what it tells its subscribers."""
+"""What a bus is asked, what it sends its subscribers, and the functions that ask it."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ class SignalRecord(msgspec.Struct, frozen=True):
 
 
 class Delivery(Message, frozen=True):
-    """A signal for a subscriber that acknowledges what it has dealt with: with `ack`; or `nack`, if it cannot.
+    """A signal for a subscriber that acknowledges what it has handled: with `ack`, or with `nack` if it has failed.
 
     Attributes:
         signal: the signal.
         sequence: its place in the log.
         attempt: how often it was delivered, this time included.
         subscription: the name of the subscription.
-        bus: who delivers it.
+        bus: the bus that delivers it.
     """
 
     signal: Signal
@@ -38,16 +38,16 @@ class Delivery(Message, frozen=True):
     bus: Ref
 
     def ack(self) -> None:
-        """Say that it is dealt with: it will not come again."""
+        """Acknowledge it: it is not delivered again."""
         self.bus.cast(Acknowledgement(self.subscription, self.sequence, None))
 
     def nack(self, why: str) -> None:
-        """Say that it cannot be dealt with now: it will come again, or become a dead letter."""
+        """Refuse it: it is delivered again, or becomes a dead letter."""
         self.bus.cast(Acknowledgement(self.subscription, self.sequence, why))
 
 
 class DeadLetter(msgspec.Struct, frozen=True):
-    """A signal that a subscriber could not deal with, however often it came.
+    """A signal that a subscriber has not acknowledged, however often it was delivered.
 
     Attributes:
         subscription: the name of the subscription.
@@ -82,13 +82,13 @@ class Subscribe(Request[str], frozen=True):
 
 
 class Unsubscribe(Request[bool], frozen=True):
-    """Forget a subscription; the answer tells whether there was one."""
+    """Remove a subscription; the answer says whether there was one."""
 
     name: str
 
 
 class Acknowledgement(Message, frozen=True):
-    """A subscriber has dealt with a signal; or has not, and says why."""
+    """A subscriber has handled a signal (``why`` is None), or has not, and says why."""
 
     subscription: str
     sequence: int
@@ -96,7 +96,7 @@ class Acknowledgement(Message, frozen=True):
 
 
 class RedeliveryDue(Message, frozen=True):
-    """A bus's note to itself: a signal is to be delivered again, or was not acknowledged in time."""
+    """Timer message: deliver a signal again, or see that it was not acknowledged in time (``late``)."""
 
     subscription: str
     sequence: int
@@ -112,7 +112,7 @@ class ReadLog(Request[tuple[SignalRecord, ...]], frozen=True):
 
 
 class GetDeadLetters(Request[tuple[DeadLetter, ...]], frozen=True):
-    """Which signals could not be dealt with?"""
+    """Which signals have become dead letters?"""
 
     subscription: str | None
 
@@ -157,8 +157,8 @@ async def subscribe(
     """Subscribe to signals.
 
     Without a name, the subscriber is cast each `Signal` that matches, until it ends. With one, it gets a `Delivery`,
-    which it has to acknowledge; the subscription stays when the subscriber ends, and whoever subscribes under the name
-    again goes on where it was: after a restart of the bus too, if that has a storage. An agent's server acknowledges
+    which it has to acknowledge; the subscription stays when the subscriber ends, and the next subscriber under
+    the name goes on where it was: after a restart of the bus too, if that has a storage. An agent's server acknowledges
     when its turn is over, or says that it failed.
 
     Args:
@@ -169,14 +169,14 @@ async def subscribe(
         since: the place in the log from which a new subscription begins; None for what comes from now on, 0 for all.
         in_flight: how many signals may be with the subscriber at the same time.
         attempts: how often a signal is delivered before it becomes a dead letter.
-        retry: seconds before a signal comes again; they double from one time to the next.
+        retry: seconds before a signal is delivered again; they double from one time to the next.
         ack_within: seconds to wait for an acknowledgement.
 
     Returns:
         The name of the subscription, for `unsubscribe`.
 
     Raises:
-        BadRoute: the pattern is none.
+        BadRoute: the pattern is invalid.
         BadOption: a number is out of range.
     """
     Route(pattern, None)
@@ -187,7 +187,7 @@ async def subscribe(
 
 
 async def unsubscribe(bus: Address, name: str) -> bool:
-    """Forget a subscription, and what waits for it; tell whether there was one."""
+    """Remove a subscription, and what waits for it; return whether there was one."""
     return await bus.call(Unsubscribe(name))
 
 
@@ -200,14 +200,14 @@ async def read_log(bus: Address, pattern: str = "**", since: int = 0) -> tuple[S
         since: only those behind this place in the log.
 
     Raises:
-        BadRoute: the pattern is none.
+        BadRoute: the pattern is invalid.
     """
     Route(pattern, None)
     return await bus.call(ReadLog(pattern, since))
 
 
 async def dead_letters(bus: Address, subscription: str | None = None) -> tuple[DeadLetter, ...]:
-    """Return the signals that a subscriber, or any, could not deal with."""
+    """Return the dead letters of a subscription, or of all."""
     return await bus.call(GetDeadLetters(subscription))
 
 

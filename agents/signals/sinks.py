@@ -1,6 +1,7 @@
-"""Webhooks: signals posted to somebody else's service, signed, tried again, and behind a guard.
+"""Sinks: actors that pass each signal on: to a service over HTTP, to a process group, or to the log.
 
-Requests are signed as `Standard Webhooks <https://www.standardwebhooks.com>`_ says, and carry CloudEvents in JSON.
+Requests of a `Webhook` are signed as `Standard Webhooks <https://www.standardwebhooks.com>`_ says, and carry
+CloudEvents in JSON.
 """
 
 from __future__ import annotations
@@ -28,20 +29,23 @@ if TYPE_CHECKING:
 
 _log: Any = get_logger("agents")
 
+
+_signals_log: Any = get_logger("agents.signals")
+
 #: Something that a request goes through, such as a circuit breaker: it calls what it is given, or refuses to.
 WebhookGuard: TypeAlias = "Callable[[Callable[[], Awaitable[Any]]], Awaitable[Any]]"
-#: What a service answers that may be better next time.
+#: Statuses after which another try may succeed.
 _TEMPORARY = frozenset({408, 425, 429, 500, 502, 503, 504})
-#: So many signals that could not be delivered are kept.
-_KEPT = 1000
+#: At most so many undelivered signals are kept.
+_UNDELIVERED_KEPT = 1000
 
 
 class BadSignature(AgentError):
-    """A request is not signed by whoever knows the secret, or too long ago."""
+    """The signature of a request is missing, wrong, or too old."""
 
 
 class WebhookRejected(AgentError):
-    """A service has answered that it does not want a signal."""
+    """A service has answered with an error status."""
 
     def __init__(self, url: str, status: int) -> None:
         self.status = status
@@ -57,56 +61,11 @@ class RedeliverSignals(Request[int], frozen=True):
     """Try the signals again that could not be delivered; the answer is how many."""
 
 
-def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
-    """Return the signature of a request.
-
-    Args:
-        secret: shared with the service: ``whsec_`` and base64, or any text.
-        id: of the message.
-        timestamp: in seconds since the epoch.
-        body: of the request.
-
-    >>> sign(
-    ...     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
-    ...     "msg_p5jXN8AQM9LWM0D4loKWxJek",
-    ...     1614265330,
-    ...     b'{"test": 2432232314}',
-    ... )
-    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
-    """
-    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
-    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
-    return f"v1,{base64.b64encode(digest).decode()}"
-
-
-def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float, tolerance: float = 300.0) -> None:
-    """Check, as the service that gets it, that a request is signed.
-
-    Args:
-        secret: shared with whoever sends it.
-        headers: of the request.
-        body: of the request.
-        now: in seconds since the epoch.
-        tolerance: how many seconds a signature may be old, or ahead.
-
-    Raises:
-        BadSignature: it is not, or too long ago.
-    """
-    known = {name.lower(): value for name, value in headers.items()}
-    id, stamp = known.get("webhook-id", ""), known.get("webhook-timestamp", "")
-    if not stamp.isdecimal() or abs(now - int(stamp)) > tolerance:
-        raise BadSignature("the time of the request is missing, or too far from now")
-    expected = sign(secret, id, int(stamp), body)
-    given = known.get("webhook-signature", "").split()
-    if not any(hmac.compare_digest(expected, one) for one in given):
-        raise BadSignature("the signature does not fit the request")
-
-
 class Webhook(Actor):
     """An actor that posts each signal that it is cast to a URL, one after the other, in order.
 
-    A post that fails is tried again, when that may help; the signals behind it wait. What could not be delivered in the
-    end is an event (`SignalUndelivered`), and is kept for `RedeliverSignals`, the last 1000 of it.
+    A post that fails is tried again, when that may help; the signals behind it wait. One that could not be delivered is
+    an event (`SignalUndelivered`), and is kept for `RedeliverSignals`; the last 1000 are.
 
     Args:
         url: where to.
@@ -116,7 +75,7 @@ class Webhook(Actor):
         transport: how requests are made, for tests; see httpx.
 
     Raises:
-        BadOption: the URL or the attempts are none, or httpx is not installed.
+        BadOption: the URL or the attempts are invalid, or httpx is not installed.
     """
 
     trap_exit = True
@@ -186,26 +145,26 @@ class Webhook(Actor):
             raise WebhookRejected(self._url, answer.status_code)
 
     def _give_up(self, signal: Signal, attempts: int, error: Exception) -> None:
-        self._undelivered = [*self._undelivered, signal][-_KEPT:]
+        self._undelivered = [*self._undelivered, signal][-_UNDELIVERED_KEPT:]
         about = {"destination": self._url, "signal_type": signal.type, "signal_id": signal.id, "attempts": attempts}
         self.runtime.events.emit(SignalUndelivered, ref=self.ref, error=str(error), **about)
         _log.error("signal_undelivered", error=str(error), **about)
 
     @handle
     def get_undelivered(self, request: GetUndelivered) -> tuple[Signal, ...]:
-        """Tell what could not be delivered."""
+        """Return the signals that could not be delivered."""
         return tuple(self._undelivered)
 
     @handle
     def redeliver(self, request: RedeliverSignals) -> int:
-        """Try again what could not be delivered."""
+        """Post the undelivered signals again."""
         again, self._undelivered = self._undelivered, []
         for signal in again:
             self.ref.cast(signal)
         return len(again)
 
     def format_status(self) -> Any:
-        """Return where to, and how it goes; not the secret."""
+        """Return the URL and the counts; not the secret."""
         return {"url": self._url, "delivered": self._delivered, "undelivered": len(self._undelivered)}
 
 
@@ -213,7 +172,49 @@ async def _unguarded(post: Callable[[], Awaitable[Any]]) -> Any:
     return await post()
 
 
-_signals_log: Any = get_logger("agents.signals")
+def sign(secret: str, id: str, timestamp: int, body: bytes) -> str:
+    """Return the signature of a request.
+
+    Args:
+        secret: shared with the service: ``whsec_`` and base64, or any text.
+        id: of the message.
+        timestamp: in seconds since the epoch.
+        body: of the request.
+
+    >>> sign(
+    ...     "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw",
+    ...     "msg_p5jXN8AQM9LWM0D4loKWxJek",
+    ...     1614265330,
+    ...     b'{"test": 2432232314}',
+    ... )
+    'v1,g0hM9SsE+OTPJTGt/tmIKtSyZlE3uFJELVlNIOLJ1OE='
+    """
+    key = base64.b64decode(secret.removeprefix("whsec_")) if secret.startswith("whsec_") else secret.encode()
+    digest = hmac.new(key, f"{id}.{timestamp}.".encode() + body, hashlib.sha256).digest()
+    return f"v1,{base64.b64encode(digest).decode()}"
+
+
+def verify(secret: str, headers: Mapping[str, str], body: bytes, now: float, tolerance: float = 300.0) -> None:
+    """Check, as the service that gets it, that a request is signed.
+
+    Args:
+        secret: shared with the sender.
+        headers: of the request.
+        body: of the request.
+        now: in seconds since the epoch.
+        tolerance: how many seconds a signature may be old, or ahead.
+
+    Raises:
+        BadSignature: the signature is missing, wrong, or too old.
+    """
+    known = {name.lower(): value for name, value in headers.items()}
+    id, stamp = known.get("webhook-id", ""), known.get("webhook-timestamp", "")
+    if not stamp.isdecimal() or abs(now - int(stamp)) > tolerance:
+        raise BadSignature("the time of the request is missing, or too far from now")
+    expected = sign(secret, id, int(stamp), body)
+    given = known.get("webhook-signature", "").split()
+    if not any(hmac.compare_digest(expected, one) for one in given):
+        raise BadSignature("the signature does not fit the request")
 
 
 class GroupSink(Actor):

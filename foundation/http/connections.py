@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import resource
-from typing import Any
+from typing import Any, cast
 
 import structlog
 from uvicorn.protocols.http.auto import AutoHTTPProtocol
 
+from foundation.http.joining import Joining
 from foundation.http.limits import Limits
 
 #: Descriptors that are left for everything else in the process.
@@ -65,7 +66,7 @@ class _Limited(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, and make room for it if need be."""
-        super().connection_made(transport)
+        super().connection_made(cast("asyncio.Transport", Joining(cast("asyncio.Transport", transport), self.loop)))
         self.since = self.loop.time()
         if len(self.connections) > self.most and not make_room(self, self.most):
             self.transport.write(_TOO_MANY)

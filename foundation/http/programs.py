@@ -137,7 +137,8 @@ class Programs:
         """
         self._address(name)
         ref = self._runtime.whereis(program_name(name))
-        assert ref is not None
+        if ref is None:
+            raise _gone(f"program {name!r} is being started")
         known = self._described.get(name)
         if known is not None and known[0] is ref and not (known[1].done() and known[1].exception()):
             return await asyncio.shield(known[1])
@@ -256,6 +257,9 @@ class Programs:
         known = self._readiness.programs()
         if name in known:
             raise _gone(f"program {name!r} is being started")
+        if self._runtime.expected(program_name(name)):
+            # Its actor has just ended, and its supervisor has not heard of it: this waits like those in its mailbox.
+            return self._runtime.name(program_name(name))
         if not self._readiness.ready:
             raise _gone(f"there is no program {name!r} at this moment, while parts of the tree start")
         named = known[:MOST_NAMED]

@@ -98,6 +98,7 @@ class Cell(Linked):
     def __init__(
         self, sched: Scheduler, kind: type[Actor], id: int, parent: Cell | None, label: Any, name: str | None
     ) -> None:
+        behaviour = kind.__behaviour__
         self.sched = sched
         self.kind = kind
         self.id = id
@@ -106,9 +107,9 @@ class Cell(Linked):
         self.name = name
         self.head: Any = CLOSED
         self.box = None
-        self.table = kind.__behaviour__.table
-        self.high = kind.mailbox.high_water
-        self.trap_exit = kind.__behaviour__.trap_exit
+        self.table = behaviour.table
+        self.high = behaviour.high_water
+        self.trap_exit = behaviour.trap_exit
         self.phase = STARTING
         self.alive = True
         self.running = False
@@ -246,6 +247,8 @@ class Cell(Linked):
         if timeout is DEFAULT_TIMEOUT:
             limit = DEFAULT_TIMEOUT
             call.deadline = now + limit
+        elif timeout is None:
+            limit = call.deadline = None
         else:
             limit = sched.set_deadline(call, timeout, now)
             if limit == 0:
@@ -407,12 +410,12 @@ class Cell(Linked):
         elif self.trap_exit:
             self.deliver(ParentExit(reason) if parent else Exit(sender, reason))
         elif type(reason) is not Normal or sender is self:
-            self._exit_at_once(reason, patient)
+            if self.running or self.body is not None:
+                self._exit_in_the_middle(reason, patient)
+            else:
+                die(self, reason)
 
-    def _exit_at_once(self, reason: ExitReason, patient: bool) -> None:
-        if not self.running and self.body is None:
-            die(self, reason)
-            return
+    def _exit_in_the_middle(self, reason: ExitReason, patient: bool) -> None:
         self.phase = EXITING
         self.alive = False
         self.exit_reason = reason

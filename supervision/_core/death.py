@@ -54,9 +54,10 @@ def die(
     if cell.phase == DEAD:
         return
     sched = cell.sched
-    if cell.born is not None and (isinstance(reason, Crashed) or stops_unclean(cell, reason)):
+    stopping = cell.phase == STOPPING
+    if cell.born is not None and (isinstance(reason, Crashed) or (stopping and stops_unclean(cell, reason))):
         report_crash(cell, reason)
-    if cell.phase == STOPPING:
+    if stopping:
         cell.head = CLOSED  # the current message was handled
     cell.phase = DEAD
     cell.alive = False
@@ -71,9 +72,10 @@ def die(
     if cell.head is not IDLE or cell.box is not None or cell.deferred or cell.stashed:
         drop_mailbox(cell, reason)
     cell.head = CLOSED
-    sched.deaths.append(cell)
-    if not sched.telling:
-        sched.notify_deaths()
+    if cell.tied or cell.links or cell.monitors or cell.watching or cell.joiners:
+        sched.deaths.append(cell)
+        if not sched.telling:
+            sched.notify_deaths()
     cell.after = START_IGNORED if ignored else NO_INTENT
     cell.actor = None  # type: ignore[assignment]
     cell.table = None  # type: ignore[assignment]
@@ -82,9 +84,8 @@ def die(
 
 
 def stops_unclean(cell: Cell, reason: ExitReason) -> bool:
-    """Whether the actor itself chose this unclean reason (neither its parent nor a kill did)."""
-    own = type(cell.head) is not ParentExit and not isinstance(reason, Killed)
-    return cell.phase == STOPPING and not reason.clean and own
+    """Whether the actor itself chose this unclean reason for its stop (neither its parent nor a kill did)."""
+    return not reason.clean and type(cell.head) is not ParentExit and not isinstance(reason, Killed)
 
 
 def report_crash(cell: Cell, reason: ExitReason) -> None:

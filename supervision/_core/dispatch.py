@@ -181,6 +181,7 @@ class Behaviour:
         "has_init",
         "has_start",
         "has_terminate",
+        "high_water",
         "isolation",
         "silent",
         "table",
@@ -196,6 +197,7 @@ class Behaviour:
         self.has_init = base is not None and kind.init is not base.init
         self.has_start = self.has_init or kind.__init__ is not object.__init__
         self.has_terminate = base is not None and kind.terminate is not base.terminate
+        self.high_water = kind.mailbox.high_water
         self.trap_exit = trap_exit
         #: Which arguments it takes; worked out at first use.
         self.takes: AcceptedArguments | None = None

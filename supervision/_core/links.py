@@ -93,8 +93,13 @@ class Linked(Ref):
 
     def unlink(self, other: Linked) -> None:
         """Take the link away on both sides."""
-        self.untie(other)
-        other.untie(self)
+        if other.parent is self:
+            other.tied = False
+            assert self.links is not None  # every child is among them from its start
+            self.links.pop(other, None)
+        else:
+            self.untie(other)
+            other.untie(self)
 
     def tie(self, other: Linked) -> None:
         """Note the link on this side."""

@@ -20,7 +20,7 @@ class Vacancies:
 
     def __init__(self) -> None:
         #: By name: the supervisor.
-        self._supervisors: dict[str, Cell] = {}
+        self.supervisors: dict[str, Cell] = {}
         self._last: dict[str, Cell] = {}
         #: By name: requests that the last holder had not begun, in the order of their arrival.
         self._calls: dict[str, dict[Call[Any], None]] = {}
@@ -28,10 +28,7 @@ class Vacancies:
         self._waiting: dict[str, dict[asyncio.Future[None], None]] = {}
 
     def __contains__(self, name: str) -> bool:
-        return name in self._supervisors
-
-    def __len__(self) -> int:
-        return len(self._supervisors)
+        return name in self.supervisors
 
     @property
     def waiting(self) -> int:
@@ -42,7 +39,7 @@ class Vacancies:
         """Open a vacancy if the supervisor of an ended holder may restart it."""
         supervisor = last.parent
         if supervisor is not None and getattr(supervisor.kind, "is_supervisor", False) and supervisor.phase < STOPPING:
-            self._supervisors[name] = supervisor  # type: ignore[assignment]
+            self.supervisors[name] = supervisor  # type: ignore[assignment]
             self._last[name] = last
 
     def keep(self, call: Call[Any]) -> bool:
@@ -51,7 +48,7 @@ class Vacancies:
         It is not if it must not be sent again, or if there will be no next holder.
         """
         name = getattr(call, "again", None)
-        if name is None or call.begun or name not in self._supervisors:
+        if name is None or call.begun or name not in self.supervisors:
             return False
         if not call.done():
             self._calls.setdefault(name, {})[call] = None
@@ -67,18 +64,19 @@ class Vacancies:
 
     def taken(self, name: str, holder: Cell) -> None:
         """Close the vacancy: there is a new holder, who gets the kept requests."""
-        if name in self._supervisors:
-            del self._supervisors[name], self._last[name]
+        if name in self.supervisors:
+            del self.supervisors[name], self._last[name]
         for call in self._calls.pop(name, ()):
             if not call.done():
                 call.target = holder
                 holder.take_call(call)
-        self._wake(name)
+        if self._waiting:
+            self._wake(name)
 
     def close(self, name: str, supervisor: Cell) -> None:
         """This supervisor will not restart the holder: fail the waiting calls."""
-        if self._supervisors.get(name) is supervisor:
-            del self._supervisors[name], self._last[name]
+        if self.supervisors.get(name) is supervisor:
+            del self.supervisors[name], self._last[name]
             for call in self._calls.pop(name, ()):
                 reason = call.target.exit_reason
                 assert reason is not None
@@ -97,8 +95,9 @@ class Vacancies:
 
     def close_all(self, supervisor: Cell) -> None:
         """Close all vacancies of a supervisor, which has ended or gives up."""
-        for name in [name for name, other in self._supervisors.items() if other is supervisor]:
-            self.close(name, supervisor)
+        if self.supervisors:
+            for name in [name for name, other in self.supervisors.items() if other is supervisor]:
+                self.close(name, supervisor)
 
     async def wait(self, names: Sequence[str], sched: Scheduler, until: float) -> bool:
         """Wait until one of the names has a holder, or will have none; False if the time was up first."""

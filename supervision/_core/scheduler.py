@@ -8,6 +8,7 @@ plain functions, and in a task of the pool once it meets a coroutine.
 from __future__ import annotations
 
 import asyncio
+from asyncio.tasks import _enter_task, _leave_task
 from collections import Counter, deque
 from collections.abc import Callable
 from contextvars import Context
@@ -84,6 +85,7 @@ class Scheduler:
         "_direct_until",
         "_drain_next",
         "_idle",
+        "_in_place_until",
         "_killed",
         "_next_pass",
         "_soon",
@@ -101,6 +103,7 @@ class Scheduler:
         "direct",
         "events",
         "fenced",
+        "going_on",
         "handed_over",
         "init_hook",
         "ladders",
@@ -146,10 +149,14 @@ class Scheduler:
         #: How many direct turns there may still be in this pass of the loop.
         self.direct = self._whole_direct
         self._direct_until = 0.0
+        #: Until when there may be turns in place in this pass of the loop; 0 if there were none yet.
+        self._in_place_until = 0.0
         #: Called at each start of an actor; what it returns runs in place of the ``init``: for chaos tests.
         self.init_hook: Callable[[Cell], InitHook | None] | None = None
         self.handed_over: deque[Cell] = deque()
         self.awake = False
+        #: The worker that resumes a handler at this moment: what that handler sends need wake no other worker.
+        self.going_on: Worker | None = None
         #: How many workers were woken and have not begun.
         self.waking = 0
         #: How many of the next drains begin in a worker, as coroutines have been met lately.
@@ -157,7 +164,7 @@ class Scheduler:
         self._soon = loop.call_soon
         self._thread = get_ident()
         self._drain_next = self._drain_in_callback
-        self._next_pass = self._renew_direct
+        self._next_pass = self._renew
         self._idle: list[Worker] = []
         self._workers: set[Worker] = set()
         #: Calls with the default time-out, in the order of their deadlines.
@@ -184,6 +191,8 @@ class Scheduler:
         self.awake = True
         if get_ident() != self._thread:
             self.loop.call_soon_threadsafe(self._drain_in_callback)
+        elif self.going_on is not None:
+            self.going_on.draining = True
         elif self.prefer_worker:
             self.prefer_worker -= 1
             self._wake_worker()
@@ -247,8 +256,38 @@ class Scheduler:
         self._soon(tell)
         return later
 
-    def _renew_direct(self) -> None:
+    def turns_in_place(self, call: Call[Any], task: asyncio.Task[None]) -> bool:
+        """Drain the queue within a worker whose own handler waits for a call; tell whether that is answered.
+
+        In one pass of the loop this may take as long as a drain, so that others have their turns. It is not done in an
+        order that a test decides, which is to see the wait; nor when the direct turns are used up, as the next pass has
+        new ones, which cost less.
+        """
+        if self.pause is not None or (self._whole_direct and not self.direct):
+            return False
+        now = machine_time()
+        if not self._in_place_until:
+            self._in_place_until = now + SLICE
+            self._soon(self._next_pass)
+        elif now > self._in_place_until:
+            return False
+        if self.ready:
+            self._drain_apart(task)
+        return call.done()
+
+    def _drain_apart(self, task: asyncio.Task[None]) -> None:
+        """Drain outside of the current task: what handlers do to that must not hit the worker."""
+        _leave_task(self.loop, task)
+        try:
+            waiting = self.drain(None)
+        finally:
+            _enter_task(self.loop, task)
+        if waiting is not None:
+            self.hand_over(waiting)
+
+    def _renew(self) -> None:
         self.direct = self._whole_direct
+        self._in_place_until = 0.0
 
     def _drain_in_callback(self) -> None:
         ready = self.ready

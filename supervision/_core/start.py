@@ -19,23 +19,23 @@ if TYPE_CHECKING:
 
 def start(cell: Cell, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> BaseException | None:
     """Make the actor and run its ``init`` as far as it goes without waiting; return the error if it failed."""
-    kind = cell.kind
-    listening = cell.sched.events.listening
+    kind, sched = cell.kind, cell.sched
+    listening = sched.events.listening
     if listening:
         cell.emit(events.StartAttempt)
-    if not (kind.__behaviour__.has_start or args or kwargs or cell.sched.init_hook):
-        actor = kind.__new__(kind)
+    if not (kind.__behaviour__.has_start or args or kwargs or sched.init_hook):
+        actor = kind()
         actor._cell = cell
         cell.actor = actor
         cell.phase = RUNNING
-        cell.born = cell.sched.now()
+        cell.born = sched.now()
         if listening:
             cell.emit(events.Started, name=cell.name)
         if cell.phase == RUNNING:
             cell.head = IDLE
             if cell.box:  # what its predecessor has left, say
                 cell.head = cell.box.popleft()
-                cell.sched.enqueue(cell)
+                sched.enqueue(cell)
         return None
     return cell.context_of().run(construct, cell, args, kwargs)
 

@@ -84,7 +84,8 @@ def run_turns(cell: Cell, in_task: bool) -> bool | None:  # noqa: C901 - the inn
             if result is not None and type(result) is CoroutineType:
                 if not in_task:
                     return keep_for_worker(cell, result)
-                answering.set(cell.call_in_hand)
+                if answering.get() is not cell.call_in_hand:
+                    answering.set(cell.call_in_hand)
                 if handler in cell.kind.__behaviour__.silent:
                     # `next` makes no exception of a result that is None: a tenth of the time of a message.
                     awaiting = next(result.__await__(), GONE)

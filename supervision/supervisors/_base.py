@@ -126,11 +126,14 @@ class BaseSupervisor(Actor):
         kind = spec.kind
         if kind is None:
             return self._start_by_call(spec)
-        named = {"name": spec.name, "parent": self._cell, "label": spec.id}
-        cell = self.runtime.begin(kind, spec.args, spec.kwargs, isolation=spec.isolation, **named)
+        parent = self._cell
+        cell = parent.sched.runtime.begin(
+            kind, spec.args, spec.kwargs, name=spec.name, parent=parent, label=spec.id, isolation=spec.isolation
+        )
         if cell.starting is not None:
             return self._start_slowly(spec, cell, cell.starting)
-        self.report_started(spec, cell)
+        if parent.sched.events.listening:
+            self.report_started(spec, cell)
         return cell
 
     async def start_one(self, spec: ChildSpec) -> tuple[Cell | None, Any]:
@@ -176,8 +179,7 @@ class BaseSupervisor(Actor):
 
     def report_started(self, spec: ChildSpec, cell: Cell) -> None:
         """Emit `ChildStarted`."""
-        if self._cell.sched.events.listening:
-            self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
+        self.tell(events.ChildStarted, spec, cell, significant=spec.significant)
 
     async def _call(self, spec: ChildSpec) -> Any:
         try:
@@ -236,12 +238,15 @@ class BaseSupervisor(Actor):
 
     def order_stop(self, spec: ChildSpec, cell: Cell) -> None:
         """Order a child to stop."""
-        cell.emit(events.StopRequested, reason=KILLED if spec.shutdown == "brutal_kill" else SHUTDOWN)
-        self._cell.unlink(cell)
-        if spec.shutdown == "brutal_kill":
+        own = self._cell
+        brutal = spec.shutdown == "brutal_kill"
+        if own.sched.events.listening:
+            cell.emit(events.StopRequested, reason=KILLED if brutal else SHUTDOWN)
+        own.unlink(cell)
+        if brutal:
             cell.end_by_force(KILLED)
         else:
-            cell.signal(self._cell, SHUTDOWN, parent=True, patient=True)
+            cell.signal(own, SHUTDOWN, parent=True, patient=True)
 
     async def _wait_for_end(self, spec: ChildSpec, cell: Cell) -> ExitReason:
         if cell.reason is not None:
@@ -275,8 +280,9 @@ class BaseSupervisor(Actor):
             self.stop(SHUTDOWN)
             return None
         delay = 0.0 if spec.backoff is None else spec.backoff.delay(state.used, self.runtime.random)
-        window = {"used": state.used, "allowed": state.allowed, "seconds": state.seconds}
-        self.tell(events.RestartScheduled, spec, last, delay=delay, **window)
+        if self._cell.sched.events.listening:
+            window = {"used": state.used, "allowed": state.allowed, "seconds": state.seconds}
+            self.tell(events.RestartScheduled, spec, last, delay=delay, **window)
         return delay
 
     @handle
@@ -330,8 +336,9 @@ def start_reason(error: BaseException) -> ExitReason:
 def checked_spec(spec: object, auto_shutdown: AutoShutdown, extra_arguments: tuple[Any, ...] = ()) -> ChildSpec:
     """Return a specification that a supervisor was asked to start, or refuse the request if it is wrong."""
     try:
-        checked = ChildSpec.of(spec)
-        check_significant(checked, auto_shutdown)
+        checked = spec if type(spec) is ChildSpec else ChildSpec.of(spec)
+        if checked.significant:
+            check_significant(checked, auto_shutdown)
         checked.check_arguments(extra_arguments)
     except SpecError as error:
         raise Refuse(error) from None

@@ -12,7 +12,7 @@ from supervision._core.dispatch import handle
 from supervision.errors import BadBudget, BadOption, ChildNotFound, MaxChildren, NotOffered, Refuse, StartIgnored
 from supervision.messages import Exit, Message
 from supervision.options import is_whole
-from supervision.reasons import NORMAL, ExitReason, FailedToStartChild, Shutdown
+from supervision.reasons import NORMAL, SHUTDOWN, ExitReason, FailedToStartChild, Shutdown
 from supervision.ref import Name, Ref
 from supervision.supervisors._base import BaseSupervisor, checked_spec, start_reason
 from supervision.supervisors.administration import (
@@ -105,7 +105,7 @@ class DynamicSupervisor(BaseSupervisor):
         if self.max_children is not None and len(self._running) + len(self._restarting) >= self.max_children:
             raise Refuse(MaxChildren(spec.id, self.max_children))
         try:
-            begun = self.begin_one(self._with_extras(spec))
+            begun = self.begin_one(self._with_extras(spec) if self.extra_arguments else spec)
         except StartIgnored:
             return None
         except Exception as error:
@@ -294,8 +294,9 @@ class DynamicSupervisor(BaseSupervisor):
         slow: list[tuple[ChildSpec, Cell]] = []
         for cell, spec in running.items():
             self.order_stop(spec, cell)
-            if cell.reason is None:
+            reason = cell.reason
+            if reason is None:
                 slow.append((spec, cell))
-            else:
-                self.report_stopped(spec, cell, cell.reason)
+            elif reason is not SHUTDOWN:
+                self.report_stopped(spec, cell, reason)
         await asyncio.gather(*(self.wait_stopped(spec, cell) for spec, cell in slow))

@@ -4,8 +4,6 @@
 `ChaosPlan` of faults. The fixtures of the pytest plugin are in `pytest_foundation`.
 """
 
-# ruff: noqa: I001  # in the order of a reader's interest
-
 # Time and rest, instead of sleeping.
 from supervision.testing.virtual_time.virtual_loop import run as run
 from supervision.testing.virtual_time.virtual_loop import advance as advance

@@ -1,4 +1,4 @@
-"""Agents that survive: policies, journals, hibernation, what cannot be read, and what cannot be kept (S47)."""
+"""Agents that survive: policies, journals, hibernation, what cannot be read, and what cannot be saved (S47)."""
 
 from __future__ import annotations
 
@@ -168,7 +168,7 @@ class Friend(Actor):
         self.link(to)
 
 
-async def test_an_agent_that_is_kept_outlives_friends_that_end_in_order(runtime: Runtime) -> None:
+async def test_a_durable_agent_outlives_friends_that_end_in_order(runtime: Runtime) -> None:
     """And saves itself when one crashes."""
     storage = MemoryStorage()
     agent = await started(runtime, storage, policy=EveryTurns(100))
@@ -365,7 +365,7 @@ async def test_what_a_strategy_notes_is_a_commit_as_well(runtime: Runtime, journ
     assert (agent.agent.version, agent.agent.slices["strategy"].state) == (1, "failed")
 
 
-async def test_s49_cron_jobs_are_kept(runtime: Runtime) -> None:
+async def test_s49_cron_jobs_are_saved(runtime: Runtime) -> None:
     """Through a kill; one that was taken back does not come again."""
     storage = MemoryStorage()
     agent = await started(runtime, storage)
@@ -431,7 +431,7 @@ async def test_what_cannot_be_read_is_left_as_it_is(runtime: Runtime) -> None:
     assert (kept.version, kept) == (3, Checkpoint(FORMAT, "counter", "c", "", 3, {"counter": 1}))
 
 
-async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
+async def test_what_cannot_be_saved_is_rolled_back(runtime: Runtime) -> None:
     """A commit that cannot be encoded is none: the error says where, nothing is emitted, and the next one works."""
     storage = MemoryStorage()
     heard: list[Signal] = []
@@ -442,7 +442,7 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         reply = await agent.call(agent.signal("take", {"what": "object"}))
         assert reply.agent == agent.agent == before
         assert reply.errors[0].action == "checkpoint"
-        assert "cannot be kept" in reply.errors[0].error.message
+        assert "cannot be saved" in reply.errors[0].error.message
         assert "anything" in reply.errors[0].error.message
         agent.cast(agent.signal("take", {"what": "object"}))
         await settled(runtime)
@@ -456,7 +456,7 @@ async def test_what_cannot_be_kept_has_not_happened(runtime: Runtime) -> None:
         ({"a": [1, {"b": object()}]}, "x['a'][1]['b']"),
         (State(anything=(1, object())), "x.anything[1]"),
     ):
-        with pytest.raises(NotSaved, match="cannot be kept") as caught:
+        with pytest.raises(NotSaved, match="cannot be saved") as caught:
             encoded(value, "x", "k")
         assert way in str(caught.value)
 
@@ -536,6 +536,6 @@ async def test_two_servers_cannot_keep_the_same_agent(runtime: Runtime) -> None:
         other = await started(elsewhere, storage)
         await add(other)
         reply = await agent.call(agent.signal("add"))
-        assert "somebody else writes it" in reply.errors[0].error.message
+        assert "another writer was first" in reply.errors[0].error.message
         assert agent.state.counter == 1
         killed(agent)

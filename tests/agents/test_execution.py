@@ -536,7 +536,7 @@ def test_any_action_is_a_tool_for_a_language_model() -> None:
     assert cmd(Shop.new("s"), (HTTPFetchPage, arguments)).agent.state.text == "Brno"
 
 
-def test_a_timetable_says_what_to_install_if_what_reads_it_is_not_there(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cron_schedule_says_what_to_install_if_its_parser_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "cronsim", None)
     with pytest.raises(BadCronSchedule, match=r"pip install 'foundation-otp\[cron\]'"):
         CronSchedule("* * * * *")

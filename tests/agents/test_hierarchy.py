@@ -142,7 +142,7 @@ async def test_s44_a_permanent_child_comes_back_after_a_crash(runtime: Runtime) 
     assert (parent.children, whereis(runtime, "worker")) == ({}, None)
 
 
-async def test_a_tag_is_taken_once_and_what_does_not_start_is_told(runtime: Runtime) -> None:
+async def test_a_tag_is_taken_once_and_a_failed_start_is_a_signal(runtime: Runtime) -> None:
     """Both are errors of the directive; the first child stays; the agent is told of a start that failed."""
     parent = await start_agent(runtime, Member, id="p")
     await do(parent, SpawnAgent(Member, "w"), SpawnAgent(Member, "w", id="other"))
@@ -309,7 +309,7 @@ async def sensing(runtime: Runtime, *sensors: StartSensor) -> AgentHandle[Log]:
     return agent
 
 
-async def test_s42_a_sensor_looks_again_and_again(runtime: Runtime) -> None:
+async def test_s42_a_sensor_polls_again_and_again(runtime: Runtime) -> None:
     """Its signals reach its agent; a look that fails gives nothing, and the sensor goes on; it ends with the agent."""
     agent = await sensing(runtime, StartSensor("t", Ticker(fails_at=2)))
     with structlog.testing.capture_logs() as logs:

@@ -274,12 +274,12 @@ def test_a_machine_refuses_what_has_no_transition() -> None:
     class Stuck(AgentType[Counting]):
         strategy = StateMachineStrategy("new", {"new": ["processing"]})
 
-    assert Stuck.cmd(Stuck.new("s"), Increment).agent.slices["strategy"].word() == "running"
+    assert Stuck.cmd(Stuck.new("s"), Increment).agent.slices["strategy"].status() == "running"
     with pytest.raises(BadAgentType, match="idle"):
         StateMachineStrategy("nowhere")
     with pytest.raises(BadOption, match="stop, continue, rollback"):
         Direct("explode")  # type: ignore[arg-type]
-    with pytest.raises(BadAgentType, match="give a Strategy"):
+    with pytest.raises(BadAgentType, match="give an AgentStrategy"):
         type("Wrong", (Counter,), {"strategy": 3})
 
 
@@ -342,7 +342,7 @@ async def test_step_by_step_runs_one_action_at_a_time(runtime: Runtime) -> None:
     seen = []
     for _ in range(6):
         status = agent.status().progress
-        assert agent.agent.slices["steps"].word() == ("waiting" if status.details["pending"] else "idle")
+        assert agent.agent.slices["steps"].status() == ("waiting" if status.details["pending"] else "idle")
         reply = await agent.call(agent.signal("agent.step"))
         seen.append((status.details, reply.agent.state.counter, len(reply.errors)))
     pending = [details["pending"] for details, _, _ in seen]

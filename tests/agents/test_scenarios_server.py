@@ -268,8 +268,8 @@ async def test_s24_casts_during_a_call_are_not_lost(runtime: Runtime) -> None:
     assert (agent.state.call_done, agent.state.counter) == (True, 1)
 
 
-async def test_an_instruction_that_fails_is_told_too(runtime: Runtime) -> None:
-    """The agent gets the error as data; one that ends meanwhile takes its errands with it."""
+async def test_an_instruction_that_fails_is_a_signal_too(runtime: Runtime) -> None:
+    """The agent gets the error as data; one that ends meanwhile ends its directive tasks too."""
     agent = await start_agent(runtime, FlagsAgent)
     agent.cast(agent.signal("instruct.badly"))
     await advance(1.0)
@@ -463,11 +463,11 @@ async def test_s30_completion_can_be_awaited(runtime: Runtime) -> None:
     assert (await agent.completed()).status == "completed"
     failed = await start_agent(runtime, Requester)
     failed.cast(failed.signal("finish", {"status": "failed", "error": "something went wrong"}))
-    snapshot = await failed.completed()
-    assert (snapshot.status, snapshot.result) == ("failed", "something went wrong")
+    progress = await failed.completed()
+    assert (progress.status, progress.result) == ("failed", "something went wrong")
     never = await start_agent(runtime, Requester, id="never")
     for _ in range(3):
-        with pytest.raises(AgentTimeout, match="'idle', at version 0; nothing waits for it") as caught:
+        with pytest.raises(AgentTimeout, match="'idle', at version 0; no message waits in its mailbox") as caught:
             await never.completed(timeout=0.05)
     assert (caught.value.waited, caught.value.status, caught.value.waiting) == (0.05, "idle", 0)
     assert never.view.watchers == ()
@@ -497,9 +497,9 @@ async def test_many_agents_can_be_awaited(runtime: Runtime) -> None:
     for n in (1, 0, 2):
         agents[n].cast(agents[n].signal("finish", {"result": n}))
         await settled(runtime)
-    assert {id: snapshot.result for id, snapshot in (await waiting).items()} == {"0": 0, "1": 1, "2": 2}
-    winner, snapshot = await first
-    assert (winner, snapshot.result) == (agents[1], 1)
+    assert {id: progress.result for id, progress in (await waiting).items()} == {"0": 0, "1": 1, "2": 2}
+    winner, progress = await first
+    assert (winner, progress.result) == (agents[1], 1)
     assert await all_completed([]) == {}
     with pytest.raises(BadOption):
         await first_completed([])
@@ -829,7 +829,7 @@ async def test_a_job_that_was_taken_back_does_not_tick_any_more(runtime: Runtime
     assert [line.split()[0] for line in agent.state.log] == ["slow", "once"]
 
 
-def test_s49_timetables_know_of_clocks_that_are_changed() -> None:
+def test_s49_cron_schedules_know_of_clocks_that_are_changed() -> None:
     """A time that is left out is left out; one that comes twice comes once, unless it is due in any hour."""
     from datetime import UTC, datetime
 
@@ -852,7 +852,7 @@ def test_s49_timetables_know_of_clocks_that_are_changed() -> None:
     ("expression", "zone"),
     [("* * *", "UTC"), (3, "UTC"), ("* * * * *", "Moon/Base"), ("* * * * *", 3), ("* * * * *", "/")],
 )
-def test_wrong_timetables_are_refused(expression: Any, zone: Any) -> None:
+def test_wrong_cron_schedules_are_refused(expression: Any, zone: Any) -> None:
     """With an error that says how to write one."""
     with pytest.raises(BadCronSchedule):
         CronSchedule(expression, zone)
@@ -948,7 +948,7 @@ async def test_a_clock_that_is_set_during_a_tick_brings_no_flood(runtime: Runtim
     assert 2 <= len([line for line in agent.state.log if line.startswith("slow")]) <= 5
 
 
-async def test_nobody_looks_at_the_clock_when_there_are_no_jobs(runtime: Runtime) -> None:
+async def test_the_clock_is_not_checked_when_there_are_no_jobs(runtime: Runtime) -> None:
     """Neither after the last job was taken back, nor after its server has ended."""
     agent = await note(runtime, Cron("0 * * * *", "tick", id="a"))
     DIRECTIVES.append((Unschedule("a"),))

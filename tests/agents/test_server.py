@@ -396,7 +396,7 @@ async def test_a_restarted_agent_is_fresh(runtime: Runtime) -> None:
 async def test_a_view_without_a_server(runtime: Runtime) -> None:
     """A view in which no agent has been shown says so; a server's own view shows the last commit after its end."""
     view: AgentView[Counting] = AgentView()
-    with pytest.raises(NotRunning, match="no server has shown"):
+    with pytest.raises(NotRunning, match="no server has published"):
         _ = view.state
     counter = await start_agent(runtime, Counter, state={"count": 3})
     await server(counter).stop()

@@ -347,7 +347,7 @@ OUTCOMES = st.lists(st.sampled_from("gbs"), max_size=30)
 @given(OUTCOMES, st.integers(1, 4), st.integers(1, 4), st.integers(1, 4))
 def test_health_by_definition(outcomes: list[str], degraded: int, unresponsive: int, healthy: int) -> None:
     """Health is what the last run of equal outcomes says, if it is long enough, and else what it was."""
-    pulse = HealthRecord(Thresholds(degraded, unresponsive, healthy), "healthy")
+    record = HealthRecord(Thresholds(degraded, unresponsive, healthy), "healthy")
     seen = ""
     before: HealthStatus = "healthy"
     say: dict[str, Callable[[], CheckResult]] = {
@@ -366,4 +366,4 @@ def test_health_by_definition(outcomes: list[str], degraded: int, unresponsive: 
             before = "degraded"
         elif good >= healthy:
             before = "healthy"
-        assert pulse.add(say[outcome]()) == before
+        assert record.add(say[outcome]()) == before

@@ -66,7 +66,7 @@ ALL = ["answered", "asked", "told", "work", "worked"]
 
 
 async def test_facts_follow_what_agents_have_done_elsewhere() -> None:
-    """Emits, questions, errands, what comes back of them, and pools."""
+    """Emits, requests, directive tasks with their results, and pools."""
     SEEN.clear()
     async with Runtime(watchdog=None, reports=False, propagator=ContextPropagator()) as runtime:
         agent = await start_agent(runtime, Worker)

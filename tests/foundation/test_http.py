@@ -397,6 +397,22 @@ async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_th
     assert (await run(client, "hello")).status_code == 200
 
 
+async def test_whoever_asks_before_the_supervisor_has_heard_of_a_death_waits_for_the_next_incarnation(
+    runtime: Runtime, client: httpx.AsyncClient
+) -> None:
+    ref = runtime.whereis(program_name("echo"))
+    assert ref is not None
+    ref.kill()
+    assert (await run(client, "x")).status_code == 200
+    assert runtime.clock.time() == 3.0
+    ref = runtime.whereis(program_name("echo"))
+    assert ref is not None
+    ref.kill()
+    described = await client.get("/programs/echo")
+    assert described.status_code == 503
+    assert described.json()["detail"] == "program 'echo' is being started; try again"
+
+
 async def test_a_kill_costs_the_request_in_hand_503_and_not_those_that_wait(
     runtime: Runtime, client: httpx.AsyncClient
 ) -> None:

@@ -74,6 +74,11 @@ class Table:
             return home, bare
         return self.module(module), name
 
+    def of_class(self, module: str, name: str) -> Mapping[str, str]:
+        """The members of a class that are called otherwise now."""
+        head = f"{module}:{name}."
+        return {old[len(head) :]: new for old, new in self.members.items() if old.startswith(head)}
+
     def path(self, path: str) -> str:
         """An import path, `a.b.c`, `a.b:Name` or `a.b.Name.member`, as it is written now."""
         dotted, colon, name = path.partition(":")
@@ -118,6 +123,7 @@ class _Source(ast.NodeVisitor):
         self.edits: list[tuple[int, int, str]] = []
         self.renamed: dict[str, str] = {}
         self.unsure: list[str] = []
+        self.ours = False
 
     def at(self, line: int, column: int) -> int:
         return self.starts[line - 1] + column
@@ -181,6 +187,7 @@ class _Source(ast.NodeVisitor):
 
     def run(self, tree: ast.Module) -> None:
         self.bind(tree.body, self.scopes[0], top=True)
+        self.ours = any(bound is not None for bound in self.scopes[0].values())
         for node in tree.body:
             self.visit(node)
 
@@ -213,11 +220,23 @@ class _Source(ast.NodeVisitor):
     def _defined(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef) -> None:
         bound = self.found(node.name) if len(self.scopes) == 1 else None
         if bound is not None and bound.local != node.name:
-            start = self.data.index(
-                b"class " if isinstance(node, ast.ClassDef) else b"def ", self.at(node.lineno, node.col_offset)
-            )
-            start = self.data.index(node.name.encode(), start)
-            self.edit(start, start + len(node.name.encode()), bound.local)
+            self._rename_definition(node, bound.local)
+
+    def _rename_definition(self, node: ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef, new: str) -> None:
+        word = b"class " if isinstance(node, ast.ClassDef) else b"def "
+        start = self.data.index(node.name.encode(), self.data.index(word, self.span(node)[0]))
+        self.edit(start, start + len(node.name.encode()), new)
+
+    def _members_of(self, node: ast.expr) -> Mapping[str, str]:
+        """The renamed members of the class that an expression names."""
+        node = node.value if isinstance(node, ast.Subscript) else node
+        if isinstance(node, ast.Name):
+            bound = self.found(node.id)
+            return self.table.of_class(bound.module, bound.name) if bound is not None and bound.name else {}
+        if isinstance(node, ast.Attribute):
+            module = self._module_of(node.value)
+            return self.table.of_class(module, node.attr) if module is not None else {}
+        return {}
 
     def visit_FunctionDef(self, node: ast.FunctionDef) -> None:
         self._defined(node)
@@ -234,6 +253,10 @@ class _Source(ast.NodeVisitor):
         self._defined(node)
         for part in [*node.decorator_list, *node.bases, *node.keywords]:
             self.visit(part)
+        members = {old: new for base in node.bases for old, new in self._members_of(base).items()}
+        for method in node.body:
+            if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.name in members:
+                self._rename_definition(method, members[method.name])
         scope: Scope = {}
         self.bind(node.body, scope, top=False)
         self.scopes.append(scope)
@@ -252,6 +275,11 @@ class _Source(ast.NodeVisitor):
         root, links = _chain(node)
         bound = self.found(root.id) if root is not None else None
         if root is None or bound is None or bound.name is not None:
+            for old, new in self.table.members.items():
+                if node.attr == old.rpartition(".")[2] and self.ours:
+                    what = old.partition(":")[2]
+                    self.unsure.append(f"line {node.lineno}: if .{node.attr} is {what}, it is .{new} now")
+                    break
             self.visit(node.value)
             return
         module = bound.module
@@ -316,6 +344,11 @@ class _Source(ast.NodeVisitor):
                 new = self.table.name(module, name.value)[1]
                 if new != name.value:
                     self.edit(*self.span(name), f'"{new}"')
+        members = self._members_of(node.func)
+        for keyword in node.keywords:
+            if keyword.arg is not None and keyword.arg in members:
+                start = self.at(keyword.lineno, keyword.col_offset)
+                self.edit(start, start + len(keyword.arg.encode()), members[keyword.arg])
         self.generic_visit(node)
 
     def _module_of(self, node: ast.expr) -> str | None:

@@ -22,6 +22,7 @@ TABLE = Table(
         "supervision:look": "supervision.administration:which",
         "supervision.turns:HeldBack": "supervision.dispatch:Postponed",
     },
+    members={"foundation:Door.enter": "listen", "foundation:Door.width": "backlog"},
     strings={"foundation_doors_open": "foundation_listeners_open"},
 )
 
@@ -143,6 +144,26 @@ def test_what_cannot_be_said_through_the_same_import_is_told() -> None:
     assert unsure == [
         "line 2: foundation.door.knock is foundation.visits.knock now, which is not in foundation.http.listener"
     ]
+
+
+def test_members_are_renamed_where_the_class_is_known() -> None:
+    code = (
+        "import foundation\nfrom foundation import Door\nclass Mine(Door):\n    width = 1\n"
+        "    async def enter(self): ...\n"
+        "class Other:\n    def enter(self): ...\nDoor(width=3), foundation.Door(1, width=4), Other(width=5)\n"
+    )
+    assert renamed(code) == (
+        "import foundation\nfrom foundation import Listener\nclass Mine(Listener):\n    width = 1\n"
+        "    async def listen(self): ...\nclass Other:\n    def enter(self): ...\n"
+        "Listener(backlog=3), foundation.Listener(1, backlog=4), Other(width=5)\n"
+    )
+
+
+def test_members_of_what_is_not_known_are_told_in_files_that_use_the_library() -> None:
+    after, unsure = rename_python(TABLE, "from foundation import Door\nx.enter()\n")
+    assert after == "from foundation import Listener\nx.enter()\n"
+    assert unsure == ["line 2: if .enter is Door.enter, it is .listen now"]
+    assert rename_python(TABLE, "x.enter()\n") == ("x.enter()\n", [])
 
 
 def test_a_document_is_one_program() -> None:

@@ -37,6 +37,7 @@ _OF_MESSAGES = {
     "test_scenarios_groups",
     "test_scenarios_system",
     "test_scenarios_tasks",
+    "test_turns_in_place",
 }
 
 

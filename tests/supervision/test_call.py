@@ -284,6 +284,36 @@ async def test_nested_calls_inherit_the_deadline(runtime: Runtime) -> None:
         await runtime.sleep(20.0)
 
 
+async def test_what_a_message_sets_going_is_no_part_of_the_request_before_it(runtime: Runtime) -> None:
+    """Also if that one was put aside, and is in hand again by then: a task of the message has time of its own."""
+    ref, other = await runtime.spawn(Probe), await runtime.spawn(Probe)
+    again, asked = asyncio.Event(), asyncio.Event()
+    deadlines: list[float | None] = []
+    tasks: list[asyncio.Task[None]] = []
+
+    async def put_aside_once(actor: Probe) -> str | None:
+        if not tasks:
+            actor.stash()
+            return None
+        again.set()
+        await asked.wait()
+        return "answer"
+
+    async def ask_later() -> None:
+        await again.wait()
+        deadlines.append(other.call(DoAndReply(lambda actor: "asked"), timeout=None).deadline)
+        asked.set()
+
+    async def begin_a_task(actor: Probe) -> None:
+        tasks.append(asyncio.create_task(ask_later()))
+        actor.unstash_all()
+
+    call = ref.call(DoAndReply(put_aside_once), timeout=5.0)
+    ref.cast(Do(begin_a_task))
+    assert await call == "answer"
+    assert deadlines == [None]
+
+
 async def test_a_call_without_a_deadline_passes_none_on(runtime: Runtime) -> None:
     """A call made for one that waits for ever keeps its own limit; so does one made for nobody."""
     last = await runtime.spawn(Probe)
