@@ -25,7 +25,7 @@ from supervision.testing.probe import do as do
 from supervision.testing.probe import hang as hang
 from supervision.testing.probe import error_of as error_of
 
-# does a service live through faults?
+# Does a service live through faults?
 from supervision.testing.fault_injection.survival import survives as survives
 from supervision.testing.fault_injection.survival import NotSurvived as NotSurvived
 from supervision.testing.fault_injection.survival import NeverEnds as NeverEnds
@@ -61,7 +61,7 @@ from supervision.testing.fault_injection.faults import Sigkill as Sigkill
 from supervision.testing.fault_injection.faults import ChaosCrash as ChaosCrash
 from supervision.testing.fault_injection.injector import Injector as Injector
 
-# does work hold wherever it is cut off?
+# Does work hold wherever it is cut off?
 from supervision.testing.interruptions.explorer import explore as explore
 from supervision.testing.interruptions.scenario import ScenarioRun as ScenarioRun
 from supervision.testing.interruptions.scenario import WorkOutcome as WorkOutcome
