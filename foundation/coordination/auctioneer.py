@@ -1,4 +1,6 @@
-"""Auctions that are held by an actor, with a time limit. Who ends before the hammer falls has not bid.
+"""Auctions that an actor holds, with a time limit.
+
+Bids of an actor that ends before the auction closes are withdrawn.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -33,8 +35,11 @@ from supervision.clock import seconds
 from supervision.errors import BadTime
 from supervision.messages import describe
 
+R = TypeVar("R")
+
 #: The outcomes of so many auctions that are over are remembered.
 REMEMBERED = 1000
+
 #: The price of a descending auction goes down once in so many seconds at most.
 SHORTEST = 0.001
 
@@ -69,8 +74,6 @@ class Descending(msgspec.Struct, frozen=True):
     floor: float = 0.0
     every: float = 1.0
 
-
-R = TypeVar("R")
 
 Terms: TypeAlias = Sealed | Ascending | Descending
 
@@ -217,7 +220,7 @@ class Auctions(Actor):
         return self._over[name]
 
     @handle
-    def hammer(self, message: CloseAuction) -> None:
+    def close(self, message: CloseAuction) -> None:
         """End an auction whose time is over."""
         held = self._of(message)
         if held is not None:
@@ -232,7 +235,7 @@ class Auctions(Actor):
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Undo what those wanted who did not see the answer."""
+        """Undo requests whose callers were cancelled before the reply."""
         for request, placed in self._given_back.take():
             held = self._open.get(request.name)
             if held is None:
@@ -246,7 +249,7 @@ class Auctions(Actor):
 
     @handle
     def bidder_ended(self, message: Down) -> None:
-        """Forget the bids of who is gone."""
+        """Withdraw the bids of an actor that has ended."""
         for name in self._watched.ended(message):
             self._open[name].auction.withdraw_for(message.target)
 

@@ -1,4 +1,4 @@
-"""Barriers: so many arrive, and then all go on. A barrier can be used again and again.
+"""Barriers: callers wait until a number of them have arrived. A barrier can be used again and again.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -37,7 +37,7 @@ class Crossing(msgspec.Struct, frozen=True):
 
 
 class Withdrawal:
-    """Of one who has arrived: whether it has given up by itself, and was not cut off by its end."""
+    """Whether a waiting caller withdrew by itself, and was not cut off by its end."""
 
     __slots__ = ("over",)
 

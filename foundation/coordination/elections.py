@@ -124,7 +124,7 @@ class Candidacy(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[float, int]:
-        """Who has the smallest is elected."""
+        """The candidate with the smallest rank is elected."""
         return (-self.priority, self.number)
 
 
@@ -248,7 +248,7 @@ class Elections(Actor):
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Do what those wanted who could not wait for an answer, and undo what those got who did not see it."""
+        """Do what callers wanted that could not wait for the reply, and undo requests that were cancelled before it."""
         for request in self._given_back.take():
             if isinstance(request, Stand):
                 self._undo_stand(request)

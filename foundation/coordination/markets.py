@@ -1,4 +1,6 @@
-"""Markets that are kept by an actor: orders of who ends are taken back, and who was waiting is told of its trades.
+"""Markets that an actor keeps: the owner of an open order is sent a `Traded` message for each of its trades.
+
+Open orders of an actor that ends are cancelled; they survive a restart of the actor that keeps them.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -164,13 +166,13 @@ class Markets(Actor):
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Take back the orders of those who wanted that, or did not see that they were taken."""
+        """Cancel the orders whose owners asked for it, or were cancelled before the reply."""
         for request in self._given_back.take():
             self.cancel_orders(request)
 
     @handle
     def trader_ended(self, message: Down) -> None:
-        """Take back the orders of who is gone."""
+        """Cancel the orders of an actor that has ended."""
         for market in self._watched.ended(message):
             floor = self._floors[market]
             for which in floor.book.held_for(message.target):
@@ -233,8 +235,7 @@ class Market:
             What was traded at once.
 
         Raises:
-            BadArgument: the units or the price make no sense, or there is nobody who trades, or that cannot be told from
-                others.
+            BadArgument: the units or the price make no sense, or there is no trader, or it cannot be told from others.
             NoProcess: the actor that trades has ended; or no `Markets` runs.
         """
         return await self._give("buy", units, price, trader, who)

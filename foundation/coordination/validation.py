@@ -1,4 +1,4 @@
-"""What is asked for is checked whole, before anything changes: numbers, names, actors, and who takes part.
+"""Arguments are validated before any state changes: numbers, names, actors, and who takes part.
 
 What comes back is plain: an ``int`` and not a subclass whose ``<`` is somebody else's code. No check calls a method of
 what it checks, other than to hash and compare who takes part; what that raises is the fault of what was given.

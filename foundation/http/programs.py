@@ -72,7 +72,7 @@ MOST_NAMED = 20
 class Programs:
     """The programs of a runtime, for a web server.
 
-    A run goes through `answer`, `BodyReader.json`, `_run`, `Disconnects.unless_gone` and `ask`.
+    A run goes through `answer`, `BodyReader.json`, `_run`, `Disconnects.cancel_on_disconnect` and `ask`.
 
     Args:
         runtime: where they run.
@@ -165,7 +165,7 @@ class Programs:
 
         Args:
             name: which program.
-            heads: the headers of the request by which the front decides.
+            heads: the headers of the request that the guard returned.
             scope: of the request.
             receive: gives its body.
 

@@ -2,7 +2,7 @@
 
 The state of all breakers belongs to the runtime. A caller asks and tells it in steps between which nothing is awaited,
 so that nothing can come between a permission and its use. The actor `Breakers` hears of the ends of those who make
-probes, and lets breakers be forgotten that nobody needs.
+probes, and drops the state of breakers without recent failures.
 """
 
 from __future__ import annotations
@@ -116,7 +116,7 @@ class Breakers(Granter):
 
     #: The name that it takes if it is started without one.
     default_name: ClassVar[str] = "breakers"
-    #: Seconds between two looks for breakers that nobody needs.
+    #: Seconds between two checks for breakers without recent failures.
     forget_every: ClassVar[float] = 60.0
 
     def init(self) -> None:
@@ -126,7 +126,7 @@ class Breakers(Granter):
         self.send_interval(self.forget_every, ForgetUnneeded())
 
     def take_back(self, what: Any) -> None:
-        """Take note that a probe is over, and says nothing."""
+        """End a probe without counting an outcome."""
         name, probe = what
         self._known.over(name, probe)
 
@@ -192,7 +192,7 @@ class BreakerTable:
         return number
 
     def over(self, name: str, probe: int) -> bool:
-        """Take note that a probe is over; tell whether it still counted."""
+        """End a probe; tell whether it still counted."""
         breaker = self._kept.get(name)
         if breaker is None or probe not in breaker.probes:
             return False

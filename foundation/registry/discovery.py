@@ -68,7 +68,7 @@ class HealthSummary(msgspec.Struct, frozen=True):
 
 
 class Discovery:
-    """Questions about who is there. Each answer is of the moment when it is asked, and only of actors that live.
+    """Queries for registered actors. Each answer is of the moment when it is asked, and only of actors that live.
 
     Args:
         source: a directory, or a snapshot if several questions are to be about the same moment.

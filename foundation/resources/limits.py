@@ -1,4 +1,4 @@
-"""Pressure: how near to its limit a resource is, as one of three levels that do not flutter."""
+"""Limits of resources: how much is used of each, and how near that is to its limit, as a level with hysteresis."""
 
 from __future__ import annotations
 

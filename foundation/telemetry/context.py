@@ -91,7 +91,7 @@ class ContextPropagator:
     def request(
         self, runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any
     ) -> AbstractContextManager[None]:
-        """Do what is to be done about a request from outside: nothing."""
+        """Hook for subclasses: enter the context of a request from outside; does nothing."""
         return nullcontext()
 
     def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
@@ -119,16 +119,16 @@ def incoming_request(runtime: Runtime, name: str, headers: Mapping[str, str], **
     Its number (``x-incoming_request-id``), if it has one, is bound as ``request_id``.
 
     Args:
-        runtime: where it is handled; whether there are traces is the business of its carrier.
+        runtime: where it is handled; its propagator decides whether there are traces.
         name: the name of the span, with few different values, such as ``POST /orders/{id}``.
         headers: those of the request, with names in small letters.
         attributes: facts about it, for the trace.
     """
-    carrier = runtime.propagator
+    propagator = runtime.propagator
     known = headers.get("x-request-id", "")
     with ExitStack() as stack:
-        if isinstance(carrier, ContextPropagator):
-            stack.enter_context(carrier.request(runtime, name, headers, **attributes))
+        if isinstance(propagator, ContextPropagator):
+            stack.enter_context(propagator.request(runtime, name, headers, **attributes))
         if known:
             stack.enter_context(bound(request_id=known[:LONGEST_ID]))
         yield

@@ -1,4 +1,4 @@
-"""The spans of one piece of work: written down at once, or held back until it is known whether they are wanted."""
+"""The spans of one piece of work: recorded at once, or buffered until the sampling decision."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class SpanSpec(msgspec.Struct, frozen=True):
 
 
 class RecordedSpan:
-    """A span that is written down at once.
+    """A span that is recorded at once.
 
     Attributes:
         context: where what belongs to it happens.
