@@ -242,7 +242,10 @@ class RegistrySnapshot:
             if snapshot.kept:
                 yield snapshot.kept
             root = self.tables.root
-            snapshot = snapshot.next or (None if snapshot is root else root)
+            if snapshot.next is not None:  # an empty snapshot is false, and has its copies all the same
+                snapshot = snapshot.next
+            else:
+                snapshot = None if snapshot is root else root
 
     def _kept(self) -> dict[Any, Entry | None]:
         """Return all that differs from the tables."""

@@ -247,7 +247,7 @@ async def bid(run: ScenarioRun) -> None:
         assert sale is None or sale.winner == "eve"
 
 
-@line("market.trade", "Market.buy", "Market.sell", "Market.quote", "Market.take_back")
+@line("market.trade", "Market.buy", "Market.sell", "Market.quote", "Market.cancel")
 async def trade(run: ScenarioRun) -> None:
     """Orders that are taken back are gone; no unit is made or lost."""
     async with world(run, service(Markets)) as here:

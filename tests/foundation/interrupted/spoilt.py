@@ -403,7 +403,7 @@ async def _(here: World, **given: Any) -> None:
     await Market(here.runtime, "x").sell(**given)
 
 
-@spoilt("Market.take_back", trader="sue")
+@spoilt("Market.cancel", trader="sue")
 async def _(here: World, **given: Any) -> None:
     market = Market(here.runtime, "x")
     await market.cancel(**given)
