@@ -108,12 +108,12 @@ class Markets(Actor):
     def init(self) -> None:
         """Go on with the orders that were open when the last incarnation ended."""
         name = own_name(self, "markets")
-        self._floors: dict[str, MarketState] = retained(self.runtime, name)
+        self._markets: dict[str, MarketState] = retained(self.runtime, name)
         self._last: dict[str, float] = retained(self.runtime, f"{name}: last prices")
         self._numbers = MonotonicCounter(self.runtime, name)
         self._given_back = UndoQueue(self.runtime, name)
-        for market, floor in self._floors.items():
-            for ref in floor.book.holders():
+        for market, state in self._markets.items():
+            for ref in state.book.holders():
                 self._watched.add(ref, market)
         self.collect(RunUndo())
 
@@ -124,17 +124,17 @@ class Markets(Actor):
         market = text("market", request.market)
         side = _side(request.side)
         who = None if request.who is None else living_ref(self.runtime, "trading actor", request.who, request)
-        floor = self._floors.get(market)
-        book = OrderBook(self._numbers.last) if floor is None else floor.book
+        state = self._markets.get(market)
+        book = OrderBook(self._numbers.last) if state is None else state.book
         placed = book.place(side, request.trader, request.units, request.price, who)
-        if floor is None:
-            floor = self._floors[market] = MarketState(book, self._last.pop(market, None))
+        if state is None:
+            state = self._markets[market] = MarketState(book, self._last.pop(market, None))
         self._watched.add(who, market)
         for trade, other in zip(placed.trades, placed.met, strict=True):
-            floor.last = trade.price
+            state.last = trade.price
             if other.by is not None:
                 other.by.cast(Traded(market, trade))
-        self._tidy(market, floor, {who, *(other.by for other in placed.met)})
+        self._tidy(market, state, {who, *(other.by for other in placed.met)})
         return OrderPlaced(placed.number, placed.trades)
 
     @handle
@@ -144,13 +144,13 @@ class Markets(Actor):
         market = text("market", request.market)
         number = None if request.number is None else whole("number", request.number)
         trader = Party("trader", request.trader)
-        floor = self._floors.get(market)
-        if floor is None:
+        state = self._markets.get(market)
+        if state is None:
             return 0
-        orders = floor.book.orders_of(trader.value) if number is None else [number]
-        refs = {floor.book.holder_of(which) for which in orders}
-        units = sum(map(floor.book.cancel_order, orders))
-        self._tidy(market, floor, refs)
+        orders = state.book.orders_of(trader.value) if number is None else [number]
+        refs = {state.book.holder_of(which) for which in orders}
+        units = sum(map(state.book.cancel_order, orders))
+        self._tidy(market, state, refs)
         return units
 
     @handle
@@ -158,11 +158,11 @@ class Markets(Actor):
     def quote(self, request: GetQuote) -> Quote:
         """Say the best prices."""
         market = text("market", request.market)
-        floor = self._floors.get(market)
-        if floor is None:
+        state = self._markets.get(market)
+        if state is None:
             return Quote(None, None, self._last.get(market))
-        bid, ask = floor.book.best("buy"), floor.book.best("sell")
-        return Quote(None if bid is None else bid.price, None if ask is None else ask.price, floor.last)
+        bid, ask = state.book.best("buy"), state.book.best("sell")
+        return Quote(None if bid is None else bid.price, None if ask is None else ask.price, state.last)
 
     @handle
     def collect(self, message: RunUndo) -> None:
@@ -174,22 +174,22 @@ class Markets(Actor):
     def trader_ended(self, message: Down) -> None:
         """Cancel the orders of an actor that has ended."""
         for market in self._watched.ended(message):
-            floor = self._floors[market]
-            for which in floor.book.held_for(message.target):
-                floor.book.cancel_order(which)
-            self._tidy(market, floor, ())
+            state = self._markets[market]
+            for which in state.book.held_for(message.target):
+                state.book.cancel_order(which)
+            self._tidy(market, state, ())
 
-    def _tidy(self, market: str, floor: MarketState, refs: Iterable[Ref | None]) -> None:
+    def _tidy(self, market: str, state: MarketState, refs: Iterable[Ref | None]) -> None:
         """Watch none of these who have no open order any more, and forget a market in which nobody has one."""
         for ref in refs:
-            if not floor.book.held_for(ref):
+            if not state.book.held_for(ref):
                 self._watched.discard(ref, market)
-        if floor.book:
+        if state.book:
             return
-        del self._floors[market]
-        self._numbers.forget(floor.book.last)
-        if floor.last is not None:
-            self._last[market] = floor.last
+        del self._markets[market]
+        self._numbers.forget(state.book.last)
+        if state.last is not None:
+            self._last[market] = state.last
             if len(self._last) > REMEMBERED:
                 del self._last[next(iter(self._last))]
 

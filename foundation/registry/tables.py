@@ -242,10 +242,10 @@ class RegistrySnapshot:
             if snapshot.kept:
                 yield snapshot.kept
             root = self.tables.root
-            if snapshot.next is not None:  # an empty snapshot is false, and has its copies all the same
-                snapshot = snapshot.next
-            else:
-                snapshot = None if snapshot is root else root
+            later = snapshot.next
+            if later is None and snapshot is not root:  # not `or`: a snapshot without entries is false
+                later = root
+            snapshot = later
 
     def _kept(self) -> dict[Any, Entry | None]:
         """Return all that differs from the tables."""

@@ -136,7 +136,7 @@ async def left(runtime: Runtime) -> dict[str, Any]:
         name = kind.__name__.lower()
         ref: Any = runtime.whereis(name)
         state = await system.get_state(ref)
-        for field in ("_waiting", "_gatherings", "_awaiting", "_rounds", "_expiry", "_timers"):
+        for field in ("_waiting", "_barriers", "_awaiting", "_rounds", "_expiry", "_timers"):
             found[f"{name} {field}"] = len(state.get(field, ()))
         watched = state.get("_watched")
         found[f"{name} watches"] = 0 if watched is None else len(watched._theirs)
