@@ -13,7 +13,7 @@ from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from foundation.options import is_a
-from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, current_actor, handle
+from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, Runtime, current_actor, handle
 
 T = TypeVar("T", bound=Hashable)
 
@@ -24,6 +24,12 @@ def current_holder() -> Ref | None:
         return current_actor()
     except NotRunning:
         return None
+
+
+def holder_in(runtime: Runtime) -> Ref | None:
+    """Return the actor of a runtime in which this code runs; None outside of its actors."""
+    here = current_holder()
+    return here if here is not None and here.runtime is runtime else None
 
 
 class WatchHolder(Message, frozen=True):

@@ -23,13 +23,14 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, SealedBids
+from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, SealedBids, bidder_text
 from foundation.coordination.errors import BadArgument, BidRefused
-from foundation.coordination.retained import RunUndo, UndoQueue, answer_or_undo, retained
-from foundation.coordination.validation import Party, is_a, living_ref, number, number_text, refusing, text
+from foundation.coordination.retained import RunUndo, UndoQueue, answer_or_undo, remember, retained
+from foundation.coordination.validation import Party, living_ref, number, number_text, refusing, text
 from foundation.events import AuctionClosed
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Message, Ref, ReplyTo, Request, Runtime, Timer, handle
 from supervision.clock import seconds
 from supervision.errors import BadTime
@@ -182,12 +183,12 @@ class Auctions(Actor):
     @refusing
     def place(self, request: PlaceBid) -> Bid | Sale:
         """Take a bid, or refuse it."""
-        name, amount = text("name", request.name), number(f"bid of {_named(request.bidder)}", request.amount)
+        name, amount = text("name", request.name), number(f"bid of {bidder_text(request.bidder)}", request.amount)
         bidder = Party("bidder", request.bidder)
         who = None if request.who is None else living_ref(self.runtime, "bidding actor", request.who, request)
         running = self._open.get(name)
         if running is None:
-            raise BidRefused(f"{_named(request.bidder)} bids {number_text(amount)}: {name} is not open")
+            raise BidRefused(f"{bidder_text(request.bidder)} bids {number_text(amount)}: {name} is not open")
         before = running.auction.holders_of(bidder.value)
         placed = running.auction.bid(bidder.value, amount, who)
         self._watched.add(who, name)
@@ -280,17 +281,12 @@ class Auctions(Actor):
 
     def _close(self, name: str, running: RunningAuction) -> None:
         self._end(name)
-        sale = self._over[name] = running.auction.close()
-        if len(self._over) > REMEMBERED:
-            del self._over[next(iter(self._over))]
+        sale = running.auction.close()
+        remember(self._over, name, sale, REMEMBERED)
         for reply in self._waiting.pop(name, {}):
             reply.reply(sale)
         winner, price = (None, None) if sale is None else (sale.winner, sale.price)
         self.runtime.events.emit(AuctionClosed, auction=name, winner=winner, price=price)
-
-
-def _named(bidder: Any) -> str:
-    return describe(bidder, form=str)
 
 
 def _auction(terms: Any) -> SealedBids | English | Dutch:

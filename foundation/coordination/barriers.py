@@ -18,9 +18,10 @@ import msgspec
 
 from foundation.coordination.errors import BadArgument, BarrierBroken
 from foundation.coordination.retained import MonotonicCounter, answer_or_undo
-from foundation.coordination.validation import is_a, living_ref, refusing, text, whole
+from foundation.coordination.validation import living_ref, refusing, text, whole
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Ref, ReplyTo, Request, Runtime, handle
 
 

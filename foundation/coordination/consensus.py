@@ -34,7 +34,6 @@ from foundation.coordination.errors import BadArgument
 from foundation.coordination.retained import answer_or_undo
 from foundation.coordination.validation import (
     address,
-    is_a,
     number_text,
     plain_number,
     positive_seconds,
@@ -42,6 +41,7 @@ from foundation.coordination.validation import (
     text,
 )
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Address, Call, Message, ReplyTo, Request, Runtime, Timer, handle
 from supervision.messages import describe
 

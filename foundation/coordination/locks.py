@@ -35,10 +35,11 @@ from foundation.coordination.retained import (
     answer_or_undo,
     retained,
 )
-from foundation.coordination.validation import is_a, living_ref, positive_seconds, refusing, text, whole
+from foundation.coordination.validation import living_ref, positive_seconds, refusing, text, whole
 from foundation.events import LockExpired
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Message, NoProcess, Ref, ReplyTo, Request, Runtime, Timer, handle
 
 #: Timers fire by so many seconds early: what the resolution of asyncio's loops is.

@@ -32,6 +32,7 @@ from foundation.coordination.retained import (
     UndoQueue,
     answer_or_else,
     answer_or_undo,
+    remember,
     retained,
 )
 from foundation.coordination.validation import Party, living_ref, refusing, text, whole
@@ -189,9 +190,7 @@ class Markets(Actor):
         del self._markets[market]
         self._numbers.forget(state.book.last)
         if state.last is not None:
-            self._last[market] = state.last
-            if len(self._last) > REMEMBERED:
-                del self._last[next(iter(self._last))]
+            remember(self._last, market, state.last, REMEMBERED)
 
 
 def _side(value: object) -> Side:

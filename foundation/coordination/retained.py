@@ -23,6 +23,13 @@ def retained(runtime: Runtime, name: str) -> dict[Any, Any]:
     return known
 
 
+def remember(known: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Note something of a key; beyond ``most`` keys, the one that was noted first is forgotten."""
+    known[key] = value
+    if len(known) > most:
+        del known[next(iter(known))]
+
+
 class MonotonicCounter:
     """Numbers that only grow, also for what is forgotten and known again: fencing tokens, terms, generations.
 

@@ -20,6 +20,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from foundation.coordination.errors import BadArgument, CoordinationError
+from foundation.options import is_a
 from supervision import Actor, Address, Name, NoProcess, NotRunning, Ref, Runtime
 from supervision.clock import seconds
 from supervision.errors import BadTime, CallError, SpecError
@@ -29,11 +30,6 @@ A = TypeVar("A", bound=Actor)
 
 #: The largest whole number that is taken: what fits into 63 bits.
 MOST = 2**63 - 1
-
-
-def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
-    """Tell whether a value is of a class, without asking the value, as ``isinstance`` does."""
-    return issubclass(type(value), kind)
 
 
 def plain_number(value: Any) -> int | float | None:

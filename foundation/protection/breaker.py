@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from foundation.events import BreakerChanged
-from foundation.holders import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, holder_in
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text, whole
 from foundation.protection.errors import CircuitOpen
@@ -178,7 +178,7 @@ class BreakerTable:
         left = breaker.opened_at + options.reset_after - now
         if breaker.state == "open" and left > 0:
             raise CircuitOpen(name, left)
-        holder = self._holder()
+        holder = holder_in(self._runtime)
         ended = holder is not None and not holder.alive
         if ended or breaker.probing >= options.probes or self.address.resolve() is None:
             raise CircuitOpen(name, options.reset_after)
@@ -202,7 +202,7 @@ class BreakerTable:
     def tell(self, name: str, breaker: BreakerRecord, outcome: CallOutcome, probe: int | None) -> None:
         """Take into account how a call went."""
         if probe is None:
-            holder = self._holder()
+            holder = holder_in(self._runtime)
             counts = holder is None or holder.alive
         else:
             counts = self.over(name, probe)
@@ -250,10 +250,6 @@ class BreakerTable:
         """Keep only what makes a difference, beside what somebody has in hand."""
         now = self._runtime.clock.time()
         self._kept = {name: breaker for name, breaker in self._kept.items() if breaker.needed(now)}
-
-    def _holder(self) -> Ref | None:
-        holder = current_holder()
-        return holder if holder is not None and holder.runtime is self._runtime else None
 
 
 def breaker_table(runtime: Runtime, actor: str) -> BreakerTable:

@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import msgspec
 
 from foundation.events import MeasureFailed, PressureChanged
-from foundation.holders import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, holder_in
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text
 from foundation.protection.guard import Attempt, Guard
@@ -362,8 +362,7 @@ class Resource(Guard):
 
     def _holder(self, given: Ref | None) -> Ref | None:
         if given is None:
-            here = current_holder()
-            return here if here is not None and here.runtime is self._runtime else None
+            return holder_in(self._runtime)
         if not is_a(given, Ref) or given.runtime is not self._runtime:
             raise BadOption("acquire: holder", given, "give the Ref of an actor of this runtime")
         return given

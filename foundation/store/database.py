@@ -23,7 +23,7 @@ from foundation.store.errors import (
     TransactionConflict,
     TransactionEnded,
 )
-from foundation.store.file import MOST_BYTES, RowChange, StoreFile
+from foundation.store.file import MOST_BYTES, RowChange, StoreFile, as_path
 from foundation.store.keys import as_key, encoded_key
 from foundation.store.messages import BackUp, Commit, CommitOutcome, Flush, RowWrite
 from foundation.store.snapshot import StoreSnapshot, Table, row_of
@@ -122,7 +122,7 @@ class Database:
 
         Raises:
             BadOption: an argument is wrong, or the work is no ``async`` function.
-            Conflict: there was another one in the way each time.
+            TransactionConflict: there was another one in the way each time.
             Exception: what the work raised; nothing was done.
         """
         if not callable(work):
@@ -563,19 +563,3 @@ class InFlight:
     def changes(self) -> Iterator[RowChange]:
         """Return what the journal notes of it."""
         return ((name, written.key, written.body) for (name, _), written in self.writes.items())
-
-
-def as_path(where: str, path: object) -> Path:
-    """Return a path.
-
-    Args:
-        where: what it is, for the error.
-        path: as it was given.
-
-    Raises:
-        BadOption: it is none.
-    """
-    named = str.__str__(path) if isinstance(path, str) else path
-    if not isinstance(named, (str, Path)) or not str(named) or "\0" in str(named):
-        raise BadOption(where, path, "give the path of a file")
-    return Path(named)

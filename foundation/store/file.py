@@ -452,3 +452,19 @@ def _apply(rows: dict[str, dict[bytes, bytes]], changes: Iterable[RowChange]) ->
             table.pop(key, None)
         else:
             table[key] = value
+
+
+def as_path(where: str, path: object) -> Path:
+    """Return a path.
+
+    Args:
+        where: what it is, for the error.
+        path: as it was given.
+
+    Raises:
+        BadOption: it is none.
+    """
+    named = str.__str__(path) if isinstance(path, str) else path
+    if not isinstance(named, (str, Path)) or not str(named) or "\0" in str(named):
+        raise BadOption(where, path, "give the path of a file")
+    return Path(named)
