@@ -225,7 +225,7 @@ class Programs:
         return _Place(self._in_hand, name)
 
     async def _with_work(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Do something with a token of the resource ``work``.
+        """Do something with a lease of the resource ``work``.
 
         Raises:
             Problem: there is none.

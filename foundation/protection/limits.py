@@ -72,10 +72,10 @@ class RateLimit(Guard):
         for _ in range(min(_LOOKS, len(self._buckets))):
             oldest = next(iter(self._buckets))
             bucket = self._buckets[oldest]
-            if not len(bucket.line) and len(self._buckets) < self._keys and not bucket.empty(now):
+            if not len(bucket.queue) and len(self._buckets) < self._keys and not bucket.empty(now):
                 return
             del self._buckets[oldest]
-            if len(bucket.line):
+            if len(bucket.queue):
                 self._buckets[oldest] = bucket
 
     async def run(self, attempt: Attempt[T]) -> T:
@@ -123,7 +123,7 @@ class Bulkhead(Guard):
         self._waiting = whole("Bulkhead: waiting", waiting, 0)
         self.name = name
         self._busy = 0
-        self._line = WaitQueue(self._left)
+        self._queue = WaitQueue(self._left)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, when there is room.
@@ -134,17 +134,17 @@ class Bulkhead(Guard):
         if self._busy < self._most:
             self._busy += 1
         else:
-            waiting = len(self._line)
-            if waiting >= self._waiting and (waiting := self._line.tidy()) >= self._waiting:
+            waiting = len(self._queue)
+            if waiting >= self._waiting and (waiting := self._queue.tidy()) >= self._waiting:
                 raise BulkheadFull(self.name, self._most, waiting)
-            await self._line.turn()
+            await self._queue.turn()
         try:
             return await attempt()
         finally:
             self._leave()
 
     def _leave(self) -> None:
-        if not self._line.call():  # who is called has the place
+        if not self._queue.call():  # who is called has the place
             self._busy -= 1
 
     def _left(self, called: bool) -> None:
@@ -196,12 +196,12 @@ class LeakyBucket:
         self._at = 0.0
         self._timer: asyncio.TimerHandle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self.line = WaitQueue(self._left)
+        self.queue = WaitQueue(self._left)
 
     def fill(self, now: float) -> bool:
         """Take a turn at once; tell whether there was one, and nobody waits for it."""
         self._run_out(now)
-        if self._level + 1 > self._room or (len(self.line) and self.line.tidy()):
+        if self._level + 1 > self._room or (len(self.queue) and self.queue.tidy()):
             return False
         self._level += 1
         return True
@@ -209,12 +209,12 @@ class LeakyBucket:
     async def turn(self) -> None:
         """Wait for a turn."""
         self._look_later()
-        await self.line.turn()
+        await self.queue.turn()
 
     def empty(self, now: float) -> bool:
         """Tell whether it is as good as new."""
         self._run_out(now)
-        return self._level == 0.0 and not len(self.line)
+        return self._level == 0.0 and not len(self.queue)
 
     def _run_out(self, now: float) -> None:
         self._level = max(0.0, self._level - max(0.0, now - self._at) * self._leak)
@@ -223,9 +223,9 @@ class LeakyBucket:
     def _serve(self) -> None:
         self._timer = None
         self._run_out(asyncio.get_running_loop().time())
-        while self._level + 1 <= self._room and self.line.call():
+        while self._level + 1 <= self._room and self.queue.call():
             self._level += 1
-        if len(self.line):
+        if len(self.queue):
             self._look_later()
 
     def _look_later(self) -> None:
@@ -242,7 +242,7 @@ class LeakyBucket:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        if len(self.line):
+        if len(self.queue):
             self._serve()
 
 

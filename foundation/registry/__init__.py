@@ -29,7 +29,7 @@ from foundation.registry.query import Criterion as Criterion
 from foundation.registry.plan import QueryPlan as QueryPlan
 from foundation.registry.tables import RegistrySnapshot as RegistrySnapshot
 
-# Discovery: questions of services about each other.
+# Discovery: queries of services about each other.
 from foundation.registry.discovery import Discovery as Discovery
 from foundation.registry.discovery import DISCOVERY_INDEXES as DISCOVERY_INDEXES
 

@@ -1,4 +1,4 @@
-"""Discovery: questions that services have about each other, in words that say what they mean.
+"""Discovery: queries of services about each other, in words that say what they mean.
 
 They are about metadata with these fields, any of which may be missing: ``capabilities``,
 ``health`` (``healthy``, ``degraded`` or ``unhealthy``), ``node``, and ``resources`` with numbers in it, such as

@@ -1,5 +1,5 @@
 # ruff: noqa: I001  # in the order of a reader's interest
-"""Resources: limits, what is used of them, pressure, and tokens that are tied to the life of who holds them."""
+"""Resources: limits, what is used of them, pressure, and leases that are tied to the life of who holds them."""
 
 # What a caller uses.
 from foundation.resources.resources import Resource as Resource

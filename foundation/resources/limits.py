@@ -94,7 +94,7 @@ def registry_entries(runtime: Runtime) -> float:
     return sum(len(kept.root) for kept in list(runtime.shared.values()) if isinstance(kept, Directory))
 
 
-#: What can be limited by its name; anything else is taken and given back as tokens.
+#: What can be limited by its name; anything else is taken and given back as leases.
 MEASURES: Mapping[str, Measure] = {
     "memory": memory,
     "actors": actors,

@@ -1,4 +1,4 @@
-"""Readings: numbers that a service has, for whoever looks: the metrics, a status page, a test.
+"""Samples: numbers of a service, for whoever collects them: the metrics, a status page, a test.
 
 A service that has some is kept in ``runtime.shared`` and has a method `samples`; `collect_samples` asks all of them.
 """

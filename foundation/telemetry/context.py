@@ -119,7 +119,7 @@ def incoming_request(runtime: Runtime, name: str, headers: Mapping[str, str], **
     Its number (``x-incoming_request-id``), if it has one, is bound as ``request_id``.
 
     Args:
-        runtime: where it is handled; its propagator decides whether there are traces.
+        runtime: where it is handled; whether there are traces is the business of its propagator.
         name: the name of the span, with few different values, such as ``POST /orders/{id}``.
         headers: those of the request, with names in small letters.
         attributes: facts about it, for the trace.

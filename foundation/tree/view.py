@@ -1,7 +1,7 @@
-"""A look at the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
+"""A view of the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
 
 Nobody is asked and nothing is waited for, so that the view is whole, and is there also while supervisors are busy. With
-many actors `view_part` is kinder: it lets others go on in between, and so shows one part a moment later than another.
+many actors `view_part` yields to the loop between slices, and so shows one part a moment later than another.
 """
 
 from __future__ import annotations

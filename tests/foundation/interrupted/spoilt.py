@@ -546,12 +546,12 @@ async def _(here: World, **given: Any) -> None:
     await work.release(await work.acquire(**given))
 
 
-@spoilt("Resource.release", token=Lease("work", 1, 1, None))
+@spoilt("Resource.release", lease=Lease("work", 1, 1, None))
 async def _(here: World, **given: Any) -> None:
     await Resource(here.runtime, "work").release(**given)
 
 
-@spoilt("Resource.release: Token", name="work", number=1, amount=1, holder=WORKER)
+@spoilt("Resource.release: Lease", name="work", number=1, amount=1, holder=WORKER)
 async def _(here: World, **given: Any) -> None:
     await Resource(here.runtime, "work").release(Lease(**given))
 
@@ -834,7 +834,6 @@ FIELDS: Arguments = {
     "terms": Sealed(),
     "time_limit": 1.0,
     "to": "nobody",
-    "token": Lease("work", 1, 1, None),
     "trader": "ben",
     "tried": None,
     "units": 1,
