@@ -70,11 +70,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(host, port, error) from error
 
 
-#: By runtime and address: the doors.
-_doors: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
+#: By runtime and address.
+_sockets: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
 
 
 def listening_socket(runtime: Runtime, host: str, port: int) -> ListeningSocket:
     """Return the listening socket of a runtime at an address: always the same one."""
-    doors = _doors.setdefault(runtime, {})
-    return doors.setdefault((host, port), ListeningSocket(host, port))
+    sockets = _sockets.setdefault(runtime, {})
+    return sockets.setdefault((host, port), ListeningSocket(host, port))

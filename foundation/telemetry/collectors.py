@@ -33,7 +33,7 @@ class MetricSample(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Collector(Protocol):
-    """Has numbers."""
+    """A service that has numbers."""
 
     def samples(self) -> Iterator[MetricSample]:
         """Return them, as they are now."""

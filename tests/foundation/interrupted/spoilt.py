@@ -815,7 +815,7 @@ FIELDS: Arguments = {
     "Commit.outcome": Late(lambda here: CommitOutcome()),
     "partial": False,
     "parties": 2,
-    "patience": None,
+    "withdrawal": None,
     "path": Late(lambda here: here.folder / "copy.db"),
     "price": 1,
     "priority": 0,
