@@ -112,7 +112,7 @@ class DeadLetters(Actor):
         self._backlogs: dict[str, Backlog] = {}
         self._subscription: Subscription | None = None
         #: What is to be written: new letters; and what became of others, None if they have arrived.
-        self._new: list[NewLetter] = []
+        self._new: list[UnwrittenLetter] = []
         self._outcomes: dict[int, Letter | None] = {}
         self._writing = False
         self._looked = False
@@ -195,7 +195,7 @@ class DeadLetters(Actor):
             reply = self.defer_reply()
         except NotRunning:  # it was cast
             reply = None
-        self._new.append(NewLetter(reply, letter, request.tried))
+        self._new.append(UnwrittenLetter(reply, letter, request.tried))
         self._write_soon()
 
     @handle
@@ -426,7 +426,7 @@ class DeadLetters(Actor):
                 if letter is not None:
                     tx.put(self._table, number, msgspec.structs.replace(letter, kept_at=known.kept_at))
 
-    def _put(self, tx: Transaction, new: list[NewLetter], outcomes: dict[int, Letter | None]) -> int:
+    def _put(self, tx: Transaction, new: list[UnwrittenLetter], outcomes: dict[int, Letter | None]) -> int:
         """Write into a transaction; return the last number."""
         last: int = tx.get(self._table, 0, 0)  # under 0: the last number
         for number, one in enumerate(new, last + 1):
@@ -440,7 +440,7 @@ class DeadLetters(Actor):
                 tx.put(self._table, number, outcome)
         return last + len(new)
 
-    def _written(self, new: list[NewLetter], last: int, outcomes: dict[int, Letter | None]) -> None:
+    def _written(self, new: list[UnwrittenLetter], last: int, outcomes: dict[int, Letter | None]) -> None:
         self._look_for_more()
         for number, one in enumerate(new, last - len(new) + 1):
             to = one.letter.to
@@ -453,7 +453,7 @@ class DeadLetters(Actor):
             if outcome is not None and outcome.state == "given up":
                 self._tell_given_up(number, outcome)
 
-    def _not_written(self, asked: list[NewLetter], error: Exception) -> None:
+    def _not_written(self, asked: list[UnwrittenLetter], error: Exception) -> None:
         for one in asked:
             one.refuse(error)
         if self._outcomes:
@@ -505,7 +505,7 @@ class WaitingLetter(msgspec.Struct, frozen=True):
     kept_at: float
 
 
-class NewLetter:
+class UnwrittenLetter:
     """A letter that is to be written, and whom that is to be told."""
 
     __slots__ = ("_reply", "letter", "tried")
