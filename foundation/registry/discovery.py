@@ -52,7 +52,7 @@ DISCOVERY_INDEXES: Mapping[str, IndexKind] = {
 
 
 class HealthSummary(msgspec.Struct, frozen=True):
-    """How all are.
+    """How many actors there are, and in which state of health.
 
     Attributes:
         total: how many entries there are.
@@ -151,7 +151,7 @@ class Discovery:
         return self._root.counts(self._capabilities)
 
     def health(self) -> HealthSummary:
-        """Return how all are."""
+        """Return how many actors are in which state of health."""
         root = self._root
         by_health = root.counts(self._health)
         total = root.count()

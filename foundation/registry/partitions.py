@@ -140,7 +140,7 @@ class PartitionedDirectory:
         return every[:limit] if order_by is None else in_order(every, order_by, descending, limit)
 
     def count(self, where: Where = ()) -> int:
-        """Return how many entries are as is asked."""
+        """Return how many entries match."""
         return sum(part.count(where) for part in self.parts)
 
     # -- writes ----------------------------------------------------------------------------------------------------

@@ -243,7 +243,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _test(operator: Operator, value: Any) -> Callable[[Collection[Any]], bool]:
-    """Return what tells whether the values at a path are as is asked."""
+    """Return what tells whether the values at a path match."""
     if operator == "neq":
         equal = _test("eq", value)
         return lambda values: not equal(values)
