@@ -153,7 +153,7 @@ class Auctions(Actor):
         name = own_name(self, "auctions")
         self._open: dict[str, RunningAuction] = retained(self.runtime, name)
         self._over: dict[str, Sale | None] = retained(self.runtime, f"{name}: over")
-        self._given_back = UndoQueue(self.runtime, name)
+        self._undo_queue = UndoQueue(self.runtime, name)
         for name, running in self._open.items():
             for ref in running.auction.holders():
                 self._watched.add(ref, name)
@@ -237,7 +237,7 @@ class Auctions(Actor):
     @handle
     def collect(self, message: RunUndo) -> None:
         """Undo requests whose callers were cancelled before the reply."""
-        for request, placed in self._given_back.take():
+        for request, placed in self._undo_queue.take():
             running = self._open.get(request.name)
             if running is None:
                 continue
@@ -323,7 +323,7 @@ class Auction:
         self.name = text("name", name)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     async def open(self, terms: Terms, *, seconds: float) -> None:
         """Open it, for so many seconds.
@@ -338,7 +338,7 @@ class Auction:
 
     async def _unless_unseen(self, request: Request[R]) -> R:
         return await answer_or_undo(
-            self._address.call(request), lambda answer: self._given_back.put(id(request), (request, answer))
+            self._address.call(request), lambda answer: self._undo_queue.put(id(request), (request, answer))
         )
 
     async def bid(self, amount: float, *, bidder: Any = None, who: Ref | None = None) -> Bid | Sale:

@@ -178,7 +178,7 @@ class Elections(Actor):
         name = own_name(self, "elections")
         self._elections: dict[str, ElectionState] = retained(self.runtime, name)
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
+        self._undo_queue = UndoQueue(self.runtime, name)
         for election, state in self._elections.items():
             for candidate in state.candidates:
                 self._watched.add(candidate, (election, None))
@@ -249,7 +249,7 @@ class Elections(Actor):
     @handle
     def collect(self, message: RunUndo) -> None:
         """Do what callers wanted that could not wait for the reply, and undo requests that were cancelled before it."""
-        for request in self._given_back.take():
+        for request in self._undo_queue.take():
             if isinstance(request, Stand):
                 self._undo_stand(request)
             elif isinstance(request, Follow):
@@ -397,7 +397,7 @@ class Election:
         actor = text("actor", actor)
         self._address = runtime.name(actor)
         self._elections: dict[str, ElectionState] = retained(runtime, actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     @property
     def leader(self) -> Leader | None:
@@ -420,7 +420,7 @@ class Election:
             NoProcess: the candidate has ended; or no `Elections` runs.
         """
         request = Stand(self.name, candidate, priority)
-        return await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        return await answer_or_undo(self._address.call(request), lambda _: self._undo_queue.put(id(request), request))
 
     async def resign(self, candidate: Ref) -> bool:
         """Let an actor stand no more; tell whether it did. It resigns whatever is raised, other than `BadArgument`.
@@ -449,11 +449,11 @@ class Election:
             BadArgument: the follower is no address in this runtime.
         """
         request = Follow(self.name, follower)
-        await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        await answer_or_undo(self._address.call(request), lambda _: self._undo_queue.put(id(request), request))
 
     async def unfollow(self, follower: Address) -> bool:
         """Have an actor told no more; tell whether it was. It is so whatever is raised, other than `BadArgument`."""
         return await self._done(Unfollow(self.name, address(self._runtime, "follower", follower)))
 
     async def _done(self, request: Resign | Unfollow) -> bool:
-        return await answer_or_else(self._address.call(request), lambda: self._given_back.put(id(request), request))
+        return await answer_or_else(self._address.call(request), lambda: self._undo_queue.put(id(request), request))

@@ -122,7 +122,7 @@ class Locks(Actor):
         name = own_name(self, "locks")
         self._locks: dict[str, LockState] = retained(self.runtime, name)
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
+        self._undo_queue = UndoQueue(self.runtime, name)
         for lock in self._locks.values():
             for grant in lock.grants.values():
                 self._watched.add(grant.holder, (grant.name, grant.fence))
@@ -175,7 +175,7 @@ class Locks(Actor):
     @handle
     def collect(self, message: RunUndo) -> None:
         """Release the grants whose callers were cancelled before the reply."""
-        for grant in self._given_back.take():
+        for grant in self._undo_queue.take():
             self._free(grant.name, grant.fence)
             self._serve(grant.name)
 
@@ -305,7 +305,7 @@ class Lock:
         actor = text("actor", actor)
         self._address = runtime.name(actor)
         self._locks: dict[str, LockState] = retained(runtime, actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     @property
     def grants(self) -> list[Grant]:
@@ -367,7 +367,7 @@ class Lock:
     def _put(self, grant: Grant) -> None:
         lock = self._locks.get(grant.name)
         if lock is not None and grant.fence in lock.grants:
-            self._given_back.put((grant.name, grant.fence), grant)
+            self._undo_queue.put((grant.name, grant.fence), grant)
 
     async def renew(self, grant: Grant, lease: float) -> Grant:
         """Hold it for so many seconds from now.

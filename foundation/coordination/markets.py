@@ -112,7 +112,7 @@ class Markets(Actor):
         self._markets: dict[str, MarketState] = retained(self.runtime, name)
         self._last: dict[str, float] = retained(self.runtime, f"{name}: last prices")
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
+        self._undo_queue = UndoQueue(self.runtime, name)
         for market, state in self._markets.items():
             for ref in state.book.holders():
                 self._watched.add(ref, market)
@@ -168,7 +168,7 @@ class Markets(Actor):
     @handle
     def collect(self, message: RunUndo) -> None:
         """Cancel the orders whose owners asked for it, or were cancelled before the reply."""
-        for request in self._given_back.take():
+        for request in self._undo_queue.take():
             self.cancel_orders(request)
 
     @handle
@@ -216,7 +216,7 @@ class Market:
         self.name = text("name", name)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     async def buy(self, units: int, *, price: float, trader: Any = None, who: Ref | None = None) -> list[Trade]:
         """Buy what is offered for at most this price for a unit; what is left of the order stays open.
@@ -258,7 +258,7 @@ class Market:
         return given.trades
 
     def _back(self, request: CancelOrders) -> None:
-        self._given_back.put(id(request), request)
+        self._undo_queue.put(id(request), request)
 
     async def cancel(self, trader: Any = None) -> int:
         """Take back all open orders of a trader, by default of this actor; return how many units that were.

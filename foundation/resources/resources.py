@@ -289,7 +289,7 @@ class Resources(Granter):
         self._usage.release(what)
 
     @handle
-    def look(self, message: MeasureAgain) -> None:
+    def measure(self, message: MeasureAgain) -> None:
         """Measure."""
         for name in self._usage.limits:
             self._usage.update(name)
