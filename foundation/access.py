@@ -1,6 +1,6 @@
 """Who may ask over HTTP: the names to serve under, the bearer token, and what it is needed for.
 
-``python -m foundation.run`` keeps what it was told in ``runtime.shared``, where the front finds it.
+``python -m foundation.run`` keeps what it was told in ``runtime.shared``, where the HTTP server finds it.
 """
 
 from __future__ import annotations
@@ -132,9 +132,9 @@ class BearerToken:
         return self._text if made else None
 
     def matches(self, header: bytes | None) -> bool:
-        """Return whether an ``Authorization`` header brings this token, in a time that does not tell how near it is.
+        """Return whether an ``Authorization`` header brings this token, compared in constant time.
 
-        >>> BearerToken("0123456789abcdef").opens(b"Bearer 0123456789abcdef")
+        >>> BearerToken("0123456789abcdef").matches(b"Bearer 0123456789abcdef")
         True
         """
         given = b"" if header is None else header[:7].lower() + header[7:]
@@ -162,7 +162,7 @@ def token_of(access: Access) -> BearerToken:
 
 
 def token_in_use(runtime: Runtime) -> BearerToken | None:
-    """Return the token of the front of a runtime; None if nothing needs one."""
+    """Return the token of the HTTP server of a runtime; None if nothing needs one."""
     found: BearerToken | None = runtime.shared.get(BearerToken)
     return found
 

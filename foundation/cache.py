@@ -55,7 +55,7 @@ class LoadCancelled(FoundationError):
 
 
 class CacheStatistics(msgspec.Struct, frozen=True):
-    """How a cache does.
+    """The statistics of a cache.
 
     Attributes:
         hits: how often a value was there, or was being loaded for somebody else.
@@ -187,7 +187,7 @@ class Cache(Generic[K, V]):
         self._values.clear()
 
     def statistics(self) -> CacheStatistics:
-        """Return how it does."""
+        """Return its statistics."""
         return CacheStatistics(self._hits, self._misses, self._failures, len(self._values))
 
     def samples(self) -> Iterator[MetricSample]:

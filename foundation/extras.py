@@ -1,4 +1,4 @@
-"""Extras: libraries that one service needs, and who does without the service does without as well."""
+"""Extras: libraries that only one service needs; without the library, only that service is missing."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ class MissingExtra(FoundationError, ImportError):
     def __init__(self, what: str, library: str, extra: str) -> None:
         self.missing = library
         self.remedy = f"pip install 'foundation-otp[{extra}]'"
-        super().__init__(f"{what} needs {import_extra}, which is not installed; run: {self.remedy}")
+        super().__init__(f"{what} needs {library}, which is not installed; run: {self.remedy}")
 
 
 def sorted_dict(of: str) -> Any:

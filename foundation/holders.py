@@ -1,7 +1,8 @@
-"""Holders: the actors on whose behalf something is held, which comes back when they end.
+"""Holders: the actors on whose behalf something is held, and monitors that give it back when they end.
 
 What is granted is noted in a `Grants`, which belongs to the runtime; a `Granter` hears of the ends of those who hold
-something, and has it taken back, whatever became of the code that asked for it.
+something, and has it taken back, whatever became of the code that asked for it. An actor that keeps what is held in its
+own state watches the holders with `HolderMonitors`.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ from contextvars import Context
 from typing import Any, Generic, TypeVar
 
 from foundation.options import is_a
-from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, current_actor, handle
+from supervision import Actor, Down, Message, Monitor, Name, NotRunning, Ref, Runtime, current_actor, handle
+
+T = TypeVar("T", bound=Hashable)
 
 
 def current_holder() -> Ref | None:
@@ -21,6 +24,12 @@ def current_holder() -> Ref | None:
         return current_actor()
     except NotRunning:
         return None
+
+
+def holder_in(runtime: Runtime) -> Ref | None:
+    """Return the actor of a runtime in which this code runs; None outside of its actors."""
+    here = current_holder()
+    return here if here is not None and here.runtime is runtime else None
 
 
 class WatchHolder(Message, frozen=True):
@@ -61,7 +70,7 @@ class Grants:
                 self._tell(holder)
 
     def _tell(self, holder: Ref) -> None:
-        # On behalf of nobody: the fence around code that goes on after its actor was killed would hold it up.
+        # In an empty context: the fence around code that goes on after its actor was killed would hold it up.
         Context().run(self._address.cast, WatchHolder(holder))
 
     def of(self, holder: Ref) -> tuple[Hashable, ...]:
@@ -112,11 +121,8 @@ class Granter(Actor):
                 self.take_back(what)
 
 
-T = TypeVar("T", bound=Hashable)
-
-
 class HolderMonitors(Generic[T]):
-    """The actors that one actor watches, each by one monitor, and what is theirs: the end of one costs that much.
+    """Monitors of the actors that hold something: one each. Handling one end is proportional to what that actor held.
 
     Args:
         watcher: who gets the `Down` messages.

@@ -1,4 +1,14 @@
-"""The names of services: each has one by which it is found."""
+"""What a thing is found by: the names of services, and the keys under which their users find things.
+
+Python's equality decides what is one key: ``1``, ``1.0`` and ``True`` are. What has no equality to rely on is no key,
+as it would get in the way of others' keys: what is not equal to itself (NaN), or raises when it is compared or hashed.
+
+>>> usable_key("key", ("page", 7))
+('page', 7)
+>>> usable_key("key", ("page", float("nan")))
+Traceback (most recent call last):
+supervision.errors.BadOption: key = ('page', nan): nan is not equal to itself, or is to everything: give a key
+"""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""The messages by which a program is run, whatever makes it: the HTTP server sends them, a program's actor answers.
+"""The messages by which a program is run, described and given another version, whatever makes it.
 
-A program is an actor that handles `RunProgram` and `DescribeProgram`, and `StreamProgram` if it can. Under the name
-``program:NAME`` (see `program_name`) it is found by whoever wants to run it; the HTTP server serves it at
-``/programs/NAME``.
+The HTTP server sends them, a program's actor answers. A program is an actor that handles `RunProgram` and
+`DescribeProgram`, and `StreamProgram` if it can. Under the name ``program:NAME`` (see `program_name`) it is found by
+whoever wants to run it; the HTTP server serves it at ``/programs/NAME``.
 
 >>> import asyncio
 >>> from supervision import Actor, Runtime, handle

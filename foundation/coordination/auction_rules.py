@@ -80,7 +80,7 @@ def vickrey(bids: Sequence[Bid], reserve: float = 0.0) -> Sale | None:
 def _ranked(bids: Sequence[Bid], reserve: float) -> list[tuple[Party, float]]:
     """Return who bids how much, of those that reach the reserve, the best first."""
     least = number("reserve", reserve)
-    checked = [(Party("bidder", bid.bidder), number(f"bid of {_named(bid.bidder)}", bid.amount)) for bid in bids]
+    checked = [(Party("bidder", bid.bidder), number(f"bid of {bidder_text(bid.bidder)}", bid.amount)) for bid in bids]
     return sorted((bid for bid in checked if bid[1] >= least), key=lambda bid: -bid[1])
 
 
@@ -93,7 +93,8 @@ def _sold(ranked: list[tuple[Party, float]], reserve: float, *, second_price: bo
     return Sale(winner.value, price)
 
 
-def _named(bidder: Any) -> str:
+def bidder_text(bidder: Any) -> str:
+    """Return a bidder as errors name it."""
     return describe(bidder, form=str)
 
 
@@ -194,7 +195,7 @@ class SealedBids(Bids):
             BadArgument: the amount is no number, or the bidder cannot be told from others.
         """
         party = Party("bidder", bidder)
-        bid = self._add(party, number(f"bid of {_named(bidder)}", amount), by)
+        bid = self._add(party, number(f"bid of {bidder_text(bidder)}", amount), by)
         for place in list(self._of[party])[:-2]:  # the last but one counts again if the last is undone
             self._forget(place)
         return bid
@@ -240,13 +241,13 @@ class English(Bids):
             BidRefused: it is too low, or the auction is closed.
             BadArgument: the amount is no number, or the bidder cannot be told from others.
         """
-        party, amount = Party("bidder", bidder), number(f"bid of {_named(bidder)}", amount)
+        party, amount = Party("bidder", bidder), number(f"bid of {bidder_text(bidder)}", amount)
         if self.closed:
-            raise BidRefused(f"{_named(bidder)} bids {number_text(amount)}: the auction is closed")
+            raise BidRefused(f"{bidder_text(bidder)} bids {number_text(amount)}: the auction is closed")
         leading = self.leading
         if amount < self.asked or (leading is not None and amount <= leading.amount):
             raise BidRefused(
-                f"{_named(bidder)} bids {number_text(amount)}: {number_text(self.asked)} or more is asked for"
+                f"{bidder_text(bidder)} bids {number_text(amount)}: {number_text(self.asked)} or more is asked for"
             )
         return self._add(party, amount, by)
 
@@ -299,9 +300,11 @@ class Dutch(Bids):
             BidRefused: the price is higher, or the auction is over.
             BadArgument: the amount is no number, or the bidder cannot be told from others.
         """
-        amount = number(f"bid of {_named(bidder)}", amount)
+        amount = number(f"bid of {bidder_text(bidder)}", amount)
         if not self.closed and amount < self.price:
-            raise BidRefused(f"{_named(bidder)} bids {number_text(amount)}: {number_text(self.price)} is asked for")
+            raise BidRefused(
+                f"{bidder_text(bidder)} bids {number_text(amount)}: {number_text(self.price)} is asked for"
+            )
         return self.take(bidder)
 
     def close(self) -> Sale | None:
@@ -318,7 +321,7 @@ class Dutch(Bids):
         """
         buyer = Party("bidder", bidder).value
         if self.closed:
-            raise BidRefused(f"{_named(bidder)} would take it: the auction is over")
+            raise BidRefused(f"{bidder_text(bidder)} would take it: the auction is over")
         self.closed = True
         self.sale = Sale(buyer, self.price)
         return self.sale

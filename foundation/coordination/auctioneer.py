@@ -1,4 +1,6 @@
-"""Auctions that are held by an actor, with a time limit. Who ends before the hammer falls has not bid.
+"""Auctions that an actor holds, with a time limit.
+
+Bids of an actor that ends before the auction closes are withdrawn.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -21,20 +23,24 @@ from typing import Any, TypeAlias, TypeVar
 
 import msgspec
 
-from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, SealedBids
+from foundation.coordination.auction_rules import Bid, Dutch, English, Sale, SealedBids, bidder_text
 from foundation.coordination.errors import BadArgument, BidRefused
-from foundation.coordination.retained import RunUndo, UndoQueue, answer_or_undo, retained
-from foundation.coordination.validation import Party, is_a, living_ref, number, number_text, refusing, text
+from foundation.coordination.retained import RunUndo, UndoQueue, answer_or_undo, remember, retained
+from foundation.coordination.validation import Party, living_ref, number, number_text, refusing, text
 from foundation.events import AuctionClosed
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Message, Ref, ReplyTo, Request, Runtime, Timer, handle
 from supervision.clock import seconds
 from supervision.errors import BadTime
 from supervision.messages import describe
 
+R = TypeVar("R")
+
 #: The outcomes of so many auctions that are over are remembered.
 REMEMBERED = 1000
+
 #: The price of a descending auction goes down once in so many seconds at most.
 SHORTEST = 0.001
 
@@ -69,8 +75,6 @@ class Descending(msgspec.Struct, frozen=True):
     floor: float = 0.0
     every: float = 1.0
 
-
-R = TypeVar("R")
 
 Terms: TypeAlias = Sealed | Ascending | Descending
 
@@ -149,18 +153,18 @@ class Auctions(Actor):
         name = own_name(self, "auctions")
         self._open: dict[str, RunningAuction] = retained(self.runtime, name)
         self._over: dict[str, Sale | None] = retained(self.runtime, f"{name}: over")
-        self._given_back = UndoQueue(self.runtime, name)
-        for name, held in self._open.items():
-            for ref in held.auction.holders():
+        self._undo_queue = UndoQueue(self.runtime, name)
+        for name, running in self._open.items():
+            for ref in running.auction.holders():
                 self._watched.add(ref, name)
-            self._set_clock(name, held)
+            self._set_clock(name, running)
         self.collect(RunUndo())
 
-    def _set_clock(self, name: str, held: RunningAuction) -> None:
-        left = max(0.0, held.ends - self.runtime.clock.time())
-        self._timers[name] = [self.send_after(left, CloseAuction(name, held.auction))]
-        if held.every is not None:
-            self._timers[name].append(self.send_interval(held.every, LowerPrice(name, held.auction)))
+    def _set_clock(self, name: str, running: RunningAuction) -> None:
+        left = max(0.0, running.ends - self.runtime.clock.time())
+        self._timers[name] = [self.send_after(left, CloseAuction(name, running.auction))]
+        if running.every is not None:
+            self._timers[name].append(self.send_interval(running.every, LowerPrice(name, running.auction)))
 
     @handle
     @refusing
@@ -172,35 +176,35 @@ class Auctions(Actor):
         if name in self._open:
             raise BadArgument("auction", name, "it is open already; wait for its outcome, or take another name")
         self._over.pop(name, None)
-        held = self._open[name] = RunningAuction(request, auction, ends, every)
-        self._set_clock(name, held)
+        running = self._open[name] = RunningAuction(request, auction, ends, every)
+        self._set_clock(name, running)
 
     @handle
     @refusing
     def place(self, request: PlaceBid) -> Bid | Sale:
         """Take a bid, or refuse it."""
-        name, amount = text("name", request.name), number(f"bid of {_named(request.bidder)}", request.amount)
+        name, amount = text("name", request.name), number(f"bid of {bidder_text(request.bidder)}", request.amount)
         bidder = Party("bidder", request.bidder)
         who = None if request.who is None else living_ref(self.runtime, "bidding actor", request.who, request)
-        held = self._open.get(name)
-        if held is None:
-            raise BidRefused(f"{_named(request.bidder)} bids {number_text(amount)}: {name} is not open")
-        before = held.auction.holders_of(bidder.value)
-        placed = held.auction.bid(bidder.value, amount, who)
+        running = self._open.get(name)
+        if running is None:
+            raise BidRefused(f"{bidder_text(request.bidder)} bids {number_text(amount)}: {name} is not open")
+        before = running.auction.holders_of(bidder.value)
+        placed = running.auction.bid(bidder.value, amount, who)
         self._watched.add(who, name)
-        self._tidy(name, held, before)
+        self._tidy(name, running, before)
         if isinstance(placed, Sale):
-            self._close(name, held)
+            self._close(name, running)
         return placed
 
     @handle
     @refusing
     def ask(self, request: GetMinimumBid) -> float | None:
         """Say what is asked for."""
-        held = self._open.get(text("name", request.name))
-        if held is None:
+        running = self._open.get(text("name", request.name))
+        if running is None:
             raise BidRefused(f"{describe(request.name, form=str)} is not open")
-        return held.auction.asked
+        return running.auction.asked
 
     @handle
     @refusing
@@ -217,48 +221,48 @@ class Auctions(Actor):
         return self._over[name]
 
     @handle
-    def hammer(self, message: CloseAuction) -> None:
+    def close(self, message: CloseAuction) -> None:
         """End an auction whose time is over."""
-        held = self._of(message)
-        if held is not None:
-            self._close(held.asked.name, held)
+        running = self._of(message)
+        if running is not None:
+            self._close(running.asked.name, running)
 
     @handle
     def lower(self, message: LowerPrice) -> None:
         """Lower a price."""
-        held = self._of(message)
-        if held is not None and isinstance(held.auction, Dutch) and not held.auction.lower():
-            self._close(held.asked.name, held)
+        running = self._of(message)
+        if running is not None and isinstance(running.auction, Dutch) and not running.auction.lower():
+            self._close(running.asked.name, running)
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Undo what those wanted who did not see the answer."""
-        for request, placed in self._given_back.take():
-            held = self._open.get(request.name)
-            if held is None:
+        """Undo requests whose callers were cancelled before the reply."""
+        for request, placed in self._undo_queue.take():
+            running = self._open.get(request.name)
+            if running is None:
                 continue
             if isinstance(request, PlaceBid):
-                before = held.auction.holders_of(placed.bidder)
-                held.auction.undo(placed)
-                self._tidy(request.name, held, before)
-            elif held.asked is request and held.auction.untouched and request.name not in self._waiting:
+                before = running.auction.holders_of(placed.bidder)
+                running.auction.undo(placed)
+                self._tidy(request.name, running, before)
+            elif running.asked is request and running.auction.untouched and request.name not in self._waiting:
                 self._end(request.name)
 
     @handle
     def bidder_ended(self, message: Down) -> None:
-        """Forget the bids of who is gone."""
+        """Withdraw the bids of an actor that has ended."""
         for name in self._watched.ended(message):
             self._open[name].auction.withdraw_for(message.target)
 
     def _of(self, message: CloseAuction | LowerPrice) -> RunningAuction | None:
         """Return the auction for which a message of this actor to itself is; it may be over."""
-        held = self._open.get(str.__str__(message.name)) if is_a(message.name, str) else None
-        return held if held is not None and held.auction is message.auction else None
+        running = self._open.get(str.__str__(message.name)) if is_a(message.name, str) else None
+        return running if running is not None and running.auction is message.auction else None
 
-    def _tidy(self, name: str, held: RunningAuction, before: Iterable[Ref]) -> None:
+    def _tidy(self, name: str, running: RunningAuction, before: Iterable[Ref]) -> None:
         """Watch none of these who have no bid any more."""
         for who in before:
-            if not held.auction.holds_for(who):
+            if not running.auction.holds_for(who):
                 self._watched.discard(who, name)
 
     def _left(self, name: str, reply: ReplyTo[Sale | None]) -> None:
@@ -269,25 +273,20 @@ class Auctions(Actor):
             self._waiting.pop(name, None)
 
     def _end(self, name: str) -> None:
-        held = self._open.pop(name)
+        running = self._open.pop(name)
         for timer in self._timers.pop(name):
             timer.cancel()
-        for who in held.auction.holders():
+        for who in running.auction.holders():
             self._watched.discard(who, name)
 
-    def _close(self, name: str, held: RunningAuction) -> None:
+    def _close(self, name: str, running: RunningAuction) -> None:
         self._end(name)
-        sale = self._over[name] = held.auction.close()
-        if len(self._over) > REMEMBERED:
-            del self._over[next(iter(self._over))]
+        sale = running.auction.close()
+        remember(self._over, name, sale, REMEMBERED)
         for reply in self._waiting.pop(name, {}):
             reply.reply(sale)
         winner, price = (None, None) if sale is None else (sale.winner, sale.price)
         self.runtime.events.emit(AuctionClosed, auction=name, winner=winner, price=price)
-
-
-def _named(bidder: Any) -> str:
-    return describe(bidder, form=str)
 
 
 def _auction(terms: Any) -> SealedBids | English | Dutch:
@@ -324,7 +323,7 @@ class Auction:
         self.name = text("name", name)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     async def open(self, terms: Terms, *, seconds: float) -> None:
         """Open it, for so many seconds.
@@ -339,7 +338,7 @@ class Auction:
 
     async def _unless_unseen(self, request: Request[R]) -> R:
         return await answer_or_undo(
-            self._address.call(request), lambda answer: self._given_back.put(id(request), (request, answer))
+            self._address.call(request), lambda answer: self._undo_queue.put(id(request), (request, answer))
         )
 
     async def bid(self, amount: float, *, bidder: Any = None, who: Ref | None = None) -> Bid | Sale:

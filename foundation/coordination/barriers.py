@@ -1,4 +1,4 @@
-"""Barriers: so many arrive, and then all go on. A barrier can be used again and again.
+"""Barriers: callers wait until a number of them have arrived. A barrier can be used again and again.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -6,8 +6,8 @@
 ...     async with Runtime() as runtime:
 ...         await runtime.spawn(Barriers)
 ...         start = Barrier(runtime, "start", parties=3)
-...         passages = await asyncio.gather(*(start.arrive() for _ in range(3)))
-...         return [passage.place for passage in passages]
+...         crossings = await asyncio.gather(*(start.arrive() for _ in range(3)))
+...         return [crossing.place for crossing in crossings]
 >>> asyncio.run(main())
 [1, 2, 3]
 """
@@ -18,9 +18,10 @@ import msgspec
 
 from foundation.coordination.errors import BadArgument, BarrierBroken
 from foundation.coordination.retained import MonotonicCounter, answer_or_undo
-from foundation.coordination.validation import is_a, living_ref, refusing, text, whole
+from foundation.coordination.validation import living_ref, refusing, text, whole
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Ref, ReplyTo, Request, Runtime, handle
 
 
@@ -37,7 +38,7 @@ class Crossing(msgspec.Struct, frozen=True):
 
 
 class Withdrawal:
-    """Of one who has arrived: whether it has given up by itself, and was not cut off by its end."""
+    """Whether a waiting caller withdrew by itself, and was not cut off by its end."""
 
     __slots__ = ("over",)
 
@@ -51,7 +52,7 @@ class Arrive(Request[Crossing], frozen=True):
     name: str
     parties: int
     who: Ref | None
-    patience: Withdrawal | None = None
+    withdrawal: Withdrawal | None = None
 
 
 class BarrierState(msgspec.Struct):
@@ -67,7 +68,7 @@ class Barriers(Actor):
     infrastructure = True
 
     def __init__(self) -> None:
-        self._gatherings: dict[str, BarrierState] = {}
+        self._barriers: dict[str, BarrierState] = {}
         self._watched: HolderMonitors[tuple[str, ReplyTo[Crossing]]] = HolderMonitors(self)
 
     def init(self) -> None:
@@ -80,64 +81,64 @@ class Barriers(Actor):
         """Note an arrival."""
         name, parties = text("name", request.name), whole("parties", request.parties)
         who = None if request.who is None else living_ref(self.runtime, "who", request.who, request)
-        gathering = self._gatherings.get(name)
-        if gathering is not None and gathering.parties != parties:
+        state = self._barriers.get(name)
+        if state is not None and state.parties != parties:
             self._without_those_who_left(name)
-            if name in self._gatherings:
-                remedy = f"all who use this barrier at a time say the same; the first said {gathering.parties}"
+            if name in self._barriers:
+                remedy = f"all who use this barrier at a time say the same; the first said {state.parties}"
                 raise BadArgument(f"parties of {name}", parties, remedy)
         reply = self.defer_reply()
-        gathering = self._gatherings.setdefault(name, BarrierState(parties))
-        gathering.there[reply] = request
+        state = self._barriers.setdefault(name, BarrierState(parties))
+        state.there[reply] = request
         self._watched.add(who, (name, reply))
-        if len(gathering.there) >= parties:
+        if len(state.there) >= parties:
             self._without_those_who_left(name)
-        if len(gathering.there) == parties and all(reply.waiting for reply in gathering.there):
-            self._let_pass(name, gathering)
+        if len(state.there) == parties and all(reply.waiting for reply in state.there):
+            self._let_pass(name, state)
         reply.on_abandoned(lambda: self._left(name, reply))
 
     @handle
     def ended(self, message: Down) -> None:
         """Let nobody pass where an actor had arrived, and waits, that has ended."""
         for name, reply in self._watched.ended(message):
-            gathering = self._gatherings.get(name)
-            if gathering is None:
+            state = self._barriers.get(name)
+            if state is None:
                 continue  # broken already: it had arrived twice
-            if reply.waiting or not self._gave_up(reply, gathering.there[reply]):
-                for waiting in self._clear(name, gathering):
+            if reply.waiting or not self._gave_up(reply, state.there[reply]):
+                for waiting in self._clear(name, state):
                     waiting.fail(BarrierBroken(name, message.target))
             else:
                 self._forget(name, reply)
 
-    def _let_pass(self, name: str, gathering: BarrierState) -> None:
+    def _let_pass(self, name: str, state: BarrierState) -> None:
         generation = self._numbers.next()
-        for place, reply in enumerate(self._clear(name, gathering), start=1):
+        for place, reply in enumerate(self._clear(name, state), start=1):
             reply.reply(Crossing(generation, place))
 
-    def _clear(self, name: str, gathering: BarrierState) -> list[ReplyTo[Crossing]]:
+    def _clear(self, name: str, state: BarrierState) -> list[ReplyTo[Crossing]]:
         """Return those who wait, and begin anew."""
-        del self._gatherings[name]
-        for reply, request in gathering.there.items():
+        del self._barriers[name]
+        for reply, request in state.there.items():
             self._watched.discard(request.who, (name, reply))
-        return [reply for reply in gathering.there if reply.waiting]
+        return [reply for reply in state.there if reply.waiting]
 
     def _without_those_who_left(self, name: str) -> None:
-        for reply, request in list(self._gatherings[name].there.items()):
+        for reply, request in list(self._barriers[name].there.items()):
             if not reply.waiting and self._gave_up(reply, request):
                 self._forget(name, reply)
 
     def _left(self, name: str, reply: ReplyTo[Crossing]) -> None:
         """Somebody does not wait any more. Who has given up has not arrived; who has ended is told of by a `Down`."""
-        gathering = self._gatherings.get(name)
-        request = None if gathering is None else gathering.there.get(reply)
+        state = self._barriers.get(name)
+        request = None if state is None else state.there.get(reply)
         if request is not None and self._gave_up(reply, request):
             self._forget(name, reply)
 
     def _forget(self, name: str, reply: ReplyTo[Crossing]) -> None:
-        there = self._gatherings[name].there
+        there = self._barriers[name].there
         self._watched.discard(there.pop(reply).who, (name, reply))
         if not there:
-            del self._gatherings[name]
+            del self._barriers[name]
 
     def _gave_up(self, reply: ReplyTo[Crossing], request: Arrive) -> bool:
         """Tell of one who does not wait any more whether it has given up, and not just ended."""
@@ -145,7 +146,7 @@ class Barriers(Actor):
             return True
         if reply.deadline is not None and reply.deadline <= self.runtime.clock.time():
             return True
-        return is_a(request.patience, Withdrawal) and request.patience.over  # type: ignore[union-attr]
+        return is_a(request.withdrawal, Withdrawal) and request.withdrawal.over  # type: ignore[union-attr]
 
 
 class Barrier:
@@ -185,9 +186,9 @@ class Barrier:
             ActorExited: the `Barriers` was restarted; arrive again.
         """
         who = current_holder() if who is None else who
-        patience = Withdrawal()
-        call = self._address.call(Arrive(self.name, self.parties, who, patience), timeout)
+        withdrawal = Withdrawal()
+        call = self._address.call(Arrive(self.name, self.parties, who, withdrawal), timeout)
         try:
             return await answer_or_undo(call)
         finally:
-            patience.over = not is_a(who, Ref) or who.alive  # type: ignore[union-attr]
+            withdrawal.over = not is_a(who, Ref) or who.alive  # type: ignore[union-attr]

@@ -6,8 +6,8 @@ or refuses to answer, is absent: it still counts among those whose consent the r
 >>> import asyncio
 >>> from supervision import Actor, Runtime, handle
 >>> class Member(Actor):
-...     def __init__(self, positive_seconds: int) -> None:
-...         self.limit = positive_seconds
+...     def __init__(self, limit: int) -> None:
+...         self.limit = limit
 ...
 ...     @handle
 ...     def vote(self, request: Vote) -> bool | None:
@@ -15,7 +15,7 @@ or refuses to answer, is absent: it still counts among those whose consent the r
 >>> async def main() -> tuple[bool, int]:
 ...     async with Runtime() as runtime:
 ...         await runtime.spawn(Consensus)
-...         members = [await runtime.spawn(Member, positive_seconds) for positive_seconds in (10, 20, 30)]
+...         members = [await runtime.spawn(Member, limit) for limit in (10, 20, 30)]
 ...         decision = await propose(runtime, 15, members, Majority())
 ...         return decision.accepted, len(decision.yes)
 >>> asyncio.run(main())
@@ -34,7 +34,6 @@ from foundation.coordination.errors import BadArgument
 from foundation.coordination.retained import answer_or_undo
 from foundation.coordination.validation import (
     address,
-    is_a,
     number_text,
     plain_number,
     positive_seconds,
@@ -42,6 +41,7 @@ from foundation.coordination.validation import (
     text,
 )
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Address, Call, Message, ReplyTo, Request, Runtime, Timer, handle
 from supervision.messages import describe
 
@@ -217,7 +217,7 @@ class VotingRound(msgspec.Struct):
     calls: dict[Call[bool | None], Address] = {}
 
     def close(self) -> None:
-        """Ask nobody any more."""
+        """Cancel the calls to participants that have not answered."""
         self.timer.cancel()
         for call in self.calls:
             call.cancel()

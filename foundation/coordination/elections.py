@@ -124,7 +124,7 @@ class Candidacy(msgspec.Struct, frozen=True):
 
     @property
     def rank(self) -> tuple[float, int]:
-        """Who has the smallest is elected."""
+        """The candidate with the smallest rank is elected."""
         return (-self.priority, self.number)
 
 
@@ -176,16 +176,16 @@ class Elections(Actor):
     def init(self) -> None:
         """Take over who stands, who leads and who follows."""
         name = own_name(self, "elections")
-        self._contests: dict[str, ElectionState] = retained(self.runtime, name)
+        self._elections: dict[str, ElectionState] = retained(self.runtime, name)
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
-        for election, contest in self._contests.items():
-            for candidate in contest.candidates:
+        self._undo_queue = UndoQueue(self.runtime, name)
+        for election, state in self._elections.items():
+            for candidate in state.candidates:
                 self._watched.add(candidate, (election, None))
-            for follower in contest.followers:
+            for follower in state.followers:
                 self._attend(election, follower)
         self.collect(RunUndo())
-        for election in list(self._contests):
+        for election in list(self._elections):
             self._forget(election)
 
     @handle
@@ -196,18 +196,18 @@ class Elections(Actor):
         priority = plain_number(request.priority)
         if priority is None:
             raise BadArgument("priority", request.priority, "give a finite number")
-        contest = self._contest(name)
-        before = contest.candidates.get(candidate)
+        state = self._state_of(name)
+        before = state.candidates.get(candidate)
         if before is None:
-            contest.last += 1
+            state.last += 1
         else:
             before = msgspec.structs.replace(before, before=None)
-        number = contest.last if before is None else before.number
-        contest.stands(candidate, Candidacy(request, priority, number, before))
+        number = state.last if before is None else before.number
+        state.stands(candidate, Candidacy(request, priority, number, before))
         self._watched.add(candidate, (name, None))
-        self._elect(name, contest)
-        assert contest.leader is not None
-        return contest.leader
+        self._elect(name, state)
+        assert state.leader is not None
+        return state.leader
 
     @handle
     @refusing
@@ -220,11 +220,11 @@ class Elections(Actor):
     def wait(self, request: AwaitLeader) -> Leader | None:
         """Answer as soon as there is a leader of a later term."""
         name, after = text("name", request.name), whole("term", request.after, least=-MOST)
-        contest = self._contests.get(name)
-        if contest is not None and contest.leader is not None and contest.leader.term > after:
-            return contest.leader
+        state = self._elections.get(name)
+        if state is not None and state.leader is not None and state.leader.term > after:
+            return state.leader
         reply = self.defer_reply()
-        self._contest(name)
+        self._state_of(name)
         self._awaiting.setdefault(name, OrderedDict())[reply] = after
         reply.on_abandoned(lambda: self._left(name, reply))
         return None
@@ -234,11 +234,11 @@ class Elections(Actor):
     def follow(self, request: Follow) -> None:
         """Tell somebody of each leader from now on, and of the one there is."""
         name, follower = text("name", request.name), address(self.runtime, "follower", request.follower)
-        contest = self._contest(name)
-        if follower not in contest.followers:
-            contest.followers[follower] = request
+        state = self._state_of(name)
+        if follower not in state.followers:
+            state.followers[follower] = request
             self._attend(name, follower)
-        follower.cast(LeaderChanged(name, contest.leader))
+        follower.cast(LeaderChanged(name, state.leader))
 
     @handle
     @refusing
@@ -248,13 +248,13 @@ class Elections(Actor):
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Do what those wanted who could not wait for an answer, and undo what those got who did not see it."""
-        for request in self._given_back.take():
+        """Do what callers wanted that could not wait for the reply, and undo requests that were cancelled before it."""
+        for request in self._undo_queue.take():
             if isinstance(request, Stand):
                 self._undo_stand(request)
             elif isinstance(request, Follow):
-                contest = self._contests.get(request.name)
-                if contest is not None and contest.followers.get(request.follower) is request:
+                state = self._elections.get(request.name)
+                if state is not None and state.followers.get(request.follower) is request:
                     self._lose_follower(request.name, request.follower)
             elif isinstance(request, Resign):
                 self._withdraw(request.name, request.candidate)
@@ -284,11 +284,11 @@ class Elections(Actor):
             else:
                 self._attend(name, follower)
 
-    def _contest(self, name: str) -> ElectionState:
-        contest = self._contests.get(name)
-        if contest is None:
-            contest = self._contests[name] = ElectionState(self._numbers.last)
-        return contest
+    def _state_of(self, name: str) -> ElectionState:
+        state = self._elections.get(name)
+        if state is None:
+            state = self._elections[name] = ElectionState(self._numbers.last)
+        return state
 
     def _attend(self, name: str, follower: Address) -> None:
         """Hear of the end of a follower, or of who holds its name."""
@@ -300,36 +300,36 @@ class Elections(Actor):
             self._watched.add(holder, (name, follower))
 
     def _follows(self, name: str, follower: Address) -> bool:
-        contest = self._contests.get(name)
-        return contest is not None and follower in contest.followers
+        state = self._elections.get(name)
+        return state is not None and follower in state.followers
 
     def _withdraw(self, name: str, candidate: Ref) -> bool:
-        contest = self._contests.get(name)
-        if contest is None or candidate not in contest.candidates:
+        state = self._elections.get(name)
+        if state is None or candidate not in state.candidates:
             return False
-        contest.stands(candidate, None)
+        state.stands(candidate, None)
         self._watched.discard(candidate, (name, None))
-        self._elect(name, contest)
+        self._elect(name, state)
         self._forget(name)
         return True
 
     def _undo_stand(self, request: Stand) -> None:
-        contest = self._contests.get(request.name)
-        candidacy = None if contest is None else contest.candidates.get(request.candidate)
-        if contest is None or candidacy is None:
+        state = self._elections.get(request.name)
+        candidacy = None if state is None else state.candidates.get(request.candidate)
+        if state is None or candidacy is None:
             return
         before = candidacy.before
         if candidacy.asked is not request:
             if before is not None and before.asked is request:
-                contest.stands(request.candidate, msgspec.structs.replace(candidacy, before=None))
+                state.stands(request.candidate, msgspec.structs.replace(candidacy, before=None))
         elif before is None:
             self._withdraw(request.name, request.candidate)
         else:
-            contest.stands(request.candidate, before)
+            state.stands(request.candidate, before)
 
     def _lose_follower(self, name: str, follower: Address) -> bool:
-        contest = self._contests.get(name)
-        if contest is None or contest.followers.pop(follower, None) is None:
+        state = self._elections.get(name)
+        if state is None or state.followers.pop(follower, None) is None:
             return False
         holder = follower.resolve() if isinstance(follower, Name) else follower
         assert holder is None or isinstance(holder, Ref)
@@ -348,29 +348,29 @@ class Elections(Actor):
 
     def _forget(self, name: str) -> None:
         """Forget an election that nobody needs: but not that terms were used."""
-        contest = self._contests.get(name)
-        if contest is not None and not (contest.candidates or contest.followers or name in self._awaiting):
-            del self._contests[name]
-            self._numbers.forget(contest.term)
+        state = self._elections.get(name)
+        if state is not None and not (state.candidates or state.followers or name in self._awaiting):
+            del self._elections[name]
+            self._numbers.forget(state.term)
 
-    def _elect(self, name: str, contest: ElectionState) -> None:
-        if contest.leader is not None and contest.leader.ref in contest.candidates:
+    def _elect(self, name: str, state: ElectionState) -> None:
+        if state.leader is not None and state.leader.ref in state.candidates:
             return
-        best = contest.best()
+        best = state.best()
         if best is not None:
-            contest.term += 1
-            contest.leader = Leader(best, contest.term)
-        elif contest.leader is None:
+            state.term += 1
+            state.leader = Leader(best, state.term)
+        elif state.leader is None:
             return
         else:
-            contest.leader = None
-        leader = contest.leader
-        for follower in contest.followers:
+            state.leader = None
+        leader = state.leader
+        for follower in state.followers:
             follower.cast(LeaderChanged(name, leader))
         if leader is not None:
             self._tell_those_who_wait(name, leader)
         self.runtime.events.emit(
-            LeaderElected, election=name, term=contest.term, leader=None if leader is None else leader.ref
+            LeaderElected, election=name, term=state.term, leader=None if leader is None else leader.ref
         )
 
     def _tell_those_who_wait(self, name: str, leader: Leader) -> None:
@@ -396,14 +396,14 @@ class Election:
         self._runtime = runtime
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._contests: dict[str, ElectionState] = retained(runtime, actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._elections: dict[str, ElectionState] = retained(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     @property
     def leader(self) -> Leader | None:
         """Who leads now; nobody whose actor has ended."""
-        contest = self._contests.get(self.name)
-        leader = None if contest is None else contest.leader
+        state = self._elections.get(self.name)
+        leader = None if state is None else state.leader
         return leader if leader is not None and leader.ref.alive else None
 
     async def stand(self, candidate: Ref, priority: float = 0) -> Leader:
@@ -420,7 +420,7 @@ class Election:
             NoProcess: the candidate has ended; or no `Elections` runs.
         """
         request = Stand(self.name, candidate, priority)
-        return await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        return await answer_or_undo(self._address.call(request), lambda _: self._undo_queue.put(id(request), request))
 
     async def resign(self, candidate: Ref) -> bool:
         """Let an actor stand no more; tell whether it did. It resigns whatever is raised, other than `BadArgument`.
@@ -449,11 +449,11 @@ class Election:
             BadArgument: the follower is no address in this runtime.
         """
         request = Follow(self.name, follower)
-        await answer_or_undo(self._address.call(request), lambda _: self._given_back.put(id(request), request))
+        await answer_or_undo(self._address.call(request), lambda _: self._undo_queue.put(id(request), request))
 
     async def unfollow(self, follower: Address) -> bool:
         """Have an actor told no more; tell whether it was. It is so whatever is raised, other than `BadArgument`."""
         return await self._done(Unfollow(self.name, address(self._runtime, "follower", follower)))
 
     async def _done(self, request: Resign | Unfollow) -> bool:
-        return await answer_or_else(self._address.call(request), lambda: self._given_back.put(id(request), request))
+        return await answer_or_else(self._address.call(request), lambda: self._undo_queue.put(id(request), request))

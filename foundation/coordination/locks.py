@@ -1,4 +1,4 @@
-"""Locks: for one holder, or for so many at once. With a queue, a lease if asked for, and a fencing token.
+"""Locks: for one holder, or for several at once, with a queue, an optional lease, and a fencing token.
 
 The actor `Locks` decides; who holds what is kept beside it, belongs to the runtime, and is read without the mailbox. So
 a restart of the actor takes no lock away from anybody; those who were waiting get `ActorExited`, and ask again.
@@ -35,10 +35,11 @@ from foundation.coordination.retained import (
     answer_or_undo,
     retained,
 )
-from foundation.coordination.validation import is_a, living_ref, positive_seconds, refusing, text, whole
+from foundation.coordination.validation import living_ref, positive_seconds, refusing, text, whole
 from foundation.events import LockExpired
 from foundation.holders import HolderMonitors, current_holder
 from foundation.naming import own_name
+from foundation.options import is_a
 from supervision import Actor, Down, Message, NoProcess, Ref, ReplyTo, Request, Runtime, Timer, handle
 
 #: Timers fire by so many seconds early: what the resolution of asyncio's loops is.
@@ -121,7 +122,7 @@ class Locks(Actor):
         name = own_name(self, "locks")
         self._locks: dict[str, LockState] = retained(self.runtime, name)
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
+        self._undo_queue = UndoQueue(self.runtime, name)
         for lock in self._locks.values():
             for grant in lock.grants.values():
                 self._watched.add(grant.holder, (grant.name, grant.fence))
@@ -173,8 +174,8 @@ class Locks(Actor):
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Take back what was given back by those who could not wait for an answer."""
-        for grant in self._given_back.take():
+        """Release the grants whose callers were cancelled before the reply."""
+        for grant in self._undo_queue.take():
             self._free(grant.name, grant.fence)
             self._serve(grant.name)
 
@@ -196,7 +197,7 @@ class Locks(Actor):
 
     @handle
     def ended(self, message: Down) -> None:
-        """Take back what an actor has held that has ended, and let nobody wait for it to be that actor's."""
+        """Release what an actor held that has ended, and refuse the requests that wait on its behalf."""
         names: dict[str, None] = {}
         for name, what in self._watched.ended(message):
             names[name] = None
@@ -304,7 +305,7 @@ class Lock:
         actor = text("actor", actor)
         self._address = runtime.name(actor)
         self._locks: dict[str, LockState] = retained(runtime, actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     @property
     def grants(self) -> list[Grant]:
@@ -330,9 +331,9 @@ class Lock:
         timeout: float | None = None,
         holder: Ref | None = None,
     ) -> Grant:
-        """Wait until it is one's turn, and hold it from then on.
+        """Wait until the permits are granted, and hold them from then on.
 
-        Whoever is cut off while it waits, by a cancellation, a time-out or a kill, waits no more, and holds nothing.
+        A caller that is cut off while it waits, by a cancellation, a time-out or a kill, holds nothing.
 
         Args:
             amount: how many permits.
@@ -341,7 +342,7 @@ class Lock:
             holder: the actor with whose end it is free again: the one in which this code runs, if none is given.
 
         Raises:
-            CallTimeout: it was not one's turn in time.
+            CallTimeout: the permits were not granted in time.
             BadArgument: the amount or the lease makes no sense, or others who use it now said another capacity.
             NoProcess: the holder has ended, before or meanwhile; or no `Locks` runs.
             ActorExited: the `Locks` was restarted; ask again.
@@ -354,8 +355,8 @@ class Lock:
     async def release(self, grant: Grant) -> bool:
         """Give it back; tell whether it was still held.
 
-        It is given back whatever is raised, other than `BadArgument`: also if whoever waits for the answer is cut off, and
-        if the `Locks` is being restarted.
+        It is given back whatever is raised, other than `BadArgument`: also if the caller is cancelled before the
+        answer, and if the `Locks` is being restarted.
 
         Raises:
             BadArgument: it is no grant.
@@ -366,7 +367,7 @@ class Lock:
     def _put(self, grant: Grant) -> None:
         lock = self._locks.get(grant.name)
         if lock is not None and grant.fence in lock.grants:
-            self._given_back.put((grant.name, grant.fence), grant)
+            self._undo_queue.put((grant.name, grant.fence), grant)
 
     async def renew(self, grant: Grant, lease: float) -> Grant:
         """Hold it for so many seconds from now.

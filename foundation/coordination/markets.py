@@ -1,4 +1,6 @@
-"""Markets that are kept by an actor: orders of who ends are taken back, and who was waiting is told of its trades.
+"""Markets that an actor keeps: the owner of an open order is sent a `Traded` message for each of its trades.
+
+Open orders of an actor that ends are cancelled; they survive a restart of the actor that keeps them.
 
 >>> import asyncio
 >>> from supervision import Runtime
@@ -30,6 +32,7 @@ from foundation.coordination.retained import (
     UndoQueue,
     answer_or_else,
     answer_or_undo,
+    remember,
     retained,
 )
 from foundation.coordination.validation import Party, living_ref, refusing, text, whole
@@ -106,12 +109,12 @@ class Markets(Actor):
     def init(self) -> None:
         """Go on with the orders that were open when the last incarnation ended."""
         name = own_name(self, "markets")
-        self._floors: dict[str, MarketState] = retained(self.runtime, name)
+        self._markets: dict[str, MarketState] = retained(self.runtime, name)
         self._last: dict[str, float] = retained(self.runtime, f"{name}: last prices")
         self._numbers = MonotonicCounter(self.runtime, name)
-        self._given_back = UndoQueue(self.runtime, name)
-        for market, floor in self._floors.items():
-            for ref in floor.book.holders():
+        self._undo_queue = UndoQueue(self.runtime, name)
+        for market, state in self._markets.items():
+            for ref in state.book.holders():
                 self._watched.add(ref, market)
         self.collect(RunUndo())
 
@@ -122,17 +125,17 @@ class Markets(Actor):
         market = text("market", request.market)
         side = _side(request.side)
         who = None if request.who is None else living_ref(self.runtime, "trading actor", request.who, request)
-        floor = self._floors.get(market)
-        book = OrderBook(self._numbers.last) if floor is None else floor.book
+        state = self._markets.get(market)
+        book = OrderBook(self._numbers.last) if state is None else state.book
         placed = book.place(side, request.trader, request.units, request.price, who)
-        if floor is None:
-            floor = self._floors[market] = MarketState(book, self._last.pop(market, None))
+        if state is None:
+            state = self._markets[market] = MarketState(book, self._last.pop(market, None))
         self._watched.add(who, market)
         for trade, other in zip(placed.trades, placed.met, strict=True):
-            floor.last = trade.price
+            state.last = trade.price
             if other.by is not None:
                 other.by.cast(Traded(market, trade))
-        self._tidy(market, floor, {who, *(other.by for other in placed.met)})
+        self._tidy(market, state, {who, *(other.by for other in placed.met)})
         return OrderPlaced(placed.number, placed.trades)
 
     @handle
@@ -142,13 +145,13 @@ class Markets(Actor):
         market = text("market", request.market)
         number = None if request.number is None else whole("number", request.number)
         trader = Party("trader", request.trader)
-        floor = self._floors.get(market)
-        if floor is None:
+        state = self._markets.get(market)
+        if state is None:
             return 0
-        orders = floor.book.orders_of(trader.value) if number is None else [number]
-        refs = {floor.book.holder_of(which) for which in orders}
-        units = sum(map(floor.book.cancel_order, orders))
-        self._tidy(market, floor, refs)
+        orders = state.book.orders_of(trader.value) if number is None else [number]
+        refs = {state.book.holder_of(which) for which in orders}
+        units = sum(map(state.book.cancel_order, orders))
+        self._tidy(market, state, refs)
         return units
 
     @handle
@@ -156,40 +159,38 @@ class Markets(Actor):
     def quote(self, request: GetQuote) -> Quote:
         """Say the best prices."""
         market = text("market", request.market)
-        floor = self._floors.get(market)
-        if floor is None:
+        state = self._markets.get(market)
+        if state is None:
             return Quote(None, None, self._last.get(market))
-        bid, ask = floor.book.best("buy"), floor.book.best("sell")
-        return Quote(None if bid is None else bid.price, None if ask is None else ask.price, floor.last)
+        bid, ask = state.book.best("buy"), state.book.best("sell")
+        return Quote(None if bid is None else bid.price, None if ask is None else ask.price, state.last)
 
     @handle
     def collect(self, message: RunUndo) -> None:
-        """Take back the orders of those who wanted that, or did not see that they were taken."""
-        for request in self._given_back.take():
+        """Cancel the orders whose owners asked for it, or were cancelled before the reply."""
+        for request in self._undo_queue.take():
             self.cancel_orders(request)
 
     @handle
     def trader_ended(self, message: Down) -> None:
-        """Take back the orders of who is gone."""
+        """Cancel the orders of an actor that has ended."""
         for market in self._watched.ended(message):
-            floor = self._floors[market]
-            for which in floor.book.held_for(message.target):
-                floor.book.cancel_order(which)
-            self._tidy(market, floor, ())
+            state = self._markets[market]
+            for which in state.book.held_for(message.target):
+                state.book.cancel_order(which)
+            self._tidy(market, state, ())
 
-    def _tidy(self, market: str, floor: MarketState, refs: Iterable[Ref | None]) -> None:
+    def _tidy(self, market: str, state: MarketState, refs: Iterable[Ref | None]) -> None:
         """Watch none of these who have no open order any more, and forget a market in which nobody has one."""
         for ref in refs:
-            if not floor.book.held_for(ref):
+            if not state.book.held_for(ref):
                 self._watched.discard(ref, market)
-        if floor.book:
+        if state.book:
             return
-        del self._floors[market]
-        self._numbers.forget(floor.book.last)
-        if floor.last is not None:
-            self._last[market] = floor.last
-            if len(self._last) > REMEMBERED:
-                del self._last[next(iter(self._last))]
+        del self._markets[market]
+        self._numbers.forget(state.book.last)
+        if state.last is not None:
+            remember(self._last, market, state.last, REMEMBERED)
 
 
 def _side(value: object) -> Side:
@@ -215,7 +216,7 @@ class Market:
         self.name = text("name", name)
         actor = text("actor", actor)
         self._address = runtime.name(actor)
-        self._given_back = UndoQueue(runtime, actor)
+        self._undo_queue = UndoQueue(runtime, actor)
 
     async def buy(self, units: int, *, price: float, trader: Any = None, who: Ref | None = None) -> list[Trade]:
         """Buy what is offered for at most this price for a unit; what is left of the order stays open.
@@ -233,8 +234,7 @@ class Market:
             What was traded at once.
 
         Raises:
-            BadArgument: the units or the price make no sense, or there is nobody who trades, or that cannot be told from
-                others.
+            BadArgument: the units or the price make no sense, or there is no trader, or it cannot be told from others.
             NoProcess: the actor that trades has ended; or no `Markets` runs.
         """
         return await self._give("buy", units, price, trader, who)
@@ -258,7 +258,7 @@ class Market:
         return given.trades
 
     def _back(self, request: CancelOrders) -> None:
-        self._given_back.put(id(request), request)
+        self._undo_queue.put(id(request), request)
 
     async def cancel(self, trader: Any = None) -> int:
         """Take back all open orders of a trader, by default of this actor; return how many units that were.

@@ -1,8 +1,8 @@
 """A double auction: buyers and sellers of many equal things, in whole units.
 
-`OrderBook` trades at once, whenever a buyer pays at least what a seller asks (a continuous double auction, with priority of
-price and then of time; the price is that of the order that was there first). `clear` takes all orders together and
-trades as many units as possible at one price (a call auction).
+`OrderBook` trades at once, whenever a buyer pays at least what a seller asks (a continuous double auction, with
+priority of price and then of time; the price is that of the order that was there first). `clear` takes all orders
+together and trades as many units as possible at one price (a call auction).
 
 >>> book = OrderBook()
 >>> book.sell("sue", 5, price=10)
@@ -149,7 +149,7 @@ class OrderBook:
         """Buy what is offered for at most this price; what is left of the order stays open.
 
         Raises:
-            BadRule: the units or the price make no sense, or the trader cannot be told from others.
+            BadArgument: the units or the price make no sense, or the trader cannot be told from others.
         """
         return self.place("buy", who, units, price).trades
 
@@ -157,12 +157,12 @@ class OrderBook:
         """Sell to who pays at least this price; what is left of the order stays open.
 
         Raises:
-            BadRule: the units or the price make no sense, or the trader cannot be told from others.
+            BadArgument: the units or the price make no sense, or the trader cannot be told from others.
         """
         return self.place("sell", who, units, price).trades
 
     def place(self, side: Side, who: Any, units: int, price: float, by: Any = None) -> Placed:
-        """Buy or sell, for somebody on whose behalf what is left is kept: see `kept_for`."""
+        """Buy or sell, for somebody on whose behalf what is left is kept: see `held_for`."""
         trader, (units, price) = Party("trader", who), _checked(who, units, price)
         self.last += 1
         mine = OpenOrder(Order(trader.value, units, price, self.last), side, trader, by)
@@ -216,7 +216,7 @@ class OrderBook:
         """Take back all open orders of a trader. Return how many units that were.
 
         Raises:
-            BadRule: the trader cannot be told from others.
+            BadArgument: the trader cannot be told from others.
         """
         return sum(map(self.cancel_order, self.orders_of(who)))
 
@@ -224,7 +224,7 @@ class OrderBook:
         """Return the numbers of the open orders of a trader.
 
         Raises:
-            BadRule: the trader cannot be told from others.
+            BadArgument: the trader cannot be told from others.
         """
         return list(self._of.get(Party("trader", who), ()))
 
@@ -257,7 +257,7 @@ def clear(bids: Sequence[Order], asks: Sequence[Order]) -> Clearing:
         asks: who would sell.
 
     Raises:
-        BadRule: the units or the price of an order make no sense.
+        BadArgument: the units or the price of an order make no sense.
     """
     demand = sorted(map(_plain, bids), key=lambda order: (-order.price, order.number))
     supply = sorted(map(_plain, asks), key=lambda order: (order.price, order.number))

@@ -1,4 +1,9 @@
-"""What coordinators know, kept where it outlives them: with the runtime, under the name of their actor."""
+"""State of coordinators that survives their restart: it is kept with the runtime, under the name of their actor.
+
+So are requests to release or undo something: a message can be lost with a mailbox, so what is given back is kept here,
+and the message only says that there is something; the next incarnation looks by itself. Releases and undos survive a
+cancelled caller and a restart.
+"""
 
 from __future__ import annotations
 
@@ -9,11 +14,20 @@ from typing import Any, TypeVar
 from supervision import Call, Message, Runtime
 from supervision.errors import CallError
 
+R = TypeVar("R")
+
 
 def retained(runtime: Runtime, name: str) -> dict[Any, Any]:
     """Return what is known under a name, for reading and, by the actor of that name, for writing."""
     known: dict[Any, Any] = runtime.shared.setdefault(("foundation.coordination", name), {})
     return known
+
+
+def remember(known: dict[Any, Any], key: Any, value: Any, most: int) -> None:
+    """Note something of a key; beyond ``most`` keys, the one that was noted first is forgotten."""
+    known[key] = value
+    if len(known) > most:
+        del known[next(iter(known))]
 
 
 class MonotonicCounter:
@@ -44,15 +58,12 @@ class MonotonicCounter:
         self._known["last"] = max(self.last, number)
 
 
-R = TypeVar("R")
-
-
 class RunUndo(Message, frozen=True):
-    """Something was given back."""
+    """To a coordinator: requests to release or undo something wait for it."""
 
 
 class UndoQueue:
-    """What was given back to an actor.
+    """Requests to release or undo something, which wait for an actor.
 
     Args:
         runtime: where the actor runs.
@@ -67,7 +78,7 @@ class UndoQueue:
     def put(self, key: Any, what: Any) -> None:
         """Give something back. The same ``key`` is the same thing.
 
-        The message goes out in nobody's name: the code of a killed actor may do nothing any more, but give back.
+        The message goes out outside the context of the sending actor, which may be killed: it may still give back.
         """
         self._waiting[key] = what
         actor = self._runtime.whereis(self._name)

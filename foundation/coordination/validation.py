@@ -1,4 +1,4 @@
-"""What is asked for is checked whole, before anything changes: numbers, names, actors, and who takes part.
+"""Arguments are validated before any state changes: numbers, names, actors, and who takes part.
 
 What comes back is plain: an ``int`` and not a subclass whose ``<`` is somebody else's code. No check calls a method of
 what it checks, other than to hash and compare who takes part; what that raises is the fault of what was given.
@@ -20,6 +20,7 @@ from math import isfinite
 from typing import Any, TypeVar
 
 from foundation.coordination.errors import BadArgument, CoordinationError
+from foundation.options import is_a
 from supervision import Actor, Address, Name, NoProcess, NotRunning, Ref, Runtime
 from supervision.clock import seconds
 from supervision.errors import BadTime, CallError, SpecError
@@ -29,11 +30,6 @@ A = TypeVar("A", bound=Actor)
 
 #: The largest whole number that is taken: what fits into 63 bits.
 MOST = 2**63 - 1
-
-
-def is_a(value: object, kind: type | tuple[type, ...]) -> bool:
-    """Tell whether a value is of a class, without asking the value, as ``isinstance`` does."""
-    return issubclass(type(value), kind)
 
 
 def plain_number(value: Any) -> int | float | None:

@@ -1,12 +1,13 @@
+# ruff: noqa: I001  # in the order of a reader's interest
 """Dead letters: messages whose receiver is not there are kept on disk, and delivered when it is.
 
 Use `DeadLetterQueue`; the actor is `DeadLetters`, and the table belongs to a `foundation.store.Store`.
 """
 
 # What a sender uses.
+from foundation.dead_letters.queue import DeadLetterQueue as DeadLetterQueue
 from foundation.dead_letters.letter import Letter as Letter
 from foundation.dead_letters.letter import NotSerializable as NotSerializable
-from foundation.dead_letters.queue import DeadLetterQueue as DeadLetterQueue
 
 # The actor that keeps and delivers, for a tree.
-from foundation.dead_letters.queue import DeadLetters as DeadLetters
+from foundation.dead_letters.delivery import DeadLetters as DeadLetters

@@ -1,4 +1,4 @@
-"""Letters: messages whose receiver is not there."""
+"""Letters: messages that are kept for a receiver that is not there, and the table rows that hold them."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import msgspec
 
 from foundation.errors import Category, FoundationError
 from foundation.options import is_a
+from foundation.store import Database
 from supervision import Message, Request
 from supervision.isolation import NotTransferable
 from supervision.isolation.frames import Packed, pack, unpack
@@ -78,5 +79,32 @@ def letter_for(to: str, message: object, reason: str, kept_at: float) -> Letter:
 
 
 def storable_text(what: object) -> str:
-    """Return what an error, or whatever it is, says: a text that can be written, whatever is in it."""
+    """Return a text of an error that can be stored, whatever characters are in it."""
     return describe(what, form=str).encode(errors="replace").decode()
+
+
+def read_letter(row: Any) -> Letter | None:
+    """Return a row of the table as a letter; None if there is none, or if it is no letter."""
+    try:
+        return None if row is None else msgspec.convert(row, Letter)
+    except msgspec.ValidationError:
+        return None
+
+
+def letter_rows(database: Database, table: str) -> list[tuple[int, Any]]:
+    """Return all rows with letters, by number, in the order in which they were kept."""
+    return sorted(
+        (number, row) for number, row in database.table(table).items() if isinstance(number, int) and number > 0
+    )
+
+
+def letters_in_state(database: Database, table: str, state: str) -> dict[int, Letter]:
+    """Return all letters in a state with their numbers, in the order in which they were kept."""
+    every = ((number, read_letter(row)) for number, row in letter_rows(database, table))
+    return {number: letter for number, letter in every if letter is not None and letter.state == state}
+
+
+def letter_state(row: Any) -> str:
+    """Return the state of a row of the table; what cannot be read is not delivered any more."""
+    letter = read_letter(row)
+    return "given up" if letter is None else letter.state

@@ -1,4 +1,4 @@
-"""The pages of the front, as an application that can be mounted into any other."""
+"""The application of the HTTP server: its routes, as an ASGI application that can be mounted into any other."""
 
 from __future__ import annotations
 
@@ -51,8 +51,9 @@ def application(
 ) -> Starlette:
     """Return the pages of a runtime.
 
-    A request goes through `_EventMiddleware`, which tells the event stream of it, `GuardMiddleware`, which refuses strangers, and
-    Starlette's routes; a run of a program whose answer is not streamed takes the short way of `Runs`.
+    A request goes through `_EventMiddleware`, which tells the event stream of it, `GuardMiddleware`, which refuses
+    unknown host names, and Starlette's routes; a run of a program whose answer is not streamed takes the fast path of
+    `Runs`.
 
     Args:
         runtime: which.
@@ -112,7 +113,7 @@ def _route(path: str, **endpoints: _Endpoint) -> Route:
 
 
 def _on_error(runtime: Runtime) -> Callable[[Request, Exception], Awaitable[Response]]:
-    """Return what answers a request on which the front itself failed."""
+    """Return what answers a request on which the server itself failed."""
 
     async def answer(_: Request, error: Exception) -> Response:
         status, detail = HTTPStatus.INTERNAL_SERVER_ERROR, "the HTTP server failed"
@@ -211,5 +212,5 @@ class _EventMiddleware:
         self._runtime.events.emit(HttpHandled, method=method, route=pattern, status=status, seconds=seconds)
 
 
-#: Methods that are told by name; others come from strangers, in any number.
+#: Methods that are told by name; clients can send any number of others.
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS")

@@ -1,4 +1,4 @@
-"""What takes longer than it may: one timer of the loop for all that is going on, not one for each."""
+"""Cancellation of requests: time-outs, with one loop timer for all of them, and clients that disconnect."""
 
 from __future__ import annotations
 
@@ -12,10 +12,15 @@ from starlette.types import Receive
 
 from foundation.http.problems import Problem
 
+T = TypeVar("T")
+
 Timed = TypeVar("Timed", bound=Hashable)
 
 #: How often within its limit it is looked for what is late.
 CHECKS = 4
+
+#: Seconds between two looks whether a client is still there. Most work is done before the first.
+CHECK_AFTER = 0.1
 
 
 class TimeoutQueue(Generic[Timed]):
@@ -67,24 +72,18 @@ class TimeoutQueue(Generic[Timed]):
             self._late(one)
 
 
-T = TypeVar("T")
-
-#: Seconds between two looks whether a client is still there. Most work is done before the first.
-CHECK_AFTER = 0.1
-
-
 class Disconnects:
-    """Does things for clients, and cancels them when their clients go away.
+    """Does work for clients, and cancels it when its client disconnects.
 
-    Uvicorn keeps a note of that, at which all are looked at in turn. Of another server it is learned by a task for each
-    client, which waits for what comes from it.
+    Uvicorn records disconnects, and one timer checks that record for all requests. With another server, a task for each
+    client waits for what comes from it.
     """
 
     def __init__(self) -> None:
         self._early: TimeoutQueue[_Watch] = TimeoutQueue(CHECK_AFTER, _Watch.look)
 
     async def cancel_on_disconnect(self, receive: Receive, work: Coroutine[Any, Any, T]) -> T:
-        """Do something for a client, and cancel it when the client goes away.
+        """Do something for a client, and cancel it when the client disconnects.
 
         Args:
             receive: gives what comes from the client: after the body, nothing but its end.
@@ -114,7 +113,7 @@ def client_disconnected() -> Problem:
 
 
 class _Watch:
-    """Looks whether a client has gone away, and then cancels a task."""
+    """Checks whether a client has disconnected, and then cancels a task."""
 
     __slots__ = ("_again", "_receive", "_task", "_worker", "gone")
 

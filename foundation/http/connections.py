@@ -1,4 +1,4 @@
-"""Connections that nobody can hold on to for nothing: uvicorn's own, with limits on time, size and number."""
+"""Connections that idle or slow clients cannot keep open: uvicorn's own, with limits on time, size and number."""
 
 from __future__ import annotations
 

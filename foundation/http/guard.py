@@ -1,4 +1,4 @@
-"""The guard of the front: it looks at the head of each request, once, before anything else does."""
+"""The guard of the HTTP server: it checks the head of each request, once, before anything else reads it."""
 
 from __future__ import annotations
 
@@ -14,23 +14,23 @@ from foundation.http.problems import Problem
 #: Pages that are answered whoever asks, under whatever name: probes send the address of a pod, and no token.
 HEALTH = ("/healthz", "/readyz")
 METRICS = "/metrics"
-#: Names under which every front may be reached.
+#: Names under which every server may be reached.
 LOOPBACK = ("localhost", "127.0.0.1", "::1")
 #: So many forms in which the host was written are remembered.
 MOST_REMEMBERED = 1000
 
-#: Headers that the front decides by. Whoever sends one twice wants two readers to see different things.
+#: Headers that the guard decides by. A duplicate is a request-smuggling attempt: two readers would see two values.
 _DECIDING = frozenset(
     (b"host", b"origin", b"sec-fetch-site", b"authorization", b"content-type", b"content-length", b"transfer-encoding")
 )
 
 
 class RequestGuard:
-    """Refuses requests of strangers, and of pages in browsers that are not the front's own.
+    """Refuses requests under unknown host names, and of pages in browsers that are not the server's own.
 
     Args:
         access: who may ask.
-        address: where the front listens; empty if that is not known, or any.
+        address: where the server listens; empty if that is not known, or any.
         token: made, or read, if anything needs one; None if nothing does.
     """
 
@@ -43,7 +43,7 @@ class RequestGuard:
         self._remembered: set[bytes] = set()
 
     def check(self, scope: Scope) -> dict[bytes, bytes]:
-        """Let a request in, and return those of its headers by which the front decides.
+        """Let a request in, and return those of its headers that decide what is done.
 
         Raises:
             Problem: it is refused.
@@ -72,7 +72,8 @@ class RequestGuard:
     def _check_host(self, host: bytes) -> None:
         text = host.decode("latin-1").lower()
         if not self._any and _name(text) not in self._names:
-            detail = f"the HTTP server does not serve under the name {text[:100]!r}; whoever runs it can allow that: --allow-host"
+            name = f"the name {text[:100]!r}; whoever runs it can allow that: --allow-host"
+            detail = f"the HTTP server does not serve under {name}"
             raise Problem(HTTPStatus.MISDIRECTED_REQUEST, "unknown-host", detail, headers={"connection": "close"})
         if len(self._remembered) < MOST_REMEMBERED:
             self._remembered.add(host)

@@ -1,4 +1,4 @@
-"""How much a front takes on: times, sizes, connections, requests."""
+"""The limits of the HTTP server: times, sizes, connections, requests."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from supervision.errors import BadOption
 
 
 class ProgramLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """What counts for one program instead of what counts for all; None for that.
+    """Limits of one program that override the general ones; None for the general one.
 
     Attributes:
         max_body: the longest body, in bytes.
@@ -24,7 +24,7 @@ class ProgramLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """The limits of a front.
+    """The limits of an HTTP server.
 
     Attributes:
         header_timeout: seconds from the making of a connection, or the end of what it had before, in which the head of

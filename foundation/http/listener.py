@@ -1,4 +1,4 @@
-"""Listening sockets that outlive an incarnation of the front, so that a restart refuses nobody."""
+"""Listening sockets that outlive an incarnation of the HTTP server, so that a restart refuses no connection."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from supervision import Ref, Runtime
 
 
 class PortTaken(OSError):
-    """The front cannot listen at its address."""
+    """The HTTP server cannot listen at its address."""
 
     def __init__(self, host: str, port: int, error: OSError) -> None:
         if error.errno == errno.EADDRINUSE:
@@ -24,7 +24,7 @@ class PortTaken(OSError):
 
 
 class ListeningSocket:
-    """An address at which one front after the other listens. Connections wait in it while one takes over from another.
+    """An address that successive incarnations of the server share. Connections wait in it while one takes over.
 
     Args:
         host: the address, or a name for it.
@@ -56,7 +56,7 @@ class ListeningSocket:
         return self._socket.dup()
 
     def close(self, owner: Ref) -> None:
-        """Close the door, unless another front has taken it over from ``owner``."""
+        """Close the socket, unless another server has taken it over from ``owner``."""
         if self._owner is owner and self._socket is not None:
             self._socket.close()
             self._socket = None
@@ -70,11 +70,11 @@ def _listen(host: str, port: int) -> socket.socket:
         raise PortTaken(host, port, error) from error
 
 
-#: By runtime and address: the doors.
-_doors: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
+#: By runtime and address.
+_sockets: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
 
 
 def listening_socket(runtime: Runtime, host: str, port: int) -> ListeningSocket:
-    """Return the door of a runtime at an address: always the same one."""
-    doors = _doors.setdefault(runtime, {})
-    return doors.setdefault((host, port), ListeningSocket(host, port))
+    """Return the listening socket of a runtime at an address: always the same one."""
+    sockets = _sockets.setdefault(runtime, {})
+    return sockets.setdefault((host, port), ListeningSocket(host, port))

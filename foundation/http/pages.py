@@ -1,4 +1,7 @@
-"""The live view of a tree as a page for people: no scripts, reloads itself, light or dark as the browser likes."""
+"""The pages for people: the live view of a tree, and for each program a page with a form that runs it.
+
+The view has no scripts and reloads itself; both are light or dark as the browser prefers.
+"""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ MOST_NAMED = 20
 class Programs:
     """The programs of a runtime, for a web server.
 
-    A run goes through `answer`, `BodyReader.json`, `_run`, `Disconnects.unless_gone` and `ask`.
+    A run goes through `answer`, `BodyReader.json`, `_run`, `Disconnects.cancel_on_disconnect` and `ask`.
 
     Args:
         runtime: where they run.
@@ -166,7 +166,7 @@ class Programs:
 
         Args:
             name: which program.
-            heads: the headers of the request by which the front decides.
+            heads: the headers of the request that the guard returned.
             scope: of the request.
             receive: gives its body.
 
@@ -226,7 +226,7 @@ class Programs:
         return _Place(self._in_hand, name)
 
     async def _with_work(self, work: Coroutine[Any, Any, Answer]) -> Answer:
-        """Do something with a token of the resource ``work``.
+        """Do something with a lease of the resource ``work``.
 
         Raises:
             Problem: there is none.

@@ -1,4 +1,4 @@
-"""The short way of a run: ``POST /programs/NAME`` without the objects that a framework makes for each request."""
+"""The fast path for running a program: ``POST /programs/NAME`` without a framework's objects for each request."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
 
 
 class HttpApplication(Starlette):
-    """Starlette, and the short way beside it.
+    """Starlette, with a fast path for runs.
 
     Attributes:
         runs: what answers runs of programs.

@@ -1,4 +1,4 @@
-"""The front as an actor: a web server that is started, restarted and stopped like everything else in a tree."""
+"""The HTTP server as an actor: it is started, restarted and stopped like everything else in a tree."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class ServerEnded(Message, frozen=True):
 
 
 class UvicornServer(uvicorn.Server):
-    """Uvicorn's server inside somebody's loop: it leaves signals alone, and tells when it listens."""
+    """Uvicorn's server inside somebody's loop: it leaves signals alone, and signals when it is listening."""
 
     def __init__(self, app: Starlette, grace: float, limits: Limits) -> None:
         config = uvicorn.Config(
@@ -63,12 +63,12 @@ class UvicornServer(uvicorn.Server):
         yield
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Begin to listen, and tell."""
+        """Begin to listen, and signal it."""
         await super().startup(sockets)
         self.ready.set_result(None)
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at the connections now and then."""
+        """Check the connections for time-outs periodically."""
         now = self._loop.time()
         if now - self._looked >= LOOK:
             self._looked = now
@@ -84,16 +84,16 @@ class UvicornServer(uvicorn.Server):
 class HttpServer(Actor):
     """Serves health, metrics, the live tree and the programs of its runtime over HTTP.
 
-    A front that is restarted takes over the listening socket of the one before: nobody is refused meanwhile. When it is
-    stopped it takes no new connections, and answers the requests that it has.
+    A server that is restarted takes over the listening socket of its previous incarnation: no connection is refused
+    meanwhile. When it is stopped it takes no new connections, and answers the requests that it has.
 
     Args:
         host: the address to listen at.
         port: the port; 0 for any that is free.
         program_timeout: seconds that a program may take to answer.
         versions: whether the versions of programs can be seen, and swapped, by whoever has the token. Without a
-            configured one, one is made at the start, and kept in the folder for what is kept.
-        grace: seconds that requests have to end when the front is stopped.
+            configured one, one is made at the start, and kept in the state folder.
+        grace: seconds that requests have to end when the server is stopped.
         registry: which metrics are shown; those of the process if None.
         limits: how much is taken on, as `Limits` or a table of them.
         access: who may ask, as `Access` or a table of what differs from what the command was told.
@@ -175,13 +175,13 @@ async def _serve(server: UvicornServer, listening: socket.socket, owner: Ref) ->
         owner.cast(ServerEnded(why))
 
 
-async def _leave_after(owner: Ref, server: UvicornServer, door: ListeningSocket) -> None:
-    """When a front has ended in whatever way, see to it that nothing of it goes on."""
+async def _leave_after(owner: Ref, server: UvicornServer, listener: ListeningSocket) -> None:
+    """When the actor has ended, in whatever way, stop its server and release its socket."""
     info = owner.runtime.info(owner)
     await owner.join()
     server.should_exit = True
     if info is not None and info.parent is not None:
-        # Its supervisor has heard of it before it answers this; a new front has then entered already, or will not soon.
+        # Its supervisor has heard of it before it answers this; a new server listens already then, or will not soon.
         with suppress(CallError):
             await info.parent.call(CountChildren(), timeout=None)
-    door.close(owner)
+    listener.close(owner)

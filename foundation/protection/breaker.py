@@ -2,7 +2,7 @@
 
 The state of all breakers belongs to the runtime. A caller asks and tells it in steps between which nothing is awaited,
 so that nothing can come between a permission and its use. The actor `Breakers` hears of the ends of those who make
-probes, and lets breakers be forgotten that nobody needs.
+probes, and drops the state of breakers without recent failures.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 import msgspec
 
 from foundation.events import BreakerChanged
-from foundation.holders import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, holder_in
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text, whole
 from foundation.protection.errors import CircuitOpen
@@ -116,7 +116,7 @@ class Breakers(Granter):
 
     #: The name that it takes if it is started without one.
     default_name: ClassVar[str] = "breakers"
-    #: Seconds between two looks for breakers that nobody needs.
+    #: Seconds between two checks for breakers without recent failures.
     forget_every: ClassVar[float] = 60.0
 
     def init(self) -> None:
@@ -126,7 +126,7 @@ class Breakers(Granter):
         self.send_interval(self.forget_every, ForgetUnneeded())
 
     def take_back(self, what: Any) -> None:
-        """Take note that a probe is over, and says nothing."""
+        """End a probe without counting an outcome."""
         name, probe = what
         self._known.over(name, probe)
 
@@ -178,7 +178,7 @@ class BreakerTable:
         left = breaker.opened_at + options.reset_after - now
         if breaker.state == "open" and left > 0:
             raise CircuitOpen(name, left)
-        holder = self._holder()
+        holder = holder_in(self._runtime)
         ended = holder is not None and not holder.alive
         if ended or breaker.probing >= options.probes or self.address.resolve() is None:
             raise CircuitOpen(name, options.reset_after)
@@ -192,7 +192,7 @@ class BreakerTable:
         return number
 
     def over(self, name: str, probe: int) -> bool:
-        """Take note that a probe is over; tell whether it still counted."""
+        """End a probe; tell whether it still counted."""
         breaker = self._kept.get(name)
         if breaker is None or probe not in breaker.probes:
             return False
@@ -202,7 +202,7 @@ class BreakerTable:
     def tell(self, name: str, breaker: BreakerRecord, outcome: CallOutcome, probe: int | None) -> None:
         """Take into account how a call went."""
         if probe is None:
-            holder = self._holder()
+            holder = holder_in(self._runtime)
             counts = holder is None or holder.alive
         else:
             counts = self.over(name, probe)
@@ -250,10 +250,6 @@ class BreakerTable:
         """Keep only what makes a difference, beside what somebody has in hand."""
         now = self._runtime.clock.time()
         self._kept = {name: breaker for name, breaker in self._kept.items() if breaker.needed(now)}
-
-    def _holder(self) -> Ref | None:
-        holder = current_holder()
-        return holder if holder is not None and holder.runtime is self._runtime else None
 
 
 def breaker_table(runtime: Runtime, actor: str) -> BreakerTable:

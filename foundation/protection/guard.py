@@ -1,4 +1,7 @@
-"""Guards: what stands around a call. Each can be used alone, as a decorator, on a `Ref`, or as part of a `Policy`."""
+"""Guards: wrappers that decide whether and how a call is made.
+
+Each can be used alone, as a decorator, on a `Ref`, or as part of a `Policy`.
+"""
 
 from __future__ import annotations
 
@@ -18,7 +21,10 @@ Attempt = Callable[[], Awaitable[T]]
 
 
 class Guard(ABC):
-    """What stands around a call. What it guards runs in the caller's task, and never inside an actor of the guard's."""
+    """A wrapper that decides whether and how a call is made.
+
+    What it guards runs in the caller's task, and never inside an actor of the guard's.
+    """
 
     @abstractmethod
     async def run(self, attempt: Attempt[T]) -> T:

@@ -1,4 +1,4 @@
-"""Limits: of how often, of how many at once, and of how long."""
+"""Limits of how often, how many at once and how long: rate limit, bulkhead, time limit, and the queue of who waits."""
 
 from __future__ import annotations
 
@@ -12,78 +12,14 @@ from foundation.protection.errors import BulkheadFull, RateLimited, TimeLimitExc
 from foundation.protection.guard import Attempt, Guard
 from supervision.errors import BadOption
 
+T = TypeVar("T")
+
 #: What the clock cannot tell apart is no reason to wait.
 _EPSILON = 1e-9
+
 #: Seconds between two looks at the least, as a clock may not move in less.
 _SHORTEST = 1e-6
 
-
-class LeakyBucket:
-    """A leaky bucket (Turner, "New directions in communications", 1986) that allows a burst of ``rate``.
-
-    Args:
-        rate: how many drops run out in ``per`` seconds; below 1 there is room for one all the same.
-        per: in seconds.
-    """
-
-    def __init__(self, rate: float, per: float) -> None:
-        self._leak = rate / per
-        self._room = max(1.0, rate) * (1 + _EPSILON)
-        self._level = 0.0
-        self._at = 0.0
-        self._timer: asyncio.TimerHandle | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.line = WaitQueue(self._left)
-
-    def fill(self, now: float) -> bool:
-        """Take a turn at once; tell whether there was one, and nobody waits for it."""
-        self._run_out(now)
-        if self._level + 1 > self._room or (len(self.line) and self.line.tidy()):
-            return False
-        self._level += 1
-        return True
-
-    async def turn(self) -> None:
-        """Wait for a turn."""
-        self._look_later()
-        await self.line.turn()
-
-    def empty(self, now: float) -> bool:
-        """Tell whether it is as good as new."""
-        self._run_out(now)
-        return self._level == 0.0 and not len(self.line)
-
-    def _run_out(self, now: float) -> None:
-        self._level = max(0.0, self._level - max(0.0, now - self._at) * self._leak)
-        self._at = now
-
-    def _serve(self) -> None:
-        self._timer = None
-        self._run_out(asyncio.get_running_loop().time())
-        while self._level + 1 <= self._room and self.line.call():
-            self._level += 1
-        if len(self.line):
-            self._look_later()
-
-    def _look_later(self) -> None:
-        loop = asyncio.get_running_loop()
-        if self._timer is None or self._loop is not loop:
-            self._loop = loop
-            self._run_out(loop.time())
-            wait = max(_SHORTEST, (self._level + 1 - self._room) / self._leak)
-            self._timer = loop.call_later(wait, self._serve)
-
-    def _left(self, called: bool) -> None:
-        """Give the turn of somebody to the next, and do not look after nobody."""
-        self._level = max(0.0, self._level - called)
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        if len(self.line):
-            self._serve()
-
-
-T = TypeVar("T")
 #: At so many limits is looked for one that can be forgotten.
 _LOOKS = 16
 
@@ -136,10 +72,10 @@ class RateLimit(Guard):
         for _ in range(min(_LOOKS, len(self._buckets))):
             oldest = next(iter(self._buckets))
             bucket = self._buckets[oldest]
-            if not len(bucket.line) and len(self._buckets) < self._keys and not bucket.empty(now):
+            if not len(bucket.queue) and len(self._buckets) < self._keys and not bucket.empty(now):
                 return
             del self._buckets[oldest]
-            if len(bucket.line):
+            if len(bucket.queue):
                 self._buckets[oldest] = bucket
 
     async def run(self, attempt: Attempt[T]) -> T:
@@ -187,7 +123,7 @@ class Bulkhead(Guard):
         self._waiting = whole("Bulkhead: waiting", waiting, 0)
         self.name = name
         self._busy = 0
-        self._line = WaitQueue(self._left)
+        self._queue = WaitQueue(self._left)
 
     async def run(self, attempt: Attempt[T]) -> T:
         """Do something, when there is room.
@@ -198,17 +134,17 @@ class Bulkhead(Guard):
         if self._busy < self._most:
             self._busy += 1
         else:
-            waiting = len(self._line)
-            if waiting >= self._waiting and (waiting := self._line.tidy()) >= self._waiting:
+            waiting = len(self._queue)
+            if waiting >= self._waiting and (waiting := self._queue.tidy()) >= self._waiting:
                 raise BulkheadFull(self.name, self._most, waiting)
-            await self._line.turn()
+            await self._queue.turn()
         try:
             return await attempt()
         finally:
             self._leave()
 
     def _leave(self) -> None:
-        if not self._line.call():  # who is called has the place
+        if not self._queue.call():  # who is called has the place
             self._busy -= 1
 
     def _left(self, called: bool) -> None:
@@ -245,8 +181,73 @@ class TimeLimit(Guard):
             raise
 
 
+class LeakyBucket:
+    """A leaky bucket (Turner, "New directions in communications", 1986) that allows a burst of ``rate``.
+
+    Args:
+        rate: how many drops run out in ``per`` seconds; below 1 there is room for one all the same.
+        per: in seconds.
+    """
+
+    def __init__(self, rate: float, per: float) -> None:
+        self._leak = rate / per
+        self._room = max(1.0, rate) * (1 + _EPSILON)
+        self._level = 0.0
+        self._at = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self.queue = WaitQueue(self._left)
+
+    def fill(self, now: float) -> bool:
+        """Take a turn at once; tell whether there was one, and nobody waits for it."""
+        self._run_out(now)
+        if self._level + 1 > self._room or (len(self.queue) and self.queue.tidy()):
+            return False
+        self._level += 1
+        return True
+
+    async def turn(self) -> None:
+        """Wait for a turn."""
+        self._look_later()
+        await self.queue.turn()
+
+    def empty(self, now: float) -> bool:
+        """Tell whether it is as good as new."""
+        self._run_out(now)
+        return self._level == 0.0 and not len(self.queue)
+
+    def _run_out(self, now: float) -> None:
+        self._level = max(0.0, self._level - max(0.0, now - self._at) * self._leak)
+        self._at = now
+
+    def _serve(self) -> None:
+        self._timer = None
+        self._run_out(asyncio.get_running_loop().time())
+        while self._level + 1 <= self._room and self.queue.call():
+            self._level += 1
+        if len(self.queue):
+            self._look_later()
+
+    def _look_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        if self._timer is None or self._loop is not loop:
+            self._loop = loop
+            self._run_out(loop.time())
+            wait = max(_SHORTEST, (self._level + 1 - self._room) / self._leak)
+            self._timer = loop.call_later(wait, self._serve)
+
+    def _left(self, called: bool) -> None:
+        """Give the turn of a waiter that left to the next, and cancel the timer when nobody waits."""
+        self._level = max(0.0, self._level - called)
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if len(self.queue):
+            self._serve()
+
+
 class WaitQueue:
-    """Those who wait. Whoever leaves stands in nobody's way, also if it was just called and has not heard it yet.
+    """Those who wait. A waiter that gives up is skipped, also if it was just called and has not heard it yet.
 
     Args:
         left: called when somebody has left; gets whether it had been called, so that its turn is free again.
@@ -266,7 +267,7 @@ class WaitQueue:
         return len(self._waiting)
 
     async def turn(self) -> None:
-        """Wait until it is one's turn."""
+        """Wait for a turn."""
         called: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._waiting[called] = None
         try:

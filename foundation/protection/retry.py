@@ -1,4 +1,4 @@
-"""Again: after a failure, or beside an attempt that takes long."""
+"""Retries with backoff after a failure, and hedged requests beside an attempt that takes long."""
 
 from __future__ import annotations
 

@@ -1,4 +1,8 @@
-"""The directory: a registry as its users see it. Reads come from the last snapshot, writes go through the mailbox."""
+"""The directory: a registry as its users see it. Reads come from the last snapshot, writes go through the mailbox.
+
+The writes of a transaction are prepared first (`Prepared`): done in the tables, seen by nobody, and then published or
+undone by the transaction's coordinator.
+"""
 
 from __future__ import annotations
 
@@ -90,7 +94,7 @@ class Directory:
         return self.root.lookup_all(key)
 
     def find(self, field: str, value: Hashable) -> list[Entry]:
-        """Return those whose ``field`` is, or has in it, ``value``, first registered first. See `RegistrySnapshot.find`."""
+        """Return those whose ``field`` is, or contains, ``value``, first registered first: `RegistrySnapshot.find`."""
         return self.root.find(field, value)
 
     def of_ref(self, ref: Ref) -> list[Entry]:
@@ -105,7 +109,7 @@ class Directory:
         descending: bool = False,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Return the entries whose metadata is as is asked, ordered, at most so many. See `RegistrySnapshot.select`."""
+        """Return the entries whose metadata matches, ordered, at most ``limit``. See `RegistrySnapshot.select`."""
         return self.root.select(where, order_by=order_by, descending=descending, limit=limit)
 
     def count(self, where: Where = ()) -> int:

@@ -1,4 +1,4 @@
-"""Discovery: questions that services have about each other, in words that say what they mean.
+"""Discovery: queries of services about each other, in words that say what they mean.
 
 They are about metadata with these fields, any of which may be missing: ``capabilities``,
 ``health`` (``healthy``, ``degraded`` or ``unhealthy``), ``node``, and ``resources`` with numbers in it, such as
@@ -52,7 +52,7 @@ DISCOVERY_INDEXES: Mapping[str, IndexKind] = {
 
 
 class HealthSummary(msgspec.Struct, frozen=True):
-    """How all are.
+    """How many actors there are, and in which state of health.
 
     Attributes:
         total: how many entries there are.
@@ -68,7 +68,7 @@ class HealthSummary(msgspec.Struct, frozen=True):
 
 
 class Discovery:
-    """Questions about who is there. Each answer is of the moment when it is asked, and only of actors that live.
+    """Queries for registered actors. Each answer is of the moment when it is asked, and only of actors that live.
 
     Args:
         source: a directory, or a snapshot if several questions are to be about the same moment.
@@ -151,7 +151,7 @@ class Discovery:
         return self._root.counts(self._capabilities)
 
     def health(self) -> HealthSummary:
-        """Return how all are."""
+        """Return how many actors are in which state of health."""
         root = self._root
         by_health = root.counts(self._health)
         total = root.count()

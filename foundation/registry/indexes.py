@@ -25,7 +25,7 @@ _SHORT = 8
 
 
 def add_posting(postings: Postings, value: Any, id: Any) -> None:
-    """Note that one more has a value."""
+    """Add an entry to those that have a value."""
     ids = postings.get(value, ())
     if type(ids) is dict:
         ids[id] = None
@@ -36,7 +36,7 @@ def add_posting(postings: Postings, value: Any, id: Any) -> None:
 
 
 def discard_posting(postings: Postings, value: Any, id: Any) -> None:
-    """Note that one who has a value has it no more."""
+    """Take an entry out of those that have a value."""
     ids = postings[value]
     if type(ids) is dict:
         del ids[id]

@@ -134,13 +134,13 @@ class PartitionedDirectory:
         descending: bool = False,
         limit: int | None = None,
     ) -> list[Entry]:
-        """Return the entries that are as is asked; without ``order_by``, part after part. See `RegistrySnapshot.select`."""
+        """Return the entries that match; without ``order_by``, part after part. See `RegistrySnapshot.select`."""
         of_parts = [part.select(where, order_by=order_by, descending=descending, limit=limit) for part in self.parts]
         every = [entry for entries in of_parts for entry in entries]
         return every[:limit] if order_by is None else in_order(every, order_by, descending, limit)
 
     def count(self, where: Where = ()) -> int:
-        """Return how many entries are as is asked."""
+        """Return how many entries match."""
         return sum(part.count(where) for part in self.parts)
 
     # -- writes ----------------------------------------------------------------------------------------------------

@@ -47,7 +47,7 @@ class Query(ABC):
 
     @abstractmethod
     def holds(self, metadata: Any) -> bool:
-        """Tell whether metadata is as is asked.
+        """Tell whether metadata matches the query.
 
         Args:
             metadata: a struct or a mapping.
@@ -95,7 +95,7 @@ class Criterion(Query):
         self._test = _test(operator, value)
 
     def holds(self, metadata: Any) -> bool:
-        """Tell whether metadata is as is asked."""
+        """Tell whether metadata matches the query."""
         return self._test(values_at(metadata, self._parts))
 
     def __repr__(self) -> str:
@@ -112,7 +112,7 @@ class All(Query):
         self.queries = tuple(queries)
 
     def holds(self, metadata: Any) -> bool:
-        """Tell whether metadata is as is asked."""
+        """Tell whether metadata matches the query."""
         return all(query.holds(metadata) for query in self.queries)
 
     def __repr__(self) -> str:
@@ -128,7 +128,7 @@ class OneOf(Query):
         self.queries = tuple(queries)
 
     def holds(self, metadata: Any) -> bool:
-        """Tell whether metadata is as is asked."""
+        """Tell whether metadata matches the query."""
         return any(query.holds(metadata) for query in self.queries)
 
     def __repr__(self) -> str:
@@ -144,7 +144,7 @@ class Not(Query):
         self.query = query
 
     def holds(self, metadata: Any) -> bool:
-        """Tell whether metadata is as is asked."""
+        """Tell whether metadata matches the query."""
         return not self.query.holds(metadata)
 
     def __repr__(self) -> str:
@@ -243,7 +243,7 @@ def _hashable(value: Any) -> Any:
 
 
 def _test(operator: Operator, value: Any) -> Callable[[Collection[Any]], bool]:
-    """Return what tells whether the values at a path are as is asked."""
+    """Return what tells whether the values at a path match."""
     if operator == "neq":
         equal = _test("eq", value)
         return lambda values: not equal(values)

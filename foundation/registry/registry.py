@@ -68,7 +68,8 @@ class Registry(Actor):
         max_bytes: how much memory keys, metadata and their places in the tables may take, as estimated; None for any.
         in_doubt: for how many seconds writes that were prepared for a transaction wait for the decision on it, before
             they are undone; longer if the store is there and still writes the transaction.
-        listeners: who is told of each change, after it was published, with `EntryRegistered`, `EntryUpdated` and `EntryUnregistered`:
+        listeners: who is told of each change, after it was published, with `EntryRegistered`, `EntryUpdated` and
+            `EntryUnregistered`:
             names or addresses.
 
     Raises:
@@ -209,7 +210,7 @@ class Registry(Actor):
 
     @handle
     def undecided(self, message: InDoubt) -> None:
-        """Undo what nobody has decided on, and nobody will."""
+        """Roll back a prepared transaction whose coordinator is gone."""
         prepared = self._prepared
         if prepared is None or message.prepared is not prepared:
             return

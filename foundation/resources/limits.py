@@ -1,4 +1,4 @@
-"""Pressure: how near to its limit a resource is, as one of three levels that do not flutter."""
+"""Limits of resources: how much is used of each, and how near that is to its limit, as a level with hysteresis."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def registry_entries(runtime: Runtime) -> float:
     return sum(len(kept.root) for kept in list(runtime.shared.values()) if isinstance(kept, Directory))
 
 
-#: What can be limited by its name; anything else is taken and given back as tokens.
+#: What can be limited by its name; anything else is taken and given back as leases.
 MEASURES: Mapping[str, Measure] = {
     "memory": memory,
     "actors": actors,

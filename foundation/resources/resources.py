@@ -6,10 +6,10 @@
 ...     async with Runtime() as runtime:
 ...         await runtime.spawn(Resources, {"work": 2})
 ...         work = Resource(runtime, "work")
-...         tokens = [await work.acquire() for _ in range(2)]
+...         leases = [await work.acquire() for _ in range(2)]
 ...         levels = [work.level.name]
-...         for token in tokens:
-...             await work.release(token)
+...         for lease in leases:
+...             await work.release(lease)
 ...         return [*levels, work.level.name]
 >>> asyncio.run(main())
 ['SEVERE', 'NORMAL']
@@ -25,7 +25,7 @@ from typing import Any, ClassVar, Literal, TypeVar, get_args
 import msgspec
 
 from foundation.events import MeasureFailed, PressureChanged
-from foundation.holders import Granter, Grants, current_holder
+from foundation.holders import Granter, Grants, holder_in
 from foundation.naming import own_name
 from foundation.options import above_zero, is_a, text
 from foundation.protection.guard import Attempt, Guard
@@ -48,7 +48,7 @@ class Lease(msgspec.Struct, frozen=True):
 
     Attributes:
         name: of the resource.
-        number: no other token has it.
+        number: no other lease has it.
         amount: how much.
         holder: the actor with whose end it is given back, or None.
     """
@@ -74,7 +74,7 @@ class ResourceUsage:
         given: the limits that the actor was started with the last time.
         used: how much of each.
         levels: of pressure, of each with more than normal pressure.
-        tokens: which are held, by number.
+        leases: which are held, by number.
         measures: how what is measured is measured.
     """
 
@@ -95,15 +95,15 @@ class ResourceUsage:
 
     @classmethod
     def of(cls, runtime: Runtime, actor: str = "resources") -> ResourceUsage:
-        """Return the book of an actor.
+        """Return what is known of the resources of an actor.
 
         Raises:
             BadName: this cannot be a name.
         """
-        book: ResourceUsage | None = runtime.shared.get((ResourceUsage, actor))
-        if book is None:
-            book = runtime.shared[ResourceUsage, actor] = cls(runtime, actor)
-        return book
+        usage: ResourceUsage | None = runtime.shared.get((ResourceUsage, actor))
+        if usage is None:
+            usage = runtime.shared[ResourceUsage, actor] = cls(runtime, actor)
+        return usage
 
     @property
     def level(self) -> Level:
@@ -116,7 +116,7 @@ class ResourceUsage:
         return max(self.levels, key=self.levels.__getitem__)
 
     def acquire(self, name: str, amount: float, holder: Ref | None, priority: Priority) -> Lease:
-        """Hand out a token, if there is enough, and not too much pressure for work of this priority.
+        """Grant a lease, if there is enough, and not too much pressure for work of this priority.
 
         Raises:
             ResourceExhausted, Overloaded, BadOption, NoProcess: there is none; nothing has changed.
@@ -134,24 +134,24 @@ class ResourceUsage:
         if holder is not None and not holder.alive:
             raise NoProcess(holder, f"take {amount:g} of {name}", "the holder has ended")
         self._last += 1
-        token = self.leases[self._last] = Lease(name, self._last, amount, holder)
+        lease = self.leases[self._last] = Lease(name, self._last, amount, holder)
         self._taken[name] = taken
-        self.grants.add(holder, token.number)
+        self.grants.add(holder, lease.number)
         self.update(name)
-        return token
+        return lease
 
     def release(self, number: int) -> bool:
-        """Take a token back; tell whether it was held."""
-        token = self.leases.pop(number, None)
-        if token is None:
+        """Take a lease back; tell whether it was held."""
+        lease = self.leases.pop(number, None)
+        if lease is None:
             return False
-        self.grants.remove(token.holder, number)
-        left = self._taken[token.name] - _exact(token.amount)
+        self.grants.remove(lease.holder, number)
+        left = self._taken[lease.name] - _exact(lease.amount)
         if left:
-            self._taken[token.name] = left
+            self._taken[lease.name] = left
         else:
-            del self._taken[token.name]
-        self.update(token.name)
+            del self._taken[lease.name]
+        self.update(lease.name)
         return True
 
     def set_limit(self, name: str, limit: Limit | None) -> None:
@@ -186,9 +186,9 @@ class ResourceUsage:
             self.update(name)
 
     def update(self, name: str) -> None:
-        """Look how much is used of a resource, and how much pressure that is."""
+        """Measure how much is used of a resource, and how much pressure that is."""
         limit = self.limits.get(name)
-        if limit is None:  # it was taken away while somebody had a token
+        if limit is None:  # it was taken away while somebody had a lease
             return
         used = self._use(name)
         before = self.levels.get(name, Level.NORMAL)
@@ -250,7 +250,7 @@ class Resources(Granter):
 
     Args:
         limits: by name, as a number or a `Limit`. ``memory`` (bytes, resident), ``actors``, ``waiting_messages`` and
-            ``registry_entries`` are measured; anything else is what tokens are taken of, such as ``work``.
+            ``registry_entries`` are measured; anything else is what leases are taken of, such as ``work``.
         interval: seconds between two measurements.
         measures: more of what is measured, by name.
 
@@ -278,25 +278,25 @@ class Resources(Granter):
                 raise BadOption(f"Resources: measures[{name!r}]", measure, "give a function of the runtime")
 
     def init(self) -> None:
-        """Take over which tokens are held, and measure for the first time."""
+        """Take over which leases are held, and measure for the first time."""
         self._usage = ResourceUsage.of(self.runtime, own_name(self, self.default_name))
         self._usage.begin(self._limits, self._measures)
         self.take_over(self._usage.grants)
         self.send_interval(self._interval, MeasureAgain())
 
     def take_back(self, what: Any) -> None:
-        """Take back a token whose holder has ended."""
+        """Take back a lease whose holder has ended."""
         self._usage.release(what)
 
     @handle
-    def look(self, message: MeasureAgain) -> None:
+    def measure(self, message: MeasureAgain) -> None:
         """Measure."""
         for name in self._usage.limits:
             self._usage.update(name)
 
 
 class Resource(Guard):
-    """A resource, by its name. As a guard, it takes a token for the time of a call.
+    """A resource, by its name. As a guard, it takes a lease for the time of a call.
 
     Args:
         runtime: where the actor runs that watches over it.
@@ -344,7 +344,7 @@ class Resource(Guard):
     async def acquire(self, amount: float | None = None, *, holder: Ref | None = None) -> Lease:
         """Take some of it, until it is given back or its holder ends.
 
-        It never waits: whoever is cancelled has either not begun to ask, or has the token.
+        It never waits: whoever is cancelled has either not begun to ask, or has the lease.
 
         Args:
             amount: how much; what was said when this object was made, if nothing is given.
@@ -362,22 +362,21 @@ class Resource(Guard):
 
     def _holder(self, given: Ref | None) -> Ref | None:
         if given is None:
-            here = current_holder()
-            return here if here is not None and here.runtime is self._runtime else None
+            return holder_in(self._runtime)
         if not is_a(given, Ref) or given.runtime is not self._runtime:
             raise BadOption("acquire: holder", given, "give the Ref of an actor of this runtime")
         return given
 
-    async def release(self, token: Lease) -> bool:
+    async def release(self, lease: Lease) -> bool:
         """Give it back; tell whether it was still held. It works at any time, also while `Resources` is away.
 
         Raises:
-            BadOption: this is no token of this resource.
+            BadOption: this is no lease of this resource.
         """
-        named = is_a(token, Lease) and is_a(token.name, str)
-        if not named or token.name != self.name or not is_a(token.number, int):
-            raise BadOption("release: token", token, f"give what was acquired of {self.name}")
-        return self._usage.release(token.number)
+        named = is_a(lease, Lease) and is_a(lease.name, str)
+        if not named or lease.name != self.name or not is_a(lease.number, int):
+            raise BadOption("release: lease", lease, f"give what was acquired of {self.name}")
+        return self._usage.release(lease.number)
 
     async def set_limit(self, limit: float | Limit | None) -> None:
         """Change how much there may be, until the actor is started with another limit; with None, there is none.
@@ -389,17 +388,17 @@ class Resource(Guard):
         self._usage.set_limit(self.name, None if limit is None else _limit(self.name, limit))
 
     async def run(self, attempt: Attempt[T]) -> T:
-        """Do something, with a token for as long as it takes.
+        """Do something, with a lease for as long as it takes.
 
         Raises:
             ResourceExhausted, Overloaded: there is none.
             NoProcess, BadOption: see `acquire`.
         """
-        token = self._usage.acquire(self.name, self._amount, self._holder(None), self._priority)
+        lease = self._usage.acquire(self.name, self._amount, self._holder(None), self._priority)
         try:
             return await attempt()
         finally:
-            self._usage.release(token.number)
+            self._usage.release(lease.number)
 
 
 def _exact(amount: float) -> int | Fraction:

@@ -183,7 +183,7 @@ class _File:
             rest = rest[count:]
 
     def close(self) -> None:
-        """Let go of it."""
+        """Close the descriptor."""
         os.close(self._number)
 
 

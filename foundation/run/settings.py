@@ -309,7 +309,7 @@ def _read(values: Mapping[str, Any], called: Callable[[str], str]) -> dict[str, 
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[str]:
-    """Return warnings of variables that look like ours and are not, but for a slip of the pen."""
+    """Return warnings of variables that look like ours and are not: probably misspelt."""
     known = [name.upper() for name in _READERS]
     ours = [name.removeprefix(PREFIX) for name in environ if name.startswith(PREFIX)]
     hints = [(name, did_you_mean(name, known)) for name in ours if name not in known]

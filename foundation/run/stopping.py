@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first asks for an orderly stop, a second one ends the process whatever is stuck."""
+"""Stopping: Ctrl-C, SIGTERM and SIGHUP ask for an orderly stop; a second one, or a deadline, ends the process."""
 
 from __future__ import annotations
 
@@ -15,6 +15,12 @@ from types import FrameType
 from typing import Any
 
 HANDLED = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP"))
+
+#: Seconds beyond the limit of the tree for what is ended by force, for loops that are closed and for exit handlers.
+LAST = 5.0
+
+#: Seconds in which it has to be told what is stuck.
+TELLING = 2.0
 
 _Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers | None
 
@@ -105,12 +111,6 @@ def deliver_once(number: int, library: Any = None) -> bool:
     install.argtypes = [ctypes.c_int, ctypes.c_void_p]
     install(number, forget(number, None))
     return True
-
-
-#: Seconds beyond the limit of the tree for what is ended by force, for loops that are closed and for exit handlers.
-LAST = 5.0
-#: Seconds in which it has to be told what is stuck.
-TELLING = 2.0
 
 
 class ExitDeadline:

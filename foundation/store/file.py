@@ -48,7 +48,7 @@ RowChange: TypeAlias = "tuple[str, bytes, bytes | None]"
 MOST_BYTES = 500_000_000
 #: After so many bytes in SQLite's log they are copied to where they belong.
 CHECKPOINT_BYTES = 4_000_000
-#: What an unexpected content does to the code that reads it.
+#: Errors that damaged content causes while it is read.
 _UNREADABLE = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError, msgspec.MsgspecError)
 #: SQLite's codes for a file that is locked, and for one that is not as it should be.
 _BUSY, _DAMAGED = (5, 6), (1, 11, 20, 26)
@@ -231,7 +231,7 @@ class StoreFile:
                 self._try_to_maintain()
 
     def _settle(self, sequence: int, checksum: int, error: Exception) -> None:
-        """After a failure: see from the file itself what was written. An error at the end may have come after the deed.
+        """After a failure: see from the file itself what was written. An error may be reported after the write.
 
         SQLite's log may hold what this connection takes for undone, and the next one for done. The next one counts.
         """
@@ -452,3 +452,19 @@ def _apply(rows: dict[str, dict[bytes, bytes]], changes: Iterable[RowChange]) ->
             table.pop(key, None)
         else:
             table[key] = value
+
+
+def as_path(where: str, path: object) -> Path:
+    """Return a path.
+
+    Args:
+        where: what it is, for the error.
+        path: as it was given.
+
+    Raises:
+        BadOption: it is none.
+    """
+    named = str.__str__(path) if isinstance(path, str) else path
+    if not isinstance(named, (str, Path)) or not str(named) or "\0" in str(named):
+        raise BadOption(where, path, "give the path of a file")
+    return Path(named)

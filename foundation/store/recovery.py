@@ -1,7 +1,8 @@
-"""The end of SQLite's write-ahead log: what was begun and not finished when a process or a machine died.
+"""What a crash has cost: the end of SQLite's write-ahead log, and the number of the last acknowledged transaction.
 
-SQLite leaves out silently what does not check; here it is said. The format is that of https://www.sqlite.org/fileformat.html
-(section 4, "The Write-Ahead Log").
+SQLite leaves out silently what does not check; `log_tail` says what was begun and not finished when a process or a
+machine died. A lost end of the file is noticed by the `CommitMark`, a number that is noted beside the file. The format
+of the log is that of https://www.sqlite.org/fileformat.html (section 4, "The Write-Ahead Log").
 """
 
 from __future__ import annotations
@@ -14,8 +15,14 @@ from zlib import crc32
 import msgspec
 
 _HEADER = struct.Struct(">8I")
+
 _FRAME = struct.Struct(">6I")
+
 _MAGIC = {0x377F0682: "<", 0x377F0683: ">"}
+
+_SLOT = struct.Struct(">8sQI")
+
+_STEP = 512
 
 
 class LogTail(msgspec.Struct, frozen=True):
@@ -74,10 +81,6 @@ def _checksum(before: tuple[int, ...], data: bytes, order: str) -> tuple[int, in
         one = (one + first + two) & 0xFFFFFFFF
         two = (two + second + one) & 0xFFFFFFFF
     return one, two
-
-
-_SLOT = struct.Struct(">8sQI")
-_STEP = 512
 
 
 class CommitMark:

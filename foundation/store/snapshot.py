@@ -1,4 +1,7 @@
-"""Snapshots of a store: all its tables at one moment, as one immutable value."""
+"""Snapshots of a store: all its tables at one moment, as one immutable value.
+
+What is read from a table belongs to its reader, so that nobody else's copy can be changed with it.
+"""
 
 from __future__ import annotations
 

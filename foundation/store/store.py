@@ -15,7 +15,7 @@ from foundation.events import StoreMaintenanceFailed, StoreOpened
 from foundation.naming import own_name
 from foundation.registry.directory import Directory, Prepared
 from foundation.registry.messages import Decided, Prepare
-from foundation.store.database import Database, InFlight, as_path
+from foundation.store.database import Database, InFlight
 from foundation.store.disk import DISK, Disk
 from foundation.store.errors import (
     NoTable,
@@ -25,7 +25,7 @@ from foundation.store.errors import (
     StoreUnreachable,
     TransactionConflict,
 )
-from foundation.store.file import Content, Sync
+from foundation.store.file import Content, Sync, as_path
 from foundation.store.keys import decoded_key
 from foundation.store.messages import (
     Append,

@@ -1,3 +1,4 @@
+# ruff: noqa: I001  # in the order of a reader's interest
 """What is known of work on its way through many actors: the facts bound to it, and its trace.
 
 `bound` and `ContextPropagator` need nothing else; `foundation.telemetry.tracing` needs ``opentelemetry-api`` (the extra
@@ -5,9 +6,10 @@
 """
 
 # Facts bound to a piece of work: into logs, spans and errors.
-# What makes them travel with messages, and come in with a request.
-from foundation.telemetry.context import ContextPropagator as ContextPropagator
 from foundation.telemetry.context import bound as bound
 from foundation.telemetry.context import facts as facts
 from foundation.telemetry.context import facts_of as facts_of
+
+# What makes them travel with messages, and come in with a request.
+from foundation.telemetry.context import ContextPropagator as ContextPropagator
 from foundation.telemetry.context import incoming_request as incoming_request

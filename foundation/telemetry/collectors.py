@@ -1,6 +1,6 @@
-"""Readings: numbers that a service has, for whoever looks: the metrics, a status page, a test.
+"""Samples: numbers of a service, for whoever collects them: the metrics, a status page, a test.
 
-A service that has some is kept in ``runtime.shared`` and has a method `readings`; `collect_samples` asks all of them.
+A service that has some is kept in ``runtime.shared`` and has a method `samples`; `collect_samples` asks all of them.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ class MetricSample(msgspec.Struct, frozen=True):
 
 @runtime_checkable
 class Collector(Protocol):
-    """Has numbers."""
+    """A service that has numbers."""
 
     def samples(self) -> Iterator[MetricSample]:
         """Return them, as they are now."""

@@ -91,7 +91,7 @@ class ContextPropagator:
     def request(
         self, runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any
     ) -> AbstractContextManager[None]:
-        """Do what is to be done about a request from outside: nothing."""
+        """Hook for subclasses: enter the context of a request from outside; does nothing."""
         return nullcontext()
 
     def send(self, target: Ref, message: Any, call: Call[Any] | None) -> Any:
@@ -116,7 +116,7 @@ class ContextPropagator:
 def incoming_request(runtime: Runtime, name: str, headers: Mapping[str, str], **attributes: Any) -> Generator[None]:
     """Handle a request from outside in a ``with`` block, as a part of the trace that its headers name.
 
-    Its number (``x-incoming_request-id``), if it has one, is bound as ``request_id``.
+    Its number (``x-request-id``), if it has one, is bound as ``request_id``.
 
     Args:
         runtime: where it is handled; whether there are traces is the business of its propagator.

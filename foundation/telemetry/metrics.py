@@ -175,13 +175,13 @@ class Instruments(Collector):
 
     def _of_services(self) -> Iterator[Metric]:
         families: dict[str, GaugeMetricFamily | CounterMetricFamily] = {}
-        for reading in (reading for runtime in self._attached for reading in collect_samples(runtime)):
-            family = families.get(reading.name)
+        for sample in (sample for runtime in self._attached for sample in collect_samples(runtime)):
+            family = families.get(sample.name)
             if family is None:
-                kind = GaugeMetricFamily if reading.kind == "gauge" else CounterMetricFamily
-                names = [name for name, _ in reading.labels]
-                family = families[reading.name] = kind(f"foundation_{reading.name}", reading.text, labels=names)
-            family.add_metric([value for _, value in reading.labels], reading.value)
+                kind = GaugeMetricFamily if sample.kind == "gauge" else CounterMetricFamily
+                names = [name for name, _ in sample.labels]
+                family = families[sample.name] = kind(f"foundation_{sample.name}", sample.text, labels=names)
+            family.add_metric([value for _, value in sample.labels], sample.value)
         yield from families.values()
 
 

@@ -1,4 +1,4 @@
-"""The spans of one piece of work: written down at once, or held back until it is known whether they are wanted."""
+"""The spans of one piece of work: recorded at once, or buffered until the sampling decision."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from opentelemetry.trace import Link, NonRecordingSpan, SpanContext, SpanKind, S
 from foundation.telemetry.context import facts_of
 from supervision import Refuse
 
-#: How many spans of a trace are held back; what is over is left out.
+#: How many spans of a trace are buffered; what is over is dropped.
 LONGEST = 1000
 
 _HELD = otel.create_key("foundation.held")
@@ -37,17 +37,17 @@ class SpanSpec(msgspec.Struct, frozen=True):
 
 
 class RecordedSpan:
-    """A span that is written down at once.
+    """A span that is recorded at once.
 
     Attributes:
         context: where what belongs to it happens.
     """
 
-    def __init__(self, tracer: Tracer, within: Context, told: SpanSpec, began: int | None = None) -> None:
-        link = None if told.link is None else told.link.address
+    def __init__(self, tracer: Tracer, within: Context, spec: SpanSpec, began: int | None = None) -> None:
+        link = None if spec.link is None else spec.link.address
         links = [] if link is None else [Link(link)]
-        attributes = dict(told.attributes)
-        self._span = tracer.start_span(told.name, within, told.kind, attributes, links=links, start_time=began)
+        attributes = dict(spec.attributes)
+        self._span = tracer.start_span(spec.name, within, spec.kind, attributes, links=links, start_time=began)
         self.context = trace.set_span_in_context(self._span, within)
 
     @property
@@ -70,13 +70,13 @@ class RecordedSpan:
 
 
 class BufferedSpan:
-    """A span that is held back: `BufferedSpan.trace` decides whether it is ever written."""
+    """A span that is buffered: `BufferedSpan.trace` decides whether it is ever recorded."""
 
-    def __init__(self, trace: BufferedTrace, above: BufferedSpan | None, within: Context, told: SpanSpec) -> None:
+    def __init__(self, trace: BufferedTrace, above: BufferedSpan | None, within: Context, spec: SpanSpec) -> None:
         self.trace = trace
         self._above = above
         self._within = within
-        self._told = told
+        self._spec = spec
         self._began = trace.now()
         self._ended: int | None = None
         self._error: BaseException | None = None
@@ -85,7 +85,7 @@ class BufferedSpan:
 
     @property
     def address(self) -> SpanContext | None:
-        """What another span can link to: nothing, while it is not written."""
+        """What another span can link to: nothing, while it is not recorded."""
         return None if self.written is None else self.written.address
 
     def end(self, error: BaseException | None = None) -> None:
@@ -98,10 +98,10 @@ class BufferedSpan:
             self.trace.keep()
 
     def write(self) -> None:
-        """Write it down, with the times when it began and ended."""
+        """Record it, with the times when it began and ended."""
         above = None if self._above is None else self._above.written
         within = self._within if above is None else above.context
-        self.written = RecordedSpan(self.trace.tracer, within, self._told, self._began)
+        self.written = RecordedSpan(self.trace.tracer, within, self._spec, self._began)
         if self._ended is not None:
             self.written.end(self._error, self._ended)
 
@@ -141,26 +141,26 @@ class BufferedTrace:
         #: Stands for the trace in contexts, so that spans that others make in it are not written either.
         self._stand_in = NonRecordingSpan(SpanContext(bits(128) | 1, bits(64) | 1, is_remote=False))
 
-    def begin(self, within: Context, told: SpanSpec) -> BufferedSpan:
+    def begin(self, within: Context, spec: SpanSpec) -> BufferedSpan:
         """Begin the first span."""
-        span = BufferedSpan(self, None, within, told)
+        span = BufferedSpan(self, None, within, spec)
         span.context = trace.set_span_in_context(self._stand_in, span.context)
         self._spans.append(span)
         return span
 
-    def go_on(self, above: BufferedSpan, within: Context, told: SpanSpec) -> AnySpan:
+    def go_on(self, above: BufferedSpan, within: Context, spec: SpanSpec) -> AnySpan:
         """Begin another span, below one of them."""
         if self.kept:
             assert above.written is not None
-            return RecordedSpan(self.tracer, above.written.context, told)
+            return RecordedSpan(self.tracer, above.written.context, spec)
         if len(self._spans) >= LONGEST:
             return DroppedSpan(self, within)
-        span = BufferedSpan(self, above, within, told)
+        span = BufferedSpan(self, above, within, spec)
         self._spans.append(span)
         return span
 
     def keep(self) -> None:
-        """Write all that was held back, those above first."""
+        """Record all that was buffered, those above first."""
         self.kept = True
         spans, self._spans = self._spans, []
         for span in spans:
@@ -168,19 +168,19 @@ class BufferedTrace:
 
 
 def start_span(
-    within: Context, told: SpanSpec, tracer: Tracer, hold_back: Callable[[], BufferedTrace | None]
+    within: Context, spec: SpanSpec, tracer: Tracer, hold_back: Callable[[], BufferedTrace | None]
 ) -> AnySpan:
     """Begin a span.
 
     Args:
         within: the context it is in.
-        told: what is known of it.
+        spec: what is known of it.
         tracer: what writes it.
-        hold_back: asked when it is the first of its trace: a new trace that is held back, or None to write it.
+        hold_back: asked when it is the first of its trace: a new trace that is buffered, or None to record it.
     """
     above = otel.get_value(_HELD, within)
     if isinstance(above, BufferedSpan):
-        return above.trace.go_on(above, within, told)
+        return above.trace.go_on(above, within, spec)
     first = not trace.get_current_span(within).get_span_context().is_valid
     held = hold_back() if first else None
-    return RecordedSpan(tracer, within, told) if held is None else held.begin(within, told)
+    return RecordedSpan(tracer, within, spec) if held is None else held.begin(within, spec)

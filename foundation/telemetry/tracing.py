@@ -81,8 +81,8 @@ class Tracing(ContextPropagator):
     def handle(self, actor: Actor, message: Any, carried: Any, proceed: Callable[[], Any]) -> Any:
         """Have a message handled within a span of its own."""
         sent: AnySpan = carried.span
-        told = _span_spec("process", "process", SpanKind.CONSUMER, actor.ref, message, sent)
-        span = self._begin(actor.runtime, sent.context, told)
+        spec = _span_spec("process", "process", SpanKind.CONSUMER, actor.ref, message, sent)
+        span = self._begin(actor.runtime, sent.context, spec)
         token = otel.attach(span.context)
         try:
             facts = carried.facts
@@ -107,7 +107,7 @@ class Tracing(ContextPropagator):
             raise
         _end(span, token)
 
-    def _begin(self, runtime: Runtime, within: Context, told: SpanSpec) -> AnySpan:
+    def _begin(self, runtime: Runtime, within: Context, spec: SpanSpec) -> AnySpan:
         def hold_back() -> BufferedTrace | None:
             random = self._random or runtime.random
             if self._keep >= 1 or random.random() < self._keep:
@@ -116,7 +116,7 @@ class Tracing(ContextPropagator):
             offset = clock.wall_time() - clock.time()
             return BufferedTrace(self._tracer, lambda: int((offset + clock.time()) * 1e9), random.getrandbits)
 
-        return start_span(within, told, self._tracer, hold_back)
+        return start_span(within, spec, self._tracer, hold_back)
 
 
 async def _rest(handler: CoroutineType[Any, Any, Any], span: AnySpan, token: Any) -> Any:

@@ -1,4 +1,4 @@
-"""What can be wrong with a tree: in one line, where, what, and what to do about it."""
+"""What is wrong with a tree, in one line for people: errors of a tree file with their remedy, and exit reasons."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The format of tree files: which keys there are, of what type, and what is right for each.
+"""The format of tree files: which keys there are, of what type, what is right for each, and how a file is read.
 
 ::
 

@@ -23,7 +23,7 @@ def resolve(path: str) -> Any:
 
     Raises:
         BadImport: the path is malformed, importing the module fails, or it has no such attribute.
-        MissingPart: the module, or one that it imports, is not installed.
+        MissingDependency: the module, or one that it imports, is not installed.
     """
     module, colon, attribute = path.partition(":")
     if not (colon and module and attribute):
@@ -51,7 +51,7 @@ def call(path: str) -> Any:
 
     Raises:
         BadImport: it is no function, or it raised.
-        MissingPart: it said that something is missing.
+        MissingDependency: it said that something is missing.
     """
     function = resolve(path)
     if not callable(function):

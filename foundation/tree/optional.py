@@ -1,4 +1,7 @@
-"""A supervisor that may be absent: what an optional group of a tree file becomes."""
+"""Optional parts of a tree: which are not started as they cannot run here, such as for want of a package, and why.
+
+An optional group becomes a supervisor that may be absent.
+"""
 
 from __future__ import annotations
 
@@ -87,7 +90,7 @@ def require_module(name: str) -> None:
         raise MissingDependency(f"{name} is not installed")
 
 
-#: By runtime: what its tree does without. A tuple is replaced, never changed.
+#: By runtime: the parts that are not started. A tuple is replaced, never changed.
 _left_out: WeakKeyDictionary[Runtime, tuple[LeftOutPart, ...]] = WeakKeyDictionary()
 
 

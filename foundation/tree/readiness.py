@@ -10,11 +10,11 @@ from foundation.tree.view import Degraded
 from supervision import ActorInfo, ChildSpec, Ref, Runtime, events, pending_children
 from supervision.events import ActorEvent
 
-#: What makes an actor worth a look.
+#: Events after which an actor may not be ready.
 _UNSETTLED = (events.StartAttempt, events.Terminating, events.Suspended)
 #: What makes it as it should be, or gone.
 _SETTLED = (events.Started, events.StartFailed, events.StartIgnored, events.Resumed, events.Exited)
-#: What makes the children of a supervisor worth a look.
+#: Events after which a child of a supervisor may not be ready.
 _RESTARTING = (events.RestartScheduled, events.ChildStartFailed)
 _NAMES = (events.Registered, events.Unregistered)
 

@@ -1,4 +1,4 @@
-"""Trees as values: what is to be started, checked, and not yet running."""
+"""Trees as values: what is to be started, built from a tree file's tables, checked, and not yet running."""
 
 from __future__ import annotations
 

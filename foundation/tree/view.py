@@ -1,7 +1,7 @@
-"""A look at the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
+"""A view of the actors of a runtime as they are at this moment: as a tree, and whether all is as it should be.
 
 Nobody is asked and nothing is waited for, so that the view is whole, and is there also while supervisors are busy. With
-many actors `view_part` is kinder: it lets others go on in between, and so shows one part a moment later than another.
+many actors `view_part` yields to the loop between slices, and so shows one part a moment later than another.
 """
 
 from __future__ import annotations
@@ -256,13 +256,3 @@ def _absent(path: str, child: ChildInfo, state: str) -> TreeNode:
 def _budget(keeper: SupervisorInfo) -> BudgetView:
     state = keeper.budget
     return BudgetView(state.used, state.allowed, max(0, state.allowed - state.used), state.seconds)
-
-
-def degraded(now: TreeView) -> list[Degraded]:
-    """Return what keeps a tree from being ready: whatever starts, restarts or stops; or that there is no tree.
-
-    A child that a supervisor has stopped for good, or that ended as it should, and a part that is left out do not.
-    """
-    if not now.tree:
-        return [Degraded("/", "not started")]
-    return [Degraded(node.path, node.state) for node in now.walk() if node.state not in ("running", "stopped")]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from foundation.tree import Tree
+from foundation.tree import Degraded, Tree, TreeView
 from supervision import IGNORE, Actor, ChildSpec, Supervisor
 from supervision.testing.probe import Do as Do
 from supervision.testing.probe import Probe as Probe
@@ -88,3 +88,13 @@ READY = Tree("ready", ROOT)
 MAPPING = {"id": "m", "children": [{"id": "w", "start": "tests.foundation.parts:Worker"}]}
 NUMBER = 7
 CUSTOM = Supervisor
+
+
+def degraded(now: TreeView) -> list[Degraded]:
+    """Return what keeps a tree from being ready: whatever starts, restarts or stops; or that there is no tree.
+
+    A child that a supervisor has stopped for good, or that ended as it should, and a part that is left out do not.
+    """
+    if not now.tree:
+        return [Degraded("/", "not started")]
+    return [Degraded(node.path, node.state) for node in now.walk() if node.state not in ("running", "stopped")]

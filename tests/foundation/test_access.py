@@ -214,7 +214,7 @@ async def test_metrics_are_for_any_name_if_that_was_said() -> None:
 
 
 async def test_a_page_of_an_allowed_name_may_ask() -> None:
-    """Also when a proxy has changed the name that the front sees."""
+    """Also when a proxy has changed the name that the server sees."""
     async with client_of(Access(("shop.example", "shop.example:8443"))) as client:
         for origin in ("https://shop.example", "https://shop.example:8443", "http://localhost"):
             assert await asked(client, "/tree", origin=origin) == 200

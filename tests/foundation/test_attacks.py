@@ -1,4 +1,4 @@
-"""The front as a stranger meets it: raw sockets, and nothing that a library would put right first.
+"""The HTTP server as an unknown client meets it: raw sockets, and nothing that a library would put right first.
 
 Each test is a row of the table in ``docs/production.md``: what was tried, how often, and what came of it.
 """
@@ -124,7 +124,7 @@ class Program(Actor):
 
 
 class Victim:
-    """A front that serves, and what one can do to it."""
+    """A server that serves, and what a client can do to it."""
 
     def __init__(self, runtime: Runtime, url: str, program: Program) -> None:
         self.runtime = runtime
@@ -136,7 +136,7 @@ class Victim:
         return await asyncio.open_connection("127.0.0.1", self.port, limit=1 << 22)
 
     async def send(self, data: bytes) -> bytes:
-        """Send something, and return all that comes until the front ends the connection."""
+        """Send something, and return all that comes until the server ends the connection."""
         reader, writer = await self.open()
         try:
             writer.write(data)
@@ -208,14 +208,14 @@ async def serving(limits: Limits) -> AsyncIterator[Victim]:
         runtime.subscribe(lambda event: urls.append(event.url), Serving)
         ref = await runtime.spawn(Program, name=program_name("p"))
         access = {"token": TOKEN, "protect": "changes"}
-        front = await runtime.spawn(HttpServer, port=0, limits=limits, versions=True, grace=1.0, access=access)
+        server = await runtime.spawn(HttpServer, port=0, limits=limits, versions=True, grace=1.0, access=access)
         yield Victim(runtime, urls[0], ref.actor)  # type: ignore[attr-defined]
-        await front.stop()
+        await server.stop()
 
 
 @pytest.fixture
-async def front(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
-    """A front whose patience is short."""
+async def server(parser: str, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Victim]:
+    """A server with short time-outs."""
     monkeypatch.setattr("foundation.http.server.LOOK", 0.05)
     async with serving(LIMITS) as victim:
         yield victim
@@ -235,36 +235,36 @@ HOSTS = [
 
 
 @attack("a name of somebody else that leads here (DNS rebinding)", len(HOSTS), "421")
-async def test_a_name_that_is_not_ours_is_misdirected(front: Victim, times: int) -> None:
+async def test_a_name_that_is_not_ours_is_misdirected(server: Victim, times: int) -> None:
     for host in HOSTS:
-        assert (await front.run(b'{"text": "x"}', f"X-Host: {host}"))[0] == 200
-        found, body = await front.ask(f"POST /programs/p HTTP/1.1\r\n{JSON}", b'{"text": "x"}', host=host)
+        assert (await server.run(b'{"text": "x"}', f"X-Host: {host}"))[0] == 200
+        found, body = await server.ask(f"POST /programs/p HTTP/1.1\r\n{JSON}", b'{"text": "x"}', host=host)
         assert (found, b"hello" in body) == (421, False)
-        assert (await front.ask("GET /healthz HTTP/1.1", host=host))[0] == 200
-        assert (await front.ask("GET /readyz HTTP/1.1", host=host))[0] == 200
-        assert (await front.ask("GET /metrics HTTP/1.1", host=host))[0] == 421
+        assert (await server.ask("GET /healthz HTTP/1.1", host=host))[0] == 200
+        assert (await server.ask("GET /readyz HTTP/1.1", host=host))[0] == 200
+        assert (await server.ask("GET /metrics HTTP/1.1", host=host))[0] == 421
     assert times == len(HOSTS)
 
 
 @attack("no name, or two of them", 3, "400 or 421")
-async def test_no_host_and_two_hosts_are_refused(front: Victim, times: int) -> None:
+async def test_no_host_and_two_hosts_are_refused(server: Victim, times: int) -> None:
     for head in ("GET /tree HTTP/1.1", "GET /tree HTTP/1.0", "GET /tree HTTP/1.1\r\nHost: localhost\r\nHost: evil"):
-        assert (await front.ask(head, host=None))[0] in (400, 421)
+        assert (await server.ask(head, host=None))[0] in (400, 421)
 
 
 FORMS = ["text/plain", "application/x-www-form-urlencoded", "multipart/form-data; boundary=x", "text/json", ""]
 
 
 @attack("a form, or text, as a page can send it without asking (CSRF)", 2 * (len(FORMS) + 1), "415, or 401")
-async def test_a_body_that_a_page_can_send_is_refused(front: Victim, times: int) -> None:
+async def test_a_body_that_a_page_can_send_is_refused(server: Victim, times: int) -> None:
     for kind in [f"\r\nContent-Type: {form}" for form in FORMS] + [""]:
-        assert (await front.ask(f"POST /programs/p HTTP/1.1{kind}", b'{"text": "x"}'))[0] == 415
-        assert (await front.ask(f"POST /programs/p/versions HTTP/1.1{kind}", b"{}"))[0] == 401
+        assert (await server.ask(f"POST /programs/p HTTP/1.1{kind}", b'{"text": "x"}'))[0] == 415
+        assert (await server.ask(f"POST /programs/p/versions HTTP/1.1{kind}", b"{}"))[0] == 401
     assert times == 2 * (len(FORMS) + 1)
 
 
 def origins(port: int) -> list[str]:
-    """Return origins that are not the front's."""
+    """Return origins that are not the server's."""
     return [
         "Origin: http://evil.example",
         "Origin: null",
@@ -279,16 +279,16 @@ def origins(port: int) -> list[str]:
 
 
 @attack("a page of another origin or site, with each method", 9 * 3, "403")
-async def test_a_page_of_somebody_else_is_refused(front: Victim, times: int) -> None:
-    host = f"localhost:{front.port}"
-    for header in origins(front.port):
+async def test_a_page_of_somebody_else_is_refused(server: Victim, times: int) -> None:
+    host = f"localhost:{server.port}"
+    for header in origins(server.port):
         for head in ("GET /tree HTTP/1.1", f"POST /programs/p HTTP/1.1\r\n{JSON}", "PUT /x HTTP/1.1"):
             body = b'{"text": "x"}' if head.startswith("POST") else b""
-            assert (await front.ask(f"{head}\r\n{header}", body, host=host))[0] == 403
-        assert (await front.ask(f"GET /healthz HTTP/1.1\r\n{header}", host=host))[0] == 200
+            assert (await server.ask(f"{head}\r\n{header}", body, host=host))[0] == 403
+        assert (await server.ask(f"GET /healthz HTTP/1.1\r\n{header}", host=host))[0] == 200
     own = f"POST /programs/p HTTP/1.1\r\n{JSON}\r\nOrigin: http://{host}\r\nSec-Fetch-Site: same-origin"
-    assert (await front.ask(own, b'{"text": "x"}', host=host))[0] == 200
-    assert times == 3 * len(origins(front.port))
+    assert (await server.ask(own, b'{"text": "x"}', host=host))[0] == 200
+    assert times == 3 * len(origins(server.port))
 
 
 PLACES = [
@@ -304,33 +304,33 @@ PLACES = [
 
 
 @attack("being sent to somebody else by a redirect", len(PLACES) * 2, "no redirect names the stranger")
-async def test_no_redirect_leads_away(front: Victim, times: int) -> None:
+async def test_no_redirect_leads_away(server: Victim, times: int) -> None:
     for place in PLACES:
         for host in ("localhost", "evil.example"):
             raw = f"GET {place} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n".encode()
-            where = re.findall(rb"(?im)^location: (.*)\r$", await front.send(raw))
+            where = re.findall(rb"(?im)^location: (.*)\r$", await server.send(raw))
             assert where in ([], [b"/tree"])
 
 
 @attack("a target with somebody else's name in it", 4, "nothing, or what the name in `Host` allows")
-async def test_a_whole_url_as_target_is_no_way_around(front: Victim, times: int) -> None:
+async def test_a_whole_url_as_target_is_no_way_around(server: Victim, times: int) -> None:
     for target in ("http://evil.example/tree", "https://evil.example:1/", "http://localhost@evil.example/tree"):
-        assert (await front.ask(f"GET {target} HTTP/1.1", host="evil.example"))[0] in (400, 421)
-    assert (await front.ask("CONNECT evil.example:80 HTTP/1.1"))[0] in (400, 404, 405)
-    assert await front.lives()
+        assert (await server.ask(f"GET {target} HTTP/1.1", host="evil.example"))[0] in (400, 421)
+    assert (await server.ask("CONNECT evil.example:80 HTTP/1.1"))[0] in (400, 404, 405)
+    assert await server.lives()
 
 
 TOKENS = ["", TOKEN[:-1], TOKEN + "x", TOKEN.upper(), "Bearer", "\xff" * 20, "x" * 20_000]
 
 
 @attack("changing a program with another token, or none", 2 * (len(TOKENS) + 2), "401")
-async def test_another_token_opens_nothing(front: Victim, times: int) -> None:
+async def test_another_token_opens_nothing(server: Victim, times: int) -> None:
     heads = [f"Authorization: Bearer {token}" for token in TOKENS] + ["X-No: token", f"Authorization: Basic {TOKEN}"]
     for header in heads:
         for head in ("POST /programs/p/versions HTTP/1.1", "PUT /programs/p/versions/current HTTP/1.1"):
-            assert (await front.ask(f"{head}\r\n{JSON}\r\n{header}", b"{}"))[0] == 401
+            assert (await server.ask(f"{head}\r\n{JSON}\r\n{header}", b"{}"))[0] == 401
     right = f"POST /programs/p/versions HTTP/1.1\r\n{JSON}\r\nAuthorization: Bearer {TOKEN}"
-    assert (await front.ask(right, b"{}"))[0] == 501
+    assert (await server.ask(right, b"{}"))[0] == 501
     assert times == 2 * len(heads)
 
 
@@ -356,30 +356,30 @@ BODIES = [
 
 
 @attack("what is no JSON, or JSON that means different things to different readers", len(BODIES), "400")
-async def test_what_is_no_json_object_is_refused(front: Victim, times: int) -> None:
+async def test_what_is_no_json_object_is_refused(server: Victim, times: int) -> None:
     for body in BODIES:
         found, _ = (
-            await front.ask(f"POST /programs/p HTTP/1.1\r\n{JSON}\r\nContent-Length: {len(body)}")
+            await server.ask(f"POST /programs/p HTTP/1.1\r\n{JSON}\r\nContent-Length: {len(body)}")
             if not body
-            else (await front.run(body))
+            else (await server.run(body))
         )
         assert (found, body) == (400, body)
-    assert await front.lives()
+    assert await server.lives()
 
 
 @attack("JSON nested a thousand to five thousand levels deep", 6, "400")
-async def test_json_that_is_nested_too_deep_is_refused(front: Victim, times: int) -> None:
+async def test_json_that_is_nested_too_deep_is_refused(server: Victim, times: int) -> None:
     for depth in (1000, 2000, 4900):
         for opening, closing in (("[", "]"), ('{"a":', "}")):
             body = f'{{"text": {opening * depth}1{closing * depth}}}'.encode()[:9_999]
-            assert (await front.run(body))[0] == 400
-    assert await front.lives()
+            assert (await server.run(body))[0] == 400
+    assert await server.lives()
 
 
 @attack("one key twice", 2, "the last one counts, for what checks it and for what runs it")
-async def test_of_two_keys_the_last_one_counts_everywhere(front: Victim, times: int) -> None:
-    assert await front.run(b'{"text": "a", "text": "b"}') == (200, b'{"said":"b"}\n')
-    assert (await front.run(b'{"text": "a", "lm": 1, "lm": 2}'))[0] == 422
+async def test_of_two_keys_the_last_one_counts_everywhere(server: Victim, times: int) -> None:
+    assert await server.run(b'{"text": "a", "text": "b"}') == (200, b'{"said":"b"}\n')
+    assert (await server.run(b'{"text": "a", "lm": 1, "lm": 2}'))[0] == 422
 
 
 TARGETS = [
@@ -394,18 +394,18 @@ TARGETS = [
 
 
 @attack("paths that are escaped wrongly, or lead upwards", len(TARGETS) * 2, "400, 404, 405 or 415")
-async def test_a_strange_path_is_not_found(front: Victim, times: int) -> None:
+async def test_a_strange_path_is_not_found(server: Victim, times: int) -> None:
     for target in TARGETS:
-        assert (await front.ask(f"GET {target} HTTP/1.1"))[0] in (400, 404)
-        assert (await front.ask(f"POST {target} HTTP/1.1", b"{}"))[0] in (400, 404, 405, 415)
-    assert await front.lives()
+        assert (await server.ask(f"GET {target} HTTP/1.1"))[0] in (400, 404)
+        assert (await server.ask(f"POST {target} HTTP/1.1", b"{}"))[0] in (400, 404, 405, 415)
+    assert await server.lives()
 
 
 @attack("an error with a secret in it, a crash with one", 2, "an id that leads to it in the log")
-async def test_no_cause_stands_in_an_answer(front: Victim, times: int) -> None:
+async def test_no_cause_stands_in_an_answer(server: Victim, times: int) -> None:
     with capture_logs() as logs:
         for text, expected in (("fail", 500), ("crash", 503)):
-            found, body = await front.run(json.dumps({"text": text}).encode())
+            found, body = await server.run(json.dumps({"text": text}).encode())
             assert (found, SECRET.encode() in body, b"LookupError" in body) == (expected, False, False)
             assert json.loads(body)["id"] == logs[-1]["id"]
 
@@ -434,19 +434,19 @@ SMUGGLED = [
 @attack(
     "two lengths, a length and chunks, and other ways to hide a request in a body", len(SMUGGLED), "not one was found"
 )
-async def test_no_request_hides_in_the_body_of_another(front: Victim, times: int) -> None:
+async def test_no_request_hides_in_the_body_of_another(server: Victim, times: int) -> None:
     seen: list[str] = []
-    front.runtime.subscribe(lambda event: seen.append(event.route), HttpHandled)
+    server.runtime.subscribe(lambda event: seen.append(event.route), HttpHandled)
     for headers in SMUGGLED:
         head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n".encode()
-        answer = await front.send(head + headers % len(HIDDEN) + HIDDEN)
+        answer = await server.send(head + headers % len(HIDDEN) + HIDDEN)
         assert (status(answer) in (0, 400, 408), headers) == (True, headers)
         assert "/healthz" not in seen
-    assert await front.lives()
+    assert await server.lives()
 
 
 @attack("many requests in one packet (pipelining)", 100, "answered in order, or the connection ends")
-async def test_pipelined_requests_are_answered_in_order(front: Victim, times: int) -> None:
+async def test_pipelined_requests_are_answered_in_order(server: Victim, times: int) -> None:
     numbers = range(times)
     parts = []
     for number in numbers:
@@ -454,7 +454,7 @@ async def test_pipelined_requests_are_answered_in_order(front: Victim, times: in
         last = "Connection: close\r\n" if number == times - 1 else ""
         head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n{last}Content-Length: {len(body)}\r\n\r\n"
         parts.append(head.encode() + body)
-    answer = await front.send(b"".join(parts))
+    answer = await server.send(b"".join(parts))
     assert re.findall(rb'"said":"n(\d+)"', answer) == [b"%d" % number for number in numbers]
 
 
@@ -462,22 +462,22 @@ async def test_pipelined_requests_are_answered_in_order(front: Victim, times: in
 
 
 @attack("silent connections, ten times as many as may be open", 1000, "somebody decent is served all the while")
-async def test_silent_connections_shut_nobody_out(front: Victim, times: int) -> None:
+async def test_silent_connections_shut_nobody_out(server: Victim, times: int) -> None:
     silent = []
     for number in range(times):
-        silent.append(await front.open())
+        silent.append(await server.open())
         if number % 100 == 0:
-            assert await front.lives()
-    assert await front.lives()
+            assert await server.lives()
+    assert await server.lives()
     for reader, writer in silent:
         assert status(await read_all(reader)) in (0, 503)
         writer.close()
 
 
 @attack("heads that come a byte at a time (slowloris)", 50, "ended after the time for a head")
-async def test_a_slow_head_does_not_hold_a_connection(front: Victim, times: int) -> None:
+async def test_a_slow_head_does_not_hold_a_connection(server: Victim, times: int) -> None:
     async def drip() -> bytes:
-        reader, writer = await front.open()
+        reader, writer = await server.open()
         over = asyncio.ensure_future(read_all(reader))
         for byte in b"GET /healthz HTTP/1.1\r\nX: " + b"y" * 1000:
             writer.write(bytes([byte]))
@@ -488,34 +488,34 @@ async def test_a_slow_head_does_not_hold_a_connection(front: Victim, times: int)
         return await over
 
     slow = [asyncio.ensure_future(drip()) for _ in range(times)]
-    assert await front.lives()
+    assert await server.lives()
     assert {status(answer) for answer in await asyncio.gather(*slow)} == {0}
 
 
 @attack("bodies that do not come, or not to their end", 50, "408")
-async def test_a_body_that_does_not_come_is_not_waited_for(front: Victim, times: int) -> None:
+async def test_a_body_that_does_not_come_is_not_waited_for(server: Victim, times: int) -> None:
     head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n".encode()
     halves = (head + b'Content-Length: 99\r\n\r\n{"te', head + b"Transfer-Encoding: chunked\r\n\r\n5\r\n{")
-    slow = [asyncio.ensure_future(front.send(halves[number % 2])) for number in range(times)]
-    assert await front.lives()
+    slow = [asyncio.ensure_future(server.send(halves[number % 2])) for number in range(times)]
+    assert await server.lives()
     assert {status(answer) for answer in await asyncio.gather(*slow)} == {408}
 
 
 @attack("heads without an end: long lines, many lines, a long target, a long method", 4, "400 or 431")
-async def test_a_head_without_an_end_is_refused(front: Victim, times: int) -> None:
+async def test_a_head_without_an_end_is_refused(server: Victim, times: int) -> None:
     for head in (
         b"GET / HTTP/1.1\r\nHost: localhost\r\nX: " + b"x" * 1_000_000,
         b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X: y\r\n" * 100_000,
         b"GET /" + b"x" * 1_000_000,
         b"G" * 1_000_000,
     ):
-        assert status(await front.send(head)) in (0, 400, 431)
-    assert await front.lives()
-    assert (await front.run(b'{"text": "x"}'.ljust(9_000), "X: " + "x" * 30_000))[0] == 200
+        assert status(await server.send(head)) in (0, 400, 431)
+    assert await server.lives()
+    assert (await server.run(b'{"text": "x"}'.ljust(9_000), "X: " + "x" * 30_000))[0] == 200
 
 
 @attack("bodies that are too long: said, chunked, without an end, with an end that is too long", 4, "413, or cut off")
-async def test_a_body_that_is_too_long_is_refused_before_it_is_read(front: Victim, times: int) -> None:
+async def test_a_body_that_is_too_long_is_refused_before_it_is_read(server: Victim, times: int) -> None:
     head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n".encode()
     chunk = b"3e8\r\n" + b" " * 1000 + b"\r\n"
     for rest in (
@@ -524,12 +524,12 @@ async def test_a_body_that_is_too_long_is_refused_before_it_is_read(front: Victi
         b"Transfer-Encoding: chunked\r\n\r\n" + chunk * 5000,
         b"Transfer-Encoding: chunked\r\n\r\n0\r\n" + b"X: y\r\n" * 100_000,
     ):
-        assert status(await front.send(head + rest)) in (0, 400, 413)
-    assert await front.lives()
+        assert status(await server.send(head + rest)) in (0, 400, 413)
+    assert await server.lives()
 
 
 @attack("more requests for one program than may wait", 200, "20 wait, 180 times 429 with `Retry-After`, at once")
-async def test_more_requests_than_may_wait_are_told_to_come_again(front: Victim, times: int) -> None:
+async def test_more_requests_than_may_wait_are_told_to_come_again(server: Victim, times: int) -> None:
     body = b'{"text": "wait"}'
     raw = (
         f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body
@@ -537,10 +537,10 @@ async def test_more_requests_than_may_wait_are_told_to_come_again(front: Victim,
     waiting: list[asyncio.StreamWriter] = []
     refused = 0
     for _ in range(times):
-        reader, writer = await front.open()
+        reader, writer = await server.open()
         writer.write(raw)
         if len(waiting) < 20:
-            while front.program.begun <= len(waiting):
+            while server.program.begun <= len(waiting):
                 await asyncio.wait([asyncio.ensure_future(reader.read(1))], timeout=0.01)
             waiting.append(writer)
         else:
@@ -548,66 +548,66 @@ async def test_more_requests_than_may_wait_are_told_to_come_again(front: Victim,
             refused += status(answer) == 429 and b"retry-after: 1" in answer
             writer.close()
     assert (len(waiting), refused) == (20, times - 20)
-    assert front.program.running == 20
+    assert server.program.running == 20
     for writer in waiting:
         writer.close()
-    await front.program.idle(20)
-    assert await front.lives()
+    await server.program.idle(20)
+    assert await server.lives()
 
 
 @attack("going away while the program runs, with and without a stream", 40, "each run is cancelled")
-async def test_who_goes_away_leaves_nothing_running(front: Victim, times: int) -> None:
+async def test_who_goes_away_leaves_nothing_running(server: Victim, times: int) -> None:
     body = b'{"text": "wait"}'
     for number in range(times):
         accept = "Accept: text/event-stream\r\n" if number % 2 else ""
         head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\n{accept}Content-Length: {len(body)}\r\n\r\n"
-        reader, writer = await front.open()
+        reader, writer = await server.open()
         writer.write(head.encode() + body)
-        while front.program.begun <= number:
-            await asyncio.wait([asyncio.ensure_future(front.lives())])
+        while server.program.begun <= number:
+            await asyncio.wait([asyncio.ensure_future(server.lives())])
         if number % 3:
             writer.transport.abort()
         else:
             writer.close()
-        await front.program.idle(number + 1)
+        await server.program.idle(number + 1)
         del reader
-    assert await front.lives()
+    assert await server.lives()
 
 
 @attack("breaking off a request after each of its bytes", 150, "nothing is left, nobody else notices")
-async def test_breaking_off_anywhere_leaves_nothing(front: Victim, times: int) -> None:
+async def test_breaking_off_anywhere_leaves_nothing(server: Victim, times: int) -> None:
     body = b'{"text": "hello"}'
     head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: {len(body)}\r\n\r\n"
     raw = (head.encode() + body).ljust(times)
     for length in range(times):
-        _, writer = await front.open()
+        _, writer = await server.open()
         writer.write(raw[:length])
         writer.transport.abort() if length % 2 else writer.close()
-    assert await front.lives()
-    assert front.program.running == 0
+    assert await server.lives()
+    assert server.program.running == 0
 
 
 @attack("connections with half a request each, as many as may be open", 10, "one more: 503; then they end")
 async def test_one_more_than_all_busy_connections_is_told_so(parser: str, times: int) -> None:
-    async with serving(structs.replace(LIMITS, max_connections=times, body_timeout=2.0)) as front:
+    async with serving(structs.replace(LIMITS, max_connections=times, body_timeout=2.0)) as server:
         head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nContent-Length: 9\r\n\r\n"
         busy = []
         for _ in range(times):
-            reader, writer = await front.open()
+            reader, writer = await server.open()
             writer.write(head.encode() + b"{")
             busy.append((asyncio.ensure_future(read_all(reader)), writer))
         refused = b""
         while status(refused) != 503:
-            refused = await front.send(b"GET /tree HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            refused = await server.send(b"GET /tree HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
         assert b"retry-after: 1" in refused
         for answer, writer in busy:
             await answer
             writer.close()
-        assert await front.lives()
+        assert await server.lives()
 
 
 @attack("streams that nobody reads", 5, "ended after the time for reading")
-async def test_a_stream_that_nobody_reads_ends(front: Victim, times: int) -> None:
+async def test_a_stream_that_nobody_reads_ends(server: Victim, times: int) -> None:
     body = b'{"text": "write"}'
     head = f"POST /programs/p HTTP/1.1\r\nHost: localhost\r\n{JSON}\r\nAccept: text/event-stream\r\n"
     told: list[HttpHandled] = []
@@ -617,18 +617,18 @@ async def test_a_stream_that_nobody_reads_ends(front: Victim, times: int) -> Non
         told.append(event)
         over.set()
 
-    front.runtime.subscribe(note, HttpHandled)  # type: ignore[arg-type]
+    server.runtime.subscribe(note, HttpHandled)  # type: ignore[arg-type]
     with ExitStack() as deaf:
         for _ in range(times):
-            one = deaf.enter_context(socket.create_connection(("127.0.0.1", front.port)))
+            one = deaf.enter_context(socket.create_connection(("127.0.0.1", server.port)))
             one.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
         # The program handles one message at a time: the next begins to write when the one before has ended.
         while len(told) < times:
             over.clear()
             await over.wait()
-    assert await front.lives()
+    assert await server.lives()
     assert all(event.seconds < 15 for event in told)
-    assert front.runtime.statistics().dead_letters.get("died", 0) == 0
+    assert server.runtime.statistics().dead_letters.get("died", 0) == 0
 
 
 ASK_LONG = (
@@ -637,19 +637,19 @@ ASK_LONG = (
 
 
 @on_both_loops
-async def test_who_reads_late_gets_all_of_a_long_answer(front: Victim) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
+async def test_who_reads_late_gets_all_of_a_long_answer(server: Victim) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
     writer.write(ASK_LONG)
     assert status(await reader.readuntil(b"\r\n\r\n")) == 200
-    assert await front.lives()
+    assert await server.lives()
     assert len(await reader.readexactly(LONG)) == LONG
     writer.close()
 
 
 @on_both_loops
 async def test_a_front_that_stops_does_not_wait_for_ever_for_who_does_not_read(parser: str) -> None:
-    async with serving(structs.replace(LIMITS, write_timeout=600.0)) as front:
-        reader, writer = await asyncio.open_connection("127.0.0.1", front.port, limit=1000)
+    async with serving(structs.replace(LIMITS, write_timeout=600.0)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
         writer.write(ASK_LONG)
         await reader.readuntil(b"\r\n\r\n")
     assert len(await read_all(reader)) < LONG
@@ -657,7 +657,7 @@ async def test_a_front_that_stops_does_not_wait_for_ever_for_who_does_not_read(p
 
 
 @attack("protocols that are not spoken here: websockets, HTTP/2, TLS, noise", 5, "refused")
-async def test_other_protocols_are_not_spoken(front: Victim, times: int) -> None:
+async def test_other_protocols_are_not_spoken(server: Victim, times: int) -> None:
     for raw in (
         (
             b"GET /tree HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade, close\r\nUpgrade: websocket\r\n"
@@ -668,8 +668,8 @@ async def test_other_protocols_are_not_spoken(front: Victim, times: int) -> None
         bytes(range(256)) * 10,
         b"\r\n" * 10_000,
     ):
-        assert b"101 Switching" not in await front.send(raw)
-    assert await front.lives()
+        assert b"101 Switching" not in await server.send(raw)
+    assert await server.lives()
 
 
 def test_the_table_in_the_documents_is_what_is_tried_here() -> None:

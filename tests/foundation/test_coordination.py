@@ -322,8 +322,8 @@ async def test_all_pass_when_all_are_there_again_and_again(world: Runtime) -> No
         await settled(world)
         assert not any(arrival.done() for arrival in arrivals)
         last = await barrier.arrive()
-        passages = [await arrival for arrival in arrivals]
-        assert [(one.generation, one.place) for one in [*passages, last]] == [(generation, n) for n in (1, 2, 3)]
+        crossings = [await arrival for arrival in arrivals]
+        assert [(one.generation, one.place) for one in [*crossings, last]] == [(generation, n) for n in (1, 2, 3)]
     await restart(world, "barriers")
     assert (await asyncio.gather(*(barrier.arrive() for _ in range(3))))[0].generation == 3
 

@@ -136,7 +136,7 @@ async def left(runtime: Runtime) -> dict[str, Any]:
         name = kind.__name__.lower()
         ref: Any = runtime.whereis(name)
         state = await system.get_state(ref)
-        for field in ("_waiting", "_gatherings", "_awaiting", "_rounds", "_expiry", "_timers"):
+        for field in ("_waiting", "_barriers", "_awaiting", "_rounds", "_expiry", "_timers"):
             found[f"{name} {field}"] = len(state.get(field, ()))
         watched = state.get("_watched")
         found[f"{name} watches"] = 0 if watched is None else len(watched._theirs)
@@ -150,16 +150,16 @@ def _plain(known: Any) -> Any:
     match type(known).__name__:
         case "LockState":
             return known.held
-        case "Contest":
+        case "ElectionState":
             return (
                 known.leader and known.leader.ref,
                 {ref: one.priority for ref, one in known.candidates.items()},
                 list(known.followers),
             )
-        case "Held":
+        case "RunningAuction":
             bids = [(party.value, amount) for party, amount in known.auction._newest()]
-            return (bids, known.auction.asked, known.auction.keepers())
-        case "Floor":
+            return (bids, known.auction.asked, known.auction.holders())
+        case "MarketState":
             return [(order.who, order.units, order.price) for order in (*known.book.bids, *known.book.asks)]
         case _:
             return known

@@ -312,12 +312,12 @@ async def test_those_who_wait_for_a_rate_are_served_in_order_and_leave_nothing(r
             call.cancel()
     await advance(0.0)
     bucket = limit._buckets["k"]
-    assert len(bucket.line) == 2, "who has left is not there any more"
+    assert len(bucket.queue) == 2, "who has left is not there any more"
     late = asyncio.ensure_future(limit.call(note, -1))
     await advance(50.0)
     assert order == [(0, 0), (7, 10), (15_000, 20), (-1, 30)]
     await late
-    assert len(bucket.line) == 0
+    assert len(bucket.queue) == 0
     assert bucket._timer is None
 
 

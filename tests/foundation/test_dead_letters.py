@@ -12,7 +12,7 @@ import pytest
 
 from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotSerializable
 from foundation.dead_letters.letter import letter_for
-from foundation.dead_letters.queue import DeliverNext, KeepLetter, RedeliverLetters, RetryRound
+from foundation.dead_letters.messages import DeliverNext, KeepLetter, RedeliverLetters, RetryRound
 from foundation.events import LetterGivenUp, LettersNotWritten
 from foundation.store import Database, NoTable, NotWritten, Store
 from foundation.store.messages import Flush
@@ -468,7 +468,7 @@ async def test_what_is_too_old_is_given_up_also_in_the_middle_of_a_round(
     await kept(queue, Order("a"), Order("b"))
     await runtime.spawn(Slow, log, name="shop")
     await settled_for(5)
-    monkeypatch.setattr("supervision.clock.ClockStepDetector.look", lambda self: 0.0)  # it has passed, and was not set
+    monkeypatch.setattr("supervision.clock.ClockStepDetector.step", lambda self: 0.0)  # it has passed, and was not set
     monkeypatch.setattr(runtime.clock, "wall_time", lambda: runtime.clock.time() + 10_000.0)
     whereis(runtime).cast(KeepLetter("shop", Order("c"), "it is new"))
     whereis(runtime).cast(RetryRound())

@@ -48,7 +48,7 @@ async def test_an_ordered_index_without_its_library_is_told_at_the_start(
 
 
 def test_the_services_are_imported_without_any_of_these_libraries() -> None:
-    names = "cache", "dead_letters", "protection", "registry", "resources", "holder", "keys"
+    names = "cache", "dead_letters", "protection", "registry", "resources", "holders", "naming"
     code = f"import sys\nfor name in {LIBRARIES}: sys.modules[name] = None\n"
     code += "".join(f"import foundation.{name}\n" for name in names if name != "dead_letters")
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -1,4 +1,4 @@
-"""How much a front takes on, seen from inside: what the tests with sockets cannot time."""
+"""The limits of the HTTP server, seen from inside: what the tests with sockets cannot time."""
 
 from __future__ import annotations
 

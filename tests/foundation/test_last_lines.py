@@ -14,9 +14,8 @@ from typing import Any, cast
 import msgspec
 import pytest
 
-from foundation.dead_letters.backlog import Backlog, WaitingLetter
+from foundation.dead_letters.delivery import Backlog, DeadLetters, UnwrittenLetter, WaitingLetter
 from foundation.dead_letters.letter import Letter
-from foundation.dead_letters.queue import DeadLetters, _NewLetter
 from foundation.http.connections import _TOO_LONG, _Limited
 from foundation.installation import Foreign
 from foundation.run import main
@@ -27,10 +26,10 @@ from foundation.store.trie import Trie
 def test_letters_that_wait_to_be_written_are_as_old_as_they_are_when_the_clock_is_set() -> None:
     letter = Letter("shop", "News", b"", "nobody is there", 0, 100.0, "waiting")
     queue = DeadLetters()
-    queue._ages = cast(Any, SimpleNamespace(moved=0.0, corrections=SimpleNamespace(look=lambda: 500.0)))
+    queue._ages = cast(Any, SimpleNamespace(moved=0.0, corrections=SimpleNamespace(step=lambda: 500.0)))
     queue._backlogs = {"shop": Backlog()}
     queue._backlogs["shop"].letters = {1: WaitingLetter(0, 50.0), 2: WaitingLetter(0, 60.0)}
-    queue._new = [_NewLetter(None, letter, None)]
+    queue._new = [UnwrittenLetter(None, letter, None)]
     queue._writing = True
     queue._correct()
     assert queue._new[0].letter.kept_at == 600.0

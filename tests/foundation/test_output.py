@@ -61,7 +61,7 @@ Start = Callable[..., tuple["subprocess.Popen[bytes]", int]]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """Start the command with a front and a storm of logs, crashes and prints; return the process, and its port."""
+    """Start the command with a server and a storm of logs, crashes and prints; return the process, and its port."""
     tree = tmp_path / "tree.toml"
     tree.write_text(TREE)
     running: list[subprocess.Popen[bytes]] = []
@@ -82,7 +82,7 @@ def start(tmp_path: Path) -> Iterator[Start]:
 
 
 def get(port: int, page: str) -> str:
-    """Ask the front for a page, as soon as it is there."""
+    """Ask the server for a page, as soon as it is there."""
     import contextlib
 
     while True:

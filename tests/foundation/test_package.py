@@ -17,7 +17,7 @@ def test_a_distribution_that_is_not_installed_is_a_checkout() -> None:
 
 @pytest.fixture
 def _fresh() -> Iterator[None]:
-    """Import the front anew, and leave the modules as they were."""
+    """Import the HTTP server anew, and leave the modules as they were."""
     before = {name: module for name, module in sys.modules.items() if name.startswith("foundation.http")}
     for name in before:
         del sys.modules[name]

@@ -15,7 +15,6 @@ from foundation.http import application
 from foundation.programs import Answer, RunProgram, program_name
 from foundation.tree import NoSuchPath, readiness_of, view_part, view_tree
 from foundation.tree.readiness import Readiness
-from foundation.tree.view import degraded
 from supervision import (
     Actor,
     Backoff,
@@ -33,6 +32,7 @@ from supervision import (
 )
 from supervision.supervisors.administration import RestartChild
 from supervision.testing import VirtualClockLoop, advance, settled
+from tests.foundation.parts import degraded
 
 
 class End(Message, frozen=True):

@@ -363,6 +363,21 @@ async def test_no_answer_contains_the_dead(runtime: Runtime, directory: Director
     assert {entry.key for entry in held.entries()} == {"a"}
 
 
+async def test_held_snapshots_stay_as_they_were_past_one_that_is_empty(
+    runtime: Runtime, directory: Directory, idle: Ref
+) -> None:
+    """The copies of a held snapshot without entries count, as those of any other."""
+    snapshots = [directory.root]
+    for key in ("a", "b"):
+        await directory.register(key, idle)
+        snapshots.append(directory.root)
+        await directory.unregister(key)
+        snapshots.append(directory.root)
+    assert [[entry.key for entry in snapshot.all()] for snapshot in snapshots] == [[], ["a"], [], ["b"], []]
+    await directory.register("c", idle)
+    assert [[entry.key for entry in snapshot.all()] for snapshot in snapshots] == [[], ["a"], [], ["b"], []]
+
+
 async def test_s257_the_place_of_the_dead_is_free_at_once(runtime: Runtime, directory: Directory, idle: Ref) -> None:
     """Another actor can have the key before the registry has heard of the holder's death, and keeps it afterwards."""
     other = await runtime.spawn(Idle)

@@ -1,4 +1,4 @@
-"""Resources: what is used is measured, pressure does not flutter, and tokens come back."""
+"""Resources: what is used is measured, pressure does not flutter, and leases come back."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ class Work(Request[None], frozen=True):
 
 
 class Worker(Actor):
-    """Takes a token and keeps it."""
+    """Takes a lease and keeps it."""
 
     def __init__(self, resource: Resource) -> None:
         self.resource = resource
 
     @handle
     async def work(self, request: Work) -> None:
-        """Take a token."""
+        """Take a lease."""
         await self.resource.acquire(2)
 
 

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from foundation.tree import RunningTree, explain, left_out, load_tree, running_tree
-from foundation.tree.view import Degraded, TreeNode, TreeView, degraded, view_tree
+from foundation.tree.view import Degraded, TreeNode, TreeView, view_tree
 from supervision import (
     Actor,
     Backoff,
@@ -28,7 +28,7 @@ from supervision import (
 )
 from supervision.reasons import FailedToStartChild
 from supervision.testing import advance, settled
-from tests.foundation.parts import Do, Failing, Probe, Unwilling, Worker
+from tests.foundation.parts import Do, Failing, Probe, Unwilling, Worker, degraded
 
 
 async def never(actor: Any) -> None:

@@ -119,9 +119,9 @@ async def arrive(run: ScenarioRun) -> None:
 
         await here.interrupt(give_up)
         async with asyncio.timeout(5.0):
-            passages = await asyncio.gather(barrier.arrive(), barrier.arrive())
-        assert {passage.place for passage in passages} == {1, 2}
-        assert len({passage.generation for passage in passages}) == 1
+            crossings = await asyncio.gather(barrier.arrive(), barrier.arrive())
+        assert {crossing.place for crossing in crossings} == {1, 2}
+        assert len({crossing.generation for crossing in crossings}) == 1
 
 
 @line("barrier.arrive_last")
@@ -136,8 +136,8 @@ async def arrive_last(run: ScenarioRun) -> None:
             assert (await first).place == 1
         else:
             async with asyncio.timeout(5.0):
-                passages = await asyncio.gather(first, barrier.arrive())
-            assert sorted(passage.place for passage in passages) == [1, 2]
+                crossings = await asyncio.gather(first, barrier.arrive())
+            assert sorted(crossing.place for crossing in crossings) == [1, 2]
 
 
 # -- elections ---------------------------------------------------------------------------------------------------------
@@ -247,7 +247,7 @@ async def bid(run: ScenarioRun) -> None:
         assert sale is None or sale.winner == "eve"
 
 
-@line("market.trade", "Market.buy", "Market.sell", "Market.quote", "Market.take_back")
+@line("market.trade", "Market.buy", "Market.sell", "Market.quote", "Market.cancel")
 async def trade(run: ScenarioRun) -> None:
     """Orders that are taken back are gone; no unit is made or lost."""
     async with world(run, service(Markets)) as here:

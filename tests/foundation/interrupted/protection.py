@@ -195,21 +195,21 @@ async def resource(run: ScenarioRun) -> None:
 
 
 @line("resource.acquire", "Resource.acquire", "Resource.release")
-async def tokens(run: ScenarioRun) -> None:
+async def leases(run: ScenarioRun) -> None:
     """What is taken is given back, whoever holds it."""
     async with world(run, service(Resources, {"work": 1})) as here:
         work = Resource(here.runtime, "work", priority="high")
 
         async def use() -> None:
-            token = await work.acquire(holder=here.worker)
+            lease = await work.acquire(holder=here.worker)
             try:
                 await here.runtime.sleep(0.1)
             finally:
-                await work.release(token)
+                await work.release(lease)
 
         await here.interrupt(use, lambda: {"used": work.used})
-        token = await work.acquire()
-        assert await work.release(token)
+        lease = await work.acquire()
+        assert await work.release(lease)
 
 
 @line("resource.set_limit", "Resource.set_limit")
@@ -224,8 +224,8 @@ async def set_limit(run: ScenarioRun) -> None:
 
         await here.interrupt(change)
         await work.set_limit(3)
-        token = await work.acquire(3)
-        assert await work.release(token)
+        lease = await work.acquire(3)
+        assert await work.release(lease)
 
 
 # -- caches ------------------------------------------------------------------------------------------------------------

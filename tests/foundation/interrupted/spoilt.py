@@ -403,7 +403,7 @@ async def _(here: World, **given: Any) -> None:
     await Market(here.runtime, "x").sell(**given)
 
 
-@spoilt("Market.take_back", trader="sue")
+@spoilt("Market.cancel", trader="sue")
 async def _(here: World, **given: Any) -> None:
     market = Market(here.runtime, "x")
     await market.cancel(**given)
@@ -546,12 +546,12 @@ async def _(here: World, **given: Any) -> None:
     await work.release(await work.acquire(**given))
 
 
-@spoilt("Resource.release", token=Lease("work", 1, 1, None))
+@spoilt("Resource.release", lease=Lease("work", 1, 1, None))
 async def _(here: World, **given: Any) -> None:
     await Resource(here.runtime, "work").release(**given)
 
 
-@spoilt("Resource.release: Token", name="work", number=1, amount=1, holder=WORKER)
+@spoilt("Resource.release: Lease", name="work", number=1, amount=1, holder=WORKER)
 async def _(here: World, **given: Any) -> None:
     await Resource(here.runtime, "work").release(Lease(**given))
 
@@ -815,7 +815,7 @@ FIELDS: Arguments = {
     "Commit.outcome": Late(lambda here: CommitOutcome()),
     "partial": False,
     "parties": 2,
-    "patience": None,
+    "withdrawal": None,
     "path": Late(lambda here: here.folder / "copy.db"),
     "price": 1,
     "priority": 0,
@@ -834,7 +834,6 @@ FIELDS: Arguments = {
     "terms": Sealed(),
     "time_limit": 1.0,
     "to": "nobody",
-    "token": Lease("work", 1, 1, None),
     "trader": "ben",
     "tried": None,
     "units": 1,

@@ -97,7 +97,7 @@ async def breaker_around_bulkhead(run: ScenarioRun) -> None:
 
 @line("resource_around_lock")
 async def resource_around_lock(run: ScenarioRun) -> None:
-    """Work that takes a token, and then waits for a lock."""
+    """Work that takes a lease, and then waits for a lock."""
     async with world(run, service(Resources, {"work": 1}), service(Locks)) as here:
         work = Resource(here.runtime, "work", priority="high")
         lock = Lock(here.runtime, "printer")
@@ -112,8 +112,8 @@ async def resource_around_lock(run: ScenarioRun) -> None:
 
         await here.interrupt(use, lambda: {"used": work.used, "grants": len(lock.grants)})
         async with lock.held(timeout=5.0):
-            token = await work.acquire()
-            assert await work.release(token)
+            lease = await work.acquire()
+            assert await work.release(lease)
 
 
 @line("leader_registers")

@@ -1,4 +1,4 @@
-"""Auctions and the market, against plain definitions."""
+"""The rules of auctions and the order book, against plain definitions."""
 
 from __future__ import annotations
 

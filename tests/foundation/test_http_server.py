@@ -1,4 +1,4 @@
-"""The front as an actor: a real web server on a real port."""
+"""The HTTP server as an actor: a real server on a real port."""
 
 from __future__ import annotations
 
@@ -38,11 +38,11 @@ def urls(runtime: Runtime) -> list[str]:
 async def test_a_front_serves_from_its_start_to_its_end_and_says_where() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         served = urls(runtime)
-        front = await runtime.spawn(HttpServer, port=0)
+        server = await runtime.spawn(HttpServer, port=0)
         (url,) = served
         assert url.startswith("http://127.0.0.1:")
         assert (await get(f"{url}/healthz")).json() == {"status": "ok"}
-        await front.stop()
+        await server.stop()
         with pytest.raises(httpx.ConnectError):
             await get(f"{url}/healthz")
 
@@ -53,9 +53,9 @@ async def test_a_front_that_is_killed_is_restarted_at_the_same_port_and_refuses_
         restarted = asyncio.Event()
         runtime.subscribe(lambda _: restarted.set(), Restarted)
         top = await runtime.spawn(Supervisor, [ChildSpec("http", HttpServer, kwargs={"port": 0}, name="http")])
-        front = runtime.whereis("http")
-        assert front is not None
-        front.kill()
+        server = runtime.whereis("http")
+        assert server is not None
+        server.kill()
         waiting = asyncio.ensure_future(get(f"{served[0]}/healthz"))
         await restarted.wait()
         assert (await waiting).status_code == 200
@@ -66,19 +66,19 @@ async def test_a_front_that_is_killed_is_restarted_at_the_same_port_and_refuses_
 async def test_a_front_that_is_killed_and_not_restarted_leaves_the_port_free() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
         served = urls(runtime)
-        front = await runtime.spawn(HttpServer, port=0)
-        assert isinstance(front, Ref)
-        ends = ends_of(front)
-        front.kill()
+        server = await runtime.spawn(HttpServer, port=0)
+        assert isinstance(server, Ref)
+        ends = ends_of(server)
+        server.kill()
         await asyncio.gather(*ends)
         port = int(served[0].rpartition(":")[2])
         with socket.create_server(("127.0.0.1", port)):
             pass
 
 
-def ends_of(front: Any) -> list[asyncio.Task[None]]:
-    """Return the tasks that outlive a killed front for a moment."""
-    return [front.actor._serving, front.actor._guard]
+def ends_of(server: Any) -> list[asyncio.Task[None]]:
+    """Return the tasks that outlive a killed server for a moment."""
+    return [server.actor._serving, server.actor._guard]
 
 
 async def test_a_port_that_is_taken_is_said_in_one_line_with_the_next_one() -> None:
@@ -102,9 +102,9 @@ async def test_an_address_that_is_not_ours_is_said_in_one_line() -> None:
 
 async def test_a_server_that_ends_by_itself_takes_the_front_with_it() -> None:
     async with Runtime(watchdog=None, reports=False) as runtime:
-        front = await runtime.spawn(HttpServer, port=0)
-        front.cast(ServerEnded("it returned"))
-        assert await front.join() == Abnormal("the web server ended by itself: it returned")
+        server = await runtime.spawn(HttpServer, port=0)
+        server.cast(ServerEnded("it returned"))
+        assert await server.join() == Abnormal("the web server ended by itself: it returned")
 
 
 async def test_a_server_that_cannot_start_is_a_start_that_failed(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -125,20 +125,20 @@ async def test_a_server_that_fails_later_says_why(monkeypatch: pytest.MonkeyPatc
 
     monkeypatch.setattr("uvicorn.Server.main_loop", fail)
     async with Runtime(watchdog=None, reports=False) as runtime:
-        front = await runtime.spawn(HttpServer, port=0)
-        assert await front.join() == Abnormal("the web server ended by itself: ValueError: the disk is full")
+        server = await runtime.spawn(HttpServer, port=0)
+        assert await server.join() == Abnormal("the web server ended by itself: ValueError: the disk is full")
 
 
 async def test_a_door_is_written_as_a_url_also_for_version_6() -> None:
     assert ListeningSocket("::1", 80).url == "http://[::1]:80"
     if socket.has_ipv6:
         async with Runtime(watchdog=None, reports=False) as runtime:
-            door = listening_socket(runtime, "::1", 0)
-            assert listening_socket(runtime, "::1", 0) is door
+            listener = listening_socket(runtime, "::1", 0)
+            assert listening_socket(runtime, "::1", 0) is listener
             owner, other = await runtime.spawn(Slow), await runtime.spawn(Slow)
-            door.listen(owner).close()
-            door.close(other)
-            door.listen(other).close()
-            door.close(owner)
-            door.close(other)
-            door.close(other)
+            listener.listen(owner).close()
+            listener.close(other)
+            listener.listen(other).close()
+            listener.close(owner)
+            listener.close(other)
+            listener.close(other)

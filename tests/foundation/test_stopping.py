@@ -241,7 +241,7 @@ def test_telling_what_is_stuck_may_get_stuck_itself(monkeypatch: pytest.MonkeyPa
 
 
 def test_what_is_stuck_is_told_with_its_place() -> None:
-    assert __file__ in stuck() or "ending.py" in stuck()
+    assert __file__ in stuck() or "stopping.py" in stuck()
 
 
 async def test_what_has_not_ended_can_be_asked_at_any_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""The short way of a run: what it answers, what it leaves to the long way, and what a death of the program costs."""
+"""The fast path of a run: what it answers, what it leaves to Starlette, and what a death of the program costs."""
 
 from __future__ import annotations
 
