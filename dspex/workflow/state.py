@@ -1,4 +1,4 @@
-"""What is known of a run: its steps, its recorded values and its checkpoints, over a journal."""
+"""The journal folded into what is known of a run: its steps, its recorded values and its checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from dspex.workflow.journal import Journal
 #: ``running``: begun, and not known to have ended. ``trimmed``: done, before a checkpoint, and without its value.
 StepState: TypeAlias = Literal["running", "done", "failed", "cancelled", "trimmed"]
 
+#: Kinds of entries: what is known of steps, compensations, recorded values, and items of batches.
 STEP, UNDO, VALUE, ITEM = "step", "undo", "value", "item"
+#: Kinds of the entries that a run writes about itself.
+CANCEL, RESULT, ID = "cancel", "result", "id"
 _CHECKPOINT = "checkpoint"
 
 
@@ -75,7 +78,7 @@ class RunState:
         self.number = max(numbers, default=0)
         #: The keys that this incarnation has used.
         self.used: set[str] = set()
-        #: What an earlier incarnation has begun behind the checkpoint that was restored, and this one has not come to.
+        #: What an earlier incarnation recorded after the restored checkpoint, and this run has not yet reached.
         self._ahead: dict[str, int] = {}
         self.unreadable: dict[int, str] = {}
 
