@@ -1,4 +1,4 @@
-"""Work that belongs to one event loop, for whoever is in another one, or in a thread."""
+"""Work that belongs to one event loop, called from another loop or thread."""
 
 from __future__ import annotations
 

@@ -78,10 +78,10 @@ def _returned(kind: type, name: str) -> Any:
 
 
 def hints_of(of: Any) -> dict[str, Any]:
-    """Return the annotations of a class or function; none if one of them leads nowhere."""
+    """Return the annotations of a class or function; none if one cannot be resolved."""
     try:
         return typing.get_type_hints(of)
-    except Exception:  # none, or one that leads nowhere
+    except Exception:  # none, or one that cannot be resolved
         return {}
 
 

@@ -1,4 +1,4 @@
-"""A runtime on a thread of its own, for code that has no event loop: scripts, notebooks, DSPy's threads."""
+"""A runtime on a thread, for code without an event loop, with the supervisor under which programs' agents run."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ T = TypeVar("T")
 class BackgroundRuntime:
     """A runtime whose event loop runs in a thread.
 
-    >>> home = BackgroundRuntime()
-    >>> home.run(lambda: asyncio.sleep(0, "done"))
+    >>> background = BackgroundRuntime()
+    >>> background.run(lambda: asyncio.sleep(0, "done"))
     'done'
-    >>> home.close()
+    >>> background.close()
 
     Args:
         name: of the thread.
@@ -66,7 +66,7 @@ class BackgroundRuntime:
             await self._end.wait()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine in the home's loop, and return its result. Not to be called from that loop."""
+        """Run a coroutine in the runtime's loop, and return its result. Not to be called from that loop."""
         return asyncio.run_coroutine_threadsafe(work(), self.loop).result()
 
     @property
@@ -75,7 +75,7 @@ class BackgroundRuntime:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Stop all actors, and end the thread. A home that is closed already stays so."""
+        """Stop all actors, and end the thread. One that is closed already stays so."""
         if self.open:
             self.loop.call_soon_threadsafe(self._end.set)
             self._thread.join()
@@ -86,7 +86,7 @@ _runtimes: list[BackgroundRuntime] = []
 
 
 def background_runtime() -> BackgroundRuntime:
-    """Return the home that this process shares; it is opened when it is first asked for."""
+    """Return the runtime that this process shares; it is started when it is first asked for."""
     with _lock:
         if not _runtimes or not _runtimes[-1].open:
             _runtimes[:] = [BackgroundRuntime()]

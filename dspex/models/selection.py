@@ -1,4 +1,4 @@
-"""Which language model to use, from the environment.
+"""Which language model to use, selected from the environment; for a script, `language_model` also serves it.
 
 ===================== ==================================================================================
 ``DSPEX_LM``          any model string of ``dspy.LM``, such as ``openai/gpt-4o-mini``; not set, or
@@ -115,7 +115,7 @@ def select_lm(
         return SelectedLM((make or _bare)(environ["DSPEX_LM"], options), None)
     for variable in ("DSPEX_API_BASE", "DSPEX_API_KEY", "DSPEX_MODEL_TYPE"):
         if environ.get(variable):
-            raise BadSetting(variable, "***", "it means nothing to the embedded model; set DSPEX_LM too")
+            raise BadSetting(variable, "***", "the embedded model ignores it; set DSPEX_LM too")
     installed()
     return SelectedLM(embedded_lm(endpoint, chance=chance, **options), CompactAdapter())
 
@@ -175,13 +175,13 @@ def language_model(environ: Mapping[str, str] | None = None, *, slots: int = 2, 
     """
     found = os.environ if environ is None else environ
     with ExitStack() as stack:
-        home = BackgroundRuntime("dspex language model")
-        stack.callback(home.close)
-        selected = select_lm(found, Locator(home.runtime))
+        background = BackgroundRuntime("dspex language model")
+        stack.callback(background.close)
+        selected = select_lm(found, Locator(background.runtime))
         if uses_embedded(found):
             spec = ChildSpec(
                 LANGUAGE_MODEL, LanguageModelServer, kwargs={"slots": slots, **options}, name=LANGUAGE_MODEL
             )
-            home.run(lambda: home.runtime.spawn(Supervisor, [spec]))
+            background.run(lambda: background.runtime.spawn(Supervisor, [spec]))
         stack.enter_context(dspy.context(**selected.settings()))
         yield selected.lm

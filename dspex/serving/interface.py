@@ -1,4 +1,4 @@
-"""What a program takes and gives: its fields, their types, and whether an input fits them."""
+"""The interface of a program: its fields, their types, and whether an input fits them."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Contract:
     Args:
         program: the program. Its inputs are the parameters of its ``forward``, if these are spelled out;
             otherwise the inputs of its signature, or of its only predictor.
-        signature: what it takes and gives, if it does not say so itself: a ``dspy.Signature`` or a string
+        signature: its inputs and outputs, if it does not declare them itself: a ``dspy.Signature`` or a string
             such as ``"text -> label"``.
     """
 

@@ -1,4 +1,4 @@
-"""Variables that coordinate agents: each is an actor; a change counts when all whom it concerns have agreed."""
+"""Variables that coordinate agents: each is an actor; a change counts when all subscribers have agreed."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class GetVariable(Request[VersionedValue], frozen=True):
 
 
 class ChangeVariable(Request[VersionedValue], frozen=True):
-    """Change the value. Answered with the new one; fails with `BadValue` or `ChangeRefused`."""
+    """Change the value. Answered with the new one; fails with `BadVariableValue` or `ChangeRefused`."""
 
     value: Any
 

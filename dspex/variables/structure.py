@@ -1,4 +1,4 @@
-"""Where the modules of a program are, and how one is put in the place of another."""
+"""Where the modules of a program are, and how a module is replaced."""
 
 from __future__ import annotations
 

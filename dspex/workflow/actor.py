@@ -60,7 +60,7 @@ class WorkflowActor(Actor):
 
     Raises:
         BadOption: an argument makes no sense, or an actor of this runtime runs this workflow already.
-        OtherRun, BadJournal, BadCheckpoint, StorageError: at its start, as for `Workflow.open`.
+        OtherRun, BadJournal, NoUsableCheckpoint, StorageError: at its start, as for `Workflow.open`.
     """
 
     def __init__(

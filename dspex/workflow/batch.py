@@ -75,7 +75,7 @@ class ItemWorker(Actor):
     @handle
     async def next(self, message: NextItem) -> None:
         """Do an item, and then another."""
-        if await self._items.one(self.ref):
+        if await self._items.do_next(self.ref):
             self.ref.cast(NextItem())
 
 
@@ -120,8 +120,8 @@ class _BatchRun:
 
     # -- for the workers ---------------------------------------------------------------------------------------------
 
-    async def one(self, ref: Ref) -> bool:
-        """Do an item, as soon as there is one; return whether there may be more."""
+    async def do_next(self, ref: Ref) -> bool:
+        """Do the next item, as soon as there is one; return whether there may be more."""
         try:
             claim = await self._claim(self._worker(ref))
             if claim is None:
@@ -288,8 +288,8 @@ async def run_items(
         flow: the workflow.
         name: of the step.
         items: what is given to the work, by the names of the items. It is part of what the step is.
-        work: a function, or an async one, of what belongs to an item; it may return a `WithUsage`. In it, `current_step`
-            has the token and the number of the attempt of its item.
+        work: a function, or an async one, of what belongs to an item; it may return a `WithUsage`. In it,
+            `current_step` has the token and the number of the attempt of its item.
         key: what tells the step from others of that name.
         workers: how many there are.
         lease: seconds after which an item is given to another worker though the first one lives; None for never.

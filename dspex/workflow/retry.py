@@ -27,8 +27,8 @@ def count_as_transient(*kinds: type[Exception]) -> None:
 def is_transient(error: Exception) -> bool:
     """Tell whether an error is one of the infrastructure: it may be over a moment later, and says nothing of the work.
 
-    These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a library's
-    own errors were told to be (`count_as_transient`); those of language models are.
+    These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a
+    library's own errors were told to be (`count_as_transient`); those of language models are.
 
     >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError()), is_transient(ValueError())
     (True, False, False)
@@ -39,7 +39,7 @@ def is_transient(error: Exception) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return the seconds after which an error asks to be tried again (``RetryPolicy-After``); None if it does not."""
+    """Return the seconds after which an error asks to be tried again (``Retry-After``); None if it does not."""
     hint: Any = getattr(error, "retry_after", None)
     try:
         value = finite(float(hint)) if isinstance(hint, (int, float, str)) and not isinstance(hint, bool) else None

@@ -573,7 +573,7 @@ async def test_a_pool_gives_each_call_to_the_idlest(runtime: Runtime) -> None:
     """Its agents share the calls evenly; one that is killed takes only its own with it, and these are sent again."""
     gate = Gate()
     pool = await start_program_pool(runtime, gate, size=3, name="pool", limit=6)
-    door = type(pool).dspex_door
+    door = type(pool).dspex_dispatcher
     calls = [asyncio.ensure_future(pool.acall()) for _ in range(6)]
     await gate.came.wait()
     while any(_running(runtime, f"pool.{n}") != 2 for n in range(3)):

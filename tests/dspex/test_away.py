@@ -229,7 +229,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
         assert (await program.acall(text="impatient")).label in LABELS.values()
     let.clear()
     program.label.lm = None
-    hasty = proxy(program, Dispatcher(runtime, program.dspex_door.address, timeout=0.2))
+    hasty = proxy(program, Dispatcher(runtime, program.dspex_dispatcher.address, timeout=0.2))
     quiet = dspy.utils.callback.BaseCallback()
     with dspy.context(lm=sync_only(known), callbacks=[quiet]), pytest.raises(ProgramTimeout):
         await told(hasty, "threads end")

@@ -370,7 +370,7 @@ async def test_what_was_spent_is_not_forgotten_by_a_restart(start: Start, runtim
 
 async def test_what_was_spent_is_kept_in_a_file(tmp_path: Path) -> None:
     """A budget for an hour is not new because the process is; but an hour later it is."""
-    path = tmp_path / "kept" / "spending.json"
+    path = tmp_path / "kept" / "usage.json"
     script = Script(ANSWER)
     endpoints = {"a": {"lm": script.lm(), "budgets": [{"requests": 2, "per": "hour"}, {"tokens": 9999}]}}
 
@@ -379,7 +379,7 @@ async def test_what_was_spent_is_kept_in_a_file(tmp_path: Path) -> None:
         clock = Clock(pause)
         async with Runtime(reports=False, clock=clock) as runtime:
             models = {"fast": {"endpoints": list({**endpoints, **changed})}}
-            actor = await runtime.spawn(Gateway, {**endpoints, **changed}, models, spending=str(path))
+            actor = await runtime.spawn(Gateway, {**endpoints, **changed}, models, usage_file=str(path))
             found = [reading(runtime, "lm_budget_left", budget="requests per hour")]
             for _ in range(more):
                 await ask(gateway_lm(runtime, "fast"))
@@ -424,15 +424,15 @@ class Clock:
 
 async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path) -> None:
     """If that fails, the gateway goes on, and says so."""
-    path = tmp_path / "spending.json"
+    path = tmp_path / "usage.json"
     models = {"fast": {"endpoints": ["a"]}}
-    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, usage_file=path)
     await ask(gateway_lm(runtime, "fast"))
     actor.cast(WriteUsage())
     await actor.call(DescribeModels())
     assert path.exists()
     await actor.stop()
-    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, usage_file=path)
     path.unlink()
     path.mkdir()
     await ask(gateway_lm(runtime, "fast"))

@@ -475,7 +475,9 @@ BAD: dict[str, bytes] = {
         "callback", 1, 0, written([ValueTag.LIST, "x", "on_lm_end", None, [ValueTag.DICT, "call_id", 1]])
     ),
     "usage that is none": framed("usage", 1, 0, written([ValueTag.LIST, "a", "b"])),
-    "a history of nobody": framed("history", 1, 0, written([ValueTag.LIST, [ValueTag.DICT], [ValueTag.LIST, "x"], True])),
+    "a history of nobody": framed(
+        "history", 1, 0, written([ValueTag.LIST, [ValueTag.DICT], [ValueTag.LIST, "x"], True])
+    ),
     "a trace of nothing": framed("trace", 1, 0, written([ValueTag.LIST, "x", [ValueTag.DICT], 1])),
     "a trace of another length": framed("trace", 1, 0, written([ValueTag.LIST])),
     "nothing where there should be something": framed("callback", 1),

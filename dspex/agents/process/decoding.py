@@ -30,7 +30,7 @@ _TUPLE_KEYS = 1000
 
 
 class Malformed(Exception):
-    """The process has said what no process of this library says."""
+    """The process has sent an invalid frame."""
 
 
 class Decoding:

@@ -1,4 +1,4 @@
-"""The connection between the two processes: frames, each with its length before it."""
+"""The protocol between the two processes: frames, each with its length before it, and the tags of values in them."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ from typing import Any, Self
 
 import msgspec
 
+_LENGTH = struct.Struct("!Q")
+#: How much longer than what is in it a frame may be, in bytes.
+_HEAD = 1000
 #: The most bytes that the process may send at once.
 LONGEST = 1 << 26
+#: The longest frame that a program's process may send, in bytes.
+LONGEST_FRAME = LONGEST + _HEAD
 #: How much of a text about something else is sent, in characters.
 LONGEST_TEXT = 100_000
 
@@ -70,16 +75,11 @@ class Unsent:
 
     Attributes:
         kind: the name of its class.
-        text: how it shows itself.
+        text: its ``repr``.
     """
 
     kind: str
     text: str
-
-
-_LENGTH = struct.Struct("!Q")
-#: How much longer than what is in it a frame may be, in bytes.
-_HEAD = 1000
 
 
 class RunFrame(msgspec.Struct, array_like=True, frozen=True):
@@ -162,7 +162,3 @@ class Channel:
     def close(self) -> None:
         """End the connection."""
         self._writer.close()
-
-
-#: The longest frame that a program's process may send, in bytes.
-LONGEST_FRAME = LONGEST + _HEAD

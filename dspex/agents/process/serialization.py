@@ -1,4 +1,4 @@
-"""How values get to the program's process, and what stays where it is.
+"""Pickles values for the worker; what stays with the caller travels as a reference.
 
 They are pickled: they are the parent's own, code and all. Nothing is pickled on the way back: see
 `dspex.agents.process.encoding`.

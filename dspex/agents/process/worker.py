@@ -1,4 +1,4 @@
-"""The process in which programs run."""
+"""The worker process, in which programs run."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ class ProgramWorker:
         self._runs: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
-        """Do what is said, until the other process ends."""
+        """Handle frames, until the other process ends."""
         self.channel.send(RunFrame("ready"))
         while (frame := await self.channel.receive()) is not None:
             if frame.kind == "run":
@@ -57,12 +57,12 @@ class WorkerRun:
     """One run, in this process. It stands for what has stayed with the caller.
 
     Args:
-        guest: that it belongs to.
+        worker: that it belongs to.
         frame: that says what is to be run.
     """
 
-    def __init__(self, guest: ProgramWorker, frame: RunFrame) -> None:
-        self._worker = guest
+    def __init__(self, worker: ProgramWorker, frame: RunFrame) -> None:
+        self._worker = worker
         self._frame = frame
         self._paths: dict[int, tuple[Any, str]] = {}
         self._descriptions: list[bytes] = []
@@ -136,7 +136,7 @@ class WorkerRun:
             self._worker.loop.call_soon_threadsafe(self._worker.channel.send, frame)
 
     async def asked(self, kind: str, *values: Any) -> AsyncIterator[Any]:
-        """Ask the caller something, and return what comes, up to the answer; in the guest's loop."""
+        """Ask the caller something, and return what comes, up to the answer; in the worker's loop."""
         number = next(self._worker.numbers)
         frames = self._worker.answers[number] = asyncio.Queue()
         self._worker.channel.send(RunFrame(kind, self._frame.run, number, self._encoding.write(f"a {kind}", values)))
@@ -196,7 +196,7 @@ async def _serve(number: int) -> None:
 
 
 def main(number: int) -> None:
-    """Be the process of an agent. The argument is the number of the socket."""
+    """Entry point of the worker process. The argument is the number of the socket."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's affair, which then ends this process
     logging.getLogger("dspy").setLevel(os.environ.get("DSPEX_PROCESS_LOG", "WARNING"))

@@ -30,21 +30,21 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
     Raises:
         BadGateway: there is no such gateway, or model.
     """
-    board = router_of(runtime, gateway)
-    if board is None:
+    router = router_of(runtime, gateway)
+    if router is None:
         raise BadGateway("gateway", gateway, "start a dspex.Gateway of this name, before what asks it")
-    if model not in board.models:
-        raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
-    first = board.endpoints[board.models[model].endpoints[0]].lm
-    made = delegating_lm(first, lambda _: _Caller(board, model), model=GATEWAY_PREFIX + model)
+    if model not in router.models:
+        raise BadGateway("model", model, f"choose among {', '.join(router.models) or 'none'}")
+    first = router.endpoints[router.models[model].endpoints[0]].lm
+    made = delegating_lm(first, lambda _: _Caller(router, model), model=GATEWAY_PREFIX + model)
     return made.copy(**options) if options else made
 
 
 class _Caller:
-    """Takes the requests of one model to the switchboard, and to its loop."""
+    """Takes the requests of one model to the router, and to its loop."""
 
-    def __init__(self, board: ModelRouter, model: str) -> None:
-        self._router = board
+    def __init__(self, router: ModelRouter, model: str) -> None:
+        self._router = router
         self._model = model
 
     async def answer(self, request: Any, _: Any) -> Any:

@@ -1,4 +1,4 @@
-"""The way to one endpoint, and what guards it."""
+"""One endpoint with its limits, time limit, retries and circuit breaker; and the events of the gateway."""
 
 from __future__ import annotations
 
@@ -108,7 +108,7 @@ class GuardedEndpoint:
         endpoint: what it is.
         lm: its language model.
         price: what it costs, if that is known.
-        account: knows what it has used.
+        usage: knows what it has used, and what it may use.
         breakers: the name of the actor that keeps the state of its breaker.
     """
 
@@ -119,13 +119,13 @@ class GuardedEndpoint:
         endpoint: Endpoint,
         lm: Any,
         price: Price | None,
-        account: EndpointUsage,
+        usage: EndpointUsage,
         breakers: str,
     ) -> None:
         self.name = name
         self.endpoint = endpoint
         self.lm = lm
-        self.account = account
+        self.usage = usage
         self._price = price or Price(0.0, 0.0)
         self._runtime = runtime
         self._asked = DirectLM(lm)
@@ -156,17 +156,17 @@ class GuardedEndpoint:
         letters, most = request_size(request)
         sent = letters / TOKEN
         try:
-            ticket = self.account.reserve(self._now(), self._use(sent, most or ANSWER_TOKENS))
+            reservation = self.usage.reserve(self._now(), self._use(sent, most or ANSWER_TOKENS))
         except BudgetExceeded as error:
-            if self.account.first_refusal(error):
+            if self.usage.first_refusal(error):
                 self._runtime.events.emit(
                     BudgetSpent, endpoint=self.name, budget=error.budget, retry_after=error.retry_after
                 )
             raise
-        counts = self.account.counts
+        counts = self.usage.counts
         counts.requests += 1
         counts.in_flight += 1
-        used = self._use(sent, 0.0)  # of one that is called off, this is certain
+        used = self._use(sent, 0.0)  # a cancelled request has at least sent its prompt
         try:
             response = await call.ask(self._asked, request)
             usage = response.usage or lm15.Usage()
@@ -183,7 +183,7 @@ class GuardedEndpoint:
             raise
         finally:
             counts.in_flight -= 1
-            self.account.settle(ticket, used)
+            self.usage.settle(reservation, used)
             charge(used.dollars)
 
     def _use(self, sent: float, written: float) -> RequestUsage:
@@ -193,7 +193,7 @@ class GuardedEndpoint:
         if error is None:
             return "success"
         if is_infrastructure(error) or isinstance(error, TimeoutError):
-            self.account.counts.failures += 1
+            self.usage.counts.failures += 1
             return "failure"
         return "ignore"
 

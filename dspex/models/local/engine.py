@@ -1,4 +1,4 @@
-"""Engines for ``dspy.LM`` that let a small model choose instead of write.
+"""Engines for ``dspy.LM`` that score the allowed values instead of generating text.
 
 A request whose answer is one of a few values (a JSON schema with a single property of type ``enum``, as the
 adapters write for an output field of type ``Literal``) is not generated: the model is asked how likely each

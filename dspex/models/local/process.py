@@ -121,7 +121,7 @@ class ServerProcess:
         try:
             return msgspec.json.decode(line, type=_Ready).url
         except msgspec.DecodeError as error:
-            raise NotReady(f"the language model's process said {line!r} instead of where it serves: {error}") from None
+            raise NotReady(f"the language model's process printed {line!r} instead of its URL: {error}") from None
 
     async def ended(self) -> ProcessEnd:
         """Wait for its end, and return how it ended."""
