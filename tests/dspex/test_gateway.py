@@ -450,14 +450,14 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
     await gateway.call(Configure({"b": Endpoint(second.lm())}, {"fast": Model(("b",))}))
     assert await ask(lm) == "yes"
     assert len(second.requests) == 1
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    kept = board.endpoints["a"]
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    kept = router.endpoints["a"]
     with pytest.raises(BadGateway, match="choose among a, b"):
         await gateway.call(Configure(models={"fast": Model(("c",))}))
     await gateway.call(Configure(endpoints={"b": {"lm": second.lm(), "breaker": {"failures": 1}}}))
     assert await gateway.call(DescribeModels()) == {"fast": Model(("b",))}
-    assert board.endpoints["a"] is kept
+    assert router.endpoints["a"] is kept
     actor = gateway.resolve()
     assert actor is not None
     info = runtime.info(actor)
@@ -468,9 +468,9 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
 @pytest.mark.usefixtures("quiet")
 async def test_a_model_that_is_gone_says_so(start: Start, runtime: Runtime) -> None:
     lm = await start({"a": Script(ANSWER)})
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    board.models = {}
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    router.models = {}
     with pytest.raises(dspy.LMError, match="choose among none"):
         await ask(lm)
 
@@ -512,11 +512,11 @@ async def test_prices_are_those_that_dspy_knows(runtime: Runtime) -> None:
         "local": {"lm": "local"},
     }
     await runtime.spawn(Gateway, endpoints, {"fast": {"endpoints": list(endpoints)}})
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    assert board.endpoints["known"].lm.kwargs["api_key"] == "k"
-    assert token_price(board.endpoints["known"].lm) == pytest.approx((0.15, 0.6))
-    assert board.endpoints["local"].lm.model == "local/smollm2"
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    assert router.endpoints["known"].lm.kwargs["api_key"] == "k"
+    assert token_price(router.endpoints["known"].lm) == pytest.approx((0.15, 0.6))
+    assert router.endpoints["local"].lm.model == "local/smollm2"
     assert token_price(dspy.LM("nobody/knows")) is None
     declared = dspy.LM("ollama_chat/some")
     assert token_price(declared) is None

@@ -14,7 +14,7 @@ from supervision.testing import VirtualClockLoop
 
 
 class Books(SimpleNamespace):
-    """What a ledger and a gate say of themselves."""
+    """What a call log and a suspension say of themselves."""
 
     paid = 0
     dollars = 0.0
