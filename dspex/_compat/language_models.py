@@ -58,7 +58,10 @@ def is_infrastructure(error: BaseException) -> bool:
 
 
 def retry_hint(error: BaseException) -> float | None:
-    """Return the seconds after which a language model has asked to be tried again; None if it has not."""
+    """Return the seconds after which a language model has asked to be tried again; None if it has not.
+
+    `dspex.workflow.retry.retry_after` is the same for any error; workflows do not know DSPy.
+    """
     hint: float | None = finite_seconds(getattr(error, "retry_after", None))
     return hint
 

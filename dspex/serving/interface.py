@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import dspy
 import msgspec
 import pydantic
 
-from dspex._compat import annotation_allows_none, description, get_annotation_name, untyped
+from dspex._compat import annotation_allows_none, description, get_annotation_name, hints_of, untyped
 from foundation.programs import Interface as Interface
 from foundation.programs import InvalidInputs as InvalidInputs
 from foundation.programs import ProgramField as ProgramField
@@ -98,15 +98,9 @@ def _parameters(program: Any) -> list[tuple[str, Any, bool]] | None:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters):
         return None
-    hints = _hints(function)
+    # Where only a type checker can read an annotation, parameters take anything.
+    hints = hints_of(function)
     return [(p.name, hints.get(p.name, Any), p.default is p.empty) for p in parameters]
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # an annotation that only a type checker can read: the parameter then takes anything
-        return {}
 
 
 def _description(program: Any, signature: Any) -> str:

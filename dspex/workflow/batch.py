@@ -17,7 +17,7 @@ from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
 from dspex.workflow.errors import StaleFence, WorkflowError, WorkflowSuspended
 from dspex.workflow.events import ItemLost
 from dspex.workflow.items import Claim, WorkItem, WorkItems
-from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.retry import Failures, RetryPolicy
 from dspex.workflow.state import ITEM
 from dspex.workflow.steps import CurrentStep, current_step, error_message, run_in_step
 from dspex.workflow.workflow import Workflow
@@ -144,7 +144,7 @@ class _BatchRun:
 
     async def _done(self, claim: Claim) -> tuple[bool, Any, float]:
         """Do the work on an item, as often as it takes; return whether it has succeeded, its value, and its usage."""
-        failed, since, clock = 0, 0.0, self._runtime.clock
+        failures = Failures(self._retry, self._runtime)
         key = self._key(claim.item)
         step = CurrentStep(key, self._flow.token(f"{ITEM}:{key}"), claim.fence)
         while True:
@@ -158,11 +158,9 @@ class _BatchRun:
             except Exception as error:
                 if not self._retry.on(error):
                     return False, [type(error).__name__, error_message(error)], 0.0
-                since = since if failed else clock.time()
-                failed += 1
-                pause = self._retry.pause(failed, error, self._runtime.random)
-                if not self._retry.again(failed, clock.time() - since, pause):
-                    raise WorkflowSuspended(key, failed, clock.time() - since, error) from error
+                pause = failures.next_pause(error)
+                if pause is None:
+                    raise WorkflowSuspended(key, failures.count, failures.seconds, error) from error
             await self._runtime.sleep(pause)
 
     def _plain(self, key: str, value: Any) -> Any:

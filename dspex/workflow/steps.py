@@ -23,7 +23,7 @@ from dspex.workflow.errors import (
 )
 from dspex.workflow.events import StepEnded, StepRetried
 from dspex.workflow.metrics import WorkflowCounts
-from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.retry import Failures, RetryPolicy
 from dspex.workflow.state import CANCEL, ID, UNDO, VALUE, RunState, StepRecord, StepState
 from supervision import Runtime
 
@@ -141,7 +141,9 @@ class RunContext:
         self.check(kind)
         self.state.use(used_key(kind, path))
         record, began = known or StepRecord("running", print_), self.runtime.clock.time()
-        step = RunningStep(kind, path, record, lambda: work(*args), type, undo, retry or self.retry, began)
+        policy = retry or self.retry
+        failures = Failures(policy, self.runtime)
+        step = RunningStep(kind, path, record, lambda: work(*args), type, undo, policy, failures, began)
         with self.under_way(step):
             return await self._perform(step)
 
@@ -214,13 +216,9 @@ class RunContext:
         Raises:
             WorkflowSuspended: there is none.
         """
-        now = self.runtime.clock.time()
-        if not step.failed:
-            step.failing_since = now
-        step.failed += 1
-        pause, since = step.retry.pause(step.failed, error, self.runtime.random), now - step.failing_since
-        if not step.retry.again(step.failed, since, pause):
-            raise WorkflowSuspended(step.path, step.failed, since, error) from error
+        pause = step.failures.next_pause(error)
+        if pause is None:
+            raise WorkflowSuspended(step.path, step.failures.count, step.failures.seconds, error) from error
         self.counts.retried += 1
         why, attempt = f"{type(error).__name__}: {error_message(error)}", step.record.attempt
         self.runtime.events.emit(StepRetried, workflow=self.name, step=step.path, attempt=attempt, why=why, next=pause)
@@ -315,7 +313,8 @@ class RunningStep(Cancellable):
         work: does it.
         type: of what it returns.
         undo: undoes it.
-        retry: how often it is tried.
+        retry: which failures are tried again.
+        failures: counts them.
         began: when.
     """
 
@@ -328,13 +327,13 @@ class RunningStep(Cancellable):
         type: Any,
         undo: Callable[[Any], Any] | None,
         retry: RetryPolicy,
+        failures: Failures,
         began: float,
     ) -> None:
         super().__init__(kind, path)
         self.record = msgspec.structs.replace(record, undo=undo is not None)
         self.work, self.type, self.undo, self.retry, self.began = work, type, undo, retry, began
-        self.failed = 0
-        self.failing_since = began
+        self.failures = failures
 
 
 def error_message(error: BaseException) -> str:

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.retry import Failures, RetryPolicy
 from supervision import Runtime
 
 T = TypeVar("T")
@@ -58,7 +58,7 @@ class Suspension:
 
     async def pause(self, error: Exception) -> None:
         """Wait until the next probe is due, and leave the probe to whoever waited."""
-        await self._runtime.sleep(self._pause(1, error))
+        await self._runtime.sleep(self._retry.pause(1, error, self._runtime.random))
 
     def give_up_error(self, seconds: float, error: Exception) -> Exception:
         """Return what to raise when the patience is over: by default, the last failure.
@@ -77,17 +77,16 @@ class Suspension:
 
     async def _probe(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
         """Suspend calls, probe from time to time whether they can be made, and let them go on."""
-        clock = self._runtime.clock
+        clock, failures = self._runtime.clock, Failures(self._retry, self._runtime)
         opened = self._opened = asyncio.Event()
-        self._since, failed = clock.time(), 1
+        self._since = clock.time()
         self.outages += 1
         try:
             while True:
-                pause = self._pause(failed, error)
-                seconds = clock.time() - self._since
-                if not self._retry.again(failed, seconds, pause):
-                    raise self.give_up_error(seconds, error) from error
-                self.on_suspended(seconds, error, pause)
+                pause = failures.next_pause(error)
+                if pause is None:
+                    raise self.give_up_error(failures.seconds, error) from error
+                self.on_suspended(failures.seconds, error, pause)
                 await self._runtime.sleep(pause)
                 try:
                     answer = await call()
@@ -95,13 +94,10 @@ class Suspension:
                     if not self._retry.on(again):
                         raise
                     self.failed_calls += 1
-                    error, failed = again, failed + 1
+                    error = again
                 else:
                     self.on_resumed(clock.time() - self._since)
                     return answer
         finally:
             self._opened = None
             opened.set()
-
-    def _pause(self, failed: int, error: Exception) -> float:
-        return self._retry.pause(failed, error, self._runtime.random)

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 
 from dspex._compat import is_proxy, module_paths, proxy_callback, proxy_lm, remote_settings, under_call
-from dspex._loops import await_in_loop, block_on_loop, is_running_here
+from dspex._loops import await_in_loop, block_on_loop, is_running_here, next_of
 from dspex.agents.process.encoding import Encoding, traceback_of
 from dspex.agents.process.protocol import Channel, RunFrame
 from dspex.agents.process.serialization import NotSendable, Serializer
@@ -175,18 +175,14 @@ class WorkerRun:
     async def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
         """Have a language model asked, and return the events of its answer."""
         events = self.asked("stream", self._proxies[number], request)
-        while (event := await await_in_loop(self._worker.loop, _next(events))) is not None:
+        while (event := await await_in_loop(self._worker.loop, next_of(events))) is not None:
             yield event
 
     def stream_sync(self, number: int, request: Any) -> Iterator[Any]:
         """The same, in a thread."""
         events = self.asked("stream", self._proxies[number], request)
-        while (event := self._wait(_next(events))) is not None:
+        while (event := self._wait(next_of(events))) is not None:
             yield event
-
-
-async def _next(events: AsyncIterator[Any]) -> Any:
-    return await anext(events, None)
 
 
 async def _serve(number: int) -> None:

@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from dspex._compat import delegating_lm
-from dspex._loops import await_in_loop, block_on_loop
+from dspex._loops import await_in_loop, block_on_loop, next_of
 from dspex.models.gateway.router import GATEWAY, ModelRouter, router_of
 from dspex.models.gateway.settings import BadGateway
 from dspex.models.selection import GATEWAY_PREFIX
@@ -56,7 +56,7 @@ class _Caller:
     async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
         events = self._router.stream(self._model, request)
         try:
-            while (event := await await_in_loop(self._router.loop, _next(events))) is not None:
+            while (event := await await_in_loop(self._router.loop, next_of(events))) is not None:
                 yield event
         finally:
             await await_in_loop(self._router.loop, _close(events))
@@ -64,17 +64,13 @@ class _Caller:
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
         events = self._router.stream(self._model, request)
         try:
-            while (event := self._wait(_next(events))) is not None:
+            while (event := self._wait(next_of(events))) is not None:
                 yield event
         finally:
             self._wait(_close(events))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return block_on_loop(self._router.loop, work, GATEWAY_PREFIX + self._model)
-
-
-async def _next(events: AsyncGenerator[Any]) -> Any:
-    return await anext(events, None)
 
 
 async def _close(events: AsyncGenerator[Any]) -> None:
