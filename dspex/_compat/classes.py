@@ -55,7 +55,7 @@ def is_module(value: Any) -> bool:
 
 
 def is_shared(value: Any) -> bool:
-    """Return whether something that a program has is the same thing for who looks at its calls, not one like it."""
+    """Return whether something that a program has has to be the same object for observers of its calls, not a copy."""
     return isinstance(value, (dspy.Adapter, dspy.Tool))
 
 

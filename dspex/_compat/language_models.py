@@ -249,7 +249,7 @@ class _NumberedLM:
 
 
 def described_lm(shown: Mapping[str, Any], number: int, caller_lms: CallerLMs) -> Any:
-    """Return a language model that stands for one in another process, of which these attributes are known."""
+    """Return a proxy of a language model in another process, of which these attributes are known."""
     hints = SimpleNamespace(**shown)
     found = _NumberedLM(number, caller_lms)
     made: Any = object.__new__(_DelegatingLM)

@@ -87,7 +87,7 @@ def note_usage_of(lm: str, entry: dict[str, Any]) -> None:
 
 
 def note_history(entry: dict[str, Any], owners: list[Any], callers: bool) -> None:
-    """Record an answer in some histories; and in those of whoever has called the program, and the one of all calls."""
+    """Record an answer in some histories; for ``callers``, also in those of the calling modules and the global one."""
     if callers:
         _append(GLOBAL_HISTORY, entry, MAX_HISTORY_SIZE)
     for owner in (*owners, *((dspy.settings.caller_modules or ()) if callers else ())):
@@ -116,10 +116,10 @@ async def send_piece(piece: Any, predictor: Any) -> None:
 
 
 class CallerConnection(CallerLMs, Protocol):
-    """Leads to the caller."""
+    """The connection to the caller."""
 
     def tell(self, kind: str, *values: Any) -> None:
-        """Tell the caller something."""
+        """Send the caller something that is not answered."""
 
     async def ask(self, kind: str, *values: Any) -> Any:
         """Ask the caller something."""
@@ -129,7 +129,7 @@ class CallerConnection(CallerLMs, Protocol):
 
 
 class _CallbackProxy(BaseCallback):  # type: ignore[misc]
-    """Stands for a callback that has stayed with the caller."""
+    """The proxy of a callback that has stayed with the caller."""
 
     def __init__(self, number: int, tell: Callable[..., None]) -> None:
         self.dspex_number = number
@@ -149,17 +149,17 @@ for _name in dir(BaseCallback):
 
 
 def proxy_callback(number: int, tell: Callable[..., None]) -> Any:
-    """Return what stands for a callback."""
+    """Return the proxy of a callback."""
     return _CallbackProxy(number, tell)
 
 
 def is_proxy(value: Any) -> bool:
-    """Return whether something stands for what has stayed with the caller."""
+    """Return whether something is a proxy of what has stayed with the caller."""
     return isinstance(value, _CallbackProxy) or (isinstance(value, dspy.BaseLM) and hasattr(value, "dspex_number"))
 
 
 class _History(list[Any]):
-    """The history of a language model, or of whoever has called the program: what is appended is told."""
+    """The history of a language model, or of the program's caller: what is appended is sent to the caller."""
 
     def __init__(self, note: Callable[[Any], None]) -> None:
         super().__init__()
@@ -170,7 +170,7 @@ class _History(list[Any]):
 
 
 def proxy_lm(number: int, shown: Mapping[str, Any], caller: CallerConnection) -> Any:
-    """Return what stands for a language model: cache, parameters and retries are here, its engine there."""
+    """Return the proxy of a language model: cache, parameters and retries are here, its engine is with the caller."""
     made = described_lm(shown, number, caller)
     made.dspex_number = number
     made.history = _History(lambda entry: caller.tell("history", entry, [made], False))
@@ -213,7 +213,7 @@ class _Stream:
 
 @contextmanager
 def remote_settings(sent: Mapping[str, Any], caller: CallerConnection) -> Generator[None]:
-    """Apply the caller's settings; those that have stayed there are stood for."""
+    """Apply the caller's settings, with proxies for those that have stayed there."""
 
     def note(entry: Any) -> None:
         modules = [module for module in dspy.settings.caller_modules if caller.module_of(id(module)) is not None]

@@ -107,10 +107,10 @@ def load(source: object) -> Any:
 
     Args:
         source: a ``dspy.Module``; a class or function that makes one; or a string ``package.module:name``
-            that leads to any of these.
+            that names any of these.
 
     Raises:
-        BadProgram: it leads to nothing of the kind.
+        BadProgram: there is none.
     """
     found = source
     if isinstance(source, str):

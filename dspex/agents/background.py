@@ -16,18 +16,6 @@ from supervision import ChildSpec, DynamicSupervisor, Runtime, Supervisor
 PROGRAM_AGENTS = "dspex.agents"
 
 
-def agents_supervisor(max_restarts: int = 100, max_seconds: float = 1.0) -> ChildSpec:
-    """Return the supervisor under which `dspex.start_program_agent` starts agents, to be put into a tree.
-
-    Args:
-        max_restarts: how many restarts are allowed in ``max_seconds``. There may be many agents, and those that call
-            them wait for a restart; so it takes a lot of deaths before it gives up.
-        max_seconds: the length of that window.
-    """
-    budget = {"max_restarts": max_restarts, "max_seconds": max_seconds}
-    return ChildSpec(PROGRAM_AGENTS, DynamicSupervisor, kwargs=budget, name=PROGRAM_AGENTS)
-
-
 T = TypeVar("T")
 
 
@@ -91,3 +79,15 @@ def background_runtime() -> BackgroundRuntime:
         if not _runtimes or not _runtimes[-1].open:
             _runtimes[:] = [BackgroundRuntime()]
         return _runtimes[-1]
+
+
+def agents_supervisor(max_restarts: int = 100, max_seconds: float = 1.0) -> ChildSpec:
+    """Return the supervisor under which `dspex.start_program_agent` starts agents, to be put into a tree.
+
+    Args:
+        max_restarts: how many restarts are allowed in ``max_seconds``. There may be many agents, and those that call
+            them wait for a restart; so it takes a lot of deaths before it gives up.
+        max_seconds: the length of that window.
+    """
+    budget = {"max_restarts": max_restarts, "max_seconds": max_seconds}
+    return ChildSpec(PROGRAM_AGENTS, DynamicSupervisor, kwargs=budget, name=PROGRAM_AGENTS)

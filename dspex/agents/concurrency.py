@@ -13,10 +13,6 @@ from foundation.programs import Busy
 from supervision import Ref, Refuse, ReplyTo
 
 
-class ProgramCancelled(Exception):
-    """The program cancelled itself, and so has no answer."""
-
-
 class _Job(NamedTuple):
     token: ReplyTo[Any]
     context: Context
@@ -99,3 +95,7 @@ class ConcurrencyLimit:
         self._jobs.clear()
         for task in self._tasks:
             task.cancel()
+
+
+class ProgramCancelled(Exception):
+    """The program cancelled itself, and so has no answer."""

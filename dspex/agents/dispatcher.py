@@ -19,18 +19,6 @@ from supervision import ActorExited, CallError, CallTimeout, Name, NoProcess, Re
 from supervision.clock import seconds
 
 
-class AgentDown(dspy.LMTransportError):  # type: ignore[misc]
-    """The agent that was to run the program died, or does not run, and no other came in time."""
-
-
-class ProgramTimeout(dspy.LMTimeoutError):  # type: ignore[misc]
-    """The agent has not answered within the time that the caller gave it."""
-
-
-class ProgramOverloaded(dspy.LMTransportError):  # type: ignore[misc]
-    """The agent has as much to do as it may have."""
-
-
 class Dispatcher:
     """Sends the calls of a program to its agent.
 
@@ -169,3 +157,15 @@ class Dispatcher:
     def held(self, ref: Ref) -> AbstractContextManager[None]:
         """Return a context in which an actor has a call."""
         return nullcontext()
+
+
+class AgentDown(dspy.LMTransportError):  # type: ignore[misc]
+    """The agent that was to run the program died, or does not run, and no other came in time."""
+
+
+class ProgramTimeout(dspy.LMTimeoutError):  # type: ignore[misc]
+    """The agent has not answered within the time that the caller gave it."""
+
+
+class ProgramOverloaded(dspy.LMTransportError):  # type: ignore[misc]
+    """The agent has as much to do as it may have."""

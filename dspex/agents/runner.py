@@ -40,7 +40,7 @@ class Invoke(Request[Any], frozen=True):
 
 
 class ProgramRunner(Actor):
-    """Calls modules for whoever asks (`Invoke`), with the caller's own context.
+    """Calls modules on request (`Invoke`), in the context of the caller.
 
     Up to ``concurrency`` calls run at the same time; more wait in turn. ``acall`` runs in a task, a plain call in a
     worker thread out of as many. When the actor ends, its callers learn it at once, and tasks are cancelled. Threads
@@ -75,7 +75,7 @@ class ProgramRunner(Actor):
         return str(self.ref)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, for ``/tree``."""
+        """Return how busy it is, for ``/tree``."""
         return {"running": self.concurrency_limit.running, "waiting": self.concurrency_limit.queued}
 
     @handle

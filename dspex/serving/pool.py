@@ -65,7 +65,7 @@ class ProgramPool(ProgramActor):
         self._dispatcher = PoolDispatcher(self.runtime, self.runtime.name(self.ref.path), names, retries=self._retries)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, with which version, and how many agents run, for ``/tree``."""
+        """Return how busy it is, with which version, and how many agents run, for ``/tree``."""
         return {**super().summary(), "agents": f"{len(self._dispatcher.alive())} of {self._size}"}
 
     async def perform(self, inputs: dict[str, Any]) -> Any:

@@ -44,7 +44,7 @@ RESULT = "result"
 
 
 class ProgramActor(ProgramRunner):
-    """Runs a program for whoever asks: `RunProgram` runs it, `DescribeProgram` describes its inputs and outputs.
+    """Runs a program on request: `RunProgram` runs it, `DescribeProgram` describes its inputs and outputs.
 
     The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do
     the caller's trace, callbacks, and log and trace bindings.
@@ -176,7 +176,7 @@ class ProgramActor(ProgramRunner):
         return self._versions.list()
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, and with which version, for ``/tree``."""
+        """Return how busy it is, and with which version, for ``/tree``."""
         return {**super().summary(), "version": self._versions.number}
 
     async def _answer(self, inputs: dict[str, Any], send: SendPiece | None) -> Answer:

@@ -34,71 +34,6 @@ from supervision import Backoff, Runtime
 from supervision.clock import seconds
 
 
-class ModelSuspension(Suspension):
-    """Lets calls pass while their language model is available; see `Suspension`.
-
-    Args:
-        runtime: whose clock, chance and events are used.
-        patience: after how many seconds of an outage to give up; None for never.
-        first: seconds until the first probe.
-        most: seconds between two probes, at most. What the model itself asks for (``Retry-After``) counts more.
-    """
-
-    def __init__(
-        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
-    ) -> None:
-        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
-        backoff = Backoff(first, max(first, most), jitter=0.0)
-        patience = None if patience is None else seconds("patience", patience)
-        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
-
-    def give_up_error(self, seconds: float, error: Exception) -> Exception:
-        """Return that the optimisation is suspended."""
-        return ModelUnavailable(seconds, error)
-
-    def on_suspended(self, seconds: float, error: Exception, pause: float) -> None:
-        """Emit that the model is unavailable."""
-        why = f"{type(error).__name__}: {error}"
-        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=seconds, next=pause)
-
-    def on_resumed(self, seconds: float) -> None:
-        """Emit that it is available again."""
-        self._runtime.events.emit(OptimisationResumed, seconds=seconds)
-
-
-class CallScope:
-    """The piece of work that asks: its answers are told from those of others by its ``name``.
-
-    Args:
-        name: of the work.
-        lock: is held while the work runs in a thread, and not while it waits for an answer. None for none.
-    """
-
-    def __init__(self, name: str, lock: threading.Lock | None = None) -> None:
-        self.name = name
-        self.lock = lock
-        self._asked: Counter[str] = Counter()
-
-    def key(self, digest: str) -> str:
-        """Return the key of the next answer to a request; the same request may be made more than once."""
-        self._asked[digest] += 1
-        return f"{self.name}|{digest}|{self._asked[digest]}"
-
-
-_scope: ContextVar[CallScope | None] = ContextVar("dspex.scope", default=None)
-
-
-@contextmanager
-def call_scope(name: str, lock: threading.Lock | None = None) -> Generator[None]:
-    """Give the answers that are asked for within a name of their own; see `CallScope`."""
-    token = _scope.set(CallScope(name, lock))
-    try:
-        with lock or nullcontext():
-            yield
-    finally:
-        _scope.reset(token)
-
-
 class CallLog:
     """Records each answer, and replays it instead of calling again.
 
@@ -147,7 +82,7 @@ class CallLog:
         if task is None:
             task = self._asked[key] = self.loop.create_task(self._call(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
-        # Whoever asks may die; the call, once made, goes on and is kept.
+        # The one that asks may die; the call, once made, goes on, and its answer is recorded.
         return await asyncio.shield(task)
 
     async def _call(self, key: str, asked: DirectLM, request: Any) -> Any:
@@ -166,13 +101,13 @@ class CallLog:
         return load_response(kept)
 
     def begin(self) -> None:
-        """Count anew how often each request was made by whoever has no name: it is all made again."""
+        """Count anew how often each request was made outside of a scope: all of them are made again."""
         self._own = CallScope("")
 
     def check(self) -> None:
         """Raise what has made it impossible to go on, if anything has.
 
-        Whoever asked a model may have taken that for a failure of its own, or of the program.
+        The code that asked a model may have taken that for a failure of its own, or of the program.
         """
         if self.broken is not None:
             raise self.broken
@@ -183,7 +118,7 @@ class CallLog:
         return len(self._asked)
 
     async def close(self) -> None:
-        """Call off what is on its way, and make no more calls: a thread that was left alone may still ask."""
+        """Cancel the calls on their way, and make no more: a thread that was abandoned may still ask."""
         self.broken = self.broken or OptimisationError("the optimisation has ended")
         tasks = list(self._asked.values())
         for task in tasks:
@@ -212,3 +147,68 @@ class _LoggedEngine:
         finally:
             if lock is not None:
                 lock.acquire()
+
+
+class CallScope:
+    """The piece of work that asks: its answers are told from those of others by its ``name``.
+
+    Args:
+        name: of the work.
+        lock: is held while the work runs in a thread, and not while it waits for an answer. None for none.
+    """
+
+    def __init__(self, name: str, lock: threading.Lock | None = None) -> None:
+        self.name = name
+        self.lock = lock
+        self._asked: Counter[str] = Counter()
+
+    def key(self, digest: str) -> str:
+        """Return the key of the next answer to a request; the same request may be made more than once."""
+        self._asked[digest] += 1
+        return f"{self.name}|{digest}|{self._asked[digest]}"
+
+
+_scope: ContextVar[CallScope | None] = ContextVar("dspex.scope", default=None)
+
+
+@contextmanager
+def call_scope(name: str, lock: threading.Lock | None = None) -> Generator[None]:
+    """Give the answers that are asked for within a name of their own; see `CallScope`."""
+    token = _scope.set(CallScope(name, lock))
+    try:
+        with lock or nullcontext():
+            yield
+    finally:
+        _scope.reset(token)
+
+
+class ModelSuspension(Suspension):
+    """Lets calls pass while their language model is available; see `Suspension`.
+
+    Args:
+        runtime: whose clock, chance and events are used.
+        patience: after how many seconds of an outage to give up; None for never.
+        first: seconds until the first probe.
+        most: seconds between two probes, at most. What the model itself asks for (``Retry-After``) counts more.
+    """
+
+    def __init__(
+        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
+    ) -> None:
+        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
+        backoff = Backoff(first, max(first, most), jitter=0.0)
+        patience = None if patience is None else seconds("patience", patience)
+        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
+
+    def give_up_error(self, seconds: float, error: Exception) -> Exception:
+        """Return that the optimisation is suspended."""
+        return ModelUnavailable(seconds, error)
+
+    def on_suspended(self, seconds: float, error: Exception, pause: float) -> None:
+        """Emit that the model is unavailable."""
+        why = f"{type(error).__name__}: {error}"
+        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=seconds, next=pause)
+
+    def on_resumed(self, seconds: float) -> None:
+        """Emit that it is available again."""
+        self._runtime.events.emit(OptimisationResumed, seconds=seconds)

@@ -145,7 +145,7 @@ _FORMAT = "{desc}: {n_fmt}/{total_fmt} rollouts [{elapsed}{postfix}]"
 
 
 class Progress:
-    """Shows how far it is: rollouts, best score, calls paid, what they cost, how much time is left.
+    """Shows rollouts, the best score, the calls made and what they cost, and how much time is left.
 
     It shows whether a model is unavailable, and the time that is left, if the search reports its `share`.
 
@@ -186,21 +186,21 @@ class Progress:
         self._bar.close()
 
     def expect(self, rollouts: int) -> None:
-        """Tell that more rollouts are to be made."""
+        """Show that more rollouts are to be made."""
         self._bar.total += rollouts
         self._bar.refresh()
 
     def made(self, outcome: RolloutOutcome) -> None:
-        """Tell that a rollout has been made."""
+        """Show that a rollout has been made."""
         self._bar.update()
 
     def best(self, score: float) -> None:
-        """Tell the best score so far."""
+        """Show the best score so far."""
         self._best = score
         self._show()
 
     def share(self, done: float) -> None:
-        """Tell which part of the whole search is done, from 0 to 1."""
+        """Show which part of the whole search is done, from 0 to 1."""
         self._share = done
         if not self._call_log.calls:
             # What comes from the journal takes no time, and says nothing about the rest.

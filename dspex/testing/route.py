@@ -58,5 +58,5 @@ def pytest_unconfigure() -> None:
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell how many calls went to an agent."""
+    """Print how many calls went to an agent."""
     terminalreporter.write_line(f"dspex: {_routed['sync']} sync and {_routed['async']} async calls ran in an agent")

@@ -88,7 +88,7 @@ class VariableChanged(Event, frozen=True, kw_only=True):
         old: the value before.
         new: the value it was to have.
         version: of the value that counts now.
-        outcome: whether it was changed, or somebody has refused.
+        outcome: whether it was changed, or a subscriber has refused.
         agents: how many were asked.
     """
 
@@ -132,7 +132,7 @@ class CoordinatedVariable(Actor):
         self.value = VersionedValue(variable.default, 0)
 
     def summary(self) -> dict[str, object]:
-        """Tell what it is, for ``/tree``."""
+        """Return value and version, for ``/tree``."""
         return {"value": self.value.value, "version": self.value.version, "agents": len(self._agents)}
 
     @handle

@@ -48,7 +48,7 @@ class WorkflowActor(Actor):
     Suspended, because the infrastructure has failed it for longer than the policy waits, it tries again by itself. An
     error of the code outside of any step ends the actor, and its supervisor decides. When the workflow has ended, the
     actor stays, and answers `GetResult`; so it does when another process has taken over its log. In ``/tree`` it shows
-    how far it is.
+    its progress.
 
     Args:
         body: an async function of a `Workflow`, or its import path, such as ``examples.report:report``.
@@ -185,7 +185,7 @@ class WorkflowActor(Actor):
             raise Refuse(error) from error
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how far it is, for ``/tree``."""
+        """Return its progress, for ``/tree``."""
         return {"state": self._state, **self._flow.summary()}
 
 

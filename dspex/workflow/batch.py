@@ -175,7 +175,7 @@ class _BatchRun:
             else:
                 self._items.fail(claim, value[0], value[1], usage)
         except StaleFence:
-            return  # its usage was counted; somebody else has the item
+            return  # its usage was counted; another worker has the item
         await self._keep(claim.item)
         self._wake()
 

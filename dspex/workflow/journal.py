@@ -124,8 +124,8 @@ class Journal:
         done: asyncio.Future[None] = loop.create_future()
         self._pending.append(_Pending(entries, encoded, done))
         if not self._writing:
-            # The task belongs to nobody: whoever adds an entry may end, and others wait for the same write. A loop with
-            # eager tasks begins it, and perhaps ends it, before it is returned.
+            # The task belongs to nobody: the one that adds an entry may end, and others wait for the same write. A loop
+            # with eager tasks begins it, and perhaps ends it, before it is returned.
             self._writing = True
             self._writer = loop.create_task(self._write(), context=Context())
         await done

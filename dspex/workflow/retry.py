@@ -25,7 +25,7 @@ def count_as_transient(*kinds: type[Exception]) -> None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Tell whether an error is one of the infrastructure: it may be over a moment later, and says nothing of the work.
+    """Return whether an error is one of the infrastructure: it may soon be over, and says nothing of the work.
 
     These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a
     library's own errors were told to be (`count_as_transient`); those of language models are.

@@ -26,7 +26,7 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the journal says of a step.
 
     Attributes:
-        state: how far it is.
+        state: its state.
         print: the fingerprint of its arguments.
         attempt: how often it was begun, over all restarts.
         number: in which order steps have ended.
@@ -56,7 +56,7 @@ class CheckpointPointer(msgspec.Struct, frozen=True):
     trim: tuple[str, ...] = ()
 
     def covers(self, key: str, number: int) -> bool:
-        """Tell whether what has a key, and ended as that number, is trimmed."""
+        """Return whether what has a key, and ended as that number, is trimmed."""
         return 0 < number <= self.number and any(_begins(key, name) for name in self.trim)
 
 
@@ -142,7 +142,7 @@ class RunState:
         await self.journal.add(VALUE, key, {"value": value, "number": self.number})
 
     def use(self, key: str) -> None:
-        """Take note that this incarnation has come to a key.
+        """Record that this incarnation has reached a key.
 
         Raises:
             DuplicateStep: it was there before.

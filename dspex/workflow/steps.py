@@ -35,8 +35,8 @@ class CurrentStep(msgspec.Struct, frozen=True):
 
     Attributes:
         key: of the step.
-        token: stays the same however often the step is tried: give it to whoever is asked for an effect, so that it
-            has that effect once.
+        token: stays the same however often the step is tried: give it to a service that is asked for an effect, so
+            that the effect is had once.
         attempt: how often the step was begun, over all restarts.
     """
 
@@ -92,7 +92,7 @@ class RunContext:
     """What all scopes of a run share, and how its steps are done.
 
     Attributes:
-        running: the steps that are under way, by what stands for them; see `used_key`.
+        running: the steps that are under way, by their `used_key`.
         undo: the compensations of the steps that were done, by the keys of these.
         closed: whether this incarnation begins no more steps.
         broken: why the journal cannot be written; None if it can.
@@ -288,7 +288,7 @@ class Cancellable:
             raise asyncio.CancelledError
 
     async def inside(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Do something in a task of its own, so that it can be cancelled without whoever waits for it."""
+        """Do something in a task of its own, so that it can be cancelled without its caller."""
         self.check()
         task = asyncio.get_running_loop().create_task(work())
         self._task = task
@@ -345,7 +345,7 @@ def error_message(error: BaseException) -> str:
 
 
 def used_key(kind: str, path: str) -> str:
-    """Return what stands for a step among those that were used. No step of somebody's has a quote after its name."""
+    """Return the key under which a step is used. No key of a user's step has a quote after its name."""
     return f'undo "{path}"' if kind == UNDO else path
 
 

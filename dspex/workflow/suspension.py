@@ -57,7 +57,7 @@ class Suspension:
                     return await self._probe(call, error)
 
     async def pause(self, error: Exception) -> None:
-        """Wait until the next probe is due, and leave the probe to whoever waited."""
+        """Wait until the next probe is due, and leave the probe to the caller, who tries again."""
         await self._runtime.sleep(self._retry.pause(1, error, self._runtime.random))
 
     def give_up_error(self, seconds: float, error: Exception) -> Exception:

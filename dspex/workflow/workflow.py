@@ -43,8 +43,9 @@ class Workflow:
     arguments, come of it: what depends on time, on chance or on the world is itself a step, or comes from `now`,
     `random` and `id`.
 
-    A step is *done once*: its result is in the journal before anybody sees it. A step that was running when all
-    died is run again, so its effects happen *at least once*; whoever is given `CurrentStep.token` can tell.
+    A step is *done once*: its result is in the journal before anybody sees it. A step that was running at a
+    crash is run again, so its effects happen *at least once*; a receiver of `CurrentStep.token` recognises the
+    repetition.
 
     Attributes:
         name: of the workflow.

@@ -49,7 +49,7 @@ class RemoteRun:
     Args:
         number: of the run.
         request: what is to be run.
-        channel: leads to the other process.
+        channel: to the other process.
     """
 
     def __init__(self, number: int, request: Invoke, channel: Channel) -> None:

@@ -46,7 +46,7 @@ class ProcessRunner(ProgramRunner):
     """A `ProgramRunner` whose programs run in a process of its own: they may block, crash it, or be killed.
 
     The program and its arguments go there as copies. What belongs to the caller stays here, and the program uses it
-    from afar: language models with their keys and limits; callbacks, usage, histories, the trace, streams. So an
+    by proxies: language models with their keys and limits; callbacks, usage, histories, the trace, streams. So an
     observer sees what it would see without the process, except that what a run changes in the program's own attributes
     is lost, and that what cannot be pickled is an error (`NotSendable`).
 
@@ -148,7 +148,7 @@ class ProcessRunner(ProgramRunner):
         self.stop(message.reason)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, and which process it has, for ``/tree``."""
+        """Return how busy it is, and which process it has, for ``/tree``."""
         return {**super().summary(), "pid": self._process.pid}
 
     async def terminate(self, reason: ExitReason) -> None:

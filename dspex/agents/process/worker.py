@@ -28,7 +28,7 @@ class ProgramWorker:
     """Runs programs for the process at the other end.
 
     Args:
-        channel: leads there.
+        channel: to that process.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -54,7 +54,7 @@ class ProgramWorker:
 
 
 class WorkerRun:
-    """One run, in this process. It stands for what has stayed with the caller.
+    """One run, in this process. It has proxies for what has stayed with the caller.
 
     Args:
         worker: that it belongs to.
@@ -117,7 +117,7 @@ class WorkerRun:
     def _end(self, kind: str, what: str, value: Any) -> None:
         self._worker.channel.send(RunFrame(kind, self._frame.run, data=self._encoding.write(what, value)))
 
-    # -- what stands for the caller's things uses this, in any thread ---------------------------------------------
+    # -- used by the proxies, in any thread ---------------------------------------------------------------------------
 
     def module_of(self, number: int | None) -> Any:
         """Return the module of the program with an ``id``; None if there is none."""
@@ -125,7 +125,7 @@ class WorkerRun:
         return None if found is None else found[0]
 
     def tell(self, kind: str, *values: Any) -> None:
-        """Tell the caller something."""
+        """Send the caller something that is not answered."""
         data = self._encoding.write(f"what a {kind} is told", values, lenient=True)
         self._send(RunFrame(kind, self._frame.run, data=data))
 
@@ -194,6 +194,6 @@ async def _serve(number: int) -> None:
 def main(number: int) -> None:
     """Entry point of the worker process. The argument is the number of the socket."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's affair, which then ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which then ends this process
     logging.getLogger("dspy").setLevel(os.environ.get("DSPEX_PROCESS_LOG", "WARNING"))
     asyncio.run(_serve(number))

@@ -126,5 +126,5 @@ class Gateway(Breakers):
         return self._router.models
 
     def summary(self) -> Mapping[str, object]:
-        """Tell who answers what, for ``/tree``."""
+        """Return which endpoints answer each model, for ``/tree``."""
         return self._router.summary()

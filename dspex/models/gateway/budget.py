@@ -18,56 +18,6 @@ Kind = Literal["requests", "tokens", "dollars"]
 _NAMES = {seconds: name for name, seconds in PERIODS.items()}
 
 
-class BudgetExceeded(ProtectionError):
-    """A request would use more than an endpoint may. ``retry_after`` says after how many seconds there is room."""
-
-    remedy = "ask later, or allow more"
-
-    def __init__(self, endpoint: str, budget: str, retry_after: float) -> None:
-        self.endpoint = endpoint
-        self.budget = budget
-        self.retry_after = retry_after
-        super().__init__(f"{endpoint}: its {budget} are used up; retry in {retry_after:.3g} s")
-
-
-class RequestUsage(NamedTuple):
-    """What one request uses: tokens that are ``sent`` and ``written``, and ``dollars``."""
-
-    sent: float
-    written: float
-    dollars: float
-
-    def amount(self, kind: Kind) -> float:
-        """Return how much of it a budget of this kind counts."""
-        return {"requests": 1.0, "tokens": self.sent + self.written, "dollars": self.dollars}[kind]
-
-
-class Reservation(NamedTuple):
-    """What was taken for a request: out of which quotas, and how much was expected."""
-
-    parts: list[tuple[Kind, Quota, WindowBucket]]
-    expected: RequestUsage
-
-
-class QuotaState(NamedTuple):
-    """What counts towards one limit, as plain data; see `Quota.dump`."""
-
-    kind: Kind
-    per: float
-    parts: list[tuple[float, float, float]]
-
-
-class EndpointCounts(msgspec.Struct):
-    """What has happened at an endpoint, since it was first used."""
-
-    requests: int = 0
-    failures: int = 0
-    sent: float = 0.0
-    written: float = 0.0
-    dollars: float = 0.0
-    in_flight: int = 0
-
-
 class EndpointUsage:
     """Knows what an endpoint has used. It outlives the gateway's actor.
 
@@ -157,13 +107,6 @@ def _title(kind: Kind, per: float) -> str:
     return f"{kind} per {_NAMES.get(per, f'{per:g} s')}"
 
 
-class _Content(msgspec.Struct):
-    """The file: when it was written, in seconds since 1970, and what counts for each endpoint."""
-
-    at: float
-    endpoints: dict[str, list[QuotaState]]
-
-
 class UsageFile:
     """A file that keeps what endpoints have used.
 
@@ -210,5 +153,62 @@ class UsageFile:
         self._written = counts
 
 
+class _Content(msgspec.Struct):
+    """The file: when it was written, in seconds since 1970, and what counts for each endpoint."""
+
+    at: float
+    endpoints: dict[str, list[QuotaState]]
+
+
 def _counts(usages: Mapping[str, EndpointUsage]) -> dict[str, object]:
     return {name: msgspec.structs.astuple(usage.counts) for name, usage in usages.items()}
+
+
+class RequestUsage(NamedTuple):
+    """What one request uses: tokens that are ``sent`` and ``written``, and ``dollars``."""
+
+    sent: float
+    written: float
+    dollars: float
+
+    def amount(self, kind: Kind) -> float:
+        """Return how much of it a budget of this kind counts."""
+        return {"requests": 1.0, "tokens": self.sent + self.written, "dollars": self.dollars}[kind]
+
+
+class Reservation(NamedTuple):
+    """What was taken for a request: out of which quotas, and how much was expected."""
+
+    parts: list[tuple[Kind, Quota, WindowBucket]]
+    expected: RequestUsage
+
+
+class QuotaState(NamedTuple):
+    """What counts towards one limit, as plain data; see `Quota.dump`."""
+
+    kind: Kind
+    per: float
+    parts: list[tuple[float, float, float]]
+
+
+class EndpointCounts(msgspec.Struct):
+    """What has happened at an endpoint, since it was first used."""
+
+    requests: int = 0
+    failures: int = 0
+    sent: float = 0.0
+    written: float = 0.0
+    dollars: float = 0.0
+    in_flight: int = 0
+
+
+class BudgetExceeded(ProtectionError):
+    """A request would use more than an endpoint may. ``retry_after`` says after how many seconds there is room."""
+
+    remedy = "ask later, or allow more"
+
+    def __init__(self, endpoint: str, budget: str, retry_after: float) -> None:
+        self.endpoint = endpoint
+        self.budget = budget
+        self.retry_after = retry_after
+        super().__init__(f"{endpoint}: its {budget} are used up; retry in {retry_after:.3g} s")

@@ -19,7 +19,7 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
     """Return a language model whose requests the gateway answers: from any thread, task and event loop.
 
     It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature,
-    are those of the first endpoint of the chain, and go with a request whoever answers it.
+    are those of the first endpoint of the chain, and go with a request to any endpoint.
 
     Args:
         runtime: where the gateway runs.

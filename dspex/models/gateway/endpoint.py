@@ -15,35 +15,6 @@ from foundation.protection import Bulkhead, CircuitBreaker, Policy, Retry, TimeL
 from supervision import Runtime
 from supervision.events import Event
 
-
-class FellBack(Event, frozen=True, kw_only=True):
-    """An endpoint has not answered a request, and the next one of the model's chain is asked.
-
-    Attributes:
-        model: which.
-        endpoint: that has not answered.
-        error: why.
-    """
-
-    model: str
-    endpoint: str
-    error: str
-
-
-class BudgetSpent(Event, frozen=True, kw_only=True):
-    """A budget of an endpoint is spent, or would be by the next request; told once, until it lets something in again.
-
-    Attributes:
-        endpoint: whose.
-        budget: which, such as ``dollars per day``.
-        retry_after: the seconds after which there is room for the request that was turned away.
-    """
-
-    endpoint: str
-    budget: str
-    retry_after: float
-
-
 #: So many tokens are expected of an answer whose length the request does not limit.
 ANSWER_TOKENS = 256
 #: About so many characters are a token.
@@ -52,55 +23,8 @@ TOKEN = 4
 _NOTHING = RequestUsage(0.0, 0.0, 0.0)
 
 
-class EndpointCall(Protocol):
-    """How an endpoint is asked. ``begun``: the caller has seen a part of the answer, so no other can be given."""
-
-    begun: bool
-
-    async def ask(self, answering: DirectLM, request: Any) -> Any:
-        """Ask, and return what has the ``usage``."""
-        ...
-
-
-class CompletionCall:
-    """Asks for an answer in one piece."""
-
-    begun = False
-
-    async def ask(self, answering: DirectLM, request: Any) -> Any:
-        """Ask, and return the response."""
-        return await answering.ask(request)
-
-
-class StreamingCall:
-    """Asks for an answer piece by piece.
-
-    Args:
-        sending: takes the events.
-    """
-
-    def __init__(self, sending: MemoryObjectSendStream[Any]) -> None:
-        self.begun = False
-        self._sending = sending
-
-    async def ask(self, answering: DirectLM, request: Any) -> Any:
-        """Ask, and return the last event."""
-        event: Any = None
-        held = []
-        async with aclosing(answering.stream(request)) as events:
-            async for event in events:
-                held.append(event)
-                # That it starts says nothing yet.
-                if event.type != "start":
-                    self.begun = True
-                    for each in held:
-                        await self._sending.send(each)
-                    held.clear()
-        return event  # there is one: DSPy sees to it that a stream ends as it should
-
-
 class GuardedEndpoint:
-    """Asks one endpoint: within its limits, with its time limit, retries and circuit breaker.
+    """Asks one endpoint, within its limits, with its time limit, retries and circuit breaker.
 
     Args:
         runtime: whose clock counts.
@@ -199,3 +123,78 @@ class GuardedEndpoint:
 
     def _now(self) -> float:
         return self._runtime.clock.time()
+
+
+class EndpointCall(Protocol):
+    """How an endpoint is asked. ``begun``: the caller has seen a part of the answer, so no other can be given."""
+
+    begun: bool
+
+    async def ask(self, answering: DirectLM, request: Any) -> Any:
+        """Ask, and return what has the ``usage``."""
+        ...
+
+
+class CompletionCall:
+    """Asks for an answer in one piece."""
+
+    begun = False
+
+    async def ask(self, answering: DirectLM, request: Any) -> Any:
+        """Ask, and return the response."""
+        return await answering.ask(request)
+
+
+class StreamingCall:
+    """Asks for an answer piece by piece.
+
+    Args:
+        sending: takes the events.
+    """
+
+    def __init__(self, sending: MemoryObjectSendStream[Any]) -> None:
+        self.begun = False
+        self._sending = sending
+
+    async def ask(self, answering: DirectLM, request: Any) -> Any:
+        """Ask, and return the last event."""
+        event: Any = None
+        held = []
+        async with aclosing(answering.stream(request)) as events:
+            async for event in events:
+                held.append(event)
+                # That it starts says nothing yet.
+                if event.type != "start":
+                    self.begun = True
+                    for each in held:
+                        await self._sending.send(each)
+                    held.clear()
+        return event  # there is one: DSPy sees to it that a stream ends as it should
+
+
+class FellBack(Event, frozen=True, kw_only=True):
+    """An endpoint has not answered a request, and the next one of the model's chain is asked.
+
+    Attributes:
+        model: which.
+        endpoint: that has not answered.
+        error: why.
+    """
+
+    model: str
+    endpoint: str
+    error: str
+
+
+class BudgetSpent(Event, frozen=True, kw_only=True):
+    """A budget of an endpoint is spent, or would be by the next request; told once, until it lets something in again.
+
+    Attributes:
+        endpoint: whose.
+        budget: which, such as ``dollars per day``.
+        retry_after: the seconds after which there is room for the request that was turned away.
+    """
+
+    endpoint: str
+    budget: str
+    retry_after: float

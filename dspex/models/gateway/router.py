@@ -169,7 +169,7 @@ class ModelRouter:
         raise _final_error(model, errors) from errors[-1]
 
     def summary(self) -> dict[str, object]:
-        """Tell who answers what, for ``/tree``."""
+        """Return which endpoints answer each model, for ``/tree``."""
         return {name: " → ".join(model.endpoints) for name, model in self.models.items()}
 
     def samples(self) -> Iterator[MetricSample]:

@@ -38,7 +38,7 @@ class Post(NamedTuple):
     body: dict[str, Any]
 
 
-#: What the server has to be asked to get a T: questions go out, answers come in, whoever carries them.
+#: What the server has to be asked to get a T: questions go out, answers come in, over any transport.
 Exchange = Generator[Post, dict[str, Any], T]
 
 

@@ -49,7 +49,7 @@ def command(model: Path, *options: str) -> list[str]:
 
 
 def _kill_late(starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
-    """End a process that has been started for somebody who does not want it any more."""
+    """Kill a process whose start was cancelled."""
     if not starting.cancelled() and starting.exception() is None:
         with contextlib.suppress(ProcessLookupError):
             starting.result().kill()
