@@ -1,4 +1,4 @@
-"""DSPy's classes of which instances come from a program in another process, and how a signature is written."""
+"""DSPy's classes whose instances cross a process, and the parts of signatures and annotations."""
 
 from __future__ import annotations
 

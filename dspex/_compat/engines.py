@@ -1,4 +1,4 @@
-"""The types of engines: requests, answers, errors."""
+"""Engines: requests, answers, errors, and the client of an OpenAI-compatible server."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs, and the fields of their signatures."""
+"""Programs, those whose calls go to a dispatcher, and the fields of their signatures."""
 
 from __future__ import annotations
 

@@ -58,7 +58,7 @@ def active_call_id() -> str | None:
 def settings_to_send() -> dict[str, Any]:
     """Return the settings that count here, as they go to another process.
 
-    For those that are not sent, it is only said whether they are set.
+    For those that are not sent, there is only whether they are set.
     """
     every = {**main_thread_config, **thread_local_overrides.get()}
     # A predictor wants to know of listeners whether it is heard.

@@ -1,4 +1,4 @@
-"""What a program writes, passed on while it writes it."""
+"""Streams: what a program writes, passed on while it writes it."""
 
 from __future__ import annotations
 

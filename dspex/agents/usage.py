@@ -1,4 +1,4 @@
-"""What programs use: tokens by language model, and dollars; by agent, and by tree."""
+"""What programs use, in tokens by language model and in dollars, summed by path in the tree."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs as actors: any ``dspy.Module``, as it is, supervised, answering requests side by side."""
+"""Programs as actors: any ``dspy.Module``, as it is, supervised, answering requests concurrently."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of an optimisation: its trials, what they cost, and what went wrong."""
+"""The report of an optimisation: its trials, what they cost, and what went wrong; and the progress bar."""
 
 from __future__ import annotations
 

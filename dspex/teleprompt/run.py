@@ -1,4 +1,4 @@
-"""One optimisation under way: what a teleprompter's search works with."""
+"""One optimisation under way: what a teleprompter's search calls."""
 
 from __future__ import annotations
 

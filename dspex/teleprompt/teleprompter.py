@@ -1,4 +1,4 @@
-"""What all teleprompters of this package have in common: supervised workers, a journal, patience, and a report."""
+"""The base of all teleprompters: supervised workers, a journal, patience, and a report."""
 
 from __future__ import annotations
 

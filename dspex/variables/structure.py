@@ -1,4 +1,4 @@
-"""Where the modules of a program are, and how a module is replaced."""
+"""The modules of a program: where they are, how one is replaced, and how one is given an adapter."""
 
 from __future__ import annotations
 

@@ -182,7 +182,7 @@ class _BatchRun:
     def ended(self, ref: Ref) -> None:
         """A worker has ended: what it had is for another one."""
         if self._closing:
-            return  # it was told to
+            return  # the batch has ended it
         worker = self._worker(ref)
         self._take_back(self._items.lost(worker, str(ref.reason)), worker, str(ref.reason))
 

@@ -1,4 +1,4 @@
-"""Items of work: who may do which, with leases, fences and quarantine. Values without clock and actors."""
+"""Items of work: claims with leases and fences, and quarantine. Values without clock and actors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal of a run: what has been found out and paid for, so that nothing is done twice."""
+"""The journal of a run: entries in a storage, so that no step is done twice."""
 
 from __future__ import annotations
 
@@ -161,7 +161,7 @@ class Journal:
                 pending.done.set_result(None)
 
     async def compact(self, keep: Callable[[str, str, Any], Any]) -> None:
-        """Write all entries anew, as far as they are needed, and forget how they came about.
+        """Write all entries anew, as far as they are needed, and forget their history.
 
         Args:
             keep: returns, of a kind, a key and a value, the value to keep; None for none.

@@ -1,4 +1,4 @@
-"""The agent whose programs run in an OS process of its own."""
+"""The actor that owns a worker process, and runs programs in it."""
 
 from __future__ import annotations
 

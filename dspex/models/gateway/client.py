@@ -1,4 +1,4 @@
-"""The language model that a program asks, when it asks the gateway."""
+"""The ``dspy.LM`` whose requests the gateway answers."""
 
 from __future__ import annotations
 

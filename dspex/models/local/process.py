@@ -1,4 +1,4 @@
-"""The operating-system process of the embedded model, as its owner sees it: start, ready, stop, kill."""
+"""The operating-system process of the embedded model, seen by its owner: start, ready, stop, kill."""
 
 from __future__ import annotations
 

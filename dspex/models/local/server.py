@@ -1,4 +1,4 @@
-"""The embedded language model as an actor: it owns the process, and lives and dies with it."""
+"""The embedded language model as an actor that owns its process, and the address at which it serves."""
 
 from __future__ import annotations
 
