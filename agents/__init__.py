@@ -1,4 +1,4 @@
-# ruff: noqa: I001  # in the order of a reader's interest
+# in the order of a reader's interest
 """Agents: immutable values changed by pure commands, and the actors that own them.
 
 >>> import msgspec

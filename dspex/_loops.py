@@ -1,9 +1,9 @@
-"""Work that belongs to one event loop, for whoever is in another one, or in a thread."""
+"""Work that belongs to one event loop, called from another loop or thread."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine
+from collections.abc import AsyncIterator, Coroutine
 from typing import Any, TypeVar
 
 from dspex._compat import lm15
@@ -39,3 +39,8 @@ def block_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T],
             " itself. Use acall there, or run the program in a thread (asyncio.to_thread, dspy.asyncify)"
         )
     return asyncio.run_coroutine_threadsafe(work, loop).result()
+
+
+async def next_of(items: AsyncIterator[Any]) -> Any:
+    """Return the next item; None after the last one. A coroutine, so that it can run in the loop of the items."""
+    return await anext(items, None)

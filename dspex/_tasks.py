@@ -1,4 +1,4 @@
-"""Contexts: in which one works for somebody else."""
+"""Tasks that run in the context of a caller, and callbacks at an actor's end, also when it is killed."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
     from supervision import Ref
-
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-# ruff: noqa: I001  # in the order of a reader's interest
+# in the order of a reader's interest
 """The actor that owns one agent, and how it is reached.
 
 - `server`: which messages an `AgentServer` handles, and when it takes a turn. `turns`: the turn, from a signal to a

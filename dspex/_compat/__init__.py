@@ -1,6 +1,13 @@
 """Everything that touches DSPy's inside: what is not in its documentation, or differs between its versions.
 
-Written against DSPy 3.4. The rest of the package uses public names (``dspy.X``) and this one.
+Written against DSPy 3.4. The rest of the package uses public names (``dspy.X``) and this one, so that a new version of
+DSPy is a change here:
+
+- `programs`: programs whose calls go to a dispatcher, and the fields of their signatures;
+- `language_models`: models whose requests another component answers, and `engines`: requests, answers and errors;
+- `settings`, `streaming`, `usage`: what surrounds a call, and what it costs;
+- `classes`, `remote`: what crosses a process, and the proxies in the other one;
+- `teleprompters`: parts of DSPy's optimisers.
 """
 
 from dspex._compat.classes import DSPY_CLASSES as DSPY_CLASSES
@@ -87,5 +94,3 @@ from dspex._compat.usage import note_usage as note_usage
 from dspex._compat.usage import request_size as request_size
 from dspex._compat.usage import token_price as token_price
 from dspex._compat.usage import tracks_alone as tracks_alone
-from dspex._tasks import adopt_context as adopt_context
-from dspex._tasks import start_in as start_in

@@ -1,4 +1,4 @@
-"""DSPy's classes of which instances come from a program in another process, and how a signature is written."""
+"""DSPy's classes whose instances cross a process, and the parts of signatures and annotations."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def is_module(value: Any) -> bool:
 
 
 def is_shared(value: Any) -> bool:
-    """Return whether something that a program has is the same thing for who looks at its calls, not one like it."""
+    """Return whether something that a program has has to be the same object for observers of its calls, not a copy."""
     return isinstance(value, (dspy.Adapter, dspy.Tool))
 
 
@@ -78,10 +78,10 @@ def _returned(kind: type, name: str) -> Any:
 
 
 def hints_of(of: Any) -> dict[str, Any]:
-    """Return the annotations of a class or function; none if one of them leads nowhere."""
+    """Return the annotations of a class or function; none if one cannot be resolved."""
     try:
         return typing.get_type_hints(of)
-    except Exception:  # none, or one that leads nowhere
+    except Exception:  # none, or one that cannot be resolved
         return {}
 
 

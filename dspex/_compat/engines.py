@@ -1,4 +1,4 @@
-"""The types of engines: requests, answers, errors."""
+"""Engines: requests, answers, errors, and the client of an OpenAI-compatible server."""
 
 from __future__ import annotations
 
@@ -112,37 +112,37 @@ class ChatEndpoint:
 
     def complete(self, request: Any) -> Any:
         """Answer a request."""
-        door = self._sync()
+        client = self._sync()
         try:
             with _endpoint_errors():
-                return door.complete(request)
+                return client.complete(request)
         finally:
-            door.close()
+            client.close()
 
     def stream(self, request: Any) -> Iterator[Any]:
         """Answer a request piece by piece."""
-        door = self._sync()
+        client = self._sync()
         try:
             with _endpoint_errors():
-                yield from door.stream(request)
+                yield from client.stream(request)
         finally:
-            door.close()
+            client.close()
 
     async def acomplete(self, request: Any) -> Any:
         """Answer a request, asynchronously."""
-        door = self._async()
+        client = self._async()
         try:
             with _endpoint_errors():
-                return await door.complete(request)
+                return await client.complete(request)
         finally:
-            await door.aclose()
+            await client.aclose()
 
     async def astream(self, request: Any) -> AsyncIterator[Any]:
         """Answer a request piece by piece, asynchronously."""
-        door = self._async()
+        client = self._async()
         try:
             with _endpoint_errors():
-                async for event in door.stream(request):
+                async for event in client.stream(request):
                     yield event
         finally:
-            await door.aclose()
+            await client.aclose()

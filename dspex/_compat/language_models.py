@@ -1,4 +1,4 @@
-"""Language models that are answered by somebody else."""
+"""Language models whose requests another component answers; and the errors that say that a model is not available."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from dspy.utils.exceptions import LMLockTimeoutError, LMNotConfiguredError
 #: Errors of a language model that takes no more requests for a while.
 OVERLOADED: tuple[type[Exception], ...] = (lm15.RateLimitError, dspy.LMRateLimitError)
 
-#: Errors of a language model that is away, or fails, for a while.
+#: Errors of a language model that is unavailable, or fails, for a while.
 UNREACHABLE: tuple[type[Exception], ...] = (
     lm15.TransportError,
     lm15.TimeoutError,
@@ -58,7 +58,10 @@ def is_infrastructure(error: BaseException) -> bool:
 
 
 def retry_hint(error: BaseException) -> float | None:
-    """Return the seconds after which a language model has asked to be tried again; None if it has not."""
+    """Return the seconds after which a language model has asked to be tried again; None if it has not.
+
+    `dspex.workflow.retry.retry_after` is the same for any error; workflows do not know DSPy.
+    """
     hint: float | None = finite_seconds(getattr(error, "retry_after", None))
     return hint
 
@@ -169,7 +172,7 @@ def _limiter() -> Any:
 
 
 class _Hints:
-    """What adapters want to know of a model before they ask it."""
+    """Capabilities that adapters read before they ask a model."""
 
     def __init__(self, lm: Any) -> None:
         self.supports_function_calling = lm.supports_function_calling
@@ -208,7 +211,7 @@ class _AsyncEngine(_SyncEngine):
 
 
 class CallerLMs(Protocol):
-    """Has language models asked, each by its number."""
+    """Sends requests to the caller's language models, by number."""
 
     async def answer(self, number: int, request: Any) -> Any:
         """Return the answer to a request."""
@@ -228,27 +231,27 @@ class CallerLMs(Protocol):
 class _NumberedLM:
     """The engine of one of these language models."""
 
-    def __init__(self, number: int, doors: CallerLMs) -> None:
+    def __init__(self, number: int, caller_lms: CallerLMs) -> None:
         self._number = number
-        self._doors = doors
+        self._caller_lms = caller_lms
 
     async def answer(self, request: Any, _: Any) -> Any:
-        return await self._doors.answer(self._number, request)
+        return await self._caller_lms.answer(self._number, request)
 
     def answer_sync(self, request: Any, _: Any) -> Any:
-        return self._doors.answer_sync(self._number, request)
+        return self._caller_lms.answer_sync(self._number, request)
 
     def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
-        return self._doors.stream(self._number, request)
+        return self._caller_lms.stream(self._number, request)
 
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
-        return self._doors.stream_sync(self._number, request)
+        return self._caller_lms.stream_sync(self._number, request)
 
 
-def described_lm(shown: Mapping[str, Any], number: int, doors: CallerLMs) -> Any:
-    """Return a language model that stands for one in another process, of which these attributes are known."""
+def described_lm(shown: Mapping[str, Any], number: int, caller_lms: CallerLMs) -> Any:
+    """Return a proxy of a language model in another process, of which these attributes are known."""
     hints = SimpleNamespace(**shown)
-    found = _NumberedLM(number, doors)
+    found = _NumberedLM(number, caller_lms)
     made: Any = object.__new__(_DelegatingLM)
     made.__dict__.update(vars(dspy.LM(shown["model"], shown["model_type"], cache=shown["cache"])))
     made.__dict__.update({name: value for name, value in shown.items() if not name.startswith("support")})
@@ -257,7 +260,7 @@ def described_lm(shown: Mapping[str, Any], number: int, doors: CallerLMs) -> Any
 
 
 def delegating_lm(lm: Any, answers: Callable[[DirectLM], Any], model: str | None = None) -> Any:
-    """Return a language model that behaves as another one, and whose requests somebody else answers.
+    """Return a language model that behaves as another one, and whose requests another component answers.
 
     Its cache, history, callbacks, usage and parameters are DSPy's own, as those of the other one.
 
@@ -268,11 +271,11 @@ def delegating_lm(lm: Any, answers: Callable[[DirectLM], Any], model: str | None
         model: how it is called; None for the name of the other one.
     """
     found = answers(DirectLM(lm))
-    doors = {"_engine_spec": _SyncEngine(lm, found), "_async_engine_spec": _AsyncEngine(lm, found)}
+    engines = {"_engine_spec": _SyncEngine(lm, found), "_async_engine_spec": _AsyncEngine(lm, found)}
     kwargs = {key: value for key, value in lm.kwargs.items() if key not in CLIENT_KEYS}
     made: Any = object.__new__(_DelegatingLM)
     base = vars(lm) if isinstance(lm, dspy.LM) else vars(dspy.LM(lm.model, lm.model_type, cache=lm.cache))
-    made.__dict__.update(base, kwargs=kwargs, history=[], callbacks=list(lm.callbacks), num_retries=0, **doors)
+    made.__dict__.update(base, kwargs=kwargs, history=[], callbacks=list(lm.callbacks), num_retries=0, **engines)
     made.model = model or lm.model
     if not getattr(lm, "_cache_responses", True):
         made._cache_responses = False

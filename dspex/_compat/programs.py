@@ -1,4 +1,4 @@
-"""Programs, and the fields of their signatures."""
+"""Programs, those whose calls go to a dispatcher, and the fields of their signatures."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def bare_acall(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, An
 
 
 class Routed:
-    """What the class of a routed program adds to the program's own: its calls go through a door.
+    """What the class of a routed program adds to the program's own: its calls go to a dispatcher.
 
     It is the first base of a class that is made for one agent, is named as the program's own class, and keeps nothing
     in its instances: these share the attributes of the program.
@@ -92,12 +92,12 @@ class Routed:
         return made
 
 
-def routed_class(kind: Any, door: Any) -> Any:
-    """Return a class of programs whose calls go through a door; to all appearances it is the class itself."""
+def routed_class(kind: Any, dispatcher: Any) -> Any:
+    """Return a class of programs whose calls go to a dispatcher; to all appearances it is the class itself."""
     bare = kind.dspex_bare if issubclass(kind, Routed) else kind
     same = ("__module__", "__qualname__", "__doc__", "__firstlineno__")
     looks = {name: getattr(bare, name) for name in same if hasattr(bare, name)}
-    return type(bare)(bare.__name__, (Routed, bare), {**looks, "dspex_door": door, "dspex_bare": bare})
+    return type(bare)(bare.__name__, (Routed, bare), {**looks, "dspex_dispatcher": dispatcher, "dspex_bare": bare})
 
 
 def unrouted(program: Any) -> Any:

@@ -1,7 +1,7 @@
 """A program's settings, when the program is in one process and its caller in another.
 
-In the caller's process, what the program does to its surroundings is done; in the program's, objects stand for those
-surroundings, and tell the caller.
+The caller's process applies what the program does to its settings; in the program's process, proxies forward to the
+caller.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _active_call_id: ContextVar[Any] = ACTIVE_CALL_ID
 _log = logging.getLogger(__name__)
 
 #: Settings that are made anew in the program's process: they lead back to the caller.
-_STAY = ("trace", "usage_tracker", "caller_modules", "caller_predict", "send_stream")
+_NOT_SENT = ("trace", "usage_tracker", "caller_modules", "caller_predict", "send_stream")
 _HINTS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
 _PLAIN = ("model", "model_type", "cache", "num_retries", "use_developer_role", "callbacks", "_cache_responses")
 
@@ -56,11 +56,14 @@ def active_call_id() -> str | None:
 
 
 def settings_to_send() -> dict[str, Any]:
-    """Return the settings that count here, as they go to another process: of those that stay, whether there are any."""
+    """Return the settings that count here, as they go to another process.
+
+    For those that are not sent, there is only whether they are set.
+    """
     every = {**main_thread_config, **thread_local_overrides.get()}
     # A predictor wants to know of listeners whether it is heard.
     every["stream_listeners"] = [SimpleNamespace(predict=each.predict) for each in every["stream_listeners"] or ()]
-    return {key: value is not None if key in _STAY else value for key, value in every.items()}
+    return {key: value is not None if key in _NOT_SENT else value for key, value in every.items()}
 
 
 def describe_lm(lm: Any) -> dict[str, Any]:
@@ -84,7 +87,7 @@ def note_usage_of(lm: str, entry: dict[str, Any]) -> None:
 
 
 def note_history(entry: dict[str, Any], owners: list[Any], callers: bool) -> None:
-    """Note an answer in some histories; and in those of whoever has called the program, and the one of all calls."""
+    """Record an answer in some histories; for ``callers``, also in those of the calling modules and the global one."""
     if callers:
         _append(GLOBAL_HISTORY, entry, MAX_HISTORY_SIZE)
     for owner in (*owners, *((dspy.settings.caller_modules or ()) if callers else ())):
@@ -92,7 +95,7 @@ def note_history(entry: dict[str, Any], owners: list[Any], callers: bool) -> Non
 
 
 def note_trace(entry: Any) -> None:
-    """Note in the trace what a predictor did."""
+    """Record in the trace what a predictor did."""
     _append(dspy.settings.trace, tuple(entry), dspy.settings.max_trace_size)
 
 
@@ -113,10 +116,10 @@ async def send_piece(piece: Any, predictor: Any) -> None:
 
 
 class CallerConnection(CallerLMs, Protocol):
-    """Leads to the caller."""
+    """The connection to the caller."""
 
     def tell(self, kind: str, *values: Any) -> None:
-        """Tell the caller something."""
+        """Send the caller something that is not answered."""
 
     async def ask(self, kind: str, *values: Any) -> Any:
         """Ask the caller something."""
@@ -126,7 +129,7 @@ class CallerConnection(CallerLMs, Protocol):
 
 
 class _CallbackProxy(BaseCallback):  # type: ignore[misc]
-    """Stands for a callback that has stayed with the caller."""
+    """The proxy of a callback that has stayed with the caller."""
 
     def __init__(self, number: int, tell: Callable[..., None]) -> None:
         self.dspex_number = number
@@ -146,17 +149,17 @@ for _name in dir(BaseCallback):
 
 
 def proxy_callback(number: int, tell: Callable[..., None]) -> Any:
-    """Return what stands for a callback."""
+    """Return the proxy of a callback."""
     return _CallbackProxy(number, tell)
 
 
 def is_proxy(value: Any) -> bool:
-    """Return whether something stands for what has stayed with the caller."""
+    """Return whether something is a proxy of what has stayed with the caller."""
     return isinstance(value, _CallbackProxy) or (isinstance(value, dspy.BaseLM) and hasattr(value, "dspex_number"))
 
 
 class _History(list[Any]):
-    """The history of a language model, or of whoever has called the program: what is appended is told."""
+    """The history of a language model, or of the program's caller: what is appended is sent to the caller."""
 
     def __init__(self, note: Callable[[Any], None]) -> None:
         super().__init__()
@@ -166,34 +169,34 @@ class _History(list[Any]):
         self._note(entry)
 
 
-def proxy_lm(number: int, shown: Mapping[str, Any], home: CallerConnection) -> Any:
-    """Return what stands for a language model: cache, parameters and retries are here, its engine there."""
-    made = described_lm(shown, number, home)
+def proxy_lm(number: int, shown: Mapping[str, Any], caller: CallerConnection) -> Any:
+    """Return the proxy of a language model: cache, parameters and retries are here, its engine is with the caller."""
+    made = described_lm(shown, number, caller)
     made.dspex_number = number
-    made.history = _History(lambda entry: home.tell("history", entry, [made], False))
+    made.history = _History(lambda entry: caller.tell("history", entry, [made], False))
     return made
 
 
 class _Usage(UsageTracker):  # type: ignore[misc]
-    def __init__(self, home: CallerConnection) -> None:
+    def __init__(self, caller: CallerConnection) -> None:
         super().__init__()
-        self._home = home
+        self._caller = caller
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _Usage:
         return self
 
     def add_usage(self, lm: str, usage_entry: dict[str, Any]) -> None:
-        self._home.tell("usage", lm, usage_entry)
+        self._caller.tell("usage", lm, usage_entry)
 
 
 class _Trace(list[Any]):
-    def __init__(self, home: CallerConnection) -> None:
+    def __init__(self, caller: CallerConnection) -> None:
         super().__init__()
-        self._home = home
+        self._caller = caller
 
     def append(self, entry: Any) -> None:
         super().append(entry)
-        self._home.tell("trace", *entry)
+        self._caller.tell("trace", *entry)
 
     def extend(self, entries: Iterable[Any]) -> None:
         for entry in entries:
@@ -201,24 +204,24 @@ class _Trace(list[Any]):
 
 
 class _Stream:
-    def __init__(self, home: CallerConnection) -> None:
-        self._home = home
+    def __init__(self, caller: CallerConnection) -> None:
+        self._caller = caller
 
     async def send(self, piece: Any) -> None:
-        await self._home.ask("send", piece, self._home.module_of(getattr(piece, "predict_id", None)))
+        await self._caller.ask("send", piece, self._caller.module_of(getattr(piece, "predict_id", None)))
 
 
 @contextmanager
-def remote_settings(shipped: Mapping[str, Any], home: CallerConnection) -> Generator[None]:
-    """Apply the caller's settings; those that have stayed there are stood for."""
+def remote_settings(sent: Mapping[str, Any], caller: CallerConnection) -> Generator[None]:
+    """Apply the caller's settings, with proxies for those that have stayed there."""
 
     def note(entry: Any) -> None:
-        modules = [module for module in dspy.settings.caller_modules if home.module_of(id(module)) is not None]
-        home.tell("history", entry, modules, True)
+        modules = [module for module in dspy.settings.caller_modules if caller.module_of(id(module)) is not None]
+        caller.tell("history", entry, modules, True)
 
-    here = {"trace": _Trace(home), "usage_tracker": _Usage(home), "send_stream": _Stream(home)}
-    found: dict[str, Any] = {key: value for key, value in shipped.items() if key not in _STAY}
-    found.update({key: value if shipped.get(key) else None for key, value in here.items()})
+    here = {"trace": _Trace(caller), "usage_tracker": _Usage(caller), "send_stream": _Stream(caller)}
+    found: dict[str, Any] = {key: value for key, value in sent.items() if key not in _NOT_SENT}
+    found.update({key: value if sent.get(key) else None for key, value in here.items()})
     with dspy.context(**found, caller_modules=[SimpleNamespace(history=_History(note))], caller_predict=None):
         yield
 

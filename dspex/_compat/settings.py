@@ -41,7 +41,7 @@ def inside_of(agent: str) -> bool:
 def run_settings(agent: str, declared: Mapping[str, Any]) -> dict[str, Any]:
     """Return the settings for a call in an agent: the caller's overrides count, then ``declared``, then the global.
 
-    What nobody has overridden stays as it is, so that the program cannot tell in whose hands it is.
+    What nobody has overridden stays as it is, so that the program sees no difference.
     """
     inside = (*thread_local_overrides.get().get(_INSIDE, ()), agent)
     return {**declared, **overrides(), _INSIDE: inside}

@@ -1,4 +1,4 @@
-"""What a program writes, passed on while it writes it."""
+"""Streams: what a program writes, passed on while it writes it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class _PieceStream:
     def __init__(self, listeners: list[Any], take: Take) -> None:
         self._listeners = listeners
         self._take = take
-        self._home = asyncio.get_running_loop()
+        self._loop = asyncio.get_running_loop()
         self._pieces: deque[StreamedPiece] = deque()
         self._lock = asyncio.Lock()
         self._late: set[asyncio.Task[None]] = set()
@@ -43,11 +43,11 @@ class _PieceStream:
         DSPy sends status messages while it blocks the event loop; these are not waited for.
         """
         found: list[StreamedPiece] = [value.message] if isinstance(value, StatusMessage) else self._found(value)
-        if asyncio.get_running_loop() is self._home:
+        if asyncio.get_running_loop() is self._loop:
             self._pieces.extend(found)
             await self.flush()
         else:
-            self._home.call_soon_threadsafe(self._add, found)
+            self._loop.call_soon_threadsafe(self._add, found)
 
     def _found(self, value: Any) -> list[StreamedPiece]:
         if type(dspy.settings.adapter or dspy.ChatAdapter()).__name__ not in _SUPPORTED:
@@ -57,7 +57,7 @@ class _PieceStream:
 
     def _add(self, found: list[StreamedPiece]) -> None:
         self._pieces.extend(found)
-        task = self._home.create_task(self.flush())
+        task = self._loop.create_task(self.flush())
         self._late.add(task)
         task.add_done_callback(self._late.discard)
 
@@ -68,7 +68,7 @@ class _PieceStream:
                 await self._take(self._pieces.popleft())
 
     async def finish(self) -> None:
-        """Pass on what was held back, as it might have been the beginning of the next field."""
+        """Flush buffered text, held back as it might have been the beginning of the next field."""
         self._pieces.extend(piece for each in self._listeners if (piece := each.finalize()))
         await self.flush()
 
@@ -123,11 +123,11 @@ def relayed(context: Context, loop: asyncio.AbstractEventLoop) -> Context:
     if stream is None:
         return context
     try:
-        home = asyncio.get_running_loop()
+        readers = asyncio.get_running_loop()
     except RuntimeError:
-        home = anyio.from_thread.run(_running_loop)
-    if home is not loop:
-        changed: Any = {**found, "send_stream": _Relay(stream, home)}
+        readers = anyio.from_thread.run(_running_loop)
+    if readers is not loop:
+        changed: Any = {**found, "send_stream": _Relay(stream, readers)}
         context.run(thread_local_overrides.set, changed)
     return context
 

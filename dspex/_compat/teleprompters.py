@@ -1,4 +1,4 @@
-"""What our teleprompters take from those of DSPy."""
+"""Parts of DSPy's teleprompters that ours use."""
 
 from __future__ import annotations
 

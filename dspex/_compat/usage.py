@@ -1,4 +1,4 @@
-"""What a run uses, measured so that the program cannot tell."""
+"""What a run uses, and what it costs, measured so that the program cannot tell."""
 
 from __future__ import annotations
 
@@ -50,13 +50,10 @@ class CostHistory(list[Any]):
 class Metered(NamedTuple):
     """What a run has used: tokens by language model, and dollars."""
 
+    #: Counts the tokens.
     meter: Meter
-    bill: CostHistory
-
-    @property
-    def history(self) -> CostHistory:
-        """What DSPy takes for the history of one more calling module."""
-        return self.bill
+    #: Sums the costs; DSPy takes this for the history of one more calling module, and appends each answer to it.
+    history: CostHistory
 
 
 @contextmanager
@@ -128,7 +125,7 @@ def request_size(request: Any) -> tuple[int, int | None]:
 
 
 def charge(dollars: float) -> None:
-    """Add to the bill of each run that is under way what an answer has cost that DSPy cannot price."""
+    """Add what an answer has cost, where DSPy cannot price it, to the cost of each active run."""
     for caller in dspy.settings.caller_modules or ():
         if isinstance(caller, Metered):
-            caller.bill.cost += dollars
+            caller.history.cost += dollars

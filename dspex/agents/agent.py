@@ -1,4 +1,4 @@
-"""Programs as agents: what is made here is the program itself, to all appearances, and runs in a supervised actor."""
+"""Starts an agent for a program, and returns a program of the same class whose calls run in a supervised actor."""
 
 from __future__ import annotations
 
@@ -8,10 +8,7 @@ from typing import Any
 
 import dspy
 
-from dspex._compat import (
-    overrides,
-    routed_class,
-)
+from dspex._compat import overrides, routed_class
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
 from dspex.agents.dispatcher import Dispatcher
 from dspex.agents.process import runner_of
@@ -24,7 +21,8 @@ def agent(program: object, **options: Any) -> Any:
     """Make a program run in a supervised agent, and return it: the same program, whose calls go to the agent.
 
     For code without an event loop of its own: scripts, notebooks, optimisers. The agent lives in a thread that all
-    share (`dspex.agents.background.background_runtime`). In an async service, `start_program_agent` starts it in the service's own runtime.
+    share (`dspex.agents.background.background_runtime`). In an async service, `start_program_agent` starts it in the
+    service's own runtime.
 
     >>> import dspy
     >>> from dspy.utils.dummies import DummyLM
@@ -42,9 +40,9 @@ def agent(program: object, **options: Any) -> Any:
     Raises:
         BadProgram, BadOption: there is no such program, or an option is wrong.
     """
-    home = background_runtime()
+    background = background_runtime()
     declared = {**overrides(), **options.pop("settings", {})}
-    return home.run(lambda: start_program_agent(home.runtime, program, settings=declared, **options))
+    return background.run(lambda: start_program_agent(background.runtime, program, settings=declared, **options))
 
 
 async def start_program_agent(
@@ -87,21 +85,21 @@ async def start_program_agent(
         NoProcess: the supervisor does not run.
     """
     found = load(program)
-    key = name or f"dspex.agents.agent:{type(found).__name__}:{next(_numbers)}"
+    key = name or f"dspex.agent:{type(found).__name__}:{next(_numbers)}"
     declared = {**overrides(), **(settings or {})}
     spec = ChildSpec(key, runner_of(isolation), (concurrency, waiting, declared), name=key)
     await start_child(runtime.name(PROGRAM_AGENTS) if supervisor is None else supervisor, spec)
     return proxy(found, Dispatcher(runtime, runtime.name(key), timeout=timeout, retries=retries, patience=patience))
 
 
-def proxy(program: Any, door: Dispatcher) -> Any:
+def proxy(program: Any, dispatcher: Dispatcher) -> Any:
     """Return a program whose calls go to an agent that runs already, such as one of a tree.
 
     Args:
         program: the module. What is returned shares its attributes.
-        door: leads to a `Runner`, or a `ProgramActor`.
+        dispatcher: sends calls to a `ProgramRunner`, or a `ProgramActor`.
     """
-    return routed_class(type(program), door).of(program)
+    return routed_class(type(program), dispatcher).of(program)
 
 
 def load(source: object) -> Any:
@@ -109,10 +107,10 @@ def load(source: object) -> Any:
 
     Args:
         source: a ``dspy.Module``; a class or function that makes one; or a string ``package.module:name``
-            that leads to any of these.
+            that names any of these.
 
     Raises:
-        BadProgram: it leads to nothing of the kind.
+        BadProgram: there is none.
     """
     found = source
     if isinstance(source, str):

@@ -1,4 +1,4 @@
-"""A runtime on a thread of its own, for code that has no event loop: scripts, notebooks, DSPy's threads."""
+"""A runtime on a thread, for code without an event loop, with the supervisor under which programs' agents run."""
 
 from __future__ import annotations
 
@@ -16,28 +16,16 @@ from supervision import ChildSpec, DynamicSupervisor, Runtime, Supervisor
 PROGRAM_AGENTS = "dspex.agents"
 
 
-def agents_supervisor(max_restarts: int = 100, max_seconds: float = 1.0) -> ChildSpec:
-    """Return the supervisor under which `dspex.start_program_agent` starts agents, to be put into a tree.
-
-    Args:
-        max_restarts: how many restarts are allowed in ``max_seconds``. There may be many agents, and those that call
-            them wait for a restart; so it takes a lot of deaths before it gives up.
-        max_seconds: the length of that window.
-    """
-    budget = {"max_restarts": max_restarts, "max_seconds": max_seconds}
-    return ChildSpec(PROGRAM_AGENTS, DynamicSupervisor, kwargs=budget, name=PROGRAM_AGENTS)
-
-
 T = TypeVar("T")
 
 
 class BackgroundRuntime:
     """A runtime whose event loop runs in a thread.
 
-    >>> home = BackgroundRuntime()
-    >>> home.run(lambda: asyncio.sleep(0, "done"))
+    >>> background = BackgroundRuntime()
+    >>> background.run(lambda: asyncio.sleep(0, "done"))
     'done'
-    >>> home.close()
+    >>> background.close()
 
     Args:
         name: of the thread.
@@ -66,7 +54,7 @@ class BackgroundRuntime:
             await self._end.wait()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine in the home's loop, and return its result. Not to be called from that loop."""
+        """Run a coroutine in the runtime's loop, and return its result. Not to be called from that loop."""
         return asyncio.run_coroutine_threadsafe(work(), self.loop).result()
 
     @property
@@ -75,7 +63,7 @@ class BackgroundRuntime:
         return self._thread.is_alive()
 
     def close(self) -> None:
-        """Stop all actors, and end the thread. A home that is closed already stays so."""
+        """Stop all actors, and end the thread. One that is closed already stays so."""
         if self.open:
             self.loop.call_soon_threadsafe(self._end.set)
             self._thread.join()
@@ -86,8 +74,20 @@ _runtimes: list[BackgroundRuntime] = []
 
 
 def background_runtime() -> BackgroundRuntime:
-    """Return the home that this process shares; it is opened when it is first asked for."""
+    """Return the runtime that this process shares; it is started when it is first asked for."""
     with _lock:
         if not _runtimes or not _runtimes[-1].open:
             _runtimes[:] = [BackgroundRuntime()]
         return _runtimes[-1]
+
+
+def agents_supervisor(max_restarts: int = 100, max_seconds: float = 1.0) -> ChildSpec:
+    """Return the supervisor under which `dspex.start_program_agent` starts agents, to be put into a tree.
+
+    Args:
+        max_restarts: how many restarts are allowed in ``max_seconds``. There may be many agents, and those that call
+            them wait for a restart; so it takes a lot of deaths before it gives up.
+        max_seconds: the length of that window.
+    """
+    budget = {"max_restarts": max_restarts, "max_seconds": max_seconds}
+    return ChildSpec(PROGRAM_AGENTS, DynamicSupervisor, kwargs=budget, name=PROGRAM_AGENTS)

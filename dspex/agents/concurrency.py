@@ -1,4 +1,4 @@
-"""Slots: how many runs an agent has going side by side, and how many may wait."""
+"""A concurrency limit with a bounded queue: how many runs an agent has at the same time, and how many may wait."""
 
 from __future__ import annotations
 
@@ -8,14 +8,9 @@ from collections.abc import Callable, Coroutine
 from contextvars import Context
 from typing import Any, NamedTuple
 
-from dspex._compat import adopt_context, start_in
-from dspex._tasks import on_end
+from dspex._tasks import adopt_context, on_end, start_in
 from foundation.programs import Busy
 from supervision import Ref, Refuse, ReplyTo
-
-
-class ProgramCancelled(Exception):
-    """The program cancelled itself, and so has no answer."""
 
 
 class _Job(NamedTuple):
@@ -76,9 +71,9 @@ class ConcurrencyLimit:
                 task = start_in(adopt_context(job.context), self._serve(job))
                 self._tasks.add(task)
                 job.token.on_abandoned(task.cancel)
-                task.add_done_callback(self._over)
+                task.add_done_callback(self._ended)
 
-    def _over(self, task: asyncio.Task[None]) -> None:
+    def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if not task.cancelled():
             task.exception()
@@ -100,3 +95,7 @@ class ConcurrencyLimit:
         self._jobs.clear()
         for task in self._tasks:
             task.cancel()
+
+
+class ProgramCancelled(Exception):
+    """The program cancelled itself, and so has no answer."""

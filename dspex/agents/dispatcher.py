@@ -1,4 +1,4 @@
-"""The way from a program's caller to the agent that runs it, from any thread, task or event loop."""
+"""Dispatches a program's calls to its agent, from any thread, task or event loop; and what goes wrong between them."""
 
 from __future__ import annotations
 
@@ -19,20 +19,8 @@ from supervision import ActorExited, CallError, CallTimeout, Name, NoProcess, Re
 from supervision.clock import seconds
 
 
-class AgentDown(dspy.LMTransportError):  # type: ignore[misc]
-    """The agent that was to run the program died, or does not run, and no other came in time."""
-
-
-class ProgramTimeout(dspy.LMTimeoutError):  # type: ignore[misc]
-    """The agent has not answered within the time that the caller gave it."""
-
-
-class ProgramOverloaded(dspy.LMTransportError):  # type: ignore[misc]
-    """The agent has as much to do as it may have."""
-
-
 class Dispatcher:
-    """Takes the calls of a program to its agent.
+    """Sends the calls of a program to its agent.
 
     Made in the event loop of the runtime. The calls may come from anywhere:
 
@@ -94,7 +82,7 @@ class Dispatcher:
 
     @property
     def key(self) -> str:
-        """What tells this agent from others in the notes of a run."""
+        """What tells this agent from others in the settings of a run."""
         return str(self.address)
 
     async def ask(
@@ -116,12 +104,12 @@ class Dispatcher:
         clock = self.runtime.clock
         deadline = None if self._timeout is None else clock.time() + self._timeout
         invoke = Invoke(module, asynchronous, args, kwargs, context, self.key)
-        # Who reads a stream has seen the beginning.
+        # A stream's reader has already seen its first chunks, so the call is not retried.
         retries = 0 if is_streamed(context) else self._retries
         attempt = 0
         while True:
             try:
-                ref = await self._there(deadline)
+                ref = await self._wait_for_agent(deadline)
             except Busy as error:
                 raise ProgramOverloaded(f"{self.key}: {error}") from error
             call = ref.call(invoke, None if deadline is None else max(0.0, deadline - clock.time()))
@@ -143,18 +131,18 @@ class Dispatcher:
                     raise AgentDown(f"{self.key} died under this call, {attempt + 1} times: {error}") from error
                 attempt += 1
 
-    async def _there(self, deadline: float | None) -> Ref:
+    async def _wait_for_agent(self, deadline: float | None) -> Ref:
         """Return the incarnation to ask, or wait for the next one."""
         clock = self.runtime.clock
         until = clock.time() + self._patience
         until = until if deadline is None else min(until, deadline)
         while (ref := self.choose()) is None:
             in_time = await self.runtime.wait_for_name(*self.names, until=until)
-            if not in_time or not any(map(self._comes, self.names)):
+            if not in_time or not any(map(self._is_expected, self.names)):
                 raise AgentDown(f"{self.key} does not run; is its supervisor up?")
         return ref
 
-    def _comes(self, name: str) -> bool:
+    def _is_expected(self, name: str) -> bool:
         return self.runtime.whereis(name) is not None or self.runtime.expected(name)
 
     @property
@@ -169,3 +157,15 @@ class Dispatcher:
     def held(self, ref: Ref) -> AbstractContextManager[None]:
         """Return a context in which an actor has a call."""
         return nullcontext()
+
+
+class AgentDown(dspy.LMTransportError):  # type: ignore[misc]
+    """The agent that was to run the program died, or does not run, and no other came in time."""
+
+
+class ProgramTimeout(dspy.LMTimeoutError):  # type: ignore[misc]
+    """The agent has not answered within the time that the caller gave it."""
+
+
+class ProgramOverloaded(dspy.LMTransportError):  # type: ignore[misc]
+    """The agent has as much to do as it may have."""

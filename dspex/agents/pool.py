@@ -20,7 +20,7 @@ from supervision.errors import BadOption
 
 
 class PoolDispatcher(Dispatcher):
-    """Leads to whichever agent of a pool has the fewest calls, and lets in no more than the pool can hold.
+    """Sends each call to the agent of a pool that has the fewest, and takes no more than the pool may have.
 
     Args:
         runtime: where they live.
@@ -87,7 +87,7 @@ def pool_supervisor(
     each = (concurrency, None, settings)
     agents = [ChildSpec(number, runner_of(isolation), each, name=member) for number, member in enumerate(members)]
     budget = {"max_restarts": 100 + len(members), "max_seconds": 1.0}
-    return ChildSpec("team", Supervisor, (agents,), budget)
+    return ChildSpec("pool", Supervisor, (agents,), budget)
 
 
 async def start_program_pool(

@@ -1,4 +1,4 @@
-"""The actor that runs programs for their callers, side by side, and measures what they use."""
+"""Runs programs for their callers: the actor, its request, and a module in this task or in a worker thread."""
 
 from __future__ import annotations
 
@@ -40,11 +40,11 @@ class Invoke(Request[Any], frozen=True):
 
 
 class ProgramRunner(Actor):
-    """Calls modules for whoever asks (`Invoke`), with the caller's own context.
+    """Calls modules on request (`Invoke`), in the context of the caller.
 
     Up to ``concurrency`` calls run at the same time; more wait in turn. ``acall`` runs in a task, a plain call in a
-    worker thread out of as many. When the actor ends, its callers learn it at once, tasks are cancelled, and threads,
-    which cannot be, run on to no effect.
+    worker thread out of as many. When the actor ends, its callers learn it at once, and tasks are cancelled. Threads
+    cannot be cancelled; their results are dropped.
 
     Args:
         concurrency: how many calls run at the same time.
@@ -75,7 +75,7 @@ class ProgramRunner(Actor):
         return str(self.ref)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, for ``/tree``."""
+        """Return how busy it is, for ``/tree``."""
         return {"running": self.concurrency_limit.running, "waiting": self.concurrency_limit.queued}
 
     @handle
@@ -101,7 +101,7 @@ class ProgramRunner(Actor):
 
     @contextmanager
     def measured(self, program: str, settings: Mapping[str, Any]) -> Generator[Metered]:
-        """Apply settings, measure what a run uses, and tell it in an event."""
+        """Apply settings, measure what a run uses, and emit an event."""
         began = self.runtime.clock.time()
         outcome: Literal["returned", "raised", "cancelled"] = "raised"
         with metered(settings) as used:
@@ -122,7 +122,7 @@ class ProgramRunner(Actor):
                         outcome=outcome,
                         seconds=self.runtime.clock.time() - began,
                         tokens=used.meter.get_total_tokens(),
-                        cost=used.bill.cost,
+                        cost=used.history.cost,
                     )
 
 

@@ -1,4 +1,4 @@
-"""What programs use: tokens by language model, and dollars; by agent, and by tree."""
+"""What programs use, in tokens by language model and in dollars, summed by path in the tree."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ class ProgramUsage(msgspec.Struct, frozen=True):
 
 
 class UsageTotals:
-    """Keeps the sums of a runtime, by the places of its agents: a restarted agent goes on where it was.
+    """Sums what the programs of a runtime use, by path in the tree, so a restart of an agent does not reset it.
 
     Args:
         runtime: whose agents are counted, from now on.

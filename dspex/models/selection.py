@@ -1,4 +1,4 @@
-"""Which language model to use, from the environment.
+"""Which language model to use, selected from the environment; for a script, `language_model` also serves it.
 
 ===================== ==================================================================================
 ``DSPEX_LM``          any model string of ``dspy.LM``, such as ``openai/gpt-4o-mini``; not set, or
@@ -37,21 +37,43 @@ GATEWAY_PREFIX = "gateway/"
 LOCAL = "local"
 #: How the embedded model is called in usage, history and saved programs.
 EMBEDDED = "local/smollm2"
-#: The longest answer of the embedded model, in tokens, unless somebody says otherwise: it does not always
+#: The longest answer of the embedded model, in tokens, unless set otherwise: it does not always
 #: find an end.
 EMBEDDED_MAX_TOKENS = 256
 
 MODEL_TYPES = ("chat", "text", "responses")
 
 
-class BadSetting(ValueError):
-    """A variable of the environment is wrong: ``variable`` has ``value``; ``remedy`` is what to do."""
+@contextmanager
+def language_model(environ: Mapping[str, str] | None = None, *, slots: int = 2, **options: Any) -> Generator[Any]:
+    """Use the language model that the environment asks for (`dspex.models.selection`), as long as this context lasts.
 
-    def __init__(self, variable: str, value: str, remedy: str) -> None:
-        self.variable = variable
-        self.value = value
-        self.remedy = remedy
-        super().__init__(f"{variable}={value!r}: {remedy}")
+    The embedded one is served meanwhile, in an OS process of its own, and restarted if it ends. ``dspy.configure`` is
+    not called: the model, and the adapter that suits it, are set as by ``dspy.context``.
+
+    Args:
+        environ: the environment; that of the process if None.
+        slots: how many requests the embedded model computes side by side.
+        options: for `LanguageModelServer`.
+
+    Returns:
+        The language model, a ``dspy.LM``.
+
+    Raises:
+        BadSetting, ModelMissing: there is no such language model.
+    """
+    found = os.environ if environ is None else environ
+    with ExitStack() as stack:
+        background = BackgroundRuntime("dspex language model")
+        stack.callback(background.close)
+        selected = select_lm(found, Locator(background.runtime))
+        if uses_embedded(found):
+            spec = ChildSpec(
+                LANGUAGE_MODEL, LanguageModelServer, kwargs={"slots": slots, **options}, name=LANGUAGE_MODEL
+            )
+            background.run(lambda: background.runtime.spawn(Supervisor, [spec]))
+        stack.enter_context(dspy.context(**selected.settings()))
+        yield selected.lm
 
 
 class SelectedLM(NamedTuple):
@@ -63,29 +85,6 @@ class SelectedLM(NamedTuple):
     def settings(self) -> dict[str, Any]:
         """Return both as settings for ``dspy.context``."""
         return {"lm": self.lm} if self.adapter is None else {"lm": self.lm, "adapter": self.adapter}
-
-
-def uses_embedded(environ: Mapping[str, str]) -> bool:
-    """Return whether the environment asks for the embedded model."""
-    return (environ.get("DSPEX_LM") or LOCAL) == LOCAL
-
-
-def embedded_lm(endpoint: Callable[[], str], *, chance: Random | None = None, **options: Any) -> Any:
-    """Return the embedded model as a ``dspy.LM``.
-
-    Args:
-        endpoint: returns where it is served; asked at each request.
-        chance: where its draws come from, at a temperature above 0.
-        options: for ``dspy.LM``. Without any, it is deterministic (temperature 0) and does not use DSPy's
-            cache.
-    """
-    defaults = {"cache": False, "temperature": 0.0, "max_tokens": EMBEDDED_MAX_TOKENS}
-    return dspy.LM(
-        EMBEDDED,
-        engine=ChoiceEngine(endpoint, chance=chance),
-        async_engine=AsyncChoiceEngine(endpoint, chance=chance),
-        **{**defaults, **options},
-    )
 
 
 def select_lm(
@@ -115,7 +114,7 @@ def select_lm(
         return SelectedLM((make or _bare)(environ["DSPEX_LM"], options), None)
     for variable in ("DSPEX_API_BASE", "DSPEX_API_KEY", "DSPEX_MODEL_TYPE"):
         if environ.get(variable):
-            raise BadSetting(variable, "***", "it means nothing to the embedded model; set DSPEX_LM too")
+            raise BadSetting(variable, "***", "the embedded model ignores it; set DSPEX_LM too")
     installed()
     return SelectedLM(embedded_lm(endpoint, chance=chance, **options), CompactAdapter())
 
@@ -155,33 +154,34 @@ def _number(
     return number
 
 
-@contextmanager
-def language_model(environ: Mapping[str, str] | None = None, *, slots: int = 2, **options: Any) -> Generator[Any]:
-    """Use the language model that the environment asks for (`dspex.models.selection`), as long as this context lasts.
+def uses_embedded(environ: Mapping[str, str]) -> bool:
+    """Return whether the environment asks for the embedded model."""
+    return (environ.get("DSPEX_LM") or LOCAL) == LOCAL
 
-    The embedded one is served meanwhile, in an OS process of its own, and restarted if it ends. ``dspy.configure`` is
-    not called: the model, and the adapter that suits it, are set as by ``dspy.context``.
+
+def embedded_lm(endpoint: Callable[[], str], *, chance: Random | None = None, **options: Any) -> Any:
+    """Return the embedded model as a ``dspy.LM``.
 
     Args:
-        environ: the environment; that of the process if None.
-        slots: how many requests the embedded model computes side by side.
-        options: for `LanguageModelServer`.
-
-    Returns:
-        The language model, a ``dspy.LM``.
-
-    Raises:
-        BadSetting, ModelMissing: there is no such language model.
+        endpoint: returns where it is served; asked at each request.
+        chance: where its draws come from, at a temperature above 0.
+        options: for ``dspy.LM``. Without any, it is deterministic (temperature 0) and does not use DSPy's
+            cache.
     """
-    found = os.environ if environ is None else environ
-    with ExitStack() as stack:
-        home = BackgroundRuntime("dspex language model")
-        stack.callback(home.close)
-        selected = select_lm(found, Locator(home.runtime))
-        if uses_embedded(found):
-            spec = ChildSpec(
-                LANGUAGE_MODEL, LanguageModelServer, kwargs={"slots": slots, **options}, name=LANGUAGE_MODEL
-            )
-            home.run(lambda: home.runtime.spawn(Supervisor, [spec]))
-        stack.enter_context(dspy.context(**selected.settings()))
-        yield selected.lm
+    defaults = {"cache": False, "temperature": 0.0, "max_tokens": EMBEDDED_MAX_TOKENS}
+    return dspy.LM(
+        EMBEDDED,
+        engine=ChoiceEngine(endpoint, chance=chance),
+        async_engine=AsyncChoiceEngine(endpoint, chance=chance),
+        **{**defaults, **options},
+    )
+
+
+class BadSetting(ValueError):
+    """A variable of the environment is wrong: ``variable`` has ``value``; ``remedy`` is what to do."""
+
+    def __init__(self, variable: str, value: str, remedy: str) -> None:
+        self.variable = variable
+        self.value = value
+        self.remedy = remedy
+        super().__init__(f"{variable}={value!r}: {remedy}")

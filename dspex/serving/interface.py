@@ -1,16 +1,16 @@
-"""What a program takes and gives: its fields, their types, and whether an input fits them."""
+"""The interface of a program: its fields, their types, and whether an input fits them."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any, NamedTuple, get_type_hints
+from typing import Any, NamedTuple
 
 import dspy
 import msgspec
 import pydantic
 
-from dspex._compat import annotation_allows_none, description, get_annotation_name, untyped
+from dspex._compat import annotation_allows_none, description, get_annotation_name, hints_of, untyped
 from foundation.programs import Interface as Interface
 from foundation.programs import InvalidInputs as InvalidInputs
 from foundation.programs import ProgramField as ProgramField
@@ -27,7 +27,7 @@ class Contract:
     Args:
         program: the program. Its inputs are the parameters of its ``forward``, if these are spelled out;
             otherwise the inputs of its signature, or of its only predictor.
-        signature: what it takes and gives, if it does not say so itself: a ``dspy.Signature`` or a string
+        signature: its inputs and outputs, if it does not declare them itself: a ``dspy.Signature`` or a string
             such as ``"text -> label"``.
     """
 
@@ -98,15 +98,9 @@ def _parameters(program: Any) -> list[tuple[str, Any, bool]] | None:
     parameters = list(inspect.signature(function).parameters.values())[1:]
     if any(parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters):
         return None
-    hints = _hints(function)
+    # Where only a type checker can read an annotation, parameters take anything.
+    hints = hints_of(function)
     return [(p.name, hints.get(p.name, Any), p.default is p.empty) for p in parameters]
-
-
-def _hints(function: Any) -> dict[str, Any]:
-    try:
-        return get_type_hints(function)
-    except Exception:  # an annotation that only a type checker can read: the parameter then takes anything
-        return {}
 
 
 def _description(program: Any, signature: Any) -> str:

@@ -19,11 +19,11 @@ from supervision.errors import BadOption
 class ProgramPool(ProgramActor):
     """Serves a program like `ProgramActor`, and has several agents run it, so that one that dies takes little with it.
 
-    Each request goes to the agent with the fewest. One that dies is started again, and what it was at is run by
-    another; the caller does not notice. Versions are swapped for all of them at once.
+    Each request goes to the agent with the fewest. One that dies is started again, and its requests are run by
+    another agent; the caller does not notice. Versions are swapped for all of them at once.
 
     Args:
-        program: see `dspex.load`.
+        program: see `dspex.agents.agent.load`.
         size: how many agents there are.
         concurrency: how many requests run at the same time, all together.
         waiting: how many more may wait, all together; the next is refused (`Busy`), which over HTTP is a 429. None for
@@ -65,7 +65,7 @@ class ProgramPool(ProgramActor):
         self._dispatcher = PoolDispatcher(self.runtime, self.runtime.name(self.ref.path), names, retries=self._retries)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, with which version, and how many agents run, for ``/tree``."""
+        """Return how busy it is, with which version, and how many agents run, for ``/tree``."""
         return {**super().summary(), "agents": f"{len(self._dispatcher.alive())} of {self._size}"}
 
     async def perform(self, inputs: dict[str, Any]) -> Any:

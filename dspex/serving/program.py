@@ -1,4 +1,4 @@
-"""Programs as actors: any ``dspy.Module``, as it is, supervised, answering requests side by side."""
+"""Programs as actors: any ``dspy.Module``, as it is, supervised, answering requests concurrently."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ RESULT = "result"
 
 
 class ProgramActor(ProgramRunner):
-    """Runs a program for whoever asks: `RunProgram` runs it, `DescribeProgram` says what it takes and gives.
+    """Runs a program on request: `RunProgram` runs it, `DescribeProgram` describes its inputs and outputs.
 
     The context of a request goes with it, so that ``dspy.context`` around the call counts for the program, and so do
     the caller's trace, callbacks, and log and trace bindings.
@@ -52,26 +52,26 @@ class ProgramActor(ProgramRunner):
     Up to ``concurrency`` requests run at the same time, each with its own settings; more wait in turn, and
     those whose callers have given up are left out. A program with ``aforward`` runs in a task; any other in a
     worker thread out of as many. What the program raises is its caller's error and does not end the actor.
-    When the actor ends, its callers learn it at once, tasks are cancelled, and threads, which cannot be, run
-    on to no effect.
+    When the actor ends, its callers learn it at once, and tasks are cancelled. Threads cannot be cancelled; their
+    results are dropped.
 
-    The settings of a run are, the strongest first: what the caller has overridden with ``dspy.context``, what
-    is declared here, and what ``dspy.configure`` has set. ``dspy.configure`` is never called.
+    The settings of a run are, the strongest first: what the caller has overridden with ``dspy.context``, the
+    ``settings`` of this actor, and what ``dspy.configure`` has set. ``dspy.configure`` is never called.
 
     Args:
-        program: see `load`. A class, function or string makes a new program after each restart; a module that
-            is given itself is used again, with what it has in it.
+        program: see `dspex.agents.agent.load`. A class, function or string makes a new program after each restart; a
+            module that is given itself is used again, with what it has in it.
         lm: the language model: a ``dspy.BaseLM`` or its model string, or ``gateway/NAME`` for a model of the tree's
             `dspex.Gateway`. By default what the environment says, see `dspex.models.selection`.
         adapter: a ``dspy.Adapter``, or ``package.module:Class``. By default what suits the language model.
         settings: further settings for ``dspy.context``.
         concurrency: how many requests run at the same time.
         waiting: how many more may wait; the next is refused (`Busy`). None for any number.
-        versions: a folder in which versions are kept (`dspex.serving.versions`): the one that counts serves again after a
+        versions: a folder in which versions are kept (`dspex.serving.versions`): the current one serves again after a
             restart. None to keep them until then.
         version_settings: which settings of its predictors, such as ``temperature``, a version may set that is given as
             a saved state. By default none: what a state says of the language model, or its address, is refused.
-        signature: what the program takes and gives, if it does not say so itself; see `Contract`.
+        signature: describes inputs and outputs, if the program does not do so itself; see `Contract`.
         server: under which name the embedded language model is found.
         environ: the environment; that of the process if None.
 
@@ -129,7 +129,7 @@ class ProgramActor(ProgramRunner):
 
     @handle
     def describe(self, request: DescribeProgram) -> Interface:
-        """Say what the program takes and gives."""
+        """Describe inputs and outputs."""
         return self._contract.interface
 
     @handle
@@ -176,7 +176,7 @@ class ProgramActor(ProgramRunner):
         return self._versions.list()
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, and with which version, for ``/tree``."""
+        """Return how busy it is, and with which version, for ``/tree``."""
         return {**super().summary(), "version": self._versions.number}
 
     async def _answer(self, inputs: dict[str, Any], send: SendPiece | None) -> Answer:

@@ -1,23 +1,33 @@
-"""Teleprompters: optimisers of programs whose work survives."""
+# in the order of a reader's interest
+"""Teleprompters: optimisers of programs whose work survives a crash.
+
+- `teleprompter` is their base: it opens the journal, starts workers and a coordinator, and writes the report. `simba`,
+  `beacon` and `durable` are the optimisers; what they call is `run`.
+- `run` makes rollouts, and asks language models. `rollouts` has the workers; `call_log` keeps every answer of a
+  language model, and waits while a model is unavailable.
+- `report` says what was found, also while the optimisation runs.
+
+The journal, the suspension and the pool of workers are those of `dspex.workflow`.
+"""
 
 # Optimisers (BEACON needs Optuna: `dspex.teleprompt.beacon`).
+from dspex.teleprompt.simba import SIMBA as SIMBA
 from dspex.teleprompt.durable import Durable as Durable
-from dspex.teleprompt.errors import BadOptimisationJournal as BadOptimisationJournal
-from dspex.teleprompt.errors import BadTrainset as BadTrainset
-from dspex.teleprompt.errors import ModelUnavailable as ModelUnavailable
-
-# Errors.
-from dspex.teleprompt.errors import OptimisationError as OptimisationError
-from dspex.teleprompt.errors import OtherOptimisation as OtherOptimisation
-
-# Events.
-from dspex.teleprompt.events import CandidateScored as CandidateScored
-from dspex.teleprompt.events import OptimisationResumed as OptimisationResumed
-from dspex.teleprompt.events import OptimisationSuspended as OptimisationSuspended
-from dspex.teleprompt.events import WorkerLost as WorkerLost
+from dspex.teleprompt.teleprompter import DurableTeleprompter as DurableTeleprompter
 
 # What they have found out.
 from dspex.teleprompt.report import OptimisationReport as OptimisationReport
 from dspex.teleprompt.report import Trial as Trial
-from dspex.teleprompt.simba import SIMBA as SIMBA
-from dspex.teleprompt.teleprompter import DurableTeleprompter as DurableTeleprompter
+
+# Events.
+from dspex.teleprompt.events import CandidateScored as CandidateScored
+from dspex.teleprompt.events import OptimisationSuspended as OptimisationSuspended
+from dspex.teleprompt.events import OptimisationResumed as OptimisationResumed
+from dspex.teleprompt.events import WorkerLost as WorkerLost
+
+# Errors.
+from dspex.teleprompt.errors import OptimisationError as OptimisationError
+from dspex.teleprompt.errors import ModelUnavailable as ModelUnavailable
+from dspex.teleprompt.errors import OtherOptimisation as OtherOptimisation
+from dspex.teleprompt.errors import BadOptimisationJournal as BadOptimisationJournal
+from dspex.teleprompt.errors import BadTrainset as BadTrainset

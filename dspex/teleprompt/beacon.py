@@ -1,4 +1,4 @@
-"""BEACON: Bayesian optimisation over instructions, sets of demonstrations, and whatever else a program can choose.
+"""BEACON: Bayesian optimisation over instructions, sets of demonstrations, and other variables of a program.
 
 The candidates are made as MIPROv2 makes them (Opsahl-Ong et al., "Optimizing Instructions and Demonstrations for
 Multi-Stage Language Model Programs", 2024; DSPy's ``create_n_fewshot_demo_sets`` and ``GroundedProposer``). What to try
@@ -215,7 +215,7 @@ class _Search:
             )
 
     async def _generation(self, size: int) -> None:
-        """Make some trials side by side. What is told to the sampler, and when, does not depend on who is faster."""
+        """Make some trials side by side. What the sampler learns, and when, does not depend on their speed."""
         trials: list[Any] = []
         tried: list[dict[str, Any]] = []
         left = _TRIES
@@ -269,7 +269,7 @@ class _Search:
         self._run.scored(number, outcomes, pruned=not whole, **chosen)
         self._logs[number] = {"score": mean_score(outcomes), "pruned": not whole, "configuration": chosen}
         if not whole:
-            # A trial that was given up tells the sampler what it has come to.
+            # The sampler learns what a pruned trial has reached.
             trial.report(mean_score(outcomes), len(outcomes))
             self._study.tell(trial, state=_PRUNED)
             return
@@ -280,7 +280,7 @@ class _Search:
             self._best = (mean_score(outcomes), number, configuration, scores)
 
     def _configured(self, configuration: Mapping[str, Any]) -> Any:
-        """Return a program as a configuration says."""
+        """Return a program by a configuration."""
         program = self._space.apply(self._student, self._space.chosen(configuration))
         if self._of.apply is not None:
             own = {variable.name: configuration[variable.name] for variable in self._of.variables}

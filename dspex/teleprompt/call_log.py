@@ -1,4 +1,4 @@
-"""Language models whose every answer is kept in a journal, and that wait when they are away.
+"""Language models whose every answer is kept in a journal, and that wait while they are unavailable.
 
 Whatever runs with such a model sees no failure of the infrastructure, and a run that is repeated after a crash has each
 finished answer from the journal. `durable` makes one from any ``dspy.LM``.
@@ -34,84 +34,20 @@ from supervision import Backoff, Runtime
 from supervision.clock import seconds
 
 
-class ModelSuspension(Suspension):
-    """Lets calls pass while their language model is there; see `Suspension`.
-
-    Args:
-        runtime: whose clock, chance and events are used.
-        patience: after how many seconds of an outage to give up; None for never.
-        first: seconds until the first look.
-        most: seconds between two looks, at most. What the model itself asks for (``RetryPolicy-After``) counts more.
-    """
-
-    def __init__(
-        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
-    ) -> None:
-        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
-        backoff = Backoff(first, max(first, most), jitter=0.0)
-        patience = None if patience is None else seconds("patience", patience)
-        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
-
-    def give_up_error(self, away: float, error: Exception) -> Exception:
-        """Return that the optimisation is suspended."""
-        return ModelUnavailable(away, error)
-
-    def on_suspended(self, away: float, error: Exception, pause: float) -> None:
-        """Tell that the model is away."""
-        why = f"{type(error).__name__}: {error}"
-        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=away, next=pause)
-
-    def on_resumed(self, away: float) -> None:
-        """Tell that it is back."""
-        self._runtime.events.emit(OptimisationResumed, seconds=away)
-
-
-class CallScope:
-    """The piece of work that asks: its answers are told from those of others by its ``name``.
-
-    Args:
-        name: of the work.
-        baton: is held while the work runs in a thread, and not while it waits for an answer. None for none.
-    """
-
-    def __init__(self, name: str, baton: threading.Lock | None = None) -> None:
-        self.name = name
-        self.lock = baton
-        self._asked: Counter[str] = Counter()
-
-    def key(self, digest: str) -> str:
-        """Return the key of the next answer to a request; the same request may be made more than once."""
-        self._asked[digest] += 1
-        return f"{self.name}|{digest}|{self._asked[digest]}"
-
-
-_scope: ContextVar[CallScope | None] = ContextVar("dspex.scope", default=None)
-
-
-@contextmanager
-def call_scope(name: str, baton: threading.Lock | None = None) -> Generator[None]:
-    """Give the answers that are asked for within a name of their own; see `CallScope`."""
-    token = _scope.set(CallScope(name, baton))
-    try:
-        with baton or nullcontext():
-            yield
-    finally:
-        _scope.reset(token)
-
-
 class CallLog:
-    """Knows each answer that was paid for. A call is finished once its answer is in the journal.
+    """Records each answer, and replays it instead of calling again.
 
+    A call is finished once its answer is in the journal.
     Made in an event loop, and used from any thread.
 
     Args:
         journal: that is open.
-        gate: that waits when a model is away.
+        suspension: that waits while a model is unavailable.
     """
 
-    def __init__(self, journal: Journal, gate: ModelSuspension) -> None:
+    def __init__(self, journal: Journal, suspension: ModelSuspension) -> None:
         self._journal = journal
-        self._suspension = gate
+        self._suspension = suspension
         self.loop = asyncio.get_running_loop()
         self._own = CallScope("")
         self._asked: dict[str, asyncio.Task[Any]] = {}
@@ -122,7 +58,7 @@ class CallLog:
         self.dollars = 0.0
 
     def durable(self, lm: Any) -> Any:
-        """Return a language model that answers as the given one does, and pays for each answer once."""
+        """Return a language model that answers as the given one does, and replays the answers that it has recorded."""
         if lm is None or id(lm) in {id(made) for _, made in self._lms.values()}:
             return lm
         if id(lm) not in self._lms:
@@ -146,7 +82,7 @@ class CallLog:
         if task is None:
             task = self._asked[key] = self.loop.create_task(self._call(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
-        # Whoever asks may die; the call, once made, goes on and is kept.
+        # The one that asks may die; the call, once made, goes on, and its answer is recorded.
         return await asyncio.shield(task)
 
     async def _call(self, key: str, asked: DirectLM, request: Any) -> Any:
@@ -155,7 +91,7 @@ class CallLog:
             # A gateway tells what its answers cost by itself.
             with metered({}) as used:
                 response = await self._suspension.run(lambda: asked.ask(request))
-            self.dollars += used.bill.cost + (answer_cost(asked.lm, request, response) or 0.0)
+            self.dollars += used.history.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
         except (ModelUnavailable, StorageError) as error:
@@ -165,13 +101,13 @@ class CallLog:
         return load_response(kept)
 
     def begin(self) -> None:
-        """Count anew how often each request was made by whoever has no name: it is all made again."""
+        """Count anew how often each request was made outside of a scope: all of them are made again."""
         self._own = CallScope("")
 
     def check(self) -> None:
         """Raise what has made it impossible to go on, if anything has.
 
-        Whoever asked a model may have taken that for a failure of its own, or of the program.
+        The code that asked a model may have taken that for a failure of its own, or of the program.
         """
         if self.broken is not None:
             raise self.broken
@@ -182,7 +118,7 @@ class CallLog:
         return len(self._asked)
 
     async def close(self) -> None:
-        """Call off what is on its way, and make no more calls: a thread that was left alone may still ask."""
+        """Cancel the calls on their way, and make no more: a thread that was abandoned may still ask."""
         self.broken = self.broken or OptimisationError("the optimisation has ended")
         tasks = list(self._asked.values())
         for task in tasks:
@@ -193,8 +129,8 @@ class CallLog:
 class _LoggedEngine:
     """Both engines of a durable model."""
 
-    def __init__(self, ledger: CallLog, asked: DirectLM) -> None:
-        self._call_log = ledger
+    def __init__(self, call_log: CallLog, asked: DirectLM) -> None:
+        self._call_log = call_log
         self._asked = asked
 
     async def answer(self, request: Any, variant: Any) -> Any:
@@ -202,12 +138,77 @@ class _LoggedEngine:
 
     def answer_sync(self, request: Any, variant: Any) -> Any:
         found = _scope.get()
-        baton = None if found is None else found.lock
-        if baton is not None:
-            baton.release()
+        lock = None if found is None else found.lock
+        if lock is not None:
+            lock.release()
         try:
             work = self._call_log.answer(self._asked, request, variant)
             return asyncio.run_coroutine_threadsafe(work, self._call_log.loop).result()
         finally:
-            if baton is not None:
-                baton.acquire()
+            if lock is not None:
+                lock.acquire()
+
+
+class CallScope:
+    """The piece of work that asks: its answers are told from those of others by its ``name``.
+
+    Args:
+        name: of the work.
+        lock: is held while the work runs in a thread, and not while it waits for an answer. None for none.
+    """
+
+    def __init__(self, name: str, lock: threading.Lock | None = None) -> None:
+        self.name = name
+        self.lock = lock
+        self._asked: Counter[str] = Counter()
+
+    def key(self, digest: str) -> str:
+        """Return the key of the next answer to a request; the same request may be made more than once."""
+        self._asked[digest] += 1
+        return f"{self.name}|{digest}|{self._asked[digest]}"
+
+
+_scope: ContextVar[CallScope | None] = ContextVar("dspex.scope", default=None)
+
+
+@contextmanager
+def call_scope(name: str, lock: threading.Lock | None = None) -> Generator[None]:
+    """Give the answers that are asked for within a name of their own; see `CallScope`."""
+    token = _scope.set(CallScope(name, lock))
+    try:
+        with lock or nullcontext():
+            yield
+    finally:
+        _scope.reset(token)
+
+
+class ModelSuspension(Suspension):
+    """Lets calls pass while their language model is available; see `Suspension`.
+
+    Args:
+        runtime: whose clock, chance and events are used.
+        patience: after how many seconds of an outage to give up; None for never.
+        first: seconds until the first probe.
+        most: seconds between two probes, at most. What the model itself asks for (``Retry-After``) counts more.
+    """
+
+    def __init__(
+        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
+    ) -> None:
+        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
+        backoff = Backoff(first, max(first, most), jitter=0.0)
+        patience = None if patience is None else seconds("patience", patience)
+        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
+
+    def give_up_error(self, seconds: float, error: Exception) -> Exception:
+        """Return that the optimisation is suspended."""
+        return ModelUnavailable(seconds, error)
+
+    def on_suspended(self, seconds: float, error: Exception, pause: float) -> None:
+        """Emit that the model is unavailable."""
+        why = f"{type(error).__name__}: {error}"
+        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=seconds, next=pause)
+
+    def on_resumed(self, seconds: float) -> None:
+        """Emit that it is available again."""
+        self._runtime.events.emit(OptimisationResumed, seconds=seconds)

@@ -15,9 +15,9 @@ from dspex.teleprompt.teleprompter import DurableTeleprompter
 class Durable(DurableTeleprompter):
     """Compiles with a teleprompter of DSPy, which stays what it is: ``BootstrapFewShot``, ``MIPROv2``, ``GEPA``, any.
 
-    It never sees a language model that is away. After a crash it is begun again, and has every finished answer from the
-    journal: the same seed and the same answers lead it to where it was, without paying for them again. Its rollouts run
-    in its own threads; those of `dspex.teleprompt.SIMBA` and ``BEACON`` are made by supervised workers.
+    It never sees a language model that is unavailable. After a crash it is begun again, and has every finished answer
+    from the journal: the same seed and the same answers lead it to where it was, without paying for them again. Its
+    rollouts run in its own threads; those of `dspex.teleprompt.SIMBA` and ``BEACON`` are made by supervised workers.
 
     Args:
         teleprompter: of DSPy.

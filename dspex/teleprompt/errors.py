@@ -1,4 +1,4 @@
-"""What can go wrong with an optimisation."""
+"""Errors of optimisations."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What optimisations add to the event stream of a runtime."""
+"""Events of optimisations."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class CandidateScored(Event, frozen=True, kw_only=True):
 
 
 class OptimisationSuspended(Event, frozen=True, kw_only=True):
-    """The language model is away: ``why``, for how many ``seconds``, and in how many seconds the ``next`` look is."""
+    """The language model is unavailable: ``why``, for how many ``seconds``; the ``next`` probe is in so many."""
 
     why: str
     seconds: float
@@ -32,7 +32,7 @@ class OptimisationSuspended(Event, frozen=True, kw_only=True):
 
 
 class OptimisationResumed(Event, frozen=True, kw_only=True):
-    """The language model is back after so many ``seconds``."""
+    """The language model is available again after so many ``seconds``."""
 
     seconds: float
 

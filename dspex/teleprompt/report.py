@@ -1,4 +1,4 @@
-"""The report of an optimisation: its trials, what they cost, and what went wrong."""
+"""The report of an optimisation: its trials, what they cost, and what went wrong; and the progress bar."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class OptimisationReport:
         seed: of its chance.
         resumed: whether it went on with what an earlier process had kept.
         trials: the candidates, in order.
-        left_out: attempts to make a candidate that have raised, each with why.
+        left_out: failed attempts to make a candidate, each with its error.
         calls: how many answers of language models were paid for in this process.
         dollars: what these have cost, as far as the prices are known.
         replayed: how many were in the journal already.
@@ -84,10 +84,10 @@ class OptimisationReport:
         """How many rollouts the program or the metric has failed in."""
         return sum(trial.failures for trial in self.trials)
 
-    def settle(self, ledger: CallLog, gate: ModelSuspension, crew: RolloutPool) -> None:
+    def settle(self, call_log: CallLog, suspension: ModelSuspension, pool: RolloutPool) -> None:
         """Take over what others have counted."""
-        self.calls, self.replayed, self.dollars = ledger.calls, ledger.replayed, ledger.dollars
-        self.failed_calls, self.outages, self.workers_lost = gate.failed_calls, gate.outages, crew.lost
+        self.calls, self.replayed, self.dollars = call_log.calls, call_log.replayed, call_log.dollars
+        self.failed_calls, self.outages, self.workers_lost = suspension.failed_calls, suspension.outages, pool.lost
 
     def markdown(self) -> str:
         """Return it as a page."""
@@ -145,22 +145,27 @@ _FORMAT = "{desc}: {n_fmt}/{total_fmt} rollouts [{elapsed}{postfix}]"
 
 
 class Progress:
-    """Shows how far it is: rollouts, best score, calls paid, what they cost, how much time is left.
+    """Shows rollouts, the best score, the calls made and what they cost, and how much time is left.
 
-    If a model is away it says so. The time that is left is shown if the search tells its `share`.
+    It shows whether a model is unavailable, and the time that is left, if the search reports its `share`.
 
     Args:
         report: takes the time.
-        ledger: is asked what was paid.
-        gate: is asked whether the model is away.
+        call_log: is asked how many calls were made, and what they cost.
+        suspension: is asked whether the model is unavailable.
         runtime: whose clock is used.
         shown: whether to show it; None for only if there is a terminal.
     """
 
     def __init__(
-        self, report: OptimisationReport, ledger: CallLog, gate: ModelSuspension, runtime: Runtime, shown: bool | None
+        self,
+        report: OptimisationReport,
+        call_log: CallLog,
+        suspension: ModelSuspension,
+        runtime: Runtime,
+        shown: bool | None,
     ) -> None:
-        self._report, self._call_log, self._suspension, self._runtime = report, ledger, gate, runtime
+        self._report, self._call_log, self._suspension, self._runtime = report, call_log, suspension, runtime
         disable = None if shown is None else not shown
         self._bar: Any = tqdm(
             total=0, desc=report.optimiser, disable=disable, file=sys.stderr, bar_format=_FORMAT, dynamic_ncols=True
@@ -170,7 +175,7 @@ class Progress:
 
     def __enter__(self) -> Self:
         self._began = self._runtime.clock.time()
-        self._paying_since = (self._began, 0.0)
+        self._calling_since = (self._began, 0.0)
         self._ticks = asyncio.get_running_loop().create_task(self._tick())
         return self
 
@@ -181,31 +186,31 @@ class Progress:
         self._bar.close()
 
     def expect(self, rollouts: int) -> None:
-        """Tell that more rollouts are to be made."""
+        """Show that more rollouts are to be made."""
         self._bar.total += rollouts
         self._bar.refresh()
 
     def made(self, outcome: RolloutOutcome) -> None:
-        """Tell that a rollout has been made."""
+        """Show that a rollout has been made."""
         self._bar.update()
 
     def best(self, score: float) -> None:
-        """Tell the best score so far."""
+        """Show the best score so far."""
         self._best = score
         self._show()
 
     def share(self, done: float) -> None:
-        """Tell which part of the whole search is done, from 0 to 1."""
+        """Show which part of the whole search is done, from 0 to 1."""
         self._share = done
         if not self._call_log.calls:
             # What comes from the journal takes no time, and says nothing about the rest.
-            self._paying_since = (self._runtime.clock.time(), done)
+            self._calling_since = (self._runtime.clock.time(), done)
         self._show()
 
     @property
     def left(self) -> float | None:
         """How many seconds are left, if the rest goes as what was paid for so far; None if nobody can know."""
-        since, done = self._paying_since
+        since, done = self._calling_since
         if self._share <= done:
             return None
         return (self._runtime.clock.time() - since) * (1 - self._share) / (self._share - done)

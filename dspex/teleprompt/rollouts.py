@@ -15,7 +15,8 @@ import anyio.to_thread
 import dspy
 import msgspec
 
-from dspex._compat import adopt_context, is_async, is_infrastructure, start_in
+from dspex._compat import is_async, is_infrastructure
+from dspex._tasks import adopt_context, start_in
 from dspex.agents.runner import run_module
 from dspex.teleprompt.call_log import call_scope
 from dspex.teleprompt.events import WorkerLost
@@ -70,7 +71,7 @@ class RolloutOutcome(msgspec.Struct):
 
 
 class MetricGuard:
-    """Asks a metric what an outcome is worth, and takes no nonsense for an answer.
+    """Asks a metric what an outcome is worth, and checks the score.
 
     Args:
         metric: a function, or an async one, of an example and a prediction. It returns a number, or a
@@ -122,12 +123,12 @@ class RolloutWorker(Actor):
     """Makes one rollout after another.
 
     Args:
-        judge: says what they are worth.
+        metric: says what they are worth.
         limiter: of the threads for programs that are not async.
     """
 
-    def __init__(self, judge: MetricGuard, limiter: Any) -> None:
-        self._judge = judge
+    def __init__(self, metric: MetricGuard, limiter: Any) -> None:
+        self._metric = metric
         self._limiter = limiter
 
     @handle
@@ -150,16 +151,16 @@ class RolloutWorker(Actor):
                     raise
                 failure = f"program: {type(error).__name__}: {error}"
             trace = list(dspy.settings.trace)
-            score, metadata, trouble = await self._judge.score(job.example, prediction)
+            score, metadata, trouble = await self._metric.score(job.example, prediction)
         return RolloutOutcome(job.example, score, prediction, trace, metadata, failure or trouble)
 
 
 class RolloutPool(WorkerPool):
     """Supervised workers, each with one rollout at a time. A rollout whose worker dies is made by another."""
 
-    def spec(self, judge: MetricGuard) -> ChildSpec:
+    def spec(self, metric: MetricGuard) -> ChildSpec:
         """Return the specification of their supervisor."""
-        return self.workers(RolloutWorker, judge, anyio.CapacityLimiter(self.size))
+        return self.workers(RolloutWorker, metric, anyio.CapacityLimiter(self.size))
 
     async def make(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         """Have a rollout made, as soon as a worker is idle."""

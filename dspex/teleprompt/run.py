@@ -1,4 +1,4 @@
-"""One optimisation under way: what a teleprompter's search works with."""
+"""One optimisation under way: what a teleprompter's search calls."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ T = TypeVar("T")
 
 
 class OptimisationRun:
-    """Makes rollouts and asks language models, and pays for nothing twice.
+    """Makes rollouts and asks language models, and repeats no recorded call.
 
     Args:
         runtime: where it happens.
         journal: of what is known.
-        ledger: of what was paid.
-        gate: that waits while a model is away.
-        crew: of workers.
+        call_log: has each call that was made.
+        suspension: that waits while a model is unavailable.
+        pool: of workers.
         report: of what was found.
         progress: is shown.
         context: in which ``compile`` was called.
@@ -41,15 +41,15 @@ class OptimisationRun:
         self,
         runtime: Runtime,
         journal: Journal,
-        ledger: CallLog,
-        gate: ModelSuspension,
-        crew: RolloutPool,
+        call_log: CallLog,
+        suspension: ModelSuspension,
+        pool: RolloutPool,
         report: OptimisationReport,
         progress: Progress,
         context: Context,
     ) -> None:
-        self._runtime, self._journal, self._call_log, self._suspension = runtime, journal, ledger, gate
-        self._pool, self._report, self.progress = crew, report, progress
+        self._runtime, self._journal, self._call_log, self._suspension = runtime, journal, call_log, suspension
+        self._pool, self._report, self.progress = pool, report, progress
         self.context = context
         self._limiter = anyio.CapacityLimiter(256)
         self._lock = threading.Lock()
@@ -60,7 +60,7 @@ class OptimisationRun:
         self._call_log.begin()
 
     def durable(self, lm: Any) -> Any:
-        """Return a language model that pays for each answer once; None for none."""
+        """Return a language model that records each answer, and replays it; None for none."""
         return self._call_log.durable(lm)
 
     def durable_program(self, program: Any) -> Any:
@@ -110,7 +110,7 @@ class OptimisationRun:
             try:
                 return await self._pool.make(job, context)
             except INFRASTRUCTURE as error:
-                # A model that is not durable, such as one that a tool keeps for itself, is away.
+                # A model that is not durable, such as one that a tool keeps for itself, is unavailable.
                 await self._suspension.pause(error)
 
     async def _keep(self, job: RolloutJob, outcome: RolloutOutcome) -> None:
@@ -132,7 +132,7 @@ class OptimisationRun:
         return await anyio.to_thread.run_sync(scoped, limiter=self._limiter, abandon_on_cancel=True)
 
     async def attempt(self, key: str, work: Callable[[], Any]) -> bool:
-        """Do work as `ask`, and return whether it was done: one that raises is left out, and the report tells."""
+        """Do work as `run_in_thread`; return whether it was done: if it raises, the report says so."""
         try:
             await self.run_in_thread(key, work)
         except Exception as error:

@@ -1,4 +1,4 @@
-"""What all teleprompters of this package have in common: supervised workers, a journal, patience, and a report."""
+"""The base of all teleprompters: supervised workers, a journal, patience, and a report."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     """A teleprompter whose work survives: the base of those of this package.
 
     Rollouts are made by supervised workers, side by side. Every answer of a language model and every score is kept in
-    a journal before it is used. While a model is away, the optimisation waits; what died is done again. So workers, the
-    coordinator or the whole process may die at any moment, and the program that comes out is the same.
+    a journal before it is used. While a model is unavailable, the optimisation waits; what died is done again. So
+    workers, the coordinator or the whole process may die at any moment, and the program that comes out is the same.
 
     Args:
         metric: a function, or an async one, of an example and a prediction, that returns a number or a
@@ -45,7 +45,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         log_dir: a folder to keep the journal and the report in. Compiled again with the same folder after a crash, it
             goes on where it was. None to keep them in memory.
         metric_timeout: seconds that the metric may take; None for any time.
-        patience: seconds to wait for a language model that is away; None for ever.
+        patience: seconds to wait for a language model that is unavailable; None for ever.
         display_progress: whether a progress bar is shown; None for only if there is a terminal.
         runtime: where the workers live. If None, in a thread that all share.
     """
@@ -89,17 +89,17 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         Raises:
             BadTrainset: there are too few examples.
             OtherOptimisation, BadOptimisationJournal: ``log_dir`` holds another optimisation, or what is no journal.
-            Suspended: a language model was unavailable for longer than the patience.
+            ModelUnavailable: a language model was unavailable for longer than the patience.
         """
         return background_runtime().run(lambda: self.acompile(student, trainset=trainset, seed=seed, **data))
 
     async def acompile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
         """Do as `compile`, in an event loop: that of ``runtime``, if there is one; any otherwise."""
-        home = None if self._runtime is not None else background_runtime()
-        if home is not None and asyncio.get_running_loop() is not home.loop:
+        background = None if self._runtime is not None else background_runtime()
+        if background is not None and asyncio.get_running_loop() is not background.loop:
             work = self.acompile(student, trainset=trainset, seed=seed, **data)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, home.loop))
-        runtime = self._runtime if home is None else home.runtime
+            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, background.loop))
+        runtime = self._runtime if background is None else background.runtime
         assert runtime is not None
         if len(trainset) < self.needed:
             raise BadTrainset(len(trainset), self.needed)
@@ -113,22 +113,22 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def _compile(
         self, runtime: Runtime, storage: Storage, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]
     ) -> Any:
-        journal, gate = Journal(storage, _KEY), ModelSuspension(runtime, self.patience)
+        journal, suspension = Journal(storage, _KEY), ModelSuspension(runtime, self.patience)
         resumed = await _opened(journal, self._identity(student, trainset, seed, data))
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
-        crew = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
-        ledger = CallLog(journal, gate)
+        pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
+        call_log = CallLog(journal, suspension)
         report = OptimisationReport(type(self).__name__, seed, resumed)
-        with Progress(report, ledger, gate, runtime, self.display_progress) as progress:
+        with Progress(report, call_log, suspension, runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            run = OptimisationRun(runtime, journal, ledger, gate, crew, report, progress, copy_context())
+            run = OptimisationRun(runtime, journal, call_log, suspension, pool, report, progress, copy_context())
 
             async def begin() -> Any:
                 run.begin()
                 return await self.search(run, student, trainset, seed, **data)
 
             coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
-            children = [crew.spec(MetricGuard(self.metric, self.metric_timeout)), coordinator]
+            children = [pool.spec(MetricGuard(self.metric, self.metric_timeout)), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
             supervisor = await start_child(runtime.name(PROGRAM_AGENTS), spec)
@@ -137,8 +137,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
                 program = await result
             finally:
                 await terminate_child(runtime.name(PROGRAM_AGENTS), supervisor)
-                await ledger.close()
-                report.settle(ledger, gate, crew)
+                await call_log.close()
+                report.settle(call_log, suspension, pool)
                 self.report = report
         if self.log_dir is not None:
             report.save(self.log_dir)

@@ -1,4 +1,4 @@
-"""A language model whose every answer is known beforehand: the same request has the same answer, on any machine.
+"""A scripted language model: the same request has the same answer, on any machine.
 
 It stands for a real one in tests and benchmarks of everything around it. Whether an answer is right is decided by a
 hash of the request; demonstrations and advice in the prompt make it more likely. So optimisers have something to find,
@@ -155,7 +155,7 @@ def scripted_lm(engine: ScriptedEngine, **options: Any) -> Any:
 
 
 def task(size: int, choices: Sequence[str] = ("red", "green", "blue")) -> tuple[list[Any], dict[str, str]]:
-    """Return examples of a task with fields ``text`` and ``label``, and the labels that a `ScriptedEngine` has to know."""
+    """Return examples with fields ``text`` and ``label``, and the labels that a `ScriptedEngine` has to know."""
     texts = [f"case number {n}" for n in range(size)]
     labels = {text: choices[hashlib.sha256(text.encode()).digest()[0] % len(choices)] for text in texts}
     examples = [dspy.Example(text=text, label=label).with_inputs("text") for text, label in labels.items()]

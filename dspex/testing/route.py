@@ -29,34 +29,34 @@ async def _opened(runtime: Any) -> Dispatcher:
 
 
 def pytest_configure() -> None:
-    """Put a door before every module."""
-    home = background_runtime()
-    door = home.run(lambda: _opened(home.runtime))
+    """Send the calls of every module to an agent."""
+    background = background_runtime()
+    dispatcher = background.run(lambda: _opened(background.runtime))
     call, acall = dspy.Module.__call__, dspy.Module.acall
     _originals.update({"__call__": call, "acall": acall})
 
     def routed_call(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside_of(door.key):
+        if inside_of(dispatcher.key):
             return call(self, *args, **kwargs)
         _routed["sync"] += 1
-        return door.call(self, args, kwargs)
+        return dispatcher.call(self, args, kwargs)
 
     async def routed_acall(self: Any, *args: Any, **kwargs: Any) -> Any:
-        if inside_of(door.key):
+        if inside_of(dispatcher.key):
             return await acall(self, *args, **kwargs)
         _routed["async"] += 1
-        return await door.acall(self, args, kwargs)
+        return await dispatcher.acall(self, args, kwargs)
 
     dspy.Module.__call__ = routed_call
     dspy.Module.acall = routed_acall
 
 
 def pytest_unconfigure() -> None:
-    """Take the doors away."""
+    """Let modules be called as before."""
     for name, original in _originals.items():
         setattr(dspy.Module, name, original)
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:
-    """Tell how many calls went to an agent."""
+    """Print how many calls went to an agent."""
     terminalreporter.write_line(f"dspex: {_routed['sync']} sync and {_routed['async']} async calls ran in an agent")

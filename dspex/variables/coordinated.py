@@ -1,4 +1,4 @@
-"""Variables that coordinate agents: each is an actor; a change counts when all whom it concerns have agreed."""
+"""Variables that coordinate agents: each is an actor; a change counts when all subscribers have agreed."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class VersionedValue(msgspec.Struct, frozen=True):
 
 
 class ChangeRefused(Exception):
-    """Somebody does not agree to a change; nothing has changed. ``refusals`` says for each agent's path why."""
+    """A subscriber does not agree to a change; nothing has changed. ``refusals`` says for each agent's path why."""
 
     def __init__(self, variable: str, refusals: dict[str, str]) -> None:
         self.variable = variable
@@ -43,7 +43,7 @@ class ProposeChange(Request[Any], frozen=True):
 
 
 class SettleChange(Request[Any], frozen=True):
-    """To an agent that has agreed: the change is made, or was taken back; ``value`` is what counts now."""
+    """To an agent that has agreed: the change is made, or was taken back; ``value`` is the current one."""
 
     name: str
     value: Any
@@ -52,7 +52,7 @@ class SettleChange(Request[Any], frozen=True):
 
 
 class SubscribeToVariable(Request[VersionedValue], frozen=True):
-    """Be asked about changes from now on; answered with the value that counts."""
+    """Be asked about changes from now on; answered with the current value."""
 
     agent: Ref
 
@@ -68,13 +68,13 @@ class GetVariable(Request[VersionedValue], frozen=True):
 
 
 class ChangeVariable(Request[VersionedValue], frozen=True):
-    """Change the value. Answered with the new one; fails with `BadValue` or `ChangeRefused`."""
+    """Change the value. Answered with the new one; fails with `BadVariableValue` or `ChangeRefused`."""
 
     value: Any
 
 
 class Feedback(Request[VersionedValue], frozen=True):
-    """What the value was worth: a number, the more the better. It may lead to a change; answered with what counts."""
+    """Feedback on the value: a number, the more the better. It may lead to a change; answered with the value then."""
 
     performance: float
 
@@ -87,8 +87,8 @@ class VariableChanged(Event, frozen=True, kw_only=True):
         name: its name.
         old: the value before.
         new: the value it was to have.
-        version: of the value that counts now.
-        outcome: whether it was changed, or somebody has refused.
+        version: of the current value.
+        outcome: whether it was changed, or a subscriber has refused.
         agents: how many were asked.
     """
 
@@ -132,7 +132,7 @@ class CoordinatedVariable(Actor):
         self.value = VersionedValue(variable.default, 0)
 
     def summary(self) -> dict[str, object]:
-        """Tell what it is, for ``/tree``."""
+        """Return value and version, for ``/tree``."""
         return {"value": self.value.value, "version": self.value.version, "agents": len(self._agents)}
 
     @handle
@@ -159,7 +159,7 @@ class CoordinatedVariable(Actor):
 
     @handle
     def current(self, request: GetVariable) -> VersionedValue:
-        """Say what the value is."""
+        """Return the value."""
         return self.value
 
     @handle

@@ -1,4 +1,4 @@
-"""What can be chosen in a program: its space, taken from the program itself."""
+"""The space of a program, extracted from the program itself."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ class ProgramSpace(Space):
         return variable.value(configuration[name])
 
     def _changed(self, name: str, configuration: Configuration) -> bool:
-        """Return whether something else than the default was chosen."""
+        """Return whether a value other than the default was chosen."""
         return name in self.variables and configuration[name] != self.variables[name].default
 
     def _set(self, name: str, predictor: Any, found: Configuration) -> None:

@@ -1,4 +1,4 @@
-"""Spaces: variables that are chosen together."""
+"""Spaces: variables that are chosen together, with constraints on all of them."""
 
 from __future__ import annotations
 
@@ -106,7 +106,7 @@ class Space:
 
     @property
     def defaults(self) -> dict[str, Any]:
-        """The configuration in which nobody has chosen anything."""
+        """The configuration with all defaults."""
         return self.complete({})
 
     def draw(self, chance: Random) -> dict[str, Any]:
@@ -133,7 +133,7 @@ class Space:
         return found
 
     def chosen(self, configuration: Configuration) -> dict[str, Any]:
-        """Return the values of a configuration that somebody could choose: without what follows, or has its default."""
+        """Return the values of a configuration that can be chosen: not composite ones, nor those at their default."""
         return {
             name: configuration[name]
             for name, variable in self.variables.items()

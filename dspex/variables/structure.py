@@ -1,4 +1,4 @@
-"""Where the modules of a program are, and how one is put in the place of another."""
+"""The modules of a program: where they are, how one is replaced, and how one is given an adapter."""
 
 from __future__ import annotations
 
@@ -6,29 +6,6 @@ from collections.abc import Iterator
 from typing import Any, NamedTuple
 
 import dspy
-
-
-class PredictWithAdapter(dspy.Predict):  # type: ignore[misc]
-    """A ``dspy.Predict`` that uses its own ``adapter``, whatever the settings say. DSPy's files do not have it."""
-
-    adapter: Any
-
-    def forward(self, **kwargs: Any) -> Any:
-        """Ask the language model."""
-        with dspy.context(adapter=self.adapter):
-            return super().forward(**kwargs)
-
-    async def aforward(self, **kwargs: Any) -> Any:
-        """Ask the language model."""
-        with dspy.context(adapter=self.adapter):
-            return await super().aforward(**kwargs)
-
-
-def set_adapter(predictor: Any, adapter: Any) -> None:
-    """Give a ``dspy.Predict`` an adapter of its own."""
-    predictor.__class__ = PredictWithAdapter
-    predictor.adapter = adapter
-
 
 #: How a program itself is called among its modules.
 ROOT = "self"
@@ -111,3 +88,25 @@ def _children(module: Any) -> Iterator[Any]:
             left.extend(value)
         elif isinstance(value, dict):
             left.extend(value.values())
+
+
+class PredictWithAdapter(dspy.Predict):  # type: ignore[misc]
+    """A ``dspy.Predict`` that uses its own ``adapter``, whatever the settings say. DSPy's files do not have it."""
+
+    adapter: Any
+
+    def forward(self, **kwargs: Any) -> Any:
+        """Ask the language model."""
+        with dspy.context(adapter=self.adapter):
+            return super().forward(**kwargs)
+
+    async def aforward(self, **kwargs: Any) -> Any:
+        """Ask the language model."""
+        with dspy.context(adapter=self.adapter):
+            return await super().aforward(**kwargs)
+
+
+def set_adapter(predictor: Any, adapter: Any) -> None:
+    """Give a ``dspy.Predict`` an adapter of its own."""
+    predictor.__class__ = PredictWithAdapter
+    predictor.adapter = adapter

@@ -9,35 +9,6 @@ from typing import Any, TypeAlias
 
 import msgspec
 
-
-class VariableError(ValueError):
-    """A variable, a value or a space cannot be as it was given. ``variable`` is the name of which."""
-
-    def __init__(self, variable: str, why: str) -> None:
-        self.variable = variable
-        super().__init__(f"variable {variable!r}: {why}")
-
-
-class BadVariable(VariableError):
-    """There can be no such variable."""
-
-
-class BadVariableValue(VariableError):
-    """A variable does not take a value."""
-
-    def __init__(self, variable: str, value: object, remedy: str) -> None:
-        self.value = value
-        super().__init__(variable, f"{value!r}: {remedy}")
-
-
-class BadConfiguration(ValueError):
-    """The values do not fit each other, or the space. ``problems`` has them all."""
-
-    def __init__(self, problems: list[str]) -> None:
-        self.problems = problems
-        super().__init__("; ".join(problems))
-
-
 Configuration: TypeAlias = Mapping[str, Any]
 
 
@@ -223,3 +194,31 @@ class CompositeVariable(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     of: tuple[str, ...]
     compute: Callable[..., Any]
+
+
+class VariableError(ValueError):
+    """A variable, a value or a space cannot be as it was given. ``variable`` is the name of which."""
+
+    def __init__(self, variable: str, why: str) -> None:
+        self.variable = variable
+        super().__init__(f"variable {variable!r}: {why}")
+
+
+class BadVariable(VariableError):
+    """There can be no such variable."""
+
+
+class BadVariableValue(VariableError):
+    """A variable does not take a value."""
+
+    def __init__(self, variable: str, value: object, remedy: str) -> None:
+        self.value = value
+        super().__init__(variable, f"{value!r}: {remedy}")
+
+
+class BadConfiguration(ValueError):
+    """The values do not fit each other, or the space. ``problems`` has them all."""
+
+    def __init__(self, problems: list[str]) -> None:
+        self.problems = problems
+        super().__init__("; ".join(problems))

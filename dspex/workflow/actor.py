@@ -1,4 +1,4 @@
-"""A workflow under supervision: a child of a tree that goes on where it was, whatever has died."""
+"""A workflow under supervision: a child of a tree that resumes its run after a crash."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from foundation.tree.imports import BadImport, resolve
 from supervision import Actor, Message, Refuse, ReplyTo, Request, handle
 from supervision.errors import BadOption
 
-#: What repeats itself, however often the workflow is run.
+#: Errors that are the same however often the workflow is run.
 _FINAL = (StepFailed, StepCancelled, UndoFailed)
 
 
@@ -39,7 +39,7 @@ class BodyEnded(Message, frozen=True):
 
 
 class ResumeWorkflow(Message, frozen=True):
-    """To itself: go on with what was suspended."""
+    """To itself: resume a suspended run."""
 
 
 class WorkflowActor(Actor):
@@ -48,7 +48,7 @@ class WorkflowActor(Actor):
     Suspended, because the infrastructure has failed it for longer than the policy waits, it tries again by itself. An
     error of the code outside of any step ends the actor, and its supervisor decides. When the workflow has ended, the
     actor stays, and answers `GetResult`; so it does when another process has taken over its log. In ``/tree`` it shows
-    how far it is.
+    its progress.
 
     Args:
         body: an async function of a `Workflow`, or its import path, such as ``examples.report:report``.
@@ -60,7 +60,7 @@ class WorkflowActor(Actor):
 
     Raises:
         BadOption: an argument makes no sense, or an actor of this runtime runs this workflow already.
-        OtherRun, BadJournal, BadCheckpoint, StorageError: at its start, as for `Workflow.open`.
+        OtherRun, BadJournal, NoUsableCheckpoint, StorageError: at its start, as for `Workflow.open`.
     """
 
     def __init__(
@@ -87,7 +87,7 @@ class WorkflowActor(Actor):
         self._waiting: list[ReplyTo[Any]] = []
 
     async def init(self) -> None:
-        """Open the run, and begin it, or go on with it."""
+        """Open the run, and begin or resume it."""
         name = self._workflow or own_name(self, "workflow")
         self._key = (WorkflowActor, name, str(self._store) if isinstance(self._store, (str, Path)) else id(self._store))
         try:
@@ -163,7 +163,7 @@ class WorkflowActor(Actor):
 
     @handle
     async def resume(self, message: ResumeWorkflow) -> None:
-        """Go on where it was."""
+        """Resume the run."""
         await self._begin(self._flow.name)
 
     @handle
@@ -178,14 +178,14 @@ class WorkflowActor(Actor):
 
     @handle
     async def cancel(self, request: CancelWorkflow) -> None:
-        """Cancel what is under way, and what would come."""
+        """Cancel the steps under way, and all later ones."""
         try:
             await self._flow.cancel(request.why)
         except (BadOption, StorageError) as error:
             raise Refuse(error) from error
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how far it is, for ``/tree``."""
+        """Return its progress, for ``/tree``."""
         return {"state": self._state, **self._flow.summary()}
 
 

@@ -17,7 +17,7 @@ from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
 from dspex.workflow.errors import StaleFence, WorkflowError, WorkflowSuspended
 from dspex.workflow.events import ItemLost
 from dspex.workflow.items import Claim, WorkItem, WorkItems
-from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.retry import Failures, RetryPolicy
 from dspex.workflow.state import ITEM
 from dspex.workflow.steps import CurrentStep, current_step, error_message, run_in_step
 from dspex.workflow.workflow import Workflow
@@ -75,7 +75,7 @@ class ItemWorker(Actor):
     @handle
     async def next(self, message: NextItem) -> None:
         """Do an item, and then another."""
-        if await self._items.one(self.ref):
+        if await self._items.do_next(self.ref):
             self.ref.cast(NextItem())
 
 
@@ -120,8 +120,8 @@ class _BatchRun:
 
     # -- for the workers ---------------------------------------------------------------------------------------------
 
-    async def one(self, ref: Ref) -> bool:
-        """Do an item, as soon as there is one; return whether there may be more."""
+    async def do_next(self, ref: Ref) -> bool:
+        """Do the next item, as soon as there is one; return whether there may be more."""
         try:
             claim = await self._claim(self._worker(ref))
             if claim is None:
@@ -144,7 +144,7 @@ class _BatchRun:
 
     async def _done(self, claim: Claim) -> tuple[bool, Any, float]:
         """Do the work on an item, as often as it takes; return whether it has succeeded, its value, and its usage."""
-        failed, since, clock = 0, 0.0, self._runtime.clock
+        failures = Failures(self._retry, self._runtime)
         key = self._key(claim.item)
         step = CurrentStep(key, self._flow.token(f"{ITEM}:{key}"), claim.fence)
         while True:
@@ -158,11 +158,9 @@ class _BatchRun:
             except Exception as error:
                 if not self._retry.on(error):
                     return False, [type(error).__name__, error_message(error)], 0.0
-                since = since if failed else clock.time()
-                failed += 1
-                pause = self._retry.pause(failed, error, self._runtime.random)
-                if not self._retry.again(failed, clock.time() - since, pause):
-                    raise WorkflowSuspended(key, failed, clock.time() - since, error) from error
+                pause = failures.next_pause(error)
+                if pause is None:
+                    raise WorkflowSuspended(key, failures.count, failures.seconds, error) from error
             await self._runtime.sleep(pause)
 
     def _plain(self, key: str, value: Any) -> Any:
@@ -177,14 +175,14 @@ class _BatchRun:
             else:
                 self._items.fail(claim, value[0], value[1], usage)
         except StaleFence:
-            return  # its usage was counted; somebody else has the item
+            return  # its usage was counted; another worker has the item
         await self._keep(claim.item)
         self._wake()
 
     def ended(self, ref: Ref) -> None:
         """A worker has ended: what it had is for another one."""
         if self._closing:
-            return  # it was told to
+            return  # the batch has ended it
         worker = self._worker(ref)
         self._take_back(self._items.lost(worker, str(ref.reason)), worker, str(ref.reason))
 
@@ -288,8 +286,8 @@ async def run_items(
         flow: the workflow.
         name: of the step.
         items: what is given to the work, by the names of the items. It is part of what the step is.
-        work: a function, or an async one, of what belongs to an item; it may return a `WithUsage`. In it, `current_step`
-            has the token and the number of the attempt of its item.
+        work: a function, or an async one, of what belongs to an item; it may return a `WithUsage`. In it,
+            `current_step` has the token and the number of the attempt of its item.
         key: what tells the step from others of that name.
         workers: how many there are.
         lease: seconds after which an item is given to another worker though the first one lives; None for never.

@@ -62,7 +62,7 @@ class ChosenRung(msgspec.Struct, frozen=True):
 
 
 class DegradationLadder:
-    """Rungs, the best first, and how far down calls begin at the moment. A value, that knows no clock.
+    """Rungs, the best first, and how far down calls begin at the moment. A value without a clock.
 
     A call begins at the rung at which calls are. If that cannot be had, for a reason, it goes down to the next one that
     fits into the time that is left, and whose answer is not too old; later calls begin there. They go up again to the
@@ -142,7 +142,7 @@ class DegradationLadder:
         raise Unavailable(f"no answer can be had: {reason}; try again later")
 
     def good(self) -> None:
-        """Take note that a call was answered by the rung at which it began, also if that is the last one."""
+        """Record that a call was answered by the rung at which it began, also if that is the last one."""
         self._good += 1
         if self._good >= self._recover_after:
             self.recover()

@@ -1,4 +1,4 @@
-"""What a journal keeps of keys, arguments and values: the same text on every machine, whenever it is written."""
+"""Keys, arguments and values as a journal keeps them: the same text on every machine, at any time."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def _check(plain: Any) -> None:
 
 
 def digest(data: bytes) -> str:
-    """Return what tells data from other data."""
+    """Return a fingerprint of data."""
     return hashlib.sha256(data).hexdigest()[:24]
 
 

@@ -1,4 +1,4 @@
-"""What can go wrong with a workflow."""
+"""Errors of workflows."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ class StepTrimmed(WorkflowError):
 
 
 class WorkflowSuspended(WorkflowError):
-    """What a step needs has been unavailable for longer than its policy waits. Nothing is lost: run again, it goes on there.
+    """What a step needs has been unavailable for longer than its policy waits. Run again, the run goes on there.
 
     Attributes:
         key: of the step.

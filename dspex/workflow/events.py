@@ -1,4 +1,4 @@
-"""What workflows add to the event stream of a runtime."""
+"""Events of workflows."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Items of work: who may do which, with leases, fences and quarantine. Values, that know no clock and no actors."""
+"""Items of work: claims with leases and fences, and quarantine. Values without clock and actors."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ class Claim(msgspec.Struct, frozen=True):
         item: its name.
         fence: the fencing token: larger than that of any claim of this item before.
         worker: who has it.
-        expires: when it is given to somebody else; None for never.
+        expires: when it is given to another worker; None for never.
     """
 
     item: str
@@ -36,7 +36,7 @@ class WorkItem(msgspec.Struct):
     """What is known of an item.
 
     Attributes:
-        state: how far it is.
+        state: its state.
         fence: of the last claim.
         losses: the workers that were lost with it, and why; each lease that was over for itself.
         value: what was made of it; or, if it failed, the class and the message of its error.
@@ -58,7 +58,7 @@ class WorkItems:
 
     Args:
         names: of the items, in the order in which they are given out.
-        known: what an earlier incarnation knew of them. Whoever had a claim then has it no more.
+        known: what an earlier incarnation knew of them. Their claims are void.
         max_losses: with how many workers an item is lost until no other gets it.
 
     Raises:
@@ -144,7 +144,7 @@ class WorkItems:
         return renewed
 
     def complete(self, claim: Claim, value: Any, usage: float = 0.0) -> None:
-        """Take note that an item is done.
+        """Record that an item is done.
 
         Raises:
             StaleFence: the claim is over. Only the usage counts.
@@ -152,7 +152,7 @@ class WorkItems:
         self._end(claim, "done", value, usage)
 
     def fail(self, claim: Claim, kind: str, message: str, usage: float = 0.0) -> None:
-        """Take note that an item has failed, by an error of the program: for good.
+        """Record that an item has failed, by an error of the program: for good.
 
         Raises:
             StaleFence: the claim is over. Only the usage counts.

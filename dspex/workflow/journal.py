@@ -1,4 +1,4 @@
-"""The journal of a run: what has been found out and paid for, so that nothing is done twice."""
+"""The journal of a run: entries in a storage, so that no step is done twice."""
 
 from __future__ import annotations
 
@@ -124,8 +124,8 @@ class Journal:
         done: asyncio.Future[None] = loop.create_future()
         self._pending.append(_Pending(entries, encoded, done))
         if not self._writing:
-            # The task belongs to nobody: whoever adds an entry may end, and others wait for the same write. A loop with
-            # eager tasks begins it, and perhaps ends it, before it is returned.
+            # The task belongs to nobody: the one that adds an entry may end, and others wait for the same write. A loop
+            # with eager tasks begins it, and perhaps ends it, before it is returned.
             self._writing = True
             self._writer = loop.create_task(self._write(), context=Context())
         await done
@@ -161,7 +161,7 @@ class Journal:
                 pending.done.set_result(None)
 
     async def compact(self, keep: Callable[[str, str, Any], Any]) -> None:
-        """Write all entries anew, as far as they are needed, and forget how they came about.
+        """Write all entries anew, as far as they are needed, and forget their history.
 
         Args:
             keep: returns, of a kind, a key and a value, the value to keep; None for none.

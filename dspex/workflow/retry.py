@@ -1,4 +1,4 @@
-"""How often, and when, what has failed is tried again: the one policy of steps, items and suspensions."""
+"""Retry with backoff: the one policy by which steps, items and suspensions are tried again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 
 from foundation.errors import describe_error
 from foundation.options import finite, whole
-from supervision import Backoff
+from supervision import Backoff, Runtime
 from supervision.clock import seconds
 from supervision.errors import BadOption
 
@@ -25,10 +25,10 @@ def count_as_transient(*kinds: type[Exception]) -> None:
 
 
 def is_transient(error: Exception) -> bool:
-    """Tell whether an error is one of the infrastructure: it may be over a moment later, and says nothing of the work.
+    """Return whether an error is one of the infrastructure: it may soon be over, and says nothing of the work.
 
-    These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a library's
-    own errors were told to be (`count_as_transient`); those of language models are.
+    These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a
+    library's own errors were told to be (`count_as_transient`); those of language models are.
 
     >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError()), is_transient(ValueError())
     (True, False, False)
@@ -39,7 +39,10 @@ def is_transient(error: Exception) -> bool:
 
 
 def retry_after(error: BaseException) -> float | None:
-    """Return the seconds after which an error asks to be tried again (``RetryPolicy-After``); None if it does not."""
+    """Return the seconds after which an error asks to be tried again (``Retry-After``); None if it does not.
+
+    `dspex._compat.retry_hint` is the same for errors of language models, by DSPy's own rule, which is not known here.
+    """
     hint: Any = getattr(error, "retry_after", None)
     try:
         value = finite(float(hint)) if isinstance(hint, (int, float, str)) and not isinstance(hint, bool) else None
@@ -103,3 +106,31 @@ class RetryPolicy(msgspec.Struct, frozen=True, kw_only=True):
         if self.attempts is not None and failed >= self.attempts:
             return False
         return self.patience is None or since + pause <= self.patience
+
+
+class Failures:
+    """Failures of one piece of work in a row, and what a policy says of the next attempt.
+
+    Args:
+        policy: how often it is tried.
+        runtime: whose clock and chance are used.
+    """
+
+    def __init__(self, policy: RetryPolicy, runtime: Runtime) -> None:
+        self._policy, self._runtime = policy, runtime
+        #: How many there were.
+        self.count = 0
+        #: When the first one was.
+        self.since = 0.0
+        #: Seconds from the first to the last one.
+        self.seconds = 0.0
+
+    def next_pause(self, error: BaseException) -> float | None:
+        """Count a failure, and return the seconds to wait before the next attempt; None if there is to be none."""
+        now = self._runtime.clock.time()
+        if not self.count:
+            self.since = now
+        self.count += 1
+        self.seconds = now - self.since
+        pause = self._policy.pause(self.count, error, self._runtime.random)
+        return pause if self._policy.again(self.count, self.seconds, pause) else None

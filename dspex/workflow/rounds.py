@@ -55,7 +55,7 @@ class RoundResult(msgspec.Struct, frozen=True):
 
 
 class QuorumRound:
-    """A round that is open: a value, that knows no clock and no actors.
+    """A round that is open: a value without clock and actors.
 
     How much weight has to answer is of all who were asked, not of who answers. The first answer of a participant
     counts, of whichever of its incarnations. What comes after the end is counted, and changes nothing.
@@ -115,7 +115,7 @@ class QuorumRound:
         return True
 
     def lose(self, who: str, why: str) -> None:
-        """Take note that a participant cannot answer any more."""
+        """Record that a participant cannot answer any more."""
         if self.closed is None and who in self._weights and who not in self._answers:
             self._lost[who] = why
             self._decide()
@@ -159,8 +159,8 @@ async def hold_round(
 
     How the round has ended is one step of the workflow, with the answers that are used; so after a crash it has ended
     as before. If it was open then, all are asked again, up to the same deadline: an answer that is to be kept is a step
-    itself (``lambda: flow.step("ask", ..., key=who)``). Whoever has not answered in the end is cancelled. A round that
-    is void is held again under another ``key``.
+    itself (``lambda: flow.step("ask", ..., key=who)``). Participants that have not answered in the end are cancelled. A
+    round that is void is held again under another ``key``.
 
     Args:
         flow: the workflow.
@@ -210,7 +210,7 @@ async def _asked(
             left = max(0.0, open_round.deadline - clock.wall_time())
             waiting = [task for task, who in asked.items() if who not in open_round.heard]
             await asyncio.wait(waiting, timeout=left, return_when=asyncio.FIRST_COMPLETED)
-            # In the order of the participants, whoever of them was first.
+            # In the order of the participants, not of their answers.
             for task, who in asked.items():
                 if task.done() and who not in open_round.heard:
                     _hear(open_round, who, task, fence, clock.wall_time())

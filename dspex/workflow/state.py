@@ -1,4 +1,4 @@
-"""What is known of a run: its steps, its recorded values and its checkpoints, over a journal."""
+"""The journal folded into what is known of a run: its steps, its recorded values and its checkpoints."""
 
 from __future__ import annotations
 
@@ -15,7 +15,10 @@ from dspex.workflow.journal import Journal
 #: ``running``: begun, and not known to have ended. ``trimmed``: done, before a checkpoint, and without its value.
 StepState: TypeAlias = Literal["running", "done", "failed", "cancelled", "trimmed"]
 
+#: Kinds of entries: what is known of steps, compensations, recorded values, and items of batches.
 STEP, UNDO, VALUE, ITEM = "step", "undo", "value", "item"
+#: Kinds of the entries that a run writes about itself.
+CANCEL, RESULT, ID = "cancel", "result", "id"
 _CHECKPOINT = "checkpoint"
 
 
@@ -23,7 +26,7 @@ class StepRecord(msgspec.Struct, frozen=True, omit_defaults=True):
     """What the journal says of a step.
 
     Attributes:
-        state: how far it is.
+        state: its state.
         print: the fingerprint of its arguments.
         attempt: how often it was begun, over all restarts.
         number: in which order steps have ended.
@@ -53,7 +56,7 @@ class CheckpointPointer(msgspec.Struct, frozen=True):
     trim: tuple[str, ...] = ()
 
     def covers(self, key: str, number: int) -> bool:
-        """Tell whether what has a key, and ended as that number, is trimmed."""
+        """Return whether what has a key, and ended as that number, is trimmed."""
         return 0 < number <= self.number and any(_begins(key, name) for name in self.trim)
 
 
@@ -75,7 +78,7 @@ class RunState:
         self.number = max(numbers, default=0)
         #: The keys that this incarnation has used.
         self.used: set[str] = set()
-        #: What an earlier incarnation has begun behind the checkpoint that was restored, and this one has not come to.
+        #: What an earlier incarnation recorded after the restored checkpoint, and this run has not yet reached.
         self._ahead: dict[str, int] = {}
         self.unreadable: dict[int, str] = {}
 
@@ -139,7 +142,7 @@ class RunState:
         await self.journal.add(VALUE, key, {"value": value, "number": self.number})
 
     def use(self, key: str) -> None:
-        """Take note that this incarnation has come to a key.
+        """Record that this incarnation has reached a key.
 
         Raises:
             DuplicateStep: it was there before.

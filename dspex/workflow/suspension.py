@@ -1,4 +1,4 @@
-"""What to do while something that all need is away: wait, all together, and let one ask whether it is back."""
+"""Calls that wait while what all of them need is unavailable; one call probes whether it is available again."""
 
 from __future__ import annotations
 
@@ -6,22 +6,22 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeVar
 
-from dspex.workflow.retry import RetryPolicy
+from dspex.workflow.retry import Failures, RetryPolicy
 from supervision import Runtime
 
 T = TypeVar("T")
 
 
 class Suspension:
-    """Lets calls pass while what they need is there, such as a language model.
+    """Lets calls pass while what they need is available, such as a language model.
 
     When a call fails for want of it, calls are suspended: they wait, and none of them is made. The call that has failed
     is made again after a while, and then after twice as long, until it succeeds; then all go on. An outage so costs the
-    calls that were on their way when it began, and one call for each look whether it is over.
+    calls that were on their way when it began, and one call for each probe.
 
     Args:
         runtime: whose clock and chance are used.
-        retry: when to look, which errors say that it is away, and with how much patience.
+        retry: when to probe, which errors say that it is unavailable, and how long to be patient.
     """
 
     def __init__(self, runtime: Runtime, retry: RetryPolicy) -> None:
@@ -41,7 +41,8 @@ class Suspension:
         """Make a call, as often as it takes until it is answered.
 
         Raises:
-            Exception: what the call has raised, if it is no failure of the infrastructure; or what `given_up` returns.
+            Exception: what the call has raised, if it is no failure of the infrastructure; or what `give_up_error`
+                returns.
         """
         while True:
             while self._opened is not None:
@@ -53,40 +54,39 @@ class Suspension:
                     raise
                 self.failed_calls += 1
                 if self._opened is None:
-                    return await self._look(call, error)
+                    return await self._probe(call, error)
 
     async def pause(self, error: Exception) -> None:
-        """Wait until the next look is due, and look by doing nothing: whoever waited tries again."""
-        await self._runtime.sleep(self._pause(1, error))
+        """Wait until the next probe is due, and leave the probe to the caller, who tries again."""
+        await self._runtime.sleep(self._retry.pause(1, error, self._runtime.random))
 
-    def give_up_error(self, away: float, error: Exception) -> Exception:
+    def give_up_error(self, seconds: float, error: Exception) -> Exception:
         """Return what to raise when the patience is over: by default, the last failure.
 
         Args:
-            away: for how many seconds it has been away.
+            seconds: for how many it has been unavailable.
             error: the last failure.
         """
         return error
 
-    def on_suspended(self, away: float, error: Exception, pause: float) -> None:
-        """Called before each look; the next one is in ``pause`` seconds."""
+    def on_suspended(self, seconds: float, error: Exception, pause: float) -> None:
+        """Called before each probe; the next one is in ``pause`` seconds."""
 
-    def on_resumed(self, away: float) -> None:
-        """Called when the outage is over, after ``away`` seconds."""
+    def on_resumed(self, seconds: float) -> None:
+        """Called when the outage is over, after so many seconds."""
 
-    async def _look(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
-        """Suspend calls, look from time to time whether they can be made, and let them go on."""
-        clock = self._runtime.clock
+    async def _probe(self, call: Callable[[], Awaitable[T]], error: Exception) -> T:
+        """Suspend calls, probe from time to time whether they can be made, and let them go on."""
+        clock, failures = self._runtime.clock, Failures(self._retry, self._runtime)
         opened = self._opened = asyncio.Event()
-        self._since, failed = clock.time(), 1
+        self._since = clock.time()
         self.outages += 1
         try:
             while True:
-                pause = self._pause(failed, error)
-                away = clock.time() - self._since
-                if not self._retry.again(failed, away, pause):
-                    raise self.give_up_error(away, error) from error
-                self.on_suspended(away, error, pause)
+                pause = failures.next_pause(error)
+                if pause is None:
+                    raise self.give_up_error(failures.seconds, error) from error
+                self.on_suspended(failures.seconds, error, pause)
                 await self._runtime.sleep(pause)
                 try:
                     answer = await call()
@@ -94,13 +94,10 @@ class Suspension:
                     if not self._retry.on(again):
                         raise
                     self.failed_calls += 1
-                    error, failed = again, failed + 1
+                    error = again
                 else:
                     self.on_resumed(clock.time() - self._since)
                     return answer
         finally:
             self._opened = None
             opened.set()
-
-    def _pause(self, failed: int, error: Exception) -> float:
-        return self._retry.pause(failed, error, self._runtime.random)

@@ -1,4 +1,4 @@
-"""A pool of supervised workers, each with one request at a time; what dies with a worker is asked of another."""
+"""A pool of supervised workers, each with one request at a time, and the coordinator of a long work."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ class WorkerPool:
 
 
 class Coordinator(Actor):
-    """Carries out a work. When it dies, its successor begins again, and finds in the journal what is known.
+    """Carries out a long work. When it dies, its successor begins again, and finds in the journal what is known.
 
     Args:
         begin: begins the work.

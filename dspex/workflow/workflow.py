@@ -1,49 +1,28 @@
-"""Workflows: code whose steps are done once, whatever dies in between."""
+"""Workflows: code whose steps are done once, across crashes."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Awaitable, Callable, Generator, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-import msgspec
-
 from agents.durability import Storage, StorageError
-from dspex.workflow.encoding import Key, decoded, digest, encoded, key_of
+from dspex.workflow.compensations import give_up, undo_steps
+from dspex.workflow.encoding import Key, decoded, encoded, key_of
 from dspex.workflow.errors import (
-    CannotUndo,
     DuplicateStep,
     StepCancelled,
-    StepChanged,
     StepFailed,
-    UndoFailed,
     UnsupportedVersion,
     WorkflowError,
-    WorkflowSuspended,
 )
-from dspex.workflow.events import CheckpointUnreadable, StepEnded, StepRetried
+from dspex.workflow.events import CheckpointUnreadable
 from dspex.workflow.journal import Journal
 from dspex.workflow.metrics import WorkflowCounts
 from dspex.workflow.retry import RetryPolicy
-from dspex.workflow.state import STEP, UNDO, VALUE, RunState, StepRecord, StepState
-from dspex.workflow.steps import (
-    CANCEL,
-    ID,
-    RESULT,
-    Cancellable,
-    CurrentStep,
-    RunContext,
-    RunningStep,
-    StepCompensation,
-    T,
-    _current,
-    _replayed,
-    error_message,
-    run_in_step,
-    used_key,
-)
+from dspex.workflow.state import CANCEL, ID, RESULT, STEP, UNDO, VALUE, RunState
+from dspex.workflow.steps import Cancellable, RunContext, T, refuse_inside_of_step
 from foundation.options import from_zero, is_a, text, whole
 from supervision import Runtime
 from supervision.errors import BadOption
@@ -57,15 +36,16 @@ _SHOWN = 5
 
 
 class Workflow:
-    """A run of a workflow: its steps are done once, whatever dies in between. Opened by `open`.
+    """A run of a workflow: its steps are done once, across crashes. Opened by `open`.
 
     The code of a workflow is run again after a crash, from its beginning; a step that was done then returns what it
     has returned before. So it may do what it likes between its steps, as long as the same steps, with the same
     arguments, come of it: what depends on time, on chance or on the world is itself a step, or comes from `now`,
     `random` and `id`.
 
-    A step is *done once*: its result is in the journal before anybody sees it. A step that was running when all
-    died is run again, so its effects happen *at least once*; whoever is given `CurrentStep.token` can tell.
+    A step is *done once*: its result is in the journal before anybody sees it. A step that was running at a
+    crash is run again, so its effects happen *at least once*; a receiver of `CurrentStep.token` recognises the
+    repetition.
 
     Attributes:
         name: of the workflow.
@@ -121,8 +101,8 @@ class Workflow:
 
         Raises:
             OtherRun: a run with other parameters is kept there; each difference is named.
-            BadJournal, BadCheckpoint: what is there cannot be read.
-            NotEncodable, BadOption, BadKey: an argument makes no sense.
+            BadJournal, NoUsableCheckpoint: what is there cannot be read.
+            NotEncodable, BadOption, BadStepKey: an argument makes no sense.
             StorageError: the storage cannot be read.
         """
         if not is_a(runtime, Runtime):
@@ -153,7 +133,7 @@ class Workflow:
 
     def token(self, key: str) -> str:
         """Return what stays the same for a key however often this run is repeated, and no other run has."""
-        return f"{self._run.id}:{key}"
+        return self._run.token(key)
 
     def scope(self, name: str, key: Key = ()) -> Workflow:
         """Return the same run, in which the keys of steps begin with a name: for a part that is used more than once.
@@ -163,9 +143,12 @@ class Workflow:
             key: what tells it from others of that name.
 
         Raises:
-            BadKey: they cannot be used.
+            BadStepKey: they cannot be used.
         """
-        return Workflow(self._run, f"{key_of(self._prefix, name, key)}/", self.resumed, self.restored)
+        return Workflow(self._run, f"{self._key(name, key)}/", self.resumed, self.restored)
+
+    def _key(self, name: str, key: Key) -> str:
+        return key_of(self._prefix, name, key)
 
     # -- steps -------------------------------------------------------------------------------------------------------
 
@@ -199,144 +182,16 @@ class Workflow:
             WorkflowSuspended: the infrastructure has failed it for longer than the policy waits; nothing is recorded.
             StepChanged: it was begun with other arguments. Nothing was run.
             DuplicateStep: the key was used in this incarnation before.
-            BadKey, NotEncodable: the key, an argument or the result cannot be kept.
+            BadStepKey, NotEncodable: the key, an argument or the result cannot be kept.
             StepTrimmed: it was done before a checkpoint, and its value is gone.
             JournalFull, StorageError: nothing can be written; nothing was done.
         """
-        path = key_of(self._prefix, name, key)
+        path = self._key(name, key)
         if not callable(work):
             raise BadOption(f"step {path}: work", work, "give a function")
         if retry is not None and not is_a(retry, RetryPolicy):
             raise BadOption(f"step {path}: retry", retry, "give a RetryPolicy, or None")
-        return await self._do(STEP, path, work, args, type, retry, undo)
-
-    async def _do(
-        self,
-        kind: str,
-        path: str,
-        work: Callable[..., Any],
-        args: tuple[Any, ...],
-        type: Any,
-        retry: RetryPolicy | None = None,
-        undo: Callable[[Any], Any] | None = None,
-    ) -> Any:
-        run = self._run
-        print_ = digest(encoded(path, "its arguments", args, typed=True))
-        known = run.state.record(kind, path)
-        if known is not None and known.print != print_:
-            raise StepChanged(path, known.print, print_)
-        if known is not None and known.state != "running":
-            run.state.use(used_key(kind, path))
-            run.counts.replayed += 1
-            found = _replayed(path, known, type)
-            if undo is not None:
-                run.undo[path] = StepCompensation(undo, found)
-            return found
-        self._check(kind)
-        run.state.use(used_key(kind, path))
-        record, began = known or StepRecord("running", print_), run.runtime.clock.time()
-        step = RunningStep(kind, path, record, lambda: work(*args), type, undo, retry or run.retry, began)
-        with self._running(step):
-            return await self._perform(step)
-
-    def _check(self, kind: str) -> None:
-        """Make sure that something new may be begun."""
-        if self._run.broken is not None:
-            raise self._run.broken
-        if self._run.closed and kind != UNDO:
-            raise WorkflowError("this run of the workflow has ended; open it again")
-        self._run.state.check_room()
-
-    @property
-    def _cancelled(self) -> str | None:
-        """Why the run was cancelled; None if it was not."""
-        return self._run.state.journal.find(CANCEL, "")  # type: ignore[no-any-return]
-
-    @contextmanager
-    def _running(self, step: Cancellable) -> Generator[None]:
-        """Have a step among those that are under way, and can be cancelled. Compensations cannot."""
-        run, key = self._run, used_key(step.kind, step.path)
-        if step.kind != UNDO:
-            step.cancelled = self._cancelled
-        run.running[key] = step
-        try:
-            yield
-        finally:
-            del run.running[key]
-            step.ended.set_result(None)
-
-    async def _perform(self, step: RunningStep) -> Any:
-        """Do a step. How it has ended is written before anybody knows."""
-        try:
-            found, plain = await self._tried(step)
-        except StepCancelled as error:
-            await self._end(step, "cancelled", error.why)
-            raise
-        await self._end(step, "done", plain)
-        if step.undo is not None:
-            self._run.undo[step.path] = StepCompensation(step.undo, found)
-        return found
-
-    async def _tried(self, step: RunningStep) -> tuple[Any, Any]:
-        """Do the work of a step as often as it takes; return what came of it, and that as plain values."""
-        while True:
-            try:
-                return await self._once(step)
-            except Exception as error:
-                # Another workflow, inside of this step, may have been cancelled.
-                final = isinstance(error, StepFailed) or (isinstance(error, StepCancelled) and not self._cancelled)
-                if isinstance(error, (WorkflowError, StorageError)) and not final:
-                    raise
-                if final or not step.retry.on(error):
-                    known = [type(error).__name__, error_message(error)]
-                    await self._end(step, "failed", known)
-                    raise StepFailed(step.path, *known) from error
-                await self._pause(step, error)
-
-    async def _once(self, step: RunningStep) -> tuple[Any, Any]:
-        run = self._run
-        step.check()
-        step.record = msgspec.structs.replace(step.record, attempt=step.record.attempt + 1)
-        await self._written(run.state.keep(step.kind, step.path, step.record))
-        current = CurrentStep(step.path, self.token(used_key(step.kind, step.path)), step.record.attempt)
-        value = await step.inside(lambda: run_in_step(current, step.work))
-        data = encoded(step.path, "what it returned", value, typed=step.type is not None)
-        return decoded(step.path, data, step.type), decoded(step.path, data, None)
-
-    async def _pause(self, step: RunningStep, error: Exception) -> None:
-        """Wait until the next attempt is due.
-
-        Raises:
-            WorkflowSuspended: there is none.
-        """
-        run, now = self._run, self._run.runtime.clock.time()
-        if not step.failed:
-            step.failing_since = now
-        step.failed += 1
-        pause, since = step.retry.pause(step.failed, error, run.runtime.random), now - step.failing_since
-        if not step.retry.again(step.failed, since, pause):
-            raise WorkflowSuspended(step.path, step.failed, since, error) from error
-        run.counts.retried += 1
-        why, attempt = f"{type(error).__name__}: {error_message(error)}", step.record.attempt
-        run.runtime.events.emit(StepRetried, workflow=run.name, step=step.path, attempt=attempt, why=why, next=pause)
-        await step.inside(lambda: run.runtime.sleep(pause))
-
-    async def _end(self, step: RunningStep, state: StepState, value: Any) -> None:
-        run = self._run
-        await self._written(run.state.end(step.kind, step.path, step.record, state, value))
-        run.counts.ended[state] += 1
-        seconds, attempt = run.runtime.clock.time() - step.began, step.record.attempt
-        run.runtime.events.emit(
-            StepEnded, workflow=run.name, step=step.path, state=state, attempt=attempt, seconds=seconds
-        )
-
-    async def _written(self, write: Awaitable[object]) -> None:
-        """Wait until something is written. If it cannot be, the run ends: nothing goes on without a journal."""
-        try:
-            await write
-        except StorageError as error:
-            self._run.broken = error
-            raise
+        return await self._run.do(STEP, path, work, args, type, retry, undo)
 
     # -- time, chance, identity --------------------------------------------------------------------------------------
 
@@ -354,16 +209,16 @@ class Workflow:
         Raises:
             BadOption: neither or both are given, or it is no length of time.
             StepCancelled: the run was cancelled.
-            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+            DuplicateStep, BadStepKey, JournalFull, StorageError: as for `step`.
         """
         if (seconds is None) == (until is None):
             raise BadOption("sleep: seconds, until", (seconds, until), "give one of them")
         wall_time = self._run.runtime.clock.wall_time
         span = 0.0 if seconds is None else from_zero("sleep: seconds", seconds)
         end = wall_time() + span if until is None else from_zero("sleep: until", until)
-        due = await self._recorded(name, key, lambda: end)
-        waiting = Cancellable(VALUE, key_of(self._prefix, name, key))
-        with self._running(waiting):
+        due = await self._run.recorded(self._key(name, key), lambda: end)
+        waiting = Cancellable(VALUE, self._key(name, key))
+        with self._run.under_way(waiting):
             waiting.check()
             while (left := due - wall_time()) > _CLOSE:
                 await waiting.inside(lambda: self._run.runtime.sleep(min(left, _LOOK)))
@@ -372,25 +227,29 @@ class Workflow:
         """Return the time, in seconds since the epoch, at which this was first asked for.
 
         Raises:
-            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+            DuplicateStep, BadStepKey, JournalFull, StorageError: as for `step`.
         """
-        return await self._recorded(name, key, self._run.runtime.clock.wall_time)
+        return await self._run.recorded(self._key(name, key), self._run.runtime.clock.wall_time)
 
     async def random(self, name: str, *, key: Key = ()) -> random.Random:
         """Return random numbers that are the same whenever the run is repeated: ``(await flow.random("x")).random()``.
 
         Raises:
-            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+            DuplicateStep, BadStepKey, JournalFull, StorageError: as for `step`.
         """
-        return random.Random(await self._recorded(name, key, lambda: self._run.runtime.random.getrandbits(53)))
+        return random.Random(
+            await self._run.recorded(self._key(name, key), lambda: self._run.runtime.random.getrandbits(53))
+        )
 
     async def id(self, name: str, *, key: Key = ()) -> str:
         """Return an identifier that no other run has, and that is the same whenever the run is repeated.
 
         Raises:
-            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+            DuplicateStep, BadStepKey, JournalFull, StorageError: as for `step`.
         """
-        return await self._recorded(name, key, lambda: f"{self._run.runtime.random.getrandbits(128):032x}")
+        return await self._run.recorded(
+            self._key(name, key), lambda: f"{self._run.runtime.random.getrandbits(128):032x}"
+        )
 
     async def version(self, name: str, latest: int, *, oldest: int = 0, key: Key = ()) -> int:
         """Return which version of the code this run takes: for a change that runs which have begun do not make.
@@ -407,27 +266,14 @@ class Workflow:
         Raises:
             UnsupportedVersion: the run has a version that this code cannot run.
             BadOption: a number makes no sense.
-            DuplicateStep, BadKey, JournalFull, StorageError: as for `step`.
+            DuplicateStep, BadStepKey, JournalFull, StorageError: as for `step`.
         """
         latest, oldest = whole("version: latest", latest), whole("version: oldest", oldest, 0)
         ahead = self._run.state.ahead
-        found: int = await self._recorded(name, key, lambda: 0 if ahead else latest)
+        found: int = await self._run.recorded(self._key(name, key), lambda: 0 if ahead else latest)
         if not oldest <= found <= latest:
-            raise UnsupportedVersion(key_of(self._prefix, name, key), found, oldest, latest)
+            raise UnsupportedVersion(self._key(name, key), found, oldest, latest)
         return found
-
-    async def _recorded(self, name: str, key: Key, make: Callable[[], T]) -> T:
-        """Return what was recorded at the first use of a key."""
-        path, state = key_of(self._prefix, name, key), self._run.state
-        known = state.value(path)
-        if known is not None:
-            state.use(path)
-            return known["value"]  # type: ignore[no-any-return]
-        self._check(VALUE)
-        state.use(path)
-        value = make()
-        await self._written(state.record_value(path, value))
-        return value
 
     # -- forgetting, cancelling, undoing -----------------------------------------------------------------------------
 
@@ -436,12 +282,12 @@ class Workflow:
 
         Raises:
             DuplicateStep: it is under way.
-            BadKey, StorageError: as for `step`.
+            BadStepKey, StorageError: as for `step`.
         """
-        path = key_of(self._prefix, name, key)
+        path = self._key(name, key)
         if path in self._run.running:
             raise DuplicateStep(path)
-        await self._written(self._run.state.forget(path))
+        await self._run.write(self._run.state.forget(path))
         self._run.undo.pop(path, None)
 
     async def cancel(self, why: str = "cancelled") -> None:
@@ -456,9 +302,8 @@ class Workflow:
             WorkflowError: it is called from inside of a step, which would have to wait for itself.
             StorageError: it cannot be written; nothing was cancelled.
         """
-        if _current.get() is not None:
-            raise WorkflowError("cancel() was called inside of a step, and would wait for it; raise an error instead")
-        await self._written(self._run.state.journal.add(CANCEL, "", text("cancel: why", why)))
+        refuse_inside_of_step("cancel")
+        await self._run.write(self._run.state.journal.add(CANCEL, "", text("cancel: why", why)))
         for waiting in reversed([waiting for waiting in self._run.running.values() if waiting.kind != UNDO]):
             waiting.cancel(why)
             await asyncio.shield(waiting.ended)
@@ -466,7 +311,7 @@ class Workflow:
     async def undo(self) -> None:
         """Undo the steps that were done and have a compensation (``undo=``), the one done last first.
 
-        Each compensation is itself a step: done once, tried as often as it takes, and gone on with after a crash. A
+        Each compensation is itself a step: done once, tried as often as it takes, and resumed after a crash. A
         step that has failed or was cancelled is not undone: it leaves nothing behind, or undoes it by itself.
 
         Raises:
@@ -475,24 +320,7 @@ class Workflow:
             UndoFailed: compensations have failed for good; the others were done.
             WorkflowSuspended, StorageError: as for `step`; called again, it goes on there.
         """
-        run = self._run
-        done = {
-            path: record.number
-            for path, record in run.state.records(STEP)
-            if record.state == "done" and (record.undo or path in run.undo)
-        }
-        unknown = [path for path in done if path not in run.undo]
-        if unknown:
-            raise CannotUndo(unknown)
-        failures = []
-        for path in sorted(done, key=lambda path: done[path], reverse=True):
-            run.state.used.discard(used_key(UNDO, path))
-            try:
-                await self._do(UNDO, path, run.undo[path].call, (), None)
-            except StepFailed as error:
-                failures.append(error)
-        if failures:
-            raise UndoFailed(failures)
+        await undo_steps(self._run)
 
     # -- the whole ---------------------------------------------------------------------------------------------------
 
@@ -509,14 +337,14 @@ class Workflow:
                 they are refused (`StepTrimmed`); they are never done twice. Names stay named.
 
         Raises:
-            NotEncodable, BadKey: an argument makes no sense.
+            NotEncodable, BadStepKey: an argument makes no sense.
             StorageError: it cannot be written; the last one stays.
         """
         names = [key_of(self._prefix, name) for name in ([trim] if is_a(trim, str) else trim)]
         data = encoded(self._run.state.journal.key, "the checkpoint", content)
         if self._run.broken is not None:
             raise self._run.broken
-        await self._written(self._run.state.write_checkpoint(data, names))
+        await self._run.write(self._run.state.write_checkpoint(data, names))
 
     async def run(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
         """Run the code of a workflow, and keep what it returns; if it has ended before, return that.
@@ -540,12 +368,13 @@ class Workflow:
             found = await self._body(body)
             data = encoded(journal.key, "its result", found)
         except (StepFailed, StepCancelled) as error:
-            await self._give_up(error)
+            await self.close()
+            await give_up(self._run, error)
             raise
         finally:
             await self.close()
         plain: T = decoded(journal.key, data, None)
-        await self._written(journal.add(RESULT, "", {"value": plain}))
+        await self._run.write(journal.add(RESULT, "", {"value": plain}))
         return plain
 
     async def _body(self, body: Callable[[Workflow], Awaitable[T]]) -> T:
@@ -559,14 +388,6 @@ class Workflow:
                     raise found from group
             raise
 
-    async def _give_up(self, error: StepFailed | StepCancelled) -> None:
-        """Undo what can be undone. If anything was, that is how the run has ended, whatever is done to its steps."""
-        await self.close()
-        await self.undo()
-        if self._run.undo:
-            known = [error.key, error.kind, error.message] if isinstance(error, StepFailed) else [error.key, error.why]
-            await self._written(self._run.state.journal.add(RESULT, "", {"error": known}))
-
     async def close(self) -> None:
         """End this incarnation of the run: cut off what is under way, the step begun last first, and begin no more.
 
@@ -575,8 +396,7 @@ class Workflow:
         Raises:
             WorkflowError: it is called from inside of a step, which would have to wait for itself.
         """
-        if _current.get() is not None:
-            raise WorkflowError("close() was called inside of a step, and would wait for it; raise an error instead")
+        refuse_inside_of_step("close")
         self._run.closed = True
         for waiting in reversed([waiting for waiting in self._run.running.values() if waiting.kind != UNDO]):
             waiting.stop()

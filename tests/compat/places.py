@@ -42,14 +42,14 @@ async def in_a_thread(program: Any) -> AsyncIterator[Any]:
 
 @cache
 def _process() -> Dispatcher:
-    """Return the door to an agent in a process, which all tests share: to start one takes long."""
-    home, name = background_runtime(), "tests.compat.process"
+    """Return the dispatcher to an agent in a process, which all tests share: to start one takes long."""
+    background, name = background_runtime(), "tests.compat.process"
 
     async def opened() -> Dispatcher:
-        await start_child(home.runtime.name(PROGRAM_AGENTS), ChildSpec(name, ProcessRunner, name=name))
-        return Dispatcher(home.runtime, home.runtime.name(name))
+        await start_child(background.runtime.name(PROGRAM_AGENTS), ChildSpec(name, ProcessRunner, name=name))
+        return Dispatcher(background.runtime, background.runtime.name(name))
 
-    return home.run(opened)
+    return background.run(opened)
 
 
 @asynccontextmanager

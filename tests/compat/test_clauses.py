@@ -461,12 +461,12 @@ def _student() -> Any:
 
 def test_c14_a_death_costs_no_example() -> None:
     """Agents are killed while ``dspy.Evaluate`` runs; the score is that of the bare program, and no example failed."""
-    home = background_runtime()
+    background = background_runtime()
     examples, labels = task(60)
 
     def kill(number: int) -> None:
         if number % 9 == 0:
-            home.loop.call_soon_threadsafe(_kill, home.runtime)
+            background.loop.call_soon_threadsafe(_kill, background.runtime)
 
     evaluate = dspy.Evaluate(devset=examples, metric=exact, num_threads=4, display_progress=False)
     with dspy.context(lm=scripted_lm(ScriptedEngine(labels))):
@@ -573,7 +573,7 @@ async def test_a_pool_gives_each_call_to_the_idlest(runtime: Runtime) -> None:
     """Its agents share the calls evenly; one that is killed takes only its own with it, and these are sent again."""
     gate = Gate()
     pool = await start_program_pool(runtime, gate, size=3, name="pool", limit=6)
-    door = type(pool).dspex_door
+    dispatcher = type(pool).dspex_dispatcher
     calls = [asyncio.ensure_future(pool.acall()) for _ in range(6)]
     await gate.came.wait()
     while any(_running(runtime, f"pool.{n}") != 2 for n in range(3)):
@@ -587,7 +587,7 @@ async def test_a_pool_gives_each_call_to_the_idlest(runtime: Runtime) -> None:
         await runtime.sleep(0.001)
     gate.open.set()
     assert all(found.done for found in await asyncio.gather(*calls))
-    assert door.calls == 0
+    assert dispatcher.calls == 0
     with pytest.raises(BadOption, match="size = 0"):
         await start_program_pool(runtime, gate, size=0, name="none")
 
@@ -599,12 +599,12 @@ def _running(runtime: Runtime, name: str) -> object:
 
 
 def test_a_home_of_ones_own() -> None:
-    """A home can be opened and closed; the shared one is opened again when it was closed."""
-    home = BackgroundRuntime("mine")
-    assert home.open
-    home.close()
-    home.close()
-    assert not home.open
+    """A runtime can be opened and closed; the shared one is opened again when it was closed."""
+    background = BackgroundRuntime("mine")
+    assert background.open
+    background.close()
+    background.close()
+    assert not background.open
     shared = background_runtime()
     shared.close()
     assert background_runtime() is not shared
@@ -612,7 +612,7 @@ def test_a_home_of_ones_own() -> None:
 
 
 def test_a_module_may_be_routed_twice() -> None:
-    """The door that counts is the last one; the class is still the program's own."""
+    """The dispatcher that counts is the last one; the class is still the program's own."""
     program = Chain()
     twice = agent(agent(program))
     assert type(twice).__mro__[2] is Chain

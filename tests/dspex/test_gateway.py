@@ -370,7 +370,7 @@ async def test_what_was_spent_is_not_forgotten_by_a_restart(start: Start, runtim
 
 async def test_what_was_spent_is_kept_in_a_file(tmp_path: Path) -> None:
     """A budget for an hour is not new because the process is; but an hour later it is."""
-    path = tmp_path / "kept" / "spending.json"
+    path = tmp_path / "kept" / "usage.json"
     script = Script(ANSWER)
     endpoints = {"a": {"lm": script.lm(), "budgets": [{"requests": 2, "per": "hour"}, {"tokens": 9999}]}}
 
@@ -379,7 +379,7 @@ async def test_what_was_spent_is_kept_in_a_file(tmp_path: Path) -> None:
         clock = Clock(pause)
         async with Runtime(reports=False, clock=clock) as runtime:
             models = {"fast": {"endpoints": list({**endpoints, **changed})}}
-            actor = await runtime.spawn(Gateway, {**endpoints, **changed}, models, spending=str(path))
+            actor = await runtime.spawn(Gateway, {**endpoints, **changed}, models, usage_file=str(path))
             found = [reading(runtime, "lm_budget_left", budget="requests per hour")]
             for _ in range(more):
                 await ask(gateway_lm(runtime, "fast"))
@@ -424,15 +424,15 @@ class Clock:
 
 async def test_spending_is_written_every_second(runtime: Runtime, tmp_path: Path) -> None:
     """If that fails, the gateway goes on, and says so."""
-    path = tmp_path / "spending.json"
+    path = tmp_path / "usage.json"
     models = {"fast": {"endpoints": ["a"]}}
-    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, usage_file=path)
     await ask(gateway_lm(runtime, "fast"))
     actor.cast(WriteUsage())
     await actor.call(DescribeModels())
     assert path.exists()
     await actor.stop()
-    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, spending=path)
+    actor = await runtime.spawn(Gateway, {"a": {"lm": Script(ANSWER).lm()}}, models, usage_file=path)
     path.unlink()
     path.mkdir()
     await ask(gateway_lm(runtime, "fast"))
@@ -450,14 +450,14 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
     await gateway.call(Configure({"b": Endpoint(second.lm())}, {"fast": Model(("b",))}))
     assert await ask(lm) == "yes"
     assert len(second.requests) == 1
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    kept = board.endpoints["a"]
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    kept = router.endpoints["a"]
     with pytest.raises(BadGateway, match="choose among a, b"):
         await gateway.call(Configure(models={"fast": Model(("c",))}))
     await gateway.call(Configure(endpoints={"b": {"lm": second.lm(), "breaker": {"failures": 1}}}))
     assert await gateway.call(DescribeModels()) == {"fast": Model(("b",))}
-    assert board.endpoints["a"] is kept
+    assert router.endpoints["a"] is kept
     actor = gateway.resolve()
     assert actor is not None
     info = runtime.info(actor)
@@ -468,9 +468,9 @@ async def test_the_configuration_is_changed_while_it_is_used(start: Start, runti
 @pytest.mark.usefixtures("quiet")
 async def test_a_model_that_is_gone_says_so(start: Start, runtime: Runtime) -> None:
     lm = await start({"a": Script(ANSWER)})
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    board.models = {}
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    router.models = {}
     with pytest.raises(dspy.LMError, match="choose among none"):
         await ask(lm)
 
@@ -512,11 +512,11 @@ async def test_prices_are_those_that_dspy_knows(runtime: Runtime) -> None:
         "local": {"lm": "local"},
     }
     await runtime.spawn(Gateway, endpoints, {"fast": {"endpoints": list(endpoints)}})
-    board = router_of(runtime, "gateway")
-    assert board is not None
-    assert board.endpoints["known"].lm.kwargs["api_key"] == "k"
-    assert token_price(board.endpoints["known"].lm) == pytest.approx((0.15, 0.6))
-    assert board.endpoints["local"].lm.model == "local/smollm2"
+    router = router_of(runtime, "gateway")
+    assert router is not None
+    assert router.endpoints["known"].lm.kwargs["api_key"] == "k"
+    assert token_price(router.endpoints["known"].lm) == pytest.approx((0.15, 0.6))
+    assert router.endpoints["local"].lm.model == "local/smollm2"
     assert token_price(dspy.LM("nobody/knows")) is None
     declared = dspy.LM("ollama_chat/some")
     assert token_price(declared) is None

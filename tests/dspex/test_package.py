@@ -37,6 +37,6 @@ def test_what_dspy_itself_lacks_is_not_hidden(monkeypatch: pytest.MonkeyPatch) -
 
 def test_the_command_line_program_needs_nothing_of_the_project() -> None:
     """The code of the model's process imports nothing of the project, so that it starts fast."""
-    text = (Path(INIT).parent / "local" / "serve.py").read_text()
+    text = (Path(INIT).parent / "models" / "local" / "serve.py").read_text()
     assert "import dspex" not in text
     assert "from dspex" not in text

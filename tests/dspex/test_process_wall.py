@@ -37,7 +37,7 @@ from dspex.testing.engine import ScriptedEngine, scripted_lm
 from supervision import ChildSpec, ExitReason, Runtime, StartError, Supervisor
 from supervision.events import Exited, Restarted
 from supervision.isolation import RemoteError
-from tests.dspex.away_programs import (
+from tests.dspex.remote_programs import (
     LEFT,
     Declares,
     Leaves,
@@ -139,9 +139,9 @@ def test_copies_of_parts_and_adapters_have_their_class_and_attributes() -> None:
 def test_what_is_no_data_is_named() -> None:
     """Or said not to be, where it matters."""
     assert there_and_back([Undeclared(name="x"), print, Secret], lenient=True) == [
-        Unsent("tests.dspex.away_programs.Undeclared", "Undeclared(name='x')"),
+        Unsent("tests.dspex.remote_programs.Undeclared", "Undeclared(name='x')"),
         Unsent("builtins.builtin_function_or_method", "<built-in function print>"),
-        Unsent("builtins.type", "<class 'tests.dspex.away_programs.Secret'>"),
+        Unsent("builtins.type", "<class 'tests.dspex.remote_programs.Secret'>"),
     ]
     with pytest.raises(NotSendable, match=r"does not know its class .*\.Undeclared: name it in a signature"):
         there_and_back(Undeclared())
@@ -162,7 +162,7 @@ def test_errors_come_back_with_their_cause_and_where_they_were() -> None:
     assert (type(found), str(found), found.place, found.__notes__) == (Shut, "it is shut: late", "it", ["a note"])
     assert isinstance(found.__cause__, KeyError)
     found = there_and_back(Secret("hidden"))
-    assert (type(found), found.kind, found.text) == (RemoteError, "tests.dspex.away_programs.Secret", "hidden")
+    assert (type(found), found.kind, found.text) == (RemoteError, "tests.dspex.remote_programs.Secret", "hidden")
     for error in (SystemExit(3), UnicodeDecodeError("x", b"y", 0, 9, "z"), SyntaxError("x", ("/dev/zero", 1, 1, None))):
         assert type(there_and_back(error)) is RemoteError
     limit = there_and_back(dspy.LMRateLimitError("slow", retry_after=3.0))
@@ -181,7 +181,7 @@ LIES: dict[str, Any] = {
     "no mark": [],
     "a dict": {"a": 1},
     "a class by another name": [ValueTag.CLASS, "os.system"],
-    "a class of a program by its name": [ValueTag.OBJECT, "tests.dspex.away_programs.Place"],
+    "a class of a program by its name": [ValueTag.OBJECT, "tests.dspex.remote_programs.Place"],
     "a negative number": [ValueTag.KNOWN, -1],
     "a number that is too high": [ValueTag.KNOWN, 10_000],
     "no number": [ValueTag.KNOWN, "x"],
@@ -475,7 +475,9 @@ BAD: dict[str, bytes] = {
         "callback", 1, 0, written([ValueTag.LIST, "x", "on_lm_end", None, [ValueTag.DICT, "call_id", 1]])
     ),
     "usage that is none": framed("usage", 1, 0, written([ValueTag.LIST, "a", "b"])),
-    "a history of nobody": framed("history", 1, 0, written([ValueTag.LIST, [ValueTag.DICT], [ValueTag.LIST, "x"], True])),
+    "a history of nobody": framed(
+        "history", 1, 0, written([ValueTag.LIST, [ValueTag.DICT], [ValueTag.LIST, "x"], True])
+    ),
     "a trace of nothing": framed("trace", 1, 0, written([ValueTag.LIST, "x", [ValueTag.DICT], 1])),
     "a trace of another length": framed("trace", 1, 0, written([ValueTag.LIST])),
     "nothing where there should be something": framed("callback", 1),
@@ -630,10 +632,10 @@ def test_a_visit_that_is_over_hears_nothing() -> None:
     """Whatever is said."""
 
     async def main() -> None:
-        visit = RemoteRun(1, invoke(Says()), None)  # type: ignore[arg-type]
-        visit.take(RunFrame("returned", 1, 0, written("first")))
-        assert visit.take(RunFrame("returned", 1, 0, written("second"))) is None
-        assert await visit.result == "first"
+        run = RemoteRun(1, invoke(Says()), None)  # type: ignore[arg-type]
+        run.take(RunFrame("returned", 1, 0, written("first")))
+        assert run.take(RunFrame("returned", 1, 0, written("second"))) is None
+        assert await run.result == "first"
 
     asyncio.run(main())
 
@@ -670,7 +672,7 @@ async def test_programs_return_what_they_declare(runtime: Runtime) -> None:
     with pytest.raises(Shut, match="it is shut: late") as shut:
         await told("shut")
     assert shut.value.place == "it"
-    with pytest.raises(RemoteError, match=r"away_programs\.Secret: hidden") as secret:
+    with pytest.raises(RemoteError, match=r"remote_programs\.Secret: hidden") as secret:
         await told("secret")
     assert "in secret" in secret.value.traceback
     for text in ("exits", "cancels"):

@@ -174,13 +174,13 @@ def test_no_orphan_is_left_when_the_owner_is_killed() -> None:
     """When the whole owner is killed with SIGKILL, the model's process ends by itself."""
     code = (
         "import asyncio, sys\n"
-        "from dspex.models.local.server import Endpoint, LanguageModelServer\n"
+        "from dspex.models.local.server import GetBaseUrl, LanguageModelServer\n"
         "from supervision import Runtime\n"
         "from tests.dspex.children import GOOD, python\n"
         "async def main():\n"
         "    async with Runtime(watchdog=None) as runtime:\n"
         "        server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))\n"
-        "        print(await server.call(Endpoint()), flush=True)\n"
+        "        print(await server.call(GetBaseUrl()), flush=True)\n"
         "        await asyncio.Event().wait()\n"
         "asyncio.run(main())\n"
     )

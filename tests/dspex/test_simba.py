@@ -231,11 +231,11 @@ async def test_the_process_may_die(runtime: Runtime, tmp_path: Path) -> None:
     assert (state(again), simba.report.calls) == (whole, 0)
 
 
-# -- the model is away ---------------------------------------------------------------------------------------
+# -- the model is unavailable ---------------------------------------------------------------------------------------
 
 
 async def test_an_outage_is_not_a_score(runtime: Runtime) -> None:
-    """While the model is away, nothing is asked but whether it is back; then all goes on, to the same program."""
+    """While the model is unavailable, only probes are made; then all goes on, to the same program."""
     told: list[Any] = []
     runtime.subscribe(told.append, OptimisationSuspended, OptimisationResumed)
     engine, theirs = ScriptedEngine(LABELS, outage=Outage(100, 101)), ScriptedEngine(LABELS)
@@ -321,7 +321,7 @@ async def test_a_program_that_fails_counts_nothing_there(runtime: Runtime) -> No
 
 
 class Flaky(dspy.Module):  # type: ignore[misc]
-    """Asks something that is away at first, and is not durable."""
+    """Asks something that is unavailable at first, and is not durable."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -384,7 +384,7 @@ class Best(DurableTeleprompter):
 
 
 async def test_one_of_ones_own(runtime: Runtime) -> None:
-    """A search is all that has to be written; called from another loop, it runs in the shared home."""
+    """A search is all that has to be written; called from another loop, it runs in the shared runtime."""
     best = Best(metric=exact)
     with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
         program = await best.acompile(predictor(), trainset=EXAMPLES[:3], valset=EXAMPLES[10:20], note="x")
@@ -401,12 +401,12 @@ async def test_one_of_ones_own(runtime: Runtime) -> None:
 
 async def test_a_crew_waits_for_its_workers(runtime: Runtime) -> None:
     """A rollout is made as soon as there is somebody to make it."""
-    crew = RolloutPool(runtime, "late", 1)
+    pool = RolloutPool(runtime, "late", 1)
     with dspy.context(lm=scripted_lm(ScriptedEngine(LABELS))):
-        made = asyncio.ensure_future(crew.make(RolloutJob("1", predictor(), EXAMPLES[0]), contextvars.copy_context()))
+        made = asyncio.ensure_future(pool.make(RolloutJob("1", predictor(), EXAMPLES[0]), contextvars.copy_context()))
         await runtime.sleep(0.01)
         assert not made.done()
-        await start_child(runtime.name(PROGRAM_AGENTS), crew.spec(MetricGuard(exact)))
+        await start_child(runtime.name(PROGRAM_AGENTS), pool.spec(MetricGuard(exact)))
         assert (await made).failure is None
 
 

@@ -16,6 +16,7 @@ MODULES = (
     "bridge.events",
     "bridge.monitoring",
     "dspex.agents.usage",
+    "dspex.serving.versions",
     "dspex.models.gateway.endpoint",
     "dspex.variables.coordinated",
     "dspex.teleprompt.events",

@@ -25,7 +25,7 @@ ROOT = Path(__file__).parents[2]
 WALL = "tests/supervision/test_isolation_wall.py::"
 PROCESS = "tests/supervision/test_isolation_process.py::"
 PROGRAM = "tests/dspex/test_process_wall.py::"
-AWAY = "tests/dspex/test_away.py::"
+REMOTE = "tests/dspex/test_remote.py::"
 HERE = "tests/house/test_threat_model.py::"
 ATTACKS = "tests/foundation/test_attacks.py::"
 
@@ -78,7 +78,7 @@ TESTS: dict[str, tuple[str, ...]] = {
     "child-heirs": (WALL + "test_the_children_of_a_dead_process_do_not_speak_for_it",),
     "child-own": (WALL + "test_a_lie_costs_one_restart_and_no_more",),
     "child-wrong": (WALL + "test_a_scripted_process_is_as_good_as_another",),
-    "program-down": (AWAY + "test_it_runs_elsewhere_and_its_attributes_stay",),
+    "program-down": (REMOTE + "test_it_runs_elsewhere_and_its_attributes_stay",),
     "program-data": (
         PROGRAM + "test_whatever_a_process_sends_is_a_value_or_refused",
         PROGRAM + "test_a_pickle_is_not_a_value",

@@ -1,4 +1,4 @@
-"""What a program's process says, read in its parent: data, of classes that the parent has declared.
+"""Decodes what a program's process sends: data, of classes that its parent has declared.
 
 These are Python's own plain ones; DSPy's; and those that the parent has sent itself, with the program and its
 arguments, or that are named in its signatures. Nothing is imported, called or looked up because the process named it.
@@ -30,7 +30,7 @@ _TUPLE_KEYS = 1000
 
 
 class Malformed(Exception):
-    """The process has said what no process of this library says."""
+    """The process has sent an invalid frame."""
 
 
 class Decoding:

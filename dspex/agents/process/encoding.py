@@ -1,4 +1,4 @@
-"""What a program's process says, written as plain data."""
+"""Encodes what a program's process sends, as plain data."""
 
 from __future__ import annotations
 

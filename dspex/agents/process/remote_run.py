@@ -1,4 +1,4 @@
-"""One run of a program in another process, seen from here: it answers for all that belongs to the caller."""
+"""One run, seen from the caller's process: serves the worker's requests for models, callbacks and streams."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class RemoteRun:
     Args:
         number: of the run.
         request: what is to be run.
-        channel: leads to the other process.
+        channel: to the other process.
     """
 
     def __init__(self, number: int, request: Invoke, channel: Channel) -> None:
@@ -100,13 +100,13 @@ class RemoteRun:
             send_by_value(type(each))
         settings = settings_to_send()
         data = self._serializer.pack_all(self._parts_to_send(settings), self._declarations.notice)
-        # Portraits may show further models and callbacks.
-        portraits: list[bytes] = []
-        while len(portraits) < len(self._kept):
-            kept = self._kept[len(portraits)]
+        # A description may have further models and callbacks in it.
+        descriptions: list[bytes] = []
+        while len(descriptions) < len(self._kept):
+            kept = self._kept[len(descriptions)]
             shown = describe_lm(kept) if is_language_model(kept) else None
-            portraits.append(self._serializer.pack("a language model's parameters", shown))
-        whole = (data, list(settings), portraits, active_call_id())
+            descriptions.append(self._serializer.pack("a language model's parameters", shown))
+        whole = (data, list(settings), descriptions, active_call_id())
         self._send("run", self._serializer.pack("a call", whole))
 
     def _parts_to_send(self, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -124,7 +124,7 @@ class RemoteRun:
         """Do what the program says; return what is still to be done for it.
 
         Raises:
-            Malformed: no program says that.
+            Malformed: it is an invalid frame.
         """
         if self.result.done():
             return None

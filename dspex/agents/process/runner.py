@@ -1,4 +1,4 @@
-"""The agent whose programs run in an OS process of its own."""
+"""The actor that owns a worker process, and runs programs in it."""
 
 from __future__ import annotations
 
@@ -43,15 +43,15 @@ class WorkerProcessEnded(Message, frozen=True):
 
 
 class ProcessRunner(ProgramRunner):
-    """A `ProgramRunner` whose programs run in a process of its own: they may block, crash the interpreter, or be killed.
+    """A `ProgramRunner` whose programs run in a process of its own: they may block, crash it, or be killed.
 
     The program and its arguments go there as copies. What belongs to the caller stays here, and the program uses it
-    from afar: language models with their keys and limits; callbacks, usage, histories, the trace, streams. So an
+    by proxies: language models with their keys and limits; callbacks, usage, histories, the trace, streams. So an
     observer sees what it would see without the process, except that what a run changes in the program's own attributes
     is lost, and that what cannot be pickled is an error (`NotSendable`).
 
-    If the process ends, so does this actor, with the reason `supervision.reasons.ProcessExited`, and its supervisor starts both
-    again. When this actor ends, the process is killed.
+    If the process ends, so does this actor, with the reason `supervision.reasons.ProcessExited`, and its supervisor
+    starts both again. When this actor ends, the process is killed.
     """
 
     trap_exit = True
@@ -132,13 +132,13 @@ class ProcessRunner(ProgramRunner):
 
     async def _take_question(self, frame: RunFrame) -> None:
         """Have a question answered; while there are too many, no more is read. A program that does not read waits."""
-        visit = self._runs.get(frame.run)
-        work = None if visit is None else visit.take(frame)
-        if visit is None or work is None:
+        run = self._runs.get(frame.run)
+        work = None if run is None else run.take(frame)
+        if run is None or work is None:
             self._channel.send(abandoned_answer(frame))
             await self._channel.drain()
             return
-        answering = visit.answer(work)
+        answering = run.answer(work)
         answering.add_done_callback(lambda _: self._question_slots.release())
         await self._question_slots.acquire()
 
@@ -148,7 +148,7 @@ class ProcessRunner(ProgramRunner):
         self.stop(message.reason)
 
     def summary(self) -> Mapping[str, object]:
-        """Tell how busy it is, and which process it has, for ``/tree``."""
+        """Return how busy it is, and which process it has, for ``/tree``."""
         return {**super().summary(), "pid": self._process.pid}
 
     async def terminate(self, reason: ExitReason) -> None:
@@ -159,15 +159,15 @@ class ProcessRunner(ProgramRunner):
     async def execute(self, request: Invoke) -> Any:
         """Run the module there."""
         number = self._last = self._last + 1
-        visit = self._runs[number] = RemoteRun(number, request, self._channel)
+        run = self._runs[number] = RemoteRun(number, request, self._channel)
         begun = False
         try:
-            visit.begin()
+            run.begin()
             begun = True
-            return await visit.result
+            return await run.result
         finally:
             del self._runs[number]
-            if visit.close() and begun:
+            if run.close() and begun:
                 self._given_up.add(number)
 
 

@@ -1,4 +1,4 @@
-"""How values get to the program's process, and what stays where it is.
+"""Pickles values for the worker; what stays with the caller travels as a reference.
 
 They are pickled: they are the parent's own, code and all. Nothing is pickled on the way back: see
 `dspex.agents.process.encoding`.
@@ -20,63 +20,6 @@ import pydantic
 
 from dspex._compat import DSPY_CLASSES, declared_by, is_part, is_shared
 from dspex.agents.dispatcher import AgentDown, ProgramTimeout
-
-
-class NotSendable(ValueError):
-    """A value cannot get to the other process, or back. ``what`` says which."""
-
-    def __init__(self, what: str, why: str) -> None:
-        self.what = what
-        super().__init__(f"{what} cannot be sent to another process: {why}")
-
-
-#: Errors of this package that come back as what they are.
-OWN: tuple[type[Exception], ...] = (NotSendable, AgentDown, ProgramTimeout)
-
-
-def _raised(kind: type[BaseException], args: Any, attributes: dict[str, Any], cause: BaseException | None) -> Any:
-    error = kind.__new__(kind, *args)
-    error.args = args
-    error.__dict__.update(attributes)
-    error.__cause__ = cause
-    return error
-
-
-class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
-    """Takes errors as they are: many cannot be made again from what their classes are called with."""
-
-    def __init__(self, buffer: io.BytesIO, refer: Callable[[Any], Any], notice: Callable[[Any], object]) -> None:
-        super().__init__(buffer)
-        self._refer = refer
-        self._notice = notice
-
-    def persistent_id(self, obj: Any) -> Any:
-        return self._refer(obj)
-
-    def reducer_override(self, obj: Any) -> Any:
-        self._notice(obj)
-        if isinstance(obj, BaseException):
-            return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
-        return super().reducer_override(obj)
-
-
-class _Unpickler(pickle.Unpickler):
-    def __init__(self, data: bytes, resolve: Callable[[Any], Any]) -> None:
-        super().__init__(io.BytesIO(data))
-        self._resolve = resolve
-
-    def persistent_load(self, reference: Any) -> Any:
-        return self._resolve(reference)
-
-
-def send_by_value(kind: type) -> None:
-    """Have a class that no other process could import, as its module was made here, sent as a whole.
-
-    Those of ``__main__``, such as a notebook's, always are.
-    """
-    module = sys.modules.get(kind.__module__)
-    if module is not None and module.__spec__ is None and kind.__module__ != "__main__":
-        cloudpickle.register_pickle_by_value(module)
 
 
 class Serializer:
@@ -175,3 +118,60 @@ def _has_data(kind: type) -> bool:
     named = issubclass(kind, tuple) and hasattr(kind, "_fields")
     own = issubclass(kind, (pydantic.BaseModel, enum.Enum, Exception)) or is_part(kind)
     return named or own or dataclasses.is_dataclass(kind)
+
+
+class NotSendable(ValueError):
+    """A value cannot get to the other process, or back. ``what`` says which."""
+
+    def __init__(self, what: str, why: str) -> None:
+        self.what = what
+        super().__init__(f"{what} cannot be sent to another process: {why}")
+
+
+#: Errors of this package that come back as what they are.
+OWN: tuple[type[Exception], ...] = (NotSendable, AgentDown, ProgramTimeout)
+
+
+def send_by_value(kind: type) -> None:
+    """Have a class that no other process could import, as its module was made here, sent as a whole.
+
+    Those of ``__main__``, such as a notebook's, always are.
+    """
+    module = sys.modules.get(kind.__module__)
+    if module is not None and module.__spec__ is None and kind.__module__ != "__main__":
+        cloudpickle.register_pickle_by_value(module)
+
+
+class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Takes errors as they are: many cannot be made again from what their classes are called with."""
+
+    def __init__(self, buffer: io.BytesIO, refer: Callable[[Any], Any], notice: Callable[[Any], object]) -> None:
+        super().__init__(buffer)
+        self._refer = refer
+        self._notice = notice
+
+    def persistent_id(self, obj: Any) -> Any:
+        return self._refer(obj)
+
+    def reducer_override(self, obj: Any) -> Any:
+        self._notice(obj)
+        if isinstance(obj, BaseException):
+            return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
+        return super().reducer_override(obj)
+
+
+def _raised(kind: type[BaseException], args: Any, attributes: dict[str, Any], cause: BaseException | None) -> Any:
+    error = kind.__new__(kind, *args)
+    error.args = args
+    error.__dict__.update(attributes)
+    error.__cause__ = cause
+    return error
+
+
+class _Unpickler(pickle.Unpickler):
+    def __init__(self, data: bytes, resolve: Callable[[Any], Any]) -> None:
+        super().__init__(io.BytesIO(data))
+        self._resolve = resolve
+
+    def persistent_load(self, reference: Any) -> Any:
+        return self._resolve(reference)

@@ -1,4 +1,4 @@
-"""The process in which programs run."""
+"""The worker process, in which programs run."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import anyio
 
 from dspex._compat import is_proxy, module_paths, proxy_callback, proxy_lm, remote_settings, under_call
-from dspex._loops import await_in_loop, block_on_loop, is_running_here
+from dspex._loops import await_in_loop, block_on_loop, is_running_here, next_of
 from dspex.agents.process.encoding import Encoding, traceback_of
 from dspex.agents.process.protocol import Channel, RunFrame
 from dspex.agents.process.serialization import NotSendable, Serializer
@@ -28,7 +28,7 @@ class ProgramWorker:
     """Runs programs for the process at the other end.
 
     Args:
-        channel: leads there.
+        channel: to that process.
     """
 
     def __init__(self, channel: Channel) -> None:
@@ -40,7 +40,7 @@ class ProgramWorker:
         self._runs: dict[int, asyncio.Task[None]] = {}
 
     async def serve(self) -> None:
-        """Do what is said, until the other process ends."""
+        """Handle frames, until the other process ends."""
         self.channel.send(RunFrame("ready"))
         while (frame := await self.channel.receive()) is not None:
             if frame.kind == "run":
@@ -54,15 +54,15 @@ class ProgramWorker:
 
 
 class WorkerRun:
-    """One run, in this process. It stands for what has stayed with the caller.
+    """One run, in this process. It has proxies for what has stayed with the caller.
 
     Args:
-        guest: that it belongs to.
+        worker: that it belongs to.
         frame: that says what is to be run.
     """
 
-    def __init__(self, guest: ProgramWorker, frame: RunFrame) -> None:
-        self._worker = guest
+    def __init__(self, worker: ProgramWorker, frame: RunFrame) -> None:
+        self._worker = worker
         self._frame = frame
         self._paths: dict[int, tuple[Any, str]] = {}
         self._descriptions: list[bytes] = []
@@ -117,7 +117,7 @@ class WorkerRun:
     def _end(self, kind: str, what: str, value: Any) -> None:
         self._worker.channel.send(RunFrame(kind, self._frame.run, data=self._encoding.write(what, value)))
 
-    # -- what stands for the caller's things uses this, in any thread ---------------------------------------------
+    # -- used by the proxies, in any thread ---------------------------------------------------------------------------
 
     def module_of(self, number: int | None) -> Any:
         """Return the module of the program with an ``id``; None if there is none."""
@@ -125,7 +125,7 @@ class WorkerRun:
         return None if found is None else found[0]
 
     def tell(self, kind: str, *values: Any) -> None:
-        """Tell the caller something."""
+        """Send the caller something that is not answered."""
         data = self._encoding.write(f"what a {kind} is told", values, lenient=True)
         self._send(RunFrame(kind, self._frame.run, data=data))
 
@@ -136,7 +136,7 @@ class WorkerRun:
             self._worker.loop.call_soon_threadsafe(self._worker.channel.send, frame)
 
     async def asked(self, kind: str, *values: Any) -> AsyncIterator[Any]:
-        """Ask the caller something, and return what comes, up to the answer; in the guest's loop."""
+        """Ask the caller something, and return what comes, up to the answer; in the worker's loop."""
         number = next(self._worker.numbers)
         frames = self._worker.answers[number] = asyncio.Queue()
         self._worker.channel.send(RunFrame(kind, self._frame.run, number, self._encoding.write(f"a {kind}", values)))
@@ -175,18 +175,14 @@ class WorkerRun:
     async def stream(self, number: int, request: Any) -> AsyncIterator[Any]:
         """Have a language model asked, and return the events of its answer."""
         events = self.asked("stream", self._proxies[number], request)
-        while (event := await await_in_loop(self._worker.loop, _next(events))) is not None:
+        while (event := await await_in_loop(self._worker.loop, next_of(events))) is not None:
             yield event
 
     def stream_sync(self, number: int, request: Any) -> Iterator[Any]:
         """The same, in a thread."""
         events = self.asked("stream", self._proxies[number], request)
-        while (event := self._wait(_next(events))) is not None:
+        while (event := self._wait(next_of(events))) is not None:
             yield event
-
-
-async def _next(events: AsyncIterator[Any]) -> Any:
-    return await anext(events, None)
 
 
 async def _serve(number: int) -> None:
@@ -196,8 +192,8 @@ async def _serve(number: int) -> None:
 
 
 def main(number: int) -> None:
-    """Be the process of an agent. The argument is the number of the socket."""
+    """Entry point of the worker process. The argument is the number of the socket."""
     die_with_parent()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is the parent's affair, which then ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # a Ctrl-C is for the parent, which then ends this process
     logging.getLogger("dspy").setLevel(os.environ.get("DSPEX_PROCESS_LOG", "WARNING"))
     asyncio.run(_serve(number))

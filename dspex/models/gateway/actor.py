@@ -1,4 +1,4 @@
-"""The actor that the gateway is."""
+"""The gateway's actor: it configures the router, and writes down what is used."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from supervision.logs import get_logger
 
 _log: Any = get_logger("dspex")
 
-#: Seconds between two looks whether anything was spent.
-_KEEP = 1.0
+#: Seconds between two looks whether anything was used.
+_WRITE_INTERVAL = 1.0
 
 
 class DescribeModels(Request[Mapping[str, Model]], frozen=True):
@@ -41,7 +41,7 @@ class Configure(Request[None], frozen=True):
 
 
 class WriteUsage(Message, frozen=True):
-    """Write down what was spent."""
+    """Write down what was used."""
 
 
 class Gateway(Breakers):
@@ -56,8 +56,8 @@ class Gateway(Breakers):
         endpoints: what can answer: an `Endpoint`, or a mapping with its fields, by name.
         models: what can be asked: a `Model`, or a mapping with its fields, by name.
         server: under which name the embedded language model is found.
-        spending: a file in which it is kept what was spent, so that budgets hold over restarts of the process; written
-            every second in which anything was spent. None to forget it when the process ends.
+        usage_file: keeps what was used, so that budgets survive a restart of the process; written every second in which
+            anything was used. None to forget it when the process ends.
 
     Raises:
         BadGateway: at its start, if an endpoint or a model makes no sense.
@@ -72,10 +72,10 @@ class Gateway(Breakers):
         models: Mapping[str, Any],
         *,
         server: str = LANGUAGE_MODEL,
-        spending: str | Path | None = None,
+        usage_file: str | Path | None = None,
     ) -> None:
         self._given = (endpoints, models)
-        self._usage_file = spending
+        self._usage_file = usage_file
         self._server = server
 
     def init(self) -> None:
@@ -89,8 +89,8 @@ class Gateway(Breakers):
         self._file = None if self._usage_file is None else UsageFile(Path(self._usage_file), self.runtime.clock)
         if self._file is not None:
             if self._router.given is None:
-                self._file.read(self._router.accounts)
-            self.send_interval(_KEEP, WriteUsage())
+                self._file.read(self._router.usages)
+            self.send_interval(_WRITE_INTERVAL, WriteUsage())
         self._router.given = self._given
 
     def _install(self, endpoints: Mapping[str, Any], models: Mapping[str, Any]) -> None:
@@ -99,22 +99,22 @@ class Gateway(Breakers):
 
     @handle
     def write_usage(self, message: WriteUsage) -> None:
-        """Write down what was spent."""
+        """Write down what was used."""
         if self._file is None:
             return
         try:
-            self._file.write(self._router.accounts)
+            self._file.write(self._router.usages)
         except OSError as error:
             _log.error("usage_not_written", file=str(self._usage_file), error=str(error))
 
     def terminate(self, reason: ExitReason) -> None:
-        """Write down what was spent."""
+        """Write down what was used."""
         self.write_usage(WriteUsage())
 
     @handle
     def configure(self, request: Configure) -> None:
         """Change endpoints and models."""
-        known = {name: lane.endpoint for name, lane in self._router.endpoints.items()}
+        known = {name: guarded.endpoint for name, guarded in self._router.endpoints.items()}
         try:
             self._install({**known, **request.endpoints}, {**self._router.models, **request.models})
         except BadGateway as error:
@@ -126,5 +126,5 @@ class Gateway(Breakers):
         return self._router.models
 
     def summary(self) -> Mapping[str, object]:
-        """Tell who answers what, for ``/tree``."""
+        """Return which endpoints answer each model, for ``/tree``."""
         return self._router.summary()

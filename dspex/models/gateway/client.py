@@ -1,4 +1,4 @@
-"""The language model that a program asks, when it asks the gateway."""
+"""The ``dspy.LM`` whose requests the gateway answers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Coroutine, Iterator
 from typing import Any, TypeVar
 
 from dspex._compat import delegating_lm
-from dspex._loops import await_in_loop, block_on_loop
+from dspex._loops import await_in_loop, block_on_loop, next_of
 from dspex.models.gateway.router import GATEWAY, ModelRouter, router_of
 from dspex.models.gateway.settings import BadGateway
 from dspex.models.selection import GATEWAY_PREFIX
@@ -19,7 +19,7 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
     """Return a language model whose requests the gateway answers: from any thread, task and event loop.
 
     It is a ``dspy.LM``: cache, history, callbacks and usage are DSPy's own. Its parameters, such as the temperature,
-    are those of the first endpoint of the chain, and go with a request whoever answers it.
+    are those of the first endpoint of the chain, and go with a request to any endpoint.
 
     Args:
         runtime: where the gateway runs.
@@ -30,21 +30,21 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
     Raises:
         BadGateway: there is no such gateway, or model.
     """
-    board = router_of(runtime, gateway)
-    if board is None:
+    router = router_of(runtime, gateway)
+    if router is None:
         raise BadGateway("gateway", gateway, "start a dspex.Gateway of this name, before what asks it")
-    if model not in board.models:
-        raise BadGateway("model", model, f"choose among {', '.join(board.models) or 'none'}")
-    first = board.endpoints[board.models[model].endpoints[0]].lm
-    made = delegating_lm(first, lambda _: _Caller(board, model), model=GATEWAY_PREFIX + model)
+    if model not in router.models:
+        raise BadGateway("model", model, f"choose among {', '.join(router.models) or 'none'}")
+    first = router.endpoints[router.models[model].endpoints[0]].lm
+    made = delegating_lm(first, lambda _: _Caller(router, model), model=GATEWAY_PREFIX + model)
     return made.copy(**options) if options else made
 
 
 class _Caller:
-    """Takes the requests of one model to the switchboard, and to its loop."""
+    """Takes the requests of one model to the router, and to its loop."""
 
-    def __init__(self, board: ModelRouter, model: str) -> None:
-        self._router = board
+    def __init__(self, router: ModelRouter, model: str) -> None:
+        self._router = router
         self._model = model
 
     async def answer(self, request: Any, _: Any) -> Any:
@@ -56,7 +56,7 @@ class _Caller:
     async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
         events = self._router.stream(self._model, request)
         try:
-            while (event := await await_in_loop(self._router.loop, _next(events))) is not None:
+            while (event := await await_in_loop(self._router.loop, next_of(events))) is not None:
                 yield event
         finally:
             await await_in_loop(self._router.loop, _close(events))
@@ -64,17 +64,13 @@ class _Caller:
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
         events = self._router.stream(self._model, request)
         try:
-            while (event := self._wait(_next(events))) is not None:
+            while (event := self._wait(next_of(events))) is not None:
                 yield event
         finally:
             self._wait(_close(events))
 
     def _wait(self, work: Coroutine[Any, Any, T]) -> T:
         return block_on_loop(self._router.loop, work, GATEWAY_PREFIX + self._model)
-
-
-async def _next(events: AsyncGenerator[Any]) -> Any:
-    return await anext(events, None)
 
 
 async def _close(events: AsyncGenerator[Any]) -> None:

@@ -1,4 +1,4 @@
-"""What may be used in a time: a sliding window, from which amounts are taken before they are known exactly."""
+"""A quota in a sliding window, from which amounts are taken before they are known exactly."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ PARTS = 600
 
 
 class WindowBucket:
-    """What was taken out of an allowance from ``first`` to ``last``, in seconds; its amount may still change."""
+    """What was taken out of a quota from ``first`` to ``last``, in seconds; its amount may still change."""
 
     __slots__ = ("amount", "counts", "first", "last")
 

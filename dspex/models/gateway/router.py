@@ -1,4 +1,4 @@
-"""Who answers which model: the table that callers read, and the walk along a chain of endpoints."""
+"""The routing table of the gateway, and the fallback along the endpoints of a model."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class ModelRouter:
         self.given: object = None
         self.endpoints: Mapping[str, GuardedEndpoint] = {}
         self.models: Mapping[str, Model] = {}
-        self.accounts: dict[str, EndpointUsage] = {}
+        self.usages: dict[str, EndpointUsage] = {}
         self._counts: dict[str, ModelCounts] = {}
 
     def install(self, endpoints: Mapping[str, Endpoint], models: Mapping[str, Model], server: str) -> None:
@@ -65,7 +65,7 @@ class ModelRouter:
         made = {name: self._made(name, endpoint, server) for name, endpoint in endpoints.items()}
         breakers = breaker_table(self.runtime, self.name)
         for name, (endpoint, _, _) in made.items():
-            self.accounts.setdefault(name, EndpointUsage(name)).set_limits(endpoint)
+            self.usages.setdefault(name, EndpointUsage(name)).set_limits(endpoint)
             if name in breakers:
                 breakers[name].options = endpoint.breaker
         for name in models:
@@ -92,7 +92,7 @@ class ModelRouter:
         known = self.endpoints.get(name)
         if known is not None and known.endpoint == endpoint:
             return known
-        return GuardedEndpoint(self.runtime, name, endpoint, lm, price, self.accounts[name], self.name)
+        return GuardedEndpoint(self.runtime, name, endpoint, lm, price, self.usages[name], self.name)
 
     async def complete(self, model: str, request: Any) -> Any:
         """Return the answer to a request.
@@ -104,7 +104,7 @@ class ModelRouter:
         """
         chain = self._chain(model)
         if chain.hedge is None:
-            return await self._walk(model, chain.endpoints, CompletionCall(), request)
+            return await self._try_endpoints(model, chain.endpoints, CompletionCall(), request)
         return await self._hedged(model, chain, chain.hedge, request)
 
     async def stream(self, model: str, request: Any) -> AsyncGenerator[Any]:
@@ -114,7 +114,7 @@ class ModelRouter:
 
         async def work() -> None:
             with sending:
-                await self._walk(model, chain.endpoints, StreamingCall(sending), request)
+                await self._try_endpoints(model, chain.endpoints, StreamingCall(sending), request)
 
         task = self.loop.create_task(work())
         try:
@@ -140,12 +140,12 @@ class ModelRouter:
             self._counts[model].hedges += number > 0
             first = number % len(chain.endpoints)
             try:
-                return await self._walk(
+                return await self._try_endpoints(
                     model, chain.endpoints[first:] + chain.endpoints[:first], CompletionCall(), request
                 )
             except Exception as error:
                 running.remove(number)
-                if _goes_on(error) and running:
+                if _falls_back(error) and running:
                     raise  # the other one may succeed
                 return error
 
@@ -154,22 +154,22 @@ class ModelRouter:
             raise found
         return found
 
-    async def _walk(self, model: str, endpoints: tuple[str, ...], call: EndpointCall, request: Any) -> Any:
+    async def _try_endpoints(self, model: str, endpoints: tuple[str, ...], call: EndpointCall, request: Any) -> Any:
         errors: list[Exception] = []
         for left, name in zip(reversed(range(len(endpoints))), endpoints, strict=True):
             try:
                 return await self.endpoints[name].run(call, request)
             except Exception as error:
-                if call.begun or not _goes_on(error):
+                if call.begun or not _falls_back(error):
                     raise
                 errors.append(error)
                 if left:
                     self._counts[model].fallbacks += 1
                     self.runtime.events.emit(FellBack, model=model, endpoint=name, error=str(error))
-        raise _unanswered(model, errors) from errors[-1]
+        raise _final_error(model, errors) from errors[-1]
 
     def summary(self) -> dict[str, object]:
-        """Tell who answers what, for ``/tree``."""
+        """Return which endpoints answer each model, for ``/tree``."""
         return {name: " → ".join(model.endpoints) for name, model in self.models.items()}
 
     def samples(self) -> Iterator[MetricSample]:
@@ -177,9 +177,9 @@ class ModelRouter:
         now = self.runtime.clock.time()
         breakers = breaker_table(self.runtime, self.name)
         for name in self.endpoints:
-            account = self.accounts[name]
+            usage = self.usages[name]
             labels = (("gateway", self.name), ("endpoint", name))
-            counts = account.counts
+            counts = usage.counts
             yield MetricSample(
                 "lm_requests", "Requests to endpoints of the gateway.", "counter", labels, counts.requests
             )
@@ -194,29 +194,29 @@ class ModelRouter:
             yield MetricSample(
                 "lm_available", "Whether an endpoint's breaker is closed.", "gauge", labels, float(closed)
             )
-            for budget, left in account.left(now):
+            for budget, left in usage.left(now):
                 yield MetricSample("lm_budget_left", "What is left.", "gauge", (*labels, ("budget", budget)), left)
         for name in self.models:
             labels = (("gateway", self.name), ("model", name))
-            tally = self._counts[name]
+            of_model = self._counts[name]
             yield MetricSample(
-                "lm_fallbacks", "Requests sent on to another endpoint.", "counter", labels, tally.fallbacks
+                "lm_fallbacks", "Requests sent on to another endpoint.", "counter", labels, of_model.fallbacks
             )
-            yield MetricSample("lm_hedges", "Second requests beside slow ones.", "counter", labels, tally.hedges)
+            yield MetricSample("lm_hedges", "Second requests beside slow ones.", "counter", labels, of_model.hedges)
 
 
 def router_of(runtime: Runtime, name: str) -> ModelRouter | None:
-    """Return the table of a gateway; None if it was never started."""
+    """Return the router of a gateway; None if it was never started."""
     found: ModelRouter | None = runtime.shared.get((ModelRouter, name))
     return found
 
 
-def _goes_on(error: Exception) -> bool:
-    """Return whether somebody else may answer the same request."""
+def _falls_back(error: Exception) -> bool:
+    """Return whether another endpoint may answer the same request."""
     return is_infrastructure(error) or isinstance(error, ProtectionError)
 
 
-def _unanswered(model: str, errors: list[Exception]) -> Exception:
+def _final_error(model: str, errors: list[Exception]) -> Exception:
     """Return the error for a request that no endpoint has answered."""
     told = "; ".join(str(error) for error in errors)
     hints = [hint for error in errors if (hint := retry_hint(error)) is not None]

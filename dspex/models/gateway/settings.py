@@ -1,4 +1,4 @@
-"""What the gateway is told: endpoints, with their limits, and models, which are chains of endpoints."""
+"""Configuration of the gateway: endpoints, with their limits, and models, which are chains of endpoints."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Engines for ``dspy.LM`` that let a small model choose instead of write.
+"""Engines for ``dspy.LM`` that score the allowed values instead of generating text.
 
 A request whose answer is one of a few values (a JSON schema with a single property of type ``enum``, as the
 adapters write for an output field of type ``Literal``) is not generated: the model is asked how likely each
@@ -38,7 +38,7 @@ class Post(NamedTuple):
     body: dict[str, Any]
 
 
-#: What the server has to be asked to get a T: questions go out, answers come in, whoever carries them.
+#: What the server has to be asked to get a T: questions go out, answers come in, over any transport.
 Exchange = Generator[Post, dict[str, Any], T]
 
 

@@ -1,4 +1,4 @@
-"""The operating-system process of the embedded model, as its owner sees it: start, ready, stop, kill."""
+"""The operating-system process of the embedded model, seen by its owner: start, ready, stop, kill."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def command(model: Path, *options: str) -> list[str]:
 
 
 def _kill_late(starting: asyncio.Task[asyncio.subprocess.Process]) -> None:
-    """End a process that has been started for somebody who does not want it any more."""
+    """Kill a process whose start was cancelled."""
     if not starting.cancelled() and starting.exception() is None:
         with contextlib.suppress(ProcessLookupError):
             starting.result().kill()
@@ -121,7 +121,7 @@ class ServerProcess:
         try:
             return msgspec.json.decode(line, type=_Ready).url
         except msgspec.DecodeError as error:
-            raise NotReady(f"the language model's process said {line!r} instead of where it serves: {error}") from None
+            raise NotReady(f"the language model's process printed {line!r} instead of its URL: {error}") from None
 
     async def ended(self) -> ProcessEnd:
         """Wait for its end, and return how it ended."""

@@ -4,7 +4,7 @@ It serves llama.cpp's HTTP interface on a free port of 127.0.0.1, and prints one
 
     {"url": "http://127.0.0.1:41917", "pid": 4242}
 
-It never outlives whoever started it: it ends when its standard input does, and when its parent dies, also by
+It never outlives its parent: it ends when its standard input does, and when its parent dies, also by
 SIGKILL. SIGTERM and SIGINT end it in order. `dspex.models.local.process` runs this file by its path, which spares
 the process the import of everything else; so nothing of this project may be imported here.
 """

@@ -9,7 +9,7 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.workflow.retry import RetryPolicy, is_transient, retry_after
+from dspex.workflow.retry import Failures, RetryPolicy, is_transient, retry_after
 from dspex.workflow.suspension import Suspension
 from supervision import Backoff, Runtime
 from supervision.errors import BadOption, BadTime
@@ -91,3 +91,14 @@ async def test_without_a_class_of_its_own_a_suspension_gives_up_with_the_last_fa
     assert (suspension.outages, suspension.failed_calls, suspension.suspended) == (2, 4, None)
     assert runtime.clock.time() == pytest.approx(2.0)
     assert asyncio.get_running_loop().time() == pytest.approx(2.0)
+
+
+async def test_failures_are_counted_and_timed_from_the_first_one_until_the_policy_ends_them(runtime: Runtime) -> None:
+    failures = Failures(RetryPolicy(attempts=3, backoff=STEADY), runtime)
+    await runtime.sleep(10.0)
+    pauses = []
+    while (pause := failures.next_pause(ConnectionError())) is not None:
+        pauses.append(pause)
+        await runtime.sleep(pause)
+    assert pauses == [0.5, 1.0]
+    assert (failures.count, failures.since, failures.seconds) == (3, pytest.approx(10.0), pytest.approx(1.5))

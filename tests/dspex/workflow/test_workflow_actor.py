@@ -132,7 +132,7 @@ async def test_suspended_it_tries_again_by_itself(work: Work) -> None:
     work.errors = [ConnectionError("gone")] * 3
     await started(work, MemoryStorage(), resume_after=20)
     await work.runtime.sleep(10)
-    assert shown(work.runtime)["state"].startswith('suspended: work["b"] has found what it needs away')
+    assert shown(work.runtime)["state"].startswith('suspended: work["b"] has found what it needs unavailable')
     assert await result(work.runtime) == ["a", "b", "c"]
     assert work.done == {"a": 1, "b": 1, "c": 1}
 

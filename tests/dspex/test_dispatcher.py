@@ -73,8 +73,8 @@ async def test_a_call_does_not_wait_for_an_agent_that_will_not_come_back(runtime
     spec = ChildSpec("p", ProgramActor, (Gate(),), {"lm": scripted()}, name="agent", backoff=Backoff(600.0, 600.0))
     supervisor = await runtime.spawn(Supervisor, [spec])
     found(runtime, "agent").kill()
-    door = Dispatcher(runtime, runtime.name("agent"), patience=600.0)
-    call = asyncio.ensure_future(door.ask(Gate(), True, (), {"name": "a"}, copy_context()))
+    dispatcher = Dispatcher(runtime, runtime.name("agent"), patience=600.0)
+    call = asyncio.ensure_future(dispatcher.ask(Gate(), True, (), {"name": "a"}, copy_context()))
     while not runtime.vacancies.waiting:
         await runtime.sleep(0.001)
     await terminate_child(supervisor, "p")
@@ -91,8 +91,8 @@ async def test_a_call_waits_for_an_agent_that_is_not_there_as_long_as_its_patien
         await impatient.ask(Gate(), True, (), {"name": "a"}, context)
     gate = Gate()
     gate.open.set()
-    door = PoolDispatcher(runtime, runtime.name("pool"), ["one", "two"], patience=600.0)
-    call = asyncio.ensure_future(door.ask(gate, True, (), {"name": "a"}, context))
+    dispatcher = PoolDispatcher(runtime, runtime.name("pool"), ["one", "two"], patience=600.0)
+    call = asyncio.ensure_future(dispatcher.ask(gate, True, (), {"name": "a"}, context))
     while not runtime.vacancies.waiting:
         await runtime.sleep(0.001)
     spec = ChildSpec("runner", ProgramActor, (Gate(),), {"lm": scripted()}, name="two")

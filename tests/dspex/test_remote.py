@@ -25,7 +25,7 @@ from supervision import KILLED, ChildSpec, ExitReason, Runtime, StartError, Supe
 from supervision.errors import BadOption
 from supervision.events import Exited
 from supervision.reasons import ProcessExited
-from tests.dspex.away_programs import Says
+from tests.dspex.remote_programs import Says
 
 pytestmark = pytest.mark.usefixtures("quiet", "supervised")
 
@@ -127,7 +127,7 @@ async def test_what_is_no_data_is_shown_by_its_name_where_calls_are_looked_at(ru
     trace: list[Any] = []
     with dspy.context(trace=trace):
         assert (await told(program, "fragile")).toDict() == {}
-    assert [entry[2] for entry in trace] == [Unsent("tests.dspex.away_programs.Fragile", "<Fragile>")] * 2
+    assert [entry[2] for entry in trace] == [Unsent("tests.dspex.remote_programs.Fragile", "<Fragile>")] * 2
     assert trace[0][0] is program.label
     assert (await told(program, "pid")).calls == 1
 
@@ -137,7 +137,7 @@ async def test_errors_tell_where_they_come_from(runtime: Runtime) -> None:
     with pytest.raises(ValueError, match="because") as caught:
         await told(program, "caused")
     assert isinstance(caught.value.__cause__, KeyError)
-    assert "away_programs.py" in caught.value.__notes__[0]
+    assert "remote_programs.py" in caught.value.__notes__[0]
 
 
 async def test_language_models_are_asked_here(runtime: Runtime) -> None:
@@ -229,7 +229,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
         assert (await program.acall(text="impatient")).label in LABELS.values()
     let.clear()
     program.label.lm = None
-    hasty = proxy(program, Dispatcher(runtime, program.dspex_door.address, timeout=0.2))
+    hasty = proxy(program, Dispatcher(runtime, program.dspex_dispatcher.address, timeout=0.2))
     quiet = dspy.utils.callback.BaseCallback()
     with dspy.context(lm=sync_only(known), callbacks=[quiet]), pytest.raises(ProgramTimeout):
         await told(hasty, "threads end")
@@ -239,7 +239,7 @@ async def test_an_answer_that_nobody_waits_for_any_more_is_dropped(runtime: Runt
 
 
 def sync_only(engine: ScriptedEngine) -> Any:
-    """A language model without an async door."""
+    """A language model without an async engine."""
     return dspy.LM("a/b", engine=engine, cache=False)
 
 

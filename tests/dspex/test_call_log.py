@@ -1,4 +1,4 @@
-"""Language models that pay for each answer once, and wait when they are away."""
+"""Language models that pay for each answer once, and wait while they are unavailable."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Plain(dspy.BaseLM):  # type: ignore[misc]
 
 
 class PlainAsync(Plain):
-    """The same, with an async door."""
+    """The same, with an async engine."""
 
     async def aforward(self, prompt: Any = None, messages: Any = None, **kwargs: Any) -> Any:
         """Answer."""
@@ -97,18 +97,18 @@ async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) ->
     program = dspy.Predict("text -> label")
     answers = []
     for _ in range(2):
-        ledger = await books.open()
-        lm = ledger.durable(given := MODELS[name](llama))
-        assert ledger.durable(given) is ledger.durable(lm) is lm
-        assert ledger.original(lm) is given
-        assert ledger.durable(None) is None
+        call_log = await books.open()
+        lm = call_log.durable(given := MODELS[name](llama))
+        assert call_log.durable(given) is call_log.durable(lm) is lm
+        assert call_log.original(lm) is given
+        assert call_log.durable(None) is None
         assert "api_key" not in lm.kwargs
         with dspy.context(lm=lm, adapter=dspy.ChatAdapter()), dspy.track_usage():
             first = await program.acall(text="text 0")
             second = await asyncio.to_thread(lambda: program(text="text 0"))
         assert len(lm.history) == 2
-        answers.append((first.label, second.label, ledger.calls + ledger.replayed))
-        paid = ledger.calls
+        answers.append((first.label, second.label, call_log.calls + call_log.replayed))
+        paid = call_log.calls
     assert answers[0] == answers[1]
     assert answers[0][2] == 2
     assert paid == 0
@@ -119,9 +119,9 @@ async def test_streams_are_paid_for_as_well(books: Books, asynchronous: bool) ->
     """They come in one piece, and the second time from the journal."""
     engine = ScriptedEngine(LABELS, base=1.0)
     for _ in range(2):
-        ledger = await books.open()
+        call_log = await books.open()
         program = dspy.streamify(dspy.Predict("text -> label"), is_async_program=asynchronous)
-        with dspy.context(lm=ledger.durable(scripted_lm(engine)), adapter=dspy.ChatAdapter()):
+        with dspy.context(lm=call_log.durable(scripted_lm(engine)), adapter=dspy.ChatAdapter()):
             *_, last = [each async for each in program(text="text 0")]
         assert last.label == "yes"
     assert engine.calls == 1
@@ -129,9 +129,9 @@ async def test_streams_are_paid_for_as_well(books: Books, asynchronous: bool) ->
 
 async def test_dspys_cache_still_counts(books: Books) -> None:
     """A model that caches is not asked twice; DSPy's own cache answers."""
-    ledger = await books.open()
+    call_log = await books.open()
     engine = ScriptedEngine(LABELS, base=1.0)
-    lm = ledger.durable(scripted_lm(engine, cache=True))
+    lm = call_log.durable(scripted_lm(engine, cache=True))
     with dspy.context(lm=lm):
         for _ in range(2):
             await dspy.Predict("text -> label").acall(text="text 0")
@@ -141,8 +141,8 @@ async def test_dspys_cache_still_counts(books: Books) -> None:
 @OLD
 async def test_equal_requests_are_told_apart(books: Books) -> None:
     """By the piece of work that asks, by the rollout, and by how often it has asked."""
-    ledger = await books.open()
-    lm = ledger.durable(MODELS["old, async"](None))
+    call_log = await books.open()
+    lm = call_log.durable(MODELS["old, async"](None))
     program = dspy.Predict("text -> label")
 
     async def ask(name: str, **options: Any) -> str:
@@ -152,7 +152,7 @@ async def test_equal_requests_are_told_apart(books: Books) -> None:
     first = [await ask("a"), await ask("b"), await ask("a", rollout_id=1, temperature=1.0)]
     assert len(set(first)) == 3
     assert [await ask("a"), await ask("b")] == first[:2]
-    assert (ledger.calls, ledger.replayed) == (3, 2)
+    assert (call_log.calls, call_log.replayed) == (3, 2)
 
 
 async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
@@ -165,8 +165,8 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
             await let.wait()
             return plain_response(request, "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]")
 
-    ledger = await books.open()
-    lm = ledger.durable(dspy.LM("slow/model", engine=ScriptedEngine(LABELS), async_engine=Slow(), cache=False))
+    call_log = await books.open()
+    lm = call_log.durable(dspy.LM("slow/model", engine=ScriptedEngine(LABELS), async_engine=Slow(), cache=False))
 
     async def ask() -> Any:
         with call_scope("job"), dspy.context(lm=lm):
@@ -178,16 +178,16 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
     with pytest.raises(asyncio.CancelledError):
         await first
     second = asyncio.ensure_future(ask())
-    while ledger.in_flight and not let.is_set():
+    while call_log.in_flight and not let.is_set():
         await asyncio.wait([second], timeout=0.01)
         let.set()
     assert (await second).label == "yes"
-    assert (ledger.calls, ledger.in_flight) == (1, 0)
+    assert (call_log.calls, call_log.in_flight) == (1, 0)
     let.clear()
     third = asyncio.ensure_future(_other(lm))
     came.clear()
     await came.wait()
-    await ledger.close()
+    await call_log.close()
     with pytest.raises(asyncio.CancelledError):
         await third
     with pytest.raises(dspy.LMUnexpectedError, match="the optimisation has ended"):
@@ -201,9 +201,9 @@ async def _other(lm: Any) -> Any:
 
 async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:
     """What cannot be written is not used; and no later call is made."""
-    ledger = await books.open()
+    call_log = await books.open()
     engine = ScriptedEngine(LABELS, base=1.0)
-    lm = ledger.durable(scripted_lm(engine))
+    lm = call_log.durable(scripted_lm(engine))
 
     async def fail(*_: Any, **__: Any) -> None:
         raise StorageError("the disk is full")
@@ -214,7 +214,7 @@ async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: 
             await dspy.Predict("text -> label").acall(text="text 0")
     assert engine.calls == 1
     with pytest.raises(StorageError, match="the disk is full"):
-        ledger.check()
+        call_log.check()
 
 
 async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
@@ -257,14 +257,14 @@ async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
     assert runtime is not None
 
 
-# -- the gate ------------------------------------------------------------------------------------------------
+# -- the suspension -------------------------------------------------------------------------------------------
 
 
 async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
     """Of many callers, those on their way fail; then one looks, the others wait, and all are answered in the end."""
-    gate = ModelSuspension(runtime, first=0.01, most=0.02)
+    suspension = ModelSuspension(runtime, first=0.01, most=0.02)
     outage, calls = Outage(3, 9), 0
-    assert gate.suspended is None
+    assert suspension.suspended is None
 
     async def call() -> int:
         nonlocal calls
@@ -275,22 +275,22 @@ async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
         return calls
 
     async def ask() -> int:
-        found = await gate.run(call)
+        found = await suspension.run(call)
         await runtime.sleep(0.001)
         return found
 
     asked = [asyncio.ensure_future(ask()) for _ in range(5)]
     await asyncio.wait(asked, return_when=asyncio.FIRST_COMPLETED)
-    assert gate.suspended is not None
+    assert suspension.suspended is not None
     late = [asyncio.ensure_future(ask()) for _ in range(20)]
     answers = await asyncio.gather(*asked, *late)
     assert len(set(answers)) == 25
-    assert (gate.outages, gate.failed_calls, calls) == (1, 7, 32)
+    assert (suspension.outages, suspension.failed_calls, calls) == (1, 7, 32)
 
 
 async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:
     """``Retry-After`` counts more than our own pace; other errors are the caller's, also while looking."""
-    gate = ModelSuspension(runtime, first=30.0)
+    suspension = ModelSuspension(runtime, first=30.0)
     errors: list[Any] = [dspy.LMRateLimitError("slow down", retry_after=0.001), None]
 
     async def call() -> str:
@@ -299,15 +299,15 @@ async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:
             raise error
         return "back"
 
-    assert await gate.run(call) == "back"
+    assert await suspension.run(call) == "back"
     errors = [dspy.LMRateLimitError("slow down", retry_after=0.001), KeyError("x")]
     with pytest.raises(KeyError):
-        await gate.run(call)
-    assert gate.suspended is None
+        await suspension.run(call)
+    assert suspension.suspended is None
     errors = [KeyError("y")]
     with pytest.raises(KeyError):
-        await gate.run(call)
-    await gate.pause(dspy.LMRateLimitError("slow down", retry_after=0.001))
+        await suspension.run(call)
+    await suspension.pause(dspy.LMRateLimitError("slow down", retry_after=0.001))
 
 
 async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
@@ -329,7 +329,7 @@ async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
 
 
 def test_what_is_infrastructure() -> None:
-    """A model that is away is; a request that it refuses is not."""
+    """A model that is unavailable is; a request that it refuses is not."""
     assert is_infrastructure(dspy.LMTransportError("x"))
     assert is_infrastructure(lm15.RateLimitError("x"))
     assert not is_infrastructure(lm15.InvalidRequestError("x"))
@@ -361,11 +361,11 @@ async def test_what_it_costs_is_counted_once(books: Books, llama: FakeLlama) -> 
     dear = gateway_lm(books.runtime, "dear")
     costs = []
     for _ in range(2):
-        ledger = await books.open()
+        call_log = await books.open()
         for lm in (priced, dear):
-            with dspy.context(lm=ledger.durable(lm), adapter=dspy.ChatAdapter()):
+            with dspy.context(lm=call_log.durable(lm), adapter=dspy.ChatAdapter()):
                 await dspy.Predict("text -> label").acall(text="text 0")
-            costs.append(ledger.dollars)
+            costs.append(call_log.dollars)
     assert 0 < costs[0] < 0.01
     assert costs[1] > 10
     assert costs[2:] == [0.0, 0.0]

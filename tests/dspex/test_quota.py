@@ -26,51 +26,51 @@ def counted(log: list[tuple[float, float]], since: float, until: float) -> float
 @given(STEPS)
 def test_in_no_period_is_more_used_than_the_limit(steps: list[tuple[float, float, float]]) -> None:
     """As long as no more is used than was expected; and what is let in early enough is not turned away."""
-    allowance = Quota(LIMIT, PER)
+    quota = Quota(LIMIT, PER)
     log: list[tuple[float, float]] = []
     now = 100.0
     for pause, most, share in steps:
         now += pause
         expected = min(most, LIMIT)
-        wait = allowance.wait(now, expected)
+        wait = quota.wait(now, expected)
         if wait > 0:
             # A list of everything, which forgets at the last moment at which this may, has no room either.
             assert counted(log, now - PER - PER / PARTS, now) + expected > LIMIT * (1 - 1e-6)
             assert wait <= PER + 1e-6
             continue
-        taken = allowance.take(now, expected)
+        taken = quota.take(now, expected)
         used = expected * share
-        allowance.settle(taken, used - expected)
+        quota.settle(taken, used - expected)
         log.append((now, used))
         assert counted(log, now - PER, now) <= LIMIT * (1 + 1e-6)
-        assert allowance.left(now) <= LIMIT - counted(log, now - PER, now) + 1e-6
+        assert quota.left(now) <= LIMIT - counted(log, now - PER, now) + 1e-6
 
 
 @given(STEPS, st.floats(0.1, LIMIT))
 def test_after_the_wait_there_is_room(steps: list[tuple[float, float, float]], amount: float) -> None:
-    allowance = Quota(LIMIT, PER)
+    quota = Quota(LIMIT, PER)
     now = 100.0
     for pause, expected, _ in steps:
         now += pause
-        allowance.take(now, expected)
-    wait = allowance.wait(now, amount)
+        quota.take(now, expected)
+    wait = quota.wait(now, amount)
     if wait > 0.1:
-        assert allowance.wait(now + wait - 0.1, amount) > 0
-    assert allowance.wait(now + wait + 1e-6, amount) == 0.0
+        assert quota.wait(now + wait - 0.1, amount) > 0
+    assert quota.wait(now + wait + 1e-6, amount) == 0.0
 
 
 def test_an_amount_above_the_limit_is_let_in_when_nothing_else_counts() -> None:
-    allowance = Quota(10.0, PER)
-    assert allowance.wait(0.0, 25.0) == 0.0
-    allowance.take(0.0, 25.0)
-    assert allowance.wait(1.0, 0.5) == pytest.approx(59.0)
-    assert allowance.left(1.0) == 0.0
-    assert allowance.left(60.0) == 10.0
+    quota = Quota(10.0, PER)
+    assert quota.wait(0.0, 25.0) == 0.0
+    quota.take(0.0, 25.0)
+    assert quota.wait(1.0, 0.5) == pytest.approx(59.0)
+    assert quota.left(1.0) == 0.0
+    assert quota.left(60.0) == 10.0
 
 
 def test_what_is_settled_after_it_was_forgotten_counts_no_more() -> None:
-    allowance = Quota(10.0, PER)
-    taken = allowance.take(0.0, 5.0)
-    assert allowance.used(61.0) == 0.0
-    allowance.settle(taken, 100.0)
-    assert allowance.used(61.0) == 0.0
+    quota = Quota(10.0, PER)
+    taken = quota.take(0.0, 5.0)
+    assert quota.used(61.0) == 0.0
+    quota.settle(taken, 100.0)
+    assert quota.used(61.0) == 0.0
