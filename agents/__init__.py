@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Agents: immutable values changed by pure commands, and the actors that own them.
 
 >>> import msgspec

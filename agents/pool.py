@@ -12,7 +12,7 @@ import msgspec
 from agents.core.agent_type import AgentType
 from agents.core.signal import Signal, new_signal
 from agents.server import AgentServer, Reply
-from agents.server.executors import Begin, OwnedTask
+from agents.server.executors import BeginTask, OwnedTask
 from agents.server.handle import AgentHandle
 from agents.server.messages import Ask, Reset
 from agents.server.view import AgentView
@@ -168,7 +168,7 @@ class PoolServer(Actor):
     @handle
     def on_cast(self, signal: Signal) -> None:
         """Have a worker handle a signal that was cast."""
-        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(Begin())
+        self.runtime.spawn_nowait(_PoolTask, Pool(self.ref), signal).cast(BeginTask())
 
     @handle
     def status(self, request: _Status) -> PoolStatus:

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 # ruff: noqa: E402  # whose the packages are is looked at before they are imported
 """The bridge: how agents, and any other actors, use the services of the platform. See ``docs/how-to/bridge.md``.
 

@@ -1,4 +1,4 @@
-# ruff: noqa: E402  # whose the packages are is looked at before they are imported, in a reader's order
+# ruff: noqa: E402  # whose the packages are is looked at before they are imported
 """DSPy programs as supervised agents, with a small real language model that runs offline.
 
 - `dspex.agents` runs programs for their callers; `dspex.serving` serves them under a name.

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """When and where an agent is saved, so that it survives its process.
 
 - `checkpointer`: when: the policy, and the part of an agent's server that saves by it.

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """The actor that owns one agent, and how it is reached.
 
 - `server`: which messages an `AgentServer` handles, and when it takes a turn. `turns`: the turn, from a signal to a

@@ -104,14 +104,14 @@ async def spawn(server: AgentServer, directive: Spawn, signal: Signal) -> None: 
     await start_child(under, directive.spec)
 
 
-class Begin(Message, frozen=True):
+class BeginTask(Message, frozen=True):
     """Start an `OwnedTask`."""
 
 
 class OwnedTask(Actor):
     """Runs one piece of work for its owner, and ends; or ends with its owner.
 
-    It starts with the message `Begin`, so that the propagated context travels with it.
+    It starts with the message `BeginTask`, so that the propagated context travels with it.
 
     Args:
         owner: the actor that the work is done for.
@@ -125,7 +125,7 @@ class OwnedTask(Actor):
         self.link(self._owner)
 
     @handle
-    async def begin(self, message: Begin) -> None:
+    async def begin(self, message: BeginTask) -> None:
         """Run the work, and end."""
         await self._run()
         self.unlink(self._owner)
@@ -189,4 +189,4 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
 
 def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
     task = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
-    task.cast(Begin())
+    task.cast(BeginTask())

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """What carries signals: publish and subscribe, with acknowledgements, a log and redelivery.
 
 - `bus`: the actor that delivers, and the causes of the signals in its log. `subscription`: what one subscriber has not

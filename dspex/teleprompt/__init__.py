@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Teleprompters: optimisers of programs whose work survives a crash.
 
 - `teleprompter` is their base: it opens the journal, starts workers and a coordinator, and writes the report. `simba`,

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Variables: what of a program can be chosen, by an optimiser or by hand.
 
 - `variable` has the kinds of variables; `space` puts several together, with what has to hold of all of them.

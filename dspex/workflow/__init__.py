@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Durable workflows: steps run once, across crashes.
 
 - `workflow` is what code is written with; `actor` runs it in a tree.

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Coordination: locks, barriers, elections and consensus. All waiting is for an event; nothing polls.
 
 Each has an actor that decides (`Locks`, `Barriers`, `Elections`, `Consensus`), and a small object by which it is used

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Dead letters: messages whose receiver is not there are kept on disk, and delivered when it is.
 
 Use `DeadLetterQueue`; the actor is `DeadLetters`, and the table belongs to a `foundation.store.Store`.

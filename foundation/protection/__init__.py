@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Protection: what stands between a caller and something that fails, is slow, or must not be asked too often.
 
 Each guard can be used alone (``await guard.call(function, ...)``), as a decorator (``@guard``), around an address

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """The registry: who is there, what they can do, and how they are; written by one actor, read by everybody without it.
 
 >>> from supervision import Actor, ChildSpec, Runtime, Supervisor

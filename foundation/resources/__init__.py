@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Resources: limits, what is used of them, pressure, and leases that are tied to the life of who holds them."""
 
 # What a caller uses.

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """The command: ``python -m foundation.run [TREE]`` starts a supervision tree and keeps it running."""
 
 # The command, as a process of its own and inside of one.

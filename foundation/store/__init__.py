@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """The store: tables that outlive the process, transactions over them and over registries, and a journal behind them.
 
 Readers take ``Database.of(runtime).root``, an immutable snapshot of all tables. Writers use

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """What is known of work on its way through many actors: the facts bound to it, and its trace.
 
 `bound` and `ContextPropagator` need nothing else; `foundation.telemetry.tracing` needs ``opentelemetry-api`` (the extra

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Supervision trees as files and as values: read, checked, started, stopped, and looked at while they run."""
 
 # Loading and running a tree.

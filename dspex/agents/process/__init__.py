@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """Programs that run in an OS process of their own, while all that belongs to their caller stays with the caller.
 
 In the caller's process, `runner` is the actor that owns the worker process, and `remote_run` is one run: it serves

@@ -1,4 +1,3 @@
-# in the order of a reader's interest
 """The gateway: one place for all language models, their limits, their budgets, and what happens when one fails.
 
 - `settings` says which endpoints and models there are; it knows nothing else of this package.
