@@ -38,9 +38,9 @@ from supervision._core.phases import IGNORE as IGNORE
 
 # Where it runs.
 from supervision.runtime import Runtime as Runtime
-from supervision.runtime import ActorInfo as ActorInfo
-from supervision.runtime import RuntimeStatistics as RuntimeStatistics
-from supervision.runtime import ZombieInfo as ZombieInfo
+from supervision._core.info import ActorInfo as ActorInfo
+from supervision._core.info import RuntimeStatistics as RuntimeStatistics
+from supervision._core.info import ZombieInfo as ZombieInfo
 
 # Whom one talks to.
 from supervision.ref import Ref as Ref

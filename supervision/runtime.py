@@ -10,16 +10,14 @@ from collections.abc import Callable, Iterator, Mapping
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
 
-import msgspec
 import structlog
 
-from supervision._core.cancellation import stack_of
 from supervision._core.cell import Cell
 from supervision._core.cell_variants import PROPAGATING
 from supervision._core.death import start_error
-from supervision._core.introspection import summary_of
+from supervision._core.info import PHASES, ActorInfo, RuntimeStatistics, ZombieInfo, info_of, zombie_info
 from supervision._core.names import Vacancies
-from supervision._core.phases import DEAD, EXITING, RUNNING, STARTING, STOPPING, current
+from supervision._core.phases import DEAD, current
 from supervision._core.scheduler import RunQueue, Scheduler
 from supervision._core.start import spawning, start
 from supervision._core.threads import Isolation, ThreadPool, isolated
@@ -46,59 +44,9 @@ from supervision.ref import Address, Name, Ref
 from supervision.reports import REPORTS, Reports
 
 if TYPE_CHECKING:
-    from supervision._core.cancellation import CancellationLadder
     from supervision.isolation.process import ChildProcess
 
 _log: Any = structlog.get_logger("supervision")
-
-_PHASES = {STARTING: "starting", RUNNING: "running", STOPPING: "stopping", EXITING: "exiting", DEAD: "dead"}
-
-
-class ActorInfo(msgspec.Struct, frozen=True):
-    """A live actor at this moment. ``uptime`` is in seconds; ``waits_for`` is whom its handler has called.
-
-    ``parent`` started it as its child; None if nobody did. ``summary`` is what its `Actor.summary` says.
-    """
-
-    ref: Ref
-    path: str
-    kind: str
-    name: str | None
-    state: str
-    uptime: float
-    mailbox: int
-    links: int
-    monitors: int
-    waits_for: str | None
-    parent: Ref | None = None
-    summary: dict[str, str] = {}
-
-
-class ZombieInfo(msgspec.Struct, frozen=True):
-    """The code of a killed actor that still runs: for ``age`` seconds, ``given_up`` when nothing can end it."""
-
-    ref: Ref
-    path: str
-    reason: ExitReason | None
-    age: float
-    given_up: bool
-    stack: str
-
-
-class RuntimeStatistics(msgspec.Struct, frozen=True):
-    """A runtime at this moment.
-
-    ``dead_letters`` counts by reason. ``leaked_threads`` still run a handler of an actor that was killed.
-    """
-
-    actors: int
-    names: int
-    runnable: int
-    timers: int
-    zombies: int
-    dead_letters: dict[str, int]
-    processes: int = 0
-    leaked_threads: int = 0
 
 
 class Runtime:
@@ -248,7 +196,7 @@ class Runtime:
 
     def _tell_unstopped(self, limit: float) -> None:
         """Log the actors that have not ended in time, those that wait for others last."""
-        unstopped = [f"{cell.path} ({_PHASES[cell.phase]})" for cell in reversed(list(self._cells.values()))]
+        unstopped = [f"{cell.path} ({PHASES[cell.phase]})" for cell in reversed(list(self._cells.values()))]
         _log.error("close_timed_out", seconds=limit, killed=unstopped)
 
     async def _climb_ladders(self) -> None:
@@ -602,24 +550,7 @@ class Runtime:
     def info(self, ref: Ref) -> ActorInfo | None:
         """Return what is known of a live actor, None for one that has ended."""
         ref = self.own_cell("info", ref)
-        if not ref.alive:
-            return None
-        uptime = 0.0 if ref.born is None else self.clock.time() - ref.born
-        waits_for = str(ref.awaiting.target) if isinstance(ref.awaiting, Call) else None
-        return ActorInfo(
-            ref,
-            ref.path,
-            ref.kind.__qualname__,
-            ref.name,
-            "suspended" if ref.suspended else _PHASES[ref.phase],
-            uptime,
-            ref.mailbox_statistics().length,
-            sum(1 for _ in ref.peers()),
-            len(ref.monitors or ()),
-            waits_for,
-            ref.parent,
-            {} if ref.born is None else summary_of(ref.actor),
-        )
+        return info_of(ref) if ref.alive else None
 
     def parent(self, ref: Ref) -> Ref | None:
         """Return the live actor whose child another one is; None if it has none, or has ended itself.
@@ -633,11 +564,7 @@ class Runtime:
 
     def zombies(self) -> list[ZombieInfo]:
         """Return the killed actors whose code still runs."""
-        return [self._zombie(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]
-
-    def _zombie(self, cell: Cell, ladder: CancellationLadder) -> ZombieInfo:
-        age = self.clock.time() - ladder.since
-        return ZombieInfo(cell, cell.path, cell.exit_reason, age, ladder.given_up, stack_of(cell))
+        return [zombie_info(cell, ladder) for cell, ladder in self.scheduler.ladders.items()]
 
     def statistics(self) -> RuntimeStatistics:
         """Return the runtime's numbers."""

@@ -16,22 +16,20 @@ from threading import get_ident
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 from weakref import ref
 
-from supervision import errors, events
-from supervision._core.cancellation import CancellationLadder
+from supervision._core.cancellation import CancellationLadder, Fencing
 from supervision._core.cell import Cell
-from supervision._core.phases import DEAD, EXITING, answering, current
+from supervision._core.phases import EXITING
 from supervision._core.timers import TimerQueue
 from supervision._core.turns import answer_at_once, run_turns
 from supervision._core.worker import Worker
-from supervision.call import DEFAULT_TIMEOUT, Call
-from supervision.clock import Clock, machine_time, seconds
+from supervision.call import Call
+from supervision.clock import Clock, machine_time
 from supervision.reasons import crashed
 
 R = TypeVar("R")
 
 if TYPE_CHECKING:
     from supervision.events import EventStream
-    from supervision.ref import Name
     from supervision.runtime import Runtime
 
 #: How many messages one actor handles before the next actor's turn.
@@ -54,7 +52,11 @@ POOL = 64
 
 
 class RunQueue(Protocol):
-    """The order in which runnable actors get their turns: first in, first out, unless a test wants another."""
+    """The order in which runnable actors get their turns: first in, first out, unless a test wants another.
+
+    A queue with a ``budget`` says how many messages an actor handles in one turn; one with a ``pause()``, whether the
+    loop gets to run before the next turn.
+    """
 
     def append(self, cell: Cell, /) -> None:
         """Add a runnable actor."""
@@ -67,18 +69,7 @@ class RunQueue(Protocol):
     def __len__(self) -> int: ...
 
 
-class PausingRunQueue(RunQueue, Protocol):
-    """A run queue that also says when actors have to let others go on: for tests that want unusual orders."""
-
-    #: How many messages an actor handles in one turn.
-    budget: int
-
-    def pause(self) -> bool:
-        """Whether the loop gets to run before the next turn."""
-        ...
-
-
-class Scheduler:
+class Scheduler(Fencing):
     """The run queue of a runtime, with the calls that wait, the deaths to notify of and the code that is fenced off."""
 
     __slots__ = (
@@ -86,7 +77,6 @@ class Scheduler:
         "_drain_next",
         "_idle",
         "_in_place_until",
-        "_killed",
         "_next_pass",
         "_soon",
         "_thread",
@@ -98,26 +88,17 @@ class Scheduler:
         "base",
         "budget",
         "clock",
-        "dead_letters",
         "deaths",
         "direct",
         "events",
-        "fenced",
         "going_on",
         "handed_over",
         "init_hook",
-        "ladders",
-        "loop",
-        "now",
         "pause",
         "prefer_worker",
         "ready",
-        "runtime",
         "telling",
-        "timers",
-        "waiting",
         "waking",
-        "watching",
     )
 
     def __init__(
@@ -441,167 +422,6 @@ class Scheduler:
         self.timers.close()
         self.watching = False
 
-    # -- calls -----------------------------------------------------------------------------------------------
-
-    def reply(self, call: Call[Any], value: Any) -> None:
-        """Answer a call; a late answer vanishes."""
-        self.waiting.pop(call, None)
-        if call.done():
-            self.late_reply(call)
-        else:
-            call.set_result(value)
-
-    def fail(self, call: Call[Any], error: BaseException) -> None:
-        """Answer a call with an exception; a late answer vanishes."""
-        self.waiting.pop(call, None)
-        if call.done():
-            self.late_reply(call)
-        elif isinstance(error, (StopIteration, StopAsyncIteration)):
-            wrapped = RuntimeError(f"a handler answered with {type(error).__name__}")
-            wrapped.__cause__ = error
-            call.set_exception(wrapped)
-        else:
-            call.set_exception(error)
-
-    def late_reply(self, call: Call[Any]) -> None:
-        """Count an answer whose caller no longer waits."""
-        call.target.dead_letter(call.message, "late_reply")
-
-    def abandon(self, call: Call[Any]) -> None:
-        """Cancel a call, and forget its deadline."""
-        self.waiting.pop(call, None)
-        call.cancel()
-
-    def _watch_deadlines(self, first: Call[Any]) -> None:
-        """Set the timer for the first deadline of the calls with the default time-out."""
-        assert first.deadline is not None
-        self.watching = True
-        self.timers.after(first.deadline - self.now(), self._expire)
-
-    def _expire(self) -> None:
-        self.watching = False
-        now = self.now()
-        while self.waiting:
-            call = next(iter(self.waiting))
-            deadline = call.deadline
-            assert deadline is not None
-            if deadline > now + 1e-9 and not call.done():
-                self.watching = True
-                self.timers.after(deadline - now, self._expire)
-                return
-            del self.waiting[call]
-            self._time_out(call, DEFAULT_TIMEOUT, now - deadline)
-
-    def _time_out(self, call: Call[Any], limit: float, lag: float) -> None:
-        if not call.done():
-            late = max(0.0, lag)
-            call.set_exception(errors.CallTimeout(call.target, call.message, limit, late, begun=call.begun))
-
-    def prepare_call(self, call: Call[Any], timeout: float | None, caller: Cell | None) -> bool:
-        """Set a call's deadline and caller, and watch it. False if its caller is dead and may not call."""
-        now = self.now()
-        limit = self.set_deadline(call, timeout, now)
-        if caller is not None:
-            if not self.may_call(call, caller):
-                return False
-            call.caller = caller
-            limit = self.inherit_deadline(call, caller, limit, now)
-        self.watch(call, limit)
-        return True
-
-    def set_deadline(self, call: Call[Any], timeout: float | None, now: float) -> float | None:
-        """Set a call's deadline; return the seconds until then, None for never."""
-        if timeout is None:
-            call.deadline = None
-            return None
-        limit = seconds("timeout", timeout)
-        call.deadline = now + limit
-        return limit
-
-    def may_call(self, call: Call[Any], caller: Cell) -> bool:
-        """Whether an actor may call; the call of a killed one fails."""
-        if caller.phase == DEAD:
-            call.set_exception(errors.Fenced(call.target, call.message))
-            return False
-        return True
-
-    def inherit_deadline(self, call: Call[Any], caller: Cell, limit: float | None, now: float) -> float | None:
-        """Cap the deadline of a nested call by that of the request in hand; return the seconds left."""
-        reason = caller.call_in_hand
-        if (
-            reason is None
-            or reason.deadline is None
-            or (call.deadline is not None and call.deadline <= reason.deadline)
-            or not (caller.running or answering.get() is reason)  # a task of its own is not bound by the request
-        ):
-            return limit
-        limit = max(0.0, reason.deadline - now)
-        call.deadline = now + limit
-        return limit
-
-    def watch(self, call: Call[Any], limit: float | None) -> None:
-        """Let a call time out at its deadline, ``limit`` seconds after it was made; None never."""
-        if limit is None:
-            return
-        if limit != DEFAULT_TIMEOUT:
-            self._watch_alone(call, limit)
-            return
-        if not self.watching:
-            self._watch_deadlines(call)
-        self.waiting[call] = None
-
-    def watch_late(self, call: Call[Any], limit: float | None) -> None:
-        """Like `watch`, after the handler has run: calls with later deadlines may be in the list already."""
-        last = next(reversed(self.waiting), None)
-        if limit is not None and last is not None and last.deadline > call.deadline:  # type: ignore[operator]
-            self._watch_alone(call, limit)
-        else:
-            self.watch(call, limit)
-
-    def _watch_alone(self, call: Call[Any], limit: float) -> None:
-        deadline = call.deadline
-        assert deadline is not None
-        timer = self.timers.after(deadline - self.now(), lambda: self._time_out(call, limit, self.now() - deadline))
-        call.add_done_callback(lambda _: timer.cancel())
-
-    def failed_call(self, name: Name, request: Any, timeout: float | None) -> Call[Any]:
-        """Return a failed call: nobody holds the name."""
-        if timeout is not None:
-            seconds("timeout", timeout)
-        self.count_dead_letter("noname")
-        call: Call[Any] = Call(loop=self.loop)
-        call.message = request
-        call.set_exception(errors.NoProcess(name, request, "nobody holds this name"))
-        return call
-
-    def call_next_holder(self, last: Cell, name: str, request: Any, timeout: float | None) -> Call[Any]:
-        """Return a call that waits for the next holder of a name."""
-        call: Call[Any] = Call(loop=self.loop)
-        call.message = request
-        call.target = last
-        call.again = name
-        if self.prepare_call(call, timeout, current.get()):
-            last.load(call)
-            self.runtime.vacancies.keep(call)
-        return call
-
-    async def wait(self, future: asyncio.Future[Any], limit: float) -> bool:
-        """Wait until a future is done, for ``limit`` seconds of the runtime's time at the most; False if it was not."""
-        gate: asyncio.Future[bool] = self.loop.create_future()
-
-        def opened(done: bool) -> None:
-            if not gate.done():
-                gate.set_result(done)
-
-        if future.done():
-            return True
-        timer = self.timers.after(limit, lambda: opened(False))
-        future.add_done_callback(lambda _: opened(True))
-        try:
-            return await gate
-        finally:
-            timer.cancel()
-
     # -- deaths ----------------------------------------------------------------------------------------------
 
     def notify_deaths(self) -> None:
@@ -612,66 +432,3 @@ class Scheduler:
                 self.deaths.popleft().notify_end()
         finally:
             self.telling = False
-
-    def is_fenced(self) -> bool:
-        """Whether the code that runs belongs to a dead actor."""
-        cell = current.get()
-        return cell is not None and cell.phase == DEAD
-
-    def fence(self, cell: Cell) -> None:
-        """Fence the code of a killed actor: nothing that it does has an effect any more."""
-        self.fenced += 1
-        self.ladders[cell] = CancellationLadder(self, cell)
-
-    def fence_tasks(self, cell: Cell) -> None:
-        """Fence the tasks of a killed actor, for as long as any of them may exist."""
-
-        def gone(killed: ref[Cell]) -> None:
-            self._killed.discard(killed)
-            self.fenced -= 1
-
-        self.fenced += 1
-        self._killed.add(ref(cell, gone))
-
-    def climb(self, cell: Cell) -> None:
-        """Begin to stop the code of a fenced actor."""
-        self.ladders[cell].climb()
-
-    def stop_waiting_code(self, cell: Cell) -> None:
-        """Cancel the coroutine of an actor that ended while it was running."""
-        assert cell.worker is not None
-        if cell.phase == DEAD:
-            self.climb(cell)
-        else:
-            cell.worker.cancel()
-            self.end_in_time(cell)
-
-    def unfence(self, cell: Cell) -> None:
-        """Lift the fence of an actor whose code has ended."""
-        ladder = self.ladders.pop(cell, None)
-        if ladder is not None:
-            self.fenced -= 1
-            if ladder.given_up:
-                cell.emit(events.ZombieEnded, seconds=self.now() - ladder.since)
-
-    def end_in_time(self, cell: Cell) -> None:
-        """Declare an actor dead that takes too long to end after an exit signal."""
-
-        def too_late() -> None:
-            if cell.phase == EXITING and cell.exit_reason is not None:
-                cell.end_by_force(cell.exit_reason)
-
-        self.timers.after(self.runtime.exit_grace, too_late)
-
-    def interrupt(self, error: BaseException) -> None:
-        """Pass a Ctrl-C that hit an actor on: the actor crashes, and the loop raises KeyboardInterrupt."""
-        if isinstance(error, KeyboardInterrupt):
-            self.loop.call_soon(_raise, error)
-
-    def count_dead_letter(self, why: str) -> None:
-        """Count a message that no handler gets."""
-        self.dead_letters[why] += 1
-
-
-def _raise(error: BaseException) -> None:
-    raise error

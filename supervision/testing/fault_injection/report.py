@@ -11,10 +11,11 @@ import msgspec
 
 from supervision import events
 from supervision._core.cell import Cell
+from supervision._core.info import ZombieInfo
 from supervision.events import Event
 from supervision.reasons import ExitReason
 from supervision.ref import Ref
-from supervision.runtime import Runtime, ZombieInfo
+from supervision.runtime import Runtime
 from supervision.testing.checks import Violation
 from supervision.testing.fault_injection.client import RequestCounts
 from supervision.testing.fault_injection.plan import ChaosPlan
