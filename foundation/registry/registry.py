@@ -334,11 +334,16 @@ class Registry(Actor):
         return results, {}
 
     def _take_back(self, writes: Sequence[Any], news: int) -> None:
-        """Forget what was noted beside the tables of writes that were undone."""
+        """Undo what was done beside the tables for writes that were undone: news, and monitors."""
         del self._news[news:]
         for write in writes:
             if is_a(write, Register) and is_a(write.ref, Ref):
                 self._unwatch(write.ref)
+        for write in writes:
+            with suppress(Exception):  # what cannot be a key has changed nothing
+                for entry in self._tables.held(usable_key(_KEY, write.key)):
+                    if entry.ref not in self._watched:  # a write had removed it
+                        self._watched[entry.ref] = self.monitor(entry.ref)
 
     def _put_meta(self, request: PutMeta) -> None:
         name, value = usable_key("put_meta: name", request.name), frozen("put_meta: value", request.value)

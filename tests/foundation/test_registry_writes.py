@@ -25,6 +25,7 @@ from foundation.registry import (
     Update,
 )
 from foundation.registry.indexes import HashIndex
+from foundation.registry.messages import Decided, Prepare
 from foundation.registry.tables import ENTRY_OVERHEAD
 from supervision import Actor, ChildSpec, NoProcess, Ref, Runtime, StartError, Supervisor, handle
 from supervision._core.phases import WAKE
@@ -201,6 +202,26 @@ async def test_a_batch_that_fails_leaves_nothing_of_what_it_made_and_took_back(r
     assert isinstance(await error_of(batch), BatchFailed)
     assert directory.root is root
     assert directory.lookup("a") is None
+
+
+@pytest.mark.parametrize("undone", ["batch", "transaction"])
+async def test_an_entry_whose_removal_was_undone_goes_when_its_actor_ends(
+    runtime: Runtime, ref: Ref, undone: str
+) -> None:
+    directory = await started(runtime)
+    await directory.register("a", ref)
+    bad: Any = Unregister([], None)  # a key that is none
+    writes = [Unregister("a"), bad] if undone == "batch" else [Unregister("a")]
+    if undone == "batch":
+        assert isinstance(await error_of(directory.batch(writes)), BatchFailed)
+    else:
+        prepared = await directory.address.call(Prepare(tuple(writes)))
+        prepared.undo()
+        directory.address.cast(Decided())
+    assert directory.lookup("a") is not None
+    ref.kill()
+    await settled(runtime)
+    assert len(directory.root) == 0
 
 
 async def test_a_held_snapshot_shows_what_was(runtime: Runtime, ref: Ref) -> None:
