@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any, Self
 import msgspec
 from tqdm import tqdm
 
-from dspex.teleprompt.call_log import CallLog, ModelSuspension
+from dspex.models.call_log import CallLog
 from dspex.teleprompt.rollouts import RolloutOutcome
+from dspex.teleprompt.suspension import ModelSuspension
 from supervision import Runtime
 
 if TYPE_CHECKING:

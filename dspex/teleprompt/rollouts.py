@@ -18,7 +18,7 @@ import msgspec
 from dspex._compat import is_async, is_infrastructure
 from dspex._tasks import adopt_context, start_in
 from dspex.agents.runner import run_module
-from dspex.teleprompt.call_log import call_scope
+from dspex.models.call_log import call_scope
 from dspex.teleprompt.events import WorkerLost
 from dspex.workflow.workers import WorkerPool
 from supervision import Actor, ChildSpec, Refuse, Request, handle

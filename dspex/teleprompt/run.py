@@ -13,10 +13,11 @@ import anyio.to_thread
 import dspy
 
 from dspex._compat import INFRASTRUCTURE
-from dspex.teleprompt.call_log import CallLog, ModelSuspension, call_scope
+from dspex.models.call_log import CallLog, call_scope
 from dspex.teleprompt.events import CandidateScored
 from dspex.teleprompt.report import OptimisationReport, Progress, Trial
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, RolloutPool, mean_score
+from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow.journal import Journal
 from supervision import Runtime
 

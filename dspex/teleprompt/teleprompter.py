@@ -15,11 +15,18 @@ import orjson
 from agents.durability import MemoryStorage, SqliteStorage, Storage
 from dspex._compat import unrouted
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
-from dspex.teleprompt.call_log import CallLog, ModelSuspension
-from dspex.teleprompt.errors import BadOptimisationJournal, BadTrainset, OtherOptimisation
+from dspex.models.call_log import CallLog
+from dspex.teleprompt.errors import (
+    BadOptimisationJournal,
+    BadTrainset,
+    ModelUnavailable,
+    OptimisationError,
+    OtherOptimisation,
+)
 from dspex.teleprompt.report import OptimisationReport, Progress
 from dspex.teleprompt.rollouts import MetricGuard, RolloutPool
 from dspex.teleprompt.run import OptimisationRun
+from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow import errors as workflow
 from dspex.workflow.journal import Journal
 from dspex.workflow.workers import Coordinator
@@ -117,7 +124,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         resumed = await _opened(journal, self._identity(student, trainset, seed, data))
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
         pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
-        call_log = CallLog(journal, suspension)
+        call_log = CallLog(journal, suspension, ModelUnavailable)
         report = OptimisationReport(type(self).__name__, seed, resumed)
         with Progress(report, call_log, suspension, runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
@@ -137,7 +144,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
                 program = await result
             finally:
                 await terminate_child(runtime.name(PROGRAM_AGENTS), supervisor)
-                await call_log.close()
+                await call_log.close(OptimisationError("the optimisation has ended"))
                 report.settle(call_log, suspension, pool)
                 self.report = report
         if self.log_dir is not None:

@@ -12,9 +12,10 @@ from dspy.utils.dummies import DummyLM
 from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
-from dspex.teleprompt.call_log import CallLog, ModelSuspension, call_scope
-from dspex.teleprompt.errors import ModelUnavailable
+from dspex.models.call_log import CallLog, call_scope
+from dspex.teleprompt.errors import ModelUnavailable, OptimisationError
 from dspex.teleprompt.report import OptimisationReport, Trial
+from dspex.teleprompt.suspension import ModelSuspension
 from dspex.testing.engine import Outage, ScriptedEngine, scripted_lm
 from dspex.workflow.journal import Journal
 from supervision import Runtime
@@ -34,7 +35,7 @@ class Books:
         """Open the books, as after a crash."""
         journal = Journal(self.storage, "optimisation")
         await journal.open({"test": 1})
-        return CallLog(journal, ModelSuspension(self.runtime, **{"first": 0.001, **options}))
+        return CallLog(journal, ModelSuspension(self.runtime, **{"first": 0.001, **options}), ModelUnavailable)
 
 
 @pytest.fixture
@@ -187,7 +188,7 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
     third = asyncio.ensure_future(_other(lm))
     came.clear()
     await came.wait()
-    await call_log.close()
+    await call_log.close(OptimisationError("the optimisation has ended"))
     with pytest.raises(asyncio.CancelledError):
         await third
     with pytest.raises(dspy.LMUnexpectedError, match="the optimisation has ended"):

@@ -21,17 +21,12 @@ from dspex._compat import (
     delegating_lm,
     dump_response,
     fingerprint,
-    is_infrastructure,
     load_response,
     metered,
 )
-from dspex.teleprompt.errors import ModelUnavailable, OptimisationError
-from dspex.teleprompt.events import OptimisationResumed, OptimisationSuspended
+from dspex.workflow.errors import WorkflowSuspended
 from dspex.workflow.journal import Journal
-from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.suspension import Suspension
-from supervision import Backoff, Runtime
-from supervision.clock import seconds
 
 
 class CallLog:
@@ -43,11 +38,13 @@ class CallLog:
     Args:
         journal: that is open.
         suspension: that waits while a model is unavailable.
+        gives_up: what it raises when it waits no longer; no call is made after that.
     """
 
-    def __init__(self, journal: Journal, suspension: ModelSuspension) -> None:
+    def __init__(self, journal: Journal, suspension: Suspension, gives_up: type[Exception] = WorkflowSuspended) -> None:
         self._journal = journal
         self._suspension = suspension
+        self._fatal = (gives_up, StorageError)
         self.loop = asyncio.get_running_loop()
         self._own = CallScope("")
         self._asked: dict[str, asyncio.Task[Any]] = {}
@@ -94,7 +91,7 @@ class CallLog:
             self.dollars += used.history.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
-        except (ModelUnavailable, StorageError) as error:
+        except self._fatal as error:
             self.broken = error
             raise
         self.calls += 1
@@ -117,9 +114,9 @@ class CallLog:
         """How many calls are on their way."""
         return len(self._asked)
 
-    async def close(self) -> None:
-        """Cancel the calls on their way, and make no more: a thread that was abandoned may still ask."""
-        self.broken = self.broken or OptimisationError("the optimisation has ended")
+    async def close(self, error: Exception) -> None:
+        """Cancel the calls on their way, and answer with an error whoever still asks, such as an abandoned thread."""
+        self.broken = self.broken or error
         tasks = list(self._asked.values())
         for task in tasks:
             task.cancel()
@@ -180,35 +177,3 @@ def call_scope(name: str, lock: threading.Lock | None = None) -> Generator[None]
             yield
     finally:
         _scope.reset(token)
-
-
-class ModelSuspension(Suspension):
-    """Lets calls pass while their language model is available; see `Suspension`.
-
-    Args:
-        runtime: whose clock, chance and events are used.
-        patience: after how many seconds of an outage to give up; None for never.
-        first: seconds until the first probe.
-        most: seconds between two probes, at most. What the model itself asks for (``Retry-After``) counts more.
-    """
-
-    def __init__(
-        self, runtime: Runtime, patience: float | None = 600.0, first: float = 0.5, most: float = 30.0
-    ) -> None:
-        first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
-        backoff = Backoff(first, max(first, most), jitter=0.0)
-        patience = None if patience is None else seconds("patience", patience)
-        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
-
-    def give_up_error(self, seconds: float, error: Exception) -> Exception:
-        """Return that the optimisation is suspended."""
-        return ModelUnavailable(seconds, error)
-
-    def on_suspended(self, seconds: float, error: Exception, pause: float) -> None:
-        """Emit that the model is unavailable."""
-        why = f"{type(error).__name__}: {error}"
-        self._runtime.events.emit(OptimisationSuspended, why=why, seconds=seconds, next=pause)
-
-    def on_resumed(self, seconds: float) -> None:
-        """Emit that it is available again."""
-        self._runtime.events.emit(OptimisationResumed, seconds=seconds)
