@@ -67,7 +67,7 @@ class Runtime:
         close_timeout: seconds that all actors have to stop in order when the runtime is left; what has not ended by
             then is named in the log, and killed. None for any time.
         run_queue: the order of turns; first in, first out if None. With a queue of your own, be it ``deque()``, there
-            are no direct turns: each call waits in it.
+            are neither direct turns nor turns in place: each call waits in it.
         threads: in how many threads at once handlers of actors with ``isolation = "thread"`` run.
         propagator: decides what of a sender's context goes along with its messages; None for nothing.
 
@@ -141,10 +141,11 @@ class Runtime:
         queue: RunQueue = deque() if self._queue is None else self._queue
         base = contextvars.copy_context()
         base.run(current.set, None)
-        # No direct turns in an order that a test decides, as it is to see all turns; nor with a propagator, which
-        # attaches the context to a call that is on its way already.
-        direct = self._queue is None and self.propagator is None
-        self._scheduler = Scheduler(self, loop, clock, base, stream, queue, direct=direct)
+        # No shorter ways in an order that a test decides, as it is to see all turns; and no direct turns with a
+        # propagator, which attaches the context to a call that is on its way already.
+        in_place = self._queue is None
+        direct = in_place and self.propagator is None
+        self._scheduler = Scheduler(self, loop, clock, base, stream, queue, direct=direct, in_place=in_place)
         hosted = getattr(loop, "runtimes", None)  # a test loop lists the runtimes that run on it
         if hosted is not None:
             hosted.add(self)

@@ -76,6 +76,7 @@ class Scheduler(Fencing):
         "_direct_until",
         "_drain_next",
         "_idle",
+        "_in_place",
         "_in_place_until",
         "_next_pass",
         "_soon",
@@ -111,6 +112,7 @@ class Scheduler(Fencing):
         queue: RunQueue,
         *,
         direct: bool,
+        in_place: bool,
     ) -> None:
         self.runtime = runtime
         self.loop = loop
@@ -130,6 +132,7 @@ class Scheduler(Fencing):
         #: How many direct turns there may still be in this pass of the loop.
         self.direct = self._whole_direct
         self._direct_until = 0.0
+        self._in_place = in_place
         #: Until when there may be turns in place in this pass of the loop; 0 if there were none yet.
         self._in_place_until = 0.0
         #: Called at each start of an actor; what it returns runs in place of the ``init``: for chaos tests.
@@ -240,11 +243,11 @@ class Scheduler(Fencing):
     def turns_in_place(self, call: Call[Any], task: asyncio.Task[None]) -> bool:
         """Drain the queue within a worker whose own handler waits for a call; tell whether that is answered.
 
-        In one pass of the loop this may take as long as a drain, so that others have their turns. It is not done in an
-        order that a test decides, which is to see the wait; nor when the direct turns are used up, as the next pass has
+        In one pass of the loop this may take as long as a drain, so that others have their turns. It is not done with a
+        queue of one's own, where every wait is to be seen; nor when the direct turns are used up, as the next pass has
         new ones, which cost less.
         """
-        if self.pause is not None or (self._whole_direct and not self.direct):
+        if not self._in_place or (self._whole_direct and not self.direct):
             return False
         now = machine_time()
         if not self._in_place_until:

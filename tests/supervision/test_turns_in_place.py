@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import deque
 from typing import Any
 
 import pytest
@@ -129,9 +130,10 @@ async def test_where_direct_turns_are_used_up_a_handler_waits_for_the_next_ones(
     assert seen == [0] * scheduler.DIRECT + ["pass", 0]
 
 
-async def test_in_an_order_that_a_test_decides_the_wait_is_seen() -> None:
+@pytest.mark.parametrize("queue", [SeededQueue(1), deque()], ids=["seeded", "plain"])
+async def test_in_a_queue_of_ones_own_the_wait_is_seen(queue: Any) -> None:
     seen: list[Any] = []
-    async with Runtime(watchdog=None, reports=False, run_queue=SeededQueue(1)) as runtime:
+    async with Runtime(watchdog=None, reports=False, run_queue=queue) as runtime:
         counter, probe = await runtime.spawn(Counter), await runtime.spawn(Probe)
 
         async def count(_: Probe) -> None:
