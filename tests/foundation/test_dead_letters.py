@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from foundation.dead_letters import DeadLetterQueue, DeadLetters, NotSerializable
+from foundation.dead_letters.delivery import AgeCorrection
 from foundation.dead_letters.letter import letter_for
 from foundation.dead_letters.messages import DeliverNext, KeepLetter, RedeliverLetters, RetryRound
 from foundation.events import LetterGivenUp, LettersNotWritten
@@ -658,6 +659,19 @@ async def test_a_clock_that_was_set_is_thought_of_until_all_letters_know(
     assert len(queue.waiting()) == 1
     await runtime.sleep(200.0)
     assert queue.waiting() == {}
+
+
+async def test_what_a_queue_knew_of_the_clock_when_it_was_killed_is_written_by_the_next(
+    runtime: Runtime, queue: DeadLetterQueue
+) -> None:
+    assert await queue.send("shop", News("before")) == "kept"
+    (before,) = queue.waiting().values()
+    (ages,) = [kept for kept in runtime.shared.values() if isinstance(kept, AgeCorrection)]
+    ages.moved = 1000.0  # as if it had been killed before it could write that
+    whereis(runtime).kill()
+    await until(lambda: ages.moved == 0.0)
+    (after,) = queue.waiting().values()
+    assert after.kept_at == before.kept_at + 1000.0
 
 
 async def test_letters_that_the_last_incarnation_wrote_after_the_next_had_looked_are_delivered(
