@@ -23,8 +23,8 @@ class Mailbox(msgspec.Struct, frozen=True):
     Args:
         capacity: how many messages may wait; None for no limit.
         overflow: what happens to one too many. ``wait``: ``send`` and ``call`` wait for room, a ``cast`` is dropped.
-            ``drop_newest`` and ``drop_oldest`` drop to the dead letters. ``refuse``: ``send`` and ``call`` fail with
-            `MailboxFull`, a ``cast`` is dropped.
+            ``drop_newest`` and ``drop_oldest`` drop that one, or the oldest, to the dead letters; a call that is
+            dropped fails with `MailboxFull`. ``refuse``: ``send`` and ``call`` fail with it, a ``cast`` is dropped.
         high_water: at how many waiting messages a `HighWater` event tells of trouble, and again at each doubling.
 
     >>> Mailbox(capacity=100, overflow="drop_oldest").capacity

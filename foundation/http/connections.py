@@ -19,6 +19,7 @@ LOOK = 1.0
 #: How many connections at a time are closed to make room.
 ROOM = 16
 
+_END_OF_HEAD = b"\r\n\r\n"
 _TOO_LONG = b"HTTP/1.1 431 Request Header Fields Too Large\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _TOO_MANY = b"HTTP/1.1 503 Service Unavailable\r\nretry-after: 1\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 _log = structlog.get_logger("foundation.http")
@@ -50,6 +51,7 @@ class _Limited(asyncio.Protocol):
         since: when it began to wait for the head of a request.
         stuck: since when its client does not read; None if it does.
         received: bytes since then.
+        unfinished: how what came last ended, if the head of a request did not end with it.
     """
 
     limits: Limits
@@ -63,27 +65,36 @@ class _Limited(asyncio.Protocol):
     since = 0.0
     stuck: float | None = None
     received = 0
+    unfinished = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a connection, and make room for it if need be."""
         super().connection_made(cast("asyncio.Transport", Joining(cast("asyncio.Transport", transport), self.loop)))
         self.since = self.loop.time()
         if len(self.connections) > self.most and not make_room(self, self.most):
-            self.transport.write(_TOO_MANY)
-            self.transport.close()
+            self._refuse(_TOO_MANY)
 
     def data_received(self, data: bytes) -> None:
         """Take a part of a request, unless its head, or all of it, becomes too long."""
-        super().data_received(data)
         self.received += len(data)
         if self.received > self.limits.max_header:
-            if not self.waiting:
-                # Twice: what is sent in small chunks comes with as much again around it.
-                if self.received > self.limits.max_header + 2 * self.limits.longest:
-                    self.transport.abort()
-            elif not self.transport.is_closing():
-                self.transport.write(_TOO_LONG)
-                self.transport.close()
+            if self.waiting:
+                end = (self.unfinished + data).find(_END_OF_HEAD)
+                head = len(data) if end < 0 else end - len(self.unfinished)
+                if self.received - len(data) + head > self.limits.max_header:
+                    self._refuse(_TOO_LONG)
+                    return
+            # Twice: what is sent in small chunks comes with as much again around it.
+            elif self.received > self.limits.max_header + 2 * self.limits.longest:
+                self.transport.abort()
+                return
+        super().data_received(data)
+        self.unfinished = data[-3:] if self.waiting else b""
+
+    def _refuse(self, answer: bytes) -> None:
+        if not self.transport.is_closing():
+            self.transport.write(answer)
+            self.transport.close()
 
     def on_response_complete(self) -> None:
         """Wait for the next request."""

@@ -36,7 +36,10 @@ class Joining:
         return getattr(self._transport, name)
 
     def write(self, data: bytes) -> None:
-        """Send data, or keep it if it is a head."""
+        """Send data, or keep it if it is a head; nothing goes to a client that has gone."""
+        if self.is_closing():
+            self._head = b""
+            return
         head = self._head
         if head:
             self._head = b""

@@ -65,9 +65,12 @@ class ListeningSocket:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=1024)
+        listening = socket.create_server((host, port), family=family, backlog=1024)
     except OSError as error:
         raise PortTaken(host, port, error) from error
+    # Connections inherit it. Without it, a second write waits until the client has acknowledged the first.
+    listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listening
 
 
 #: By runtime and address.

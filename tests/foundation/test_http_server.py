@@ -129,7 +129,18 @@ async def test_a_server_that_fails_later_says_why(monkeypatch: pytest.MonkeyPatc
         assert await server.join() == Abnormal("the web server ended by itself: ValueError: the disk is full")
 
 
-async def test_a_door_is_written_as_a_url_also_for_version_6() -> None:
+async def test_each_write_to_a_connection_is_sent_at_once() -> None:
+    """Else the second one of two waits until the client has acknowledged the first, for some 40 ms."""
+    async with Runtime(watchdog=None, reports=False) as runtime:
+        listener, owner = listening_socket(runtime, "127.0.0.1", 0), await runtime.spawn(Slow)
+        with listener.listen(owner) as listening, socket.create_connection(listening.getsockname()):
+            connection, _ = listening.accept()
+            with connection:
+                assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+        listener.close(owner)
+
+
+async def test_a_listening_socket_is_written_as_a_url_also_for_version_6() -> None:
     assert ListeningSocket("::1", 80).url == "http://[::1]:80"
     if socket.has_ipv6:
         async with Runtime(watchdog=None, reports=False) as runtime:

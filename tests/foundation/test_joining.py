@@ -152,6 +152,16 @@ async def test_a_head_whose_client_has_gone_meanwhile_is_thrown_away(wire: Wire,
     assert wire.told == ["close"]
 
 
+async def test_what_is_written_to_a_client_that_has_gone_goes_nowhere(wire: Wire, joining: Joining) -> None:
+    joining.write(HEAD)
+    wire.closing = True
+    joining.write(b"body")
+    joining.write(HEAD)
+    wire.closing = False
+    await a_pass()
+    assert wire.told == []
+
+
 async def test_everything_else_is_the_transports_own(wire: Wire, joining: Joining) -> None:
     assert joining.get_extra_info("peername", "nobody") == "nobody"
     assert joining.is_closing() is False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import runpy
 import sys
@@ -40,22 +41,40 @@ def test_letters_that_wait_to_be_written_are_as_old_as_they_are_when_the_clock_i
     assert 2 not in rows
 
 
-class _Base:
+class _Base(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
-        """Take it."""
+        """Take it, as what has read a head does."""
+        told: list[Any] = cast(Any, self).told
+        told.append(len(data))
+        cast(Any, self).waiting = len(data) == 9 and b"y" not in data
 
 
-def test_a_head_that_is_too_long_for_any_parser_is_answered_and_ends_the_connection() -> None:
-    told: list[Any] = []
+@pytest.mark.parametrize(
+    ("parts", "told"),
+    [
+        ([b"x" * 9, b"x" * 9, b"x" * 9], [9, _TOO_LONG, "closed"]),
+        ([b"x" * 11 + b"\r\n\r\n"], [_TOO_LONG, "closed"]),
+        ([b"x" * 6 + b"\r\n\r\n" + b"y" * 9], [19]),  # a body does not count
+        ([b"x" * 6 + b"\r\n\r", b"\n" + b"y" * 9 + b"\r\n\r\n"], [9, 14]),  # nor where the end of the head is cut
+        ([b"x" * 6 + b"\r\n\r\n", b"y" * 9, b"y" * 9], [10, 9, "aborted"]),  # but not for ever
+    ],
+)
+def test_a_head_that_is_too_long_for_any_parser_is_answered_and_ends_the_connection(
+    parts: list[bytes], told: list[Any]
+) -> None:
     kind: Any = type("Connection", (_Limited, _Base), {"waiting": True})
     connection = kind.__new__(kind)
-    connection.limits = SimpleNamespace(max_header=10)
+    connection.told = seen = list[Any]()
+    connection.limits = SimpleNamespace(max_header=10, longest=5)
     connection.transport = SimpleNamespace(
-        is_closing=lambda: "closed" in told, write=told.append, close=lambda: told.append("closed")
+        is_closing=lambda: "closed" in seen,
+        write=seen.append,
+        close=lambda: seen.append("closed"),
+        abort=lambda: seen.append("aborted"),
     )
-    for _ in range(3):
-        connection.data_received(b"123456789")
-    assert told == [_TOO_LONG, "closed"]
+    for part in parts:
+        connection.data_received(part)
+    assert seen == told
 
 
 def test_a_package_of_somebody_else_is_named_when_a_tree_is_checked(
