@@ -303,6 +303,9 @@ class _Source(ast.NodeVisitor):
 
     def visit_JoinedStr(self, node: ast.JoinedStr) -> None:
         """Their parts have no true positions before Python 3.12: the words in them are changed as text."""
+        start, end = self.span(node)
+        text = rename_text(self.table, self.data[start:end].decode(), self.renamed)
+        self.edit(start, end, re.sub(r"\{[^{}]*\}", lambda found: _words(found[0], self.renamed), text))
 
     def visit_Import(self, node: ast.Import) -> None:
         new = [(self.table.module(alias.name), alias) for alias in node.names]
@@ -413,12 +416,9 @@ def _texts(table: Table, source: _Source, text: str) -> Iterator[tuple[int, int,
         lines = text.splitlines(keepends=True)
         start = source.at(token.start[0], len(lines[token.start[0] - 1][: token.start[1]].encode()))
         end = start + len(token.string.encode())
-        formatted = token.type == tokenize.STRING and "f" in token.string.partition(token.string[-1])[0].lower()
         new = rename_text(table, token.string, source.renamed)
         if token.type == tokenize.STRING and _TYPE.match(token.string):
             new = _words(new, source.renamed)
-        if formatted:
-            new = re.sub(r"\{[^{}]*\}", lambda found: _words(found[0], source.renamed), new)
         if new != token.string:
             yield start, end, new
 

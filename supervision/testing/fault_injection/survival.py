@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import suppress
 from fnmatch import fnmatchcase
 from typing import Any
 
@@ -198,7 +199,7 @@ class _Trial:
         kind = kind_of(found.error)
         best = found
 
-        def fails(plan: ChaosPlan) -> bool:
+        async def fails(plan: ChaosPlan) -> bool:
             nonlocal best
             failure = self._failure(plan)
             if failure is None or kind_of(failure.error) != kind:
@@ -206,11 +207,8 @@ class _Trial:
             best = failure
             return True
 
-        async def in_a_thread(plan: ChaosPlan) -> bool:
-            # As this loop runs already; each try has a loop of its own.
-            return await asyncio.get_running_loop().run_in_executor(None, fails, plan)
-
-        run(shrink(found.plan, in_a_thread, tries=self._tries))
+        with suppress(StopIteration):  # it waits for nothing: each try runs a loop of its own, in this thread
+            shrink(found.plan, fails, tries=self._tries).send(None)
         return best
 
     def _failure(self, plan: ChaosPlan) -> FailedPlan | None:
