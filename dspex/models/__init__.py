@@ -4,4 +4,5 @@
 - `gateway` has limits, budgets, circuit breakers and fallbacks for all models of a tree. It knows `selection`, as an
   endpoint may be the embedded model.
 - `local` serves the embedded model in an OS process, and asks it.
+- `call_log` keeps every answer in the journal of a workflow, so that no call is made twice.
 """
