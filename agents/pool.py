@@ -36,6 +36,7 @@ from supervision import (
 )
 from supervision.errors import BadOption
 from supervision.logs import get_logger
+from supervision.options import is_whole
 
 _log: Any = get_logger("agents")
 S = TypeVar("S", bound=msgspec.Struct)
@@ -277,7 +278,7 @@ async def start_pool(
         BadOption: the size is not a whole number from 1, or ``on_checkin`` is not one of those.
         StartError: a worker did not start.
     """
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+    if not is_whole(size, 1):
         raise BadOption("start_pool: size", size, "give a whole number from 1")
     if on_checkin not in ("keep", "reset"):
         raise BadOption("start_pool: on_checkin", on_checkin, "give keep or reset")

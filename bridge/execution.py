@@ -16,6 +16,7 @@ from supervision import Actor, Address, Refuse, Request, call_when_ready, handle
 from supervision.call import DEFAULT_TIMEOUT
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 SignalOrRequest: TypeAlias = Signal | Request[Any]
 
@@ -104,7 +105,7 @@ async def distributed_execute(
     At most ``limit`` of them work at the same time, for ``timeout`` seconds each, under the guard if one is given. Each
     has a result, by its key: a failure of one does not affect the others.
     """
-    if not isinstance(limit, int) or isinstance(limit, bool) or limit < 1:
+    if not is_whole(limit, 1):
         raise BadOption("distributed_execute: limit", limit, "give a whole number from 1")
     slots, within = asyncio.Semaphore(limit), seconds("timeout", timeout)
 

@@ -11,6 +11,7 @@ from agents.server import GetView
 from supervision import Ref, UnhandledMessage
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 #: The checks succeed in good time; they fail, or are slow; there is no answer, again and again; it has ended.
 HealthStatus: TypeAlias = Literal["healthy", "degraded", "unresponsive", "dead"]
@@ -53,7 +54,7 @@ class Thresholds(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         for field in ("degraded_after", "unresponsive_after", "healthy_after"):
             value = getattr(self, field)
-            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            if not is_whole(value, 1):
                 raise BadOption(f"Thresholds.{field}", value, "give a whole number from 1")
         if self.slow is not None:
             seconds("Thresholds.slow", self.slow, zero=False)

@@ -20,6 +20,7 @@ from supervision import Ref
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
+from supervision.options import is_whole
 
 if TYPE_CHECKING:
     from agents.core.execution import Execution
@@ -111,7 +112,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
 
     def __post_init__(self) -> None:
-        if not isinstance(self.retries, int) or isinstance(self.retries, bool) or self.retries < 0:
+        if not is_whole(self.retries, 0):
             raise BadOption("Attempts.retries", self.retries, "give a whole number from 0")
         seconds("Attempts.backoff", self.backoff)
         seconds("Attempts.max_backoff", self.max_backoff)

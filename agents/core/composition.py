@@ -35,6 +35,7 @@ from typing import Any
 from agents.core.action import ActionLike, CompositeAction, Context, check_work
 from agents.core.execution import Execution, merged_data, name_of
 from agents.errors import BadPlan, ResultConflict
+from supervision.options import is_whole
 
 
 class Chain(CompositeAction):
@@ -246,7 +247,7 @@ def check_limit(where: str, limit: int | None) -> None:
     Raises:
         BadPlan: the limit is not a whole number from 1.
     """
-    if limit is not None and (not isinstance(limit, int) or isinstance(limit, bool) or limit < 1):
+    if limit is not None and not is_whole(limit, 1):
         raise BadPlan(where, limit, "give a whole number from 1, or None")
 
 

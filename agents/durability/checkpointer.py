@@ -14,6 +14,7 @@ from agents.durability.storage import Storage, StorageError
 from agents.errors import NotSaved
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 if TYPE_CHECKING:
     from agents.core.agent_type import AgentType
@@ -41,7 +42,7 @@ class EveryTurns(msgspec.Struct, frozen=True, tag="every_turns"):
     turns: int
 
     def __post_init__(self) -> None:
-        if not isinstance(self.turns, int) or isinstance(self.turns, bool) or self.turns < 1:
+        if not is_whole(self.turns, 1):
             raise BadOption("EveryTurns.turns", self.turns, "give a whole number from 1")
 
 

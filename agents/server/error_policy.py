@@ -11,6 +11,7 @@ import msgspec
 from supervision import Address
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 from supervision.reasons import Crashed, ExitReason
 
 if TYPE_CHECKING:
@@ -38,7 +39,7 @@ class StopAfter(msgspec.Struct, frozen=True, tag="stop_after"):
     within: float | None = None
 
     def __post_init__(self) -> None:
-        if not isinstance(self.errors, int) or isinstance(self.errors, bool) or self.errors < 1:
+        if not is_whole(self.errors, 1):
             raise BadOption("StopAfter.errors", self.errors, "give a whole number from 1")
         if self.within is not None:
             seconds("StopAfter.within", self.within, zero=False)

@@ -10,6 +10,7 @@ from agents.core.router import Route
 from agents.core.signal import Signal
 from supervision import Address, Message, Ref, Request
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 
 class SignalRecord(msgspec.Struct, frozen=True):
@@ -181,7 +182,7 @@ async def subscribe(
     """
     Route(pattern, None)
     for field, number in (("in_flight", in_flight), ("attempts", attempts)):
-        if not isinstance(number, int) or isinstance(number, bool) or number < 1:
+        if not is_whole(number, 1):
             raise BadOption(f"subscribe: {field}", number, "give a whole number from 1")
     return await bus.call(Subscribe(pattern, to, name, since, in_flight, attempts, retry, ack_within))
 

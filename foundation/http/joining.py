@@ -40,21 +40,18 @@ class Joining:
         if self.is_closing():
             self._head = b""
             return
-        head = self._head
-        if head:
-            self._head = b""
-            if len(data) <= SMALL:
-                data = head + data
-            else:
-                self._transport.write(head)
-            self._transport.write(data)
+        head, self._head = self._head, b""
+        if head and len(data) <= SMALL:
+            data = head + data
+        elif head:
+            self._transport.write(head)
         elif data[:7] == _HEAD:
             self._head = data
             if not self._soon:
                 self._soon = True
                 self._loop.call_soon(self._at_last)
-        else:
-            self._transport.write(data)
+            return
+        self._transport.write(data)
 
     def writelines(self, parts: list[bytes]) -> None:
         """Send data, all of it in one write."""

@@ -31,6 +31,7 @@ from foundation.registry.registry import Registry
 from foundation.registry.tables import Entry, RegistrySnapshot, in_order
 from supervision import Call, ChildSpec, Ref, Runtime, Supervisor
 from supervision.errors import BadOption
+from supervision.options import is_whole
 from supervision.supervisors.partition_supervisor import number_of
 
 _NOTHING: Mapping[str, Any] = {}
@@ -159,6 +160,6 @@ class PartitionedDirectory:
 
 
 def _names(prefix: str, partitions: object) -> list[str]:
-    if not isinstance(partitions, int) or isinstance(partitions, bool) or partitions < 1:
+    if not is_whole(partitions, 1):
         raise BadOption("partitions", partitions, "give a whole number, 1 or more")
     return [f"{prefix}.{number}" for number in range(partitions)]

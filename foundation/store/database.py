@@ -31,6 +31,7 @@ from foundation.telemetry.collectors import MetricSample
 from supervision import CallError, Name, Ref, ReplyTo, Runtime
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 T = TypeVar("T")
 
@@ -127,7 +128,7 @@ class Database:
         """
         if not callable(work):
             raise BadOption("transact: work", work, "give an async function of a transaction")
-        if not isinstance(attempts, int) or isinstance(attempts, bool) or attempts < 1:
+        if not is_whole(attempts, 1):
             raise BadOption("transact: attempts", attempts, "give a whole number from 1")
         for _ in range(attempts - 1):
             try:

@@ -46,6 +46,7 @@ from foundation.store.trie import Trie
 from foundation.store.writer import Writer
 from supervision import Abnormal, Actor, Exit, ExitReason, Ref, Refuse, ReplyTo, handle
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 #: Values of a table are of this type; None for anything that msgspec encodes.
 Types = Mapping[str, "type[Any] | None"]
@@ -101,7 +102,7 @@ class Store(Actor):
             raise BadOption("Store: sync", sync, f"there are {', '.join(get_args(Sync))}")
         if damaged not in ("refuse", "cut"):
             raise BadOption("Store: damaged", damaged, "give 'refuse' or 'cut'")
-        if not isinstance(fold_after, int) or isinstance(fold_after, bool) or fold_after < 1:
+        if not is_whole(fold_after, 1):
             raise BadOption("Store: fold_after", fold_after, "give a whole number from 1")
         if not isinstance(disk, Disk):
             raise BadOption("Store: disk", disk, "give a Disk")

@@ -95,9 +95,8 @@ class Vacancies:
 
     def close_all(self, supervisor: Cell) -> None:
         """Close all vacancies of a supervisor, which has ended or gives up."""
-        if self.supervisors:
-            for name in [name for name, other in self.supervisors.items() if other is supervisor]:
-                self.close(name, supervisor)
+        for name in [name for name, other in self.supervisors.items() if other is supervisor]:
+            self.close(name, supervisor)
 
     async def wait(self, names: Sequence[str], sched: Scheduler, until: float) -> bool:
         """Wait until one of the names has a holder, or will have none; False if the time was up first."""

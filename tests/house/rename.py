@@ -135,6 +135,13 @@ class _Source(ast.NodeVisitor):
         if self.data[start:end].decode() != new:
             self.edits.append((start, end, new))
 
+    def edited(self) -> str:
+        """The source after all edits."""
+        data = self.data
+        for start, end, new in sorted(self.edits, reverse=True):
+            data = data[:start] + new.encode() + data[end:]
+        return data.decode()
+
     # What names stand for
 
     def bind(self, body: Iterable[ast.AST], scope: Scope, *, top: bool) -> None:
@@ -398,22 +405,19 @@ def rename_python(table: Table, text: str, module: str | None = None) -> tuple[s
     """The source with every name as it is now, and what has to be looked at by hand."""
     source = _Source(table, module, text)
     source.run(ast.parse(text))
-    edits = list(source.edits)
+    in_code = list(source.edits)
     for start, end, new in _texts(table, source, text):
-        if not any(begin < end and start < finish for begin, finish, _ in edits):
-            edits.append((start, end, new))
-    data = source.data
-    for start, end, new in sorted(edits, reverse=True):
-        data = data[:start] + new.encode() + data[end:]
-    return data.decode(), source.unsure
+        if not any(begin < end and start < finish for begin, finish, _ in in_code):
+            source.edit(start, end, new)
+    return source.edited(), source.unsure
 
 
 def _texts(table: Table, source: _Source, text: str) -> Iterator[tuple[int, int, str]]:
     """The edits in strings and comments."""
+    lines = text.splitlines(keepends=True)
     for token in tokenize.generate_tokens(io.StringIO(text).readline):
         if token.type not in {tokenize.STRING, tokenize.COMMENT}:
             continue
-        lines = text.splitlines(keepends=True)
         start = source.at(token.start[0], len(lines[token.start[0] - 1][: token.start[1]].encode()))
         end = start + len(token.string.encode())
         new = rename_text(table, token.string, source.renamed)
@@ -455,10 +459,7 @@ def rename_document(table: Table, text: str) -> tuple[str, list[str]]:
             for node in tree:
                 inner.visit(node)
             unsure.extend(inner.unsure)
-            data = inner.data
-            for start, end, new in sorted(inner.edits, reverse=True):
-                data = data[:start] + new.encode() + data[end:]
-            code = data.decode()
+            code = inner.edited()
         else:
             code = _words(code, source.renamed)
         return block[0].replace(block[2], rename_text(table, code, source.renamed), 1)
