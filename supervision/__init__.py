@@ -139,6 +139,9 @@ from supervision.applications import Applications as Applications
 
 # Tracing.
 from supervision.propagation import Propagator as Propagator
+from supervision.propagation import KeepingPropagator as KeepingPropagator
+from supervision.propagation import inject_context as inject_context
+from supervision.propagation import resume_context as resume_context
 from supervision.actor import trace_point as trace_point
 
 # Modules of their own: events, groups (OTP's pg), tasks (Elixir's Task), applications.

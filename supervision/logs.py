@@ -27,7 +27,7 @@ class Logger:
         self._structlog: Any = structlog.get_logger(name)
 
     def warning(self, event: str, **fields: Any) -> None:
-        """Log a warning."""
+        """Log a warning; an exception as ``exc_info`` is shown with its traceback."""
         self._log(logging.WARNING, event, fields)
 
     def error(self, event: str, **fields: Any) -> None:
@@ -44,7 +44,8 @@ class Logger:
             return
         logger = logging.getLogger(self._name)
         if logger.isEnabledFor(level):
-            logger.log(level, "%s", as_text(event, fields), stacklevel=3, extra={"fields": fields})
+            error = fields.pop("exc_info", None)
+            logger.log(level, "%s", as_text(event, fields), exc_info=error, stacklevel=3, extra={"fields": fields})
 
 
 def as_text(event: str, fields: dict[str, Any]) -> str:

@@ -16,9 +16,15 @@ if TYPE_CHECKING:
 R_co = TypeVar("R_co", covariant=True)
 
 
-@dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class FrozenMeta(msgspec.StructMeta):
-    """Makes type checkers see that subclasses of a frozen struct are frozen too, as they are."""
+if TYPE_CHECKING:
+
+    @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
+    class FrozenMeta(msgspec.StructMeta):
+        """Makes type checkers see that subclasses of a frozen struct are frozen too, as they are."""
+
+else:
+    # A class of it would lose vectorcall, and so a third of the time in which a message is made.
+    FrozenMeta = msgspec.StructMeta
 
 
 class Message(msgspec.Struct, metaclass=FrozenMeta, frozen=True):

@@ -7,7 +7,8 @@ nothing for it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 from supervision.call import Call
@@ -15,6 +16,7 @@ from supervision.call import Call
 if TYPE_CHECKING:
     from supervision.actor import Actor
     from supervision.ref import Ref
+    from supervision.runtime import Runtime
 
 R = TypeVar("R")
 
@@ -77,6 +79,41 @@ class Propagator(Protocol):
         Returns:
             What ``proceed`` returned, or a coroutine that awaits that.
         """
+
+
+class KeepingPropagator(Propagator, Protocol):
+    """A `Propagator` whose context can be written down, and gone on with later: after a timer, by another process."""
+
+    def inject(self) -> Mapping[str, str]:
+        """Return the context in hand as texts, such as ``traceparent``; empty if there is nothing to go on with."""
+        ...
+
+    def resume(
+        self, runtime: Runtime, kept: Mapping[str, str], ref: Ref | None = None, message: Any = None
+    ) -> AbstractContextManager[None]:
+        """Go on with what was kept, for the time of a block.
+
+        Args:
+            runtime: where.
+            kept: what `inject` has returned; empty for a new beginning.
+            ref: the actor that does the work in the block; None if that only sends messages.
+            message: what it does, if there is an actor.
+        """
+        ...
+
+
+def inject_context(runtime: Runtime) -> Mapping[str, str]:
+    """Return the context in hand as texts, to be kept with what is to be done later; empty if there is none."""
+    inject: Callable[[], Mapping[str, str]] | None = getattr(runtime.propagator, "inject", None)
+    return {} if inject is None else inject()
+
+
+def resume_context(
+    runtime: Runtime, kept: Mapping[str, str], ref: Ref | None = None, message: Any = None
+) -> AbstractContextManager[None]:
+    """Go on with a context that was kept; see `KeepingPropagator.resume`. Without a propagator, nothing happens."""
+    resume: Callable[..., AbstractContextManager[None]] | None = getattr(runtime.propagator, "resume", None)
+    return nullcontext() if resume is None else resume(runtime, kept, ref, message)
 
 
 class Envelope:

@@ -73,6 +73,7 @@ class Runtime:
 
     Attributes:
         shared: what higher layers store for this runtime, each under its own key. It outlives every actor.
+        seed: what it was given; None if its random numbers differ each time.
 
     Raises:
         BadTime, BadOption: an argument is wrong.
@@ -100,6 +101,7 @@ class Runtime:
         self.node = node
         self.label = node
         self.propagator = propagator
+        self.seed = seed
         self.random = _random.Random(seed)
         self.shared: dict[Any, Any] = {}
         self.kill_grace = seconds("kill_grace", kill_grace)

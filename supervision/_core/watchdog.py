@@ -7,7 +7,6 @@ thread. It reports and does nothing else: see section 3.3 of the reference for w
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 import traceback
 from types import FrameType
@@ -18,6 +17,7 @@ from supervision._core.cell import Cell
 from supervision._core.start import start
 from supervision._core.turns import answer_at_once, resume, run_turns
 from supervision.clock import machine_time
+from supervision.frames import frames_of_threads
 
 if TYPE_CHECKING:
     from supervision.runtime import Runtime
@@ -89,7 +89,7 @@ class Watchdog:
             self._loop.call_soon_threadsafe(lambda: self._runtime.events.emit(events.LoopUnblocked, seconds=seconds))
 
     def _report(self, seconds: float, again: bool) -> None:
-        what = _describe(sys._current_frames().get(self._loop_thread))
+        what = _describe(frames_of_threads().get(self._loop_thread))
         self._runtime.events.emit_from_thread(events.LoopBlocked, seconds=seconds, again=again, **what)
 
 

@@ -245,15 +245,23 @@ class DynamicSupervisor(BaseSupervisor):
             await self._start_again(last, child)
 
     async def _start_again(self, last: Cell, child: PendingRestart) -> None:
-        spec = child.spec
         try:
-            cell, _ = await self.start_one(self._with_extras(spec))
+            cell, _ = await self.start_one(self._with_extras(child.spec))
         except Exception as error:
-            child.failure = start_reason(error)
-            self.tell(events.ChildStartFailed, spec, last, reason=child.failure)
-            self._restarting[last] = child
-            self.ref.cast(TryAgain(last))
-            return
+            self.restart_failed(last, child, error)
+        else:
+            self.restarted(last, child, cell)
+
+    def restart_failed(self, last: Cell, child: PendingRestart, error: Exception) -> None:
+        """A restart has failed: the next one counts anew."""
+        child.failure = start_reason(error)
+        self.tell(events.ChildStartFailed, child.spec, last, reason=child.failure)
+        self._restarting[last] = child
+        self.ref.cast(TryAgain(last))
+
+    def restarted(self, last: Cell, child: PendingRestart, cell: Cell | None) -> None:
+        """A restart is done; None if the child has ignored it."""
+        spec = child.spec
         self._restarting.pop(last, None)
         restarts = self._restarts.pop(last, 0) + 1
         if cell is not None:

@@ -527,6 +527,7 @@ LEAVES = st.builds(Job, NUMBERS)
 JOBS = st.builds(Job, NUMBERS, steps(st.builds(Job, NUMBERS, steps(LEAVES, 2)), 2))
 
 
+@pytest.mark.once
 @settings(deadline=None, derandomize=True, max_examples=300)
 @given(steps(JOBS, 3))
 def test_what_comes_of_a_program_is_what_can_come_of_it_in_some_order_of_turns(program: tuple[Step, ...]) -> None:

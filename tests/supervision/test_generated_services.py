@@ -13,6 +13,7 @@ def test_a_right_service_gives_no_alarm(number: int) -> None:
     assert judge_right(number, seeds=2).said == ()
 
 
+@pytest.mark.once
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")  # of what cannot be killed
 @pytest.mark.parametrize("flaw", FLAWS)
 def test_a_flaw_is_found_within_ten_seeds(flaw: str) -> None:

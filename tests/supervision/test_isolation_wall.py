@@ -388,6 +388,22 @@ def test_any_error_is_one_that_is_allowed(value: Any, name: str, text: str, args
         )
 
 
+def test_an_error_of_the_kernel_without_its_attributes_is_none() -> None:
+    """Whoever reads `error.value` gets no `AttributeError`."""
+    text = "port = 0: give another"
+    whole = FailedFrame(
+        1,
+        "supervision.errors:BadOption",
+        text,
+        "",
+        encoded([text]),
+        encoded({"field": "port", "value": 0, "remedy": "give another"}),
+    )
+    part = FailedFrame(1, "supervision.errors:BadOption", text, "", encoded([text]), encoded({"field": "port"}))
+    assert type(read_error(whole, ())) is BadOption
+    assert type(read_error(part, ())) is RemoteError
+
+
 @given(SAID, NAMES)
 @settings(max_examples=300, deadline=None)
 def test_any_reason_is_one_of_the_kernels_or_none(value: Any, name: str) -> None:

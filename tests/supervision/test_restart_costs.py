@@ -296,6 +296,7 @@ CUT_SHORT = [(0.0, Kill(), 1), (0.0, KillDuring("handler"), 0), (0.0, Kill(), 1)
 STEPS = st.lists(st.tuples(st.floats(0, 10), FAULTS, st.integers(0, 20)), min_size=1, max_size=15)
 
 
+@pytest.mark.once
 @settings(deadline=None, derandomize=True, max_examples=150)
 @example("one_for_one", (0, 0.5), [("one_for_one", (1, 3.0), [SlowStart])], YOUNG, 0)
 @example("one_for_one", (0, 0.5), [("one_for_one", (1, 0.5), [SlowStart])], YOUNG, 0)

@@ -547,6 +547,7 @@ async def test_virtual_time_does_not_jump_while_a_thread_or_a_socket_is_awaited(
     await asleep
     assert not timer.done()
     assert 0.0 < loop.time() < 60.0
+    await loop.shutdown_default_executor()
     server = await asyncio.start_server(lambda reader, writer: writer.close(), "127.0.0.1", 0)
     assert not loop.awaits_outside()
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())

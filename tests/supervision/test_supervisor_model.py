@@ -457,6 +457,7 @@ FLAGS = st.builds(
 )
 
 
+@pytest.mark.once
 @settings(deadline=None, derandomize=True, max_examples=1000)
 @pytest.mark.timeout(900)
 @given(FLAGS, st.lists(PLANS, min_size=2, max_size=4), st.lists(STEPS, min_size=4, max_size=16))

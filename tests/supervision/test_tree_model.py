@@ -287,6 +287,7 @@ DEEP = keeps(
 DEATHS = [("kill", number, NORMAL, 0.5) for number in (1, 1, 11, 4)]
 
 
+@pytest.mark.once
 @settings(deadline=None, derandomize=True, max_examples=2000)
 @pytest.mark.timeout(900)
 @given(TREES, st.lists(STEPS, min_size=3, max_size=12), st.integers(0, 2**16))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 from collections import deque
 from typing import Any
 
@@ -37,6 +38,13 @@ class Counter(Probe):
     def tell(self, request: Total) -> int:
         """Tell."""
         return self.total
+
+
+@pytest.fixture(autouse=True)
+def a_machine_that_is_fast_enough(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No time passes within a pass of the loop, however slow the machine is that the tests run on."""
+    monkeypatch.setattr(scheduler, "machine_time", lambda: 0.0)
+    monkeypatch.setattr(scheduler, "DIRECT_SLICE", 3600.0)
 
 
 def mark(seen: list[Any]) -> None:
@@ -84,7 +92,11 @@ async def test_many_requests_are_answered_in_one_pass_of_the_loop(runtime: Runti
     assert seen[:10] == list(range(1, 11))
 
 
-async def test_a_handler_that_goes_on_for_ever_lets_the_loop_have_its_turn(runtime: Runtime) -> None:
+async def test_a_handler_that_goes_on_for_ever_lets_the_loop_have_its_turn(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looks = itertools.count()
+    monkeypatch.setattr(scheduler, "machine_time", lambda: next(looks) * scheduler.SLICE / 10)
     counter, probe = await runtime.spawn(Counter), await runtime.spawn(Probe)
     seen: list[Any] = []
 

@@ -121,6 +121,44 @@ def test_a_thread_that_waits_for_the_loop_does_not_hold_time_up() -> None:
     assert time.monotonic() - began < 30
 
 
+def test_an_idle_thread_that_its_pool_counts_as_busy_does_not_hold_time_up() -> None:
+    """Python 3.12 and later may lose count; work that is given to the pool afterwards is waited for as ever."""
+
+    async def main(pool: ThreadPoolExecutor) -> tuple[int, float]:
+        loop = asyncio.get_running_loop()
+        for _ in range(100):
+            await asyncio.sleep(HOUR)
+        result: asyncio.Future[int] = loop.create_future()
+        pool.submit(lambda: loop.call_soon_threadsafe(result.set_result, work()))
+        async with asyncio.timeout(HOUR):
+            return await result, loop.time()
+
+    with ThreadPoolExecutor(2) as pool:
+        together = threading.Barrier(2)
+        for each in [pool.submit(together.wait, 30) for _ in range(2)]:
+            each.result()
+        while not pool._idle_semaphore.acquire(timeout=0):  # type: ignore[attr-defined]
+            time.sleep(0)  # a thread says that it is idle after the result is there
+        began = time.monotonic()
+        found, passed = run(main(pool))
+        assert (found, passed >= 100 * HOUR) == (7, True)
+        assert time.monotonic() - began < 30
+
+
+def test_a_pool_whose_threads_have_ended_before_it_was_clear_holds_no_later_loop_up() -> None:
+    """Each would wait for what nobody tells any more."""
+    pool = ThreadPoolExecutor(1)
+    pool.submit(int).result()
+    while not pool._idle_semaphore.acquire(timeout=0):
+        time.sleep(0)
+    at_work(())  # it is seen once that a thread is missing in the count
+    pool.shutdown()
+    began = time.monotonic()
+    for _ in range(100):
+        run(asyncio.sleep(HOUR))
+    assert time.monotonic() - began < 30
+
+
 def _spin(begun: threading.Event, over: threading.Event) -> None:
     begun.set()
     while not over.is_set():

@@ -10,19 +10,23 @@ from __future__ import annotations
 
 import concurrent.futures.thread
 import selectors
-import sys
 import threading
 from collections.abc import Callable, Container, Iterable, Mapping
+from time import monotonic, sleep
 from types import CodeType, FrameType
 from typing import Any, Self
+from weakref import WeakKeyDictionary
 
 from supervision._core import threads
 from supervision._core.watchdog import Watchdog
+from supervision.frames import frames_of_threads
 
 Locals = Mapping[str, Any]
 #: All threads that Python has made, by their numbers.
 _ALL: Mapping[int, threading.Thread] = threading._active  # type: ignore[attr-defined]
 _WORKER: CodeType = concurrent.futures.thread._worker.__code__
+#: Real seconds in which a thread that has been given work goes on, also on a busy machine.
+A_MOMENT = 0.25
 
 
 def _condition(here: Locals) -> bool:
@@ -34,10 +38,51 @@ def _pool(here: Locals) -> bool:
     pool = here["executor_reference"]()
     if pool is None or pool._shutdown or here.get("work_item") is not None:
         return False  # a thread of a pool that is shut down is about to end
+    if not here["work_queue"].empty():
+        return False
     # Work is handed to a thread that still stands here. The pool counts which of them have none.
-    frames = sys._current_frames()
+    frames = frames_of_threads()
     here_too = sum(frames[one.ident].f_code is _WORKER for one in pool._threads if one.ident in frames)
-    return bool(here["work_queue"].empty() and pool._idle_semaphore._value >= here_too)
+    return _uncounted.setdefault(pool, _Uncounted()).counts(pool, here_too - pool._idle_semaphore._value)
+
+
+class _Uncounted:
+    """The idle threads that a pool does not count as idle.
+
+    Since Python 3.12 a thread that ends one piece of work may take the next before the pool has given that to another,
+    which then stays idle and is counted as busy for ever. A thread that has work leaves the place where it waits as
+    soon as it is given a moment; one that has none stays. Such ones are counted from then on, as the pool should have:
+    otherwise work that it hands to them later was not seen until they begin with it.
+    """
+
+    def __init__(self) -> None:
+        self._seen = 0
+        self._since = 0.0
+
+    def counts(self, pool: Any, missing: int) -> bool:
+        """Whether a pool counts its idle threads, so many of which are missing; if need be, from now on."""
+        if missing > 0:
+            now = monotonic()
+            if missing != self._seen:
+                self._seen, self._since = missing, now
+            if now - self._since < A_MOMENT:
+                return False
+            pool._idle_semaphore.release(missing)
+        self._seen = 0
+        return True
+
+    @property
+    def is_settled(self) -> bool:
+        """Whether no thread is missing in the count, as far as is known."""
+        return not self._seen
+
+    def begin(self) -> None:
+        """Look anew: what was seen may be long over, and this be another piece of work."""
+        self._seen = 0
+
+
+#: By the pool.
+_uncounted: WeakKeyDictionary[Any, _Uncounted] = WeakKeyDictionary()
 
 
 def _pool_of_actors(here: Locals) -> bool:
@@ -45,7 +90,7 @@ def _pool_of_actors(here: Locals) -> bool:
 
 
 def _end_of_thread(here: Locals) -> bool:
-    return here["self"].ident in sys._current_frames()
+    return here["self"].ident in frames_of_threads()
 
 
 def _files(here: Locals) -> bool:
@@ -69,7 +114,7 @@ def _waits(frame: FrameType) -> bool:
 
 def waits_for_others(thread: int) -> bool:
     """Whether a thread waits for others, without a time-out."""
-    frame = sys._current_frames().get(thread)
+    frame = frames_of_threads().get(thread)
     return frame is None or (_waits(frame) and frame.f_locals.get("timeout") in (None, -1))
 
 
@@ -86,7 +131,7 @@ class ThreadSet:
     @classmethod
     def now(cls) -> Self:
         """Return all threads that there are."""
-        return cls(sys._current_frames())
+        return cls(frames_of_threads())
 
     def __contains__(self, thread: object) -> bool:
         """Whether the thread with this number is one of them."""
@@ -98,7 +143,7 @@ def may_wake(apart_from: Container[int]) -> list[int]:
 
     Those are all that do not wait for others without a time-out. A watchdog only checks on its loop.
     """
-    frames = sys._current_frames()
+    frames = frames_of_threads()
     here = threading.get_ident()
     others = [thread for thread in frames if thread != here and thread not in apart_from]
     return [thread for thread in others if not waits_for_others(thread) and not _watches(frames[thread])]
@@ -112,13 +157,30 @@ def _watches(frame: FrameType | None) -> bool:
 
 def at_work(apart_from: Container[int]) -> list[int]:
     """Return the threads that are at work, but for these and the present one."""
-    frames = sys._current_frames()
+    frames = frames_of_threads()
     if len(frames) == 1:
         return []
     here = threading.get_ident()
     return [
         thread for thread, frame in frames.items() if thread != here and thread not in apart_from and not _waits(frame)
     ]
+
+
+def look_anew() -> None:
+    """Begin to look at threads. Other code has run since the last look: a pool may have been given other work."""
+    for one in _uncounted.values():
+        one.begin()
+
+
+def at_work_already() -> list[int]:
+    """Return the threads that are at work, and do not only seem to be: for that, a moment may have to pass."""
+    look_anew()
+    found = at_work(())
+    until = monotonic() + 2 * A_MOMENT
+    while not all(one.is_settled for one in _uncounted.values()) and monotonic() < until:
+        sleep(0.001)
+        found = at_work(())
+    return found
 
 
 def name_of(thread: int) -> str:

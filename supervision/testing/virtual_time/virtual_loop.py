@@ -22,7 +22,15 @@ from supervision._core.phases import current
 from supervision.errors import SupervisionError
 from supervision.logs import get_logger
 from supervision.testing.virtual_time._files import awaited, sent
-from supervision.testing.virtual_time._threads import ThreadSet, at_work, may_wake, name_of, waits_for_others
+from supervision.testing.virtual_time._threads import (
+    ThreadSet,
+    at_work,
+    at_work_already,
+    look_anew,
+    may_wake,
+    name_of,
+    waits_for_others,
+)
 from supervision.testing.virtual_time._waiting import of_task, who_waits
 
 if TYPE_CHECKING:
@@ -94,6 +102,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         loop = self.loop
+        look_anew()
         # Before the select: a thread that wakes the loop and is then done is seen below.
         jumps = timeout is not None and timeout > 0 and not loop.awaits_outside()
         ready = super().select(0)
@@ -154,7 +163,7 @@ class VirtualClockLoop(asyncio.SelectorEventLoop):
         self._owners: dict[int, str] = {}
         #: How much had been sent on connections when something was last heard there, by the numbers of the files.
         self._heard: dict[int, int] = {}
-        self._background = ThreadSet(at_work(()))
+        self._background = ThreadSet(at_work_already())
         # A loop of the main thread is not known to other threads; one of another thread is often there for them.
         here = threading.current_thread() is threading.main_thread()
         #: Threads that hold no reference to this loop and cannot wake it.
