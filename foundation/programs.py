@@ -20,7 +20,7 @@ whoever wants to run it; the HTTP server serves it at ``/programs/NAME``.
 ...         await runtime.spawn(Shout, name=program_name("shout"))
 ...         return await runtime.name("program:shout").call(RunProgram({"text": "hello"}))
 >>> asyncio.run(main())
-Answer(outputs={'loud': 'HELLO'}, usage={})
+Answer(outputs={'loud': 'HELLO'}, usage={}, version=None)
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from __future__ import annotations
 import contextvars
 from collections.abc import Awaitable, Callable, Mapping
 from contextvars import Context
+from functools import singledispatch
 from typing import Any, TypeAlias
 
 import msgspec
@@ -52,6 +53,7 @@ class ProgramField(msgspec.Struct, frozen=True):
         description: what its author wrote about it; may be empty.
         required: whether it has to be given. Outputs always are.
         schema: its type as a JSON schema; empty if the type has none.
+        file: of which media types a file may be that is given for it, such as ``image/*``; empty if it is no file.
     """
 
     name: str
@@ -59,6 +61,24 @@ class ProgramField(msgspec.Struct, frozen=True):
     description: str = ""
     required: bool = True
     schema: dict[str, Any] = {}
+    file: str = ""
+
+
+class FormPart(msgspec.Struct, frozen=True):
+    """A part of a form that stands for an input: the program makes of it what the input declares.
+
+    A program gets such parts only if one of its inputs is a file (`ProgramField.file`); and a list of them for an input
+    that was given more than once.
+
+    Attributes:
+        data: what is in it.
+        media_type: what it says that it is, such as ``image/png``.
+        filename: the name of the file; None if it is a plain text.
+    """
+
+    data: bytes
+    media_type: str = "text/plain"
+    filename: str | None = None
 
 
 class Interface(msgspec.Struct, frozen=True):
@@ -78,6 +98,11 @@ class Interface(msgspec.Struct, frozen=True):
     outputs: tuple[ProgramField, ...]
     open: bool = False
 
+    @property
+    def takes_files(self) -> bool:
+        """Whether one of its inputs may be a file."""
+        return any(field.file for field in self.inputs)
+
 
 class Answer(msgspec.Struct, frozen=True):
     """What a program answered.
@@ -85,10 +110,32 @@ class Answer(msgspec.Struct, frozen=True):
     Attributes:
         outputs: its output fields.
         usage: what it cost: for each language model, the counts that it reported, such as ``total_tokens``.
+        version: the number of the version that has answered; None if the program has no versions.
     """
 
     outputs: dict[str, Any]
     usage: dict[str, dict[str, Any]] = {}
+    version: int | None = None
+
+
+@singledispatch
+def json_form(value: object) -> object:
+    """Return what JSON has no form for as something that it has: a pydantic model as its fields, the rest as text.
+
+    Other packages register what they know better of their own types.
+    """
+    dump = getattr(value, "model_dump", None)
+    return dump(mode="json") if callable(dump) else str(value)
+
+
+def as_json(value: object) -> object:
+    """Return the `json_form` of a value, for an encoder. What it raises is an ``Exception``, and ends no event loop."""
+    try:
+        return json_form(value)
+    except Exception:
+        raise
+    except BaseException as error:  # of the value's own making: it ends this answer, and not the server
+        raise TypeError(f"{type(value).__name__} raised {type(error).__name__} when it was to be written") from error
 
 
 class InvalidInputs(ValueError):
@@ -140,6 +187,28 @@ class Unavailable(Exception):
         super().__init__(why)
 
 
+class OutOfTime(Exception):
+    """The program has not answered within the ``seconds`` that it may take."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds = seconds
+        super().__init__(f"no answer within {seconds:g} s")
+
+
+class Unanswered(Exception):
+    """What the program asks, such as a language model, has answered, and with nothing that is of use.
+
+    Attributes:
+        word: what kind of a failure it is, in a word that does not change.
+    """
+
+    word = "unanswered"
+
+    def told(self) -> dict[str, Any]:
+        """Return what a caller may know, beside the text of the error: nothing that was written by anybody else."""
+        return {}
+
+
 class RunProgram(Request[Answer], frozen=True, dict=True, omit_defaults=True):
     """Run the program on ``inputs``.
 
@@ -147,16 +216,21 @@ class RunProgram(Request[Answer], frozen=True, dict=True, omit_defaults=True):
     else is kept in context variables, can count for the program. (Not if the program's actor has a process of its own.)
 
     Answered with an `Answer`; with `InvalidInputs` if the inputs do not fit; with `Unavailable` if what the program
-    needs is not there at the moment; or with whatever the program raised.
+    needs is not there at the moment; with `Unanswered` if that has answered with nothing of use; with `OutOfTime` if it
+    took too long; or with whatever the program raised.
 
     Args:
         inputs: by name.
         caller: a context to take along instead; None for the one in which the request is made.
+        call: the id of this call (`foundation.call_ids`); empty if the program is to make one.
+        key: who asks, such as a session or a customer; empty if nobody says.
     """
 
-    raises = (InvalidInputs, Busy, Unavailable)
+    raises = (InvalidInputs, Busy, Unavailable, OutOfTime, Unanswered)
     inputs: dict[str, Any]
     caller: Context | None = None
+    call: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         _keep_context(self)
@@ -201,11 +275,15 @@ class StreamProgram(Request[Answer], frozen=True, dict=True):
         send: is given each piece, and may take its time, for which the program waits. Once nobody reads any more, it
             refuses the request (`NobodyReads`), which ends its handler, and not the actor.
         caller: see `RunProgram`.
+        call: see `RunProgram`.
+        key: see `RunProgram`.
     """
 
     inputs: dict[str, Any]
     send: SendPiece
     caller: Context | None = None
+    call: str = ""
+    key: str = ""
 
     def __post_init__(self) -> None:
         _keep_context(self)
@@ -256,15 +334,48 @@ class Swap(Request[Version], frozen=True):
 
     Attributes:
         program: a program of the same structure, such as an optimiser returns; or its state, as it is saved.
+        force: whether a rollout that is open ends for it; it is refused otherwise.
+    """
+
+    program: Any
+    force: bool = False
+
+
+class AddVersion(Request[Version], frozen=True):
+    """Keep another version, which serves nobody yet: a candidate for a rollout.
+
+    Attributes:
+        program: see `Swap`.
     """
 
     program: Any
 
 
+class GetVersion(Request[Any], frozen=True):
+    """What is a version? Answered with a program of its own, in this process; or with `BadVersion` if there is none.
+
+    Attributes:
+        number: which; None for the one that serves.
+    """
+
+    raises = (BadVersion,)
+    number: int | None = None
+
+
+class GetSettings(Request[dict[str, Any]], frozen=True):
+    """With which settings does a program answer? Answered with them, its language model among them, in this process."""
+
+
 class UseVersion(Request[Version], frozen=True):
-    """Serve a version that is there already, such as the one before."""
+    """Serve a version that is there already, such as the one before.
+
+    Attributes:
+        number: which.
+        force: see `Swap`.
+    """
 
     number: int
+    force: bool = False
 
 
 class ListVersions(Request[list[Version]], frozen=True):

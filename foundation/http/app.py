@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from functools import partial
 from http import HTTPStatus
 from typing import Any
 
@@ -18,11 +19,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from foundation.access import Access, BearerToken, access_of
 from foundation.events import HttpHandled
+from foundation.http.calls import ProgramCalls
 from foundation.http.guard import GuardMiddleware, RequestGuard, needed_token
+from foundation.http.jobs import KINDS, ProgramJobs, kinds_of_jobs
 from foundation.http.limits import Limits
+from foundation.http.mounts import MakeApplication, mount_routes
+from foundation.http.operations import Served
 from foundation.http.pages import SAFE_PAGE, tree_page
 from foundation.http.problems import Problem, fault, json_response, on_http_error, on_problem
 from foundation.http.programs import Programs
+from foundation.http.rollouts import ProgramRollouts
 from foundation.http.runs import ROUTE, HttpApplication, Runs
 from foundation.http.versions import ProgramVersions
 from foundation.tree.readiness import readiness_of
@@ -48,6 +54,7 @@ def application(
     access: Access | None = None,
     limits: Limits | Mapping[str, Any] | None = None,
     address: str = "",
+    mounts: Mapping[str, MakeApplication] | None = None,
 ) -> Starlette:
     """Return the pages of a runtime.
 
@@ -65,10 +72,11 @@ def application(
         limits: how much is taken on. What a server in front of the application does (the times and sizes of heads,
             connections) does not count here.
         address: where it is served, a name under which it may be reached.
+        mounts: applications of your own, by the paths below which they are served. They look at bodies themselves.
 
     Raises:
         BadAccess: the token cannot be read, or made.
-        BadOption: a limit is wrong.
+        BadOption: a limit, or a mount, is wrong.
     """
     who = access_of(runtime) if access is None else access
     token = needed_token(who, versions)
@@ -78,6 +86,12 @@ def application(
     runs = token if who.protected != "changes" else None
     programs = Programs(runtime, program_timeout, Limits.of(limits), runs)
     changes = ProgramVersions(programs, versions, token)
+    rollouts = ProgramRollouts(programs, versions, token)
+    calls = ProgramCalls(programs, token)
+    whose = token if versions else None
+    programs.served = Served(
+        runs is not None, who.protected == "all", token is not None, versions, partial(kinds_of_jobs, runtime)
+    )
     guard = RequestGuard(who, address, token)
     app = HttpApplication(
         routes=[
@@ -91,6 +105,14 @@ def application(
             _route(ROUTE, GET=programs.describe, POST=programs.stream),
             _route("/programs/{name}/versions", GET=changes.list, POST=changes.add),
             Route("/programs/{name}/versions/current", changes.use, methods=["PUT"]),
+            _route("/programs/{name}/rollout", GET=rollouts.get, PUT=rollouts.start, DELETE=rollouts.abort),
+            Route("/programs/{name}/rollout/state", rollouts.decide, methods=["PUT"]),
+            Route("/programs/{name}/rollout/history", rollouts.history),
+            _route("/programs/{name}/calls", GET=calls.list, DELETE=calls.forget),
+            _route("/programs/{name}/calls/{id}", GET=calls.get, DELETE=calls.forget),
+            _route("/programs/{name}/feedback", GET=calls.feedback, POST=calls.give),
+            *(route for kind in KINDS for route in _job_routes(ProgramJobs(runtime, programs, kind, whose), kind)),
+            *mount_routes(runtime, mounts),
         ],
         exception_handlers={Problem: on_problem, HTTPException: on_http_error, Exception: _on_error(runtime)},
     )
@@ -100,6 +122,18 @@ def application(
     app.add_middleware(_EventMiddleware, runtime=runtime)
     app.runs = Runs(runtime, guard, programs)
     return app
+
+
+def _job_routes(jobs: ProgramJobs, kind: str) -> list[Route]:
+    """Return the routes of the jobs of a kind."""
+    root = f"/programs/{{name}}/{kind}"
+    return [
+        _route(root, GET=jobs.list, POST=jobs.start),
+        _route(f"{root}/{{id}}", GET=jobs.get, DELETE=jobs.delete),
+        Route(f"{root}/{{id}}/state", jobs.move, methods=["PUT"]),
+        Route(f"{root}/{{id}}/result", jobs.result),
+        Route(f"{root}/{{id}}/events", jobs.events),
+    ]
 
 
 def _route(path: str, **endpoints: _Endpoint) -> Route:

@@ -9,9 +9,11 @@ from http import HTTPStatus
 from typing import Any, TypeVar
 
 import msgspec
+from starlette.requests import Request
 from starlette.types import Receive
 
 from foundation.http.cancellation import TimeoutQueue
+from foundation.http.forms import parse_form
 from foundation.http.limits import Limits
 from foundation.http.problems import Problem
 
@@ -28,6 +30,12 @@ def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
     return msgspec.json.Decoder(kind)
 
 
+def media_type(heads: Mapping[bytes, bytes]) -> bytes:
+    """Return what the body of a request is said to be."""
+    said = heads.get(b"content-type", b"")
+    return said if said == _JSON else said.partition(b";")[0].strip().lower()
+
+
 class BodyReader:
     """Reads the bodies of requests.
 
@@ -38,6 +46,14 @@ class BodyReader:
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._reading: TimeoutQueue[_Reader] = TimeoutQueue(limits.body_timeout, _Reader.stop)
+
+    async def json_of(self, request: Request, kind: type[T], what: str) -> T:
+        """Return what the body of a request of the framework's holds. See `json`.
+
+        Raises:
+            Problem: it is something else, or too long, or does not come in time.
+        """
+        return await self.json(dict(request.scope["headers"]), request.receive, kind, what)
 
     async def json(
         self, heads: Mapping[bytes, bytes], receive: Receive, kind: type[T], what: str, longest: int | None = None
@@ -54,14 +70,22 @@ class BodyReader:
         Raises:
             Problem: it is something else, or too long, or does not come in time.
         """
-        media_type = heads.get(b"content-type", b"")
-        if media_type != _JSON and media_type.partition(b";")[0].strip().lower() != _JSON:
+        if media_type(heads) != _JSON:
             detail = f"the body must be {JSON}, and say so in Content-Type (with curl: --json)"
             raise Problem(HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "not-json", detail, headers={"accept": JSON, **_CLOSE})
         length = heads.get(b"content-length", b"")
         body = await self._read(length, receive, self._limits.max_body if longest is None else longest)
         value: T = _decoded(body, kind, what, self._limits.max_depth)
         return value
+
+    async def form(self, heads: Mapping[bytes, bytes], receive: Receive, longest: int) -> dict[str, Any]:
+        """Return the parts of a form by name; see `foundation.http.forms.parse_form`.
+
+        Raises:
+            Problem: it is no form, or too long, or does not come in time.
+        """
+        body = await self._read(heads.get(b"content-length", b""), receive, longest)
+        return parse_form(body, heads[b"content-type"])
 
     async def _read(self, length: bytes, receive: Receive, longest: int) -> bytes:
         """Return the body of a request, unless it is too long, or too slow."""

@@ -6,9 +6,11 @@ import ipaddress
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from foundation.access import Access, BearerToken, token_of
+from foundation.call_ids import SESSION_KEY
 from foundation.http.problems import Problem
 
 #: Pages that are answered whoever asks, under whatever name: probes send the address of a pod, and no token.
@@ -23,6 +25,8 @@ MOST_REMEMBERED = 1000
 _DECIDING = frozenset(
     (b"host", b"origin", b"sec-fetch-site", b"authorization", b"content-type", b"content-length", b"transfer-encoding")
 )
+#: Headers that say something of a request, and decide nothing; of two, the last counts.
+_NOTED = frozenset((b"x-request-id", SESSION_KEY))
 
 
 class RequestGuard:
@@ -54,7 +58,7 @@ class RequestGuard:
                 if name in found:
                     raise _bad(f"the header {name.decode()} comes twice")
                 found[name] = value
-            elif name == b"x-request-id":
+            elif name in _NOTED:
                 found[name] = value
         if b"transfer-encoding" in found and b"content-length" in found:
             raise _bad("a body has either a length or a transfer encoding")
@@ -125,6 +129,23 @@ def authorise(token: BearerToken, header: bytes | None) -> None:
     if not token.matches(header):
         detail = "this needs the HTTP server's token: Authorization: Bearer TOKEN"
         raise Problem(HTTPStatus.UNAUTHORIZED, "unauthorized", detail, headers={"www-authenticate": "Bearer"})
+
+
+def authorise_served(token: BearerToken | None, request: Request, detail: str, word: str) -> None:
+    """Let a request in to what is served only if the server was told so, and only with its token.
+
+    Args:
+        token: the token; None if it is not served.
+        request: that has to bring it.
+        detail: what to say if it is not served, with the remedy.
+        word: the same for programs.
+
+    Raises:
+        Problem: it is not served, or the request brings no token, or another one.
+    """
+    if token is None:
+        raise Problem(HTTPStatus.FORBIDDEN, word, detail)
+    authorise(token, request.headers.get("authorization", "").encode("latin-1"))
 
 
 def needed_token(access: Access, versions: bool) -> BearerToken | None:

@@ -7,8 +7,9 @@ from __future__ import annotations
 
 import html
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from html import escape
+from typing import Any
 from urllib.parse import quote
 
 from foundation.programs import Interface, ProgramField
@@ -120,14 +121,28 @@ textarea, input {{ width: 100%; font: inherit; box-sizing: border-box }}
 button {{ margin-top: 1rem; font: inherit; padding: .3rem 1rem }}
 pre {{ background: #8882; padding: 1rem; white-space: pre-wrap }}
 small {{ opacity: .7 }}
+table {{ border-collapse: collapse; width: 100% }}
+caption, th, td {{ text-align: left; padding: .25rem .75rem .25rem 0 }}
 </style>
 <h1>{name}</h1>
 <p>{description}</p>
 <form>{token}{inputs}<button>Run</button></form>
 <pre aria-live="polite"></pre>
+<table hidden><caption></caption><thead><tr><th>member<th>outcome<th>answer<th>why</thead><tbody></tbody></table>
 <p><a href="../openapi.json">OpenAPI</a> · <a href="../tree">tree</a></p>
 <script>
-const texts = {texts}, shown = document.querySelector("pre")
+const texts = {texts}, shown = document.querySelector("pre"), votes = document.querySelector("table")
+const showBallot = answer => {{
+  const ballot = Array.isArray(answer.ballot) ? answer.ballot.filter(one => one?.member && one?.outcome) : []
+  votes.hidden = !ballot.length
+  votes.caption.textContent = "coverage " + answer.coverage + (answer.degraded ? ", degraded: " + answer.degraded : "")
+  votes.tBodies[0].replaceChildren(...ballot.map(one => {{
+    const row = document.createElement("tr")
+    for (const cell of [one.member, one.outcome, one.value ?? "", one.why ?? ""])
+      row.insertCell().textContent = typeof cell === "object" ? JSON.stringify(cell) : cell
+    return row
+  }}))
+}}
 const read = field => {{
   if (texts.includes(field.name)) return field.value
   try {{ return JSON.parse(field.value) }} catch {{ return field.value }}
@@ -142,8 +157,10 @@ document.querySelector("form").addEventListener("submit", async event => {{
     if (kind === "chunk") written[data.field] = (written[data.field] ?? "") + data.text
     const text = JSON.stringify(kind === "chunk" ? written : data, null, 2)
     shown.textContent = (kind === "error" ? data.status + "\\n" : "") + text
+    if (kind === "answer") showBallot(data)
   }}
   shown.textContent = "…"
+  votes.hidden = true
   try {{
     const headers = {{ "accept": "text/event-stream", "content-type": "application/json" }}
     const token = document.querySelector("#token")?.value
@@ -156,7 +173,7 @@ document.querySelector("form").addEventListener("submit", async event => {{
       const events = (rest + part.value).split("\\n\\n")
       rest = events.pop()
       for (const event of events) {{
-        const lines = event.match(/^event: (.*)\\ndata: (.*)$/)
+        const lines = event.match(/^event: (.*)\\n(?:id: .*\\n)?data: (.*)$/)
         if (lines) show(lines[1], JSON.parse(lines[2]))
       }}
     }}
@@ -168,7 +185,7 @@ document.querySelector("form").addEventListener("submit", async event => {{
 
 
 def playground_page(name: str, interface: Interface, *, token: bool = False) -> str:
-    """Return the page of a program: a field for each input, a button, and what came back.
+    """Return the page of a program: a field for each input, a button, and what came back; of a team, also its ballot.
 
     Args:
         name: of the program.
@@ -186,7 +203,12 @@ def playground_page(name: str, interface: Interface, *, token: bool = False) -> 
 
 
 def _texts(interface: Interface) -> list[str]:
-    return [field.name for field in interface.inputs if field.schema.get("type", "string") == "string"]
+    """Return the inputs that are sent as they are written: texts, and those of which nothing is said."""
+    return [field.name for field in interface.inputs if not field.schema or _may_be_text(field.schema)]
+
+
+def _may_be_text(schema: Mapping[str, Any]) -> bool:
+    return schema.get("type") == "string" or any(map(_may_be_text, schema.get("anyOf", ())))
 
 
 def _input(field: ProgramField) -> str:

@@ -1,29 +1,33 @@
 """Errors over HTTP: one shape for all of them, that of RFC 9457 (``application/problem+json``).
 
 ``type`` is ``about:blank#WORD``, where the word tells what went wrong and does not change; ``detail`` is for people.
+What a program's language model is at fault for has types of its own, ``/problems/WORD``, with further members.
 """
 
 from __future__ import annotations
 
 import math
+import traceback
 from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 import msgspec
-import structlog
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import Response
 
+from foundation.programs import as_json
+from foundation.telemetry import has_private_text
 from supervision import Runtime
+from supervision.logs import get_logger
 
 PROBLEM_JSON = "application/problem+json"
 #: The longest time after which a caller is told to try again, in seconds.
 LONGEST_WAIT = 86_400
 
 _SAFE = {"cache-control": "no-store", "x-content-type-options": "nosniff"}
-_log = structlog.get_logger("foundation.http")
+_log: Any = get_logger("foundation.http")
 
 
 class Problem(Exception):
@@ -35,6 +39,7 @@ class Problem(Exception):
         detail: what went wrong, for people.
         retry_after: after how many seconds it is worth another try; None if it is not.
         headers: further headers of the response.
+        type: the URI of this type of problem; None for one that says nothing but the word.
         fields: further members of the body.
     """
 
@@ -46,6 +51,7 @@ class Problem(Exception):
         *,
         retry_after: float | None = None,
         headers: Mapping[str, str] | None = None,
+        type: str | None = None,
         **fields: Any,
     ) -> None:
         self.status = status
@@ -53,6 +59,7 @@ class Problem(Exception):
         self.detail = detail
         self.retry_after = None if retry_after is None else _whole(retry_after)
         self.headers = dict(headers or {})
+        self.type = f"about:blank#{word}" if type is None else type
         self.fields = fields
         super().__init__(detail)
 
@@ -60,7 +67,7 @@ class Problem(Exception):
         """Return the document."""
         wait = {} if self.retry_after is None else {"retry_after": self.retry_after}
         return {
-            "type": f"about:blank#{self.word}",
+            "type": self.type,
             "title": self.status.phrase,
             "status": self.status.value,
             "detail": self.detail,
@@ -88,7 +95,13 @@ def fault(
         retry_after: after how many seconds it is worth another try; None if it is not.
     """
     id = f"{runtime.random.getrandbits(64):016x}"
-    trace = {"exc_info": error} if isinstance(error, BaseException) else {"reason": error_text(error)}
+    if not isinstance(error, BaseException):
+        trace: dict[str, object] = {"reason": error_text(error)}
+    elif has_private_text(error):
+        frames = "".join(traceback.format_tb(error.__traceback__))
+        trace = {"error": type(error).__qualname__, "frames": frames}
+    else:
+        trace = {"exc_info": error}
     _log.error("request_failed", id=id, status=status.value, detail=detail, **trace)
     return Problem(status, word, f"{detail}; the log has more under {id}", retry_after=retry_after, id=id)
 
@@ -125,13 +138,7 @@ def json_response(
     return Response(json_bytes(body) + b"\n", status, {**_SAFE, **(headers or {})}, media_type)
 
 
-def _as_json(value: object) -> object:
-    """Return what JSON has no form for as something that it has: a pydantic model as its fields, the rest as text."""
-    dump = getattr(value, "model_dump", None)
-    return dump(mode="json") if callable(dump) else str(value)
-
-
-_encoder = msgspec.json.Encoder(enc_hook=_as_json)
+_encoder = msgspec.json.Encoder(enc_hook=as_json)
 
 
 async def on_problem(_: Request, error: Exception) -> Response:

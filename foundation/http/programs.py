@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Generator, Mapping
+from contextlib import contextmanager
 from http import HTTPStatus
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -15,13 +16,17 @@ from starlette.responses import HTMLResponse, Response
 from starlette.types import Receive, Scope
 
 from foundation.access import BearerToken
-from foundation.http.body import BodyReader
+from foundation.call_ids import CALL_ID, SESSION_KEY, call_ids
+from foundation.http.body import BodyReader, media_type
 from foundation.http.cancellation import Disconnects
+from foundation.http.forms import FORM
 from foundation.http.guard import authorise
 from foundation.http.limits import Limits
 from foundation.http.openapi import document
+from foundation.http.operations import Served
 from foundation.http.pages import SAFE_PAGE, playground_page
 from foundation.http.problems import Problem, fault, json_bytes, json_response
+from foundation.http.rollouts import rollout_problem
 from foundation.http.streaming import streamed
 from foundation.programs import (
     Answer,
@@ -30,9 +35,11 @@ from foundation.programs import (
     DescribeProgram,
     Interface,
     InvalidInputs,
+    OutOfTime,
     RunProgram,
     SendPiece,
     StreamProgram,
+    Unanswered,
     Unavailable,
     program_name,
 )
@@ -57,6 +64,7 @@ T = TypeVar("T")
 
 #: The name of the span of a run.
 _SPAN = "POST /programs/{name}"
+_FORM = FORM.encode()
 #: The resource of which each run of a program takes one, if there is a limit.
 WORK = "work"
 #: Seconds to wait for a program to say what it takes and gives.
@@ -65,6 +73,9 @@ DESCRIBE_TIMEOUT = 2.0
 NOT_HANDLED = "not-a-program"
 #: Seconds after which a program whose actor has ended is worth another try.
 RETRY_AFTER = 1.0
+#: So much of the key of whoever asks counts.
+LONGEST_KEY = 200
+_CALL_ID = CALL_ID.decode()
 #: So many programs are named to somebody who has asked for another.
 MOST_NAMED = 20
 
@@ -88,8 +99,11 @@ class Programs:
         self._timeout = timeout
         self.limits = Limits() if limits is None else limits
         self.bodies = BodyReader(self.limits)
+        self.ids = call_ids(runtime)
         self._leaving = Disconnects()
         self._token = token
+        #: What is served beside runs, for the document.
+        self.served = Served(runs=token is not None)
         self._readiness = readiness_of(runtime)
         self._work = Resource(runtime, WORK)
         #: How many requests run and wait, by program.
@@ -127,7 +141,7 @@ class Programs:
         found = await asyncio.gather(*map(self._describe, names), return_exceptions=True)
         running = {name: said for name, said in zip(names, found, strict=True) if isinstance(said, Interface)}
         root = request.scope.get("root_path", "")
-        return json_response(document(running, root, token=self._token is not None))
+        return json_response(document(running, root, self.served))
 
     async def _describe(self, name: str) -> Interface:
         """Return what a program says of itself: each incarnation is asked once, however many want to know.
@@ -151,49 +165,56 @@ class Programs:
     async def stream(self, request: Request) -> Response:
         """Run a program on the inputs in the body, and stream its answer."""
         name = request.path_params["name"]
-        with traced(self._runtime, _SPAN, request.headers, program=name):
-            inputs = await self._inputs(name, dict(request.scope["headers"]), request.receive)
+        call = self.ids.issue()
+        with traced(self._runtime, _SPAN, request.headers, program=name), named_call(call):
+            heads = dict(request.scope["headers"])
+            inputs = await self._inputs(name, heads, request.receive)
 
             async def work(send: SendPiece) -> Answer:
                 with self._place(name):
-                    asked = self._streamed(name, inputs, send)
+                    asked = self._streamed(name, StreamProgram(inputs, send, call=call, key=_key(heads)))
                     return await (self._with_work(asked) if self._work.limited else asked)
 
-            return await streamed(self._runtime, request, work)
+            return await streamed(self._runtime, request, work, call)
 
-    async def answer(self, name: str, heads: Mapping[bytes, bytes], scope: Scope, receive: Receive) -> bytes:
+    async def answer(
+        self, name: str, call: str, heads: Mapping[bytes, bytes], scope: Scope, receive: Receive
+    ) -> tuple[bytes, int | None]:
         """Run a program on the inputs in the body of a request.
 
         Args:
             name: which program.
+            call: the id of the call.
             heads: the headers of the request that the guard returned.
             scope: of the request.
             receive: gives its body.
 
         Returns:
-            The outputs, in JSON.
+            The outputs, in JSON, and the version that has answered.
 
         Raises:
             Problem: there is no answer.
         """
         if self._nothing_to_trace(heads):
-            return await self._run(name, heads, receive)
+            return await self._run(name, call, heads, receive)
         with traced(self._runtime, _SPAN, Headers(scope=scope), program=name):
-            return await self._run(name, heads, receive)
+            return await self._run(name, call, heads, receive)
 
     def _nothing_to_trace(self, heads: Mapping[bytes, bytes]) -> bool:
         propagator = self._runtime.propagator
         return b"x-request-id" not in heads and (propagator is None or type(propagator) is ContextPropagator)
 
-    async def _run(self, name: str, heads: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    async def _run(
+        self, name: str, call: str, heads: Mapping[bytes, bytes], receive: Receive
+    ) -> tuple[bytes, int | None]:
         inputs = await self._inputs(name, heads, receive)
         with self._place(name):
-            work = self.ask(name, RunProgram(inputs), self._timeout)
+            work = self.ask(name, RunProgram(inputs, call=call, key=_key(heads)), self._timeout)
             if self._work.limited:
                 work = self._with_work(work)
             answer = await self._leaving.cancel_on_disconnect(receive, work)
         try:
-            return json_bytes(answer.outputs) + b"\n"
+            return json_bytes(answer.outputs) + b"\n", answer.version
         except Exception as error:
             raise self._failed(f"program {name!r} has answered with what cannot be written as JSON", error) from error
 
@@ -202,16 +223,19 @@ class Programs:
             authorise(self._token, heads.get(b"authorization"))
         self._address(name)
         what, longest = """of inputs, such as {"text": "…"}""", self.limits.body_of(name)
+        if media_type(heads) == _FORM and (await self._describe(name)).takes_files:
+            return await self.bodies.form(heads, receive, longest)
         return await self.bodies.json(heads, receive, dict[str, Any], what, longest)
 
-    async def _streamed(self, name: str, inputs: dict[str, Any], send: SendPiece) -> Answer:
+    async def _streamed(self, name: str, request: StreamProgram) -> Answer:
         """Run a program, and send the pieces of its answer, if it has any."""
         try:
-            answer: Answer = await self.ask(name, StreamProgram(inputs, send), self._timeout)
+            answer: Answer = await self.ask(name, request, self._timeout)
         except Problem as problem:
             if problem.word != NOT_HANDLED:
                 raise
-            answer = await self.ask(name, RunProgram(inputs), self._timeout)
+            whole = RunProgram(request.inputs, call=request.call, key=request.key)
+            answer = await self.ask(name, whole, self._timeout)
         return answer
 
     def _place(self, name: str) -> _Place:
@@ -276,17 +300,20 @@ class Programs:
         address = self._address(name)
         try:
             return await call_when_ready(address, request, timeout)
-        except Exception as error:
-            if isinstance(error, CallTimeout):
-                self._abandoned.add(name)
-            raise self._problem(name, request, error) from error
         except asyncio.CancelledError:
             self._abandoned.add(name)
             raise
+        except BaseException as error:  # also what would end this process: it is the answer of an actor
+            if isinstance(error, CallTimeout):
+                self._abandoned.add(name)
+            raise self._problem(name, request, error) from error
 
-    def _problem(self, name: str, request: object, error: Exception) -> Problem:
+    def _problem(self, name: str, request: object, error: BaseException) -> Problem:
         """Return what to tell a caller whose request came to nothing."""
         ours = isinstance(error, CallError) and error.request is request
+        about_rollout = rollout_problem(name, error)
+        if about_rollout is not None:
+            return about_rollout
         if isinstance(error, InvalidInputs):
             detail = f"the inputs do not fit program {name!r}: {error}"
             return Problem(HTTPStatus.UNPROCESSABLE_ENTITY, "invalid-inputs", detail, errors=_field_errors(error))
@@ -296,6 +323,11 @@ class Programs:
             return self._gone(f"program {name!r} cannot run now", error, error.retry_after)
         if isinstance(error, Busy):
             return self._overloaded(name, error)
+        if isinstance(error, OutOfTime):
+            return Problem(HTTPStatus.GATEWAY_TIMEOUT, "timeout", f"program {name!r} gave {error}")
+        if isinstance(error, Unanswered):
+            detail, kind = f"program {name!r}: {error}", f"/problems/{error.word}"
+            return Problem(HTTPStatus.BAD_GATEWAY, error.word, detail, type=kind, **error.told())
         if ours and isinstance(error, ActorExited):
             return self._gone(f"program {name!r} ended before it answered", error.reason)
         if ours and isinstance(error, NoProcess):
@@ -310,7 +342,7 @@ class Programs:
             return Problem(HTTPStatus.NOT_IMPLEMENTED, NOT_HANDLED, detail)
         return self._failed(f"program {name!r} failed", error)
 
-    def _failed(self, detail: str, error: Exception) -> Problem:
+    def _failed(self, detail: str, error: BaseException) -> Problem:
         return fault(self._runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "program-failed", detail, error)
 
     def _gone(self, detail: str, error: object, retry_after: float = RETRY_AFTER) -> Problem:
@@ -323,6 +355,20 @@ class Programs:
             return _busy(name, error.retry_after)
         status, detail = HTTPStatus.TOO_MANY_REQUESTS, f"program {name!r} has too much to do; try again"
         return fault(self._runtime, status, "busy", detail, error, retry_after=error.retry_after)
+
+
+@contextmanager
+def named_call(call: str) -> Generator[None]:
+    """Have a problem of a call name it, in the headers of its response."""
+    try:
+        yield
+    except Problem as problem:
+        problem.headers[_CALL_ID] = call
+        raise
+
+
+def _key(heads: Mapping[bytes, bytes]) -> str:
+    return heads.get(SESSION_KEY, b"")[:LONGEST_KEY].decode("latin-1")
 
 
 class _Place:

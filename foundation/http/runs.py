@@ -7,10 +7,11 @@ from http import HTTPStatus
 from starlette.applications import Starlette
 from starlette.types import Receive, Scope, Send
 
+from foundation.call_ids import CALL_ID
 from foundation.events import HttpHandled
 from foundation.http.guard import RequestGuard
 from foundation.http.problems import Problem, fault
-from foundation.http.programs import Programs
+from foundation.http.programs import Programs, named_call
 from foundation.http.streaming import EVENT_STREAM
 from supervision import Runtime
 
@@ -43,9 +44,11 @@ class Runs:
         now = runtime.clock.time
         began = now()
         status = 500
+        call = self._programs.ids.issue()
         try:
             try:
-                body = await self._programs.answer(name, self._guard.check(scope), scope, receive)
+                with named_call(call):
+                    body, version = await self._programs.answer(name, call, self._guard.check(scope), scope, receive)
             except Problem as problem:
                 status = problem.status.value
                 await problem.response()(scope, receive, send)
@@ -56,19 +59,22 @@ class Runs:
                 await failed.response()(scope, receive, send)
                 raise
             status = 200
-            await send({"type": "http.response.start", "status": 200, "headers": _headers(body)})
+            await send({"type": "http.response.start", "status": 200, "headers": _headers(body, call, version)})
             await send({"type": "http.response.body", "body": body})
         finally:
             runtime.events.emit(HttpHandled, method="POST", route=ROUTE, status=status, seconds=now() - began)
 
 
-def _headers(body: bytes) -> list[tuple[bytes, bytes]]:
+def _headers(body: bytes, call: str, version: int | None) -> list[tuple[bytes, bytes]]:
+    served = [] if version is None else [(b"x-program-version", b"%d" % version)]
     return [
         (b"content-length", b"%d" % len(body)),
         (b"content-type", b"application/json"),
         (b"cache-control", b"no-store"),
         (b"x-content-type-options", b"nosniff"),
         (b"vary", b"accept"),
+        (CALL_ID, call.encode()),
+        *served,
     ]
 
 

@@ -16,6 +16,7 @@ from foundation.http.app import PROGRAM_TIMEOUT, application
 from foundation.http.connections import LOOK, connection_class, end_all, look_at
 from foundation.http.limits import Limits
 from foundation.http.listener import ListeningSocket, PortTaken, listening_socket
+from foundation.http.mounts import MakeApplication, checked_mounts
 from supervision import Abnormal, Actor, CallError, Message, Refuse, handle
 from supervision.supervisors.administration import CountChildren
 
@@ -97,11 +98,13 @@ class HttpServer(Actor):
         registry: which metrics are shown; those of the process if None.
         limits: how much is taken on, as `Limits` or a table of them.
         access: who may ask, as `Access` or a table of what differs from what the command was told.
+        mounts: applications of your own, by the paths below which they are served: each a function that makes one for a
+            runtime, or where to import it from.
 
     Raises:
         PortTaken: at its start, if it cannot listen there.
         BadAccess: at its start, if the token cannot be read, or made.
-        BadOption: at its start, if a limit is wrong.
+        BadOption: at its start, if a limit, or a mount, is wrong.
     """
 
     trap_exit = True
@@ -119,6 +122,7 @@ class HttpServer(Actor):
         registry: CollectorRegistry | None = None,
         limits: Limits | Mapping[str, Any] | None = None,
         access: Access | Mapping[str, Any] | None = None,
+        mounts: Mapping[str, MakeApplication] | None = None,
     ) -> None:
         self._listening_socket = listening_socket(self.runtime, host, port)
         self._limits = Limits.of(limits)
@@ -130,8 +134,14 @@ class HttpServer(Actor):
             limits=self._limits,
             access=access if isinstance(access, Access) else access_of(self.runtime).with_changes(access or {}),
             address=host,
+            mounts=mounts,
         )
         self._grace = grace
+
+    @classmethod
+    def check_arguments(cls, *_: Any, mounts: Mapping[str, MakeApplication] | None = None, **__: Any) -> None:
+        """Check what stands in a tree file."""
+        checked_mounts(mounts)
 
     async def init(self) -> None:
         """Begin to serve."""

@@ -15,6 +15,7 @@ from starlette.responses import Response, StreamingResponse
 from starlette.types import Receive, Scope
 from starlette.types import Send as AsgiSend
 
+from foundation.call_ids import CALL_ID
 from foundation.http.cancellation import client_disconnected
 from foundation.http.problems import Problem, fault, json_bytes
 from foundation.programs import Answer, Chunk, NobodyReads, Piece, SendPiece
@@ -33,17 +34,19 @@ _HEADERS = {
     "x-content-type-options": "nosniff",
 }
 _PING = b": ping\n\n"
+_CALL_ID = CALL_ID.decode()
 
 _Work: TypeAlias = Callable[[SendPiece], Awaitable[Answer]]
 
 
-async def streamed(runtime: Runtime, request: Request, work: _Work) -> Response:
+async def streamed(runtime: Runtime, request: Request, work: _Work, call: str) -> Response:
     """Return the response that streams an answer, as soon as there is something to send.
 
     Args:
         runtime: whose clock is used.
         request: a client that goes away cancels the work.
         work: is given where pieces are to be sent, and returns the answer.
+        call: the id of the call: it is in the headers, and that of the last event.
 
     Raises:
         Problem: there is no answer, and nothing has been sent yet.
@@ -52,21 +55,25 @@ async def streamed(runtime: Runtime, request: Request, work: _Work) -> Response:
     task = asyncio.get_running_loop().create_task(_working(runtime, work, sending))
     try:
         first = await _first(request, pieces)
-        events = _only(_answer(await task)) if first is None else _all(runtime, first, pieces, task)
+        events = _only(await _last(runtime, task, call)) if first is None else _all(runtime, first, pieces, task, call)
     except BaseException:
         task.cancel()
         pieces.close()
         raise
-    return _Events(events, pieces, task)
+    return _Events(events, pieces, task, call)
 
 
 class _Events(StreamingResponse):
     """Ends the work when the client has gone."""
 
     def __init__(
-        self, events: AsyncIterator[bytes], pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
+        self,
+        events: AsyncIterator[bytes],
+        pieces: MemoryObjectReceiveStream[bytes],
+        task: asyncio.Task[Answer],
+        call: str,
     ) -> None:
-        super().__init__(events, headers=_HEADERS, media_type=EVENT_STREAM)
+        super().__init__(events, headers={**_HEADERS, _CALL_ID: call}, media_type=EVENT_STREAM)
         self._pieces = pieces
         self._task = task
 
@@ -131,28 +138,37 @@ async def _only(event: bytes) -> AsyncIterator[bytes]:
 
 
 async def _all(
-    runtime: Runtime, first: bytes, pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer]
+    runtime: Runtime, first: bytes, pieces: MemoryObjectReceiveStream[bytes], task: asyncio.Task[Answer], call: str
 ) -> AsyncIterator[bytes]:
     yield first
     async for piece in pieces:
         yield piece
     try:
-        last = _answer(await task)
+        last = await _last(runtime, task, call)
     except Problem as problem:
-        last = _event("error", problem.body())
-    except Exception as error:
-        last = _event("error", _failed(runtime, error).body())
+        last = _event("error", problem.body(), call)
     yield last
 
 
-def _failed(runtime: Runtime, error: Exception) -> Problem:
-    detail = "the answer could not be sent to its end"
-    return fault(runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail, error)
+async def _last(runtime: Runtime, task: asyncio.Task[Answer], call: str) -> bytes:
+    """Return the event of the answer.
+
+    Raises:
+        Problem: there is none, or it cannot be written.
+    """
+    try:
+        return _answer(await task, call)
+    except Problem:
+        raise
+    except Exception as error:
+        detail = "the answer could not be sent to its end"
+        raise fault(runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "internal-error", detail, error) from error
 
 
-def _answer(answer: Answer) -> bytes:
-    return _event("answer", answer.outputs)
+def _answer(answer: Answer, call: str) -> bytes:
+    return _event("answer", answer.outputs, call)
 
 
-def _event(name: str, data: Any) -> bytes:
-    return b"event: %s\ndata: %s\n\n" % (name.encode(), json_bytes(data))
+def _event(name: str, data: Any, call: str = "") -> bytes:
+    id = b"id: %s\n" % call.encode() if call else b""
+    return b"event: %s\n%sdata: %s\n\n" % (name.encode(), id, json_bytes(data))

@@ -25,6 +25,7 @@ from foundation.run.settings import BadInput, Settings, read_settings, unknown_v
 from foundation.run.stopping import LAST, ExitDeadline, StopSignals, end_at_once, stuck
 from foundation.telemetry import ContextPropagator
 from foundation.tree import DEFAULT, Tree, TreeError, load_tree
+from foundation.tree.imports import argument_warnings
 from supervision import Propagator
 
 #: Seconds for a reader to take something when `Streams.drain` has waited for them already.
@@ -102,9 +103,8 @@ def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Stre
         settings = read_settings(arguments, environ)
         factory = loop_factory(settings.uvloop)
         with _importable(settings.tree):
-            tree = load_tree(
-                settings.tree, values={"host": settings.host, "port": settings.port, "state": settings.state}
-            )
+            known = {"host": settings.host, "port": settings.port, "state": settings.state}
+            tree = load_tree(settings.tree, values={**settings.values, **known})
             propagator = propagator_for(settings.trace)
             return (
                 _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, propagator, streams)
@@ -177,7 +177,8 @@ def _check(tree: Tree, streams: Streams) -> int:
     streams.out.limit = math.inf
     console = Console(streams.out, streams.errors)
     console.outline(tree)
-    for found in filter(None, map(foreign, PACKAGES)):
+    later = [why for _, spec in tree.outline() for why in argument_warnings(spec.start, spec.args, spec.kwargs)]
+    for found in (*filter(None, map(foreign, PACKAGES)), *later):
         console.say(f"warning: {found}", "warning", message=str(found))
     streams.out.drain(patience=None)
     return 0

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import argparse
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn, get_args
 
@@ -24,6 +25,9 @@ PREFIX = "FOUNDATION_"
 
 #: Where systemd tells a service its ``StateDirectory``.
 SYSTEMD_STATE = "STATE_DIRECTORY"
+
+#: What a tree's own values are called; these have options of their own.
+_NAME, _OWN_VALUES = re.compile(r"[A-Za-z_]\w*", re.ASCII), ("host", "port", "state")
 
 _TRUE = ("1", "true", "yes", "on")
 _FALSE = ("0", "false", "no", "off", "")
@@ -61,6 +65,7 @@ class Settings(msgspec.Struct, frozen=True):
         token_file: a file that holds it.
         protect: what it is needed for; see `foundation.access.Access`.
         metrics_any_host: whether ``/metrics`` is served under any name.
+        values: what other names in a tree stand for.
     """
 
     tree: str = str(DEFAULT)
@@ -79,6 +84,7 @@ class Settings(msgspec.Struct, frozen=True):
     token_file: str | None = None
     protect: Protect | None = None
     metrics_any_host: bool = False
+    values: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
         shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "token"}
@@ -96,6 +102,18 @@ def _text(value: str) -> str:
     if not value:
         raise ValueError("give something that is not empty")
     return value
+
+
+def _values(value: str) -> dict[str, str]:
+    """Return what stands for what: one ``NAME=VALUE`` a line."""
+    found: dict[str, str] = {}
+    for line in filter(None, value.splitlines()):
+        name, sign, text = line.partition("=")
+        if not sign or _NAME.fullmatch(name) is None or name in _OWN_VALUES:
+            own = ", ".join(_OWN_VALUES)
+            raise ValueError(f"{line!r}: give NAME=VALUE, and a name of letters other than {own}")
+        found[name] = text
+    return found
 
 
 def _port(value: str) -> int:
@@ -164,6 +182,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "host": _text,
     "port": _port,
     "state": _text,
+    "values": _values,
     "uvloop": _flag,
     "shutdown_timeout": _seconds,
     "chaos": ChaosSettings.of,
@@ -207,6 +226,14 @@ def _parser() -> _Parser:
         "--state",
         metavar="DIR",
         help="the directory for what is kept over restarts (default: that of systemd's StateDirectory, or .foundation)",
+    )
+    parser.add_argument(
+        "--set",
+        metavar="NAME=VALUE",
+        action="append",
+        dest="values",
+        help="what ${NAME} in the tree stands for; may be given several times. In the environment: FOUNDATION_VALUES, "
+        "one a line",
     )
     parser.add_argument("--uvloop", action=either, help="whether to run on uvloop (default: if it is installed)")
     parser.add_argument("--shutdown-timeout", metavar="SECONDS", help="how long an orderly stop may take (default: 30)")
@@ -276,6 +303,8 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
     told = {name: value for name, value in vars(given).items() if value is not None}
     if "allow_hosts" in told:
         told["allow_hosts"] = ",".join(told["allow_hosts"])
+    if "values" in told:
+        told["values"] = "\n".join(told["values"])
     found = {**_from_environment(environ, told), **_read(told, _option)}
     if found.get("token") is not None and found.get("token_file") is not None:
         raise BadInput(f"{PREFIX}TOKEN and --token-file", None, "give one of them")
@@ -283,7 +312,7 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
 
 
 def _option(name: str) -> str:
-    return {"tree": "TREE", "allow_hosts": "--allow-host"}.get(name, f"--{name.replace('_', '-')}")
+    return {"tree": "TREE", "allow_hosts": "--allow-host", "values": "--set"}.get(name, f"--{name.replace('_', '-')}")
 
 
 def _from_environment(environ: Mapping[str, str], told: Mapping[str, object]) -> dict[str, Any]:

@@ -6,13 +6,14 @@ import asyncio
 import ctypes
 import os
 import signal
-import sys
 import threading
 from collections.abc import Callable, Generator
 from contextlib import contextmanager, suppress
 from queue import Empty, SimpleQueue
 from types import FrameType
 from typing import Any
+
+from supervision.frames import frames_of_threads
 
 HANDLED = tuple(each for each in signal.Signals if each.name in ("SIGINT", "SIGTERM", "SIGHUP"))
 
@@ -163,7 +164,7 @@ class ExitDeadline:
 def stuck() -> str:
     """Return which threads keep this process from ending, and where its main thread is."""
     main = threading.main_thread()
-    frame = sys._current_frames().get(main.ident or 0)
+    frame = frames_of_threads().get(main.ident or 0)
     where = "" if frame is None else f" is at {frame.f_code.co_filename}:{frame.f_lineno}"
     others = [t.name for t in threading.enumerate() if t is not main and not t.daemon]
     return ", ".join([f"the main thread{where}", *(f"the thread {name}" for name in others)])

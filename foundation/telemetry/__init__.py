@@ -8,6 +8,8 @@
 from foundation.telemetry.context import bound as bound
 from foundation.telemetry.context import facts as facts
 from foundation.telemetry.context import facts_of as facts_of
+from foundation.telemetry.context import has_private_text as has_private_text
+from foundation.telemetry.context import keep_text_private as keep_text_private
 
 # What makes them travel with messages, and come in with a request.
 from foundation.telemetry.context import ContextPropagator as ContextPropagator

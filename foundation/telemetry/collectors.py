@@ -17,11 +17,12 @@ class MetricSample(msgspec.Struct, frozen=True):
     """A number.
 
     Attributes:
-        name: as in Prometheus, without ``foundation_`` and ``_total``.
+        name: as in Prometheus, without its ``prefix`` and ``_total``.
         text: what it is.
         kind: a ``gauge`` goes up and down, a ``counter`` only up.
         labels: what it is about: names that somebody has chosen, of which there are few.
         value: the number.
+        prefix: whose metric it is.
     """
 
     name: str
@@ -29,6 +30,7 @@ class MetricSample(msgspec.Struct, frozen=True):
     kind: Literal["gauge", "counter"]
     labels: tuple[tuple[str, str], ...]
     value: float
+    prefix: str = "foundation"
 
 
 @runtime_checkable

@@ -19,6 +19,8 @@ _bound: ContextVar[Mapping[str, Any]] = ContextVar("foundation.facts", default=_
 LONGEST_ID = 200
 #: The attribute of an exception that holds the facts.
 _FACTS = "__foundation_facts__"
+#: The attribute of an exception whose text is private.
+_PRIVATE = "__foundation_private__"
 
 
 class _Binding:
@@ -76,6 +78,32 @@ def facts_of(error: BaseException) -> Mapping[str, Any]:
     """
     known: Mapping[str, Any] = getattr(error, _FACTS, _NOTHING)
     return known
+
+
+def keep_text_private(error: BaseException) -> None:
+    """Mark an error whose text has in it what somebody asked or was answered: logs and traces have its class alone."""
+    setattr(error, _PRIVATE, True)
+
+
+def has_private_text(error: BaseException) -> bool:
+    """Return whether an error, or one that it came from, is marked by `keep_text_private`.
+
+    >>> error = ValueError("the customer said: …")
+    >>> keep_text_private(error)
+    >>> try:
+    ...     raise RuntimeError from error
+    ... except RuntimeError as raised:
+    ...     has_private_text(raised)
+    True
+    """
+    seen: set[int] = set()
+    found: BaseException | None = error
+    while found is not None and id(found) not in seen:
+        if getattr(found, _PRIVATE, False):
+            return True
+        seen.add(id(found))
+        found = found.__cause__ or found.__context__
+    return False
 
 
 def _attach(error: BaseException, facts: Mapping[str, Any]) -> None:

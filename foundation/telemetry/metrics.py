@@ -29,6 +29,17 @@
 ``foundation_workflow_steps_total``                    steps of workflows, by ``result`` (``done``, ``failed`` …)
 ``foundation_workflow_retries_total``                  attempts at steps that the infrastructure has failed
 ``foundation_workflow_journal_bytes``                  bytes in the journals of workflows that are open
+``agents_bus_signals``                                 signals of buses, by ``bus``, ``subscription`` and ``state``
+                                                       (``waiting``, ``in_flight``, ``dead``)
+``agents_bus_oldest_seconds``                          age of the oldest that is not done, by ``bus``, ``subscription``
+``dspex_calls_total``                                  calls of programs, by ``program``, ``version``, ``outcome``
+                                                       and ``error``
+``dspex_unparsed_total``                               answers of models that could not be read, by ``program``,
+                                                       ``version`` and ``step``
+``dspex_team_rungs_total``                             calls of served teams, by ``team`` and ``rung``
+``dspex_team_coverage_total``                          their answers, by ``team`` and coverage ``up_to`` a quarter
+``dspex_team_members_total``                           what became of members in calls, by ``team``, ``member`` and
+                                                       ``outcome``
 ``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``
@@ -180,7 +191,7 @@ class Instruments(Collector):
             if family is None:
                 kind = GaugeMetricFamily if sample.kind == "gauge" else CounterMetricFamily
                 names = [name for name, _ in sample.labels]
-                family = families[sample.name] = kind(f"foundation_{sample.name}", sample.text, labels=names)
+                family = families[sample.name] = kind(f"{sample.prefix}_{sample.name}", sample.text, labels=names)
             family.add_metric([value for _, value in sample.labels], sample.value)
         yield from families.values()
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from foundation.tree.errors import did_you_mean
-from foundation.tree.optional import missing_dependency
+from foundation.tree.optional import MissingDependency, missing_dependency
 
 
 class BadImport(ValueError):
@@ -68,6 +68,9 @@ def call(path: str) -> Any:
 def check_arguments(start: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
     """Make sure that something can be called with these arguments.
 
+    A class that knows more of them than how many there are has a class method ``check_arguments``, which takes the same
+    ones, and raises what is wrong. A class derived from it that takes others is asked if it has a method of its own.
+
     Raises:
         BadImport: it cannot.
     """
@@ -76,6 +79,37 @@ def check_arguments(start: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) 
     except (TypeError, ValueError):  # some functions written in C do not say what they take
         return
     try:
-        signature.bind(*args, **kwargs)
+        bound = signature.bind(*args, **kwargs)
     except TypeError as error:
         raise BadImport(f"it takes {signature}: {error}") from None
+    check = _class_method(start, "check_arguments")
+    if check is not None:
+        try:
+            check(*bound.args, **bound.kwargs)
+        except MissingDependency:
+            raise
+        except Exception as error:  # also of code that the arguments name
+            kind = "" if isinstance(error, ValueError) else f"{type(error).__name__}: "
+            raise BadImport(f"{kind}{error}") from error
+
+
+def argument_warnings(start: Any, args: Sequence[Any], kwargs: Mapping[str, Any]) -> list[str]:
+    """Return what may keep something from its work later on, although it can be started with these arguments.
+
+    A class that knows of such things has a class method ``argument_warnings``, which takes the same ones.
+    """
+    known = _class_method(start, "argument_warnings")
+    if known is None:
+        return []
+    bound = inspect.signature(start).bind(*args, **kwargs)
+    return list(known(*bound.args, **bound.kwargs))
+
+
+def _class_method(start: Any, name: str) -> Any:
+    """Return a method of a class that takes the arguments with which instances are made; None if it has none."""
+    for kind in getattr(start, "__mro__", ()):
+        if name in vars(kind):
+            return getattr(start, name)
+        if "__init__" in vars(kind):
+            return None
+    return None

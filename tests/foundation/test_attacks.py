@@ -637,13 +637,14 @@ ASK_LONG = (
 
 
 @on_both_loops
-async def test_who_reads_late_gets_all_of_a_long_answer(server: Victim) -> None:
-    reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
-    writer.write(ASK_LONG)
-    assert status(await reader.readuntil(b"\r\n\r\n")) == 200
-    assert await server.lives()
-    assert len(await reader.readexactly(LONG)) == LONG
-    writer.close()
+async def test_who_reads_late_gets_all_of_a_long_answer(parser: str) -> None:
+    async with serving(structs.replace(LIMITS, write_timeout=60.0)) as server:
+        reader, writer = await asyncio.open_connection("127.0.0.1", server.port, limit=1000)
+        writer.write(ASK_LONG)
+        assert status(await reader.readuntil(b"\r\n\r\n")) == 200
+        assert await server.lives()
+        assert len(await reader.readexactly(LONG)) == LONG
+        writer.close()
 
 
 @on_both_loops

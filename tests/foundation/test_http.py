@@ -16,6 +16,8 @@ from foundation.events import HttpHandled
 from foundation.http import application
 from foundation.http.limits import Limits
 from foundation.http.openapi import document
+from foundation.http.operations import Served
+from foundation.http.operations import schemas as own_schemas
 from foundation.http.pages import duration
 from foundation.programs import (
     Answer,
@@ -322,7 +324,8 @@ async def test_programs_are_described_in_an_openapi_document(runtime: Runtime, c
     await runtime.spawn(Mute, name=program_name("mute"))
     found = (await client.get("/openapi.json")).json()
     assert found["openapi"] == "3.1.0"
-    assert list(found["paths"]) == ["/programs/echo"]
+    runs = [path for path, ways in found["paths"].items() if "post" in ways]
+    assert runs == ["/programs/echo", "/programs/echo/feedback"]
     operation = found["paths"]["/programs/echo"]["post"]
     assert operation["description"] == "Says it again."
     schema = operation["requestBody"]["content"]["application/json"]["schema"]
@@ -337,40 +340,71 @@ async def test_programs_are_described_in_an_openapi_document(runtime: Runtime, c
 
 
 async def test_schemas_that_models_define_are_where_a_document_has_them(runtime: Runtime) -> None:
-    """Also of recursive models, of models in lists, and of choices between them; two programs do not mix theirs."""
+    """Also of recursive models, of models in lists, and of choices between them; two programs share what is alike."""
     node = {"type": "object", "properties": {"next": {"$ref": "#/$defs/Node"}, "kinds": {"enum": ["a"]}}}
     mapping = {"a": "#/$defs/Node", "b": "https://elsewhere/schema"}
     schema = {
-        "$defs": {"Node": node, "Box[int]": {"type": "array", "items": {"$ref": "#/$defs/Node"}}},
+        "$defs": {"Node": node, "Box[int]": {"type": "array", "items": {"$ref": "#/$defs/Node"}}, "Box(int)": node},
         "oneOf": [{"$ref": "#/$defs/Node"}, {"$ref": "#/$defs/Box[int]"}, {"$ref": "https://elsewhere/schema"}],
         "discriminator": {"propertyName": "kind", "mapping": mapping},
     }
     fields = (
         ProgramField("graph", "Graph", schema=schema),
-        ProgramField("discriminator", "str", schema={"discriminator": "plain"}),
+        ProgramField("discriminator", "str", schema={"discriminator": "plain", "$ref": {"type": "string"}}),
     )
-    found = document({"p": Interface("P", "", fields, ()), "q/r": Interface("Q", "", fields, ())}, "/root", token=True)
+    found = document(
+        {"p": Interface("P", "", fields, ()), "q/r": Interface("Q", "", fields, ())}, "/root", served=Served(runs=True)
+    )
     assert "$defs" not in json.dumps(found)
+    schemas = found["components"]["schemas"]
+    assert set(schemas) - set(own_schemas()) == {"Problem", "Node", "Box_int_", "Box_int__"}
     graph = found["paths"]["/root/programs/p"]["post"]["requestBody"]["content"]["application/json"]["schema"]
     assert graph["properties"]["graph"] == {
         "oneOf": [
-            {"$ref": "#/components/schemas/p.graph.Node"},
-            {"$ref": "#/components/schemas/p.graph.Box_int_"},
+            {"$ref": "#/components/schemas/Node"},
+            {"$ref": "#/components/schemas/Box_int_"},
             {"$ref": "https://elsewhere/schema"},
         ],
         "discriminator": {
             "propertyName": "kind",
-            "mapping": {"a": "#/components/schemas/p.graph.Node", "b": "https://elsewhere/schema"},
+            "mapping": {"a": "#/components/schemas/Node", "b": "https://elsewhere/schema"},
         },
     }
-    schemas = found["components"]["schemas"]
-    assert schemas["p.graph.Node"]["properties"]["next"] == {"$ref": "#/components/schemas/p.graph.Node"}
-    assert "q_r.graph.Node" in schemas
-    assert graph["properties"]["discriminator"] == {"discriminator": "plain"}
+    assert schemas["Node"]["properties"]["next"] == {"$ref": "#/components/schemas/Node"}
+    assert graph["properties"]["discriminator"] == {"discriminator": "plain", "$ref": {"type": "string"}}
     operation = found["paths"]["/root/programs/q%2Fr"]["post"]
     assert operation["security"] == [{"token": []}]
     assert "401" in operation["responses"]
     assert found["components"]["securitySchemes"] == {"token": {"type": "http", "scheme": "bearer"}}
+
+
+def test_what_has_one_name_and_differs_has_the_name_of_its_program() -> None:
+    """A model that comes out in another form than it goes in says so."""
+
+    def field(kind: str) -> tuple[ProgramField]:
+        return (ProgramField("x", "X", schema={"$ref": "#/$defs/X", "$defs": {"X": {"type": kind}}}),)
+
+    programs = {
+        "a": Interface("A", "", field("string"), field("number")),
+        "b": Interface("B", "", field("integer"), field("boolean")),
+        "a b": Interface("C", "", field("null"), field("null")),
+        "a_b": Interface("C", "", field("array"), field("object")),
+        "a(b": Interface("C", "", field("object"), field("string")),
+    }
+    found = document(programs)
+    schemas = found["components"]["schemas"]
+    assert {name: schema["type"] for name, schema in schemas.items() if "X" in name} == {
+        "X": "string",
+        "X-Output": "number",
+        "b.X": "integer",
+        "b.X-Output": "boolean",
+        "a_b.X": "null",
+        "a_b.X-2": "array",
+        "a_b.X-3": "object",
+        "a_b.X-Output": "object",
+    }
+    last = found["paths"]["/programs/a%28b"]["post"]["requestBody"]["content"]["application/json"]["schema"]
+    assert last["properties"]["x"] == {"$ref": "#/components/schemas/a_b.X-3"}
 
 
 async def test_a_browser_gets_a_page_on_which_a_program_can_be_tried(client: httpx.AsyncClient) -> None:
@@ -381,6 +415,7 @@ async def test_a_browser_gets_a_page_on_which_a_program_can_be_tried(client: htt
     assert '<textarea name="text" rows="2" required>' in response.text
     assert "what to &lt;say&gt;" in response.text
     assert 'texts = ["text"]' in response.text
+    assert "<table hidden>" in response.text  # for the ballot of a team, which only its answers have
 
 
 async def test_a_program_that_dies_in_the_middle_is_503_while_it_restarts_and_then_serves_again(

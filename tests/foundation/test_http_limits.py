@@ -31,6 +31,7 @@ from foundation.programs import (
     StreamProgram,
     program_name,
 )
+from foundation.telemetry.context import keep_text_private
 from supervision import Actor, Refuse, Runtime, handle
 from supervision.errors import BadOption
 from supervision.testing import advance, settled
@@ -290,7 +291,7 @@ async def test_an_answer_that_cannot_be_written_is_the_programs_fault(client: ht
 
 async def test_a_stream_whose_answer_cannot_be_written_ends_with_an_error(client: httpx.AsyncClient) -> None:
     response = await do(client, "half a character", accept="text/event-stream")
-    assert response.text.splitlines()[-3] == "event: error"
+    assert response.text.splitlines()[-4:-2] == ["event: error", f"id: {response.headers['x-call-id']}"]
     assert json.loads(response.text.splitlines()[-2][6:])["type"] == "about:blank#internal-error"
 
 
@@ -329,6 +330,20 @@ async def test_a_cause_that_cannot_be_shown_is_no_trouble(runtime: Runtime) -> N
         problem = fault(runtime, HTTPStatus.OK, "x", "detail", Unspeakable())
     assert logs[0]["reason"] == "Unspeakable without a text"
     assert problem.fields["id"] in problem.detail
+
+
+async def test_what_an_error_says_in_private_is_not_in_the_log(runtime: Runtime) -> None:
+    """Only what it is, and where it was."""
+    error = ValueError("what somebody has asked")
+    keep_text_private(error)
+    with capture_logs() as logs:
+        try:
+            raise error
+        except ValueError as raised:
+            fault(runtime, HTTPStatus.INTERNAL_SERVER_ERROR, "x", "detail", raised)
+    assert logs[0]["error"] == "ValueError"
+    assert "test_http_limits" in logs[0]["frames"]
+    assert "somebody" not in str(logs)
 
 
 # -- going away ----------------------------------------------------------------------------------------------

@@ -109,7 +109,8 @@ class Reader:
             if block == ": ping":
                 found.append(("ping", None))
             else:
-                name, data = block.split("\n")
+                name, *ids, data = block.split("\n")
+                assert ids in ([], [f"id: {self.headers['x-call-id']}"])
                 found.append((name.removeprefix("event: "), json.loads(data.removeprefix("data: "))))
         return found
 

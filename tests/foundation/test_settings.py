@@ -46,6 +46,16 @@ def test_what_is_kept_goes_where_the_service_manager_says_unless_somebody_says_o
     assert read_settings(["--state", "t"], systemd).state == "t"
 
 
+def test_names_in_a_tree_stand_for_what_is_set() -> None:
+    """By arguments, one each; by the environment, one a line."""
+    assert read_settings(["--set", "sink=http://a?b=c", "--set", "n=1"], {}).values == {
+        "sink": "http://a?b=c",
+        "n": "1",
+    }
+    assert read_settings([], {"FOUNDATION_VALUES": "a=1\n\nb="}).values == {"a": "1", "b": ""}
+    assert read_settings(["--set", "a=2"], {"FOUNDATION_VALUES": "a=1\nb=1"}).values == {"a": "2"}
+
+
 def test_a_variable_that_is_wrong_does_not_matter_if_an_argument_wins() -> None:
     assert read_settings(["--port", "2"], {"FOUNDATION_PORT": "many"}).port == 2
 
@@ -64,6 +74,9 @@ def test_a_variable_that_is_wrong_does_not_matter_if_an_argument_wins() -> None:
         ([], {"FOUNDATION_PORT": "many"}, "FOUNDATION_PORT = 'many': give a whole number"),
         ([], {"FOUNDATION_UVLOOP": "maybe"}, "FOUNDATION_UVLOOP = 'maybe': choose one of 1, true, yes, on, or 0, fa"),
         ([], {"FOUNDATION_TREE": ""}, "FOUNDATION_TREE = '': give something"),
+        (["--set", "sink"], {}, "--set = 'sink': 'sink': give NAME=VALUE"),
+        (["--set", "a b=1"], {}, "--set = 'a b=1': 'a b=1': give NAME=VALUE"),
+        (["--set", "port=1"], {}, "--set = 'port=1': 'port=1': give NAME=VALUE, and a name of letters other than host"),
         (["--prot", "1"], {}, "command line = '--prot': there is no such option (did you mean '--port'?); --help"),
         (["a", "b"], {}, "command line = 'b': there is no such option; --help tells more"),
         (["--port"], {}, "command line: argument --port: expected one argument; --help tells more"),

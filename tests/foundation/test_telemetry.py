@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 import structlog
 from opentelemetry import trace
+from opentelemetry.context import Context
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,7 +17,7 @@ from opentelemetry.trace import SpanKind, StatusCode
 
 from foundation.errors import describe_error
 from foundation.telemetry import ContextPropagator, bound, facts, facts_of, incoming_request
-from foundation.telemetry.spans import LONGEST
+from foundation.telemetry.spans import LONGEST, BufferedTrace, SpanSpec
 from foundation.telemetry.tracing import Tracing
 from supervision import Actor, ActorExited, CallTimeout, Message, Refuse, Request, Runtime, handle, system
 from supervision.errors import BadOption
@@ -394,3 +395,18 @@ async def test_the_share_is_checked_and_the_defaults_trace_into_nothing() -> Non
         assert await till.call(Buy()) == {}
         with pytest.raises(CallTimeout):
             await (await runtime.spawn(Stock)).call(Buy(), timeout=0.5)
+
+
+def test_more_can_be_said_of_a_span_that_was_held_back() -> None:
+    """Before it is written, and after."""
+    exporter = InMemorySpanExporter()
+    provider = TracerProvider()
+    provider.add_span_processor(SimpleSpanProcessor(exporter))
+    held = BufferedTrace(provider.get_tracer("test"), lambda: 7, Random(1).getrandbits)
+    span = held.begin(Context(), SpanSpec("held", SpanKind.INTERNAL))
+    span.set({"before": 1})
+    held.keep()
+    span.set({"after": 2})
+    span.end()
+    assert dict(exporter.get_finished_spans()[0].attributes or {}) == {"before": 1, "after": 2}
+    provider.shutdown()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foundation.tree import Tree, TreeError, load_tree
-from foundation.tree.imports import check_arguments
+from foundation.tree.imports import argument_warnings, check_arguments
 from supervision import Backoff, ChildSpec, DynamicSupervisor, Supervisor
 from tests.foundation import parts
 from tests.foundation.parts import Picky, Worker
@@ -330,6 +330,8 @@ def test_a_supervisor_that_lists_its_children_in_a_way_of_its_own_shows_none() -
 def test_a_function_that_does_not_say_what_it_takes_is_not_checked() -> None:
     check_arguments(dict, (), {})
     check_arguments(7, (), {})
+    check_arguments(lambda: None, (), {})
+    assert argument_warnings(lambda: None, (), {}) == []
 
 
 def test_a_placeholder_can_be_a_part_of_a_text_and_alone_keeps_its_type(tmp_path: Path) -> None:
