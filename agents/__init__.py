@@ -37,6 +37,8 @@ The rooms:
 - `agents.signals`: what carries signals: the bus, and sinks.
 - `agents.durability`: when and where an agent is saved.
 - `agents.instances`, `agents.pool`, `agents.pods`: many agents: one for each key, equal workers, a declared team.
+- `agents.trees`: parts of tree files.
+- `agents.outbox`: what durable agents have decided and not done, for whoever looks after a service.
 - `agents.errors`, `agents.events`: what can go wrong, and what agents add to the event stream.
 """
 
@@ -60,6 +62,7 @@ from agents.server.handle import AgentHandle as AgentHandle
 from agents.server import AgentServer as AgentServer
 from agents.server import AgentSupervisor as AgentSupervisor
 from agents.core.signal import Signal as Signal
+from agents.core.signal import new_signal as new_signal
 from agents.server import Ask as Ask
 from agents.server import Reply as Reply
 
@@ -69,6 +72,7 @@ from agents.core.directives import Emit as Emit
 from agents.core.directives import Schedule as Schedule
 from agents.core.directives import Cron as Cron
 from agents.core.directives import Unschedule as Unschedule
+from agents.core.directives import Withdraw as Withdraw
 from agents.core.directives import SpawnAgent as SpawnAgent
 from agents.core.directives import AdoptChild as AdoptChild
 from agents.core.directives import StopChild as StopChild
@@ -124,6 +128,8 @@ from agents.server.error_policy import TooManyErrors as TooManyErrors
 from agents.server.directory import whereis as whereis
 from agents.server.directory import agent_ids as agent_ids
 from agents.server.directory import find_by_capability as find_by_capability
+from agents.server import ParkedAgent as ParkedAgent
+from agents.server import parked_agents as parked_agents
 from agents.server.handle import AgentStatus as AgentStatus
 from agents.server.view import AgentView as AgentView
 from agents.core.agent import AgentProgress as AgentProgress
@@ -137,11 +143,18 @@ from agents.server.handle import first_completed as first_completed
 from agents.events import TurnTaken as TurnTaken
 from agents.events import ActionFailed as ActionFailed
 from agents.events import SignalUndelivered as SignalUndelivered
+from agents.events import AgentParked as AgentParked
+from agents.events import CompensationDelayed as CompensationDelayed
+from agents.events import EffectDead as EffectDead
+from agents.events import SignalsForgotten as SignalsForgotten
+from agents.events import TicksMissed as TicksMissed
+from agents.events import TimerDropped as TimerDropped
 
 # Errors.
 from agents.errors import AgentError as AgentError
 from agents.errors import AgentExists as AgentExists
 from agents.errors import AgentTimeout as AgentTimeout
+from agents.errors import AmbiguousAgent as AmbiguousAgent
 from agents.errors import BadAction as BadAction
 from agents.errors import BadAgentType as BadAgentType
 from agents.errors import BadCheckpoint as BadCheckpoint
@@ -155,13 +168,18 @@ from agents.errors import BadState as BadState
 from agents.errors import CompensationFailed as CompensationFailed
 from agents.errors import DebugOff as DebugOff
 from agents.errors import HookFailed as HookFailed
+from agents.errors import Moved as Moved
 from agents.errors import NeedsLoop as NeedsLoop
 from agents.errors import NoRoute as NoRoute
+from agents.errors import NoToken as NoToken
 from agents.errors import NotAdopted as NotAdopted
 from agents.errors import NotSaved as NotSaved
+from agents.errors import PublishRefused as PublishRefused
 from agents.errors import ResultConflict as ResultConflict
+from agents.errors import SchemaMismatch as SchemaMismatch
 from agents.errors import StrategyRefused as StrategyRefused
 from agents.errors import TagTaken as TagTaken
+from agents.errors import TurnCancelled as TurnCancelled
 
 #: Whose package this is: others have packages of this name, see `foundation.installation`.
 __distribution__ = "foundation-otp"

@@ -5,20 +5,26 @@
     AgentError
     ├── AgentExists          an agent with this id runs already
     ├── AgentTimeout         an agent was not done in time
+    ├── AmbiguousAgent       agents of several types have this id
     ├── BadCheckpoint        what was saved of an agent cannot be read
+    │   └── SchemaMismatch   it was saved with another schema
     ├── BadParams            an action was not given what it needs
     ├── BadResult            an action returned something else than it declares
     ├── BadState             a state, or a change of it, is not of the declared type
     ├── CompensationFailed   an action failed, and what was done could not be undone
     ├── DebugOff             an agent's turns are not recorded
     ├── HookFailed           a plugin's hook failed, and the signal went no further
+    ├── Moved                another owner has taken an agent over
     ├── NeedsLoop            an async action was run without a loop
+    ├── NoToken              no signal has caused what a token is asked for
     ├── NoRoute              an agent has no route for a signal
     ├── NotAdopted           an agent cannot become the child of another one
     ├── NotSaved             an agent, or a commit of it, could not be saved
+    ├── PublishRefused       a bus cannot keep a signal, and has not published it
     ├── ResultConflict       parts that were run side by side return the same field
     ├── StrategyRefused      an agent's strategy does not take a command now
-    └── TagTaken             an agent has a child with this tag
+    ├── TagTaken             an agent has a child with this tag
+    └── TurnCancelled        a turn was cancelled while its action waited
 
 Wrong definitions are specification errors of the kernel (``supervision.SpecError``): `BadAction`, `BadAgentType`,
 `BadPlan`, `BadRoute`, `BadSignal`, `BadCronSchedule`.
@@ -42,6 +48,16 @@ class AgentExists(AgentError):
         self.ref = ref
         where = f" in partition {partition!r}" if partition else ""
         super().__init__(f"an agent {id!r} runs already{where}: {ref}")
+
+
+class AmbiguousAgent(AgentError, LookupError):
+    """Agents of several types have this id."""
+
+    def __init__(self, id: str, partition: str, types: list[str]) -> None:
+        self.id = id
+        self.types = types
+        where = f" in partition {partition!r}" if partition else ""
+        super().__init__(f"agents of the types {', '.join(types)} have the id {id!r}{where}: say which, with kind=")
 
 
 class AgentTimeout(AgentError, TimeoutError):
@@ -72,6 +88,18 @@ class BadCheckpoint(AgentError):
     def __init__(self, key: str, why: str) -> None:
         self.key = key
         super().__init__(f"{key}: {why}")
+
+
+class SchemaMismatch(BadCheckpoint):
+    """An agent was saved with another schema, and its type does not say how that becomes its own."""
+
+    def __init__(self, key: str, type: str, saved: int, schema: int) -> None:
+        self.saved = saved
+        self.schema = schema
+        remedy = "run the release that saved it, or a later one"
+        if saved < schema:
+            remedy = f"say in {type}.migrate how a state of {saved} becomes one of {schema}"
+        super().__init__(key, f"it was saved with schema {saved}, and {type} has {schema}: {remedy}")
 
 
 class BadParams(AgentError, ValueError):
@@ -107,7 +135,7 @@ class CompensationFailed(AgentError):
         original: what had gone wrong.
     """
 
-    def __init__(self, action: str, error: Exception, original: Exception) -> None:
+    def __init__(self, action: str, error: BaseException, original: Exception) -> None:
         self.action = action
         self.error = error
         self.original = original
@@ -121,6 +149,15 @@ class ResultConflict(AgentError, ValueError):
         self.names = names
         self.by = by
         super().__init__(f"{' and '.join(by)} both return {', '.join(names)}: let only one do so")
+
+
+class PublishRefused(AgentError):
+    """A bus cannot keep a signal, and has published none of those that came with it."""
+
+    def __init__(self, signal: str, id: str, why: str) -> None:
+        self.signal = signal
+        self.id = id
+        super().__init__(f"signal {signal!r} with id {id!r} is not published: {why}")
 
 
 class NotAdopted(AgentError):
@@ -138,12 +175,27 @@ class NotSaved(AgentError):
         super().__init__(f"{key}: {why}")
 
 
+class Moved(AgentError):
+    """Another owner has taken an agent over: a server in another process, say. This one ends, and has saved nothing."""
+
+    def __init__(self, key: str, why: str) -> None:
+        self.key = key
+        super().__init__(f"{key} has moved: {why}")
+
+
 class TagTaken(AgentError):
     """An agent has a child with this tag."""
 
     def __init__(self, tag: str, ref: object) -> None:
         self.tag = tag
         super().__init__(f"tag {tag!r} is taken, by {ref}: choose another one, or stop that child first")
+
+
+class TurnCancelled(AgentError):
+    """A turn was cancelled while its action waited: nothing of it is committed."""
+
+    def __init__(self, signal: str, why: str) -> None:
+        super().__init__(f"the turn for {signal!r} was cancelled: {why}")
 
 
 class StrategyRefused(AgentError):
@@ -164,7 +216,7 @@ class DebugOff(AgentError):
 class HookFailed(AgentError):
     """A plugin's hook failed, and the signal went no further."""
 
-    def __init__(self, plugin: str, hook: str, error: Exception) -> None:
+    def __init__(self, plugin: str, hook: str, error: BaseException) -> None:
         self.plugin = plugin
         self.hook = hook
         super().__init__(f"{plugin}.{hook}: {type(error).__name__}: {error}")
@@ -185,6 +237,15 @@ class NoRoute(AgentError, LookupError):
         self.agent_type = agent_type
         self.signal_type = signal_type
         super().__init__(f"{agent_type} has no route for signals of type {signal_type!r}")
+
+
+class NoToken(AgentError):
+    """No signal has caused what a token is asked for: tokens are made of the signal that caused a turn."""
+
+    def __init__(self, agent: str) -> None:
+        super().__init__(
+            f"agent {agent!r}: no signal has caused this; give cmd(..., signal=...), or make an id of your own"
+        )
 
 
 class BadAction(SpecError):

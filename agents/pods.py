@@ -428,7 +428,9 @@ class PodServer(Actor):
         return f"{self._retained.topology.name}/{self._key}/{name}"
 
     def _ref(self, name: str) -> Ref | None:
-        return whereis(self.runtime, self._id(name), partition=self._partition)
+        node = self._retained.topology.nodes.get(name)
+        kind = None if node is None else node.type
+        return whereis(self.runtime, self._id(name), partition=self._partition, kind=kind)
 
     async def init(self) -> None:
         """Start the eager nodes. One that does not start is seen in `Pod.nodes`, and tried again by `Pod.reconcile`."""

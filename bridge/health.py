@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import msgspec
 
 from agents.server import GetView
+from agents.server.directory import directory_of
 from supervision import Ref, UnhandledMessage
 from supervision.clock import seconds
 from supervision.errors import BadOption
@@ -23,8 +24,12 @@ HealthCheck: TypeAlias = Callable[[Ref], Awaitable[bool]]
 async def responds(ref: Ref) -> bool:
     """Check that an actor answers: an agent, or any actor that refuses requests that it does not know (as actors do).
 
-    Not for supervisors, which an unknown request crashes.
+    An agent whose turn is under way and waits for something is busy, not dead: it counts as one that answers, however
+    long that takes. Not for supervisors, which an unknown request crashes.
     """
+    view = directory_of(ref.runtime).view_of(ref)
+    if view is not None and ref.alive:
+        return True  # the loop runs, as this does, and an agent that is not in a turn can take one
     try:
         await ref.call(GetView(), timeout=None)
     except UnhandledMessage:

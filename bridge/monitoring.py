@@ -13,7 +13,7 @@ from bridge.events import HealthChanged
 from bridge.health import CheckResult, HealthCheck, HealthRecord, HealthStatus, Thresholds, responds
 from bridge.registration import AgentMetadata
 from foundation.registry import Directory, Entry, KeyNotFound
-from supervision import Actor, Address, CallError, ChildSpec, Down, Message, Ref, handle, start_child
+from supervision import Actor, Address, CallError, ChildSpec, Down, Message, Ref, Timer, handle, start_child
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import describe
@@ -24,10 +24,12 @@ class CheckNow(Message, frozen=True):
 
 
 class HealthMonitor(Actor):
-    """Checks one registered actor, writes its health into the registry, and ends when the actor ends or is removed.
+    """Checks who is registered under a key, writes its health into the registry, and ends when it is removed.
 
-    Each change of health is a `HealthChanged` event. A dead actor has no entry in the registry: the event alone reports
-    its death. When the registry does not run, the change is written after a later check. See `setup_monitoring`.
+    When the actor has ended, the next one under the key is watched, if there is one by the time of the next check;
+    if not, the monitor ends. Each change of health is a `HealthChanged` event. A dead actor has no entry in the
+    registry: the event alone reports its death. When the registry does not run, the change is written after a later
+    check. See `setup_monitoring`.
     """
 
     def __init__(
@@ -43,6 +45,8 @@ class HealthMonitor(Actor):
         self._interval, self._limit = pace
         entry = directory.lookup(key)
         self._record = HealthRecord(limits, "healthy" if entry is None else entry.metadata.health)
+        self._dead = False
+        self._timer: Timer | None = None
 
     def init(self) -> None:
         """Watch the actor, and begin with a check."""
@@ -52,9 +56,9 @@ class HealthMonitor(Actor):
     @handle
     async def check(self, message: CheckNow) -> None:
         """Check, write a changed health into the registry, and set the timer of the next check."""
-        if not self._ref.alive:
+        if not self._ref.alive and not self._dead:
             return
-        if self._entry() is None:
+        if (self._dead and not self._next()) or self._entry() is None:
             self.stop()
             return
         outcome = await self._outcome()
@@ -65,13 +69,25 @@ class HealthMonitor(Actor):
         if health != before:
             self._tell(before, health, outcome.why)
         await self._note(health)
-        self.send_after(self._interval, CheckNow())
+        self._timer = self.send_after(self._interval, CheckNow())
 
     @handle
     def ended(self, message: Down) -> None:
-        """The actor has ended, and with it the need for checks."""
+        """The actor has ended: look for the next one under its key when the next check would be due."""
         self._tell(self._record.health, "dead", str(message.reason))
-        self.stop()
+        self._dead = True
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self.send_after(self._interval, CheckNow())
+
+    def _next(self) -> bool:
+        """Watch the actor that stands under the key now; return whether there is one."""
+        entry = self._directory.lookup(self._key)
+        if entry is None or not entry.ref.alive:
+            return False
+        self._ref, self._record, self._dead = entry.ref, HealthRecord(self._record.thresholds, "dead"), False
+        self.monitor(self._ref)
+        return True
 
     async def _outcome(self) -> CheckResult:
         clock = self.runtime.clock

@@ -7,7 +7,7 @@ import re
 import typing
 from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Protocol, TypeAlias, TypeVar
 
 import msgspec
 
@@ -15,8 +15,9 @@ from agents.core.agent import Parent
 from agents.core.directives import Directive
 from agents.core.operations import Operation
 from agents.core.signal import Signal
-from agents.errors import AgentError, BadAction, BadPlan
-from supervision import Ref
+from agents.core.tokens import Origin
+from agents.errors import AgentError, BadAction, BadPlan, NoToken
+from supervision import Name, NotRunning, Ref
 from supervision.clock import seconds
 from supervision.errors import BadOption
 from supervision.messages import FrozenMeta
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 
 S_co = TypeVar("S_co", covariant=True)
+S_contra = TypeVar("S_contra", contravariant=True)
 R_co = TypeVar("R_co", covariant=True)
 
 #: What an action may ask for beside its result: operations on the agent, and directives.
@@ -45,6 +47,11 @@ class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
         slices: what plugins and the strategy know about the agent, by key.
         parent: of the agent, if it has one.
         provided: facts added by the runtime and plugins, not by the sender, by key.
+        partition: of the agent.
+        generation: of a durable agent: distinguishes it from one with its id that was deleted.
+        run: how often what the turn did was undone before.
+        place: of the action among those of its turn.
+        undoing: whether the action is being undone: its tokens are others then.
     """
 
     state: S_co
@@ -55,6 +62,74 @@ class Context(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
     slices: Mapping[str, Any] = {}
     parent: Parent | None = None
     provided: Mapping[str, Any] = {}
+    partition: str = ""
+    generation: str = ""
+    run: int = 0
+    place: str = ""
+    undoing: bool = False
+
+    @property
+    def token(self) -> str:
+        """The token of this action for effects of its own, such as a payment: the same in each try, and after a crash.
+
+        Raises:
+            NoToken: no signal has caused it.
+        """
+        return self._token(self.place, undoing=self.undoing)
+
+    @property
+    def done_token(self) -> str:
+        """In `Action.compensate`, the token that the action had when it was run: with it, what was done can be undone.
+
+        The same as `token` where nothing is undone.
+
+        Raises:
+            NoToken: no signal has caused it.
+        """
+        return self._token(self.place, undoing=False)
+
+    def token_for(self, name: str) -> str:
+        """Return the token of one of several effects of this action.
+
+        Args:
+            name: of the effect. One that is tried again in another order keeps its token.
+
+        Raises:
+            NoToken: no signal has caused it.
+        """
+        return self._token(f"{self.place}/{name}", undoing=self.undoing)
+
+    def _token(self, place: str, *, undoing: bool) -> str:
+        if self.signal is None:
+            raise NoToken(self.agent_id)
+        signal = self.signal
+        of = (self.partition, self.agent_type, self.agent_id, self.generation, signal.source, signal.id, self.run)
+        return Origin(*of).token("c" if undoing else "u", place)
+
+    def address(self, name: str) -> Name:
+        """Return the address of whoever holds a name in the agent's runtime, such as the client of a service.
+
+        Args:
+            name: of the actor.
+
+        Raises:
+            NotRunning: the agent has no server: give the action what it needs as a parameter.
+        """
+        if self.ref is None:
+            raise NotRunning(
+                "an agent without a server knows nobody by name: give the action what it needs as a parameter"
+            )
+        return self.ref.runtime.name(name)
+
+    def now(self) -> float:
+        """Return the time in seconds since the epoch, by the clock of the agent's runtime; virtual where that is.
+
+        Raises:
+            NotRunning: the agent has no server: give the action its time as a parameter.
+        """
+        if self.ref is None:
+            raise NotRunning("an agent without a server has no clock: give the action its time as a parameter")
+        return self.ref.runtime.clock.wall_time()
 
 
 class Result(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
@@ -96,6 +171,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         max_backoff: the longest wait, in seconds.
         timeout: seconds for each try of an async action; None for no limit. A sync one cannot be interrupted.
         retry_on: the errors that are worth another try.
+        undo_timeout: seconds for each try to undo it (`Action.compensate`), if that is async.
 
     Raises:
         BadOption: ``retries`` is not a whole number from 0.
@@ -110,6 +186,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
     max_backoff: float = 30.0
     timeout: float | None = None
     retry_on: type[Exception] | tuple[type[Exception], ...] = Exception
+    undo_timeout: float = 30.0
 
     def __post_init__(self) -> None:
         if not is_whole(self.retries, 0):
@@ -118,6 +195,7 @@ class Attempts(msgspec.Struct, frozen=True, kw_only=True):
         seconds("Attempts.max_backoff", self.max_backoff)
         if self.timeout is not None:
             seconds("Attempts.timeout", self.timeout, zero=False)
+        seconds("Attempts.undo_timeout", self.undo_timeout, zero=False)
 
     def delay(self, retry: int) -> float:
         """Return the seconds to wait before a retry, the first of which is number 1."""
@@ -196,15 +274,26 @@ class Action(msgspec.Struct, Generic[R_co], metaclass=FrozenMeta, frozen=True):
     def compensate(self, context: Context[Any], done: Any, error: Exception) -> Awaitable[None] | None:
         """Undo what ``run`` has done outside; to be overridden, with ``def`` or ``async def``, where there is any.
 
-        Called once, when the last try has failed or was cut short (it may then have done a part of its work, so that
-        this must be safe whatever was done), and when something else has failed in the chain, plan or command that it
-        is part of: in reverse order, as in a saga (Garcia-Molina and Salem, 1987).
+        Called when the last try has failed or was cut short (it may then have done a part of its work, or none, or all,
+        so that this must be safe whatever was done), when something else has failed in the chain, plan or command that
+        it is part of, and when the turn is not committed: in reverse order, as in a saga (Garcia-Molina and Salem,
+        1987). A durable agent that dies in between is undone by the next incarnation, before its first turn; it is then
+        called at least once, with the same ``context.token``, until it succeeds or an hour is over.
 
         Args:
-            context: the one that ``run`` got.
-            done: what ``run`` returned; None if it failed.
+            context: what ``run`` got, with other tokens (`Context.done_token` is that of ``run``); after the death of a
+                server, with the state as it was saved.
+            done: what ``run`` returned; None if it failed, or if nobody knows.
             error: what went wrong.
         """
+
+
+class ActionOn(Protocol[S_contra]):
+    """What type checkers know of an action for agents with some state, or with any: its ``run`` takes their context."""
+
+    def run(self, context: Context[S_contra], /) -> Any:
+        """Do the work and return the result."""
+        ...
 
 
 _OWN_NAMES = frozenset(name for name in Action.__dict__ if not name.startswith("_"))

@@ -2,33 +2,37 @@
 
 from __future__ import annotations
 
-import builtins
 import typing
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from typing import Any, ClassVar, Generic, TypeAlias, TypeVar, cast
 
 import msgspec
 
-from agents.core.action import Action, ActionLike, is_work
+from agents.core.action import Action, ActionLike, ActionOn, CompositeAction, Context, is_work
 from agents.core.agent import Agent, first_state
 from agents.core.command import Step, Turn
 from agents.core.directives import Cron, Directive
 from agents.core.execution import driven
+from agents.core.plain_turns import PlainRoutes
 from agents.core.plugin import MountedPlugin, Plugin, mounted
 from agents.core.router import Route, Router, routes_of
 from agents.core.signal import Signal
 from agents.core.strategies import AgentStrategy, Direct
+from agents.core.structs import refuse_unknown
 from agents.errors import BadAgentType, BadRoute
 from supervision import Ref
+from supervision.options import is_whole
 
 S = TypeVar("S", bound=msgspec.Struct)
 
-#: The plain action is remembered for at most so many types of signals.
-_PLAIN_ROUTES = 1000
-
-#: A type's routes: by pattern, or as `Route` objects, which have priorities and conditions. Each leads to work, or to a
-#: tuple of it.
-Routes: TypeAlias = Mapping[str, Any] | Iterable[Route[Any]]
+#: A class of actions for agents with a state, or what is made of actions; and either, with its parameters.
+RoutedAction: TypeAlias = type[ActionOn[S]] | CompositeAction
+RoutedWork: TypeAlias = RoutedAction[S] | tuple[RoutedAction[S], Mapping[str, Any]]
+#: What a route leads to: work, or a tuple of it.
+RouteTarget: TypeAlias = RoutedWork[S] | tuple[RoutedWork[S], ...]
+#: A type's routes: by pattern, or as `Route` objects, which have priorities and conditions.
+Routes: TypeAlias = Mapping[str, RouteTarget[S]] | Sequence[Route[RouteTarget[S]]]
 
 
 class AgentType(Generic[S]):
@@ -44,11 +48,16 @@ class AgentType(Generic[S]):
         plugins: what else it can do: plugins, or their classes.
         schedules: signals that its server sends it again and again.
         capabilities: what it can be found by, among the agents that run.
+        schema: the number of what its state looks like. Raise it when an older state does not fit the class any more,
+            or means something else, and say in `migrate` how one becomes the other.
+        saga: whether a durable agent writes down each action that can be undone before it runs, so that the next
+            incarnation undoes it if this one dies. Without, what was done stays then.
 
     Raises:
         BadAgentType: the state is not a frozen struct, or another attribute has the wrong type. Raised when the
             class is defined.
-        BadRoute: a pattern is invalid, or its target is not an action. Raised when the class is defined.
+        BadRoute: a pattern is invalid, its target is not an action, or it is one for another state: it says so in the
+            type of its context, or returns fields that the state does not have. Raised when the class is defined.
 
     >>> class Light(msgspec.Struct, frozen=True):
     ...     on: bool = False
@@ -59,16 +68,19 @@ class AgentType(Generic[S]):
     """
 
     name: ClassVar[str]
-    routes: ClassVar[Routes] = {}
+    # Type checkers take the S of each subclass here, and so find a route to an action of another state.
+    routes: ClassVar[Routes[S]] = {}  # pyright: ignore[reportGeneralTypeIssues]
     state_type: ClassVar[type[msgspec.Struct]]
     strategy: ClassVar[AgentStrategy] = Direct()
     plugins: ClassVar[tuple[Plugin[Any] | type[Plugin[Any]], ...]] = ()
     schedules: ClassVar[tuple[Cron, ...]] = ()
     capabilities: ClassVar[tuple[str, ...]] = ()
+    schema: ClassVar[int] = 1
+    saga: ClassVar[bool] = True
     router: ClassVar[Router[ActionLike]]
     #: Whether a command is nothing but its actions: no strategy but `Direct`, and no hooks.
     direct: ClassVar[bool] = True
-    #: By signal type: the one plain action that it is routed to, or None; see `PlainRoutes`.
+    #: By the type of a signal: what takes its turns, if they are plain.
     plain_routes: ClassVar[PlainRoutes]
     #: The plugins, ready.
     mounted: ClassVar[tuple[MountedPlugin, ...]] = ()
@@ -84,13 +96,17 @@ class AgentType(Generic[S]):
             raise BadAgentType(cls.__name__, cls.__bases__, "say what its state is: class X(AgentType[TheState])")
         if not isinstance(cls.strategy, AgentStrategy):
             raise BadAgentType(f"{cls.__name__}: strategy", cls.strategy, "give an AgentStrategy, such as Direct()")
+        if not is_whole(cls.schema, 1):
+            raise BadAgentType(f"{cls.__name__}: schema", cls.schema, "give a whole number from 1")
         cls.mounted = mounted(cls.__name__, cls.plugins)
         cls.router = Router(_routes(cls))
+        for route in cls.router.routes:
+            check_fits(f"{cls.__name__}: {route.pattern}", route.target, cls.state_type)
         hooks = (cls.on_before_cmd, cls.on_after_cmd)
         plain = (AgentType.on_before_cmd, AgentType.on_after_cmd)
         same = [hook.__func__ is own.__func__ for hook, own in zip(hooks, plain, strict=True)]  # type: ignore[attr-defined]
         cls.direct = type(cls.strategy) is Direct and all(same)
-        cls.plain_routes = PlainRoutes(cls.router, alone=cls.direct and not cls.mounted)
+        cls.plain_routes = PlainRoutes(cls.router, cls.state_type, alone=cls.direct and not cls.mounted)
 
     # -- making agents ---------------------------------------------------------------------------------------------
 
@@ -104,13 +120,13 @@ class AgentType(Generic[S]):
             partition: keeps the agents of tenants apart.
 
         Raises:
-            BadAgentType: the id is not a string, or empty.
+            BadAgentType: the id is not a string, or empty; or the partition is none, or has a ``/``.
             BadState: the state is not as declared.
         """
         if not isinstance(id, str) or not id:
             raise BadAgentType(f"{cls.name}: id", id, "give a string that is not empty")
-        if not isinstance(partition, str):
-            raise BadAgentType(f"{cls.name}: partition", partition, "give a string")
+        if not isinstance(partition, str) or "/" in partition:
+            raise BadAgentType(f"{cls.name}: partition", partition, "give a string without '/'")
         if not hasattr(cls, "state_type"):
             raise BadAgentType(cls.__name__, cls, "make a subclass: class X(AgentType[TheState])")
         first = Agent(id=id, type=cls.name, state=first_state(cls.state_type, state), partition=partition)
@@ -130,6 +146,47 @@ class AgentType(Generic[S]):
             BadState: it is not as declared.
         """
         return cast("S", first_state(cls.state_type, state, strict=strict))
+
+    # -- what earlier releases have saved --------------------------------------------------------------------------
+
+    @classmethod
+    def migrate(cls, state: dict[str, Any], since: int) -> S | Mapping[str, Any]:
+        """Return a state that was saved with an earlier `schema` as one of today; to be overridden when that is raised.
+
+        It is called when a durable agent is read, and must return the same whenever it is called with the same. What it
+        returns is saved before the agent's next turn. (Slices are their plugins' business: `Plugin.restore`.)
+
+        Args:
+            state: its fields as they were encoded: texts, numbers, lists, and mappings.
+            since: the schema with which it was saved.
+
+        Raises:
+            NotImplementedError: there is no way from there. The agent does not start, with `SchemaMismatch`.
+            Exception: the agent does not start, with `BadCheckpoint`; what was saved is left as it is.
+
+        >>> class Light(msgspec.Struct, frozen=True):
+        ...     level: float = 0.0
+        >>> class Lamp(AgentType[Light]):
+        ...     schema = 2
+        ...
+        ...     @classmethod
+        ...     def migrate(cls, state, since):
+        ...         return {"level": 1.0 if state["on"] else 0.0}
+        >>> Lamp.migrate({"on": True}, 1)
+        {'level': 1.0}
+        """
+        raise NotImplementedError(
+            f"{cls.__name__} does not say how a state of schema {since} becomes one of {cls.schema}"
+        )
+
+    @classmethod
+    def migrate_signal(cls, type: str, data: Any, since: int) -> tuple[str, Any] | None:  # noqa: ARG003 - to be overridden
+        """Return the signal of a timer that was set with an earlier `schema` as one of today, its type and its data.
+
+        To be overridden where actions have other parameters now. None takes the timer away, with the event
+        ``TimerDropped``. Schedules of the type itself are taken from the class.
+        """
+        return type, data
 
     # -- commands --------------------------------------------------------------------------------------------------
 
@@ -165,31 +222,49 @@ class AgentType(Generic[S]):
         return agent, directives
 
 
-class PlainRoutes(dict[str, "type[Action[Any]] | None"]):
-    """The plain action of each signal type that is routed to exactly one, with no plugin, strategy or hook involved.
+def check_fits(where: str, work: ActionLike, state: type[msgspec.Struct]) -> None:
+    """Check that an action to which signals are routed is one for this state, as far as it says so.
 
-    For other signal types it is None. An item is found when it is first asked for.
-
-    Args:
-        router: of a type of agents.
-        alone: whether the type has no plugin, strategy or hook.
+    Raises:
+        BadRoute: it says that its context has another state, or returns fields that the state does not have; or it is
+            given parameters that it does not take.
     """
+    kind, params = work if isinstance(work, tuple) else (work, None)
+    _check_context(where, kind, state)
+    if not isinstance(kind, type):
+        return
+    if isinstance(params, Mapping):
+        try:
+            refuse_unknown(kind, params)
+            with suppress(NameError):  # a type that is known to type checkers alone: each turn says so
+                msgspec.convert(params, kind)
+        except msgspec.ValidationError as error:
+            raise BadRoute(where, work, f"its parameters: {error}") from None
+    result: Any = kind.result_type
+    if _is_struct(result) and not issubclass(state, result):
+        lacking = sorted(set(result.__struct_fields__) - set(state.__struct_fields__))
+        if lacking:
+            raise BadRoute(where, kind, f"it returns {', '.join(lacking)}, which {state.__name__} does not have")
 
-    def __init__(self, router: Router[ActionLike], *, alone: bool) -> None:
-        super().__init__()
-        self._router = router
-        self._alone = alone
 
-    def __missing__(self, type: str) -> builtins.type[Action[Any]] | None:
-        found: builtins.type[Action[Any]] | None = None
-        routes = self._router.matching(type)
-        if self._alone and len(routes) == 1 and routes[0].when is None:
-            target = routes[0].target
-            if isinstance(target, builtins.type) and target.is_plain:
-                found = target
-        if len(self) < _PLAIN_ROUTES:
-            self[type] = found
-        return found
+def _check_context(where: str, work: Any, state: type[msgspec.Struct]) -> None:
+    """Check that an action, or each of those that one is made of, does not say that its context has another state."""
+    kind = work[0] if isinstance(work, tuple) else work
+    if isinstance(kind, CompositeAction):
+        for part in kind.parts:
+            _check_context(where, part, state)
+        return
+    try:
+        hints = typing.get_type_hints(kind.run)
+    except Exception:  # names that are known to type checkers alone
+        hints = {}
+    seen = next((typing.get_args(hint) for hint in hints.values() if typing.get_origin(hint) is Context), ())
+    if seen and _is_struct(seen[0]) and not issubclass(state, seen[0]):
+        raise BadRoute(where, kind, f"it is an action for {seen[0].__name__}, and the state is {state.__name__}")
+
+
+def _is_struct(kind: Any) -> bool:
+    return isinstance(kind, type) and issubclass(kind, msgspec.Struct)
 
 
 def _state_type(cls: type[Any], kind: Any) -> type[msgspec.Struct]:

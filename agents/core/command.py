@@ -14,10 +14,22 @@ import msgspec
 from agents.core.action import Action, ActionLike, Context, Failure
 from agents.core.agent import Agent
 from agents.core.directives import Directive, ErrorDirective, error_directive
-from agents.core.execution import CompletedAction, Execution, as_result, checked_result, driven, name_of, undo
+from agents.core.execution import (
+    CompletedAction,
+    Execution,
+    Saga,
+    as_result,
+    checked_result,
+    driven,
+    name_of,
+    note_step,
+    undo,
+    where_failed,
+)
+from agents.core.failures import is_closing, is_interrupt, is_order
 from agents.core.operations import Operation
 from agents.core.signal import Signal
-from agents.core.structs import checked, checks, fields_of, patched
+from agents.core.structs import checked, fields_of, patched
 from agents.errors import BadParams, BadResult, BadState
 from supervision import Ref
 from supervision.errors import BadOption
@@ -31,10 +43,6 @@ S_co = TypeVar("S_co", bound=msgspec.Struct, covariant=True)
 #: was done is undone, in reverse order (`Action.compensate`).
 OnFailure = Literal["stop", "continue", "rollback"]
 _ON_FAILURE = get_args(OnFailure)
-
-
-convert = msgspec.convert
-replace = msgspec.structs.replace
 
 
 class Step(msgspec.Struct, Generic[S_co], metaclass=FrozenMeta, frozen=True):
@@ -100,36 +108,56 @@ class Turn(msgspec.Struct, frozen=True, kw_only=True):
         ref: the agent's server, if there is one.
         has_loop: whether there is a loop to wait on.
         provided: what the runtime and plugins add to what actions see.
+        generation: of a durable agent; see `Context`.
+        run: how often what the turn did was undone before.
+        saga: what takes note of what can be undone; None without a server.
+        again: whether what caused it comes again if it fails: then nothing of a failed command stays, unless the
+            agent's type says so.
     """
 
     signal: Signal | None = None
     ref: Ref | None = None
     has_loop: bool = False
     provided: Mapping[str, Any] = {}
+    generation: str = ""
+    run: int = 0
+    again: bool = False
+    saga: Saga | None = None
 
 
 async def run_command(agent: Agent[S], work: Sequence[ActionLike], turn: Turn, on_failure: OnFailure) -> Step[S]:
-    """Run a command. Only async work and retries wait, so that plain work can be driven without a loop."""
+    """Run a command. Only async work and retries wait, so that plain work can be driven without a loop.
+
+    If it is cut short, its turn's saga has what is to be undone.
+    """
     command = Command(agent, turn, on_failure)
-    for item in work:
+    for number, item in enumerate(work):
+        place = str(number) if number else ""
         try:
             action = plain_action(item)
             if action is None:
-                await command.perform(item)
+                await command.perform(item, place)
             else:
-                command.apply(action, action.run(command.context()))
-        except Exception as error:
+                command.apply(action, action.run(command.context(place)))
+        except BaseException as error:
+            if is_order(error, turn.ref) if turn.has_loop else is_interrupt(error):
+                note_step(error, name_of(item))
+                command.hand_over()
+                raise
             command.failed(item, error)
             if on_failure != "continue":
                 break
     if command.to_undo:
         await command.roll_back()
+    else:
+        command.hand_over()
     return Step(command.agent, tuple(command.directives))
 
 
-def context_of(agent: Agent[S], turn: Turn) -> Context[S]:
+def context_of(agent: Agent[S], turn: Turn, place: str = "") -> Context[S]:
     """Return what an action of an agent sees in a turn."""
-    return Context(agent.state, agent.id, agent.type, turn.signal, turn.ref, agent.slices, agent.parent, turn.provided)
+    seen = (agent.state, agent.id, agent.type, turn.signal, turn.ref, agent.slices, agent.parent, turn.provided)
+    return Context(*seen, agent.partition, turn.generation, turn.run, place)
 
 
 def plain_action(item: Any) -> Action[Any] | None:
@@ -154,40 +182,6 @@ def plain_action(item: Any) -> Action[Any] | None:
     return None
 
 
-def run_plain(agent: Agent[S], kind: type[Action[Any]], signal: Signal, ref: Ref) -> Agent[S] | Step[S]:
-    """Run one plain action with the data of a signal: what `run_command` does, for the most frequent case.
-
-    Returns:
-        The agent, if nothing has happened but that its state is another one; or else the step.
-    """
-    state, data, action = agent.state, signal.data, None
-    try:
-        action = convert(data, kind) if type(data) is dict else convert(data or {}, kind, from_attributes=True)
-        value = action.run(Context(state, agent.id, agent.type, signal, ref, agent.slices, agent.parent))
-    except Exception as error:
-        wrong = action is None and isinstance(error, msgspec.ValidationError)
-        return _plain_step(agent, kind, signal, ref, BadParams(kind.__name__, str(error)) if wrong else error)
-    if type(value) is not kind.result_type or type(value) is not type(state):
-        return _plain_step(agent, action, signal, ref, value)
-    for name, simple in checks[kind.result_type]:
-        field = getattr(value, name)
-        if type(field) not in simple and field is not getattr(state, name):
-            return _plain_step(agent, action, signal, ref, value)
-    return replace(agent, state=value, version=agent.version + 1)
-
-
-def _plain_step(agent: Agent[S], action: Any, signal: Signal, ref: Ref, outcome: Any) -> Step[S]:
-    """Return the step of a plain action, built from its result or its error, as in `run_command`."""
-    command = Command(agent, Turn(signal=signal, ref=ref), "stop")
-    try:
-        if isinstance(outcome, Exception):
-            raise outcome
-        command.apply(action, outcome)
-    except Exception as error:
-        command.failed(action, error)
-    return Step(command.agent, tuple(command.directives))
-
-
 class Command(Generic[S]):
     """A running command: its current agent and directives."""
 
@@ -198,30 +192,31 @@ class Command(Generic[S]):
             raise BadOption("on_failure", on_failure, f"give one of {', '.join(_ON_FAILURE)}")
         self.first = self.agent = agent
         self.directives: list[Directive] = []
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
         self.turn = turn
         self.on_failure = on_failure
         self.completed: list[CompletedAction] = []
 
-    def context(self) -> Context[S]:
+    def context(self, place: str) -> Context[S]:
         """Return what the next action sees."""
-        return context_of(self.agent, self.turn)
+        return context_of(self.agent, self.turn, place)
 
-    async def perform(self, item: Any) -> None:
+    async def perform(self, item: Any, place: str) -> None:
         """Run any work, and apply its result. What it has done can be undone."""
-        run = Execution(self.context(), self.turn.has_loop)
+        run = Execution(self.context(place), self.turn.has_loop, place=place, saga=self.turn.saga)
         try:
             value = await run.step(item, {})
             self._apply(name_of(item), value, run.effects)
-        except Exception as error:
-            await undo(run.completed, error, self.turn.has_loop)
+        except BaseException as error:
+            if not (self.turn.has_loop and is_closing(error, self.turn.ref)):
+                await undo(run.completed, error, self.turn.has_loop, self.turn.saga)
             raise
         self.completed += run.completed
 
     def apply(self, action: Action[Any], outcome: Any) -> None:
         """Apply what a plain action has returned."""
         result = as_result(outcome)
-        self._apply(type(action).__name__, checked_result(action, result), list(result.effects))
+        self._apply(type(action).__name__, checked_result(action, result, self.agent.state), list(result.effects))
 
     def _apply(self, name: str, value: Any, effects: list[Any]) -> None:
         agent = changed(self.agent, name, value)
@@ -239,7 +234,7 @@ class Command(Generic[S]):
         if agent is not self.agent:
             self.agent = msgspec.structs.replace(agent, version=self.first.version + 1)
 
-    def failed(self, item: Any, error: Exception) -> None:
+    def failed(self, item: Any, error: BaseException) -> None:
         """Add a failure to the directives, with the effects that it has."""
         self.error = error
         if self.on_failure == "rollback":
@@ -250,18 +245,23 @@ class Command(Generic[S]):
                 self._apply(name_of(item), None, list(error.effects))
             except BadState as wrong:
                 error = wrong
-        self.directives.append(error_directive(name_of(item), error))
+        self.directives.append(error_directive(where_failed(item, error), error))
 
     @property
     def to_undo(self) -> bool:
         """Whether what was done is to be undone."""
         return self.error is not None and self.on_failure == "rollback" and bool(self.completed)
 
+    def hand_over(self) -> None:
+        """Have the turn know what is to be undone if it is not committed."""
+        if self.turn.saga is not None:
+            self.turn.saga.completed += self.completed
+
     async def roll_back(self) -> None:
         """Undo what was done."""
         assert self.error is not None
         try:
-            await undo(self.completed, self.error, self.turn.has_loop)
+            await undo(self.completed, self.error, self.turn.has_loop, self.turn.saga)
         except Exception as error:
             self.directives.append(error_directive("rollback", error))
 

@@ -33,7 +33,7 @@ from graphlib import CycleError, TopologicalSorter
 from typing import Any
 
 from agents.core.action import ActionLike, CompositeAction, Context, check_work
-from agents.core.execution import Execution, merged_data, name_of
+from agents.core.execution import Execution, merged_data, name_of, note_step
 from agents.errors import BadPlan, ResultConflict
 from supervision.options import is_whole
 
@@ -64,8 +64,12 @@ class Chain(CompositeAction):
     async def perform(self, run: Execution, data: Any) -> Any:
         """Run the steps, and return the last result."""
         last = None
-        for step in self.steps:
-            result = await run.step(step, data)
+        for number, step in enumerate(self.steps, 1):
+            try:
+                result = await run.step(step, data)
+            except BaseException as error:
+                note_step(error, f"step {number}, {name_of(step)}")
+                raise
             data = merged_data(data, result)
             last = last if result is None else result
         return last

@@ -12,6 +12,7 @@ import msgspec
 
 from agents.core.cron import CronSchedule
 from agents.core.router import segments
+from agents.core.signal import check_text
 from agents.errors import BadSignal
 from supervision import NORMAL, Address, ChildSpec
 from supervision.clock import seconds
@@ -30,10 +31,27 @@ OnParentDeath = Literal["stop", "continue", "emit_orphan"]
 #: What happens to a tick of a cron job if the previous tick's signal is still being handled: it is left out, it is sent
 #: when that signal is done (at most one waits), or it is sent all the same.
 Overlap = Literal["skip", "queue", "allow"]
+#: What happens to the ticks of a cron job that nobody was there for: one signal for all, none, or all of them.
+Missed = Literal["once", "skip", "all"]
+#: Where something has failed: in an action, in the commit of the turn, or in a directive after it.
+Stage = Literal["action", "commit", "effect"]
 
 
 class Directive(msgspec.Struct, metaclass=FrozenMeta, frozen=True, tag_field="kind"):
     """The base of all directives."""
+
+
+class Withdraw(Directive, frozen=True, tag="withdraw"):
+    """Take back a signal that a durable agent has decided to send, if it has not been sent.
+
+    The agent gets a signal ``agent.effect.withdrawn``, if it has a route for it, with the token and ``in_time``:
+    whether it was surely not sent. If the agent is not durable, or there is no such signal, nothing is taken back.
+
+    Attributes:
+        token: its id.
+    """
+
+    token: str
 
 
 class Emit(Directive, frozen=True, tag="emit"):
@@ -47,7 +65,7 @@ class Emit(Directive, frozen=True, tag="emit"):
             what its agent emits: the ``emit_to`` with which it was started, or the agent itself.
 
     Raises:
-        BadSignal: this cannot be the type of a signal.
+        BadSignal: this cannot be the type of a signal, or its subject.
         BadOption: ``to`` is not a destination.
     """
 
@@ -58,12 +76,12 @@ class Emit(Directive, frozen=True, tag="emit"):
 
     def __post_init__(self) -> None:
         segments("Emit.type", self.type, BadSignal)
-        if not (self.to is None or isinstance(self.to, Address) or (isinstance(self.to, str) and self.to)):
-            raise BadOption("Emit.to", self.to, "give an address, the name of an actor, or None")
+        check_text("Emit.subject", self.subject)
+        _check_destination("Emit.to", self.to)
 
 
 class Schedule(Directive, frozen=True, tag="schedule"):
-    """Send the agent itself a signal later. It is cancelled when the agent's server ends.
+    """Send the agent itself a signal later. It is cancelled when its server ends, unless the agent is durable.
 
     Attributes:
         after: how many seconds later.
@@ -71,32 +89,47 @@ class Schedule(Directive, frozen=True, tag="schedule"):
         data: of the signal.
         id: under which `Unschedule` finds it; an earlier one with the same id is cancelled. None if it is not to be
             found.
+        expires: how many seconds later it is not wanted any more, if nobody was there; None for never. For durable
+            agents.
 
     Raises:
-        BadTime: ``after`` is not a length of time.
+        BadTime: ``after`` or ``expires`` is not a length of time.
         BadSignal: this cannot be the type of a signal.
+        BadOption: the id is not a string.
     """
 
     after: float
     type: str
     data: Any = None
     id: str | None = None
+    expires: float | None = None
 
     def __post_init__(self) -> None:
         seconds("Schedule.after", self.after)
+        if self.expires is not None:
+            seconds("Schedule.expires", self.expires)
         segments("Schedule.type", self.type, BadSignal)
+        if self.id is not None:
+            _check_id("Schedule.id", self.id)
 
 
 class Unschedule(Directive, frozen=True, tag="unschedule"):
-    """Cancel the timer or cron job with this id. If there is none, nothing happens."""
+    """Cancel the timer or cron job with this id. If there is none, nothing happens.
+
+    Raises:
+        BadOption: the id is not a string.
+    """
 
     id: str
+
+    def __post_init__(self) -> None:
+        _check_id("Unschedule.id", self.id)
 
 
 class Cron(Directive, frozen=True, tag="cron"):
     """Send the agent itself a signal again and again, by a cron expression.
 
-    A server that saves checkpoints saves its cron jobs in them.
+    A durable agent keeps its cron jobs: they go on after a crash, and wake an instance that sleeps.
 
     Attributes:
         expression: five fields (minute, hour, day, month, weekday), or six with seconds before them, as in crontab(5);
@@ -107,12 +140,18 @@ class Cron(Directive, frozen=True, tag="cron"):
         timezone: the time zone of the expression, such as ``"Europe/Prague"``. A time that a change of clocks
             leaves out is left out; one that comes twice comes once.
         overlap: what happens to a tick if the previous tick's signal is still being handled: ``skip`` it, ``queue`` it
-            (at most one), or ``allow`` it.
+            (at most one), or ``allow`` it. It is about ticks during a turn; ``missed`` is about those that nobody was
+            there for.
+        missed: what a durable agent does about ticks that are later than ``grace``: one signal for all of them
+            (``once``), whose extensions say how many (``missed``), and when the ``first`` and the ``last`` was; none
+            (``skip``); or a signal for each, in order (``all``; at most 1000, then one for the rest).
+        grace: seconds by which a tick may be late and is still an ordinary one.
 
     Raises:
+        BadTime: ``grace`` is not a length of time.
         BadCronSchedule: the expression or the time zone is invalid.
         BadSignal: this cannot be the type of a signal.
-        BadOption: ``overlap`` is not one of those.
+        BadOption: ``overlap`` or ``missed`` is not one of those, or the id is not a string.
     """
 
     expression: str
@@ -121,12 +160,18 @@ class Cron(Directive, frozen=True, tag="cron"):
     id: str = ""
     timezone: str = "UTC"
     overlap: Overlap = "skip"
+    missed: Missed = "once"
+    grace: float = 60.0
 
     def __post_init__(self) -> None:
         segments("Cron.type", self.type, BadSignal)
         CronSchedule(self.expression, self.timezone)
         if self.overlap not in get_args(Overlap):
             raise BadOption("Cron.overlap", self.overlap, f"give one of {', '.join(get_args(Overlap))}")
+        if self.missed not in get_args(Missed):
+            raise BadOption("Cron.missed", self.missed, f"give one of {', '.join(get_args(Missed))}")
+        seconds("Cron.grace", self.grace)
+        _check_id("Cron.id", self.id)
         if not self.id:
             msgspec.structs.force_setattr(self, "id", self.type)
 
@@ -145,9 +190,12 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
             ``temporary`` never.
         on_parent_death: what it does when this agent's server ends.
         meta: noted with the child.
+        durable: whether it is saved where, and when, this agent is, which must be durable. Else a child that is started
+            again begins with its first state.
+        emit_to: where it sends what does not say so itself: an address, or the name of an actor; None for itself.
 
     Raises:
-        BadOption: the tag is not a string, or empty, or an option has an unknown value.
+        BadOption: the type is not a class, the tag is not a string, or empty, or an option has an unknown value.
     """
 
     type: type[AgentType[Any]]
@@ -157,9 +205,18 @@ class SpawnAgent(Directive, frozen=True, tag="spawn_agent"):
     restart: Literal["permanent", "transient", "temporary"] = "transient"
     on_parent_death: OnParentDeath = "stop"
     meta: Any = None
+    durable: bool = False
+    emit_to: Address | str | None = None
 
     def __post_init__(self) -> None:
+        if not isinstance(self.type, type):
+            raise BadOption("SpawnAgent.type", self.type, "give a subclass of AgentType")
         _check_tag("SpawnAgent.tag", self.tag)
+        if self.id is not None and (not isinstance(self.id, str) or not self.id):
+            raise BadOption("SpawnAgent.id", self.id, "give a string that is not empty, or None")
+        if not isinstance(self.durable, bool):
+            raise BadOption("SpawnAgent.durable", self.durable, "give True or False")
+        _check_destination("SpawnAgent.emit_to", self.emit_to)
         if self.restart not in ("permanent", "transient", "temporary"):
             raise BadOption("SpawnAgent.restart", self.restart, "give permanent, transient or temporary")
         if self.on_parent_death not in get_args(OnParentDeath):
@@ -295,17 +352,34 @@ class ErrorDirective(Directive, frozen=True, tag="error"):
     Attributes:
         action: the name of the class of the action; or what else has failed.
         error: the exception as data.
+        stage: where it has failed: in an ``action``, so that nothing of it is committed; in the ``commit``; or in an
+            ``effect``, after the commit.
+        retried: whether it is tried again.
     """
 
     action: str
     error: Crashed
+    stage: Stage = "action"
+    retried: bool = False
 
 
-def error_directive(action: str, error: Exception) -> ErrorDirective:
+def error_directive(
+    action: str, error: BaseException, stage: Stage = "action", *, retried: bool = False
+) -> ErrorDirective:
     """Return an exception as a directive."""
-    return ErrorDirective(action, crashed(error))
+    return ErrorDirective(action, crashed(error), stage, retried)
+
+
+def _check_id(where: str, id: object) -> None:
+    if not isinstance(id, str):
+        raise BadOption(where, id, "give a string")
 
 
 def _check_tag(where: str, tag: object) -> None:
     if not isinstance(tag, str) or not tag:
         raise BadOption(where, tag, "give a string that is not empty")
+
+
+def _check_destination(where: str, to: object) -> None:
+    if not (to is None or isinstance(to, Address) or (isinstance(to, str) and to)):
+        raise BadOption(where, to, "give an address, the name of an actor, or None")

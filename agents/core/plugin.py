@@ -10,12 +10,13 @@ import msgspec
 
 from agents.core.action import ActionLike
 from agents.core.agent import Agent, first_state
+from agents.core.failures import raise_interrupt
 from agents.core.router import Route, matches, routes_of, segments
+from agents.core.signal import Signal
 from agents.errors import BadAgentType, BadRoute, HookFailed
 
 if TYPE_CHECKING:
     from agents.core.directives import Cron, StartSensor
-    from agents.core.signal import Signal
     from supervision import ExitReason, Ref
 
 P = TypeVar("P", bound=msgspec.Struct)
@@ -241,12 +242,12 @@ def filtered(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
         if one.plugin.handles(signal.type):
             try:
                 said = one.plugin.on_signal(signal, agent)
-            except Exception as error:
+                if isinstance(said, Override):
+                    work, said = said.work, said.signal
+                signal = _signal(signal if said is None else said)
+            except BaseException as error:
+                raise_interrupt(error)
                 raise HookFailed(one.key, "on_signal", error) from error
-            if isinstance(said, Override):
-                work, signal = said.work, said.signal or signal
-            elif said is not None:
-                signal = said
     return signal, work
 
 
@@ -264,9 +265,10 @@ def provided(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any]
                 for key in more:
                     if key in RESERVED or key in facts:
                         raise KeyError(f"{key!r} is provided already")
-            except Exception as error:
+                facts.update(more)
+            except BaseException as error:
+                raise_interrupt(error)
                 raise HookFailed(one.key, "provide", error) from error
-            facts.update(more)
     return facts
 
 
@@ -278,7 +280,14 @@ def emitted(plugins: Iterable[MountedPlugin], signal: Signal, agent: Agent[Any])
     """
     for one in plugins:
         try:
-            signal = one.plugin.on_emit(signal, agent)
-        except Exception as error:
+            signal = _signal(one.plugin.on_emit(signal, agent))
+        except BaseException as error:
+            raise_interrupt(error)
             raise HookFailed(one.key, "on_emit", error) from error
     return signal
+
+
+def _signal(said: Any) -> Signal:
+    if not isinstance(said, Signal):
+        raise TypeError(f"{said!r} is no signal")
+    return said

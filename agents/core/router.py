@@ -11,10 +11,13 @@ from typing import Any, Generic, TypeAlias, TypeVar
 
 import msgspec
 
+from agents.core.failures import raise_interrupt
 from agents.errors import BadRoute
 from supervision import SpecError
+from supervision.messages import FrozenMeta
 
 T = TypeVar("T")
+T_co = TypeVar("T_co", covariant=True)
 
 
 #: The routes are remembered for at most so many types.
@@ -25,7 +28,7 @@ _CACHED_TYPES = 10_000
 _Rank: TypeAlias = tuple[int, int, int, int, int]
 
 
-class Route(msgspec.Struct, Generic[T], frozen=True):
+class Route(msgspec.Struct, Generic[T_co], metaclass=FrozenMeta, frozen=True):
     """Where signals go whose type matches a pattern.
 
     Attributes:
@@ -40,7 +43,7 @@ class Route(msgspec.Struct, Generic[T], frozen=True):
     """
 
     pattern: str
-    target: T
+    target: T_co
     priority: int = 0
     when: Callable[[Any], bool] | None = None
     exclusive: bool = False
@@ -119,7 +122,7 @@ class Router(Generic[T]):
 
     def _found(self, type: str) -> tuple[Route[T], ...]:
         ranked: dict[_Rank, Route[T]] = {}
-        _collect(self._root, tuple(type.split(".")), 0, ranked)
+        _collect(self._root, tuple(type.split(".")), ranked)
         found = tuple(ranked[rank] for rank in sorted(ranked))
         if len(self._known) >= _CACHED_TYPES:
             self._known.clear()
@@ -200,25 +203,29 @@ def _child(node: _Node[T], part: str) -> _Node[T]:
     return node.named.setdefault(part, _Node())
 
 
-def _collect(node: _Node[T], parts: tuple[str, ...], at: int, ranked: dict[_Rank, Route[T]]) -> None:
-    """Collect the routes below a node that match the parts from ``at`` on."""
-    if at == len(parts):
-        ranked.update(node.here)
-    else:
-        named = node.named.get(parts[at])
-        if named is not None:
-            _collect(named, parts, at + 1, ranked)
-        if node.any is not None:
-            _collect(node.any, parts, at + 1, ranked)
-    if node.deep is not None:
-        for after in range(at, len(parts) + 1):
-            _collect(node.deep, parts, after, ranked)
+def _collect(root: _Node[T], parts: tuple[str, ...], ranked: dict[_Rank, Route[T]]) -> None:
+    """Collect the routes that match the parts: each node is met once with each rest of them, however deep it is."""
+    met: set[tuple[int, int]] = set()
+    found = [(root, 0)]
+    while found:
+        node, at = found.pop()
+        if (id(node), at) in met:
+            continue
+        met.add((id(node), at))
+        if at == len(parts):
+            ranked.update(node.here)
+        else:
+            following = (node.named.get(parts[at]), node.any)
+            found += [(one, at + 1) for one in following if one is not None]
+        if node.deep is not None:
+            found += [(node.deep, after) for after in range(at, len(parts) + 1)]
 
 
 def _agrees(when: Callable[[Any], bool], signal: Any) -> bool:
     try:
         return bool(when(signal))
-    except Exception:
+    except BaseException as error:
+        raise_interrupt(error)
         return False
 
 

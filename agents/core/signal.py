@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from agents.core.router import segments
 from agents.errors import BadSignal
 from supervision import Message
+from supervision.messages import describe
 
 if TYPE_CHECKING:
     from random import Random
@@ -34,7 +35,8 @@ class Signal(Message, frozen=True, kw_only=True):
         specversion: always ``"1.0"``.
 
     Raises:
-        BadSignal: an attribute that must not be empty is, a segment of the type is empty, or the time has no zone.
+        BadSignal: an attribute that must not be empty is, one is no string that must be, a segment of the type is
+            empty, or the time has no zone.
 
     >>> Signal(type="order.placed", source="/shop", id="1", data={"amount": 3}).data
     {'amount': 3}
@@ -52,15 +54,41 @@ class Signal(Message, frozen=True, kw_only=True):
     specversion: Literal["1.0"] = "1.0"
 
     def __post_init__(self) -> None:
-        for field in ("source", "id"):
-            value = getattr(self, field)
+        for field, value in (("source", self.source), ("id", self.id)):
             if not isinstance(value, str) or not value:
                 raise BadSignal(f"Signal.{field}", value, "give a string that is not empty")
         segments("Signal.type", self.type, BadSignal)
-        if self.time is not None and self.time.tzinfo is None:
-            raise BadSignal("Signal.time", self.time, "give a datetime with a time zone, or None")
-        if self.specversion != "1.0":
+        # One test each for what is hardly ever given: a signal is made for each message.
+        if self.subject is not None:
+            check_text("Signal.subject", self.subject)
+        if self.datacontenttype is not None:
+            check_text("Signal.datacontenttype", self.datacontenttype)
+        if self.dataschema is not None:
+            check_text("Signal.dataschema", self.dataschema)
+        time, extensions = self.time, self.extensions
+        if time is not None and (not isinstance(time, datetime) or time.tzinfo is None):
+            raise BadSignal("Signal.time", time, "give a datetime with a time zone, or None")
+        if type(extensions) is not dict and not isinstance(extensions, Mapping):
+            raise BadSignal("Signal.extensions", extensions, "give a dict of attributes by name")
+        try:
+            wrong = [name for name in extensions if not isinstance(name, str)] if extensions else None
+        except Exception:
+            raise BadSignal("Signal.extensions", extensions, "give a dict, which can be read") from None
+        if wrong:
+            why = f"its names are strings, and {describe(wrong[0])} is not one"
+            raise BadSignal("Signal.extensions", extensions, why)
+        if type(self.specversion) is not str or self.specversion != "1.0":
             raise BadSignal("Signal.specversion", self.specversion, "CloudEvents 1.0 is what is spoken here: '1.0'")
+
+
+def check_text(where: str, value: object) -> None:
+    """Check an attribute of a signal that is a string, or None.
+
+    Raises:
+        BadSignal: it is something else.
+    """
+    if value is not None and not isinstance(value, str):
+        raise BadSignal(where, value, "give a string, or None")
 
 
 def new_signal(

@@ -56,20 +56,27 @@ class Direct(AgentStrategy):
     """Run the actions of a command at once, one after the other, as `agents.cmd` does.
 
     Args:
-        on_failure: what happens to a command when something fails: ``stop``, ``continue`` or ``rollback``.
+        on_failure: what happens to a command when something fails: ``stop``, ``continue`` or ``rollback``. Unless it is
+            given, it is ``rollback`` for a signal that comes again to a durable agent (from a bus, an agent's outbox, a
+            timer), so that nothing is done by half and then again; and ``stop`` for all others.
 
     Raises:
         BadOption: it is not one of those.
     """
 
-    def __init__(self, on_failure: OnFailure = "stop") -> None:
-        if on_failure not in get_args(OnFailure):
+    def __init__(self, on_failure: OnFailure | None = None) -> None:
+        if on_failure is not None and on_failure not in get_args(OnFailure):
             raise BadOption("Direct: on_failure", on_failure, f"give one of {', '.join(get_args(OnFailure))}")
-        self.on_failure: OnFailure = on_failure
+        self.on_failure: OnFailure = on_failure or "stop"
+        self._again: OnFailure = on_failure or "rollback"
+
+    def on_failure_of(self, turn: Turn) -> OnFailure:
+        """Return what happens to a command of a turn when something fails."""
+        return self._again if turn.again else self.on_failure
 
     async def cmd(self, agent: Agent[S], work: Sequence[ActionLike], turn: Turn) -> Step[S]:
         """Run the actions."""
-        return await run_command(agent, work, turn, self.on_failure)
+        return await run_command(agent, work, turn, self.on_failure_of(turn))
 
 
 class StepByStep(AgentStrategy):

@@ -2,7 +2,8 @@
 
 - `checkpointer`: when: the policy, and the part of an agent's server that saves by it.
 - `checkpoint`, `journal`: what: an agent as bytes, and each commit with its cause.
-- `storage`, `sqlite`: where: the protocol, in memory, and in a file.
+- `delta`: what a turn has changed.
+- `storage`, `memory`, `sqlite`: where: the protocols, in memory, and in a file. `whole`: in a storage with less.
 
 >>> import asyncio
 >>> import msgspec
@@ -33,10 +34,17 @@ from agents.durability.checkpointer import EverySeconds as EverySeconds
 # Where.
 from agents.durability.storage import Storage as Storage
 from agents.durability.sqlite import SqliteStorage as SqliteStorage
-from agents.durability.storage import MemoryStorage as MemoryStorage
+from agents.durability.memory import MemoryStorage as MemoryStorage
 from agents.durability.storage import Stored as Stored
 from agents.durability.storage import StorageError as StorageError
 from agents.durability.storage import StorageConflict as StorageConflict
+from agents.durability.storage import OutcomeUnknown as OutcomeUnknown
+
+# What agents need of it.
+from agents.durability.storage import CommitStorage as CommitStorage
+from agents.durability.storage import AgentCommit as AgentCommit
+from agents.durability.storage import Loaded as Loaded
+from agents.durability.storage import StoredRow as StoredRow
 
 # What was saved.
 from agents.durability.checkpoint import Checkpoint as Checkpoint

@@ -11,15 +11,20 @@ import msgspec
 from agents.core.agent import Agent
 from agents.core.directives import Cron
 from agents.core.structs import checked, fields_of
-from agents.errors import BadCheckpoint, BadState, NotSaved
+from agents.durability.delta import lost, says_any
+from agents.errors import BadCheckpoint, BadState, NotSaved, SchemaMismatch
 
 if TYPE_CHECKING:
     from agents.core.agent_type import AgentType
 
 T = TypeVar("T")
+#: By declared type, whether it says `Any` somewhere.
+_open: dict[Any, bool] = {}
 
-#: What the first bytes of a checkpoint say about the rest.
-FORMAT = 1
+#: What a checkpoint says about the rest. Format 1 had no owners, turns or rows; its cron jobs are in the checkpoint.
+FORMAT = 2
+_READ = (1, 2)
+_TOO_DEEP = "it is nested too deeply, or within itself: give data that end"
 _NEVER_SAVED = frozenset({"steps"})
 
 
@@ -34,7 +39,8 @@ class Checkpoint(msgspec.Struct, frozen=True):
         version: of the agent.
         state: its fields.
         slices: of plugins and the strategy, by key.
-        crons: the cron jobs of its server.
+        crons: the cron jobs of its server; in format 1 only.
+        schema: of the agent's type then.
     """
 
     format: int
@@ -45,6 +51,7 @@ class Checkpoint(msgspec.Struct, frozen=True):
     state: Any
     slices: Mapping[str, Any] = {}
     crons: tuple[Cron, ...] = ()
+    schema: int = 1
 
 
 def key_of(agent: Agent[Any]) -> str:
@@ -68,16 +75,31 @@ def without_checksum(key: str, data: bytes) -> bytes:
     return data[4:]
 
 
-def encoded(value: Any, where: str, key: str) -> bytes:
+def encoded(value: Any, where: str, key: str, kind: Any = None) -> bytes:
     """Return a value as bytes.
 
+    Args:
+        value: what is saved.
+        where: what it is, for the error, such as ``"Emit"``.
+        key: under which it is saved.
+        kind: as what it is read again, if that is tried at once; None if not. What is written is not checked: an
+            attribute of another type than is declared would be found when it is too late.
+
     Raises:
-        NotSaved: a part of it cannot be saved; the error says which.
+        NotSaved: a part of it cannot be saved, or not be read again; the error says which.
     """
     try:
-        return with_checksum(msgspec.msgpack.encode(value))
+        body = msgspec.msgpack.encode(value)
+    except RecursionError:
+        raise NotSaved(key, f"{where} cannot be saved: {_TOO_DEEP}") from None
     except (TypeError, ValueError, OverflowError) as error:
         raise NotSaved(key, f"{_unencodable_path(value, where)} cannot be saved: {error}") from None
+    if kind is not None:
+        try:
+            msgspec.msgpack.decode(body, type=kind)
+        except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+            raise NotSaved(key, f"{where} could not be read again: {error}") from None
+    return with_checksum(body)
 
 
 def decoded(key: str, data: bytes, kind: type[T], where: str = "") -> T:
@@ -94,7 +116,7 @@ def decoded(key: str, data: bytes, kind: type[T], where: str = "") -> T:
     """
     try:
         return msgspec.msgpack.decode(without_checksum(key, data), type=kind)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise BadCheckpoint(key, f"{where}{error}") from error
 
 
@@ -127,15 +149,37 @@ def saved_slices(kind: type[AgentType[Any]], agent: Agent[Any]) -> dict[str, Any
     return saved
 
 
-def checkpoint_of(kind: type[AgentType[Any]], agent: Agent[Any], crons: tuple[Cron, ...]) -> bytes:
+def checkpoint_of(kind: type[AgentType[Any]], agent: Agent[Any]) -> bytes:
     """Return an agent as bytes.
 
     Raises:
         NotSaved: a part of it cannot be saved; the error says which.
     """
     slices = saved_slices(kind, agent)
-    checkpoint = Checkpoint(FORMAT, agent.type, agent.id, agent.partition, agent.version, agent.state, slices, crons)
+    of = (FORMAT, agent.type, agent.id, agent.partition, agent.version)
+    checkpoint = Checkpoint(*of, agent.state, slices, schema=kind.schema)
     return encoded(checkpoint, agent.type, key_of(agent))
+
+
+def check_kept(kind: Any, value: Any, where: str, key: str) -> None:
+    """Check that a value is the same when it is read again: what is declared is, what is not may be something else.
+
+    Raises:
+        NotSaved: a part of it would be another one; the error says which.
+    """
+    if kind not in _open:
+        _open[kind] = says_any(kind)
+    if _open[kind]:
+        try:
+            back = decoded(key, encoded(value, where, key), kind)
+            path = lost(value, back, where)
+        except BadCheckpoint as error:
+            raise NotSaved(key, f"{where} could not be read again: {error.__cause__}") from None
+        except RecursionError:
+            raise NotSaved(key, f"{where} cannot be saved: {_TOO_DEEP}") from None
+        if path is not None:
+            why = "declare its type, or give text, numbers, bytes, times with a zone, and lists and dicts of them"
+            raise NotSaved(key, f"{path} would be read again as something else: {why}")
 
 
 def read_checkpoint(key: str, data: bytes) -> Checkpoint:
@@ -145,8 +189,8 @@ def read_checkpoint(key: str, data: bytes) -> Checkpoint:
         BadCheckpoint: it cannot be read.
     """
     checkpoint = decoded(key, data, Checkpoint)
-    if checkpoint.format != FORMAT:
-        raise BadCheckpoint(key, f"it has format {checkpoint.format}, and this version reads {FORMAT}")
+    if checkpoint.format not in _READ:
+        raise BadCheckpoint(key, f"it has format {checkpoint.format}, and this version reads up to {FORMAT}")
     return checkpoint
 
 
@@ -161,10 +205,12 @@ def restored(kind: type[AgentType[Any]], fresh: Agent[Any], checkpoint: Checkpoi
 
     Raises:
         BadCheckpoint: it does not fit the type as it is now, or a plugin cannot restore its slice.
+        SchemaMismatch: it is of another schema, and the type does not say how that becomes its own.
     """
     if checkpoint.type != fresh.type or checkpoint.id != fresh.id or checkpoint.partition != fresh.partition:
         raise BadCheckpoint(key, f"it is of {checkpoint.type} {checkpoint.id!r}, not of {fresh.type} {fresh.id!r}")
-    agent = msgspec.structs.replace(fresh, state=_state(kind, checkpoint.state, key), version=checkpoint.version)
+    state = state_of(kind, checkpoint.state, checkpoint.schema, key)
+    agent = msgspec.structs.replace(fresh, state=state, version=checkpoint.version)
     plugins = {one.key: one for one in kind.mounted}
     for name, value in checkpoint.slices.items():
         try:
@@ -177,8 +223,38 @@ def restored(kind: type[AgentType[Any]], fresh: Agent[Any], checkpoint: Checkpoi
     return agent
 
 
-def _state(kind: type[AgentType[Any]], state: Any, key: str) -> Any:
+def state_of(kind: type[AgentType[Any]], state: Any, schema: int, key: str) -> Any:
+    """Return a state that was saved with some schema as one of the type as it is now.
+
+    Args:
+        kind: the type.
+        state: its fields as they were saved. They may be changed.
+        schema: with which it was saved.
+        key: under which.
+
+    Raises:
+        BadCheckpoint: it does not fit, or `AgentType.migrate` has failed.
+        SchemaMismatch: there is no way from that schema.
+    """
+    if schema == kind.schema:
+        return _checked(kind, state, key, strict=False)
+    if schema > kind.schema:
+        raise SchemaMismatch(key, kind.__name__, schema, kind.schema)
+    where = f"{kind.__name__}.migrate from schema {schema} to {kind.schema}"
     try:
-        return kind.validate(state, strict=False)
+        made = kind.migrate(state, schema)
+    except NotImplementedError as error:
+        raise SchemaMismatch(key, kind.__name__, schema, kind.schema) from error
+    except Exception as error:
+        raise BadCheckpoint(key, f"{where} failed: {type(error).__name__}: {error}") from error
+    if not isinstance(made, (Mapping, kind.state_type)):
+        raise BadCheckpoint(key, f"{where} returned {made!r}: give a {kind.state_type.__name__}, or its fields")
+    # A field that the state does not have is an error here: it would be lost, and nobody would know.
+    return _checked(kind, made, key, strict=True, where=f"{where}: ")
+
+
+def _checked(kind: type[AgentType[Any]], state: Any, key: str, *, strict: bool, where: str = "") -> Any:
+    try:
+        return kind.validate(state, strict=strict)
     except BadState as error:
-        raise BadCheckpoint(key, str(error)) from error
+        raise BadCheckpoint(key, f"{where}{error}") from error

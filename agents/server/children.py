@@ -9,11 +9,13 @@ import msgspec
 from agents.core.agent import Parent
 from agents.core.directives import AdoptChild, OnParentDeath, SpawnAgent, StopChild
 from agents.errors import NotAdopted, TagTaken
-from agents.server.directory import directory_of, supervisor_of
+from agents.server.directory import directory_of
 from agents.server.executors import executes
 from agents.server.messages import Attach, ChildAgentStarted, DirectiveResult, EndChild
+from agents.server.supervisor import supervisor_of
 from agents.server.view import ChildAgent
 from supervision import CallError, ChildSpec, Down, Monitor, Ref, Shutdown, SupervisionError, start_child
+from supervision.errors import BadOption
 
 if TYPE_CHECKING:
     from agents.core.signal import Signal
@@ -99,15 +101,42 @@ def attach(server: AgentServer, parent: Parent) -> Monitor:
     return server.monitor(parent.ref)
 
 
-@executes(SpawnAgent)
+def check_child(server: AgentServer, directive: SpawnAgent, before: tuple[Any, ...]) -> None:
+    """Check that the tag of a child is free, and that it can be kept, if it is to be.
+
+    Raises:
+        TagTaken: it is not.
+        BadOption: it cannot.
+    """
+    if directive.durable and server.durability is None:
+        remedy = "its parent is not durable: start that one with a Durability, or give False"
+        raise BadOption("SpawnAgent.durable", directive.durable, remedy)
+    server.children.check_free(directive.tag)
+    for other in before:
+        if isinstance(other, SpawnAgent) and other.tag == directive.tag:
+            raise TagTaken(directive.tag, other.type.name)
+
+
+@executes(SpawnAgent, check=check_child)
 async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal) -> None:
     """Start a child."""
     agent, tag = server.agent, directive.tag
     server.children.check_free(tag)
     id = directive.id or f"{agent.id}/{tag}"
-    binding = Binding(Parent(server.ref, agent.id, tag, directive.meta), directive.on_parent_death)
-    options = {"id": id, "state": directive.state, "partition": agent.partition, "binding": binding}
-    spec = ChildSpec(id, type(server), (directive.type,), options, restart=directive.restart)
+    parent = Parent(server.ref, agent.id, tag, directive.meta)
+    running = directory_of(server.runtime).whereis(id, agent.partition, directive.type)
+    if server.effect_in_hand is not None and running is not None:
+        await _attach_again(server, running, parent)
+        return
+    if running is not None and directive in server.declared_children and await _attached(server, running, parent):
+        return
+    binding = Binding(parent, directive.on_parent_death)
+    options: dict[str, Any] = {"id": id, "state": directive.state, "partition": agent.partition, "binding": binding}
+    if directive.durable:
+        options["durability"] = server.durability
+    if directive.emit_to is not None:
+        options["emit_to"] = directive.emit_to
+    spec = ChildSpec(id, server.kind_of_children, (directive.type,), options, restart=directive.restart)
     try:
         ref = await start_child(supervisor_of(server.runtime), spec)
     except SupervisionError as error:
@@ -118,9 +147,31 @@ async def spawn_agent(server: AgentServer, directive: SpawnAgent, signal: Signal
     server.children.add(server, ChildAgent(tag, ref, id, directive.type.name, directive.meta))
 
 
+async def _attached(server: AgentServer, child: Ref, parent: Parent) -> bool:
+    """Have a child again that an earlier incarnation of the server has started; return False when it has ended."""
+    try:
+        await _attach_again(server, child, parent)
+    except CallError:
+        await child.join()
+        return False
+    return True
+
+
+async def _attach_again(server: AgentServer, child: Ref, parent: Parent) -> None:
+    """Have a child again that an earlier incarnation of the server has started.
+
+    Raises:
+        NotAdopted: it is another agent's child.
+    """
+    id, kind = await child.call(Attach(parent))
+    server.children.add(server, ChildAgent(parent.tag, child, id, kind, parent.meta))
+
+
 @executes(StopChild)
 def stop_child(server: AgentServer, directive: StopChild, signal: Signal) -> None:  # noqa: ARG001 - its shape
     """Let a child end."""
+    if server.keeping is not None:
+        server.keeping.child_gone(directive.tag)
     child = server.children.get(directive.tag)
     if child is not None:
         child.ref.cast(EndChild(Shutdown(directive.reason)))

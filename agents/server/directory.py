@@ -1,66 +1,136 @@
-"""The agents of a runtime that run: by id and by capability, read without waiting; and the supervisor of agents."""
+"""The agents of a runtime that run: by type and id, by capability, and what is seen of each, read without waiting."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
-from agents.errors import AgentExists
-from supervision import DynamicSupervisor, Ref, Runtime
+import msgspec
+
+from agents.errors import AgentExists, AmbiguousAgent, BadAgentType
+from supervision import Ref, Runtime
+
+if TYPE_CHECKING:
+    from agents.core.agent_type import AgentType
+    from agents.server.view import AgentView
+
+
+class AgentEntry(msgspec.Struct, frozen=True):
+    """An agent that runs: its server, its type, and where it is seen."""
+
+    ref: Ref
+    kind: type[AgentType[Any]]
+    view: AgentView[Any]
 
 
 class AgentDirectory:
-    """The agents of one runtime. Ended agents are hidden at once, and removed periodically."""
+    """The agents of one runtime. Ended agents are hidden at once, and removed periodically.
 
-    __slots__ = ("_by_capability", "_by_id", "_sweep_at")
+    An agent is told from others by its partition, the name of its type, and its id.
+    """
+
+    __slots__ = ("_by_capability", "_by_id", "_by_ref", "_kinds", "_leaving", "_sweep_at")
 
     def __init__(self) -> None:
-        self._by_id: dict[tuple[str, str], Ref] = {}
+        #: Most ids belong to agents of one type.
+        self._by_id: dict[tuple[str, str], AgentEntry | tuple[AgentEntry, ...]] = {}
+        self._by_ref: dict[Ref, AgentEntry] = {}
+        #: By name: what two types share would be the agents that are saved under it.
+        self._kinds: dict[str, type[AgentType[Any]]] = {}
         self._by_capability: dict[str, dict[Ref, str]] = {}
+        self._leaving: set[Ref] = set()
         self._sweep_at = 1024
 
-    def enter(self, ref: Ref, partition: str, id: str, capabilities: Iterable[str]) -> None:
+    def enter(self, entry: AgentEntry, partition: str, id: str) -> None:
         """Add an agent that starts.
 
         Raises:
-            AgentExists: one with this id runs in this partition.
+            AgentExists: one of this type with this id runs in this partition.
+            BadAgentType: another type with the same name has agents here.
         """
-        holder = self._by_id.get((partition, id))
-        if holder is not None and holder.reason is None and holder != ref:
-            raise AgentExists(id, partition, holder)
-        self._by_id[partition, id] = ref
-        for capability in capabilities:
+        ref, kind = entry.ref, entry.kind
+        named = self._kinds.setdefault(kind.name, kind)
+        if named is not kind and not _is_same(named, kind):
+            remedy = f"{named!r} has this name, too: give one of them a `name` of its own"
+            raise BadAgentType(f"{kind.__qualname__}: name", kind.name, remedy)
+        others: tuple[AgentEntry, ...] = ()
+        for known in self._known(partition, id):
+            if known.kind.name != kind.name:
+                others = (*others, known) if known.ref.reason is None else others
+            elif known.ref.reason is None:
+                raise AgentExists(id, partition, known.ref)
+        self._by_id[partition, id] = (*others, entry) if others else entry
+        self._by_ref[ref] = entry
+        for capability in kind.capabilities:
             self._by_capability.setdefault(capability, {})[ref] = partition
-        if len(self._by_id) >= self._sweep_at:
+        if len(self._by_ref) >= self._sweep_at:
             self._sweep()
 
-    def leave(self, ref: Ref, partition: str, id: str, capabilities: Iterable[str]) -> None:
-        """Remove an agent that ends."""
-        self._by_id.pop((partition, id), None)
-        for capability in capabilities:
+    def _known(self, partition: str, id: str) -> tuple[AgentEntry, ...]:
+        found = self._by_id.get((partition, id), ())
+        return (found,) if isinstance(found, AgentEntry) else found
+
+    def leave(self, ref: Ref) -> None:
+        """Hide an agent that ends. Its place is taken until it has ended."""
+        entry = self._by_ref[ref]
+        self._leaving.add(ref)
+        for capability in entry.kind.capabilities:
             self._by_capability.get(capability, {}).pop(ref, None)
 
     def _sweep(self) -> None:
-        self._by_id = {key: ref for key, ref in self._by_id.items() if ref.reason is None}
+        self._by_ref = {ref: entry for ref, entry in self._by_ref.items() if ref.reason is None}
+        living = {key: [one for one in self._known(*key) if one.ref.reason is None] for key in self._by_id}
+        self._by_id = {key: tuple(found) if len(found) > 1 else found[0] for key, found in living.items() if found}
+        self._leaving = {ref for ref in self._leaving if ref.reason is None}
         for refs in self._by_capability.values():
             for ref in [ref for ref in refs if ref.reason is not None]:
                 del refs[ref]
-        self._sweep_at = max(1024, 2 * len(self._by_id))
+        self._sweep_at = max(1024, 2 * len(self._by_ref))
 
-    def whereis(self, id: str, partition: str) -> Ref | None:
-        """Return the server of an agent, or None."""
-        ref = self._by_id.get((partition, id))
-        return ref if ref is not None and ref.reason is None else None
+    def whereis(self, id: str, partition: str, kind: type[AgentType[Any]] | None = None) -> Ref | None:
+        """Return the server of an agent, or None.
 
-    def ids(self, partition: str | None) -> list[str]:
-        """Return the ids of the agents in a partition, or in all."""
-        entries = self._by_id.items()
-        return [id for (at, id), ref in entries if ref.reason is None and partition in (None, at)]
+        Raises:
+            AmbiguousAgent: agents of several types have this id.
+        """
+        known = [one for one in self._known(partition, id) if self._is_here(one.ref)]
+        if kind is not None:
+            known = [one for one in known if one.kind.name == kind.name]
+        if len(known) > 1:
+            raise AmbiguousAgent(id, partition, [one.kind.name for one in known])
+        return known[0].ref if known else None
+
+    def _is_here(self, ref: Ref) -> bool:
+        return ref.reason is None and ref not in self._leaving
+
+    def leaving(self, id: str, partition: str, kind: type[AgentType[Any]]) -> Ref | None:
+        """Return the server of an agent that is about to end; None if there is none."""
+        for one in self._known(partition, id):
+            if one.kind.name == kind.name and one.ref.reason is None and one.ref in self._leaving:
+                return one.ref
+        return None
+
+    def view_of(self, ref: Ref) -> AgentView[Any] | None:
+        """Return where the agent of a server is seen; None if it is no agent's, or has not begun yet."""
+        entry = self._by_ref.get(ref)
+        return None if entry is None or entry.view.ref != ref else entry.view
+
+    def entries(self, partition: str | None) -> Iterator[tuple[str, AgentEntry]]:
+        """Yield the agents in a partition, or in all, with their ids."""
+        for at, id in self._by_id:
+            if partition in (None, at):
+                yield from ((id, one) for one in self._known(at, id) if self._is_here(one.ref))
 
     def find_by_capability(self, capability: str, partition: str | None) -> list[Ref]:
         """Return the servers of agents with a capability."""
         refs = self._by_capability.get(capability, {}).items()
         return [ref for ref, at in refs if ref.reason is None and partition in (None, at)]
+
+
+def _is_same(one: type[Any], other: type[Any]) -> bool:
+    """Whether two types are one, or the one is a later definition of the other, as in a notebook."""
+    return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
 _of: WeakKeyDictionary[Runtime, AgentDirectory] = WeakKeyDictionary()
@@ -74,20 +144,25 @@ def directory_of(runtime: Runtime) -> AgentDirectory:
     return found
 
 
-def whereis(runtime: Runtime, id: str, *, partition: str = "") -> Ref | None:
+def whereis(runtime: Runtime, id: str, *, partition: str = "", kind: type[AgentType[Any]] | None = None) -> Ref | None:
     """Return the server of an agent that runs, or None.
 
     Args:
         runtime: where.
         id: of the agent.
         partition: of the agent.
+        kind: its type; None if there is one agent with this id only.
+
+    Raises:
+        AmbiguousAgent: agents of several types have this id, and ``kind`` does not say which is meant.
     """
-    return directory_of(runtime).whereis(id, partition)
+    return directory_of(runtime).whereis(id, partition, kind)
 
 
-def agent_ids(runtime: Runtime, *, partition: str | None = None) -> list[str]:
-    """Return the ids of the agents that run, in a partition or in all, in the order in which they have started."""
-    return directory_of(runtime).ids(partition)
+def agent_ids(runtime: Runtime, *, partition: str | None = None, kind: type[AgentType[Any]] | None = None) -> list[str]:
+    """Return the ids of the agents that run, of a type or of all, in a partition or in all, as they have started."""
+    entries = directory_of(runtime).entries(partition)
+    return [id for id, one in entries if kind is None or one.kind.name == kind.name]
 
 
 def find_by_capability(runtime: Runtime, capability: str, *, partition: str | None = None) -> list[Ref]:
@@ -99,27 +174,3 @@ def find_by_capability(runtime: Runtime, capability: str, *, partition: str | No
         partition: of the agents; None for all.
     """
     return directory_of(runtime).find_by_capability(capability, partition)
-
-
-#: The name of the supervisor of the agents that agents start.
-AGENT_SUPERVISOR = "agents"
-
-
-class AgentSupervisor(DynamicSupervisor):
-    """The supervisor of the agents that agents start: children, keyed instances, the nodes of pods.
-
-    A tree has one under the name ``"agents"``; where there is none, the first agent that needs one starts it.
-
-    Args:
-        max_restarts: how many restarts are allowed in ``max_seconds`` before it gives up.
-        max_seconds: the length of that window.
-    """
-
-    def __init__(self, *, max_restarts: int = 1000, max_seconds: float = 5.0) -> None:
-        super().__init__(max_restarts=max_restarts, max_seconds=max_seconds)
-
-
-def supervisor_of(runtime: Runtime) -> Ref:
-    """Return the supervisor of the agents of a runtime; start it if there is none."""
-    found = runtime.whereis(AGENT_SUPERVISOR)
-    return runtime.spawn_nowait(AgentSupervisor, name=AGENT_SUPERVISOR) if found is None else found

@@ -50,9 +50,16 @@ class EmitError(msgspec.Struct, frozen=True, tag="emit_error"):
 
     Attributes:
         to: an address, or the name of an actor.
+
+    Raises:
+        BadOption: ``to`` is neither.
     """
 
     to: Address | str
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.to, Address) and not (isinstance(self.to, str) and self.to):
+            raise BadOption("EmitError.to", self.to, "give an address, or the name of an actor")
 
 
 #: A function of the error and the agent: it returns None to go on, or a `StopAgent` with a reason of its own. If it

@@ -21,10 +21,12 @@ from agents.core.action import Context
 from agents.core.command import Turn, context_of
 from agents.core.directives import AwaitReply, Directive, Emit, ErrorDirective, RunInstruction, Spawn, StopAgent
 from agents.core.execution import aexecute
+from agents.core.failures import raise_end
 from agents.core.plugin import emitted
 from agents.errors import BadResult
-from agents.server.directory import supervisor_of
+from agents.server.effects import LOCAL, keep_as_it_is
 from agents.server.messages import Ask, DirectiveResult
+from agents.server.supervisor import supervisor_of
 from supervision import Actor, Address, Message, Ref, handle, start_child
 
 if TYPE_CHECKING:
@@ -38,22 +40,45 @@ HALT: Final = "halt"
 Executor: TypeAlias = "Callable[[AgentServer, Any, Signal], Awaitable[str | None] | str | None]"
 E = TypeVar("E", bound=Callable[..., Any])
 
+#: Looks at a directive, and at those before it in its turn, and raises if it can surely not be carried out.
+DirectiveCheck: TypeAlias = "Callable[[AgentServer, Any, tuple[Any, ...]], None]"
+
 _executors: dict[type[Directive], Executor] = {}
+_checks: dict[type[Directive], DirectiveCheck] = {}
 
 
-def executes(kind: type[Directive]) -> Callable[[E], E]:
+def executes(
+    kind: type[Directive], *, durable: bool = False, local: bool = False, check: DirectiveCheck | None = None
+) -> Callable[[E], E]:
     """Mark the function that carries out a kind of directives, and those derived from it.
 
     Args:
         kind: the class of directives. The function gets the server, the directive, and the signal whose turn it is; it
             returns None, or `HALT` to have nothing behind it carried out, and may be ``async``.
+        durable: whether those of durable agents are kept until they are carried out, at least once; after a crash the
+            signal has no data, and ``server.token_in_hand`` is the same.
+        local: whether those of durable agents may be lost with the server. Without one of the two, they are refused by
+            durable agents.
+        check: called before the turn is committed, with the server, the directive, and those before it; if it raises,
+            the turn fails, and nothing is committed.
     """
 
     def register(executor: E) -> E:
         _executors[kind] = executor
+        if durable:
+            keep_as_it_is(kind)
+        if local:
+            LOCAL.add(kind)
+        if check is not None:
+            _checks[kind] = check
         return executor
 
     return register
+
+
+def check_of(directive: Any) -> DirectiveCheck | None:
+    """Return what looks at a directive before its turn is committed."""
+    return _checks.get(type(directive))
 
 
 def executor_of(directive: Any) -> Executor:
@@ -144,21 +169,32 @@ class DirectiveTask(OwnedTask):
         then: the type of the signal with the result.
         meta: noted in that signal.
         cause: the id of the signal that asked for it.
+        effect: the id as which the directive is kept, if it is.
     """
 
-    def __init__(self, owner: Ref, work: Callable[[], Awaitable[Any]], then: str, meta: Any, cause: str) -> None:
+    def __init__(
+        self,
+        owner: Ref,
+        work: Callable[[], Awaitable[Any]],
+        then: str,
+        meta: Any,
+        cause: str,
+        effect: str | None = None,
+    ) -> None:
         super().__init__(owner)
         self._work = work
         self._then = then
         self._meta = meta
         self._cause = cause
+        self._effect = effect
 
     async def _run(self) -> None:
         try:
             told = {"status": "ok", **await self._work()}
-        except Exception as error:
+        except BaseException as error:
+            raise_end(error, self.ref)
             told = {"status": "error", "error": f"{type(error).__name__}: {error}"}
-        self._owner.cast(DirectiveResult(self._then, {**told, "meta": self._meta}, self._cause))
+        self._owner.cast(DirectiveResult(self._then, {**told, "meta": self._meta}, self._cause, self._effect))
 
 
 async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[str, Any]:
@@ -166,6 +202,8 @@ async def _performed(directive: RunInstruction, context: Context[Any]) -> dict[s
 
 
 async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]:
+    if timeout <= 0.0:
+        raise TimeoutError("the time for the answer was over before it could be asked for")
     reply = await server.call(ask, timeout)
     errors = [str(one.error) for one in reply.errors]
     return {"state": msgspec.to_builtins(reply.agent.state), "errors": errors}
@@ -174,7 +212,8 @@ async def _answered(server: Address, ask: Ask, timeout: float) -> dict[str, Any]
 @executes(RunInstruction)
 def run_instruction(server: AgentServer, directive: RunInstruction, signal: Signal) -> None:
     """Run work beside the agent's turns."""
-    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, has_loop=True))
+    generation = server.kept_origin("", "").generation
+    context = context_of(server.agent, Turn(signal=signal, ref=server.ref, has_loop=True, generation=generation))
     _start_task(server, partial(_performed, directive, context), directive, signal)
 
 
@@ -183,10 +222,16 @@ def await_reply(server: AgentServer, directive: AwaitReply, signal: Signal) -> N
     """Ask another agent."""
     to = server.address(directive.to)
     assert to is not None
-    ask = Ask(server.new_signal(directive.type, directive.data, cause=signal.id))
-    _start_task(server, partial(_answered, to, ask, directive.timeout), directive, signal)
+    asked, timeout = server.new_signal(directive.type, directive.data, cause=signal.id), directive.timeout
+    if server.effect_in_hand is not None and server.keeping is not None:
+        effect = server.keeping.open[server.effect_in_hand]
+        asked = msgspec.structs.replace(asked, id=effect.token)
+        timeout -= server.runtime.clock.wall_time() - effect.at
+    _start_task(server, partial(_answered, to, Ask(asked), timeout), directive, signal)
 
 
 def _start_task(server: AgentServer, work: Callable[[], Awaitable[Any]], directive: Any, signal: Signal) -> None:
-    task = server.runtime.spawn_nowait(DirectiveTask, server.ref, work, directive.then, directive.meta, signal.id)
+    args = (server.ref, work, directive.then, directive.meta, signal.id, server.effect_in_hand)
+    task = server.runtime.spawn_nowait(DirectiveTask, *args)
+    server.tasks.add(task)
     task.cast(BeginTask())

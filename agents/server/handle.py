@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Self, TypedDict, TypeVar
 
 import msgspec
 
@@ -12,12 +12,13 @@ from agents.core.agent import Agent, AgentProgress, Completion, progress_of
 from agents.core.agent_type import AgentType
 from agents.core.signal import Signal, new_signal
 from agents.errors import AgentTimeout
-from agents.server.directory import whereis
+from agents.server.directory import directory_of, whereis
+from agents.server.effects import Effect
 from agents.server.error_policy import ErrorPolicy, LogOnly
-from agents.server.messages import Adopt, Ask, GetRecentTurns, GetView, Reply, SetDebug
+from agents.server.messages import Adopt, Ask, GetDeadEffects, GetRecentTurns, GetView, RedriveEffects, Reply, SetDebug
 from agents.server.server import AgentServer
 from agents.server.view import AgentView, ChildAgent, TurnRecord
-from supervision import ActorExited, Address, Call, Name, NoProcess, Ref, Runtime
+from supervision import ActorExited, Address, Call, CallError, Name, NoProcess, Ref, Runtime, call_when_ready
 from supervision.call import DEFAULT_TIMEOUT
 from supervision.errors import BadOption
 from supervision.reasons import Crashed
@@ -58,16 +59,28 @@ class AgentStatus(msgspec.Struct, frozen=True):
 class AgentHandle(Generic[S]):
     """An agent that runs: signals go to its server, reads come from its last commit without asking it.
 
+    A handle by `Name` follows restarts: what is read is the agent of whoever holds the name now, and while nobody does,
+    of the last one who did.
+
     Attributes:
         address: of the server: one incarnation, or the current holder of a name.
-        view: where the agent is seen. See `AgentView` for what it shows after a restart.
     """
 
-    __slots__ = ("address", "view")
+    __slots__ = ("_view", "address")
 
     def __init__(self, address: Ref | Name, view: AgentView[S]) -> None:
         self.address = address
-        self.view = view
+        self._view = view
+
+    @property
+    def view(self) -> AgentView[S]:
+        """Where the agent is seen. See `AgentView` for what it shows after a restart."""
+        if isinstance(self.address, Name):
+            ref = self.address.resolve()
+            found = None if ref is None else directory_of(ref.runtime).view_of(ref)
+            if found is not None:
+                self._view = found
+        return self._view
 
     def __repr__(self) -> str:
         """Show whose it is."""
@@ -113,18 +126,22 @@ class AgentHandle(Generic[S]):
     async def watch(self) -> AsyncIterator[Agent[S]]:
         """Yield the agent as it is now, and then after its commits, until its server ends.
 
-        A slow consumer gets the newest commit and misses those between.
+        A slow consumer gets the newest commit and misses those between. With a `Name`, the next incarnations are
+        watched as well, as long as a supervisor may start another one.
         """
+        seen: Agent[S] | None = None
         changed = asyncio.Event()
-        with _CommitWatcher(self.view, changed.set):
-            async with _ServerEnd(self._server()) as ending:
-                yield self.agent
-                seen = self.agent
-                while await ending.happened(changed):
+        goes_on = True
+        while goes_on:
+            async with _Watched(self, changed) as watched:
+                going = True
+                while going:
                     changed.clear()
                     if self.agent is not seen:
                         seen = self.agent
                         yield seen
+                    going = await watched.happened()
+            goes_on = await self._comes_back()
 
     async def completed(self, timeout: float | None = 10.0, completion: Completion | None = None) -> AgentProgress:
         """Wait until the agent's state says that it is done.
@@ -138,25 +155,40 @@ class AgentHandle(Generic[S]):
 
         Raises:
             AgentTimeout: it was not done in time.
-            ActorExited: its server has ended before.
+            ActorExited: its server has ended before, and with a `Name`, its supervisor starts no other.
         """
         where = completion or Completion()
-        progress = progress_of(self.agent, where)
         changed = asyncio.Event()
-        with _CommitWatcher(self.view, changed.set):
-            async with _ServerEnd(self._server()) as ending:
-                try:
-                    async with asyncio.timeout(timeout):
-                        while not progress.done:
-                            if not await ending.happened(changed):
-                                raise ActorExited(ending.ref, "wait for it", ending.reason)
+        ref = self._server()
+        try:
+            async with asyncio.timeout(timeout):
+                while True:
+                    async with _Watched(self, changed) as watched:
+                        ref = watched.ref
+                        going = True
+                        while going:
                             changed.clear()
                             progress = progress_of(self.agent, where)
-                except TimeoutError:
-                    assert timeout is not None
-                    waiting = ending.ref.mailbox_statistics().length
-                    raise AgentTimeout(self.agent.id, timeout, progress.status, self.agent.version, waiting) from None
-                return progress
+                            if progress.done:
+                                return progress
+                            going = await watched.happened()
+                    if not await self._comes_back():
+                        raise ActorExited(ref, "wait for it", watched.reason)
+        except TimeoutError:
+            assert timeout is not None
+            progress = progress_of(self.agent, where)
+            waiting = ref.mailbox_statistics().length
+            raise AgentTimeout(self.agent.id, timeout, progress.status, self.agent.version, waiting) from None
+
+    async def _comes_back(self) -> bool:
+        """Wait for the next incarnation; return whether there is one, or may be none any more."""
+        if isinstance(self.address, Name):
+            try:
+                await call_when_ready(self.address, GetView(), None)
+            except CallError:
+                return False
+            return True
+        return False
 
     def _server(self) -> Ref:
         if isinstance(self.address, Ref):
@@ -203,7 +235,14 @@ class AgentHandle(Generic[S]):
         return self.address.call(Ask(signal), timeout)
 
     def cancel(self, reason: str = "cancelled") -> None:
-        """Send the agent a signal ``agent.cancel``. Its routes decide what that cancels."""
+        """Cancel the turn under way, if its actions wait for something, and send the agent a signal ``agent.cancel``.
+
+        The turn fails with `TurnCancelled`, and what was done in it is undone (`Action.compensate`). What else the
+        signal cancels is up to the routes of the agent. What waits in its mailbox is not touched.
+        """
+        turn = self.view.turn
+        if turn is not None:
+            turn.cancel(reason)
         self.cast(self.signal("agent.cancel", {"reason": reason}))
 
     # -- operations ----------------------------------------------------------------------------------------------
@@ -223,7 +262,11 @@ class AgentHandle(Generic[S]):
         await self.address.call(Adopt(child, tag, meta))
 
     async def debug(self, keep: int = 500) -> None:
-        """Record the agent's turns from now on, the last so many of them; 0 for none."""
+        """Record the agent's turns from now on, the last so many of them; 0 for none.
+
+        Raises:
+            BadOption: ``keep`` is not a whole number from 0.
+        """
         await self.address.call(SetDebug(keep))
 
     async def recent_turns(self, limit: int = 50) -> list[TurnRecord]:
@@ -231,55 +274,60 @@ class AgentHandle(Generic[S]):
 
         Raises:
             DebugOff: they are not recorded.
+            BadOption: ``limit`` is not a whole number from 0.
         """
         return await self.address.call(GetRecentTurns(limit))
+
+    async def dead_effects(self) -> tuple[Effect, ...]:
+        """Return what a durable agent has decided and given up, the oldest first."""
+        return await self.address.call(GetDeadEffects())
+
+    async def redrive(self, *tokens: str, forget: bool = False) -> int:
+        """Try effects again that were given up, with the tokens that they had; return how many.
+
+        Args:
+            tokens: which; none for all.
+            forget: whether to forget them instead.
+        """
+        return await self.address.call(RedriveEffects(tokens or None, forget))
 
     async def stop(self, reason: object = None) -> None:
         """End the agent's server in order, when it has handled what was sent before, and wait until it has."""
         await self._server().stop(reason)
 
 
-class _CommitWatcher:
-    """Calls a function after each commit, for the time of a block."""
+class _Watched:
+    """Waits for commits of an agent, or the end of its server, for the time of a block."""
 
-    def __init__(self, view: AgentView[Any], notify: Any) -> None:
-        self._view = view
-        self._notify = notify
-
-    def __enter__(self) -> None:
-        self._view.watchers = (*self._view.watchers, self._notify)
-
-    def __exit__(self, *error: object) -> None:
-        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._notify)
-
-
-class _ServerEnd:
-    """Waits for an event or the server's end, whichever comes first."""
-
-    def __init__(self, ref: Ref) -> None:
-        self.ref = ref
+    def __init__(self, handle: AgentHandle[Any], changed: asyncio.Event) -> None:
+        self.ref = handle._server()
+        self._view = handle.view
+        self._changed = changed
 
     async def __aenter__(self) -> Self:
+        self._notify = self._changed.set
+        self._view.watchers = (*self._view.watchers, self._notify)
         self._ended = asyncio.ensure_future(self.ref.join())
         return self
 
     async def __aexit__(self, *error: object) -> None:
+        self._view.watchers = tuple(one for one in self._view.watchers if one is not self._notify)
         self._ended.cancel()
         await asyncio.gather(self._ended, return_exceptions=True)
 
     @property
     def reason(self) -> Any:
-        """Why it ended."""
+        """Why it has ended."""
         return self._ended.result()
 
-    async def happened(self, event: asyncio.Event) -> bool:
-        """Wait for an event; return whether it has happened, or else the server has ended."""
-        waiting = asyncio.ensure_future(event.wait())
+    async def happened(self) -> bool:
+        """Wait for a commit; return whether there was one, or else the server has ended."""
+        waiting = asyncio.ensure_future(self._changed.wait())
         try:
             await asyncio.wait((waiting, self._ended), return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-        return event.is_set()
+        return self._changed.is_set()
 
 
 async def all_completed(
@@ -323,6 +371,15 @@ async def first_completed(
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class AgentOptions(TypedDict, Generic[S], total=False):
+    """What each agent of several is started with; see `AgentServer`."""
+
+    state: S | Mapping[str, Any] | None
+    emit_to: Address | str | None
+    on_error: ErrorPolicy
+    debug: int
 
 
 async def start_agent(
@@ -385,7 +442,7 @@ async def start_agent(
 
 
 async def connect(address: Ref | Name, kind: type[AgentType[S]] | None = None) -> AgentHandle[S]:  # noqa: ARG001 - types
-    """Return a handle of an agent whose server runs.
+    """Return a handle of an agent whose server runs. It never waits behind a turn, only for a start.
 
     Args:
         address: of the server. With a `Name`, signals reach the server that holds the name when they are sent; what is
@@ -400,4 +457,6 @@ async def connect(address: Ref | Name, kind: type[AgentType[S]] | None = None) -
     if not isinstance(address, Address):
         remedy = f"give a server; {whereis.__name__}(runtime, id) finds it by the id of its agent"
         raise BadOption("connect: address", address, remedy)
-    return AgentHandle(address, await address.call(GetView()))
+    ref = address.resolve() if isinstance(address, Name) else address
+    view = None if ref is None or not ref.alive else directory_of(ref.runtime).view_of(ref)
+    return AgentHandle(address, await address.call(GetView()) if view is None else view)

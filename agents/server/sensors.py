@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from agents.core.directives import Emit, StartSensor, StopSensor
+from agents.core.failures import awaited, hook, raise_end, raise_interrupt
 from agents.core.signal import new_signal
 from agents.core.structs import checked
 from agents.errors import BadParams
@@ -134,8 +135,10 @@ class SensorServer(Actor):
     def init(self) -> None:
         """Begin."""
         self.monitor(self._agent)
-        self._sensor.init(self._context)
-        self._interval = self._sensor.interval()
+        with hook(self._context.tag, "init"):
+            self._sensor.init(self._context)
+        with hook(self._context.tag, "interval"):
+            self._interval = self._sensor.interval()
         if self._interval is None:
             self.continue_with(_Follow())
         else:
@@ -146,8 +149,9 @@ class SensorServer(Actor):
         """Poll, and set the timer again."""
         try:
             found = self._sensor.poll(self._context)
-            self._tell(await found if inspect.isawaitable(found) else found)
-        except Exception as error:
+            self._tell(await awaited(found) if inspect.isawaitable(found) else found)
+        except BaseException as error:
+            raise_end(error, self.ref)
             _log.warning("sensor_failed", sensor=type(self._sensor).__name__, tag=self._context.tag, error=repr(error))
         assert self._interval is not None
         self.send_after(self._interval, message)
@@ -155,8 +159,9 @@ class SensorServer(Actor):
     @handle
     async def follow(self, message: _Follow) -> None:
         """Follow a stream to its end."""
-        async for one in self._sensor.events(self._context):
-            self._tell((one,))
+        with hook(self._context.tag, "events", self.ref):
+            async for one in self._sensor.events(self._context):
+                self._tell((one,))
         self.stop()
 
     @handle
@@ -164,7 +169,8 @@ class SensorServer(Actor):
         """Handle an event that was passed in."""
         try:
             self._tell(self._sensor.handle_event(message.event, self._context))
-        except Exception as error:
+        except BaseException as error:
+            raise_interrupt(error)
             _log.warning("sensor_failed", sensor=type(self._sensor).__name__, tag=self._context.tag, error=repr(error))
 
     @handle

@@ -5,26 +5,32 @@ from __future__ import annotations
 import inspect
 from collections.abc import Awaitable, Mapping
 from pkgutil import resolve_name
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import msgspec
 
 from agents.core.agent import Agent
 from agents.core.agent_type import AgentType
-from agents.core.command import Step, run_plain
+from agents.core.command import Step
+from agents.core.directives import SpawnAgent, error_directive
+from agents.core.failures import hook, raise_interrupt
 from agents.core.signal import Signal, uuid7
 from agents.durability.checkpointer import Checkpointer, Durability
-from agents.errors import BadAgentType, DebugOff, NotAdopted
+from agents.errors import BadAgentType, DebugOff, NoRoute, NotAdopted, NotSaved
 from agents.events import TurnTaken
 from agents.server.children import Binding, adopt, attach, orphaned
-from agents.server.directory import directory_of
-from agents.server.error_policy import EmitError, ErrorCount, ErrorPolicy, LogOnly, StopAfter
+from agents.server.deliveries import answer
+from agents.server.directory import AgentEntry, directory_of
+from agents.server.durable_server import DurableServer
+from agents.server.durable_turns import PATIENT_CALLER
+from agents.server.error_policy import ErrorCount, ErrorPolicy, LogOnly
+from agents.server.kept import Cause
 from agents.server.messages import (
     Adopt,
     Ask,
     Attach,
     AttachOwner,
-    CheckpointDue,
+    CarryOn,
     ChildAgentStarted,
     CronDue,
     DirectiveResult,
@@ -36,12 +42,12 @@ from agents.server.messages import (
     ScheduleDue,
     SetDebug,
 )
-from agents.server.timers import start_cron_jobs
-from agents.server.turns import Turns
+from agents.server.options import check_options, checked_kind
+from agents.server.timers import declared_crons
 from agents.server.view import AgentView, ChildAgent, RecentTurns, TurnRecord
+from agents.signals.heartbeat import at_work
 from agents.signals.messages import Delivery
-from supervision import IGNORE, Address, Down, Exit, IdleTimeout, Message, Refuse, Shutdown, handle
-from supervision.clock import seconds
+from supervision import IGNORE, SHUTDOWN, Address, Down, Exit, IdleTimeout, Message, Refuse, handle, resume_context
 from supervision.errors import BadOption
 from supervision.logs import get_logger
 
@@ -58,7 +64,7 @@ class _InitialDirectives(Message, frozen=True):
     directives: tuple[Any, ...]
 
 
-class AgentServer(Turns):
+class AgentServer(DurableServer):
     """The actor that owns one agent. Cast it a `Signal`, or call it with `Ask`.
 
     A turn: the signal is routed by its type to actions, whose parameters are the signal's data; they run as one
@@ -79,7 +85,7 @@ class AgentServer(Turns):
     Args:
         kind: the type of the agent; or where to import it from, for tree files, such as ``"shop.orders:Order"``.
         id: of the agent; if None, the name under which the server is registered; if it has none, a new UUID. No other
-            agent in its partition may have it.
+            agent of its type in its partition may have it.
         state: the agent's first state, or some of its fields.
         partition: keeps the agents of tenants apart.
         agent: a ready agent, instead of an id, a state and a partition.
@@ -95,9 +101,14 @@ class AgentServer(Turns):
 
     Raises:
         BadOption, BadAgentType, BadState: an argument is wrong.
-        AgentExists: an agent with this id runs already.
+        AgentExists: an agent of this type with this id runs already.
         BadCheckpoint: what was saved cannot be read; nothing is overwritten.
     """
+
+    #: The children that it has from its start on.
+    declared_children: tuple[SpawnAgent, ...] = ()
+    #: How many deliveries of a bus it wants at a time: one in hand, and some to go on with.
+    delivery_credit: ClassVar[int] = 9
 
     def __init__(
         self,
@@ -115,12 +126,9 @@ class AgentServer(Turns):
         idle_timeout: float | None = None,
         debug: int = 0,
     ) -> None:
-        if isinstance(kind, str):
-            kind = _imported(kind)
-        if not isinstance(kind, type) or not issubclass(kind, AgentType):
-            raise BadOption("AgentServer: kind", kind, "give a subclass of AgentType")
-        if not isinstance(on_error, (LogOnly, StopAfter, EmitError)) and not callable(on_error):
-            raise BadOption("AgentServer: on_error", on_error, "give LogOnly(), StopAfter(errors), or a function")
+        kind = checked_kind("AgentServer", _imported(kind) if isinstance(kind, str) else kind)
+        given = {"emit_to": emit_to, "on_error": on_error, "view": view, "durability": durability}
+        check_options("AgentServer", {**given, "idle_timeout": idle_timeout, "debug": debug})
         #: The type of the agent.
         self.kind = kind
         #: Where the agent is seen.
@@ -135,16 +143,26 @@ class AgentServer(Turns):
         self._errors = ErrorCount(on_error)
         self._parent_watch: Monitor | None = None
         self._recent = RecentTurns(debug) if debug else None
-        self._checkpointer = Checkpointer(durability, kind) if isinstance(durability, Durability) else None
-        self._idle = None if idle_timeout is None else seconds("idle_timeout", idle_timeout)
+        self._checkpointer = None if durability is None else Checkpointer(durability, kind)
+        self._idle = None if idle_timeout is None else float(idle_timeout)
         self._owners: dict[Ref, Monitor] | None = None
-        self._save_set = False
-        self._plain_routes = kind.plain_routes
+        self._plain_routes = kind.plain_routes if self._checkpointer is None else _NO_PLAIN_ROUTES
         self._wanted = self.runtime.events.wanted
-        #: Whether a turn also saves, records or resets the idle time-out.
-        self._slow = self._checkpointer is not None or self._idle is not None or debug > 0
-        if durability is not None and self._checkpointer is None:
-            raise BadOption("AgentServer: durability", durability, "give Durability(storage)")
+        #: Whether a turn is also saved or recorded.
+        self._slow = self._checkpointer is not None or debug > 0
+
+    @classmethod
+    def check_arguments(cls, kind: Any, **options: Any) -> None:
+        """Check what stands in a tree file, without starting an agent.
+
+        Raises:
+            BadOption, BadTime, BadAgentType, BadState: an argument is wrong.
+        """
+        kind = checked_kind("AgentServer", _imported(kind) if isinstance(kind, str) else kind)
+        check_options("AgentServer", options)
+        if options.get("agent") is None:
+            id, state, partition = options.get("id"), options.get("state"), options.get("partition", "")
+            kind.new("checked" if id is None else id, state, partition=partition)
 
     def _first(self, id: str | None, state: Any, partition: str, agent: Agent[Any] | None) -> Agent[Any]:
         if agent is None:
@@ -161,6 +179,16 @@ class AgentServer(Turns):
         assert info is not None
         return info.name or uuid7(runtime.random, runtime.clock.wall_time())
 
+    @property
+    def durability(self) -> Durability | None:
+        """Where and when the agent is saved."""
+        return None if self._checkpointer is None else self._checkpointer.durability
+
+    @property
+    def kind_of_children(self) -> type[AgentServer]:
+        """The class of the servers of its children."""
+        return type(self)
+
     # -- life --------------------------------------------------------------------------------------------------------
 
     def init(self) -> Any:
@@ -168,34 +196,34 @@ class AgentServer(Turns):
         if self.binding is not None and self.binding.ended:
             return IGNORE
         agent = self.agent
-        directory_of(self.runtime).enter(self.ref, agent.partition, agent.id, self.kind.capabilities)
-        return self._begin() if self._checkpointer is None else self._load()
+        directory_of(self.runtime).enter(AgentEntry(self.ref, self.kind, self.view), agent.partition, agent.id)
+        return self._begin() if self._checkpointer is None else self._begin_again()
 
-    async def _load(self) -> None:
-        assert self._checkpointer is not None
-        self.trap_exit = True
-        loaded = await self._checkpointer.load(self.agent)
-        if loaded is None:
-            self._begin()
-        else:
-            self.agent, crons = loaded
-            self._begin(crons)
+    async def _begin_again(self) -> None:
+        await self._load()
+        self._begin()
 
-    def _begin(self, crons: Any = ()) -> None:
+    def _begin(self) -> None:
         kind = self.kind
         binding = self.binding
         if binding is not None and binding.parent is not None:
             self.agent = msgspec.structs.replace(self.agent, parent=binding.parent)
             self._parent_watch = attach(self, binding.parent)
-        step = kind.strategy.init(self.agent, self.ref)
+        with hook(type(kind.strategy).__name__, "init"):
+            step = kind.strategy.init(self.agent, self.ref)
         self.agent = step.agent
         self._show()
         for one in kind.mounted:
-            one.plugin.on_start(self.agent, self.ref)
-        directives = (*step.directives, *(sensor for one in kind.mounted for sensor in one.plugin.sensors))
-        if crons or kind.schedules or kind.mounted:
-            start_cron_jobs(self, crons)
-        if directives:
+            with hook(one.key, "on_start"):
+                one.plugin.on_start(self.agent, self.ref)
+        sensors = (sensor for one in kind.mounted for sensor in one.plugin.sensors)
+        directives = (*step.directives, *sensors, *self.declared_children)
+        if self.keeping is None:
+            for cron in declared_crons(kind):
+                self.timers.repeat(self, cron)
+        if self.keeping is not None:
+            self.continue_with(CarryOn(directives))
+        elif directives:
             self.continue_with(_InitialDirectives(directives))
         if self._idle is not None:
             self.idle_timeout(self._idle)
@@ -206,24 +234,32 @@ class AgentServer(Turns):
         return self._carry_out(message.directives, self.new_signal("agent.init"), None)
 
     def terminate(self, reason: ExitReason) -> Any:
-        """Save unsaved commits, and leave the directory."""
+        """Leave the directory, end what is done beside the turns, and save unsaved commits."""
         agent = self.agent
-        directory_of(self.runtime).leave(self.ref, agent.partition, agent.id, self.kind.capabilities)
+        for task in list(self.tasks):
+            task.exit(SHUTDOWN)
+        directory_of(self.runtime).leave(self.ref)
         for one in self.kind.mounted:
-            one.plugin.on_stop(agent, reason)
+            try:
+                one.plugin.on_stop(agent, reason)
+            except BaseException as error:
+                raise_interrupt(error)
+                _log.error("plugin_failed", plugin=one.key, hook="on_stop", error=repr(error), agent_id=agent.id)
         if self._checkpointer is not None and self._checkpointer.unsaved:
-            return self._checkpointer.save(agent, self._crons(), whole=True)
+            return self._save_last(self._checkpointer)
         return None
 
     @handle
     def linked_ended(self, message: Exit) -> None:
         """End with an actor that it is linked to."""
+        self._stay()
         if not message.reason.clean:
             self.stop(message.reason)
 
     @handle
     def ended(self, message: Down) -> Any:
         """Handle the end of a parent, a child, a sensor, or an owner."""
+        self._stay()
         monitor = message.monitor
         if monitor is self._parent_watch and self.binding is not None and self.binding.parent is not None:
             self._parent_watch = None
@@ -231,6 +267,8 @@ class AgentServer(Turns):
             return None if signal is None else self._turn(signal, None)
         child = self.children.ended(self, monitor)
         if child is not None:
+            if self.keeping is not None:
+                self.keeping.child_ended(child.tag, clean=message.reason.clean)
             data = {"tag": child.tag, "id": child.id, "reason": str(message.reason), "clean": message.reason.clean}
             return self._turn(self.new_signal("agent.child.exit", data), None)
         sensor = self.sensors.ended(monitor)
@@ -249,10 +287,15 @@ class AgentServer(Turns):
         self.stop(message.reason)
 
     @handle
-    def idle(self, message: IdleTimeout) -> None:
-        """End, unless an owner is attached."""
-        if not self._owners:
-            self.stop(Shutdown("idle_timeout"))
+    async def idle(self, message: IdleTimeout) -> None:
+        """End, unless an owner is attached, or it cannot be saved."""
+        if not self._owners and not (self.keeping is not None and self.keeping.busy):
+            try:
+                if await self._sleep("idle_timeout"):
+                    return
+            except NotSaved as error:
+                self.failed(error_directive("checkpoint", error), self.new_signal("agent.checkpoint"))
+        self._stay()
 
     @handle
     def attach_owner(self, request: AttachOwner) -> None:
@@ -272,63 +315,93 @@ class AgentServer(Turns):
                 del owners[owner]
         self._stay()
 
-    def _stay(self) -> None:
-        if self._idle is not None:
-            self.idle_timeout(self._idle)
-
     # -- messages ------------------------------------------------------------------------------------------------
 
     @handle
     def on_cast(self, signal: Signal) -> Any:
         """Take a turn for a signal that was cast."""
-        kind = self._plain_routes[signal.type]
-        if kind is None:
-            return self._turn(signal, None)
-        after = run_plain(self.agent, kind, signal, self._cell)
+        turn = self._plain_routes[signal.type]
+        if turn is None:
+            return self._take(signal, None)
+        after = turn(self.agent, signal, self._cell)
         view = self.view
         if type(after) is not Agent or self._slow or view.watchers or self._wanted[TurnTaken]:
-            return self._finish(after if isinstance(after, Step) else Step(after), signal, None, (kind,))
+            return self._finish(after if isinstance(after, Step) else Step(after), signal, None, self._work(signal))
         self.agent = view.committed = after
+        if self._idle is not None:
+            self.idle_timeout(self._idle)
         return None
 
     @handle
     def on_call(self, request: Ask) -> Any:
         """Take a turn for a signal, and reply when it is over."""
         signal = request.signal
-        kind = self._plain_routes[signal.type]
+        if not isinstance(signal, Signal):
+            raise Refuse(BadOption("Ask.signal", signal, "give a Signal, such as agent.signal('order.place', data)"))
+        turn = self._plain_routes[signal.type]
         call = self._cell.call_in_hand
-        if kind is None:
-            return self._turn(signal, call)
-        after = run_plain(self.agent, kind, signal, self._cell)
-        return self._finish(after if isinstance(after, Step) else Step(after), signal, call, (kind,))
+        if turn is None:
+            return self._take(signal, call)
+        after = turn(self.agent, signal, self._cell)
+        view = self.view
+        if type(after) is not Agent or self._slow or view.watchers or self._wanted[TurnTaken]:
+            return self._finish(after if isinstance(after, Step) else Step(after), signal, call, self._work(signal))
+        self.agent = view.committed = after
+        if self._idle is not None:
+            self.idle_timeout(self._idle)
+        return Reply(after)
 
     @handle
     def delivered(self, delivery: Delivery) -> Any:
         """Take a turn for a signal from a bus, and acknowledge it when nothing in it has failed."""
+        again = Cause(delivery.signal, again=True)
+        delivery.taken()
         try:
-            turn = self._turn(delivery.signal, _PATIENT_CALLER)
+            turn = self._take(delivery.signal, PATIENT_CALLER, again)
         except Refuse as refused:
-            delivery.nack(str(refused.error))
+            delivery.nack(str(refused.error), final=isinstance(refused.error, NoRoute))
             return None
         if inspect.isawaitable(turn):
             return self._acknowledge_later(turn, delivery)
-        return _acknowledge(turn, delivery)
+        return self._acknowledge(turn, delivery)
 
-    @staticmethod
-    async def _acknowledge_later(turn: Awaitable[Any], delivery: Delivery) -> None:
-        _acknowledge(await turn, delivery)
+    async def _acknowledge_later(self, turn: Awaitable[Any], delivery: Delivery) -> None:
+        try:
+            with at_work(self.ref, delivery):
+                reply = await turn
+        except Refuse:
+            return  # another owner has the agent, or nobody knows what is saved: it is delivered again
+        else:
+            self._acknowledge(reply, delivery)
+
+    def _acknowledge(self, reply: Reply[Any], delivery: Delivery) -> None:
+        """Acknowledge what is done for good: if not all has failed, a durable agent remembers the signal."""
+        if reply.errors and not (self.keeping is not None and self.keeping.inbox.remembers(delivery.signal)):
+            answer(reply, delivery)
+        else:
+            delivery.ack()
 
     @handle
     def on_schedule_due(self, message: ScheduleDue) -> Any:
         """Take a turn for a scheduled signal."""
         if message.id is not None:
             self.timers.fired(message.id)
+        return self._late_turn(message) if message.trace else self._scheduled_turn(message)
+
+    def _scheduled_turn(self, message: ScheduleDue) -> Any:
         return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
+
+    async def _late_turn(self, message: ScheduleDue) -> Any:
+        """Take it in the trace in which it was asked for."""
+        with resume_context(self.runtime, message.trace, self.ref, message):
+            turn = self._scheduled_turn(message)
+            return await turn if inspect.isawaitable(turn) else turn
 
     @handle
     def on_directive_result(self, message: DirectiveResult) -> Any:
         """Take a turn for the result of a directive that outlived its turn."""
-        return self._turn(self.new_signal(message.type, message.data, cause=message.cause), None)
+        self._stay()
+        return self._take_result(message)
 
     @handle
     def on_cron_due(self, message: CronDue) -> Any:
@@ -357,6 +430,7 @@ class AgentServer(Turns):
     @handle
     async def adopt(self, request: Adopt) -> None:
         """Make an agent without a parent a child."""
+        self._stay()
         try:
             await adopt(self, request.child, request.tag, request.meta)
         except Exception as error:
@@ -365,6 +439,7 @@ class AgentServer(Turns):
     @handle
     def attach(self, request: Attach) -> tuple[str, str]:
         """Become the child of an agent."""
+        self._stay()
         binding = self.binding = self.binding or Binding()
         if binding.parent is not None and binding.parent.ref.reason is None:
             raise Refuse(NotAdopted(self.agent.id, f"it is a child of {binding.parent.id!r}"))
@@ -384,28 +459,23 @@ class AgentServer(Turns):
     @handle
     def get_view(self, request: GetView) -> AgentView[Any]:
         """Return the agent's view."""
+        self._stay()
         return self.view
 
     @handle
     def set_debug(self, request: SetDebug) -> None:
         """Record turns, or no longer."""
+        self._stay()
         self._recent = RecentTurns(request.keep) if request.keep else None
-        self._slow = self._checkpointer is not None or self._idle is not None or request.keep > 0
+        self._slow = self._checkpointer is not None or request.keep > 0
 
     @handle
     def get_recent(self, request: GetRecentTurns) -> list[TurnRecord]:
         """Return the last turns."""
+        self._stay()
         if self._recent is None:
             raise Refuse(DebugOff(self.agent.id))
         return self._recent.newest(request.limit)
-
-    @handle
-    async def on_checkpoint_due(self, message: CheckpointDue) -> None:
-        """Write a checkpoint."""
-        self._save_set = False
-        assert self._checkpointer is not None
-        if self._checkpointer.unsaved:
-            await self._save(self.agent)
 
     def summary(self) -> Mapping[str, object]:
         """Return whose server it is, how the agent is, and what failed last."""
@@ -414,9 +484,10 @@ class AgentServer(Turns):
         return words if error is None else {**words, "last_error": error}
 
     def format_status(self) -> Any:
-        """Return the agent, the tags of its children, and what failed last."""
-        agent, view = self.agent, self.view
+        """Return the agent, the tags of its children, what failed last, and how much is kept beside its state."""
+        agent, view, keeping = self.agent, self.view, self.keeping
         return {
+            "kept": None if keeping is None else keeping.counts(),
             "agent": agent.id,
             "type": agent.type,
             "version": agent.version,
@@ -433,19 +504,11 @@ def _imported(path: str) -> Any:
         raise BadOption("AgentServer: kind", path, f"give package.module:Type ({error})") from None
 
 
-class _PatientCaller:
-    """A caller without a deadline: a bus delivery."""
+class _NoPlainRoutes(dict[str, None]):
+    """No signal type of a durable agent is handled without planning its commit."""
 
-    def done(self) -> bool:
-        """Return that the answer is still waited for."""
-        return False
-
-
-def _acknowledge(reply: Reply[Any], delivery: Delivery) -> None:
-    if reply.errors:
-        delivery.nack(str(reply.errors[-1].error))
-    else:
-        delivery.ack()
+    def __missing__(self, type: str) -> None:
+        return None
 
 
-_PATIENT_CALLER = _PatientCaller()
+_NO_PLAIN_ROUTES: Any = _NoPlainRoutes()

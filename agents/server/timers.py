@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from agents.core.cron import CronSchedule
 from agents.core.directives import Cron, Schedule, Unschedule
 from agents.server.executors import executes
 from agents.server.messages import CronDue, ScheduleDue
+from supervision import inject_context
 from supervision.clock import ClockStepDetector
 
 if TYPE_CHECKING:
+    from agents.core.agent_type import AgentType
     from agents.core.signal import Signal
     from agents.server.server import AgentServer
     from supervision import Runtime, Timer
@@ -83,10 +84,24 @@ class CronJob:
         self._wait()
         return False
 
+    def clock_was_set(self) -> None:
+        """Compute its next tick anew."""
+        self.server.ref.cast(CronDue(self))
+
     def cancel(self) -> None:
         """Cancel its timer."""
         assert self._timer is not None
         self._timer.cancel()
+
+
+class WatchesClock(Protocol):
+    """Something of a server that depends on the wall clock."""
+
+    server: AgentServer
+
+    def clock_was_set(self) -> None:
+        """Take note that it was adjusted."""
+        ...
 
 
 class ClockWatch:
@@ -95,7 +110,7 @@ class ClockWatch:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
         self._corrections = ClockStepDetector(runtime.clock)
-        self._jobs: dict[CronJob, None] = {}
+        self._jobs: dict[WatchesClock, None] = {}
         self._timer: Timer | None = None
 
     @classmethod
@@ -107,14 +122,14 @@ class ClockWatch:
         watch: ClockWatch = found
         return watch
 
-    def add(self, job: CronJob) -> None:
+    def add(self, job: WatchesClock) -> None:
         """Watch for a job, until it is removed or its server ends."""
         self._jobs[job] = None
         if self._timer is None:
             self._corrections.step()
             self._timer = self._runtime.scheduler.timers.after(CLOCK_CHECK_SECONDS, self._check, CLOCK_CHECK_SECONDS)
 
-    def remove(self, job: CronJob) -> None:
+    def remove(self, job: WatchesClock) -> None:
         """Watch no longer for a job."""
         self._jobs.pop(job, None)
 
@@ -122,7 +137,7 @@ class ClockWatch:
         self._jobs = {job: None for job in self._jobs if job.server.ref.reason is None}
         if self._corrections.step(_SMALLEST_CORRECTION):
             for job in self._jobs:
-                job.server.ref.cast(CronDue(job))
+                job.clock_was_set()
         if not self._jobs and self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -170,38 +185,29 @@ class Timers:
             job.cancel()
             ClockWatch.of(job.server.runtime).remove(job)
 
-    def crons(self) -> tuple[Cron, ...]:
-        """Return the cron jobs, in the order in which they were started."""
-        return tuple(job.cron for job in self._jobs.values())
 
-
-def start_cron_jobs(server: AgentServer, saved: Iterable[Cron]) -> None:
-    """Start the jobs that the agent's type and plugins declare, and then those that were saved."""
-    declared: Mapping[str, Cron] = {
-        cron.id: cron for cron in (*(c for one in server.kind.mounted for c in one.schedules), *server.kind.schedules)
-    }
-    for cron in (*declared.values(), *(cron for cron in saved if cron.id not in declared)):
-        server.timers.repeat(server, cron)
+def declared_crons(kind: type[AgentType[Any]]) -> tuple[Cron, ...]:
+    """Return the jobs that a type of agents and its plugins declare."""
+    return (*(cron for one in kind.mounted for cron in one.schedules), *kind.schedules)
 
 
 @executes(Schedule)
 def schedule(server: AgentServer, directive: Schedule, signal: Signal) -> None:
     """Send the agent itself a signal later."""
-    due = ScheduleDue(directive.type, directive.data, signal.id, directive.id)
+    trace = inject_context(server.runtime)
+    due = ScheduleDue(directive.type, directive.data, signal.id, directive.id, trace)
     timer = server.send_after(directive.after, due)
     if directive.id is not None:
         server.timers.once(directive.id, timer)
 
 
 @executes(Unschedule)
-def unschedule(server: AgentServer, directive: Unschedule, signal: Signal) -> Any:  # noqa: ARG001 - its shape
+def unschedule(server: AgentServer, directive: Unschedule, signal: Signal) -> None:  # noqa: ARG001 - its shape
     """Cancel what was scheduled."""
     server.timers.cancel(directive.id)
-    return server.crons_changed()
 
 
 @executes(Cron)
-def cron(server: AgentServer, directive: Cron, signal: Signal) -> Any:  # noqa: ARG001 - an executor's shape
+def cron(server: AgentServer, directive: Cron, signal: Signal) -> None:  # noqa: ARG001 - an executor's shape
     """Start a cron job."""
     server.timers.repeat(server, directive)
-    return server.crons_changed()

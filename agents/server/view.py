@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
+from types import TracebackType
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from agents.core.agent import Agent
 from agents.core.signal import Signal
+from agents.errors import TurnCancelled
 from supervision import NotRunning, Ref
 from supervision.reasons import Crashed
 
@@ -27,16 +30,18 @@ class AgentView(Generic[S]):
         ref: the server that published it.
         children: of the agent, by tag.
         last_error: what failed last; None if nothing has.
+        turn: the turn under way, if it is one that waits; None while there is none.
         watchers: called after each commit.
     """
 
-    __slots__ = ("children", "committed", "last_error", "ref", "watchers")
+    __slots__ = ("children", "committed", "last_error", "ref", "turn", "watchers")
 
     def __init__(self) -> None:
         self.committed: Agent[S] | None = None
         self.ref: Ref | None = None
         self.children: Mapping[str, ChildAgent] = {}
         self.last_error: Crashed | None = None
+        self.turn: TurnInHand | None = None
         self.watchers: tuple[Callable[[], None], ...] = ()
 
     @property
@@ -58,6 +63,43 @@ class AgentView(Generic[S]):
             NotRunning: no server has started yet.
         """
         return self.agent.state
+
+
+class TurnInHand:
+    """A turn whose actions are waiting for something: it can be cancelled.
+
+    Args:
+        signal: what it is about.
+        since: when it began, in seconds since the epoch.
+    """
+
+    __slots__ = ("_over", "_scope", "_why", "signal", "since")
+
+    def __init__(self, signal: Signal, since: float) -> None:
+        self.signal = signal
+        self.since = since
+        self._why: str | None = None
+        self._over = False
+
+    async def __aenter__(self) -> None:
+        self._scope = asyncio.timeout(None)
+        await self._scope.__aenter__()
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._over = True
+        try:
+            await self._scope.__aexit__(kind, error, traceback)
+        except TimeoutError:
+            assert self._why is not None
+            raise TurnCancelled(self.signal.type, self._why) from None
+
+    def cancel(self, why: str) -> None:
+        """Cancel its actions where they wait. The turn fails with `TurnCancelled`; one that is over stays as it is."""
+        if self._why is None and not self._over:
+            self._why = why
+            self._scope.reschedule(0.0)
 
 
 class ChildAgent(msgspec.Struct, frozen=True):

@@ -1,7 +1,10 @@
 """What carries signals: publish and subscribe, with acknowledgements, a log and redelivery.
 
-- `bus`: the actor that delivers, and the causes of the signals in its log. `subscription`: what one subscriber has not
-  acknowledged. `messages`: what a bus is asked, and the functions that ask it.
+- `bus`: the actor that delivers, and its subscriptions. `publishing`: how it takes signals, and writes. `delivering`:
+  how it sends them, and hears what becomes of them. `subscription`: what becomes of each signal of a subscription, as a
+  state machine. `bus_file`: what is kept of them in a storage. `messages`: what a bus is asked, and the functions that
+  ask it.
+- `causes`: which signals have led to which.
 - `sinks`: actors that pass signals on: to a service over HTTP, to a process group, to the log.
 - `cloudevents`: signals in the JSON of CloudEvents, as `sinks` and others send them.
 
@@ -40,7 +43,10 @@ from agents.signals.messages import read_log as read_log
 from agents.signals.messages import DeadLetter as DeadLetter
 from agents.signals.messages import dead_letters as dead_letters
 from agents.signals.messages import redrive as redrive
+from agents.signals.messages import replay as replay
+from agents.signals.messages import subscriptions as subscriptions
+from agents.signals.messages import SubscriptionStatus as SubscriptionStatus
 
 # What caused what.
 from agents.signals.messages import causal_chain as causal_chain
-from agents.signals.bus import Causes as Causes
+from agents.signals.causes import Causes as Causes

@@ -1,402 +1,437 @@
-"""The bus: it delivers signals to subscribers, keeps a log of them, and knows what caused what."""
+"""The bus: who is subscribed to it, and what else it is asked."""
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Awaitable, Iterator, Mapping
+from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
-import msgspec
-
-from agents.core.router import Route, Router, matches
-from agents.core.signal import Signal
-from agents.durability.checkpoint import decoded, encoded
-from agents.durability.storage import Storage, StorageError
+from agents.core.router import Router, matches
+from agents.core.traces import trace_of
+from agents.durability.storage import Storage
+from agents.events import DeadLettersForgotten, SignalsRedriven
+from agents.signals.delivering import DeliveringBus
+from agents.signals.gauges import BusGauges
 from agents.signals.messages import (
-    Acknowledgement,
     DeadLetter,
-    Delivery,
-    GetCausalChain,
     GetDeadLetters,
-    Publish,
-    ReadLog,
-    RedeliveryDue,
+    GetSubscriptions,
     Redrive,
+    Replay,
     SignalRecord,
     Subscribe,
+    SubscriptionStatus,
     Unsubscribe,
 )
-from agents.signals.subscription import BusSubscription
-from supervision import Actor, Down, Message, Refuse, handle
-from supervision.clock import seconds
-from supervision.errors import BadOption
+from agents.signals.publishing import WhenFull
+from agents.signals.rows import SubscriptionChange
+from agents.signals.subscription import UNKNOWN_CREDIT, BusSubscription
+from supervision import Actor, Address, Down, Exit, Message, Monitor, Name, NotRunning, Ref, handle, resume_context
+from supervision.clock import YEAR
 
 
-class _BusCheckpoint(msgspec.Struct, frozen=True):
-    """What is saved of a bus besides its log.
+class _NameTaken(Message, frozen=True):
+    """The name of a member has a holder."""
 
-    Attributes:
-        subscriptions: by the name of a durable subscription, its pattern and the highest acknowledged sequence.
-        dead: the dead letters.
+    subscription: str
+    member: str
+
+
+class _Wait(Message, frozen=True):
+    """Wait for a name."""
+
+    name: Name
+    told: _NameTaken
+
+
+class _NameWait(Actor):
+    """Waits for the next holder of the name of a member; nothing is polled. It ends with the bus.
+
+    Args:
+        bus: whom to tell.
     """
 
-    subscriptions: Mapping[str, tuple[str, int]]
-    dead: tuple[DeadLetter, ...]
+    def __init__(self, bus: Ref) -> None:
+        self._bus = bus
+
+    def init(self) -> None:
+        """End with the bus."""
+        self.link(self._bus)
+
+    @handle
+    async def wait(self, message: _Wait) -> None:
+        """Wait, tell, and end."""
+        while message.name.resolve() is None:
+            await self.runtime.wait_for_name(message.name.key, until=self.runtime.clock.time() + YEAR)
+        self._bus.cast(message.told)
+        self.unlink(self._bus)
+        self.stop()
 
 
-class _Save(Message, frozen=True):
-    """Timer message: save what was acknowledged."""
+class _Listener:
+    """A subscription without a name."""
+
+    __slots__ = ("monitor", "name", "pattern", "to")
+
+    def __init__(self, name: str, pattern: str, to: Address) -> None:
+        self.name = name
+        self.pattern = pattern
+        self.to = to
+        self.monitor: Monitor | None = None
 
 
-class Bus(Actor):
+class Bus(DeliveringBus):
     """A bus: signals are published to it, and it delivers them to its subscribers, in the order of publication.
 
-    It keeps a log of the last signals, for `read_log` and for subscribers that do not run. With a storage, the log
-    and the subscriptions with names survive the process: what was published is delivered, at least once.
+    It keeps a log of the last signals, for `read_log` and for subscribers that do not run. With a storage, the log and
+    the subscriptions with names survive the process. What was published is delivered to each of those at least once:
+    over the death of receivers, of the bus, and of the program.
+
+    No signal, and no write that fails, ends it: what cannot be kept is refused to its publisher, and what has become of
+    deliveries is written later. If another bus has taken over its place in the storage, it ends.
 
     Args:
         storage: where to keep the log; None for memory alone.
         key: under which.
-        keep: how many signals the log has at most. What a subscription has not acknowledged by then is a
-            dead letter.
+        keep: how many signals the log has at most.
         ack_every: seconds between two writes of acknowledgements. What was acknowledged since then is delivered again
             after a crash.
+        full: what happens when the log is full of signals that were not acknowledged: ``refuse`` the publisher (with a
+            storage), or make the oldest ``dead_letters`` (without one); None for that.
+        max_size: bytes that a signal may have in a storage.
 
     Raises:
-        BadOption: a number is out of range.
+        BadOption: an option is wrong.
         BadCheckpoint: what was saved cannot be read.
     """
 
     def __init__(
-        self, storage: Storage | None = None, *, key: str = "bus", keep: int = 100_000, ack_every: float = 1.0
+        self,
+        storage: Storage | None = None,
+        *,
+        key: str = "bus",
+        keep: int = 100_000,
+        ack_every: float = 1.0,
+        full: WhenFull | None = None,
+        max_size: int = 1 << 20,
     ) -> None:
-        if not isinstance(keep, int) or keep < 1:
-            raise BadOption("Bus: keep", keep, "give a whole number from 1")
-        self._storage = storage
-        self._key = key
-        self._keep = keep
-        self._ack_every = seconds("ack_every", ack_every, zero=False)
-        self._log: deque[SignalRecord] = deque()
-        self._sequence = 0
-        self._written: int | None = None
-        self._saving = False
-        self._causes = Causes()
-        self._subscriptions: dict[str, BusSubscription] = {}
-        self._router: Router[BusSubscription] = Router()
-        self._dead: dict[str, list[DeadLetter]] = {}
-        self._numbers = 0
+        super().__init__(storage, key=key, keep=keep, ack_every=ack_every, full=full, max_size=max_size)
+        self._listeners: dict[str, _Listener] = {}
+        self._router: Router[BusSubscription | _Listener] = Router()
+        self._watched: dict[Monitor, tuple[str, str] | _Listener] = {}
+        self._gone: list[SubscriptionChange] = []
+        self._numbers_used = 0
 
     async def init(self) -> None:
         """Read what was saved."""
-        if self._storage is None:
+        BusGauges.of(self.runtime).add(self.ref, self._statuses)
+        if self._file is None:
             return
         self.trap_exit = True
-        stored = await self._storage.read(self._key)
-        if stored is None:
-            return
-        self._written = stored.version
-        saved = _BusCheckpoint({}, ())
-        if stored.checkpoint is not None:
-            saved = decoded(self._key, stored.checkpoint, _BusCheckpoint)
-        for _, data in await self._storage.entries(self._key, -1):
-            self._note(decoded(self._key, data, SignalRecord))
-        for letter in saved.dead:
-            self._dead.setdefault(letter.subscription, []).append(letter)
-        for name, (pattern, acked) in saved.subscriptions.items():
-            request = Subscribe(pattern, self.ref, name, None, 1, 1, 0.0, 1.0)
-            self._add(BusSubscription(name, True, request, acked))
+        loaded = await self._file.load()
+        now = self.runtime.clock.time()
+        for record in loaded.log:
+            self._note(record)
+        for name, kept in loaded.subscriptions.items():
+            found = kept.restored(loaded.log, self._sequence, clean=loaded.clean, now=now)
+            self._subscriptions[name] = found
+            self._told_dead(found)
+        self._reroute()
+        await self._opened()
+        for found in self._subscriptions.values():
+            for member, address in found.addresses.items():
+                self._attach(found, member, self.runtime.name(address))
 
-    def terminate(self, reason: Any) -> Awaitable[None] | None:
-        """Save what was acknowledged."""
-        return self.save(_Save()) if self._saving else None
+    # -- the log -----------------------------------------------------------------------------------------------------
 
-    # -- publishing --------------------------------------------------------------------------------------------------
+    def _is_open(self, sequence: int) -> bool:
+        rows = (one.rows.get(sequence) for one in self._subscriptions.values())
+        return any(row is not None and not row.extra for row in rows)
 
-    @handle
-    def published(self, signal: Signal) -> Any:
-        """Publish a signal that was cast."""
-        return self._publish((signal,), answer=False)
-
-    @handle
-    def publish(self, request: Publish) -> Any:
-        """Publish signals."""
-        return self._publish(request.signals, answer=True)
-
-    def _publish(self, signals: tuple[Signal, ...], *, answer: bool) -> Any:
-        now = self.runtime.clock.wall_time()
-        records = tuple(SignalRecord(self._sequence + n, now, signal) for n, signal in enumerate(signals, 1))
-        if self._storage is not None and records:
-            return self._write_and_deliver(records, answer)
-        self._deliver(records)
-        return records if answer else None
-
-    async def _write_and_deliver(self, records: tuple[SignalRecord, ...], answer: bool) -> Any:
-        assert self._storage is not None
-        entries = [(one.sequence, encoded(one, "Signal", self._key)) for one in records]
-        last = records[-1].sequence
-        try:
-            await self._storage.write(self._key, last, expected=self._written, entries=entries)
-        except StorageError as error:
-            raise Refuse(error) from error
-        self._written = last
-        self._deliver(records)
-        return records if answer else None
-
-    def _note(self, record: SignalRecord) -> None:
-        self._sequence = record.sequence
-        self._log.append(record)
-        self._causes.add(record.signal)
-
-    def _deliver(self, records: tuple[SignalRecord, ...]) -> None:
+    def _deliver(self, records: Iterable[SignalRecord]) -> None:
+        touched: dict[str, BusSubscription] = {}
         for record in records:
             self._note(record)
             signal = record.signal
-            for subscription in self._router.route(signal.type, signal):
-                if subscription.durable:
-                    subscription.enqueue(record.sequence)
-                    self._pump(subscription)
+            for one in self._router.route(signal.type, signal):
+                if isinstance(one, BusSubscription):
+                    one.add(record)
+                    touched[one.name] = one
                 else:
-                    subscription.request.to.cast(signal)
+                    with resume_context(self.runtime, trace_of(signal)):
+                        one.to.cast(signal)
         while len(self._log) > self._keep:
             self._drop(self._log.popleft())
+        for one in touched.values():
+            self._pump(one)
 
     def _drop(self, record: SignalRecord) -> None:
-        self._causes.discard(record.signal)
-        for subscription in self._subscriptions.values():
-            if subscription.is_pending(record.sequence):
-                tried = subscription.in_flight.get(record.sequence, subscription.tried.get(record.sequence, 0))
-                self._add_dead_letter(subscription, record, tried, "it was not acknowledged before the log was full")
-        if self._storage is not None:
-            self._save_soon()
+        signal = record.signal
+        self._causes.discard(signal)
+        del self._ids[signal.source, signal.id]
+        for one in self._subscriptions.values():
+            row = one.rows.get(record.sequence)
+            if row is not None and not row.extra:
+                one.drop(record.sequence, self.runtime.clock.time())
+                self._told_dead(one)
+        self._save_soon()
+
+    def _changes(self) -> list[SubscriptionChange]:
+        """Return what has changed in the subscriptions since the last time."""
+        wall = self.runtime.clock.wall_time()
+        found, self._gone = self._gone, []
+        for one in self._subscriptions.values():
+            one.skip(self._sequence)
+            old = one.expired(wall)
+            if old:
+                self._forgotten(one, old)
+            change = one.change()
+            if change is not None:
+                found.append(change)
+        return found
+
+    def _whole(self) -> list[SubscriptionChange]:
+        return [one.whole() for one in self._subscriptions.values()]
 
     # -- subscriptions -----------------------------------------------------------------------------------------------
 
     @handle
-    def subscribe(self, request: Subscribe) -> str:
-        """Add a subscription, or resume an existing one."""
+    def subscribe(self, request: Subscribe) -> Any:
+        """Add a subscription, or a member, or let one come back."""
         if request.name is None:
-            self._numbers += 1
-        name = request.name or f"#{self._numbers}"
+            return self._listen(request)
+        name, member, to = request.name, request.member or "", self._to(request)
         known = self._subscriptions.get(name)
-        if known is None or known.pattern != request.pattern:
-            begin = self._sequence if request.since is None else request.since
-            known = BusSubscription(name, request.name is not None, request, begin if known is None else known.acked)
-            self._add(known)
-        elif known.monitor is not None:
-            self.demonitor(known.monitor, flush=True)
-            known.detach()
-        known.request = request
-        known.to = request.to
-        known.monitor = self.monitor(request.to)  # type: ignore[arg-type]
-        self._pump(known)
-        return name
-
-    def _add(self, subscription: BusSubscription) -> None:
-        """Add a subscription, and enqueue all unacknowledged signals of the log."""
-        self._subscriptions[subscription.name] = subscription
+        if known is None:
+            begin = self._sequence if request.since is None else min(request.since, self._sequence)
+            known = self._subscriptions[name] = BusSubscription(name, request.options, begin)
+            for record in self._log:
+                if record.sequence > begin and matches(request.options.pattern, record.signal.type):
+                    known.add(record)
+        else:
+            known.redefine(request.options, self._sequence)
+        if request.member is None:
+            for other in [one for one in known.members if one != member]:
+                self._detach(known, other)
+        elif "" in known.members:
+            self._detach(known, "")
+        if member in known.members:
+            self._detach(known, member)
+        if isinstance(to, Name):
+            known.addresses[member] = to.key
+        known.undefined()
         self._reroute()
+        self._attach(known, member, to)
+        if self._file is None:
+            return name
+        reply = self.defer_reply()
+        self._save(lambda: reply.reply(name))
+        return None
+
+    def _to(self, request: Subscribe) -> Address:
+        to = request.to
+        return self.runtime.name(to) if isinstance(to, str) else to
+
+    def _listen(self, request: Subscribe) -> str:
+        self._numbers_used += 1
+        pattern, to = request.options.pattern, self._to(request)
+        one = self._listeners[f"#{self._numbers_used}"] = _Listener(f"#{self._numbers_used}", pattern, to)
+        if isinstance(to, Ref):
+            one.monitor = self.monitor(to)
+            self._watched[one.monitor] = one
+        begin = self._sequence if request.since is None else request.since
         for record in self._log:
-            if record.sequence > subscription.acked and matches(subscription.pattern, record.signal.type):
-                if subscription.durable:
-                    subscription.enqueue(record.sequence)
-                else:
-                    subscription.request.to.cast(record.signal)
-        if subscription.durable:
-            self._save_soon()
+            if record.sequence > begin and matches(pattern, record.signal.type):
+                with resume_context(self.runtime, trace_of(record.signal)):
+                    one.to.cast(record.signal)
+        self._reroute()
+        return one.name
 
     def _reroute(self) -> None:
-        self._router = Router([Route(one.pattern, one) for one in self._subscriptions.values()])
+        routes: list[tuple[str, BusSubscription | _Listener]] = []
+        routes += [(one.options.pattern, one) for one in self._subscriptions.values()]
+        routes += [(one.pattern, one) for one in self._listeners.values()]
+        self._router = Router(routes)
+
+    def _attach(self, subscription: BusSubscription, name: str, to: Address) -> None:
+        """Let a member have what waits, if its actor is there; or wait for that."""
+        ref = to.resolve() if isinstance(to, Name) else to
+        if not isinstance(ref, Ref):
+            assert isinstance(to, Name)
+            subscription.join(name, 0, tells=True)
+            told = _NameTaken(subscription.name, name)
+            with suppress(NotRunning):  # the runtime ends: nobody comes any more
+                self.runtime.spawn_nowait(_NameWait, self.ref).cast(_Wait(to, told))
+            return
+        says = getattr(ref.kind, "delivery_credit", None)
+        credit = subscription.options.in_flight or says or UNKNOWN_CREDIT
+        subscription.join(name, credit, tells=says is not None)
+        member = subscription.members[name]
+        member.to, member.monitor = ref, self.monitor(ref)
+        self._watched[member.monitor] = (subscription.name, name)
+        self._pump(subscription)
+
+    def _detach(self, subscription: BusSubscription, name: str) -> None:
+        """Remove a member: what it has goes to others, or waits."""
+        monitor = subscription.members[name].monitor
+        if monitor is not None:
+            self._watched.pop(monitor, None)
+            self.demonitor(monitor, flush=True)
+        subscription.leave(name, self.runtime.clock.time())
 
     @handle
-    def unsubscribe(self, request: Unsubscribe) -> bool:
-        """Remove a subscription."""
-        known = self._subscriptions.pop(request.name, None)
-        if known is None:
-            return False
-        if known.monitor is not None:
-            self.demonitor(known.monitor, flush=True)
-        self._reroute()
-        self._save_soon()
-        return True
+    def name_taken(self, message: _NameTaken) -> None:
+        """A member has come back."""
+        subscription = self._subscriptions.get(message.subscription)
+        address = None if subscription is None else subscription.addresses.get(message.member)
+        if subscription is not None and address is not None and not subscription.members[message.member].credit:
+            self._attach(subscription, message.member, self.runtime.name(address))
 
     @handle
     def ended(self, message: Down) -> None:
-        """A subscriber has ended: what it has not acknowledged waits for the next one."""
-        for known in list(self._subscriptions.values()):
-            if known.monitor is message.monitor:
-                if known.durable:
-                    known.detach()
-                else:
-                    del self._subscriptions[known.name]
-                    self._reroute()
-
-    # -- deliveries --------------------------------------------------------------------------------------------------
-
-    def _record(self, subscription: BusSubscription, sequence: int) -> SignalRecord:
-        return subscription.redriven.get(sequence) or self._log[sequence - self._log[0].sequence]
-
-    def _pump(self, subscription: BusSubscription) -> None:
-        """Deliver what is due, as far as there is room."""
-        while (sequence := subscription.next_due()) is not None:
-            attempt = subscription.in_flight[sequence]
-            to = subscription.to
-            assert to is not None
-            signal = self._record(subscription, sequence).signal
-            to.cast(Delivery(signal, sequence, attempt, subscription.name, self.ref))
-            self.send_after(
-                subscription.request.ack_within, RedeliveryDue(subscription.name, sequence, attempt, late=True)
-            )
+        """A subscriber has ended: what it has waits for its next incarnation, or goes to others."""
+        watched = self._watched.pop(message.monitor)
+        if isinstance(watched, _Listener):
+            del self._listeners[watched.name]
+            self._reroute()
+            return
+        name, member = watched
+        subscription = self._subscriptions.get(name)
+        known = None if subscription is None else subscription.members.get(member)
+        if subscription is not None and known is not None and known.monitor is message.monitor:
+            now, chance = self.runtime.clock.time(), self.runtime.random.random()
+            subscription.away(member, None if message.reason.clean else str(message.reason), now, chance)
+            address = subscription.addresses.get(member)
+            if address is None:
+                subscription.leave(member, now)
+            else:
+                known.monitor = None
+                self._attach(subscription, member, self.runtime.name(address))
+            self._changed(subscription)
 
     @handle
-    def acknowledged(self, message: Acknowledgement) -> None:
-        """Remove a signal that was acknowledged, or have it delivered again."""
-        subscription = self._subscriptions.get(message.subscription)
-        if subscription is None or message.sequence not in subscription.in_flight:
-            return
-        if message.why is None:
-            subscription.settle(message.sequence)
-            self._save_soon()
-        else:
-            self._failed(subscription, message.sequence, message.why)
-        self._pump(subscription)
+    def linked_ended(self, message: Exit) -> None:
+        """Somebody has ended who works for the bus. Without its writer it goes on with another one."""
+        if message.sender is self._writer:
+            with suppress(NotRunning):  # the runtime ends
+                self._begin_writer()
 
     @handle
-    def redelivery_due(self, message: RedeliveryDue) -> None:
-        """Deliver a signal again."""
-        subscription = self._subscriptions.get(message.subscription)
-        if subscription is None:
-            return
-        if not message.late:
-            if message.sequence in subscription.tried:
-                subscription.requeue(message.sequence)
-        elif subscription.in_flight.get(message.sequence) == message.attempt:
-            self._failed(subscription, message.sequence, "it was not acknowledged in time")
-        self._pump(subscription)
-
-    def _failed(self, subscription: BusSubscription, sequence: int, why: str) -> None:
-        attempt = subscription.in_flight.pop(sequence)
-        request = subscription.request
-        if attempt >= request.attempts:
-            self._add_dead_letter(subscription, self._record(subscription, sequence), attempt, why)
+    def unsubscribe(self, request: Unsubscribe) -> Any:
+        """Remove a subscription, or one of its members."""
+        listener = self._listeners.pop(request.name, None)
+        if listener is not None:
+            if listener.monitor is not None:
+                self._watched.pop(listener.monitor, None)
+                self.demonitor(listener.monitor, flush=True)
+            self._reroute()
+            return True
+        known = self._subscriptions.get(request.name)
+        if known is None:
+            return False
+        if request.member is not None:
+            member = known.members.get(request.member)
+            if member is None or member.leaving:
+                return False
+        if request.member is None:
+            for name in list(known.members):
+                self._detach(known, name)
+            del self._subscriptions[request.name]
+            self._gone.append(SubscriptionChange(name=request.name, gone=True))
+            self._reroute()
         else:
-            subscription.tried[sequence] = attempt
-            pause = request.retry * 2 ** min(attempt - 1, 32)
-            self.send_after(pause, RedeliveryDue(subscription.name, sequence, attempt, late=False))
-
-    def _add_dead_letter(self, subscription: BusSubscription, record: SignalRecord, attempts: int, why: str) -> None:
-        letters = self._dead.setdefault(subscription.name, [])
-        letters.append(DeadLetter(subscription.name, record, attempts, why))
-        subscription.settle(record.sequence)
-        self._save_soon()
+            known.retire(request.member, self.runtime.clock.time())
+            known.undefined()
+            self._pump(known)
+        if self._file is None:
+            return True
+        reply = self.defer_reply()
+        self._save(lambda: reply.reply(True))
+        return None
 
     # -- requests ----------------------------------------------------------------------------------------------------
 
     @handle
-    def read_log(self, request: ReadLog) -> tuple[SignalRecord, ...]:
-        """Return the signals of the log that match a pattern."""
-        return tuple(
-            one for one in self._log if one.sequence > request.since and matches(request.pattern, one.signal.type)
-        )
-
-    @handle
     def dead_letters(self, request: GetDeadLetters) -> tuple[DeadLetter, ...]:
         """Return the signals that were never acknowledged."""
-        names = self._dead if request.subscription is None else (request.subscription,)
-        return tuple(letter for name in names for letter in self._dead.get(name, ()))
+        names = self._subscriptions if request.subscription is None else (request.subscription,)
+        known = (self._subscriptions.get(name) for name in names)
+        return tuple(letter for one in known if one is not None for letter in one.dead.values())
 
     @handle
-    def redrive(self, request: Redrive) -> int:
+    def get_subscriptions(self, request: GetSubscriptions) -> dict[str, SubscriptionStatus]:
+        """Return how the subscriptions are."""
+        return self._statuses()
+
+    def _statuses(self) -> dict[str, SubscriptionStatus]:
+        return {name: one.status() for name, one in self._subscriptions.items()}
+
+    @handle
+    def redrive(self, request: Redrive) -> Any:
         """Deliver the dead letters of a subscription again, or forget them."""
-        subscription = self._subscriptions.get(request.subscription)
-        if subscription is None and not request.forget:
+        known = self._subscriptions.get(request.subscription)
+        if known is None:
             return 0
-        letters = self._dead.pop(request.subscription, [])
-        if subscription is not None and not request.forget:
-            for letter in letters:
-                subscription.requeue(letter.recorded.sequence)
-                subscription.redriven[letter.recorded.sequence] = letter.recorded
-            self._pump(subscription)
-        self._save_soon()
-        return len(letters)
+        ids = request.ids
+        letters = [one for one in known.dead.values() if ids is None or one.recorded.signal.id in ids][: request.limit]
+        if request.forget:
+            self._forgotten(known, letters)
+            sequences: list[int] = []
+        else:
+            sequences = known.revive(letters)
+        return self._delivered_again(known, sequences, letters, len(letters))
 
     @handle
-    def causal_chain(self, request: GetCausalChain) -> tuple[Signal, ...]:
-        """Return what has led to a signal, or what it has led to."""
-        causes = self._causes
-        return causes.causes(request.id) if request.direction == "causes" else causes.effects(request.id)
+    def replay(self, request: Replay) -> Any:
+        """Deliver signals of the log again."""
+        known = self._subscriptions.get(request.subscription)
+        if known is None:
+            return 0
+        found = self._logged(request.since, request.until, None, known.options.pattern)
+        closed = [one for one in found if one.sequence not in known.rows and one.sequence not in known.dead]
+        closed = closed[: request.limit]
+        return self._delivered_again(known, known.again(closed), closed, len(closed))
+
+    def _delivered_again(self, known: BusSubscription, sequences: list[int], what: list[Any], number: int) -> Any:
+        if sequences:
+            records = [one.recorded if isinstance(one, DeadLetter) else one for one in what]
+            ids = tuple(record.signal.id for record in records)
+            self.runtime.events.emit(SignalsRedriven, ref=self.ref, subscription=known.name, ids=ids)
+
+        def release() -> None:
+            known.release(sequences)
+            self._pump(known)
+
+        if self._file is None:
+            release()
+            return number
+        reply = self.defer_reply()
+
+        def told() -> None:
+            release()
+            reply.reply(number)
+
+        self._save(told)
+        return None
+
+    def _forgotten(self, known: BusSubscription, letters: list[DeadLetter]) -> None:
+        known.forget(letters)
+        ids = tuple(one.recorded.signal.id for one in letters)
+        self.runtime.events.emit(DeadLettersForgotten, ref=self.ref, subscription=known.name, ids=ids)
+
+    def summary(self) -> dict[str, object]:
+        """Return the length of the log, and how many signals are open, in flight and dead; how old the oldest is."""
+        known = self._statuses().values()
+        now = self.runtime.clock.wall_time()
+        return {
+            "log": len(self._log),
+            "sequence": self._sequence,
+            "open": sum(one.waiting + one.backing_off + one.sent + one.taken for one in known),
+            "in_flight": sum(one.sent + one.taken for one in known),
+            "dead": sum(one.dead for one in known),
+            "oldest_s": max((round(now - one.oldest, 1) for one in known if one.oldest is not None), default=None),
+        }
 
     def format_status(self) -> Any:
-        """Return the length of the log, and what waits for whom."""
-        waiting = {name: one.pending() for name, one in self._subscriptions.items()}
-        return {"log": len(self._log), "sequence": self._sequence, "waiting": waiting}
-
-    # -- writing -----------------------------------------------------------------------------------------------------
-
-    def _save_soon(self) -> None:
-        if self._storage is not None and not self._saving:
-            self._saving = True
-            self.send_after(self._ack_every, _Save())
-
-    @handle
-    async def save(self, message: _Save) -> None:
-        """Save what was acknowledged, and trim the log."""
-        self._saving = False
-        assert self._storage is not None
-        durable = {name: (one.pattern, one.acked) for name, one in self._subscriptions.items() if one.durable}
-        dead = tuple(letter for letters in self._dead.values() for letter in letters)
-        body = encoded(_BusCheckpoint(durable, dead), "subscriptions", self._key)
-        await self._storage.write(self._key, self._sequence, expected=self._written, checkpoint=body)
-        self._written = self._sequence
-        if self._log:
-            await self._storage.trim(self._key, self._log[0].sequence - 1)
-
-
-class Causes:
-    """Signals by their causes, as their extension ``causationid`` names them.
-
-    >>> from agents import Signal
-    >>> causes = Causes()
-    >>> for id, cause in (("1", None), ("2", "1"), ("3", "2"), ("4", "1")):
-    ...     extensions = {} if cause is None else {"causationid": cause}
-    ...     causes.add(Signal(type="t", source="/", id=id, extensions=extensions))
-    >>> [signal.id for signal in causes.causes("3")], [signal.id for signal in causes.effects("1")]
-    (['1', '2'], ['2', '4', '3'])
-    """
-
-    def __init__(self) -> None:
-        self._signals: dict[str, Signal] = {}
-        self._effects: dict[str, list[str]] = {}
-
-    def add(self, signal: Signal) -> None:
-        """Add a signal."""
-        self._signals[signal.id] = signal
-        cause = signal.extensions.get("causationid")
-        if cause is not None:
-            self._effects.setdefault(cause, []).append(signal.id)
-
-    def discard(self, signal: Signal) -> None:
-        """Remove a signal, and what it has caused."""
-        self._signals.pop(signal.id, None)
-        self._effects.pop(signal.id, None)
-
-    def causes(self, id: str) -> tuple[Signal, ...]:
-        """Return what has led to a signal, the first cause first."""
-        found: dict[str, Signal] = {}
-        signal = self._signals.get(id)
-        while signal is not None:
-            signal = self._signals.get(signal.extensions.get("causationid", ""))
-            if signal is None or signal.id in found or signal.id == id:
-                break
-            found[signal.id] = signal
-        return tuple(reversed(found.values()))
-
-    def effects(self, id: str) -> tuple[Signal, ...]:
-        """Return what a signal has led to, the nearest first."""
-        return tuple(self._signals[one] for one in self._following(id) if one in self._signals)
-
-    def _following(self, id: str) -> Iterator[str]:
-        seen, wave = {id}, [id]
-        while wave:
-            wave = [effect for one in wave for effect in self._effects.get(one, ()) if effect not in seen]
-            seen.update(wave)
-            yield from wave
+        """Return the length of the log, and how each subscription is."""
+        return {**self.summary(), "subscriptions": self._statuses()}

@@ -11,15 +11,18 @@ import hashlib
 import hmac
 import logging
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeAlias
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from agents.core.action import Attempts
 from agents.core.execution import sleep
 from agents.core.signal import Signal
+from agents.core.traces import trace_of
 from agents.errors import AgentError
 from agents.events import SignalUndelivered
 from agents.signals.cloudevents import MEDIA_TYPE, to_json
-from supervision import Actor, Address, Request, groups, handle
+from agents.signals.heartbeat import at_work
+from agents.signals.messages import Deliver, Delivery
+from supervision import Actor, Address, Refuse, Request, SpecError, groups, handle, inject_context
 from supervision.errors import BadOption
 from supervision.logs import get_logger
 
@@ -45,11 +48,20 @@ class BadSignature(AgentError):
 
 
 class WebhookRejected(AgentError):
-    """A service has answered with an error status."""
+    """A service has answered with an error status.
 
-    def __init__(self, url: str, status: int) -> None:
+    Attributes:
+        status: that.
+        temporary: whether another try may succeed.
+        final: whether none will.
+        retry_after: seconds for which it wants to be left alone.
+    """
+
+    def __init__(self, url: str, status: int, retry_after: float = 0.0) -> None:
         self.status = status
         self.temporary = status in _TEMPORARY
+        self.final = not self.temporary
+        self.retry_after = retry_after
         super().__init__(f"{url} answered with status {status}")
 
 
@@ -70,7 +82,7 @@ class Webhook(Actor):
     Args:
         url: where to.
         secret: what to sign with; None to sign nothing.
-        attempts: how often and how long to try.
+        attempts: how often and how long to try, as `Attempts` or a table of them.
         guard: what each post goes through, such as a circuit breaker.
         transport: how requests are made, for tests; see httpx.
 
@@ -79,27 +91,33 @@ class Webhook(Actor):
     """
 
     trap_exit = True
+    #: How many deliveries of a bus it wants at a time.
+    delivery_credit: ClassVar[int] = 4
 
     def __init__(
         self,
         url: str,
         *,
         secret: str | None = None,
-        attempts: Attempts = Attempts(retries=5, backoff=0.5, timeout=10.0),  # noqa: B008 - frozen
+        attempts: Attempts | Mapping[str, Any] = Attempts(retries=5, backoff=0.5, timeout=10.0),  # noqa: B008 - frozen
         guard: WebhookGuard | None = None,
         transport: httpx.AsyncBaseTransport | None = None,
     ) -> None:
-        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
-            raise BadOption("Webhook: url", url, "give one that begins with http:// or https://")
-        if not isinstance(attempts, Attempts):
-            raise BadOption("Webhook: attempts", attempts, "give Attempts(...)")
+        self.check_arguments(url, attempts=attempts)
         self._url = url
         self._secret = secret
-        self._attempts = attempts
+        self._attempts = _attempts_of(attempts)
         self._guard = guard or _unguarded
         self._transport = transport
         self._undelivered: list[Signal] = []
         self._delivered = 0
+
+    @classmethod
+    def check_arguments(cls, url: str, *, attempts: Attempts | Mapping[str, Any] = Attempts(), **_: Any) -> None:  # noqa: B008
+        """Check what stands in a tree file."""
+        if not isinstance(url, str) or not url.startswith(("http://", "https://")):
+            raise BadOption("Webhook: url", url, "give one that begins with http:// or https://")
+        _attempts_of(attempts)
 
     def init(self) -> None:
         """Make the client."""
@@ -115,17 +133,35 @@ class Webhook(Actor):
         await self._client.aclose()
 
     @handle
+    async def delivered(self, delivery: Delivery) -> None:
+        """Post a signal from a bus, once: it comes again as the subscription says, and ends as a dead letter there."""
+        delivery.taken()
+        signal = delivery.signal
+        try:
+            body = to_json(signal)
+            with at_work(self.ref, delivery):
+                await self._guard(lambda: self._post(signal, body))
+        except Exception as error:
+            delivery.nack(str(error), final=not _is_temporary(error))
+        else:
+            self._delivered += 1
+            delivery.ack()
+
+    @handle
     async def deliver(self, signal: Signal) -> None:
         """Post a signal."""
-        body = to_json(signal)
         failures = 0
+        try:
+            body = to_json(signal)
+        except Exception as error:
+            self._give_up(signal, failures, error)
+            return
         while True:
             try:
                 await self._guard(lambda: self._post(signal, body))
             except Exception as error:
                 failures += 1
-                final = isinstance(error, WebhookRejected) and not error.temporary
-                if final or not self._attempts.should_retry(failures, error):
+                if not _is_temporary(error) or not self._attempts.should_retry(failures, error):
                     self._give_up(signal, failures, error)
                     return
                 await sleep(self._attempts.delay(failures))
@@ -133,16 +169,27 @@ class Webhook(Actor):
                 self._delivered += 1
                 return
 
+    @handle
+    async def on_deliver(self, request: Deliver) -> None:
+        """Post a signal of a durable agent's outbox, once: the outbox tries again, in its order."""
+        try:
+            body = to_json(request.signal)
+            await self._guard(lambda: self._post(request.signal, body))
+        except Exception as error:
+            raise Refuse(error) from error
+        self._delivered += 1
+
     async def _post(self, signal: Signal, body: bytes) -> None:
-        headers = {"content-type": MEDIA_TYPE}
+        headers = {"content-type": MEDIA_TYPE, "webhook-id": signal.id, "idempotency-key": signal.id}
+        headers |= inject_context(self.runtime) or trace_of(signal)
         if self._secret is not None:
             now = int(self.runtime.clock.wall_time())
-            headers["webhook-id"] = signal.id
             headers["webhook-timestamp"] = str(now)
             headers["webhook-signature"] = sign(self._secret, signal.id, now, body)
         answer = await self._client.post(self._url, content=body, headers=headers)
         if not answer.is_success:
-            raise WebhookRejected(self._url, answer.status_code)
+            wait = answer.headers.get("retry-after", "")
+            raise WebhookRejected(self._url, answer.status_code, float(wait) if wait.isdecimal() else 0.0)
 
     def _give_up(self, signal: Signal, attempts: int, error: Exception) -> None:
         self._undelivered = [*self._undelivered, signal][-_UNDELIVERED_KEPT:]
@@ -166,6 +213,24 @@ class Webhook(Actor):
     def format_status(self) -> Any:
         """Return the URL and the counts; not the secret."""
         return {"url": self._url, "delivered": self._delivered, "undelivered": len(self._undelivered)}
+
+
+def _attempts_of(given: Any) -> Attempts:
+    if isinstance(given, Attempts):
+        return given
+    known = ("retries", "backoff", "max_backoff", "timeout")
+    if isinstance(given, Mapping) and given.keys() <= set(known):
+        return Attempts(**given)
+    raise BadOption("Webhook: attempts", given, f"give Attempts(...), or a table of {', '.join(known)}")
+
+
+def _is_temporary(error: Exception) -> bool:
+    """Whether another try may succeed."""
+    return (
+        error.temporary
+        if isinstance(error, WebhookRejected)
+        else not isinstance(error, (TypeError, ValueError, SpecError))
+    )
 
 
 async def _unguarded(post: Callable[[], Awaitable[Any]]) -> Any:
@@ -234,6 +299,12 @@ class GroupSink(Actor):
         """Pass a signal on."""
         groups.publish(self._scope, self._group, signal)
 
+    @handle
+    def delivered(self, delivery: Delivery) -> None:
+        """Pass a signal from a bus on."""
+        self.pass_on(delivery.signal)
+        delivery.ack()
+
 
 class LogSink(Actor):
     """Writes each signal to the log.
@@ -255,3 +326,9 @@ class LogSink(Actor):
         """Write a signal."""
         about = {"signal_id": signal.id, "source": signal.source, "subject": signal.subject, "data": signal.data}
         _signals_log.log(self._level, signal.type, **about)
+
+    @handle
+    def delivered(self, delivery: Delivery) -> None:
+        """Write a signal from a bus."""
+        self.write(delivery.signal)
+        delivery.ack()

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+import signal
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import pytest
@@ -22,3 +23,11 @@ async def runtime() -> AsyncIterator[Runtime]:
     async with Runtime(watchdog=None, reports=False, seed=1) as made:
         yield made
     assert list(made.actors()) == []
+
+
+@pytest.fixture
+def python_handles_ctrl_c() -> Iterator[None]:
+    """Python's own handler, as in a program that runs its loop itself."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)

@@ -9,7 +9,18 @@ import msgspec
 import pytest
 import structlog
 
-from agents import Action, AgentError, AgentType, BadCheckpoint, Context, StopAfter, start_agent, whereis
+from agents import (
+    Action,
+    AgentError,
+    AgentType,
+    BadAgentType,
+    BadCheckpoint,
+    Context,
+    StopAfter,
+    agent_ids,
+    start_agent,
+    whereis,
+)
 from agents.durability import Durability, EveryTurns, MemoryStorage
 from agents.instances import start_instances
 from agents.pods import AddNode, BadTopology, MutationBusy, PodNode, RemoveNode, RetainedTopology, Topology, start_pod
@@ -27,7 +38,7 @@ from supervision import (
     StartError,
     handle,
 )
-from supervision.errors import BadOption
+from supervision.errors import BadOption, BadTime
 from supervision.testing import advance, settled
 
 
@@ -148,8 +159,8 @@ async def test_an_idle_instance_sleeps_and_wakes_as_it_was(runtime: Runtime) -> 
         await advance(20.0)
         assert workers.lookup("b") is not None
     quiet = await start_agent(runtime, Worker)
-    await quiet.address.call(AttachOwner(workers.address, attached=True))
-    await quiet.address.call(AttachOwner(workers.address, attached=False))
+    await quiet.address.call(AttachOwner(two[0], attached=True))
+    await quiet.address.call(AttachOwner(two[0], attached=False))
 
 
 async def test_a_crash_of_an_instance_is_its_own(runtime: Runtime) -> None:
@@ -164,13 +175,13 @@ async def test_a_crash_of_an_instance_is_its_own(runtime: Runtime) -> None:
     assert again.address != worker.address
     assert again.state.counter == 1
     await workers.hibernate("a")
-    await storage.write("/worker/a", 2, expected=1, checkpoint=b"nonsense")
+    storage._kept["/worker/a"].snapshots = {1: b"nonsense"}
     with pytest.raises(StartError) as caught:
         await workers.get("a")
     assert BadCheckpoint.__name__ in str(caught.value)
-    stored = await storage.read("/worker/a")
+    stored = await storage.load("/worker/a")
     assert stored is not None
-    assert stored.checkpoint == b"nonsense"
+    assert stored.snapshot == b"nonsense"
 
 
 async def test_two_who_start_the_same_instance_get_the_same(runtime: Runtime) -> None:
@@ -457,3 +468,59 @@ async def test_a_team_heals(runtime: Runtime) -> None:
     await pod.mutate(RemoveNode("publisher"))
     await advance(1.0)
     assert running(await pod.nodes()) == {"planner", "reviewer"}
+
+
+@pytest.mark.parametrize(
+    ("option", "wrong"),
+    [
+        ("zz", 5),
+        ("idle_timeout", -1),
+        ("idle_timeout", float("nan")),
+        ("idle_timeout", "5"),
+        ("durability", 5),
+        ("emit_to", 5),
+        ("emit_to", ""),
+        ("partition", 5),
+        ("partition", "a/b"),
+        ("on_error", 5),
+        ("on_error", "log"),
+        ("debug", -1),
+        ("debug", True),
+        ("debug", 1.5),
+        ("idle_timeout", 10**400),
+    ],
+)
+async def test_wrong_options_of_instances_and_pools_are_refused_when_they_are_started(
+    runtime: Runtime, option: str, wrong: Any
+) -> None:
+    """Not by the first one that is asked for; and an agent refuses them, too."""
+    with pytest.raises((BadOption, BadTime), match=f"Instances: {option}"):
+        await start_instances(runtime, Worker, **{option: wrong})
+    with pytest.raises((BadOption, BadTime), match=f"Pool: {option}"):
+        await start_pool(runtime, Worker, **{option: wrong})
+    if option not in ("zz", "partition"):
+        with pytest.raises((BadOption, BadTime), match=f"AgentServer: {option}"):
+            await start_agent(runtime, Worker, **{option: wrong})
+    assert agent_ids(runtime) == []
+
+
+@pytest.mark.parametrize("wrong", [5, {"counter": "no"}, {"other": 1}, [], "state"])
+async def test_a_state_that_does_not_fit_is_refused_by_instances_and_pools(runtime: Runtime, wrong: Any) -> None:
+    for start in (start_instances, start_pool):
+        with pytest.raises(StartError, match="BadState: Held"):
+            await start(runtime, Worker, state=wrong)
+
+
+async def test_a_key_of_an_instance_is_a_text(runtime: Runtime) -> None:
+    workers = await start_instances(runtime, Worker, emit_to="nobody", idle_timeout=0)
+    wrong: tuple[Any, ...] = (None, "", 5, [], b"x", "\ud800")
+    for key in wrong:
+        for ask in (workers.get, workers.find):
+            with pytest.raises(BadOption, match="Instances: key"):
+                await ask(key)
+    assert agent_ids(runtime) == []
+
+
+def test_a_partition_has_no_slash_so_that_two_agents_never_have_one_key() -> None:
+    with pytest.raises(BadAgentType, match="without '/'"):
+        Worker.new("y", partition="acme/doc/x")

@@ -8,7 +8,17 @@ from pathlib import Path
 
 import pytest
 
+from agents import Signal, start_agent
+from agents.durability import Durability, MemoryStorage
+from agents.instances import start_instances
+from agents.signals import Bus, publish, subscribe
 from examples import order_team, watchman
+from examples.triage_desk.__main__ import main as triage_desk
+from examples.triage_desk.board import BoardAgent
+from examples.triage_desk.tickets import TicketAgent
+from supervision import Runtime
+from supervision.testing import advance, settled
+from tests.agents.kinds import Listener
 
 
 async def test_the_team_fulfils_orders_and_undoes_what_fails(capsys: pytest.CaptureFixture[str]) -> None:
@@ -34,6 +44,7 @@ async def test_the_watchman_watches(capsys: pytest.CaptureFixture[str]) -> None:
     assert "signals on the bus" in capsys.readouterr().out
 
 
+@pytest.mark.once
 def test_the_conversation_survives_a_kill(tmp_path: Path) -> None:
     """What was answered is known after a kill -9, and as it was at any time before."""
     command = [sys.executable, "-m", "examples.conversation", "--name", "joe", "--file", str(tmp_path / "talks.db")]
@@ -63,3 +74,36 @@ def test_the_conversation_survives_a_kill(tmp_path: Path) -> None:
     assert age == "You have not told me your age."
     assert chat == "You have said 5 things to me; I know 1 facts about you."
     assert talk("history", kill=False)[1:3] == ["1: my name is Joe", "2: my name is Joseph"]
+
+
+def test_the_tree_of_the_triage_desk_is_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    """As its user would; and what cannot be is said."""
+    assert triage_desk(["--check"]) == 0
+    assert "KeyedInstances" in capsys.readouterr().out
+    for arguments, word in ((["--help"], "nothing that it has acknowledged"), (["--port", "0"], "--outside URL")):
+        with pytest.raises(SystemExit):
+            triage_desk(arguments)
+        told = capsys.readouterr()
+        assert word in " ".join((told.out + told.err).split())
+
+
+async def test_a_ticket_that_waits_for_too_long_is_told_of_once(runtime: Runtime) -> None:
+    """The board sweeps by cron, and reminds the agent of the ticket, again and again."""
+    storage = MemoryStorage()
+    durability = Durability(storage)
+    bus = await runtime.spawn(Bus, name="bus")
+    heard: list[Signal] = []
+    await runtime.spawn(Listener, heard, name="webhook")
+    board = await start_agent(runtime, BoardAgent, id="board", name="board", durability=durability)
+    tickets = await start_instances(runtime, TicketAgent, name="tickets", durability=durability)
+    await subscribe(bus, "ticket.*", board.address, name="board")
+    await subscribe(bus, "ticket.opened", tickets.address, name="tickets")
+    data = {"customer": "Ann", "text": "I cannot login"}
+    await publish(bus, Signal(type="ticket.opened", source="/intake", id="1", subject="t1", data=data))
+    await settled(runtime)
+    for _ in range(10):  # there is no pool
+        await advance(10.0)
+    ticket = await tickets.find("t1")
+    assert ticket is not None
+    assert (ticket.state.status, ticket.state.late) == ("open", True)
+    assert [one.type for one in heard] == ["ticket.late"]

@@ -148,6 +148,10 @@ async def test_a_tag_is_taken_once_and_a_failed_start_is_a_signal(runtime: Runti
     await do(parent, SpawnAgent(Member, "w"), SpawnAgent(Member, "w", id="other"))
     assert parent.view.last_error is not None
     assert parent.view.last_error.kind == f"agents.errors.{TagTaken.__name__}"
+    assert list(parent.children) == []
+    await do(parent, SpawnAgent(Member, "w"))
+    await do(parent, SpawnAgent(Member, "w"))
+    assert parent.view.last_error.kind == f"agents.errors.{TagTaken.__name__}"
     assert list(parent.children) == ["w"]
     await do(parent, SpawnAgent(Member, "bad", state={"colour": 1}))
     assert parent.state.log[-1] == "child.failed bad"

@@ -363,7 +363,7 @@ async def test_plugins_see_what_is_emitted_and_what_callers_get(runtime: Runtime
     bad = await start_agent(runtime, kind(Sealed(broken=True)), emit_to="listener")
     with structlog.testing.capture_logs() as logs:
         reply = await bad.call(bad.signal("tell"))
-    assert (len(heard), reply.agent.state.log, reply.errors) == (1, (), ())
+    assert (len(heard), reply.agent.state.log, [one.stage for one in reply.errors]) == (1, (), ["effect"])
     assert {entry["event"] for entry in logs} == {"action_failed", "plugin_failed"}
     assert bad.view.last_error is not None
     assert "sealed.on_emit: OSError: no wax" in bad.view.last_error.message

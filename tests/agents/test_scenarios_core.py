@@ -34,6 +34,7 @@ from agents import (
 from agents.core.agent import progress_of
 from agents.core.command import Step, Turn
 from agents.core.strategies import StrategyState
+from agents.durability import Durability, MemoryStorage
 from supervision import Ref, Runtime
 from supervision.errors import BadOption
 from supervision.testing import advance, settled
@@ -313,12 +314,14 @@ class Looping(AgentType[Counting]):
     routes = {"increment": Increment}
 
 
-async def test_s15_a_strategy_begins_before_the_first_signal(runtime: Runtime) -> None:
+@pytest.mark.parametrize("durable", [False, True])
+async def test_s15_a_strategy_begins_before_the_first_signal(runtime: Runtime, durable: bool) -> None:
     """A new agent is marked and nothing is emitted; a server carries out what the strategy begins with."""
     assert Looping.new("l").state.settings == {"max_iterations": 5, "server": False}
     heard: list[Signal] = []
     await runtime.spawn(Listener, heard, name="listener")
-    agent = await start_agent(runtime, Looping, emit_to="listener")
+    durability = Durability(MemoryStorage()) if durable else None
+    agent = await start_agent(runtime, Looping, emit_to="listener", durability=durability)
     assert agent.state.settings == {"max_iterations": 5, "server": True}
     await settled(runtime)
     assert [(signal.type, signal.data) for signal in heard] == [("strategy.ready", {"max": 5})]
@@ -422,7 +425,7 @@ async def test_routes_lead_to_compositions(runtime: Runtime) -> None:
     agent = await start_agent(runtime, Composed)
     assert (await agent.call(agent.signal("plan", {"by": 3}))).agent.state.counter == 3
     reply = await agent.call(agent.signal("chain", {"by": 3}))
-    assert (reply.agent.state.counter, reply.errors[0].action) == (3, "Chain")
+    assert (reply.agent.state.counter, reply.errors[0].action) == (3, "Chain: step 2, Parallel")
 
 
 async def test_commands_of_values_can_wait(runtime: Runtime) -> None:

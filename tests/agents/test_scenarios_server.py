@@ -53,7 +53,9 @@ from agents import (
     whereis,
 )
 from agents.core.cron import CronSchedule
+from agents.pool import start_pool
 from agents.server import HALT, executes
+from agents.server.messages import Ask
 from supervision import (
     Abnormal,
     ActorExited,
@@ -355,6 +357,19 @@ async def test_wrong_options_are_refused(runtime: Runtime) -> None:
     for wrong in (lambda: RunInstruction(Look, ""), lambda: AwaitReply("a", "b", ""), lambda: Cron("* * * * *", "")):
         with pytest.raises(BadSignal):
             wrong()
+
+
+@pytest.mark.parametrize("wrong", ["count", None, {"type": "counter.add"}, Emit("counter.add")])
+async def test_what_is_no_signal_is_refused_to_who_sent_it(runtime: Runtime, wrong: Any) -> None:
+    """The error says what to give, and the agent lives; so does the worker of a pool."""
+    agent = await start_agent(runtime, Counter)
+    pool = await start_pool(runtime, Counter, 1)
+    for asked in (agent, pool):
+        with pytest.raises(BadOption, match="give a Signal"):
+            await asked.call(wrong)
+        assert (await asked.call(asked.signal("counter.add", {"amount": 2}))).agent.state.count == 2  # type: ignore[union-attr]
+    agent.view.ref.cast(Ask(wrong))  # type: ignore[union-attr]
+    assert (await agent.call(agent.signal("counter.add"))).agent.state.count == 3
 
 
 # -- waiting for agents ------------------------------------------------------------------------------------------------

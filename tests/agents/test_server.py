@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -16,8 +17,10 @@ from agents import (
     Ask,
     BadAgentType,
     BadState,
+    EmitError,
     LogOnly,
     NoRoute,
+    NotAdopted,
     Reply,
     Signal,
     StopAfter,
@@ -25,6 +28,10 @@ from agents import (
     connect,
     start_agent,
 )
+from agents.durability import Durability, MemoryStorage
+from agents.server import AttachOwner
+from agents.server.messages import Attach, RedriveEffects
+from agents.signals.messages import Deliver
 from supervision import (
     NORMAL,
     Abnormal,
@@ -46,6 +53,15 @@ from supervision import (
 from supervision.errors import BadOption, BadTime
 from supervision.testing import advance, barrier, settled
 from tests.agents.kinds import Counter, Counting, Listener
+
+
+class Unlike:
+    """Is like nothing, and cannot be asked."""
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def __eq__(self, other: object) -> bool:
+        raise RuntimeError("no")
 
 
 class Idle(Actor):
@@ -422,3 +438,59 @@ async def test_any_actor_can_ask_an_agent(runtime: Runtime) -> None:
     reply = await runtime.name("counter").call(Ask(signal))
     assert reply.agent.state.count == 13
     await barrier(server(counter))
+
+
+def test_what_a_tree_says_of_an_agent_is_checked_without_starting_it() -> None:
+    """By ``python -m foundation.run --check``."""
+    AgentServer.check_arguments("tests.agents.kinds:Counter", id="c", state={"count": 1}, on_error=LogOnly())
+    AgentServer.check_arguments(Counter, agent=Counter.new("c"))
+    for wrong in ({"on_error": 5}, {"view": 5}, {"debug": -1}, {"emit_to": 5}, {"idle_timeout": -1}):
+        with pytest.raises((BadOption, BadTime)):
+            AgentServer.check_arguments(Counter, **wrong)
+    with pytest.raises(BadState):
+        AgentServer.check_arguments(Counter, state={"count": "no"})
+    with pytest.raises(BadOption):
+        AgentServer.check_arguments("no.such:Type")
+
+
+@pytest.mark.parametrize("wrong", [None, 5, "", b"x", [], Counter])
+def test_errors_are_sent_to_an_address_or_a_name(wrong: Any) -> None:
+    """Else the first error ended the agent's server."""
+    with pytest.raises(BadOption, match=r"EmitError.to"):
+        EmitError(wrong)
+
+
+@pytest.mark.parametrize("durable", [False, True])
+@pytest.mark.parametrize(
+    "wrong",
+    [None, 5, -1, True, float("nan"), float("inf"), 10**400, "", "\ud800", b"x", [], {}, object(), Counter, Unlike()],
+    ids=lambda wrong: type(wrong).__name__,
+)
+async def test_whatever_a_caller_asks_an_agent_it_is_told_what_is_wrong_and_the_agent_lives(
+    runtime: Runtime, wrong: Any, durable: bool
+) -> None:
+    """Some of it ended the agent's server."""
+    durability = Durability(MemoryStorage()) if durable else None
+    agent = await start_agent(runtime, Counter, durability=durability)
+    child = server(await start_agent(runtime, Counter, id="child"))
+    signal = agent.signal("x")
+    asked: list[Callable[[], Any]] = [
+        lambda: agent.address.call(AttachOwner(wrong, attached=True)),
+        lambda: agent.address.call(Attach(wrong)),
+        lambda: agent.address.call(Deliver(wrong, "stream", 1, 1)),
+    ]
+    if type(wrong) is not int or wrong < 0 or wrong > 10**9:
+        asked += [lambda: agent.debug(wrong), lambda: agent.recent_turns(wrong)]
+        asked += [lambda: agent.address.call(Deliver(signal, "stream", wrong, 1))]
+        asked += [lambda: agent.address.call(Deliver(signal, "stream", 1, wrong))]
+    asked += [lambda: agent.adopt(child, wrong), lambda: agent.address.call(Deliver(signal, wrong, 1, 1))]
+    if not isinstance(wrong, str):
+        asked += [lambda: agent.redrive(wrong)]
+        asked += [lambda: agent.address.call(RedriveEffects(wrong))] if wrong is not None else []
+    with pytest.raises(NotAdopted):
+        await agent.adopt(wrong, "tag")
+    for ask in asked:
+        with pytest.raises(BadOption):
+            await ask()
+    assert agent.address.alive  # type: ignore[union-attr]
+    assert await agent.redrive("no such token") == 0

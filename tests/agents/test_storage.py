@@ -1,87 +1,76 @@
-"""The contract of storages: what any backend has to keep. Run it over one of your own by adding it to `STORAGES`."""
+"""Storages: the public contract over all that there are, and what SQLite does besides."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
 import sqlite3
-from collections.abc import AsyncIterator, Callable, Iterator
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents.durability import MemoryStorage, SqliteStorage, Storage, StorageConflict, StorageError, Stored
-
-STORAGES: dict[str, Callable[[Path], Any]] = {
-    "memory": lambda path: MemoryStorage(),
-    "sqlite": lambda path: SqliteStorage(path / "deep" / "agents.db", sync="normal"),
-}
+from agents.durability import MemoryStorage, SqliteStorage, StorageConflict, StorageError, Stored
+from agents.testing import ContractCheck, storage_contract
 
 
-@pytest.fixture(params=sorted(STORAGES))
-async def storage(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncIterator[Storage]:
-    """A storage of each kind."""
-    made = STORAGES[request.param](tmp_path)
-    yield made
-    getattr(made, "close", lambda: None)()
+class SixMethods:
+    """A storage of a user, from before there were commits."""
+
+    def __init__(self) -> None:
+        inner = MemoryStorage()
+        for name in ("read", "write", "entries", "trim", "delete", "keys"):
+            setattr(self, name, getattr(inner, name))
 
 
-async def test_a_storage_is_one(storage: Storage) -> None:
-    """It has what the protocol asks for, and nothing at first."""
-    assert isinstance(storage, Storage)
-    assert await storage.read("a") is None
-    assert await storage.keys() == []
-    assert await storage.entries("a", 0) == []
-    await storage.delete("a")
+class InAFile(SqliteStorage):
+    """A file that goes with its storage."""
+
+    def __init__(self) -> None:
+        self._folder = TemporaryDirectory()
+        super().__init__(Path(self._folder.name) / "deep" / "agents.db", sync="normal")
+
+    def close(self) -> None:
+        """Close it, and remove the file."""
+        super().close()
+        self._folder.cleanup()
 
 
-async def test_what_was_written_is_read(storage: Storage) -> None:
-    """The last checkpoint, and the entries behind it."""
-    await storage.write("a", 1, expected=None, checkpoint=b"one")
-    assert await storage.read("a") == Stored(1, b"one", 1)
-    await storage.write("a", 3, expected=1, entries=[(2, b"two"), (3, b"three")])
-    assert await storage.read("a") == Stored(3, b"one", 1, ((2, b"two"), (3, b"three")))
-    await storage.write("a", 4, expected=3, checkpoint=b"four", entries=[(4, b"entry")])
-    assert await storage.read("a") == Stored(4, b"four", 4)
-    assert await storage.entries("a", 0) == [(2, b"two"), (3, b"three"), (4, b"entry")]
-    assert await storage.entries("a", 2, 3) == [(3, b"three")]
-    await storage.trim("a", 3)
-    assert await storage.entries("a", 0) == [(4, b"entry")]
+STORAGES: dict[str, Callable[[], Any]] = {"memory": MemoryStorage, "sqlite": InAFile, "six methods": SixMethods}
 
 
-async def test_keys_are_apart(storage: Storage) -> None:
-    """They are listed in order, by what they begin with; one is forgotten without the others."""
-    for key in ("b/1", "a/2", "a/1", "a%"):
-        await storage.write(key, 1, expected=None, checkpoint=key.encode(), entries=[(1, b"x")])
-    assert await storage.keys() == ["a%", "a/1", "a/2", "b/1"]
-    assert await storage.keys("a/") == ["a/1", "a/2"]
-    await storage.delete("a/1")
-    assert await storage.keys("a/") == ["a/2"]
-    assert await storage.entries("a/1", 0) == []
-    assert await storage.read("b/1") == Stored(1, b"b/1", 1)
+@pytest.mark.parametrize(
+    "check",
+    [pytest.param(check, id=f"{name}: {check}") for name, make in STORAGES.items() for check in storage_contract(make)],
+)
+async def test_every_storage_keeps_the_contract(check: ContractCheck) -> None:
+    """Each promise of it."""
+    await check()
 
 
-async def test_somebody_elses_write_is_not_overwritten(storage: Storage) -> None:
-    """Whoever expects another version than there is writes nothing."""
-    await storage.write("a", 5, expected=None, checkpoint=b"five")
-    for expected in (None, 4, 6):
-        with pytest.raises(StorageConflict) as caught:
-            await storage.write("a", 6, expected=expected, checkpoint=b"mine", entries=[(6, b"x")])
-        assert caught.value.found == 5
-    with pytest.raises(StorageConflict):
-        await storage.write("new", 1, expected=0, checkpoint=b"x")
-    assert await storage.read("a") == Stored(5, b"five", 5)
-    assert await storage.entries("a", 0) == []
+async def test_a_storage_that_breaks_the_contract_is_told_so() -> None:
+    """By the check whose name says what is broken."""
 
+    class Forgetful(MemoryStorage):
+        async def read(self, key: str) -> Stored | None:
+            return None
 
-async def test_what_comes_at_the_same_time_is_all_there(storage: Storage) -> None:
-    """Many writers, one key each, some of which conflict: each outcome is its own."""
-    work = [storage.write(f"k{n % 40}", 1, expected=None, checkpoint=str(n).encode()) for n in range(50)]
-    outcomes = await asyncio.gather(*work, return_exceptions=True)
-    assert [type(outcome) for outcome in outcomes] == [type(None)] * 40 + [StorageConflict] * 10
-    assert len(await storage.keys()) == 40
+        async def write(self, *args: Any, **more: Any) -> None:
+            """Forget it."""
+
+    broken = []
+    for check in storage_contract(Forgetful):
+        try:
+            await check()
+        except AssertionError as error:
+            broken.append((str(check), str(error)))
+    assert ("what_was_written_is_read", f"a checkpoint: None, not {Stored(1, b'one', 1)!r}") in broken
+    assert ("nobody_elses_write_is_overwritten", "expected None: no StorageConflict") in broken
 
 
 WRITES = st.lists(
@@ -145,6 +134,9 @@ def test_what_is_no_database_is_refused(tmp_path: Path) -> None:
     assert path.read_text().startswith("so much")
     with pytest.raises(StorageError):
         SqliteStorage(path / "below")
+    for wrong in (5, None, b"x", "a\0b", "a\0b/c"):
+        with pytest.raises(StorageError, match="cannot be the path of a file"):
+            SqliteStorage(wrong)  # type: ignore[arg-type]
 
 
 async def test_a_write_that_fails_fails_alone(database: SqliteStorage) -> None:
@@ -190,6 +182,10 @@ async def test_a_broken_commit_leaves_nothing(database: SqliteStorage) -> None:
                 raise sqlite3.OperationalError("the disk is full")
             return self.inner.execute(text, *values)
 
+        @property
+        def in_transaction(self) -> bool:
+            return self.inner.in_transaction
+
     whole = database._database
     database._database = Broken(whole)  # type: ignore[assignment]
     with pytest.raises(StorageError, match="the disk is full"):
@@ -198,9 +194,108 @@ async def test_a_broken_commit_leaves_nothing(database: SqliteStorage) -> None:
     assert await database.keys() == ["a"]
 
 
+async def test_what_sqlite_has_rolled_back_by_itself_says_why(database: SqliteStorage) -> None:
+    """As it does when the disk is full: alone, or beside others, of which nothing is written then."""
+    await database.write("a", 1, expected=None)
+    full = "BEGIN SELECT RAISE(ROLLBACK, 'database or disk is full'); END"
+    database._database.execute(f"CREATE TRIGGER full BEFORE INSERT ON agents WHEN NEW.key = 'big' {full}")
+    why = r"agents\.db: database or disk is full"
+    with pytest.raises(StorageError, match=why):
+        await database.write("big", 1, expected=None)
+    writes = [database.write(key, 1, expected=None) for key in ("b", "big", "c")]
+    _, *outcomes = await asyncio.gather(database.keys(), *writes, return_exceptions=True)
+    assert [(type(one), str(one)[-24:]) for one in outcomes] == [(StorageError, "database or disk is full")] * 3
+    assert await database.keys() == ["a"]
+    await database.write("b", 1, expected=None)
+    assert await database.keys() == ["a", "b"]
+
+
+async def test_a_key_that_sqlite_cannot_take_is_an_error_and_the_next_write_works(database: SqliteStorage) -> None:
+    """Alone in its transaction, or beside others."""
+    with pytest.raises(StorageError, match="too large"):
+        await database.write("a", 10**40, expected=None)
+    wrong, right = await asyncio.gather(
+        database.write("a", 10**40, expected=None), database.write("b", 1, expected=None), return_exceptions=True
+    )
+    assert isinstance(wrong, StorageError)
+    assert right is None
+    assert await database.keys() == ["b"]
+
+
+async def test_only_a_write_that_is_to_be_flushed_waits_for_the_disk(database: SqliteStorage) -> None:
+    """One that need only outlive the process does not; together with one that is flushed it is flushed."""
+    said: list[str] = []
+    database._database.set_trace_callback(said.append)
+    await database.write("a", 1, expected=None, flush=False)
+    await database.write("a", 2, expected=1)
+    await asyncio.gather(
+        database.write("a", 3, expected=2, flush=False),
+        database.write("b", 1, expected=None, flush=False),
+        database.write("c", 1, expected=None),
+    )
+    await database.read("a")
+    told = [text for text in said if text.startswith(("PRAGMA", "COMMIT"))]
+    full, normal = "PRAGMA synchronous = FULL", "PRAGMA synchronous = NORMAL"
+    assert told == ["COMMIT", full, "COMMIT", normal, "COMMIT", full, "COMMIT", normal, "COMMIT"]
+
+
+async def test_a_storage_that_was_told_not_to_wait_for_the_disk_never_does(tmp_path: Path) -> None:
+    """Whoever writes."""
+    made = SqliteStorage(tmp_path / "agents.db", "normal")
+    said: list[str] = []
+    made._database.set_trace_callback(said.append)
+    await made.write("a", 1, expected=None)
+    assert not [text for text in said if text.startswith("PRAGMA")]
+    made.close()
+
+
+def test_a_loop_that_is_closed_while_the_disk_is_slow_hurts_nothing(tmp_path: Path) -> None:
+    """What was asked for is written all the same."""
+    made = SqliteStorage(tmp_path / "agents.db")
+    held = threading.Event()
+
+    async def leave() -> None:
+        made._thread.submit(held.wait)
+        task = asyncio.ensure_future(made.write("a", 1, expected=None))
+        await asyncio.wait([task], timeout=0)
+        task.cancel()
+
+    asyncio.run(leave())
+    held.set()
+    made.close()
+    again = SqliteStorage(tmp_path / "agents.db")
+    assert asyncio.run(again.keys()) == ["a"]
+    again.close()
+
+
+async def test_a_storage_that_is_forgotten_leaves_no_file_open(tmp_path: Path) -> None:
+    """As that of an actor that was killed."""
+    made = SqliteStorage(tmp_path / "agents.db")
+    await made.keys()
+    database = made._database
+    del made
+    gc.collect()
+    with pytest.raises(sqlite3.ProgrammingError, match="closed"):
+        database.execute("SELECT 1")
+
+
 async def test_a_closed_file_is_an_error(tmp_path: Path) -> None:
     """Not a silence."""
     made = SqliteStorage(tmp_path / "agents.db")
     made.close()
-    with pytest.raises(StorageError):
-        await made.read("a")
+    for _ in range(2):
+        with pytest.raises(StorageError, match=r"agents\.db: this storage was closed"):
+            await made.read("a")
+
+
+async def test_who_gives_up_a_write_hurts_nobody(database: SqliteStorage) -> None:
+    """It is written all the same, and those that wait are answered."""
+    held = threading.Event()
+    database._thread.submit(held.wait)
+    given_up = asyncio.ensure_future(database.write("a", 1, expected=None))
+    other = asyncio.ensure_future(database.write("b", 1, expected=None))
+    await asyncio.wait([given_up], timeout=0)
+    given_up.cancel()
+    held.set()
+    await other
+    assert await database.keys() == ["a", "b"]

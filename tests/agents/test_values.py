@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta, timezone
 from random import Random
+from types import MappingProxyType
 from typing import Any, Generic, TypeVar, cast
 from uuid import UUID
 
@@ -23,13 +24,16 @@ from agents import (
     BadSignal,
     BadState,
     Context,
+    Cron,
     Emit,
     ErrorDirective,
     Result,
     Schedule,
     Signal,
+    SpawnAgent,
     Step,
     StopAgent,
+    Unschedule,
     acmd,
     cmd,
 )
@@ -338,6 +342,11 @@ def test_directives_are_data() -> None:
         (lambda: Emit("a", to=3), BadOption),  # type: ignore[arg-type]
         (lambda: Schedule(-1, "a"), BadTime),
         (lambda: Schedule(1, "."), BadSignal),
+        (lambda: Emit("a", subject=17), BadSignal),  # type: ignore[arg-type]
+        (lambda: Schedule(1, "a", id=17), BadOption),  # type: ignore[arg-type]
+        (lambda: Unschedule([]), BadOption),  # type: ignore[arg-type]
+        (lambda: Cron("@daily", "a", id=17), BadOption),  # type: ignore[arg-type]
+        (lambda: SpawnAgent("shop.orders:Order", "a"), BadOption),  # type: ignore[arg-type]
     ],
 )
 def test_a_wrong_directive_cannot_be_made(make: Any, error: type[Exception]) -> None:
@@ -350,6 +359,9 @@ def test_a_signal_has_what_cloudevents_ask_for() -> None:
     """A signal is a CloudEvents 1.0 event: id, source, type and version are there, times have a zone."""
     signal = Signal(type="order.placed", source="/shop", id="1", time=datetime(2026, 1, 1, tzinfo=UTC))
     assert signal.specversion == "1.0"
+    more = MappingProxyType({"tenant": "north"})
+    full = Signal(type="a", source="/", id="1", subject="17", datacontenttype="a/b", dataschema="/s", extensions=more)
+    assert (full.subject, full.extensions["tenant"]) == ("17", "north")
     assert msgspec.json.decode(msgspec.json.encode(signal), type=Signal) == signal
     assert signal == Signal(
         type="order.placed", source="/shop", id="1", time=datetime(2026, 1, 1, 1, tzinfo=timezone(timedelta(hours=1)))
@@ -366,11 +378,19 @@ def test_a_signal_has_what_cloudevents_ask_for() -> None:
         {"id": ""},
         {"id": 3},
         {"time": datetime(2026, 1, 1, tzinfo=UTC).replace(tzinfo=None)},
+        {"time": "yesterday"},
+        {"subject": 17},
+        {"subject": msgspec.Raw(b"1")},
+        {"datacontenttype": 9},
+        {"dataschema": 4},
+        {"extensions": None},
+        {"extensions": [1]},
+        {"extensions": {1: 2}},
         {"specversion": "1.0.2"},
     ],
 )
 def test_a_wrong_signal_cannot_be_made(wrong: Mapping[str, Any]) -> None:
-    """Empty attributes, a time without a zone and another version are refused, and the error names the attribute."""
+    """What is empty, of another type, a time without a zone, another version: the error names the attribute."""
     with pytest.raises(BadSignal, match=f"Signal.{next(iter(wrong))}"):
         Signal(**{"type": "a", "source": "/", "id": "1", **wrong})
 

@@ -11,8 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from agents import AgentServer, AgentType
-from bridge import HealthChanged, Thresholds, register_agent, responds, setup_monitoring
+from agents import Action, AgentServer, AgentType, AgentView, Context, connect, start_agent
+from agents.server import GetView
+from bridge import HealthChanged, Thresholds, find_agents, register_agent, responds, setup_monitoring
 from bridge.health import CheckResult, HealthRecord, HealthStatus
 from bridge.monitoring import CheckNow
 from foundation.registry import Directory, KeyNotFound
@@ -38,6 +39,29 @@ class Empty(msgspec.Struct, frozen=True):
 
 class Worker(AgentType[Empty]):
     """An agent."""
+
+
+class Odd(Actor):
+    """Answers what agents are asked, and is none."""
+
+    @handle
+    def get_view(self, request: GetView) -> Any:
+        """Answer."""
+        return AgentView()
+
+
+class Think(Action[None]):
+    """Take an hour."""
+
+    async def run(self, context: Context[Empty]) -> None:
+        """Take it."""
+        await advance(3600.0)
+
+
+class Thinker(AgentType[Empty]):
+    """Thinks."""
+
+    routes = {"think": Think}
 
 
 class Nap(Message, frozen=True):
@@ -133,8 +157,55 @@ async def test_health_follows_the_checks(
         "killed",
     ]
     assert {(change.ref, change.key, change.path) for change in changes} == {(foreign, "f", foreign.path)}
+    assert monitor.reason is None
+    await advance(10)
     assert monitor.reason == NORMAL
     assert (await count_children(monitors)).active == 0
+
+
+async def test_who_comes_back_under_the_key_is_watched_again(
+    runtime: Runtime, directory: Directory, monitors: Name, foreign: Ref, patient: Patient, changes: list[HealthChanged]
+) -> None:
+    """When the next check is due; also when the first one died during a check."""
+    await setup_monitoring(monitors, directory, "f", check=patient, interval=10.0, limit=8.0)
+    await advance(1)
+    patient.says = 5.0
+    await advance(10)
+    foreign.kill()
+    await settled(runtime)
+    second = await runtime.spawn(Foreign)
+    await register_agent(directory, second, key="f")
+    patient.says = True
+    await advance(20)
+    patient.says = False
+    await advance(20)
+    assert [(change.before, change.health, change.ref) for change in changes] == [
+        ("healthy", "dead", foreign),
+        ("dead", "healthy", second),
+        ("healthy", "degraded", second),
+    ]
+    checks = patient.checks
+    await advance(100)
+    assert patient.checks == checks + 10
+
+
+async def test_a_busy_agent_is_not_dead(
+    runtime: Runtime, directory: Directory, monitors: Name, changes: list[HealthChanged]
+) -> None:
+    """However long its turn takes: it is found, connected to, and asked how it is meanwhile."""
+    agent = await start_agent(runtime, Thinker, id="t")
+    assert isinstance(agent.address, Ref)
+    await register_agent(directory, agent.address, ["think"], key="t")
+    await setup_monitoring(monitors, directory, "t", interval=10.0, limit=1.0)
+    agent.cast(agent.signal("think"))
+    await advance(500)
+    assert (changes, [entry.key for entry in find_agents(directory, "think")]) == ([], ["t"])
+    again = await connect(agent.address, Thinker)
+    assert again.view.turn is not None
+    assert (again.view.turn.signal.type, again.state) == ("think", Empty())
+    agent.address.kill()
+    with pytest.raises(NoProcess):
+        await responds(agent.address)
 
 
 async def test_an_agent_needs_no_check_of_its_own(
@@ -145,6 +216,7 @@ async def test_an_agent_needs_no_check_of_its_own(
     foreign = await runtime.spawn(Foreign)
     assert await responds(agent)
     assert await responds(foreign)
+    assert await responds(await runtime.spawn(Odd))
     await register_agent(directory, foreign, key="f")
     await setup_monitoring(monitors, directory, "f", interval=10.0, limit=1.0)
     await advance(1)
