@@ -41,9 +41,25 @@ from dspex.models.gateway import gateway_lm as gateway_lm
 from dspex.models.local.server import LanguageModelServer as LanguageModelServer
 from dspex.models.local.adapter import CompactAdapter as CompactAdapter
 
+# What is done about answers that cannot be read.
+from dspex.parsing import AnswerRefused as AnswerRefused
+from dspex.parsing import AnswerRepaired as AnswerRepaired
+from dspex.parsing import AnswerUnparsed as AnswerUnparsed
+from dspex.parsing import OnUnparsed as OnUnparsed
+from dspex.parsing import PromptTooLong as PromptTooLong
+from dspex.parsing import UnparsedAnswer as UnparsedAnswer
+
+# Optimisations as jobs.
+from dspex.jobs import BudgetReached as BudgetReached
+from dspex.jobs import JobMoved as JobMoved
+from dspex.optimise import Optimisations as Optimisations
+from dspex.evaluate.actor import Evaluations as Evaluations
+
 # Usage, and events.
 from dspex.agents.usage import ProgramRan as ProgramRan
+from dspex.serving.model import LanguageModelChosen as LanguageModelChosen
 from dspex.serving.versions import VersionChanged as VersionChanged
+from dspex.serving.versions import VersionSkipped as VersionSkipped
 from dspex.agents.usage import ProgramUsage as ProgramUsage
 from dspex.agents.usage import UsageTotals as UsageTotals
 
@@ -60,10 +76,13 @@ from dspex.models.local.weights import ModelMissing as ModelMissing
 from dspex.models.local.server import NotServing as NotServing
 
 from dspex._compat import INFRASTRUCTURE as _INFRASTRUCTURE
+from dspex._compat import is_refused as _is_refused
+from dspex.workflow.retry import count_as_refusal as _count_as_refusal
 from dspex.workflow.retry import count_as_transient as _count_as_transient
 
 # The workflows' own code does not know DSPy.
 _count_as_transient(*_INFRASTRUCTURE)
+_count_as_refusal(_is_refused)
 
 #: Whose package this is: others have packages of this name, see `foundation.installation`.
 __distribution__ = "foundation-otp"

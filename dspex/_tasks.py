@@ -32,6 +32,13 @@ def start_in(context: Context, coroutine: Coroutine[Any, Any, T]) -> asyncio.Tas
     return asyncio.get_running_loop().create_task(coroutine, context=context)
 
 
+async def finished(work: Coroutine[Any, Any, T]) -> T:
+    """Do work to its end, and return its result: also when whoever waits for it is cut off, it is not."""
+    task = start_in(Context(), work)
+    task.add_done_callback(lambda done: done.cancelled() or done.exception())
+    return await asyncio.shield(task)
+
+
 def on_end(ref: Ref, action: Callable[[], object]) -> asyncio.Task[None]:
     """Call ``action`` once the actor has ended, in whatever way: also when it is killed, and its ``terminate`` not run.
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import copy
 import copyreg
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
+import dspy
+from dspy.adapters.types.base_type import CUSTOM_TYPE_START_IDENTIFIER
 from dspy.adapters.utils import annotation_allows_none as annotation_allows_none
 from dspy.adapters.utils import apply_output_field_defaults as apply_output_field_defaults
 from dspy.adapters.utils import format_field_value as format_field_value
@@ -14,10 +16,52 @@ from dspy.adapters.utils import get_annotation_name as get_annotation_name
 from dspy.adapters.utils import parse_value as parse_value
 from dspy.utils.constants import IS_TYPE_UNDEFINED
 
+from dspex._compat.classes import hints_of
+
+#: Arguments of DSPy's own modules that are no inputs: they choose the model, its settings, the prompt, or the cost.
+OWN_ARGUMENTS = frozenset(
+    {
+        *("signature", "new_signature", "demos", "config", "lm", "adapter", "callbacks", "rollout_id", "_trace"),
+        *("max_iters", "interpreter", "interpreter_factory"),
+    }
+)
+#: Before what is no text in a prompt, such as an image: DSPy makes a part of a message of what follows.
+PART_MARK: str = CUSTOM_TYPE_START_IDENTIFIER
+
+
+def entry_point(program: Any) -> tuple[type, str] | None:
+    """Return which method runs when a program is called, as the class that defines it and its name; None without one.
+
+    It is ``aforward``, unless a class that is closer to the program's has a ``forward`` of its own.
+    """
+    methods = ((kind, name) for kind in type(program).__mro__ for name in ("aforward", "forward") if name in vars(kind))
+    return next(methods, None)
+
+
+def is_own(kind: Any) -> bool:
+    """Return whether a class is DSPy's own."""
+    return str(kind.__module__).partition(".")[0] == "dspy"
+
+
+def written_as_text(kind: Any) -> bool:
+    """Return whether a value of one of DSPy's types is a text for whoever gets it, such as code; others have fields."""
+    return issubclass(kind, (dspy.Code, dspy.Reasoning, dspy.Tool)) or hints_of(kind.format).get("return") is str
+
+
+def inner_program(program: Any) -> Any:
+    """Return the program that one of DSPy's own runs several times on the same inputs; None if it is no such one."""
+    return program.module if isinstance(program, (dspy.BestOfN, dspy.Refine)) else None
+
+
+def is_predicted_outputs(name: str, value: Any) -> bool:
+    """Return whether DSPy would take an input for a setting of the model: OpenAI's "predicted outputs"."""
+    return name == "prediction" and isinstance(value, dict) and value.get("type") == "content" and "content" in value
+
 
 def is_async(program: Any) -> bool:
     """Return whether a program can run as a coroutine by itself (``acall``)."""
-    return hasattr(program, "aforward")
+    found = entry_point(program)
+    return found is not None and found[1] == "aforward"
 
 
 def untyped(field: Any) -> bool:
@@ -43,11 +87,14 @@ def bare_call(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> 
     return module(*args, **kwargs)
 
 
-async def bare_acall(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-    """Call a module asynchronously as DSPy does, whether its calls go to an agent or not."""
-    if isinstance(module, Routed):
-        return await module.dspex_bare.acall(module, *args, **kwargs)
-    return await module.acall(*args, **kwargs)
+def bare_acall(module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Coroutine[Any, Any, Any]:
+    """Return the asynchronous call of a module as DSPy makes it, whether its calls go to an agent or not."""
+    found: Coroutine[Any, Any, Any] = (
+        module.dspex_bare.acall(module, *args, **kwargs)
+        if isinstance(module, Routed)
+        else module.acall(*args, **kwargs)
+    )
+    return found
 
 
 class Routed:
@@ -92,12 +139,20 @@ class Routed:
         return made
 
 
-def routed_class(kind: Any, dispatcher: Any) -> Any:
-    """Return a class of programs whose calls go to a dispatcher; to all appearances it is the class itself."""
+def routed_class(kind: Any, dispatcher: Any, *more: type) -> Any:
+    """Return a class of programs whose calls go to a dispatcher; to all appearances it is the class itself.
+
+    Args:
+        kind: the class.
+        dispatcher: takes the calls.
+        more: classes whose methods come before its own.
+    """
     bare = kind.dspex_bare if issubclass(kind, Routed) else kind
     same = ("__module__", "__qualname__", "__doc__", "__firstlineno__")
     looks = {name: getattr(bare, name) for name in same if hasattr(bare, name)}
-    return type(bare)(bare.__name__, (Routed, bare), {**looks, "dspex_dispatcher": dispatcher, "dspex_bare": bare})
+    return type(bare)(
+        bare.__name__, (Routed, *more, bare), {**looks, "dspex_dispatcher": dispatcher, "dspex_bare": bare}
+    )
 
 
 def unrouted(program: Any) -> Any:

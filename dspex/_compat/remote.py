@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from types import SimpleNamespace
 from typing import Any, Protocol
@@ -16,19 +16,32 @@ from typing import Any, Protocol
 import dspy
 from dspy.clients.backend_selection import CLIENT_KEYS
 from dspy.clients.base_lm import GLOBAL_HISTORY, MAX_HISTORY_SIZE
+from dspy.clients.capabilities import planning_scope
 from dspy.dsp.utils.settings import main_thread_config, thread_local_overrides
-from dspy.utils.callback import ACTIVE_CALL_ID, BaseCallback
+from dspy.utils.callback import ACTIVE_CALL_ID
+from dspy.utils.callback import BaseCallback as BaseCallback
 from dspy.utils.usage_tracker import UsageTracker
 
+from dspex._compat.attempts import OBSERVER, Attempt, observer
 from dspex._compat.language_models import CallerLMs, described_lm
+from dspex._compat.parsing import PARSING, parsing_reporter
 
 _active_call_id: ContextVar[Any] = ACTIVE_CALL_ID
 _log = logging.getLogger(__name__)
 
 #: Settings that are made anew in the program's process: they lead back to the caller.
-_NOT_SENT = ("trace", "usage_tracker", "caller_modules", "caller_predict", "send_stream")
+_NOT_SENT = ("trace", "usage_tracker", "caller_modules", "caller_predict", "send_stream", PARSING)
 _HINTS = ("supports_function_calling", "supports_reasoning", "supports_response_schema", "supported_params")
-_PLAIN = ("model", "model_type", "cache", "num_retries", "use_developer_role", "callbacks", "_cache_responses")
+_PLAIN = (
+    "model",
+    "model_type",
+    "cache",
+    "num_retries",
+    "use_developer_role",
+    "callbacks",
+    "_cache_responses",
+    "dspex_chain",
+)
 
 
 def is_language_model(value: Any) -> bool:
@@ -61,6 +74,7 @@ def settings_to_send() -> dict[str, Any]:
     For those that are not sent, there is only whether they are set.
     """
     every = {**main_thread_config, **thread_local_overrides.get()}
+    every.pop(OBSERVER, None)
     # A predictor wants to know of listeners whether it is heard.
     every["stream_listeners"] = [SimpleNamespace(predict=each.predict) for each in every["stream_listeners"] or ()]
     return {key: value is not None if key in _NOT_SENT else value for key, value in every.items()}
@@ -68,7 +82,8 @@ def settings_to_send() -> dict[str, Any]:
 
 def describe_lm(lm: Any) -> dict[str, Any]:
     """Return what an adapter, or a program, may want to know of a language model; keys and addresses are not in it."""
-    found = {name: getattr(lm, name) for name in (*_PLAIN, *_HINTS) if hasattr(lm, name)}
+    with planning_scope(lm, None):  # in which it finds out once what it can do
+        found = {name: getattr(lm, name) for name in (*_PLAIN, *_HINTS) if hasattr(lm, name)}
     return {**found, "kwargs": {key: value for key, value in lm.kwargs.items() if key not in CLIENT_KEYS}}
 
 
@@ -79,6 +94,14 @@ def call_back(callback: Any, handler: str, parent: str | None, kwargs: Mapping[s
         getattr(callback, handler)(**kwargs)
     except Exception as error:
         _log.warning("Error when applying callback %s's handler %s: %s.", callback, handler, error)
+
+
+def note_cache_hit(parent: str | None) -> None:
+    """Tell the run's observer that DSPy's cache had an answer."""
+    told = observer()
+    assert told is not None
+    _active_call_id.set(parent)
+    told.cache_hit()
 
 
 def note_usage_of(lm: str, entry: dict[str, Any]) -> None:
@@ -92,6 +115,13 @@ def note_history(entry: dict[str, Any], owners: list[Any], callers: bool) -> Non
         _append(GLOBAL_HISTORY, entry, MAX_HISTORY_SIZE)
     for owner in (*owners, *((dspy.settings.caller_modules or ()) if callers else ())):
         _append(owner.history, entry, dspy.settings.max_history_size)
+
+
+def note_unparsed(report: Any) -> None:
+    """Tell of an answer that could not be read, if somebody wants to know."""
+    reporter = parsing_reporter()
+    if reporter is not None:
+        reporter(report)
 
 
 def note_trace(entry: Any) -> None:
@@ -203,6 +233,23 @@ class _Trace(list[Any]):
             self.append(entry)
 
 
+def _unheard(*_: Any) -> None:
+    """Take what comes of an attempt that a program makes at a model of its own making."""
+
+
+class _RemoteObserver:
+    """Observes a run for the caller: attempts are made, and observed, there; DSPy's cache is here."""
+
+    def __init__(self, caller: CallerConnection) -> None:
+        self._caller = caller
+
+    def attempt(self, attempt: Attempt) -> AbstractContextManager[Any]:
+        return nullcontext(SimpleNamespace(piece=_unheard, answered=_unheard, failed=_unheard))
+
+    def cache_hit(self) -> None:
+        self._caller.tell("cache_hit", _active_call_id.get())
+
+
 class _Stream:
     def __init__(self, caller: CallerConnection) -> None:
         self._caller = caller
@@ -219,9 +266,15 @@ def remote_settings(sent: Mapping[str, Any], caller: CallerConnection) -> Genera
         modules = [module for module in dspy.settings.caller_modules if caller.module_of(id(module)) is not None]
         caller.tell("history", entry, modules, True)
 
-    here = {"trace": _Trace(caller), "usage_tracker": _Usage(caller), "send_stream": _Stream(caller)}
+    here = {
+        "trace": _Trace(caller),
+        "usage_tracker": _Usage(caller),
+        "send_stream": _Stream(caller),
+        PARSING: lambda report: caller.tell("unparsed", *report),
+    }
     found: dict[str, Any] = {key: value for key, value in sent.items() if key not in _NOT_SENT}
     found.update({key: value if sent.get(key) else None for key, value in here.items()})
+    found[OBSERVER] = _RemoteObserver(caller)
     with dspy.context(**found, caller_modules=[SimpleNamespace(history=_History(note))], caller_predict=None):
         yield
 

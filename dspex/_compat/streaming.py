@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections import deque
+from collections import Counter, deque
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from contextvars import Context
@@ -35,6 +35,8 @@ class _PieceStream:
         self._loop = asyncio.get_running_loop()
         self._pieces: deque[StreamedPiece] = deque()
         self._lock = asyncio.Lock()
+        #: How many pieces were found, by the ``id`` of the predictor that has written them.
+        self._shown: Counter[int | None] = Counter()
         self._late: set[asyncio.Task[None]] = set()
 
     async def send(self, value: Any) -> None:
@@ -49,11 +51,18 @@ class _PieceStream:
         else:
             self._loop.call_soon_threadsafe(self._add, found)
 
+    def shown(self, predictor: Any) -> int:
+        """Return how many pieces there were of what a predictor has written; a field that has begun is one."""
+        begun = (each for each in self._listeners if each.stream_start and not each.stream_end)
+        return self._shown[id(predictor)] + sum(each.predict is predictor for each in begun)
+
     def _found(self, value: Any) -> list[StreamedPiece]:
         if type(dspy.settings.adapter or dspy.ChatAdapter()).__name__ not in _SUPPORTED:
             return []
         listeners = [each for each in self._listeners if id(each.predict) == getattr(value, "predict_id", None)]
-        return [piece for each in listeners if (piece := each.receive(value))]
+        found = [piece for each in listeners if (piece := each.receive(value))]
+        self._shown[getattr(value, "predict_id", None)] += len(found)
+        return found
 
     def _add(self, found: list[StreamedPiece]) -> None:
         self._pieces.extend(found)

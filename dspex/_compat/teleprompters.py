@@ -11,8 +11,71 @@ from dspy.propose import GroundedProposer
 from dspy.teleprompt import LabeledFewShot
 from dspy.teleprompt.simba_utils import append_a_demo as append_a_demo
 from dspy.teleprompt.simba_utils import append_a_rule as append_a_rule
-from dspy.teleprompt.simba_utils import prepare_models_for_resampling as prepare_models_for_resampling
+from dspy.teleprompt.simba_utils import prepare_models_for_resampling
 from dspy.teleprompt.utils import create_n_fewshot_demo_sets
+
+
+def models_for_sampling(program: Any, number: int, teacher: dict[str, Any] | None) -> list[dict[str, Any]]:
+    """Return for each sample the language model of each predictor, by its name: a copy of the one that it has.
+
+    For a program with one language model, these are the models that DSPy's own SIMBA would take.
+
+    Args:
+        program: may have several language models.
+        number: how many samples there are.
+        teacher: its ``lm`` takes the place of all models in the first sample. None for none.
+    """
+    own = {name: predictor.lm or dspy.settings.lm for name, predictor in program.named_predictors()}
+    distinct = {id(lm): lm for lm in own.values()}
+    # The first one last: the teacher keeps the rollout id that is given last.
+    prepare: Any = prepare_models_for_resampling
+    made = {key: prepare(_HasOneModel(lm), number, teacher) for key, lm in reversed(distinct.items())}
+    return [{name: made[id(lm)][sample] for name, lm in own.items()} for sample in range(number)]
+
+
+class _HasOneModel:
+    """What of a program DSPy's function looks at."""
+
+    def __init__(self, lm: Any) -> None:
+        self._lm = lm
+
+    def get_lm(self) -> Any:
+        return self._lm
+
+
+class ModelSet:
+    """The language models of the predictors of a program, by their names, for optimisers that know of one only.
+
+    They ask for its ``rollout_id``, which is that of the first, and for copies, which have one of each.
+    """
+
+    def __init__(self, models: dict[str, Any]) -> None:
+        self.models = models
+        self.kwargs = next(iter(models.values())).kwargs
+
+    def copy(self, **changed: Any) -> ModelSet:
+        """Return a set of copies; with a ``rollout_id``, all of them are so far from the original's."""
+        further = changed.get("rollout_id", 0) - self.kwargs.get("rollout_id", 0)
+        made: dict[int, Any] = {}
+        for lm in self.models.values():
+            own = {"rollout_id": lm.kwargs.get("rollout_id", 0) + further} if "rollout_id" in changed else {}
+            made.setdefault(id(lm), lm.copy(**{**changed, **own}))
+        return ModelSet({name: made[id(lm)] for name, lm in self.models.items()})
+
+
+class HasSeveralModels:
+    """What the class of a program whose predictors have different language models is given for such optimisers."""
+
+    def get_lm(self: Any) -> Any:
+        """Return the language models."""
+        own = {name: predictor.lm or dspy.settings.lm for name, predictor in self.named_predictors()}
+        lms = list(own.values())
+        return lms[0] if all(lm is lms[0] for lm in lms) else ModelSet(own)
+
+    def set_lm(self: Any, lm: Any) -> None:
+        """Give each predictor its own of several language models, or all of them one."""
+        for name, predictor in self.named_predictors():
+            predictor.lm = lm.models[name] if isinstance(lm, ModelSet) else lm
 
 
 def demo_sets(

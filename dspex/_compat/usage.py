@@ -2,18 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from collections.abc import Generator, Mapping
-from contextlib import contextmanager
-from typing import Any, NamedTuple
+from concurrent.futures import CancelledError as FutureCancelled
+from concurrent.futures import Future
+from contextlib import AbstractContextManager, contextmanager
+from types import TracebackType
+from typing import Any, NamedTuple, TypeVar
 
 import dspy
 from dspy import lm15
+from dspy.clients.base_lm import GLOBAL_HISTORY
 from dspy.clients.capabilities import resolve
 from dspy.clients.costs import estimate_cost
 from dspy.clients.model_metadata import model_info, rate
 from dspy.dsp.utils.settings import thread_local_overrides
 from dspy.lm15 import _binding_for
 from dspy.utils.usage_tracker import UsageTracker
+
+T = TypeVar("T")
 
 
 class Meter(UsageTracker):  # type: ignore[misc]
@@ -47,6 +55,39 @@ class CostHistory(list[Any]):
             self.cost += entry.get("cost") or 0.0
 
 
+class RunScope:
+    """Whether anybody waits for a run, and what it waits for: a thread of it cannot be stopped otherwise."""
+
+    #: One for all: it is held for a moment, and a run has many objects to be looked at by the collector as it is.
+    _lock = threading.Lock()
+
+    def __init__(self) -> None:
+        self.abandoned = False
+        self._waiting: set[Future[Any]] | None = None
+
+    def abandon(self) -> None:
+        """Say that nobody waits for the run any more. What it waits for is cancelled, and it asks no model again."""
+        with self._lock:
+            self.abandoned = True
+            waiting = list(self._waiting or ())
+        for future in waiting:
+            future.cancel()
+
+    def add(self, future: Future[Any]) -> None:
+        """Note something that the run waits for, and that can be cancelled."""
+        with self._lock:
+            self._waiting = self._waiting or set()
+            self._waiting.add(future)
+            abandoned = self.abandoned
+        if abandoned:
+            future.cancel()
+
+    def discard(self, future: Future[Any]) -> None:
+        """The run does not wait for it any more."""
+        with self._lock:
+            (self._waiting or set()).discard(future)
+
+
 class Metered(NamedTuple):
     """What a run has used: tokens by language model, and dollars."""
 
@@ -54,15 +95,72 @@ class Metered(NamedTuple):
     meter: Meter
     #: Sums the costs; DSPy takes this for the history of one more calling module, and appends each answer to it.
     history: CostHistory
+    #: Whether anybody waits for it.
+    scope: RunScope
 
 
-@contextmanager
-def metered(settings: Mapping[str, Any]) -> Generator[Metered]:
+def run_scopes() -> list[RunScope]:
+    """Return the scopes of the runs that this code belongs to; DSPy's own threads, too, know them."""
+    return [caller.scope for caller in dspy.settings.caller_modules or () if isinstance(caller, Metered)]
+
+
+def abandon_run() -> None:
+    """Say that nobody waits any more for the innermost run that this code belongs to."""
+    for scope in run_scopes()[-1:]:
+        scope.abandon()
+
+
+def check_wanted() -> None:
+    """Go on only if somebody waits for the run that this code belongs to.
+
+    Raises:
+        asyncio.CancelledError: nobody does.
+    """
+    if any(scope.abandoned for scope in run_scopes()):
+        raise asyncio.CancelledError("nobody waits for this run any more")
+
+
+def wait_wanted(future: Future[T]) -> T:
+    """Wait for something in a thread, as long as somebody waits for the run; it is cancelled when nobody does.
+
+    Raises:
+        asyncio.CancelledError: nobody waits for the run, or what it waits for was cancelled.
+    """
+    scopes = run_scopes()
+    for scope in scopes:
+        scope.add(future)
+    try:
+        return future.result()
+    except FutureCancelled as error:
+        raise asyncio.CancelledError(*error.args) from error
+    finally:
+        for scope in scopes:
+            scope.discard(future)
+
+
+def metered(settings: Mapping[str, Any]) -> AbstractContextManager[Metered]:
     """Apply settings, and measure what a run uses. A caller that tracks usage sees what it would see without this."""
-    found = Metered(Meter(dspy.settings.usage_tracker), CostHistory())
-    callers = [*(dspy.settings.caller_modules or ()), found]
-    with dspy.context(**{**settings, "usage_tracker": found.meter, "caller_modules": callers}):
-        yield found
+    return _Metering(settings)
+
+
+class _Metering(AbstractContextManager[Metered]):
+    __slots__ = ("_context", "_found")
+
+    def __init__(self, settings: Mapping[str, Any]) -> None:
+        self._found = Metered(Meter(dspy.settings.usage_tracker), CostHistory(), RunScope())
+        callers = [*(dspy.settings.caller_modules or ()), self._found]
+        self._context = dspy.context(**{**settings, "usage_tracker": self._found.meter, "caller_modules": callers})
+
+    def __enter__(self) -> Metered:
+        self._context.__enter__()
+        return self._found
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, asyncio.CancelledError):
+            self._found.scope.abandon()
+        self._context.__exit__(kind, error, trace)
 
 
 def note_usage(module: Any, result: Any, found: Metered) -> None:
@@ -129,3 +227,12 @@ def charge(dollars: float) -> None:
     for caller in dspy.settings.caller_modules or ():
         if isinstance(caller, Metered):
             caller.history.cost += dollars
+
+
+@contextmanager
+def bounded_history() -> Generator[None]:
+    """Have DSPy's history of all calls of the process be no longer than that of a module, when a run has ended."""
+    try:
+        yield
+    finally:
+        del GLOBAL_HISTORY[: max(0, len(GLOBAL_HISTORY) - dspy.settings.max_history_size)]

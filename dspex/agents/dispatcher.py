@@ -12,11 +12,14 @@ from typing import Any
 import dspy
 
 from dspex._compat import bare_acall, bare_call, inside_of, is_streamed, relayed
-from dspex._loops import await_in_loop
+from dspex._loops import await_in_loop, is_running_here, result_of, start_in_loop
 from dspex.agents.runner import Invoke
 from foundation.programs import Busy
 from supervision import ActorExited, CallError, CallTimeout, Name, NoProcess, Ref, Runtime
 from supervision.clock import seconds
+
+#: For calls that nobody counts.
+_FREE = nullcontext()
 
 
 class Dispatcher:
@@ -66,9 +69,9 @@ class Dispatcher:
         if self._thread == threading.get_ident() or inside_of(self.key):
             return bare_call(module, args, kwargs)
         context = relayed(copy_context(), self._loop)
-        future = asyncio.run_coroutine_threadsafe(self.ask(module, False, args, kwargs, context), self._loop)
+        future = start_in_loop(self._loop, self.ask(module, False, args, kwargs, context))
         try:
-            return future.result()
+            return result_of(future.result())
         except BaseException:
             future.cancel()
             raise
@@ -77,8 +80,8 @@ class Dispatcher:
         """Run a module's ``aforward``. Cancelled, it cancels the run. Raises as `call`."""
         if inside_of(self.key):
             return await bare_acall(module, args, kwargs)
-        context = relayed(copy_context(), self._loop)
-        return await await_in_loop(self._loop, self.ask(module, True, args, kwargs, context))
+        work = self.ask(module, True, args, kwargs, relayed(copy_context(), self._loop))
+        return await (work if is_running_here(self._loop) else await_in_loop(self._loop, work))
 
     @property
     def key(self) -> str:
@@ -156,7 +159,7 @@ class Dispatcher:
 
     def held(self, ref: Ref) -> AbstractContextManager[None]:
         """Return a context in which an actor has a call."""
-        return nullcontext()
+        return _FREE
 
 
 class AgentDown(dspy.LMTransportError):  # type: ignore[misc]

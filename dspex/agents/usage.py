@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, Literal, TypeAlias
+from typing import Literal
 
 import msgspec
 
+from foundation.call_records import Tokens
 from supervision import Ref, Runtime
 from supervision.events import Event
-
-Tokens: TypeAlias = Mapping[str, Mapping[str, Any]]
 
 
 class ProgramRan(Event, frozen=True, kw_only=True):
@@ -24,6 +22,9 @@ class ProgramRan(Event, frozen=True, kw_only=True):
         seconds: how long it took.
         tokens: for each language model what it reported, such as ``total_tokens``. What came from a cache is not in it.
         cost: in dollars, as far as the prices are known.
+        call: the id of the call of a served program that it was a part of; None if it was part of none.
+        version: the number of the program's version; None as above.
+        arm: for which arm of a rollout; None if none was under way.
     """
 
     ref: Ref
@@ -33,6 +34,9 @@ class ProgramRan(Event, frozen=True, kw_only=True):
     seconds: float
     tokens: Tokens
     cost: float
+    call: str | None = None
+    version: int | None = None
+    arm: str | None = None
 
 
 class ProgramUsage(msgspec.Struct, frozen=True):

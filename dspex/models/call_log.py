@@ -9,8 +9,8 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Generator
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Generator
+from contextlib import contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar
 from typing import Any
 
@@ -24,6 +24,7 @@ from dspex._compat import (
     load_response,
     metered,
 )
+from dspex._loops import await_in_loop
 from dspex.workflow.errors import WorkflowSuspended
 from dspex.workflow.journal import Journal
 from dspex.workflow.suspension import Suspension
@@ -39,13 +40,24 @@ class CallLog:
         journal: that is open.
         suspension: that waits while a model is unavailable.
         gives_up: what it raises when it waits no longer; no call is made after that.
+        refused: returns what ends the work if an error says that a model is not to be had until somebody changes
+            something, such as its key; None for an error of the request alone.
     """
 
-    def __init__(self, journal: Journal, suspension: Suspension, gives_up: type[Exception] = WorkflowSuspended) -> None:
+    def __init__(
+        self,
+        journal: Journal,
+        suspension: Suspension,
+        gives_up: type[Exception] = WorkflowSuspended,
+        refused: Callable[[Exception], Exception | None] = lambda _: None,
+    ) -> None:
         self._journal = journal
         self._suspension = suspension
         self._fatal = (gives_up, StorageError)
+        self._refused = refused
         self.loop = asyncio.get_running_loop()
+        #: Is set once the work cannot go on; ``broken`` says why.
+        self.over = asyncio.Event()
         self._own = CallScope("")
         self._asked: dict[str, asyncio.Task[Any]] = {}
         self._lms: dict[int, tuple[Any, Any]] = {}
@@ -59,7 +71,8 @@ class CallLog:
         if lm is None or id(lm) in {id(made) for _, made in self._lms.values()}:
             return lm
         if id(lm) not in self._lms:
-            made = delegating_lm(lm, lambda asked: _LoggedEngine(self, asked))
+            same = sum(given.model == lm.model for given, _ in self._lms.values())
+            made = delegating_lm(lm, lambda asked: _LoggedEngine(self, asked, same))
             self._lms[id(lm)] = (lm, made)
         return self._lms[id(lm)][1]
 
@@ -67,10 +80,18 @@ class CallLog:
         """Return the language model from which another was made; itself if it was not made here."""
         return next((given for given, made in self._lms.values() if made is lm), lm)
 
-    async def answer(self, asked: DirectLM, request: Any, variant: Any) -> Any:
-        """Return the answer to a request: from the journal, or else from the model."""
+    async def answer(self, asked: DirectLM, request: Any, variant: Any, number: int = 0) -> Any:
+        """Return the answer to a request: from the journal, or else from the model.
+
+        Args:
+            asked: the model.
+            request: what it is asked.
+            variant: which of several equal requests it is.
+            number: tells the model from others of the same name: how many of these were made durable before it.
+        """
         found = _scope.get() or self._own
-        key = found.key(fingerprint(asked.name, request, variant))
+        name = f"{asked.name}#{number + 1}" if number else asked.name
+        key = found.key(fingerprint(name, request, variant))
         known = self._journal.find("answer", key)
         if known is not None:
             self.replayed += 1
@@ -92,10 +113,21 @@ class CallLog:
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
         except self._fatal as error:
-            self.broken = error
+            self.give_up(error)
+            raise
+        except Exception as error:
+            final = self._refused(error)
+            if final is not None:
+                self.give_up(final)
             raise
         self.calls += 1
         return load_response(kept)
+
+    def give_up(self, error: Exception) -> None:
+        """Make no call any more, and let all that wait know why. May be called in any thread."""
+        self.broken = self.broken or error
+        with suppress(RuntimeError):  # the loop has ended
+            self.loop.call_soon_threadsafe(self.over.set)
 
     def begin(self) -> None:
         """Count anew how often each request was made outside of a scope: all of them are made again."""
@@ -114,9 +146,13 @@ class CallLog:
         """How many calls are on their way."""
         return len(self._asked)
 
+    async def drain(self) -> None:
+        """Wait for the calls on their way: what was paid for is kept."""
+        await asyncio.gather(*self._asked.values(), return_exceptions=True)
+
     async def close(self, error: Exception) -> None:
         """Cancel the calls on their way, and answer with an error whoever still asks, such as an abandoned thread."""
-        self.broken = self.broken or error
+        self.give_up(error)
         tasks = list(self._asked.values())
         for task in tasks:
             task.cancel()
@@ -126,20 +162,23 @@ class CallLog:
 class _LoggedEngine:
     """Both engines of a durable model."""
 
-    def __init__(self, call_log: CallLog, asked: DirectLM) -> None:
+    def __init__(self, call_log: CallLog, asked: DirectLM, number: int) -> None:
         self._call_log = call_log
         self._asked = asked
+        self._number = number
 
     async def answer(self, request: Any, variant: Any) -> Any:
-        return await self._call_log.answer(self._asked, request, variant)
+        work = self._call_log.answer(self._asked, request, variant, self._number)
+        return await await_in_loop(self._call_log.loop, work)
 
     def answer_sync(self, request: Any, variant: Any) -> Any:
+        self._call_log.check()
         found = _scope.get()
         lock = None if found is None else found.lock
         if lock is not None:
             lock.release()
         try:
-            work = self._call_log.answer(self._asked, request, variant)
+            work = self._call_log.answer(self._asked, request, variant, self._number)
             return asyncio.run_coroutine_threadsafe(work, self._call_log.loop).result()
         finally:
             if lock is not None:

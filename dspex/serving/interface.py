@@ -2,22 +2,28 @@
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, NamedTuple
 
-import dspy
-import msgspec
 import pydantic
 
-from dspex._compat import annotation_allows_none, description, get_annotation_name, hints_of, untyped
+from dspex._compat import OWN_ARGUMENTS, PART_MARK, get_annotation_name, is_predicted_outputs
+from dspex.agents.concurrency import ProgramExited, only_this_run
+from dspex.serving.declaration import DeclaredField, declaration_of
+from dspex.serving.forms import file_input, form_value, is_form
+from dspex.serving.schemas import Mode, json_schema, type_adapter
 from foundation.programs import Interface as Interface
 from foundation.programs import InvalidInputs as InvalidInputs
 from foundation.programs import ProgramField as ProgramField
+from supervision.logs import get_logger
+
+_log: Any = get_logger("dspex")
+_NOT_AN_INPUT = "is an argument of DSPy's own, and no input"
 
 
-class _Input(NamedTuple):
+class _Checked(NamedTuple):
     field: ProgramField
+    annotation: Any
     type: pydantic.TypeAdapter[Any] | None
 
 
@@ -25,115 +31,154 @@ class Contract:
     """Checks inputs against what a program declares.
 
     Args:
-        program: the program. Its inputs are the parameters of its ``forward``, if these are spelled out;
-            otherwise the inputs of its signature, or of its only predictor.
-        signature: its inputs and outputs, if it does not declare them itself: a ``dspy.Signature`` or a string
-            such as ``"text -> label"``.
+        program: the program.
+        signature: its inputs and outputs, if it does not declare them itself; see
+            `dspex.serving.declaration.declaration_of`.
+
+    Raises:
+        BadProgram: it cannot do without an input that has the name of an argument of DSPy's own.
     """
 
     def __init__(self, program: Any, signature: Any = None) -> None:
-        declared: Any = _signature_of(program) if signature is None else dspy.ensure_signature(signature)
-        parameters = None if signature is not None else _parameters(program)
-        if parameters is not None:
-            inputs = [_of_parameter(name, *rest) for name, *rest in parameters]
-        else:
-            inputs = [] if declared is None else [_of_field(*item) for item in declared.input_fields.items()]
+        declared = declaration_of(program, signature)
+        inputs = [_input(field) for field in declared.inputs]
         self._inputs = {entry.field.name: entry for entry in inputs}
-        outputs = () if declared is None else tuple(_of_field(*item).field for item in declared.output_fields.items())
+        outputs = [_output(field) for field in declared.outputs]
+        self._outputs = {entry.field.name: entry for entry in outputs}
         self.interface = Interface(
             program=type(program).__name__,
-            description=_description(program, declared),
+            description=declared.description,
             inputs=tuple(entry.field for entry in inputs),
-            outputs=tuple(msgspec.structs.replace(field, required=True) for field in outputs),
-            open=declared is None and parameters is None,
+            outputs=tuple(entry.field for entry in outputs),
+            open=declared.open,
         )
+
+    @property
+    def input_names(self) -> tuple[str, ...] | None:
+        """The names of the inputs that are declared; None if the program takes others, too."""
+        return None if self._open else tuple(self._inputs)
 
     def check(self, inputs: Mapping[str, Any]) -> dict[str, Any]:
         """Return the inputs as the program's types have them: a mapping becomes the model that is declared.
 
         Raises:
-            InvalidInputs: they do not fit.
+            InvalidInputs: they do not fit, or set what is no input.
+            ProgramExited: a validator of the program tried to end more than this request.
         """
-        if self.interface.open:
-            return dict(inputs)
+        inputs, wrong = self._unpacked(inputs)
         missing = tuple(name for name, i in self._inputs.items() if i.field.required and name not in inputs)
-        unexpected = tuple(str(name) for name in inputs if name not in self._inputs)
-        checked: dict[str, Any] = {}
-        wrong: dict[str, str] = {}
-        for name in self._inputs.keys() & inputs.keys():
+        others = [name for name in inputs if name not in self._inputs]
+        wrong.update({name: _NOT_AN_INPUT for name in others if _is_own_argument(name, inputs[name])})
+        unexpected = tuple(_told(name) for name in others if name not in wrong and not (self._open and _is_name(name)))
+        checked = {name: inputs[name] for name in others}
+        for name in self._inputs.keys() & inputs.keys() - wrong.keys():
             try:
-                checked[name] = _fit(self._inputs[name].type, inputs[name])
-            except pydantic.ValidationError as error:
-                wrong[name] = _explain(error, self._inputs[name].field.type)
+                checked[name] = _fit(self._inputs[name], inputs[name])
+            except InvalidInputs as error:
+                wrong.update(error.wrong)
+        wrong.update(dict.fromkeys(_marked(inputs), "has DSPy's mark of an image, or another part, in a text"))
         if missing or unexpected or wrong:
             raise InvalidInputs(missing, unexpected, dict(sorted(wrong.items())))
         return checked
 
+    def check_outputs(self, outputs: Mapping[str, Any]) -> None:
+        """Check that outputs, or some of them, are of the types that the program declares.
 
-def _fit(type: pydantic.TypeAdapter[Any] | None, value: Any) -> Any:
-    return value if type is None else type.validate_python(value)
+        Raises:
+            InvalidInputs: one of them is not.
+            ProgramExited: a validator of the program tried to end more than this.
+        """
+        for name in sorted(self._outputs.keys() & outputs.keys()):
+            _fit(self._outputs[name], outputs[name])
+
+    def _unpacked(self, inputs: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, str]]:
+        """Return the inputs with what the parts of a form stand for, and which of these stand for nothing."""
+        found: dict[str, Any] = dict(inputs)
+        wrong: dict[str, str] = {}
+        for name, value in inputs.items():
+            if is_form(value):
+                annotation = self._inputs[name].annotation if name in self._inputs else Any
+                try:
+                    found[name] = form_value(annotation, value)
+                except ValueError as error:
+                    wrong[name] = str(error)
+        return found, wrong
+
+    @property
+    def _open(self) -> bool:
+        return self.interface.open
 
 
-def _explain(error: pydantic.ValidationError, type: str) -> str:
+def _fit(entry: _Checked, value: Any) -> Any:
+    """Return a value as its type has it. Whatever a validator raises is about this value, and nobody else's matter."""
+    name, type = entry.field.name, entry.field.type
+    if is_predicted_outputs(name, value):
+        raise InvalidInputs(wrong={name: "is a setting of the model in this form, and no input"})
+    try:
+        with only_this_run(f"the validator of {name!r}"):
+            return value if entry.type is None else entry.type.validate_python(value)
+    except ProgramExited:
+        raise
+    except pydantic.ValidationError as error:
+        why = _explain(error)
+    except Exception as error:
+        _log.warning("validator_raised", input=name, exc_info=error)
+        why = f"its validator raised {error.__class__.__name__}"
+    raise InvalidInputs(wrong={name: f"not {type}: {why}"})
+
+
+def _explain(error: pydantic.ValidationError) -> str:
     first = error.errors(include_url=False, include_context=False, include_input=False)[0]
     where = ".".join(str(step) for step in first["loc"])
-    return f"not {type}: {where + ': ' if where else ''}{first['msg']}"
+    return f"{where + ': ' if where else ''}{first['msg']}"
 
 
-def _signature_of(program: Any) -> Any:
-    """Return the signature that speaks for a program: its own, or that of its only predictor."""
-    own = getattr(program, "signature", None)
-    if inspect.isclass(own) and issubclass(own, dspy.Signature):
-        return own
-    predictors = program.predictors()
-    return predictors[0].signature if len(predictors) == 1 else None
+def _is_own_argument(name: object, value: Any) -> bool:
+    return _is_name(name) and (name in OWN_ARGUMENTS or is_predicted_outputs(str(name), value))
 
 
-def _parameters(program: Any) -> list[tuple[str, Any, bool]] | None:
-    """Return name, type and necessity of what ``forward`` takes; None if that is just anything."""
-    kind = type(program)
-    function = getattr(kind, "forward", None) or getattr(kind, "aforward", None)
-    if function is None:
-        return None
-    parameters = list(inspect.signature(function).parameters.values())[1:]
-    if any(parameter.kind in (parameter.VAR_KEYWORD, parameter.VAR_POSITIONAL) for parameter in parameters):
-        return None
-    # Where only a type checker can read an annotation, parameters take anything.
-    hints = hints_of(function)
-    return [(p.name, hints.get(p.name, Any), p.default is p.empty) for p in parameters]
+def _is_name(name: object) -> bool:
+    return type(name) is str
 
 
-def _description(program: Any, signature: Any) -> str:
-    return str(signature.instructions) if signature is not None else inspect.getdoc(type(program)) or ""
+def _told(name: object) -> str:
+    return name if isinstance(name, str) else f"a {type(name).__name__} for a name"
 
 
-def _of_field(name: str, field: Any) -> _Input:
-    annotation = Any if untyped(field) else field.annotation
-    required = field.is_required() and not annotation_allows_none(field.annotation)
-    return _input(name, annotation, description(name, field), required)
+def _marked(inputs: Mapping[str, Any]) -> Iterator[str]:
+    """Return the inputs in whose texts is what DSPy would make an image, or a file of the provider's, of."""
+    for name, value in inputs.items():
+        level = [value]
+        while level:
+            found = level.pop()
+            if isinstance(found, str):
+                if PART_MARK in found:
+                    yield _told(name)
+                    break
+            elif type(found) is dict:
+                level.extend(found)
+                level.extend(found.values())
+            elif type(found) is list:
+                level.extend(found)
 
 
-def _of_parameter(name: str, annotation: Any, required: bool) -> _Input:
-    return _input(name, annotation, "", required)
+def _input(field: DeclaredField) -> _Checked:
+    adapter = _adapter(field)
+    file = file_input(field.type)
+    described = _field(field, adapter, "validation", "" if file is None else file.media_types)
+    return _Checked(described, field.type, adapter)
 
 
-def _input(name: str, annotation: Any, text: str, required: bool) -> _Input:
-    type = None if annotation is Any else _type_adapter(annotation)
-    spelled = "Any" if annotation is Any else str(get_annotation_name(annotation))
-    return _Input(ProgramField(name, spelled, text, required, _schema(type)), type)
+def _output(field: DeclaredField) -> _Checked:
+    adapter = _adapter(field)
+    return _Checked(_field(field, adapter, "serialization"), field.type, adapter)
 
 
-def _type_adapter(annotation: Any) -> pydantic.TypeAdapter[Any]:
-    try:
-        return pydantic.TypeAdapter(annotation)
-    except pydantic.PydanticSchemaGenerationError:
-        return pydantic.TypeAdapter(annotation, config=pydantic.ConfigDict(arbitrary_types_allowed=True))
+def _adapter(field: DeclaredField) -> pydantic.TypeAdapter[Any] | None:
+    return None if field.type is Any else type_adapter(field.type)
 
 
-def _schema(type: pydantic.TypeAdapter[Any] | None) -> dict[str, Any]:
-    if type is None:
-        return {}
-    try:
-        return type.json_schema()
-    except (pydantic.PydanticInvalidForJsonSchema, pydantic.PydanticUserError):
-        return {}
+def _field(field: DeclaredField, adapter: pydantic.TypeAdapter[Any] | None, mode: Mode, file: str = "") -> ProgramField:
+    spelled = "Any" if adapter is None else str(get_annotation_name(field.type))
+    schema = {} if adapter is None else json_schema(adapter, mode)
+    return ProgramField(field.name, spelled, field.description, field.required, schema, file)

@@ -10,7 +10,9 @@ from typing import Any
 from dspex._compat import Metered, metered
 from dspex.agents.dispatcher import AgentDown
 from dspex.agents.pool import PoolDispatcher, pool_supervisor
+from dspex.agents.process import runner_of
 from dspex.serving.program import ProgramActor
+from foundation.options import whole
 from foundation.programs import Unavailable
 from supervision import Supervisor
 from supervision.errors import BadOption
@@ -34,7 +36,7 @@ class ProgramPool(ProgramActor):
 
     Raises:
         BadOption: at its start, if there is no agent, or a number makes no sense.
-        BadProgram, BadSetting, ModelMissing, BadVersion: at its start, as for `ProgramActor`.
+        BadProgram, BadSetting, ModelMissing: at its start, as for `ProgramActor`.
     """
 
     def __init__(
@@ -55,6 +57,16 @@ class ProgramPool(ProgramActor):
         self._retries = retries
         self._isolation = isolation
 
+    @classmethod
+    def check_arguments(
+        cls, program: object, /, *, size: int = 4, retries: int = 3, isolation: str = "none", **options: Any
+    ) -> None:
+        """Check what stands in a tree file."""
+        whole("size", size)
+        whole("retries", retries, 0)
+        runner_of(isolation)
+        super().check_arguments(program, **options)
+
     async def init(self) -> None:
         """Start the agents."""
         await super().init()
@@ -68,10 +80,14 @@ class ProgramPool(ProgramActor):
         """Return how busy it is, with which version, and how many agents run, for ``/tree``."""
         return {**super().summary(), "agents": f"{len(self._dispatcher.alive())} of {self._size}"}
 
-    async def perform(self, inputs: dict[str, Any]) -> Any:
-        """Have an agent run the program."""
+    async def perform_shadow(self, program: Any, inputs: dict[str, Any]) -> Any:
+        """Have an agent run a version that answers nobody."""
+        return await self.perform(program, inputs)
+
+    async def perform(self, program: Any, inputs: dict[str, Any]) -> Any:
+        """Have an agent run a version of the program."""
         try:
-            return await self._dispatcher.ask(self.program, self.asynchronous, (), inputs, copy_context())
+            return await self._dispatcher.ask(program, self.asynchronous, (), inputs, copy_context())
         except AgentDown as error:
             raise Unavailable(str(error)) from error
 

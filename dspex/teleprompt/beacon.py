@@ -4,7 +4,8 @@ The candidates are made as MIPROv2 makes them (Opsahl-Ong et al., "Optimizing In
 Multi-Stage Language Model Programs", 2024; DSPy's ``create_n_fewshot_demo_sets`` and ``GroundedProposer``). What to try
 next is decided by a tree-structured Parzen estimator (Bergstra et al., 2011; Optuna's `TPESampler`, multivariate, with
 constant liar), several trials at a time. A trial that is worse than the best one, example by example, is given up early
-(Wilcoxon's signed-rank test; Optuna's `WilcoxonPruner`).
+(Wilcoxon's signed-rank test; Optuna's `WilcoxonPruner`). One that was tried before is a trial too, for the estimator,
+but nothing is asked again for it: its scores are known.
 """
 
 from __future__ import annotations
@@ -14,7 +15,11 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-from dspex._compat import demo_sets, propose_instructions
+import msgspec
+
+from dspex._compat import demo_sets, propose_instructions, taken_over
+from dspex.fingerprints import content_digest
+from dspex.teleprompt.identity import parameter
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
@@ -115,12 +120,16 @@ class BEACON(DurableTeleprompter):
         names = ("num_trials", "num_candidates", "max_bootstrapped_demos", "max_labeled_demos", "parallel", "prune")
         return {
             **{name: getattr(self, name) for name in names},
-            "instructions": repr(self.instructions),
-            "variables": [variable.name for variable in self.variables],
-            "history": repr(self.history),
+            "instructions": parameter(self.instructions),
+            "prompt_model": parameter(self.prompt_model),
+            "teacher_settings": parameter(self.teacher_settings),
+            "variables": parameter(self.variables),
+            "constraints": parameter(self.constraints),
+            "apply": parameter(self.apply),
+            "history": parameter(self.history),
             "sampler": type(self.sampler(0)).__name__,
             "optuna": optuna.__version__,
-            **({"choose": sorted(self.choose)} if self.choose else {}),
+            "choose": parameter(self.choose),
         }
 
     async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
@@ -155,9 +164,13 @@ class BEACON(DurableTeleprompter):
         teacher = {**(self.teacher_settings or {})}
         if teacher.get("lm") is not None:
             teacher["lm"] = run.durable(teacher["lm"])
-        return await run.run_in_thread(
-            "demos", lambda: demo_sets(program, self.num_candidates, trainset, limits, self.metric, teacher, seed)
-        )
+        guarded, metric = run.guard.guarded_program(program), self.guarded_metric(run, self.metric)
+
+        def made() -> dict[int, list[Any]]:
+            with taken_over(run.guard):
+                return demo_sets(guarded, self.num_candidates, trainset, limits, metric, teacher, seed)
+
+        return await run.run_in_thread("demos", made)
 
     async def _instructions(
         self, run: OptimisationRun, program: Any, trainset: list[Any], sets: dict[int, list[Any]], seed: int
@@ -184,7 +197,11 @@ class _Search:
             self._pruner = optuna.pruners.WilcoxonPruner(p_threshold=0.1, n_startup_steps=beacon.prune or 0)
         self._study.enqueue_trial(space.chosen(space.defaults))
         self._best: tuple[float, int, dict[str, Any], list[float]] | None = None
+        #: So many examples are tried at a time.
+        self._size = beacon.prune or len(valset)
         self._logs: dict[int, dict[str, Any]] = {}
+        #: The outcomes of each configuration, as far as it was tried, by its digest.
+        self._known: dict[str, list[RolloutOutcome]] = {}
         beacon.tried = []
 
     async def best(self) -> Any:
@@ -231,26 +248,47 @@ class _Search:
             else:
                 trials.append(trial)
         best = self._best
+        digests: list[str] = []
+        for trial, found in zip(trials, tried, strict=True):
+            digests.append(self._digest(trial, found, digests))
+        # The same one twice is tried once.
+        different: dict[str, tuple[Any, dict[str, Any]]] = {}
+        for digest, trial, found in zip(digests, trials, tried, strict=True):
+            different.setdefault(digest, (trial, found))
         outcomes = await self._run.gather(
-            [self._trial(trial, found, best) for trial, found in zip(trials, tried, strict=True)]
+            [self._trial(digest, trial, found, best) for digest, (trial, found) in different.items()]
         )
-        for trial, configuration, found in zip(trials, tried, outcomes, strict=True):
-            self._settle(trial, configuration, found)
+        self._known.update(zip(different, outcomes, strict=True))
+        for trial, configuration, digest in zip(trials, tried, digests, strict=True):
+            self._settle(trial, configuration, self._known[digest])
 
-    async def _trial(self, trial: Any, configuration: dict[str, Any], best: Any) -> list[RolloutOutcome]:
+    def _digest(self, trial: Any, configuration: dict[str, Any], others: Sequence[str]) -> str:
+        """Return what tells a configuration from others.
+
+        A journal of before these were known may have scores of another trial of the same one, which keeps them.
+        """
+        digest = content_digest(self._space.chosen(configuration))
+        if digest not in self._known and digest not in others:
+            return digest
+        own = any(self._run.is_scored(self._job(trial, number)) for number in range(self._size))
+        return f"{digest}/{trial.number}" if own else digest
+
+    @staticmethod
+    def _job(trial: Any, number: int) -> str:
+        return f"trial/{trial.number}/{number}"
+
+    async def _trial(self, digest: str, trial: Any, configuration: dict[str, Any], best: Any) -> list[RolloutOutcome]:
         """Score a configuration, example by example, until it is clearly worse than the best."""
         program = self._configured(configuration)
-        size = self._of.prune or len(self._valset)
-        outcomes: list[RolloutOutcome] = []
+        outcomes = list(self._known.get(digest, ()))
         while len(outcomes) < len(self._valset):
             first = len(outcomes)
-            batch = self._valset[first : first + size]
-            jobs = [
-                RolloutJob(f"trial/{trial.number}/{first + n}", program, example) for n, example in enumerate(batch)
-            ]
-            outcomes += await self._run.rollouts(jobs)
-            if best is not None and len(outcomes) < len(self._valset) and self._worse(outcomes, *best[::3]):
+            if first and best is not None and self._worse(outcomes, *best[::3]):
                 break
+            batch = self._valset[first : first + self._size]
+            jobs = [RolloutJob(self._job(trial, first + n), program, example) for n, example in enumerate(batch)]
+            made = await self._run.rollouts(jobs)
+            outcomes += [msgspec.structs.replace(outcome, prediction=None, trace=[]) for outcome in made]
         return outcomes
 
     def _worse(self, outcomes: Sequence[RolloutOutcome], best: float, scores: Sequence[float]) -> bool:

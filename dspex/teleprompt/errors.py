@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from dspex.workflow.errors import differences
@@ -12,22 +13,50 @@ class OptimisationError(Exception):
     """An optimisation cannot go on, or not begin."""
 
 
+class OptimisationOver(BaseException):
+    """Ends the thread of an optimisation that is over. DSPy's optimisers take every ``Exception`` for a bad score."""
+
+
 class OtherOptimisation(OptimisationError):
     """The folder holds another optimisation. ``differing`` has for each difference what is there and what was given."""
 
     def __init__(self, differing: Mapping[str, tuple[Any, Any]]) -> None:
         self.differing = dict(differing)
-        named = differences(differing)
-        super().__init__(f"log_dir holds another optimisation ({named}); give it a folder of its own")
+        vouch = "; metric_id and program_id vouch for code that means the same" if _CODE & set(differing) else ""
+        super().__init__(
+            f"log_dir holds another optimisation ({differences(differing)}); give it a folder of its own, or begin anew"
+            f" beside it with fresh=True{vouch}"
+        )
+
+
+#: What of an optimisation can be vouched for.
+_CODE = {"metric", "program"}
 
 
 class BadOptimisationJournal(OptimisationError):
-    """An entry of the journal cannot be read; ``version`` is its number."""
+    """An entry of the journal cannot be read; ``version`` is its number, and ``path`` the file, if there is one."""
 
-    def __init__(self, version: int, why: str) -> None:
-        self.version = version
-        self.why = why
-        super().__init__(f"entry {version} of the journal cannot be read: {why}; nothing was changed")
+    def __init__(self, version: int, why: str, path: Path | None = None) -> None:
+        self.version, self.why, self.path = version, why, path
+        super().__init__(
+            f"entry {version} of the journal{'' if path is None else f' {path}'} cannot be read: {why}; nothing was"
+            " changed; put a copy of the file back, or begin anew beside it with fresh=True"
+        )
+
+
+class OptimisationStorageError(OptimisationError):
+    """The journal cannot be read or written. What was kept in it stays; ``path`` is the file, ``why`` what is wrong."""
+
+    def __init__(self, path: Path | None, why: str, remedy: str) -> None:
+        self.path, self.why = path, why
+        super().__init__(f"the journal {path or 'in memory'} cannot be used: {why}; {remedy}")
+
+
+class LogDirInUse(OptimisationStorageError):
+    """Another process, or another optimisation of this one, is at work in the folder."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, "another optimisation is at work in this folder", "wait for it, or give another log_dir")
 
 
 class BadTrainset(OptimisationError, ValueError):
@@ -51,3 +80,25 @@ class ModelUnavailable(OptimisationError):
             f"the language model has been unavailable for {seconds:.0f} s ({type(why).__name__}: {why}); "
             "compile again with the same log_dir to go on"
         )
+
+
+class ModelRefused(OptimisationError):
+    """A language model is not to be had in this way: no model, a wrong key, no money. It is not waited for.
+
+    Nothing is lost: compiled again with the same ``log_dir``, it goes on where it was.
+    """
+
+    def __init__(self, why: BaseException) -> None:
+        self.why = why
+        super().__init__(
+            f"the language model is not to be had: {type(why).__name__}: {why}; mend that, and compile again with the"
+            " same log_dir to go on"
+        )
+
+
+class EveryExampleFailed(OptimisationError):
+    """Not one example could be scored: what would come out is no result. ``first`` is what went wrong first."""
+
+    def __init__(self, examples: int, first: str) -> None:
+        self.examples, self.first = examples, first
+        super().__init__(f"none of the first {examples} examples could be scored; the first one: {first}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -12,7 +13,6 @@ import msgspec
 from tqdm import tqdm
 
 from dspex.models.call_log import CallLog
-from dspex.teleprompt.rollouts import RolloutOutcome
 from dspex.teleprompt.suspension import ModelSuspension
 from supervision import Runtime
 
@@ -85,10 +85,11 @@ class OptimisationReport:
         """How many rollouts the program or the metric has failed in."""
         return sum(trial.failures for trial in self.trials)
 
-    def settle(self, call_log: CallLog, suspension: ModelSuspension, pool: RolloutPool) -> None:
+    def settle(self, call_log: CallLog, suspensions: Sequence[ModelSuspension], pool: RolloutPool) -> None:
         """Take over what others have counted."""
         self.calls, self.replayed, self.dollars = call_log.calls, call_log.replayed, call_log.dollars
-        self.failed_calls, self.outages, self.workers_lost = suspension.failed_calls, suspension.outages, pool.lost
+        self.failed_calls = sum(suspension.failed_calls for suspension in suspensions)
+        self.outages, self.workers_lost = sum(suspension.outages for suspension in suspensions), pool.lost
 
     def markdown(self) -> str:
         """Return it as a page."""
@@ -191,7 +192,7 @@ class Progress:
         self._bar.total += rollouts
         self._bar.refresh()
 
-    def made(self, outcome: RolloutOutcome) -> None:
+    def made(self) -> None:
         """Show that a rollout has been made."""
         self._bar.update()
 

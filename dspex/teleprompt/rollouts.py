@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import inspect
 import math
-from collections.abc import Sequence
-from contextvars import Context
+import numbers
+from collections.abc import Callable, Mapping, Sequence
+from contextvars import Context, ContextVar
 from functools import partial
 from typing import Any
 
@@ -15,13 +16,14 @@ import anyio.to_thread
 import dspy
 import msgspec
 
-from dspex._compat import is_async, is_infrastructure
+from dspex._compat import ItemOutcome, is_async, taken_over, watched
 from dspex._tasks import adopt_context, start_in
 from dspex.agents.runner import run_module
 from dspex.models.call_log import call_scope
 from dspex.teleprompt.events import WorkerLost
 from dspex.workflow.workers import WorkerPool
 from supervision import Actor, ChildSpec, Refuse, Request, handle
+from supervision.messages import describe
 
 
 class RolloutJob(msgspec.Struct, frozen=True):
@@ -70,52 +72,126 @@ class RolloutOutcome(msgspec.Struct):
         }
 
 
+class MetricInterrupted(ConnectionError):
+    """A metric took too long because a language model was away meanwhile."""
+
+
 class MetricGuard:
     """Asks a metric what an outcome is worth, and checks the score.
 
     Args:
-        metric: a function, or an async one, of an example and a prediction. It returns a number, or a
-            ``dspy.Prediction`` with a ``score``.
+        metric: a function, or an async one, of an example and a prediction; and, for some of DSPy's optimisers, more.
+            It returns a number, or a ``dspy.Prediction`` with a ``score``.
         limit: seconds that it may take.
+        outages: returns what changes with each outage: a metric that asks a language model takes long then.
     """
 
-    def __init__(self, metric: Any, limit: float | None = 60.0) -> None:
+    def __init__(self, metric: Any, limit: float | None = 60.0, outages: Callable[[], object] = lambda: None) -> None:
         self._metric = metric
         self._limit = limit
-        self._asynchronous = inspect.iscoroutinefunction(metric)
+        self._outages = outages
         self._limiter = anyio.CapacityLimiter(1_000_000)
 
     async def score(self, example: Any, prediction: Any) -> tuple[float, dict[str, Any], str | None]:
-        """Return score, metadata, and why there is no score; None if there is one."""
-        try:
-            async with asyncio.timeout(self._limit):
-                said = await self._ask(example, prediction)
-            return *_number(said), None
-        except TimeoutError:
-            return 0.0, {}, f"metric: no answer within {self._limit:g} s"
-        except Exception as error:
-            return 0.0, {}, f"metric: {type(error).__name__}: {error}"
+        """Return score, metadata, and why there is no score; None if there is one. Raises as `judge`."""
+        said, failure = await self.judge(example, prediction)
+        if isinstance(said, dspy.Prediction):
+            return float(said.score), {key: value for key, value in said.items() if key != "score"}, failure
+        return float(said), {}, failure
 
-    async def _ask(self, example: Any, prediction: Any) -> Any:
-        if self._asynchronous:
-            return await self._metric(example, prediction)
-        call = partial(self._metric, example, prediction)
-        return await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+    async def judge(self, *args: Any, **kwargs: Any) -> tuple[Any, str | None]:
+        """Return what the metric says, which is a score, and why it is none; 0 if it is none.
+
+        Raises:
+            Exception: a language model that the metric asks is away, or is not to be had.
+        """
+        before, limit = self._outages(), asyncio.timeout(self._limit)
+        with watched() as watch:
+            try:
+                async with limit:
+                    said, failure = _checked(await self._ask(args, kwargs)), None
+            except TimeoutError as error:
+                if limit.expired() and self._outages() != before:
+                    raise MetricInterrupted("the metric took too long while a language model was away") from error
+                said, failure = 0.0, f"metric: TimeoutError: {error}"
+                if limit.expired():
+                    failure = f"metric: no answer within {self._limit:g} s"
+            except BaseException as error:
+                if not is_failure(error):
+                    raise
+                watch.see(error)
+                said, failure = 0.0, f"metric: {type(error).__name__}: {error}"
+        raise_if_away(watch)
+        return said, failure
+
+    async def _ask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
+        if inspect.iscoroutinefunction(self._metric):
+            return await self._metric(*args, **kwargs)
+        call = partial(self._metric, *args, **kwargs)
+        said = await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        return await said if inspect.isawaitable(said) else said
 
 
-def _number(said: Any) -> tuple[float, dict[str, Any]]:
-    score, metadata = said, {}
-    if isinstance(said, dspy.Prediction):
-        score, metadata = said.score, {key: value for key, value in said.items() if key != "score"}
-    if not isinstance(score, (int, float)) or not math.isfinite(score):
-        raise ValueError(f"{score!r} is no score; return a finite number")
-    return score, metadata
+def is_failure(error: BaseException) -> bool:
+    """Return whether an error of a program or a metric is its own failure, and no end of who runs it."""
+    return isinstance(error, (Exception, SystemExit, BaseExceptionGroup))
+
+
+def raise_if_away(watch: Any) -> None:
+    """Raise what has shown that a language model is not to be had, or away."""
+    trouble = watch.refused or watch.away
+    if trouble is not None:
+        raise trouble
+
+
+def _checked(said: Any) -> Any:
+    """Return what a metric has said, with a plain number for a score."""
+    if not isinstance(said, dspy.Prediction):
+        return _number(said)
+    score = _number(said.score)
+    return said if score is said.score else dspy.Prediction(**{**dict(said.items()), "score": score})
+
+
+def _number(score: Any) -> float:
+    """Return a finite number of any kind as one of Python's own.
+
+    Raises:
+        ValueError: it is none.
+    """
+    plain = score.item() if getattr(score, "shape", None) == () else score
+    try:
+        number = plain if isinstance(plain, (int, float)) else float(plain) if isinstance(plain, numbers.Real) else None
+        if number is not None and math.isfinite(number):
+            return number
+    except OverflowError:
+        pass
+    raise ValueError(f"{describe(score)} is no score; return a finite number")
 
 
 class MakeRollout(Request[RolloutOutcome], frozen=True):
     """Make a rollout, in a context."""
 
     job: RolloutJob
+    context: Context
+
+
+#: Why the metric could not score what the running item was tried on.
+item_failures: ContextVar[list[str] | None] = ContextVar("dspex.item_failures", default=None)
+
+
+class RunItem(Request[ItemOutcome], frozen=True):
+    """Call a function with an item, in a thread and a context: a run that an optimiser of DSPy makes.
+
+    Attributes:
+        key: tells it from all others of the optimisation, and is the same when the optimisation is repeated.
+        function: is called.
+        item: with this.
+        context: in which.
+    """
+
+    key: str
+    function: Callable[[Any], Any]
+    item: Any
     context: Context
 
 
@@ -142,17 +218,42 @@ class RolloutWorker(Actor):
     async def _make(self, job: RolloutJob) -> RolloutOutcome:
         prediction, failure = None, None
         with call_scope(job.key), dspy.context(trace=[]):
-            try:
-                prediction = await run_module(
-                    job.program, (), job.example.inputs(), asynchronous=is_async(job.program), limiter=self._limiter
-                )
-            except Exception as error:
-                if is_infrastructure(error):
-                    raise
-                failure = f"program: {type(error).__name__}: {error}"
+            with watched() as watch:
+                try:
+                    prediction = await run_module(
+                        job.program, (), job.example.inputs(), asynchronous=is_async(job.program), limiter=self._limiter
+                    )
+                except BaseException as error:
+                    if isinstance(error, ConnectionError) or not is_failure(error):
+                        raise
+                    watch.see(error)
+                    failure = f"program: {type(error).__name__}: {error}"
+            raise_if_away(watch)
             trace = list(dspy.settings.trace)
             score, metadata, trouble = await self._metric.score(job.example, prediction)
         return RolloutOutcome(job.example, score, prediction, trace, metadata, failure or trouble)
+
+    @handle
+    async def run(self, request: RunItem) -> ItemOutcome:
+        """Call a function with an item."""
+        return await start_in(adopt_context(request.context), self._run(request))
+
+    async def _run(self, request: RunItem) -> ItemOutcome:
+        failures: list[str] = []
+        item_failures.set(failures)
+        call = partial(_outcome, request.function, request.item)
+        with call_scope(request.key), taken_over(None):
+            outcome = await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
+        return outcome._replace(failure=failures[0] if failures else None)
+
+
+def _outcome(function: Callable[[Any], Any], item: Any) -> ItemOutcome:
+    try:
+        return ItemOutcome(function(item))
+    except Exception as error:
+        return ItemOutcome(None, error)
+    except BaseException as error:
+        return ItemOutcome(None, RuntimeError(f"{type(error).__name__}: {error}"))
 
 
 class RolloutPool(WorkerPool):
@@ -166,6 +267,10 @@ class RolloutPool(WorkerPool):
         """Have a rollout made, as soon as a worker is idle."""
         told = lambda why: self._runtime.events.emit(WorkerLost, job=job.key, why=why)  # noqa: E731
         return await self.ask(MakeRollout(job, context), told)
+
+    async def run(self, request: RunItem) -> ItemOutcome:
+        """Have an item run, as soon as a worker is idle."""
+        return await self.ask(request, lambda why: self._runtime.events.emit(WorkerLost, job=request.key, why=why))
 
 
 def mean_score(outcomes: Sequence[RolloutOutcome]) -> float:

@@ -12,12 +12,14 @@ import anyio
 import anyio.to_thread
 import dspy
 
-from dspex._compat import INFRASTRUCTURE
+from dspex._compat import unrouted
+from dspex._tasks import start_in
 from dspex.models.call_log import CallLog, call_scope
+from dspex.teleprompt.errors import OptimisationError, OptimisationOver
 from dspex.teleprompt.events import CandidateScored
+from dspex.teleprompt.guard import RunGuard
 from dspex.teleprompt.report import OptimisationReport, Progress, Trial
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, RolloutPool, mean_score
-from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow.journal import Journal
 from supervision import Runtime
 
@@ -31,7 +33,7 @@ class OptimisationRun:
         runtime: where it happens.
         journal: of what is known.
         call_log: has each call that was made.
-        suspension: that waits while a model is unavailable.
+        guard: waits while what programs and metrics reach by themselves is away.
         pool: of workers.
         report: of what was found.
         progress: is shown.
@@ -43,13 +45,13 @@ class OptimisationRun:
         runtime: Runtime,
         journal: Journal,
         call_log: CallLog,
-        suspension: ModelSuspension,
+        guard: RunGuard,
         pool: RolloutPool,
         report: OptimisationReport,
         progress: Progress,
         context: Context,
     ) -> None:
-        self._runtime, self._journal, self._call_log, self._suspension = runtime, journal, call_log, suspension
+        self._runtime, self._journal, self._call_log, self.guard = runtime, journal, call_log, guard
         self._pool, self._report, self.progress = pool, report, progress
         self.context = context
         self._limiter = anyio.CapacityLimiter(256)
@@ -72,25 +74,40 @@ class OptimisationRun:
         return found
 
     def original_program(self, program: Any) -> Any:
-        """Give a program its own language models back, and return it."""
+        """Give a program its own language models back, and return it, without a guard."""
+        program = unrouted(program)
         for _, predictor in program.named_predictors():
             predictor.lm = self._call_log.original(predictor.lm)
         return program
+
+    def guarded(self, program: Any) -> Any:
+        """Return a copy of a program with durable language models, whose calls see no outage: for DSPy's optimisers."""
+        return self.guard.guarded_program(self.durable_program(program))
 
     def settings(self) -> Any:
         """Return a context in which the caller's language model is durable."""
         return dspy.context(lm=self.durable(dspy.settings.lm))
 
     async def rollouts(self, jobs: Sequence[RolloutJob]) -> list[RolloutOutcome]:
-        """Make rollouts side by side, and return their outcomes in the order of the jobs."""
+        """Make rollouts side by side, and return their outcomes in the order of the jobs.
+
+        Raises:
+            EveryExampleFailed: neither these nor those before have one that the metric could score.
+        """
         context = copy_context()
         tasks = [asyncio.ensure_future(self._rollout(job, context)) for job in jobs]
         self.progress.expect(len(jobs))
         try:
-            return list(await asyncio.gather(*tasks))
+            outcomes = list(await asyncio.gather(*tasks))
         finally:
             for task in tasks:
                 task.cancel()
+        self.guard.check()
+        return outcomes
+
+    def is_scored(self, key: str) -> bool:
+        """Whether the score of a rollout is in the journal."""
+        return self._journal.find("score", key) is not None
 
     async def _rollout(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         known = self._journal.find("score", job.key)
@@ -103,18 +120,17 @@ class OptimisationRun:
                 outcome.score, outcome.metadata, outcome.failure = known["score"], known["metadata"], known["failure"]
             else:
                 await self._keep(job, outcome)
-        self.progress.made(outcome)
+        self.guard.note(outcome.failure)
+        self.progress.made()
         return outcome
 
     async def _made(self, job: RolloutJob, context: Context) -> RolloutOutcome:
-        while True:
-            try:
-                return await self._pool.make(job, context)
-            except INFRASTRUCTURE as error:
-                # A model that is not durable, such as one that a tool keeps for itself, is unavailable.
-                await self._suspension.pause(error)
+        # A model that is not durable, such as one that a tool keeps for itself, may be away as well.
+        return await self.guard.attempt(lambda: self._pool.make(job, context))
 
     async def _keep(self, job: RolloutJob, outcome: RolloutOutcome) -> None:
+        if outcome.failure is not None and not self.guard.successes:
+            return  # perhaps all fail, for a reason that is mended next time
         plain = {key: value for key, value in outcome.metadata.items() if isinstance(value, (str, int, float, bool))}
         kept = {"score": outcome.score, "metadata": plain, "failure": outcome.failure}
         await self._journal.add("score", job.key, kept)
@@ -124,13 +140,31 @@ class OptimisationRun:
 
         Several works wait for their models side by side, but only one of them runs at any moment: DSPy reads the
         source of programs, which Python 3.11 cannot do in two threads (python/cpython#106905).
+
+        Raises:
+            OptimisationError, StorageError: the optimisation cannot go on, whatever the work makes of that; the thread
+                is left to end by itself.
         """
 
         def scoped() -> T:
             with call_scope(key, self._lock):
-                return work()
+                try:
+                    return work()
+                except OptimisationOver as error:
+                    raise OptimisationError("the optimisation has ended") from error
 
-        return await anyio.to_thread.run_sync(scoped, limiter=self._limiter, abandon_on_cancel=True)
+        thread = start_in(copy_context(), self._in_thread(scoped))
+        over = asyncio.ensure_future(self._call_log.over.wait())
+        try:
+            await asyncio.wait({thread, over}, return_when=asyncio.FIRST_COMPLETED)
+            self._call_log.check()
+            return await thread
+        finally:
+            over.cancel()
+            thread.cancel()
+
+    async def _in_thread(self, work: Callable[[], T]) -> T:
+        return await anyio.to_thread.run_sync(work, limiter=self._limiter, abandon_on_cancel=True)
 
     async def attempt(self, key: str, work: Callable[[], Any]) -> bool:
         """Do work as `run_in_thread`; return whether it was done: if it raises, the report says so."""

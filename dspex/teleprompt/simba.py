@@ -10,9 +10,12 @@ import random
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+import dspy
 import numpy as np
 
-from dspex._compat import append_a_demo, append_a_rule, prepare_models_for_resampling
+from dspex._compat import append_a_demo, append_a_rule, models_for_sampling
+from dspex.teleprompt.errors import ModelRefused
+from dspex.teleprompt.identity import parameter
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
@@ -29,7 +32,8 @@ class SIMBA(DurableTeleprompter):
     """Stochastic Introspective Mini-Batch Ascent, supervised and durable.
 
     It takes what ``dspy.SIMBA`` takes, and returns the same program for the same seed and the same answers, with
-    ``candidate_programs`` and ``trial_logs``.
+    ``candidate_programs`` and ``trial_logs``. Beyond that, the predictors of a program may have different language
+    models, such as the members of a team: each is sampled with copies of its own, and keeps it.
 
     Args:
         metric: see `DurableTeleprompter`, also for what is not listed here.
@@ -38,7 +42,7 @@ class SIMBA(DurableTeleprompter):
         max_steps: how many steps there are.
         max_demos: how many demonstrations a predictor keeps, about.
         prompt_model: writes the rules; ``dspy.settings.lm`` if None.
-        teacher_settings: its ``lm`` takes the place of the first sampling model.
+        teacher_settings: its ``lm`` takes the place of the first sampling model of all predictors.
         demo_input_field_maxlen: how many characters of an input a demonstration keeps.
         temperature_for_sampling: of the choice which program is sampled.
         temperature_for_candidates: of the choice from which program a candidate is made.
@@ -80,10 +84,13 @@ class SIMBA(DurableTeleprompter):
         """Return the parameters that decide what comes out."""
         names = ("bsize", "num_candidates", "max_steps", "max_demos", "demo_input_field_maxlen")
         temperatures = ("temperature_for_sampling", "temperature_for_candidates")
-        return {name: getattr(self, name) for name in (*names, *temperatures)}
+        models = {"prompt_model": parameter(self.prompt_model), "teacher_settings": parameter(self.teacher_settings)}
+        return {**{name: getattr(self, name) for name in (*names, *temperatures)}, **models}
 
     async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program."""
+        if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
+            raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
         with run.settings():
             ascent = _Ascent(self, run, run.durable_program(student), trainset, seed)
             for step in range(self.max_steps):
@@ -136,15 +143,16 @@ class _Ascent:
         return [self._trainset[index] for index in chosen]
 
     async def _sample(self, step: int, batch: Sequence[Any]) -> tuple[list[RolloutOutcome], dict[int, str]]:
-        models = prepare_models_for_resampling(self._programs[0], self._of.num_candidates, self._teacher)
+        models = models_for_sampling(self._programs[0], self._of.num_candidates, self._teacher)
         top = self._top()
         jobs: list[RolloutJob] = []
         names: dict[int, str] = {}
-        for m, model in enumerate(models):
+        for m, of_predictor in enumerate(models):
             for e, example in enumerate(batch):
                 program = self._programs[self._draw(top, self._of.temperature_for_sampling)].deepcopy()
-                program.set_lm(model)
-                names.update((id(predictor), name) for name, predictor in program.named_predictors())
+                for name, predictor in program.named_predictors():
+                    predictor.lm = of_predictor[name]
+                    names[id(predictor)] = name
                 jobs.append(RolloutJob(f"{step}/sample/{m}/{e}", program, example, kept=True))
         return await self._run.rollouts(jobs), names
 

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from dspex._compat import is_infrastructure
+from dspex._compat import is_away
 from dspex.teleprompt.errors import ModelUnavailable
 from dspex.teleprompt.events import OptimisationResumed, OptimisationSuspended
 from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.suspension import Suspension
 from supervision import Backoff, Runtime
 from supervision.clock import seconds
+
+
+def is_outage(error: BaseException) -> bool:
+    """Return whether an error says that something is away that may come back: a language model, or a connection."""
+    return is_away(error) or isinstance(error, ConnectionError)
 
 
 class ModelSuspension(Suspension):
@@ -27,7 +32,7 @@ class ModelSuspension(Suspension):
         first, most = seconds("first", first, zero=False), seconds("most", most, zero=False)
         backoff = Backoff(first, max(first, most), jitter=0.0)
         patience = None if patience is None else seconds("patience", patience)
-        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_infrastructure))
+        super().__init__(runtime, RetryPolicy(attempts=None, backoff=backoff, patience=patience, on=is_outage))
 
     def give_up_error(self, seconds: float, error: Exception) -> Exception:
         """Return that the optimisation is suspended."""

@@ -3,38 +3,29 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
 
 import dspy
-import orjson
 
-from agents.durability import MemoryStorage, SqliteStorage, Storage
-from dspex._compat import unrouted
+from agents.durability import SqliteStorage, Storage
+from dspex._compat import is_refused, unrouted
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
 from dspex.models.call_log import CallLog
-from dspex.teleprompt.errors import (
-    BadOptimisationJournal,
-    BadTrainset,
-    ModelUnavailable,
-    OptimisationError,
-    OtherOptimisation,
-)
+from dspex.teleprompt.errors import BadTrainset, ModelRefused, ModelUnavailable, OptimisationError
+from dspex.teleprompt.guard import RunGuard
+from dspex.teleprompt.identity import identity
+from dspex.teleprompt.journals import alone_in, opened_journal, opened_storage, storage_errors
 from dspex.teleprompt.report import OptimisationReport, Progress
 from dspex.teleprompt.rollouts import MetricGuard, RolloutPool
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.suspension import ModelSuspension
-from dspex.workflow import errors as workflow
-from dspex.workflow.journal import Journal
 from dspex.workflow.workers import Coordinator
+from foundation.options import above_zero
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
-
-#: Under which key an optimisation is kept.
-_KEY = "optimisation"
 
 
 class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
@@ -47,12 +38,17 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     Args:
         metric: a function, or an async one, of an example and a prediction, that returns a number or a
             ``dspy.Prediction`` with a ``score``. If it raises, returns no finite number, or takes too long, the example
-            counts 0, and the report tells.
+            counts 0, and the report tells. A number is any of Python's or numpy's, and a truth value.
         num_threads: how many workers there are.
         log_dir: a folder to keep the journal and the report in. Compiled again with the same folder after a crash, it
             goes on where it was. None to keep them in memory.
+        fresh: whether to begin anew, beside what is kept in the folder.
+        metric_id: vouches for the metric, such as a version: as long as it is the same, so is the metric. If None, the
+            metric is known by its code, and by what that uses of the user's own modules.
+        program_id: vouches for the program's code and state in the same way.
         metric_timeout: seconds that the metric may take; None for any time.
-        patience: seconds to wait for a language model that is unavailable; None for ever.
+        patience: seconds to wait for a language model that is unavailable; None for ever. One that refuses, for want of
+            a key or of money, or as there is no such model, is not waited for.
         display_progress: whether a progress bar is shown; None for only if there is a terminal.
         runtime: where the workers live. If None, in a thread that all share.
     """
@@ -66,6 +62,9 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         metric: Callable[..., Any] | None,
         num_threads: int | None = None,
         log_dir: str | Path | None = None,
+        fresh: bool = False,
+        metric_id: str | None = None,
+        program_id: str | None = None,
         metric_timeout: float | None = 60.0,
         patience: float | None = 600.0,
         display_progress: bool | None = None,
@@ -77,7 +76,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         self.metric = metric
         self.num_threads = num_threads
         self.log_dir = None if log_dir is None else Path(log_dir)
-        self.metric_timeout = metric_timeout
+        self.fresh, self.metric_id, self.program_id = fresh, metric_id, program_id
+        self.metric_timeout = None if metric_timeout is None else above_zero("metric_timeout", metric_timeout)
         self.patience = patience
         self.display_progress = display_progress
         self._runtime = runtime
@@ -95,8 +95,12 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
 
         Raises:
             BadTrainset: there are too few examples.
+            NoFingerprint: data among the examples cannot be told apart.
             OtherOptimisation, BadOptimisationJournal: ``log_dir`` holds another optimisation, or what is no journal.
+            LogDirInUse, OptimisationStorageError: another one is at work there, or it cannot be read or written.
             ModelUnavailable: a language model was unavailable for longer than the patience.
+            ModelRefused: it is not to be had in this way.
+            EveryExampleFailed: not one example could be scored.
         """
         return background_runtime().run(lambda: self.acompile(student, trainset=trainset, seed=seed, **data))
 
@@ -110,64 +114,78 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         assert runtime is not None
         if len(trainset) < self.needed:
             raise BadTrainset(len(trainset), self.needed)
-        storage = self._storage()
-        try:
-            return await self._compile(runtime, storage, unrouted(student), list(trainset), seed, data)
-        finally:
-            if isinstance(storage, SqliteStorage):
-                storage.close()
+        with alone_in(self.log_dir), storage_errors(self.log_dir):
+            storage = self._storage()
+            try:
+                return await self._compile(runtime, storage, unrouted(student), list(trainset), seed, data)
+            finally:
+                if isinstance(storage, SqliteStorage):
+                    storage.close()
 
     async def _compile(
         self, runtime: Runtime, storage: Storage, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]
     ) -> Any:
-        journal, suspension = Journal(storage, _KEY), ModelSuspension(runtime, self.patience)
-        resumed = await _opened(journal, self._identity(student, trainset, seed, data))
+        what = self._identity(student, trainset, seed, data)
+        path = None if self.log_dir is None else self.log_dir / "journal.sqlite"
+        journal, resumed = await opened_journal(storage, what, fresh=self.fresh, path=path)
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
         pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
-        call_log = CallLog(journal, suspension, ModelUnavailable)
+        suspensions = (ModelSuspension(runtime, self.patience), ModelSuspension(runtime, self.patience))
+        call_log = CallLog(journal, suspensions[0], ModelUnavailable, _refused)
+        guard = RunGuard(call_log, suspensions[1], pool)
+        self._outages = lambda: [(one.outages, one.suspended is not None) for one in suspensions]
         report = OptimisationReport(type(self).__name__, seed, resumed)
-        with Progress(report, call_log, suspension, runtime, self.display_progress) as progress:
+        with Progress(report, call_log, suspensions[0], runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            run = OptimisationRun(runtime, journal, call_log, suspension, pool, report, progress, copy_context())
+            run = OptimisationRun(runtime, journal, call_log, guard, pool, report, progress, copy_context())
 
             async def begin() -> Any:
                 run.begin()
                 return await self.search(run, student, trainset, seed, **data)
 
             coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
-            children = [pool.spec(MetricGuard(self.metric, self.metric_timeout)), coordinator]
+            children = [pool.spec(self.metric_guard(self.metric)), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
-            supervisor = await start_child(runtime.name(PROGRAM_AGENTS), spec)
-            assert supervisor is not None
+            starting = asyncio.ensure_future(start_child(runtime.name(PROGRAM_AGENTS), spec))
             try:
+                await asyncio.shield(starting)
                 program = await result
             finally:
-                await terminate_child(runtime.name(PROGRAM_AGENTS), supervisor)
+                # Whoever is cancelled while it starts would else leave it at work for nobody.
+                await asyncio.wait([starting])
+                if starting.exception() is None:
+                    await terminate_child(runtime.name(PROGRAM_AGENTS), starting.result())
                 await call_log.close(OptimisationError("the optimisation has ended"))
-                report.settle(call_log, suspension, pool)
+                guard.close()
+                report.settle(call_log, suspensions, pool)
                 self.report = report
         if self.log_dir is not None:
             report.save(self.log_dir)
         return program
 
+    def metric_guard(self, metric: Any) -> MetricGuard:
+        """Return what asks a metric, and checks what it says."""
+        return MetricGuard(metric, self.metric_timeout, self._outages)
+
+    def guarded_metric(self, run: OptimisationRun, metric: Any) -> Any:
+        """Return a metric for DSPy's optimisers, which means by it what ours do; None for none."""
+        return None if metric is None else run.guard.guarded_metric(metric, self.metric_guard(metric))
+
     def _storage(self) -> Storage:
-        return MemoryStorage() if self.log_dir is None else SqliteStorage(self.log_dir / "journal.sqlite", "normal")
+        return opened_storage(self.log_dir)
 
     def _identity(self, student: Any, trainset: list[Any], seed: int, data: dict[str, Any]) -> dict[str, Any]:
         """Return what tells this optimisation from others."""
-        bare = student.deepcopy()
-        bare.set_lm(None)
-        state = hashlib.sha256(orjson.dumps(bare.dump_state(), default=repr)).hexdigest()[:16]
-        found = {name: _plain_list(value) for name, value in data.items()}
-        return {
-            "teleprompter": type(self).__name__,
-            "seed": seed,
-            "trainset": _plain_list(trainset),
-            "student": state,
-            **self.parameters(),
-            **found,
-        }
+        known = identity(
+            type(self).__name__,
+            student,
+            {"trainset": trainset, "seed": seed, **data},
+            metric=self.metric,
+            metric_id=self.metric_id,
+            program_id=self.program_id,
+        )
+        return {**known, **self.parameters()}
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that decide what comes out, for the journal."""
@@ -178,21 +196,5 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         raise NotImplementedError
 
 
-async def _opened(journal: Journal, what: dict[str, Any]) -> bool:
-    """Open the journal of an optimisation, and return whether it has begun before."""
-    try:
-        return await journal.open(what)
-    except workflow.OtherRun as error:
-        raise OtherOptimisation(error.differing) from None
-    except workflow.BadJournal as error:
-        raise BadOptimisationJournal(error.version, error.why) from error
-
-
-def _plain(example: Any) -> Any:
-    return {key: value if isinstance(value, (str, int, float)) else repr(value) for key, value in example.items()}
-
-
-def _plain_list(value: Any) -> Any:
-    if isinstance(value, (list, tuple)):
-        return hashlib.sha256(orjson.dumps([_plain(example) for example in value])).hexdigest()[:16]
-    return repr(value)
+def _refused(error: Exception) -> Exception | None:
+    return ModelRefused(error) if is_refused(error) else None

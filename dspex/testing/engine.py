@@ -18,6 +18,7 @@ import dspy
 from dspex._compat import chat_messages, lm15, plain_response, streamed_words
 
 _INPUT = re.compile(r"\[\[ ## text ## \]\]\n(.*?)(?:\n\n|\Z)", re.DOTALL)
+_WANTED = re.compile(r"`\[\[ ## (?!completed)(\w+) ## \]\]`")
 _ADVICE = "Look closely:"
 
 
@@ -40,6 +41,8 @@ class Outage:
 
 class ScriptedEngine:
     """An engine of ``dspy.LM`` that classifies texts, better or worse, as a hash decides.
+
+    Asked for something else than a ``label``, such as a new instruction, it gives advice.
 
     Args:
         labels: for each text the right label.
@@ -100,6 +103,9 @@ class ScriptedEngine:
         system, last = messages[0]["content"], messages[-1]["content"]
         if "module_advice" in system:
             return self._advice(messages)
+        wanted = _WANTED.findall(last.rpartition("Respond with")[2])
+        if wanted and "label" not in wanted:
+            return self._proposal(messages, wanted)
         found = _INPUT.search(last)
         text = found.group(1).strip() if found else last
         demos = sum(message["role"] == "assistant" for message in messages[:-1])
@@ -119,6 +125,12 @@ class ScriptedEngine:
         advice = ", ".join(f'"{name}": "{_ADVICE} case {shown}."' for name in dict.fromkeys(names))
         fields = f"[[ ## discussion ## ]]\nIt went wrong.\n\n[[ ## module_advice ## ]]\n{{{advice}}}"
         return f"{fields}\n\n[[ ## completed ## ]]"
+
+    def _proposal(self, messages: Sequence[Mapping[str, str]], wanted: Sequence[str]) -> str:
+        """Return what an optimiser asks for, such as a new instruction: advice, in each field."""
+        shown = hashlib.sha256("\n".join(message["content"] for message in messages).encode()).hexdigest()[:8]
+        fields = [f"[[ ## {name} ## ]]\n{_ADVICE} case {shown}." for name in dict.fromkeys(wanted)]
+        return "\n\n".join([*fields, "[[ ## completed ## ]]"])
 
     def _number(self, *parts: str) -> float:
         digest = hashlib.sha256("\x00".join((str(self._seed), *parts)).encode()).digest()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections import defaultdict
 from random import Random
 from typing import Any, Protocol
@@ -37,11 +38,14 @@ class _Bandit:
         self.tries[value] += 1
         self.means[value] += (performance - self.means[value]) / self.tries[value]
 
-    def _untried(self) -> list[str]:
-        return [name for name in self.names if not self.tries[name]]
+    @abstractmethod
+    def scores(self, chance: Random) -> dict[str, float]:
+        """Return how good a choice each is: the highest is taken. Infinity for one that was never tried."""
 
-    def _best(self) -> str:
-        return max(self.names, key=lambda name: self.means[name])
+    def propose(self, current: Any, chance: Random) -> Any:
+        """Return the value to try next."""
+        found = self.scores(chance)
+        return max(self.names, key=found.__getitem__)
 
 
 class EpsilonGreedy(_Bandit):
@@ -56,12 +60,12 @@ class EpsilonGreedy(_Bandit):
         super().__init__(variable)
         self.epsilon = epsilon
 
-    def propose(self, current: Any, chance: Random) -> Any:
-        """Return the value to try next."""
-        untried = self._untried()
-        if untried:
-            return untried[0]
-        return chance.choice(self.names) if chance.random() < self.epsilon else self._best()
+    def scores(self, chance: Random) -> dict[str, float]:
+        """Return the means; now and then, any one before all others."""
+        found = {name: self.means[name] if self.tries[name] else math.inf for name in self.names}
+        if all(self.tries[name] for name in self.names) and chance.random() < self.epsilon:
+            found[chance.choice(self.names)] = math.inf
+        return found
 
 
 class UpperConfidenceBound(_Bandit):
@@ -76,13 +80,15 @@ class UpperConfidenceBound(_Bandit):
         super().__init__(variable)
         self.width = width
 
-    def propose(self, current: Any, chance: Random) -> Any:
-        """Return the value to try next."""
-        untried = self._untried()
-        if untried:
-            return untried[0]
-        total = math.log(sum(self.tries.values()))
-        return max(self.names, key=lambda name: self.means[name] + self.width * math.sqrt(total / self.tries[name]))
+    def scores(self, chance: Random) -> dict[str, float]:
+        """Return the upper bounds of what each may be worth."""
+        total = math.log(max(1, sum(self.tries.values())))
+
+        def bound(name: str) -> float:
+            tries = self.tries[name]
+            return self.means[name] + self.width * math.sqrt(total / tries) if tries else math.inf
+
+        return {name: bound(name) for name in self.names}
 
 
 class ThompsonSampling(_Bandit):
@@ -92,14 +98,14 @@ class ThompsonSampling(_Bandit):
         variable: a `Choice`.
     """
 
-    def propose(self, current: Any, chance: Random) -> Any:
-        """Return the value to try next."""
+    def scores(self, chance: Random) -> dict[str, float]:
+        """Return what each may be worth, drawn from what is known of it."""
 
         def drawn(name: str) -> float:
             won = self.means[name] * self.tries[name]
             return chance.betavariate(1 + max(0.0, won), 1 + max(0.0, self.tries[name] - won))
 
-        return max(self.names, key=drawn)
+        return {name: drawn(name) for name in self.names}
 
 
 class Momentum:

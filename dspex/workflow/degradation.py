@@ -96,22 +96,36 @@ class DegradationLadder:
         """Whether calls begin below the first rung."""
         return self._level > 0
 
-    def begin(self, *, left: float | None = None, ages: Mapping[str, float] | None = None) -> ChosenRung:
+    @property
+    def current(self) -> str:
+        """The name of the rung at which calls begin."""
+        return self._rungs[self._level].name
+
+    @property
+    def reason(self) -> DegradationReason | None:
+        """Why calls begin below the first rung; None if they do not."""
+        return self._reason
+
+    def begin(
+        self,
+        *,
+        left: float | None = None,
+        ages: Mapping[str, float] | None = None,
+        took: Mapping[str, float] | None = None,
+    ) -> ChosenRung:
         """Return the rung at which a call begins.
 
         Args:
             left: seconds until the deadline of the call; None for none.
             ages: how old the answers are that there are, by the names of the rungs that have a ``max_age``.
+            took: the ``p95`` of rungs for this call, by their names, where another one is known than they say.
 
         Raises:
             Unavailable: none can be had.
         """
         for index in range(self._level, len(self._rungs)):
-            if self._fits(self._rungs[index], left, ages or {}):
-                late = index > self._level
-                return self._taken(
-                    index, DegradationReason("deadline") if late or self._reason is None else self._reason
-                )
+            if self._fits(self._rungs[index], left, ages or {}, took or {}):
+                return self._taken(index, self._reason or DegradationReason("deadline"))
         raise Unavailable("no answer can be had in the time that is left; try again later")
 
     def down(
@@ -121,6 +135,7 @@ class DegradationLadder:
         *,
         left: float | None = None,
         ages: Mapping[str, float] | None = None,
+        took: Mapping[str, float] | None = None,
     ) -> ChosenRung:
         """Return the next rung below one that cannot be had, and have later calls begin there.
 
@@ -129,13 +144,14 @@ class DegradationLadder:
             reason: why it cannot be had.
             left: seconds until the deadline of the call; None for none.
             ages: as for `begin`.
+            took: as for `begin`.
 
         Raises:
             Unavailable: there is none.
         """
         self._good = 0
         for index in range(self._rungs.index(taken.rung) + 1, len(self._rungs)):
-            if self._fits(self._rungs[index], left, ages or {}):
+            if self._fits(self._rungs[index], left, ages or {}, took or {}):
                 if index > self._level:
                     self._level, self._reason = index, reason
                 return self._taken(index, reason)
@@ -155,7 +171,8 @@ class DegradationLadder:
         rung = self._rungs[index]
         return ChosenRung(rung, f"{rung.name}:{reason}" if index else None)
 
-    def _fits(self, rung: Rung, left: float | None, ages: Mapping[str, float]) -> bool:
+    def _fits(self, rung: Rung, left: float | None, ages: Mapping[str, float], took: Mapping[str, float]) -> bool:
         if rung.max_age is not None and not ages.get(rung.name, float("inf")) <= rung.max_age:
             return False
-        return left is None or rung.p95 is None or rung.p95 <= left
+        p95 = took.get(rung.name, rung.p95)
+        return left is None or p95 is None or p95 <= left

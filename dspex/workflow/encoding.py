@@ -38,6 +38,15 @@ def key_of(prefix: str, name: object, key: object = ()) -> str:
         raise BadStepKey(f"key of {name}", key, f"it cannot be kept: {error}") from None
 
 
+def journal_key(name: str) -> str:
+    """Return under which key of a storage the journal of a workflow is.
+
+    Raises:
+        BadStepKey: it cannot be the name of a workflow.
+    """
+    return f"workflow/{key_of('', name)}"
+
+
 def _is_whole(part: object) -> bool:
     return type(part) is int and -(2**63) <= part < 2**64
 

@@ -27,6 +27,7 @@ class WorkflowEntry(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Pending(NamedTuple):
     entries: list[WorkflowEntry]
     data: list[bytes]
+    flush: bool
     done: asyncio.Future[None]
 
 
@@ -66,7 +67,7 @@ class Journal:
             OtherRun: another one has been kept here.
             BadJournal: it cannot be read.
         """
-        await self._read()
+        await self.read()
         known = self._entries.get("what")
         if known is None:
             await self.add_all("what", what)
@@ -76,7 +77,12 @@ class Journal:
             raise OtherRun(differing)
         return True
 
-    async def _read(self) -> None:
+    async def read(self) -> None:
+        """Read what is there, whatever run it is of: for those who only look.
+
+        Raises:
+            BadJournal: it cannot be read.
+        """
         stored = await self.storage.read(self.key)
         if stored is None:
             return
@@ -105,16 +111,23 @@ class Journal:
         """Return the entries of a kind, by their keys, in the order in which the keys came first."""
         return MappingProxyType(self._entries.get(kind, {}))
 
-    async def add(self, kind: str, key: str, value: Any) -> None:
+    async def add(self, kind: str, key: str, value: Any, *, flush: bool = True) -> None:
         """Add an entry, and return when it is safe.
+
+        Args:
+            kind: of the entry.
+            key: of the entry.
+            value: plain.
+            flush: if not, it is safe when it survives the process; the machine it survives with the next that is
+                flushed.
 
         Raises:
             StorageError: it cannot be written.
             TypeError, ValueError: the value cannot be encoded; nothing was written.
         """
-        await self.add_all(kind, {key: value})
+        await self.add_all(kind, {key: value}, flush=flush)
 
-    async def add_all(self, kind: str, values: Mapping[str, Any]) -> None:
+    async def add_all(self, kind: str, values: Mapping[str, Any], *, flush: bool = True) -> None:
         """Add several entries of a kind by their keys, all or none; see `add`."""
         entries = [WorkflowEntry(kind, key, value) for key, value in values.items()]
         if not entries:
@@ -122,7 +135,7 @@ class Journal:
         encoded = [msgspec.json.encode(entry) for entry in entries]
         loop = asyncio.get_running_loop()
         done: asyncio.Future[None] = loop.create_future()
-        self._pending.append(_Pending(entries, encoded, done))
+        self._pending.append(_Pending(entries, encoded, flush, done))
         if not self._writing:
             # The task belongs to nobody: the one that adds an entry may end, and others wait for the same write. A loop
             # with eager tasks begins it, and perhaps ends it, before it is returned.
@@ -147,7 +160,9 @@ class Journal:
         first = (self._version or 0) + 1
         last = first + len(data) - 1
         try:
-            await self.storage.write(self.key, last, expected=self._version, entries=list(enumerate(data, first)))
+            flush = any(pending.flush for pending in batch)
+            numbered = list(enumerate(data, first))
+            await self.storage.write(self.key, last, expected=self._version, entries=numbered, flush=flush)
         except Exception as error:
             for pending in batch:
                 if not pending.done.done():

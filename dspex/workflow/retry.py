@@ -17,6 +17,7 @@ from supervision.errors import BadOption
 #: What an operating system says of a file is about the file: it says the same a moment later.
 _FINAL = (FileExistsError, FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError)
 _TRANSIENT: set[type[Exception]] = set()
+_REFUSALS: list[Callable[[BaseException], bool]] = []
 
 
 def count_as_transient(*kinds: type[Exception]) -> None:
@@ -24,8 +25,22 @@ def count_as_transient(*kinds: type[Exception]) -> None:
     _TRANSIENT.update(kinds)
 
 
+def count_as_refusal(check: Callable[[BaseException], bool]) -> None:
+    """Have the errors of which a function says so count as refusals; see `is_refusal`."""
+    _REFUSALS.append(check)
+
+
+def is_refusal(error: BaseException) -> bool:
+    """Return whether what is needed is not to be had until somebody changes something, such as a key.
+
+    It is of the infrastructure (`is_transient`), so it is no outcome of the work; but it is not waited for: a run is
+    suspended at once.
+    """
+    return any(check(error) for check in _REFUSALS)
+
+
 def is_transient(error: Exception) -> bool:
-    """Return whether an error is one of the infrastructure: it may soon be over, and says nothing of the work.
+    """Return whether an error is one of the infrastructure: it says nothing of the work, which may be done later.
 
     These are what `foundation.errors.describe_error` calls retryable, but for what is said of a file, and what a
     library's own errors were told to be (`count_as_transient`); those of language models are.
@@ -33,7 +48,7 @@ def is_transient(error: Exception) -> bool:
     >>> is_transient(ConnectionResetError()), is_transient(FileNotFoundError()), is_transient(ValueError())
     (True, False, False)
     """
-    if isinstance(error, tuple(_TRANSIENT)):
+    if isinstance(error, tuple(_TRANSIENT)) or is_refusal(error):
         return True
     return describe_error(error).retryable and not isinstance(error, _FINAL)
 
@@ -126,11 +141,16 @@ class Failures:
         self.seconds = 0.0
 
     def next_pause(self, error: BaseException) -> float | None:
-        """Count a failure, and return the seconds to wait before the next attempt; None if there is to be none."""
+        """Count a failure, and return the seconds to wait before the next attempt; None if there is to be none.
+
+        A refusal (`is_refusal`) is not waited for.
+        """
         now = self._runtime.clock.time()
         if not self.count:
             self.since = now
         self.count += 1
         self.seconds = now - self.since
         pause = self._policy.pause(self.count, error, self._runtime.random)
+        if is_refusal(error):
+            return None
         return pause if self._policy.again(self.count, self.seconds, pause) else None

@@ -105,8 +105,12 @@ class RunState:
         return None if value is None else _record(value)
 
     async def keep(self, kind: str, key: str, record: StepRecord) -> None:
-        """Write what is known of a step."""
-        await self.journal.add(kind, key, msgspec.to_builtins(record))
+        """Write what is known of a step.
+
+        That it has begun must be known when the process dies in it. When the machine dies, it is begun again in
+        either way, and has the same token; only its attempts are counted one less.
+        """
+        await self.journal.add(kind, key, msgspec.to_builtins(record), flush=record.state != "running")
 
     async def end(self, kind: str, key: str, record: StepRecord, state: StepState, value: Any) -> None:
         """Write how a step has ended."""

@@ -94,6 +94,6 @@ class Coordinator(Actor):
             settle = partial(self._result.set_exception, error)
         else:
             settle = partial(self._result.set_result, found)
-        # What a dead coordinator has met with is not the result: its successor goes on.
-        if self.ref.alive:
+        # What a dead coordinator has met with is not the result: its successor goes on. Nor is what nobody waits for.
+        if self.ref.alive and not self._result.done():
             settle()

@@ -9,7 +9,7 @@ from typing import Any
 
 from agents.durability import Storage, StorageError
 from dspex.workflow.compensations import give_up, undo_steps
-from dspex.workflow.encoding import Key, decoded, encoded, key_of
+from dspex.workflow.encoding import Key, decoded, encoded, journal_key, key_of
 from dspex.workflow.errors import (
     DuplicateStep,
     StepCancelled,
@@ -109,7 +109,7 @@ class Workflow:
             raise BadOption("Workflow.open: runtime", runtime, "give the Runtime in which it runs")
         if retry is not None and not is_a(retry, RetryPolicy):
             raise BadOption("Workflow.open: retry", retry, "give a RetryPolicy, or None")
-        key = f"workflow/{key_of('', text('Workflow.open: name', name))}"
+        key = journal_key(text("Workflow.open: name", name))
         most = None if limit is None else whole("Workflow.open: limit", limit)
         generations = whole("Workflow.open: keep", keep)
         plain = decoded(key, encoded(key, "its parameters", dict(parameters or {})), None)

@@ -25,6 +25,10 @@ from tests.dspex.fake_llama import FakeLlama
 dspy.configure_cache(enable_disk_cache=False)
 
 
+#: They configure DSPy when they are imported, and so are imported by none but the tests that are about that.
+collect_ignore = ["configuring.py", "configuring_too.py"]
+
+
 @pytest.fixture
 def llama() -> Iterator[FakeLlama]:
     """A server with llama-server's interface and no model."""

@@ -102,15 +102,21 @@ class FakeLlama:
             "completion_probabilities": [{"top_probs": [p for p in probs if p["prob"]]}],
         }
 
+    def said(self, body: dict[str, Any]) -> str:
+        """What a chat completion says."""
+        return self.reply
+
     def chat(self, body: dict[str, Any]) -> str:
         """One chat completion, in a stream if wanted."""
         usage = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
         head = {"id": "1", "model": "fake", "object": "chat.completion"}
         if not body.get("stream"):
-            message = {"role": "assistant", "content": self.reply}
+            message = {"role": "assistant", "content": self.said(body)}
             choices = [{"index": 0, "finish_reason": "stop", "message": message}]
             return json.dumps({**head, "choices": choices, "usage": usage})
-        pieces: list[dict[str, Any]] = [{"delta": {"content": piece}} for piece in re.findall(r"\s*\S+", self.reply)]
+        pieces: list[dict[str, Any]] = [
+            {"delta": {"content": piece}} for piece in re.findall(r"\s*\S+", self.said(body))
+        ]
         ends: list[dict[str, Any]] = [{"delta": {}, "finish_reason": "stop"}]
         frames: list[dict[str, Any]] = [{**head, "choices": [{"index": 0, **piece}]} for piece in pieces + ends]
         frames[-1]["usage"] = usage

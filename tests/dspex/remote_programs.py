@@ -44,6 +44,24 @@ def at_home(pid: int) -> Fragile:
     return Fragile()
 
 
+#: What `Compares` has found.
+COMPARED: list[tuple[bool, bool, bool]] = []
+
+
+class Compares(dspy.Module):  # type: ignore[misc]
+    """Sees whether what it is given, and what that has, is its own part, and one model twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.label = dspy.Predict("text -> label")
+
+    def forward(self, part: Any, models: list[Any]) -> Any:
+        """Look."""
+        judges, twins = ([model.kwargs[key] for model in models] for key in ("judge", "twin"))
+        COMPARED.append((part is self.label, judges[0] is judges[1] is self.label, twins[0] is twins[1]))
+        return dspy.Prediction()
+
+
 class Says(dspy.Module):  # type: ignore[misc]
     """Does as it is told."""
 
@@ -126,6 +144,35 @@ class Says(dspy.Module):  # type: ignore[misc]
                     os._exit(9)
                 return dspy.Prediction(lives=lives)
         return await self.label.acall(text=text)
+
+
+class Shows(dspy.Module):  # type: ignore[misc]
+    """Returns what it has been sent, and may change it after that."""
+
+    def __init__(self, signature: Any = "text -> label") -> None:
+        super().__init__()
+        self.label = dspy.Predict(signature)
+        self.seen: list[str] = []
+
+    async def aforward(self, text: str) -> Any:
+        """Return it."""
+        signature, lm, adapter = self.label.signature, dspy.settings.lm, dspy.settings.adapter
+        field = signature.model_fields["label"]
+        shown = dspy.Prediction(
+            pid=os.getpid(),
+            seen=[*self.seen],
+            instructions=signature.instructions,
+            desc=field.json_schema_extra["desc"],
+            adapter=None if adapter is None else type(adapter).__name__,
+            temperature=None if lm is None else lm.kwargs.get("temperature"),
+            rounds=dspy.settings.get("rounds"),
+        )
+        self.seen.append(text)
+        if text == "change":
+            signature.instructions = "Changed."
+            field.json_schema_extra["desc"] = "changed"
+            signature.more = "added"
+        return shown
 
 
 class Mood(enum.Enum):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 import pytest
@@ -13,6 +13,9 @@ from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
 from dspex.models.call_log import CallLog, call_scope
+from dspex.models.local.adapter import CompactAdapter
+from dspex.models.selection import embedded_lm
+from dspex.teams import WithProbabilities
 from dspex.teleprompt.errors import ModelUnavailable, OptimisationError
 from dspex.teleprompt.report import OptimisationReport, Trial
 from dspex.teleprompt.suspension import ModelSuspension
@@ -113,6 +116,19 @@ async def test_any_model_pays_once(books: Books, llama: FakeLlama, name: str) ->
     assert answers[0] == answers[1]
     assert answers[0][2] == 2
     assert paid == 0
+
+
+async def test_how_probable_an_answer_is_is_kept_with_it(books: Books, llama: FakeLlama) -> None:
+    """A team's rule is fitted to probabilities: evaluated without them, or gone on with, it would be another."""
+    llama.weights = {"red": 0.2, "blue": 0.6}
+    colour = dspy.Signature("text -> label").with_updated_fields("label", type_=Literal["red", "blue"])
+    program = WithProbabilities(dspy.Predict(colour))
+    for calls in (1, 0):
+        call_log = await books.open()
+        with dspy.context(lm=call_log.durable(embedded_lm(llama.endpoint)), adapter=CompactAdapter()):
+            found = await program.acall(text="text 0")
+        assert (found.label, found.probabilities) == ("blue", pytest.approx({"red": 0.25, "blue": 0.75}))
+        assert call_log.calls == calls
 
 
 @pytest.mark.parametrize("asynchronous", [True, False])
@@ -218,6 +234,20 @@ async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: 
         call_log.check()
 
 
+async def test_a_refusal_of_one_request_ends_nothing(books: Books) -> None:
+    """Unless it is told that this is the end."""
+    call_log = await books.open()
+
+    def refuse(number: int) -> None:
+        raise lm15.InvalidRequestError("too long")
+
+    lm = call_log.durable(scripted_lm(ScriptedEngine(LABELS, before=refuse)))
+    with pytest.raises(dspy.LMInvalidRequestError, match="too long"), dspy.context(lm=lm):
+        await dspy.Predict("text -> label").acall(text="text 0")
+    call_log.check()
+    assert not call_log.over.is_set()
+
+
 async def test_entries_that_wait_are_written_together(runtime: Runtime) -> None:
     """Many entries at once cost few writes; one that nobody waits for any more is written all the same."""
 
@@ -320,12 +350,12 @@ async def test_without_patience_it_waits_for_ever(runtime: Runtime) -> None:
         nonlocal left
         left -= 1
         if left > 0:
-            raise dspy.LMAuthError("the token has expired")
+            raise dspy.LMServerError("the cable is cut")
         return "back"
 
     assert await forever.run(call) == "back"
     left = 1000
-    with pytest.raises(ModelUnavailable, match="the token has expired"):
+    with pytest.raises(ModelUnavailable, match="the cable is cut"):
         await short.run(call)
 
 

@@ -63,6 +63,7 @@ def suite(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.once
 def test_each_test_is_compared(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Those that pass only without an agent are what counts; a file that cannot be read is an error both times."""
     assert main([str(suite), "--ignore", "nothing", "--json", *quiet(suite)]) == 1
@@ -78,6 +79,7 @@ def test_each_test_is_compared(suite: Path, capsys: pytest.CaptureFixture[str]) 
     assert "in an agent: {'error': 2" in printed.err
 
 
+@pytest.mark.once
 def test_if_all_is_the_same_all_is_well(suite: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main([str(suite), *quiet(suite), "-k", "test_the_same or test_only_in"]) == 0
     lines = capsys.readouterr().out.splitlines()

@@ -105,7 +105,7 @@ async def test_a_ring_of_calls_is_not_made_again(runtime: Runtime) -> None:
     """Though nobody has begun the call that would close it."""
 
     class Ringing(ProgramActor):
-        async def perform(self, inputs: dict[str, Any]) -> Any:
+        async def perform(self, program: Any, inputs: dict[str, Any]) -> Any:
             error = CallCycle(self.ref, RunProgram({}), (self.ref,), begun=False)
             raise error
 

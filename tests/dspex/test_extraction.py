@@ -233,6 +233,7 @@ class Picky:
         return plain_response(request, f"{reasons}[[ ## label ## ]]\n{label}\n\n[[ ## completed ## ]]")
 
 
+@pytest.mark.once
 @pytest.mark.usefixtures("quiet", "supervised")
 async def test_beacon_chooses_modules_adapters_and_temperature(runtime: Runtime) -> None:
     """And language models; what comes back has what was found best, and its own models."""

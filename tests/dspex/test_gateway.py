@@ -239,6 +239,13 @@ async def test_an_endpoint_is_tried_again_before_the_next_one(start: Start) -> N
     assert (len(first.requests), len(second.requests)) == (2, 0)
 
 
+async def test_an_endpoint_that_refuses_is_not_tried_again_but_the_next_one_is_asked(start: Start) -> None:
+    first, second = Script(lm15.AuthError("wrong key")), Script(ANSWER)
+    lm = await start({"a": {"lm": first.lm(), "retries": 5}, "b": second})
+    assert await ask(lm) == "yes"
+    assert (len(first.requests), len(second.requests)) == (1, 1)
+
+
 async def test_so_many_at_once_and_no_more(start: Start) -> None:
     """The next one goes to the next endpoint."""
     gate = asyncio.Event()

@@ -92,7 +92,8 @@ def test_a_signature_describes_its_program() -> None:
     assert (interface.program, interface.description, interface.open) == ("Predict", "Draw it.", False)
     assert [field.name for field in interface.inputs if field.required] == ["point", "tags"]
     assert interface.inputs[0].description == "where"
-    assert interface.inputs[0].schema["properties"]["x"]["type"] == "integer"
+    assert interface.inputs[0].schema["$ref"] == "#/$defs/Point"
+    assert interface.inputs[0].schema["$defs"]["Point"]["properties"]["x"]["type"] == "integer"
     style = ProgramField(
         "style", "Literal['thin', 'thick']", "how", True, {"enum": ["thin", "thick"], "type": "string"}
     )
@@ -149,11 +150,11 @@ def test_types_that_only_a_checker_knows_take_anything() -> None:
 
 
 def test_classes_that_pydantic_does_not_know() -> None:
-    """An object of any class is checked by its class, and has no schema."""
+    """An object of any class is checked by its class, and its schema says that it cannot be given in JSON."""
     contract = Contract(Strange())
     thing = Opaque()
     assert contract.check({"thing": thing})["thing"] is thing
-    assert contract.interface.inputs[0].schema == {}
+    assert contract.interface.inputs[0].schema == {"not": {}}
     assert "thing" in refused(Strange(), {"thing": 5}).wrong
 
 

@@ -29,6 +29,7 @@ from dspex._compat import DSPY_CLASSES, checked_request, lm15
 from dspex.agents.process import ProcessRunner, runner
 from dspex.agents.process.decoding import Decoding, Malformed, _instances
 from dspex.agents.process.encoding import Encoding
+from dspex.agents.process.parts import SentParts
 from dspex.agents.process.protocol import LONGEST_FRAME, TEXTS, Channel, RunFrame, Unsent, ValueTag
 from dspex.agents.process.remote_run import RemoteRun
 from dspex.agents.process.serialization import Declarations
@@ -461,9 +462,11 @@ BAD: dict[str, bytes] = {
     "another frame": framed("exec", 1, 0, written("1")),
     "a second start": framed("ready", 1),
     "a question with a negative number": framed("ask", 1, -1, written(1)),
-    "a question to nobody": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, 99], 1])),
-    "a question to a negative number": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, -1], 1])),
-    "a question to a callback": framed("ask", 1, 1, written([ValueTag.LIST, KEPT, "x"])),
+    "a question to nobody": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, 99], 1, None])),
+    "a question to a negative number": framed("ask", 1, 1, written([ValueTag.LIST, [ValueTag.KEPT, -1], 1, None])),
+    "a question to what is no model": framed("ask", 1, 1, written([ValueTag.LIST, "x", "x", None])),
+    "a question of no call": framed("ask", 1, 1, written([ValueTag.LIST, KEPT, "x", 5])),
+    "an answer from the cache for no call": framed("cache_hit", 1, 0, written([ValueTag.LIST, 5])),
     "a question without a request": framed("ask", 1, 1, written([ValueTag.LIST])),
     "a callback of another name": framed(
         "callback", 1, 0, written([ValueTag.LIST, KEPT, "__init__", None, [ValueTag.DICT]])
@@ -484,6 +487,7 @@ BAD: dict[str, bytes] = {
 }  # fmt: skip
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("bad", BAD.values(), ids=BAD)
 async def test_a_lie_costs_one_restart_and_no_more(runtime: Runtime, made: list[Scripted], bad: bytes) -> None:
     """The call fails or is answered, the next process serves, nothing else happens."""
@@ -621,7 +625,7 @@ async def test_keys_and_addresses_are_not_sent() -> None:
     secret = {"api_key": "sk-very-secret", "api_base": "http://private.example"}
     program.label.lm = dspy.LM("openai/gpt-4o", temperature=0.25, **secret)
     with dspy.context(lm=dspy.LM("openai/gpt-4o-mini", **secret)):
-        RemoteRun(1, invoke(program), channel).begin()  # type: ignore[arg-type]
+        RemoteRun(1, invoke(program), channel, SentParts()).begin()  # type: ignore[arg-type]
     data = b"".join(frame.data for frame in channel.frames)
     assert b"gpt-4o-mini" in data
     assert b"very-secret" not in data
@@ -632,7 +636,7 @@ def test_a_visit_that_is_over_hears_nothing() -> None:
     """Whatever is said."""
 
     async def main() -> None:
-        run = RemoteRun(1, invoke(Says()), None)  # type: ignore[arg-type]
+        run = RemoteRun(1, invoke(Says()), None, SentParts())  # type: ignore[arg-type]
         run.take(RunFrame("returned", 1, 0, written("first")))
         assert run.take(RunFrame("returned", 1, 0, written("second"))) is None
         assert await run.result == "first"

@@ -15,6 +15,7 @@ from foundation.http.app import application
 from foundation.programs import Busy, DescribeProgram, InvalidInputs, RunProgram, Unavailable
 from supervision import ChildSpec, Ref, Runtime, Supervisor
 from supervision.errors import BadOption
+from tests.dspex.documented import DocumentedTransport
 from tests.dspex.samples import BINDING, Gate, Raising, SlowThread, scripted
 
 
@@ -72,7 +73,7 @@ async def test_a_pool_is_bounded(runtime: Runtime) -> None:
     await until(runtime, lambda: len(gate.came) == 2)
     with pytest.raises(Busy, match="runs 2 requests, and 1 wait"):
         await actor.call(RunProgram({"name": "late"}))
-    transport = httpx.ASGITransport(application(runtime))
+    transport = DocumentedTransport(application(runtime))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         found = await client.post("/programs/p", json={"name": "late"})
     assert (found.status_code, found.headers["retry-after"]) == (429, "1")

@@ -16,7 +16,7 @@ import dspy
 import pytest
 
 from dspex import AgentDown, NotSendable, ProgramPool, ProgramTimeout, proxy, start_program_agent
-from dspex._compat import lm15
+from dspex._compat import lm15, note_unparsed, send_piece
 from dspex.agents.dispatcher import Dispatcher
 from dspex.agents.process import ProcessRunner, Unsent
 from dspex.testing.engine import AsyncScriptedEngine, ScriptedEngine, exact, scripted_lm, task
@@ -36,6 +36,24 @@ LABELS = {"text 1": "yes", "hello": "no"}
 def _path(monkeypatch: pytest.MonkeyPatch) -> None:
     """The process finds the tests."""
     monkeypatch.syspath_prepend(str(Path(__file__).parents[2]))
+
+
+def test_what_nobody_wants_to_know_is_told_to_nobody() -> None:
+    """That an answer could not be read, outside of a program that reports it."""
+    note_unparsed(object())
+
+
+async def test_a_piece_of_no_predictor_goes_to_the_stream_as_it_is() -> None:
+    """Such as a status."""
+    sent: list[Any] = []
+
+    class Stream:
+        async def send(self, piece: Any) -> None:
+            sent.append(piece)
+
+    with dspy.context(send_stream=Stream()):
+        await send_piece("a status", None)
+    assert sent == ["a status"]
 
 
 async def away(runtime: Runtime, **options: Any) -> Any:
@@ -97,7 +115,7 @@ async def test_a_pool_of_processes_serves_a_program(runtime: Runtime) -> None:
     assert len(pids) == 2
     assert os.getpid() not in pids
     os.kill(pids.pop(), signal.SIGKILL)
-    answers = await asyncio.gather(*(pool.call(RunProgram({"text": "hello"})) for _ in range(8)))
+    answers = await asyncio.gather(*(pool.call(RunProgram({"text": "hello"}), 60) for _ in range(8)))
     assert {answer.outputs["label"] for answer in answers} == {"no"}
     assert len(lm.history) == 8
     with pytest.raises(BadOption, match="choose one of none, process"):

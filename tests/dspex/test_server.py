@@ -67,6 +67,15 @@ async def test_it_says_where_the_model_serves(runtime: Runtime) -> None:
     assert await asyncio.to_thread(Locator(runtime)) == url
 
 
+async def test_it_says_which_process_it_has(runtime: Runtime) -> None:
+    """``/tree`` shows the pid, as soon as there is a process."""
+    assert LanguageModelServer().summary() == {}
+    server = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
+    shown = runtime.info(server)
+    assert shown is not None
+    assert shown.summary == {"pid": str(pid_of(await server.call(GetBaseUrl())))}
+
+
 async def test_the_process_ends_with_the_runtime() -> None:
     """When the runtime is closed, the process is stopped in order."""
     async with Runtime(watchdog=None) as runtime:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,15 @@ import dspy
 import pytest
 
 from agents.durability import MemoryStorage
+from dspex._compat import models_for_sampling
 from dspex.agents.background import PROGRAM_AGENTS
+from dspex.models.call_log import CallLog
 from dspex.teleprompt import (
     SIMBA,
     BadOptimisationJournal,
     BadTrainset,
     CandidateScored,
+    Durable,
     DurableTeleprompter,
     ModelUnavailable,
     OptimisationResumed,
@@ -80,10 +84,11 @@ async def compiled(runtime: Runtime, engine: ScriptedEngine, student: Any = None
 # -- equality ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.once
 @pytest.mark.parametrize("student", [predictor, Two])
-@pytest.mark.parametrize("workers", [1, 8])
+@pytest.mark.parametrize("workers", [1, 4, 8])
 @pytest.mark.parametrize("demos", [4, 0])
-async def test_it_is_dspys_simba_step_by_step(
+async def test_T047_with_one_model_it_is_dspys_simba_step_by_step(
     runtime: Runtime, student: Callable[[], Any], workers: int, demos: int
 ) -> None:
     """The same program, candidates, scores and logs, with the same calls, however many workers there are."""
@@ -94,6 +99,90 @@ async def test_it_is_dspys_simba_step_by_step(
     assert (ours.calls, simba.report.calls, simba.report.replayed) == (theirs.calls, theirs.calls, 0)
 
 
+class Asked:
+    """Two models of one name, and which of their answers were asked for, by rollout id."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.engines = [ScriptedEngine(LABELS), ScriptedEngine(LABELS, seed=1)]
+        self.lms = [scripted_lm(self.engines[0]), scripted_lm(self.engines[1], rollout_id=7, temperature=0.1)]
+        self.rollout_ids: defaultdict[int, set[Any]] = defaultdict(set)
+        answer = CallLog.answer
+
+        async def told(log: CallLog, asked: Any, request: Any, variant: Any, number: int = 0) -> Any:
+            if "module_advice" not in str(request):
+                self.rollout_ids[id(asked.lm)].add(variant)
+            return await answer(log, asked, request, variant, number)
+
+        monkeypatch.setattr(CallLog, "answer", told)
+
+    def student(self) -> Any:
+        """Two predictors, each with its own model."""
+        made = Two()
+        made.first.lm, made.second.lm = self.lms
+        return made
+
+    @property
+    def calls(self) -> int:
+        """How many they had."""
+        return sum(engine.calls for engine in self.engines)
+
+
+def stock(*, runtime: Runtime, log_dir: Path | None = None, **options: Any) -> Durable:
+    """DSPy's own, durable."""
+    return Durable(dspy.SIMBA(**options), runtime=runtime, log_dir=log_dir)
+
+
+@pytest.mark.once
+@pytest.mark.parametrize("make", [SIMBA, stock])
+async def test_T048_each_of_several_models_is_sampled_and_each_predictor_keeps_its_own(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, make: Callable[..., Any]
+) -> None:
+    """Ours, and DSPy's own where it is durable; by itself, DSPy's refuses such a program."""
+    asked = Asked(monkeypatch)
+    with dspy.context(lm=asked.lms[0]):
+        with pytest.raises(ValueError, match="Multiple LMs"):
+            dspy.SIMBA(metric=exact, **SMALL).compile(asked.student(), trainset=EXAMPLES)
+        found = await make(metric=exact, runtime=runtime, **SMALL).acompile(asked.student(), trainset=EXAMPLES)
+    for program in (found, *(one["program"] for one in found.candidate_programs)):
+        assert [program.first.lm, program.second.lm] == asked.lms
+    # The first has no rollout id by itself, and the second begins at 7.
+    assert asked.rollout_ids == {id(asked.lms[0]): {None, 0, 1, 2}, id(asked.lms[1]): {7, 8, 9}}
+
+
+@pytest.mark.once
+async def test_several_models_of_one_name_are_told_apart_by_the_journal(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Both SIMBAs make the same program, and one that is begun again pays for nothing."""
+    found = []
+    for make, folder in ((SIMBA, "ours"), (stock, "theirs"), (SIMBA, "ours"), (stock, "theirs")):
+        asked = Asked(monkeypatch)
+        simba = make(metric=exact, runtime=runtime, log_dir=tmp_path / folder, **SMALL)
+        with dspy.context(lm=asked.lms[0]):
+            program = await simba.acompile(asked.student(), trainset=EXAMPLES)
+        for one in (program, *(candidate["program"] for candidate in program.candidate_programs)):
+            one.set_lm(None)  # engines of tests cannot be saved
+        found.append((state(program), asked.calls > 0))
+    assert [paid for _, paid in found] == [True, True, False, False]
+    assert all(made == found[0][0] for made, _ in found)
+
+
+def test_a_teacher_makes_the_first_sample_in_the_place_of_all_models() -> None:
+    """With the rollout id of the first model; the others are copies, one for each model however many share it."""
+    first, second, teacher = (
+        scripted_lm(ScriptedEngine(LABELS), **more) for more in ({"rollout_id": 3, "temperature": 0.1}, {}, {})
+    )
+    student = Two()
+    student.third = dspy.Predict("text -> label")
+    student.first.lm, student.second.lm, student.third.lm = first, second, first
+    taught, sampled = models_for_sampling(student, 2, {"lm": teacher})
+    assert set(taught.values()) == {teacher}
+    assert teacher.kwargs["rollout_id"] == 3
+    assert [sampled[name].kwargs["rollout_id"] for name in ("first", "second", "third")] == [4, 1, 4]
+    assert sampled["first"] is sampled["third"]
+
+
+@pytest.mark.once
 async def test_rules_are_dspys_as_well(runtime: Runtime) -> None:
     """A longer run, in which batches are shuffled anew and rules are written."""
     examples, labels = task(80)

@@ -160,7 +160,7 @@ async def test_tools_are_told_of(runtime: Runtime) -> None:
 async def test_whatever_a_program_returns_ends_the_stream(runtime: Runtime) -> None:
     """Also what is no prediction; inputs that do not fit are refused."""
     actor = await runtime.spawn(ProgramActor, Returning([3]), lm=scripted_lm(Writer()))
-    assert await streamed(actor) == ([], Answer({"result": [3]}, {}))
+    assert await streamed(actor) == ([], Answer({"result": [3]}, {}, version=0))
     with pytest.raises(InvalidInputs):
         await streamed(actor, unknown=1)
 

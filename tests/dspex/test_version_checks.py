@@ -39,12 +39,12 @@ def changed(path: str, value: Any) -> dict[str, Any]:
     return state
 
 
-def test_what_dspy_saves_is_taken_as_it_is() -> None:
+async def test_what_dspy_saves_is_taken_as_it_is() -> None:
     demo = {"question": "q", "answer": {"nested": [1, None]}, "augmented": True}
     state = changed("draft/demos", [demo])
     state["draft"]["signature"]["instructions"] = "Be brief."
     versions = Versions(Two())
-    versions.add(state)
+    await versions.add(state)
     assert versions.program.draft.demos == [demo]
     assert versions.program.draft.signature.instructions == "Be brief."
     assert versions.program.draft.config == {"temperature": 0.3}
@@ -76,31 +76,31 @@ def test_what_dspy_saves_is_taken_as_it_is() -> None:
         ("third", {}, "third: there is no such part; there are draft, check.predict"),
     ],
 )
-def test_what_it_may_not_say_is_refused_by_its_key_and_changes_nothing(path: str, value: Any, named: str) -> None:
+async def test_what_it_may_not_say_is_refused_by_its_key_and_changes_nothing(path: str, value: Any, named: str) -> None:
     versions = Versions(Two())
     with pytest.raises(BadVersion, match="version 1: it does not fit the program") as caught:
-        versions.add(changed(path, value))
+        await versions.add(changed(path, value))
     assert named in str(caught.value)
     assert (versions.number, len(versions.list())) == (0, 1)
 
 
-def test_a_program_that_is_a_predictor_is_saved_without_a_name_for_it() -> None:
+async def test_a_program_that_is_a_predictor_is_saved_without_a_name_for_it() -> None:
     """Its settings are its own."""
     state = {**dspy.Predict("text -> label").dump_state(), "metadata": {}}
     versions = Versions(dspy.Predict("text -> label"), settings=("temperature",))
-    versions.add({**state, "config": {"temperature": 0.5}})
+    await versions.add({**state, "config": {"temperature": 0.5}})
     assert versions.program.config == {"temperature": 0.5}
     for key, value in (("config", {"api_base": "x"}), ("lm", {"model": "m"}), ("demos", [1]), ("self", {})):
         with pytest.raises(BadVersion, match=rf"\({key}"):
-            versions.add({**state, key: value})
+            await versions.add({**state, key: value})
 
 
-def test_settings_that_the_operator_allows_are_changed_and_the_others_kept() -> None:
+async def test_settings_that_the_operator_allows_are_changed_and_the_others_kept() -> None:
     versions = Versions(Two(), settings=("max_tokens",))
-    versions.add(changed("draft/config", {"max_tokens": 7}))
+    await versions.add(changed("draft/config", {"max_tokens": 7}))
     assert versions.program.draft.config == {"temperature": 0.3, "max_tokens": 7}
     with pytest.raises(BadVersion, match=r"draft.config.api_base: .* there are max_tokens"):
-        versions.add(changed("draft/config", {"api_base": "x"}))
+        await versions.add(changed("draft/config", {"api_base": "x"}))
 
 
 def test_parts_of_parts_and_plain_parts_are_checked_too() -> None:

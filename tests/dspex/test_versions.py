@@ -15,7 +15,8 @@ from dspex.testing.engine import ScriptedEngine, scripted_lm
 from foundation.access import Access
 from foundation.http import application
 from foundation.programs import RunProgram
-from supervision import ChildSpec, Ref, Runtime, StartError, Supervisor
+from supervision import ChildSpec, Ref, Runtime, Supervisor
+from tests.dspex.documented import DocumentedTransport
 
 TOKEN = "a-token-of-some-length"
 LABELS = {"text": "yes"}
@@ -135,22 +136,13 @@ async def test_what_does_not_fit_changes_nothing(runtime: Runtime, tmp_path: Pat
     assert list(tmp_path.iterdir()) == []
 
 
-async def test_a_spoilt_folder_is_refused_at_the_start(runtime: Runtime, tmp_path: Path) -> None:
-    """The program does not start with a version that is not what was kept."""
-    (tmp_path / "current").write_text("1")
-    (tmp_path / "0001.json").write_text("{}")
-    (tmp_path / "0001.config.json").write_text("{}")
-    with pytest.raises(StartError, match="does not fit the program"):
-        await runtime.spawn(ProgramActor, student, lm=scripted_lm(Seen()), versions=tmp_path)
-
-
 async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) -> None:
     """A program that DSPy has saved is posted as it is, and serves from then on; and back. What does not fit is
     refused, and changes nothing."""
     engine = Seen()
     await served(runtime, engine)
     better().save(tmp_path / "better.json")
-    transport = httpx.ASGITransport(application(runtime, versions=True, access=Access(token=TOKEN, protect="changes")))
+    transport = DocumentedTransport(application(runtime, versions=True, access=Access(token=TOKEN, protect="changes")))
     headers = {"authorization": f"Bearer {TOKEN}", "content-type": "application/json"}
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost", headers=headers) as client:
         found = await client.post("/programs/p/versions", content=(tmp_path / "better.json").read_bytes())
@@ -174,7 +166,7 @@ async def test_versions_are_swapped_over_http(runtime: Runtime, tmp_path: Path) 
 async def test_versions_are_not_for_everybody(runtime: Runtime) -> None:
     """Unless the front was told to, it neither shows nor changes them."""
     await served(runtime, Seen())
-    transport = httpx.ASGITransport(application(runtime))
+    transport = DocumentedTransport(application(runtime))
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         for found in (
             await client.get("/programs/p/versions"),

@@ -7,6 +7,7 @@ import enum
 import traceback
 import types
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -83,6 +84,10 @@ class _Writing:
             return value if -(2**63) <= value < 2**64 else [ValueTag.INT, _bytes_of(value)]
         if kind is str:
             return _text(value)
+        if kind is dict:
+            return [ValueTag.DICT, *map(self, chain.from_iterable(value.items()))]
+        if kind is list or kind is tuple:
+            return [_CONTAINERS[kind], *map(self, value)]
         reference = self._refer(value)
         if reference is not None:
             return [ValueTag.KEPT if reference[0] == "kept" else ValueTag.MODULE, reference[1]]
@@ -109,7 +114,7 @@ class _Writing:
         if id(type(value)) in _DSPY and isinstance(value, dict):
             return [ValueTag.OBJECT, _DSPY[id(type(value))], "", self._plain({**value})]
         if isinstance(value, (dict, types.MappingProxyType)):
-            return [ValueTag.DICT, *(self(part) for pair in value.items() for part in pair)]
+            return [ValueTag.DICT, *map(self, chain.from_iterable(value.items()))]
         if isinstance(value, tuple) and hasattr(value, "_fields"):
             return None
         for kind, mark in _CONTAINERS.items():

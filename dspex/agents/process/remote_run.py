@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterator
+from collections.abc import Callable, Coroutine
 from contextlib import aclosing
 from contextvars import copy_context
 from typing import Any
+
+import msgspec
 
 from dspex._compat import (
     HANDLERS,
@@ -18,18 +20,25 @@ from dspex._compat import (
     is_callback,
     is_language_model,
     is_module,
+    is_signature,
     lm15,
     module_paths,
+    note_cache_hit,
     note_history,
     note_trace,
+    note_unparsed,
     note_usage_of,
     send_piece,
     settings_to_send,
+    under_call,
 )
+from dspex.agents.concurrency import only_this_run
 from dspex.agents.process.decoding import Decoding, Malformed
+from dspex.agents.process.parts import CallFrame, SentParts, digest_of
 from dspex.agents.process.protocol import Channel, RunFrame
-from dspex.agents.process.serialization import Declarations, NotSendable, Serializer, send_by_value
+from dspex.agents.process.serialization import Declarations, NotSendable, Packing, Serializer, send_by_value
 from dspex.agents.runner import Invoke
+from dspex.parsing.events import checked_report
 from supervision.isolation import RemoteError
 
 #: What a program asks for, and waits for.
@@ -50,18 +59,22 @@ class RemoteRun:
         number: of the run.
         request: what is to be run.
         channel: to the other process.
+        sent: what the other process has.
     """
 
-    def __init__(self, number: int, request: Invoke, channel: Channel) -> None:
+    def __init__(self, number: int, request: Invoke, channel: Channel, sent: SentParts) -> None:
         self._number = number
         self._request = request
         self._channel = channel
+        self._sent = sent
+        self._parts: dict[bytes, bytes] = {}
         self._context = copy_context()
         self._kept: list[Any] = []
         self._numbers: dict[int, int] = {}
         self._paths = module_paths(request.module)
         self._modules = {path: module for module, path in self._paths.values()}
         self._inside = True
+        self._begun = False
         self._asked: dict[int, DirectLM] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._bytes = 0
@@ -78,7 +91,15 @@ class RemoteRun:
             return "kept", self._numbers[id(value)]
         if not self._inside and id(value) in self._paths:
             return "module", self._paths[id(value)][1]
-        return None
+        return self._signature(value) if is_signature(value) else None
+
+    def _signature(self, signature: Any) -> Any:
+        found = self._sent.definition(signature)
+        if found is None or (self._begun and found[0] not in self._parts):
+            return None
+        digest, self._parts[digest] = found
+        self._declarations.notice(signature)
+        return "signature", digest
 
     def _resolve(self, reference: tuple[str, Any]) -> Any:
         kind, key = reference
@@ -99,24 +120,35 @@ class RemoteRun:
         for each in self._modules.values():
             send_by_value(type(each))
         settings = settings_to_send()
-        data = self._serializer.pack_all(self._parts_to_send(settings), self._declarations.notice)
-        # A description may have further models and callbacks in it.
-        descriptions: list[bytes] = []
-        while len(descriptions) < len(self._kept):
-            kept = self._kept[len(descriptions)]
-            shown = describe_lm(kept) if is_language_model(kept) else None
-            descriptions.append(self._serializer.pack("a language model's parameters", shown))
-        whole = (data, list(settings), descriptions, active_call_id())
-        self._send("run", self._serializer.pack("a call", whole))
-
-    def _parts_to_send(self, settings: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        request = self._request
-        yield f"the program {type(request.module).__name__}", request.module
+        packing = Packing(self._refer, self._declarations.notice)
+        packing.add(f"the program {type(self._request.module).__name__}", self._request.module)
         self._inside = False
+        segments = [packing.packed()]
+        packing.add("the names of settings", [*settings])
         for key, value in settings.items():
-            yield f"the setting {key!r}", value
-        yield "an argument", (request.asynchronous, request.args, dict(request.kwargs))
-        yield "a type that the program names", self._declarations.items
+            packing.add(f"the setting {key!r}", value)
+        segments.append(packing.packed())
+        packing.add("an argument", (self._request.asynchronous, self._request.args, dict(self._request.kwargs)))
+        packing.add("a type that the program names", self._declarations.items)
+        self._send_call(segments, packing.packed())
+        self._begun = True
+
+    def _send_call(self, segments: list[bytes], rest: bytes) -> None:
+        # A description may have further models and callbacks in it.
+        described: list[bytes] = []
+        while len(described) < len(self._kept):
+            kept = self._kept[len(described)]
+            shown = describe_lm(kept) if is_language_model(kept) else None
+            described.append(self._serializer.pack("a language model's parameters", shown))
+        signatures = [*self._parts]
+        digests = [*map(digest_of, segments)]
+        self._parts.update(zip(digests, segments, strict=True))
+
+        def send(brought: dict[bytes, bytes], dropped: list[bytes]) -> None:
+            call = CallFrame(digests, signatures, brought, dropped, rest, described, active_call_id())
+            self._send("run", msgspec.msgpack.encode(call))
+
+        self._sent.send(self._parts, send)
 
     # -- and back ------------------------------------------------------------------------------------------------------
 
@@ -150,7 +182,9 @@ class RemoteRun:
                 self._fail(RemoteError("asyncio.CancelledError", ""))
             case "callback":
                 self._call_back(*values)
-            case "usage" | "history" | "trace":
+            case "cache_hit":
+                self._cache_hit(*values)
+            case "usage" | "history" | "trace" | "unparsed":
                 self._note(frame, values)
             case "send":
                 piece, predictor = values
@@ -165,6 +199,11 @@ class RemoteRun:
         if not is_callback(callback) or kwargs.keys() != HANDLERS[handler] or not isinstance(parent, str | None):
             raise Malformed(f"no callback: {handler!r}")
         self._context.copy().run(call_back, callback, handler, parent, kwargs)
+
+    def _cache_hit(self, parent: Any) -> None:
+        if not isinstance(parent, str | None):
+            raise Malformed("no call")
+        self._context.copy().run(note_cache_hit, parent)
 
     def _note(self, frame: RunFrame, values: Any) -> None:
         self._bytes += len(frame.data)
@@ -182,6 +221,8 @@ class RemoteRun:
                     if not (is_language_model(owner) or is_module(owner)):
                         raise Malformed("no owner of a history")
                 note, entries = note_history, (_checked(entry, dict), owners, callers is True)
+            case "unparsed":
+                note, entries = note_unparsed, (checked_report(values),)
             case _:
                 predictor, inputs, outputs = values
                 note, entries = note_trace, ((_checked_module(predictor), _checked(inputs, dict), outputs),)
@@ -190,16 +231,24 @@ class RemoteRun:
         except Exception as error:  # of the caller's own making
             self._fail(error)
 
-    def _ask(self, frame: RunFrame, lm: Any, request: Any) -> Coroutine[Any, Any, None]:
-        if not is_language_model(lm):
+    def _ask(self, frame: RunFrame, lm: Any, request: Any, parent: Any) -> Coroutine[Any, Any, None]:
+        if not is_language_model(lm) or not isinstance(parent, str | None):
             raise Malformed("no language model")
         checked = checked_request(request, lm)
         asking = self._asked.setdefault(id(lm), DirectLM(lm))
         if frame.kind == "ask":
-            return self._answer(frame, lambda: asking.ask(checked))
-        return self._answer(frame, lambda: self._stream(frame, asking, checked))
+            return self._answer(frame, lambda: self._complete(asking, checked, parent))
+        return self._answer(frame, lambda: self._stream(frame, asking, checked, parent))
 
-    async def _stream(self, frame: RunFrame, asking: DirectLM, request: Any) -> None:
+    async def _complete(self, asking: DirectLM, request: Any, parent: str | None) -> Any:
+        with under_call(parent):
+            return await asking.ask(request)
+
+    async def _stream(self, frame: RunFrame, asking: DirectLM, request: Any, parent: str | None) -> None:
+        with under_call(parent):
+            await self._events(frame, asking, request)
+
+    async def _events(self, frame: RunFrame, asking: DirectLM, request: Any) -> None:
         async with aclosing(asking.stream(request)) as events:
             async for event in events:
                 self._reply("event", frame, event)
@@ -214,7 +263,8 @@ class RemoteRun:
 
     async def _answer(self, frame: RunFrame, work: Callable[[], Coroutine[Any, Any, Any]]) -> None:
         try:
-            found = await work()
+            with only_this_run("a language model"):
+                found = await work()
         except asyncio.CancelledError:
             self._channel.send(abandoned_answer(frame))
             raise

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from dspex._tasks import on_end
 from dspex.agents.process.decoding import Malformed
+from dspex.agents.process.parts import SentParts
 from dspex.agents.process.protocol import LONGEST_FRAME, Channel, RunFrame
 from dspex.agents.process.remote_run import ENDS, QUESTIONS, RemoteRun, abandoned_answer
 from dspex.agents.runner import Invoke, ProgramRunner
@@ -32,7 +33,7 @@ _CHILD = """\
 import json, sys
 sys.path[:] = json.loads(sys.argv[2])
 from dspex.agents.process.worker import main
-main(int(sys.argv[1]))
+main(int(sys.argv[1]), {loop!r})
 """
 
 
@@ -63,8 +64,10 @@ class ProcessRunner(ProgramRunner):
         #: Runs that nobody waits for any more, and that have not ended there yet.
         self._given_up: set[int] = set()
         self._last = 0
+        self._sent = SentParts()
         self._question_slots = asyncio.Semaphore(_QUESTIONS)
-        self._process, ours = await start_interpreter(_CHILD)
+        loop = type(asyncio.get_running_loop()).__module__.partition(".")[0]
+        self._process, ours = await start_interpreter(_CHILD.replace("{loop!r}", repr(loop)))
         self._channel = await Channel.open(ours, LONGEST_FRAME)
         self._ending = asyncio.get_running_loop().create_task(self._hang_up(), context=Context())
         on_end(self.ref, self._close)
@@ -159,7 +162,7 @@ class ProcessRunner(ProgramRunner):
     async def execute(self, request: Invoke) -> Any:
         """Run the module there."""
         number = self._last = self._last + 1
-        run = self._runs[number] = RemoteRun(number, request, self._channel)
+        run = self._runs[number] = RemoteRun(number, request, self._channel, self._sent)
         begun = False
         try:
             run.begin()

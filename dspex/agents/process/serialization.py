@@ -12,7 +12,8 @@ import io
 import pickle
 import sys
 import typing
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
+from types import FunctionType
 from typing import Any
 
 import cloudpickle  # type: ignore[import-untyped]
@@ -20,6 +21,7 @@ import pydantic
 
 from dspex._compat import DSPY_CLASSES, declared_by, is_part, is_shared
 from dspex.agents.dispatcher import AgentDown, ProgramTimeout
+from dspex.parsing.errors import AnswerRefused, PromptTooLong, UnparsedAnswer
 
 
 class Serializer:
@@ -40,26 +42,9 @@ class Serializer:
         Raises:
             NotSendable: it is, or holds, something that has no copy, such as a lock or a connection.
         """
-        return self.pack_all([(what, value)], lambda _: None)
-
-    def pack_all(self, values: Iterable[tuple[str, Any]], notice: Callable[[Any], object]) -> bytes:
-        """Return values as bytes, each after what it is; what is in several of them is one thing there, too.
-
-        Args:
-            values: are asked for one after the other.
-            notice: called with each object and class that is sent.
-
-        Raises:
-            NotSendable: one is, or holds, something that has no copy.
-        """
-        buffer = io.BytesIO()
-        pickler = _Pickler(buffer, self._refer, notice)
-        for what, value in values:
-            try:
-                pickler.dump(value)
-            except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
-                raise NotSendable(what, str(error)) from error
-        return buffer.getvalue()
+        packing = Packing(self._refer, lambda _: None)
+        packing.add(what, value)
+        return packing.packed()
 
     def unpack(self, data: bytes) -> Any:
         """Return the value."""
@@ -70,6 +55,49 @@ class Serializer:
         unpickler = _Unpickler(data, self._resolve)
         while True:
             yield unpickler.load()
+
+
+class Packing:
+    """Writes one value after the other; what is in several of them is one thing there, too.
+
+    Args:
+        refer: returns the reference that stands for an object; None for an object that travels itself.
+        notice: called with each object and class that is sent.
+    """
+
+    def __init__(self, refer: Callable[[Any], Any], notice: Callable[[Any], object]) -> None:
+        self._buffer = io.BytesIO()
+        self._pickler = _Pickler(self._buffer, refer, notice)
+
+    def add(self, what: str, value: Any) -> None:
+        """Write a value.
+
+        Args:
+            what: it is, for the error.
+            value: the value.
+
+        Raises:
+            NotSendable: it is, or holds, something that has no copy.
+        """
+        try:
+            self._pickler.dump(value)
+        except (pickle.PicklingError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            raise NotSendable(what, str(error)) from error
+
+    def packed(self) -> bytes:
+        """Return what was written since this was last asked."""
+        found = self._buffer.getvalue()
+        self._buffer.seek(0)
+        self._buffer.truncate()
+        return found
+
+
+def pack_definition(kind: type) -> bytes | None:
+    """Return a class as bytes; None if any process can import it, or if others would have to be sent with it."""
+    buffer = io.BytesIO()
+    pickler = _DefinitionPickler(buffer, kind)
+    pickler.dump(kind)
+    return None if pickler.more else buffer.getvalue()
 
 
 class Declarations:
@@ -129,7 +157,14 @@ class NotSendable(ValueError):
 
 
 #: Errors of this package that come back as what they are.
-OWN: tuple[type[Exception], ...] = (NotSendable, AgentDown, ProgramTimeout)
+OWN: tuple[type[Exception], ...] = (
+    NotSendable,
+    AgentDown,
+    ProgramTimeout,
+    UnparsedAnswer,
+    PromptTooLong,
+    AnswerRefused,
+)
 
 
 def send_by_value(kind: type) -> None:
@@ -150,14 +185,40 @@ class _Pickler(cloudpickle.Pickler):  # type: ignore[misc]
         self._refer = refer
         self._notice = notice
 
-    def persistent_id(self, obj: Any) -> Any:
-        return self._refer(obj)
-
     def reducer_override(self, obj: Any) -> Any:
+        reference = self._refer(obj)
+        if reference is not None:
+            return stands_for, reference
         self._notice(obj)
         if isinstance(obj, BaseException):
             return _raised, (type(obj), obj.args, obj.__dict__, obj.__cause__)
         return super().reducer_override(obj)
+
+
+#: Modules whose classes and functions are the same in each process, even if they cannot be found by their names.
+_PROVIDED = ("builtins", "pydantic.main")
+
+
+class _DefinitionPickler(cloudpickle.Pickler):  # type: ignore[misc]
+    """Pickles a class, and sees whether others, or functions, would have to be sent for it."""
+
+    def __init__(self, buffer: io.BytesIO, kind: type) -> None:
+        super().__init__(buffer)
+        self._kind = kind
+        self.more = False
+
+    def reducer_override(self, obj: Any) -> Any:
+        found = super().reducer_override(obj)
+        if obj is self._kind:
+            self.more |= found is NotImplemented
+        elif found is not NotImplemented and isinstance(obj, (type, FunctionType)):
+            self.more |= obj.__module__ not in _PROVIDED
+        return found
+
+
+def stands_for(kind: str, key: Any) -> Any:
+    """Stand, in what is sent, for what a reference means there: each reader calls its own instead."""
+    raise NotImplementedError(f"{kind} {key}: only a Serializer reads this")
 
 
 def _raised(kind: type[BaseException], args: Any, attributes: dict[str, Any], cause: BaseException | None) -> Any:
@@ -173,5 +234,7 @@ class _Unpickler(pickle.Unpickler):
         super().__init__(io.BytesIO(data))
         self._resolve = resolve
 
-    def persistent_load(self, reference: Any) -> Any:
-        return self._resolve(reference)
+    def find_class(self, module: str, name: str) -> Any:
+        if name == stands_for.__name__ and module == __name__:
+            return lambda *reference: self._resolve(reference)
+        return super().find_class(module, name)

@@ -41,20 +41,29 @@ def gateway_lm(runtime: Runtime, model: str, *, gateway: str = GATEWAY, **option
 
 
 class _Caller:
-    """Takes the requests of one model to the router, and to its loop."""
+    """Takes the requests of one model to the router, and to its loop; those of its chain from ``first`` on."""
 
-    def __init__(self, router: ModelRouter, model: str) -> None:
+    def __init__(self, router: ModelRouter, model: str, first: str | None = None) -> None:
         self._router = router
         self._model = model
+        self._first = first
+
+    def chain(self, lm: Any) -> list[Any]:
+        """Return the language models that begin further down the chain; DSPy's cache tells them by their names."""
+        return [self._beginning(lm, name) for name in self._router.endpoints_of(self._model, self._first)[1:]]
+
+    def _beginning(self, lm: Any, endpoint: str) -> Any:
+        caller = _Caller(self._router, self._model, endpoint)
+        return delegating_lm(lm, lambda _: caller, f"{GATEWAY_PREFIX}{self._model}#{endpoint}")
 
     async def answer(self, request: Any, _: Any) -> Any:
-        return await await_in_loop(self._router.loop, self._router.complete(self._model, request))
+        return await await_in_loop(self._router.loop, self._router.complete(self._model, request, self._first))
 
     def answer_sync(self, request: Any, _: Any) -> Any:
-        return self._wait(self._router.complete(self._model, request))
+        return self._wait(self._router.complete(self._model, request, self._first))
 
     async def stream(self, request: Any, _: Any) -> AsyncIterator[Any]:
-        events = self._router.stream(self._model, request)
+        events = self._router.stream(self._model, request, self._first)
         try:
             while (event := await await_in_loop(self._router.loop, next_of(events))) is not None:
                 yield event
@@ -62,7 +71,7 @@ class _Caller:
             await await_in_loop(self._router.loop, _close(events))
 
     def stream_sync(self, request: Any, _: Any) -> Iterator[Any]:
-        events = self._router.stream(self._model, request)
+        events = self._router.stream(self._model, request, self._first)
         try:
             while (event := self._wait(next_of(events))) is not None:
                 yield event

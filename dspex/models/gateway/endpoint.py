@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 
 from anyio.streams.memory import MemoryObjectSendStream
 
-from dspex._compat import DirectLM, answer_cost, charge, is_infrastructure, lm15, request_size
+from dspex._compat import DirectLM, answer_cost, charge, is_away, is_infrastructure, lm15, request_size
 from dspex.models.gateway.budget import BudgetExceeded, EndpointUsage, RequestUsage
 from dspex.models.gateway.settings import Endpoint, Price
 from foundation.protection import Bulkhead, CircuitBreaker, Policy, Retry, TimeLimit
@@ -62,7 +62,7 @@ class GuardedEndpoint:
             guards["attempt_limit"] = TimeLimit(endpoint.timeout)
         self._once = Policy(**guards)
         if endpoint.retries:
-            guards["retry"] = Retry(endpoint.retries + 1, on=is_infrastructure)
+            guards["retry"] = Retry(endpoint.retries + 1, on=is_away)
         self._policy = Policy(**guards)
 
     async def run(self, call: EndpointCall, request: Any) -> Any:

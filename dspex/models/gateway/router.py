@@ -94,22 +94,27 @@ class ModelRouter:
             return known
         return GuardedEndpoint(self.runtime, name, endpoint, lm, price, self.usages[name], self.name)
 
-    async def complete(self, model: str, request: Any) -> Any:
+    async def complete(self, model: str, request: Any, first: str | None = None) -> Any:
         """Return the answer to a request.
+
+        Args:
+            model: which is asked.
+            request: what it is asked.
+            first: the endpoint of its chain to begin with; None for the first one.
 
         Raises:
             BadGateway: there is no such model (any more).
             lm15.RateLimitError: each endpoint has reached a limit; ``retry_after`` says when to ask again.
             Exception: what the last endpoint has raised.
         """
-        chain = self._chain(model)
+        chain = self._chain(model, first)
         if chain.hedge is None:
             return await self._try_endpoints(model, chain.endpoints, CompletionCall(), request)
         return await self._hedged(model, chain, chain.hedge, request)
 
-    async def stream(self, model: str, request: Any) -> AsyncGenerator[Any]:
+    async def stream(self, model: str, request: Any, first: str | None = None) -> AsyncGenerator[Any]:
         """Return the events of the answer to a request: as `complete`, but once it has begun, nobody else is asked."""
-        chain = self._chain(model)
+        chain = self._chain(model, first)
         sending, events = anyio.create_memory_object_stream[Any](0)
 
         async def work() -> None:
@@ -125,10 +130,24 @@ class ModelRouter:
             events.close()
             task.cancel()
 
-    def _chain(self, model: str) -> Model:
+    def _chain(self, model: str, first: str | None = None) -> Model:
         if model not in self.models:
             raise BadGateway("model", model, f"choose among {', '.join(self.models) or 'none'}")
-        return self.models[model]
+        found = self.models[model]
+        return found if first is None else msgspec.structs.replace(found, endpoints=self.endpoints_of(model, first))
+
+    def endpoints_of(self, model: str, first: str | None = None) -> tuple[str, ...]:
+        """Return the endpoints of a model's chain, from one on.
+
+        Raises:
+            BadGateway: there is no such model, or endpoint in its chain (any more).
+        """
+        names = self._chain(model).endpoints
+        if first is None:
+            return names
+        if first not in names:
+            raise BadGateway("endpoint", first, f"choose among {', '.join(names)}")
+        return names[names.index(first) :]
 
     async def _hedged(self, model: str, chain: Model, after: float, request: Any) -> Any:
         numbers = count()

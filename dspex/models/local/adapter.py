@@ -6,6 +6,7 @@ This one says what the signature says, and no more.
 
 from __future__ import annotations
 
+import copy
 import enum
 import json
 import re
@@ -119,7 +120,9 @@ class CompactAdapter(dspy.Adapter):  # type: ignore[misc]
         options = {"response_format": wanted, **lm_kwargs} if possible else dict(lm_kwargs)
         if self.explain is not None:
             return self, options
-        return CompactAdapter(explain=not possible, callbacks=self.callbacks), options
+        adapter = copy.copy(self)
+        adapter.explain = not possible
+        return adapter, options
 
     # -- prompts ---------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -72,10 +73,13 @@ class LanguageModelServer(Actor):
         self._start_timeout = start_timeout
         self._stop_timeout = stop_timeout
         self._arguments = arguments
+        #: Of the process, once it is there.
+        self._pid: int | None = None
 
     async def init(self) -> None:
         """Start the process and wait until it serves."""
         process = self._process = await ServerProcess.start(self._arguments or self._command())
+        self._pid = process.pid
         self._guard = on_end(self.ref, process.kill)
         self._url = await process.ready(self._start_timeout)
         publish_address(self.ref, self._url)
@@ -89,6 +93,10 @@ class LanguageModelServer(Actor):
     def get_base_url(self, request: GetBaseUrl) -> str:
         """Say where the model serves."""
         return self._url
+
+    def summary(self) -> Mapping[str, object]:
+        """Return which process it has, for ``/tree``."""
+        return {} if self._pid is None else {"pid": self._pid}
 
     @handle
     def process_ended(self, message: ServerProcessEnded) -> None:

@@ -9,7 +9,8 @@ from typing import Any
 import dspy
 import pytest
 
-from dspex.workflow.retry import Failures, RetryPolicy, is_transient, retry_after
+from dspex._compat import lm15
+from dspex.workflow.retry import Failures, RetryPolicy, is_refusal, is_transient, retry_after
 from dspex.workflow.suspension import Suspension
 from supervision import Backoff, Runtime
 from supervision.errors import BadOption, BadTime
@@ -56,6 +57,13 @@ def test_attempts_and_patience_end_it() -> None:
     patient = RetryPolicy(attempts=None, patience=10.0)
     assert patient.again(3, 5.0, 5.0)
     assert not patient.again(3, 5.0, 5.1)
+
+
+async def test_a_model_that_is_refused_is_no_outcome_and_is_not_waited_for(runtime: Runtime) -> None:
+    refused = (lm15.AuthError("wrong key"), dspy.LMBillingError("no money"), lm15.UnsupportedModelError("no model"))
+    assert [(is_transient(error), is_refusal(error)) for error in refused] == [(True, True)] * 3
+    assert not is_refusal(dspy.LMTransportError("gone"))
+    assert Failures(RetryPolicy(attempts=None), runtime).next_pause(refused[0]) is None
 
 
 @pytest.mark.parametrize("options", [{"attempts": 0}, {"attempts": True}, {"backoff": 1}, {"on": 1}])

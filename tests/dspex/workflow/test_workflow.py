@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
+import dspy
 import msgspec
 import pytest
 
@@ -202,6 +203,22 @@ async def test_T079_what_is_in_the_journal_is_not_run_again_though_nobody_was_to
     storage.fail_at = None
     assert await (await log.open()).step("a", log.work("a", 1)) == 1
     assert log.done["a"] == (1 if after else 2)
+
+
+async def test_that_a_step_begins_need_only_outlive_the_process_and_what_it_returned_the_machine_too(log: Log) -> None:
+    """A step waits for the disk once; one that is cut off by a power failure is done again in either way."""
+    flushes: list[tuple[str, bool]] = []
+
+    class Watched(MemoryStorage):
+        async def write(self, *args: Any, **kwargs: Any) -> None:
+            entry = msgspec.json.decode(kwargs["entries"][0][1])
+            if entry["kind"] == "step":
+                flushes.append((entry["value"]["state"], kwargs["flush"]))
+            await super().write(*args, **kwargs)
+
+    flow = await Workflow.open(log.runtime, Watched(), "test")
+    await flow.step("a", log.work("a"))
+    assert flushes == [("running", False), ("done", True)]
 
 
 async def test_nothing_is_begun_that_is_not_in_the_journal_and_nothing_goes_on_without_it(runtime: Runtime) -> None:
@@ -483,6 +500,18 @@ async def test_when_the_policy_is_over_the_run_is_suspended_and_can_be_gone_on_w
     again = await log.open()
     assert await again.step("before", log.work("before", 2)) == 1
     assert await again.step("a", log.work("a", "back")) == "back"
+
+
+async def test_a_model_that_is_refused_suspends_the_run_at_once_and_is_no_failure_of_the_step(log: Log) -> None:
+    """Once the key is right, the run is gone on with."""
+
+    def refused() -> str:
+        raise dspy.LMAuthError("wrong key")
+
+    with pytest.raises(WorkflowSuspended, match=r"1 times.*LMAuthError: wrong key") as caught:
+        await (await log.open()).step("a", refused)
+    assert caught.value.seconds == 0.0
+    assert await (await log.open()).step("a", log.work("a", "back")) == "back"
 
 
 async def test_a_policy_of_an_own_says_what_is_worth_another_try(log: Log) -> None:

@@ -1,0 +1,1 @@
+"""Tests of served teams, on virtual time."""
