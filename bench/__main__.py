@@ -21,12 +21,15 @@ SUITES = {
     "bridge": "the same work of an agent, bare and bridged",
     "alarms": "whether chaos tests give false alarms, or miss flaws, in generated services: some of those of chaos",
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills; and 100 generated services, right ones and flawed",
-    "dspex": "a program as an agent beside plain gather and threads, and SIMBA beside DSPy's own",
+    "dspex": "a program as an agent beside plain gather and threads; SIMBA, GEPA, MIPROv2 beside DSPy's own",
     "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",
     "workflow": "a workflow is killed at random points; what a step costs beside a bare append of SQLite",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
     "quality": "optimisers with a real, small language model and real data: accuracy, and calls of the model",
+    "team-chaos": "a served team of five under a kill a second: each call is answered, degraded by label, or refused",
+    "rollout": "how often a rollout decides wrongly, in 10,000 simulated ones of each kind; and kills in each state",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
+    "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
     "check": "whether anything became slower than the baseline, by more than it varies anyway",
@@ -50,8 +53,8 @@ def main(argv: list[str] | None = None) -> int:
         "--seed", type=int, default=1, help="the seed of the chaos and the crash suite; of quality, the first"
     )
     parser.add_argument("--seeds", type=int, default=5, help="how many seeds the quality suite takes")
-    parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000")
-    parser.add_argument("--agents", action="store_true", help="for the crash suite: commits of agents")
+    parser.add_argument("--kills", type=int, help="how many kills: chaos 100,000, crash 2,000, of agents 100")
+    parser.add_argument("--agents", action="store_true", help="for the crash suite: a service of agents")
     parser.add_argument("--sync", choices=("full", "normal", "off"), default="full", help="for the crash suite")
     parser.add_argument(
         "--small", type=float, metavar="SECONDS", help="for the http suite: the default tree on one core, so long"
@@ -68,14 +71,11 @@ def main(argv: list[str] | None = None) -> int:
 
         return chaos.main(options.seed, options.kills or 100_000, as_json=options.json)
     if options.suite == "crash":
-        from bench import crash
+        from bench import crash, crash_agents
 
-        found = None
         if options.agents:
-            from bench.crash_agents import AgentCampaign
-
-            found = AgentCampaign()
-        return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync, found=found)
+            return crash_agents.main(options.seed, options.kills or 100, as_json=options.json, sync=options.sync)
+        return crash.main(options.seed, options.kills or 2_000, as_json=options.json, sync=options.sync)
     if options.suite == "interrupt":
         from bench import interrupt
 

@@ -2,12 +2,15 @@
 
 DSPy's SIMBA and ours, side by side, on the same task, with the same seed and a model whose answers are known:
 undisturbed; with a model that is gone from call 300 on (for DSPy for good, which it does not notice; for ours until it
-is back); and ours in a process that is killed ten times.
+is back); and ours in a process that is killed ten times. Then SIMBA, BEACON and `Durable` around DSPy's own seven, each
+in a process that is killed twice, and each with outages of several kinds at several places.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import io
 import logging
 import os
 import random
@@ -25,7 +28,9 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from bench import optimise_outages
 from bench.figure import Figure
+from bench.optimisers import NAMES, World, compiled
 
 #: The call at which the model goes away, and for how many seconds.
 GONE, AWAY = 300, 3.0
@@ -51,7 +56,8 @@ def _compile(make: Callable[[], Any], engine: Any) -> Ended:
 
     logging.disable(logging.ERROR)
     examples = task(SIZE)[0]
-    with dspy.context(lm=scripted_lm(engine)):
+    # DSPy's progress bars are no progress of this suite.
+    with dspy.context(lm=scripted_lm(engine)), contextlib.redirect_stderr(io.StringIO()):
         program = make().compile(dspy.Predict("text -> label"), trainset=examples, seed=0)
     state = orjson.dumps(program.dump_state(), default=repr)
     calls, failed = engine.calls, engine.failed
@@ -149,18 +155,27 @@ async def score() -> Figure:
 # -- killed --------------------------------------------------------------------------------------------------
 
 
-def _child(folder: str) -> None:
-    """Compile, and tell by a byte of each answer that has been paid for and kept; to be killed."""
+def _child(folder: str, name: str = "") -> None:
+    """Compile, and tell by a byte of each answer that has been paid for and kept; to be killed.
+
+    Args:
+        folder: for the journal, and for what comes out.
+        name: of one of `bench.optimisers`; empty for the SIMBA of this suite.
+    """
     from dspex.workflow.journal import Journal
 
     add = Journal.add
 
-    async def told(self: Journal, kind: str, key: str, value: Any) -> None:
-        await add(self, kind, key, value)
+    async def told(self: Journal, kind: str, key: str, value: Any, *, flush: bool = True) -> None:
+        await add(self, kind, key, value, flush=flush)
         if kind == "answer":
             os.write(1, b"+")
 
     Journal.add = told  # type: ignore[method-assign]
+    if name:
+        found = compiled(name, World(before=lambda _: time.sleep(0.005)), log_dir=folder)
+        (Path(folder) / "state").write_text(found.state)
+        return
     slow = _engine(before=lambda _: time.sleep(0.002))
     ended = _compile(lambda: _ours(log_dir=folder), slow)
     (Path(folder) / "state").write_bytes(ended.state)
@@ -175,18 +190,19 @@ def _kept(folder: str) -> int:
     return sum(orjson.loads(entry)["kind"] == "answer" for (entry,) in found)
 
 
-def _killed(healthy: Ended) -> tuple[int, bool, int]:
+def _killed(calls: int, expected: bytes, most: int, name: str = "") -> tuple[int, bool, int]:
     """Return how many calls were paid twice, whether the program is the same, and how many kills there were.
 
     An answer that is paid for and kept, and makes no new entry in the journal, was there before.
     """
     chance, twice, kills = random.Random(1), 0, 0
+    longest = 3 * calls // (2 * most)
     with tempfile.TemporaryDirectory() as folder:
         while not (Path(folder) / "state").exists():
             before, paid = _kept(folder), 0
-            wait = chance.randrange(20, 3 * healthy.calls // (2 * KILLS)) if kills < KILLS else None
+            wait = chance.randrange(min(20, longest // 4) + 1, longest + 1) if kills < most else None
             read, write = os.pipe()
-            command = [sys.executable, "-m", "bench.optimise_crash", folder]
+            command = [sys.executable, "-m", "bench.optimise_crash", folder, name]
             with Popen(command, stdout=write, stderr=DEVNULL) as process:
                 os.close(write)
                 while data := os.read(read, 1):
@@ -200,16 +216,53 @@ def _killed(healthy: Ended) -> tuple[int, bool, int]:
             if process.returncode not in (0, -signal.SIGKILL):
                 raise RuntimeError(f"the optimisation has failed: {process.returncode}")
         kept, state = _kept(folder), (Path(folder) / "state").read_bytes()
-    return twice + kept - healthy.calls, state == healthy.state, kills
+    return twice + kept - calls, state == expected, kills
 
 
 async def paid_twice() -> Figure:
     """Finished calls that were paid for again, over all kills; and whether the program is the same."""
     healthy = (await _threaded())["ours, healthy"]
-    twice, same, kills = await asyncio.to_thread(_killed, healthy)
+    twice, same, kills = await asyncio.to_thread(_killed, healthy.calls, healthy.state, KILLS)
     more = {"same_program": float(same), "kills": float(kills)}
     ratio = twice / healthy.calls
     return Figure(value=twice, unit="calls", limit=healthy.calls, ratio=ratio, reach=0.0, better="lower", more=more)
+
+
+@cache
+def _all_killed() -> dict[str, tuple[int, bool, int]]:
+    found = {}
+    for name in NAMES:
+        whole = optimise_outages.healthy(name)
+        found[name] = _killed(whole.calls, whole.state.encode(), 2, name)
+        twice, same, kills = found[name]
+        print(f"\r{name:<34} {kills} kills: paid twice {twice}, same program {same}", file=sys.stderr)
+    return found
+
+
+async def all_same_program() -> Figure:
+    """For how many of nine optimisers the program is that of the undisturbed run, after two kills."""
+    killed = await asyncio.to_thread(_all_killed)
+    same, all_of_them = sum(one[1] for one in killed.values()), len(killed)
+    kills = float(sum(one[2] for one in killed.values()))
+    ratio = same / all_of_them
+    more = {"kills": kills}
+    return Figure(value=same, unit="optimisers", limit=all_of_them, ratio=ratio, reach=1.0, better="higher", more=more)
+
+
+async def all_paid_twice() -> Figure:
+    """Finished calls that were paid for again, over nine optimisers and all kills."""
+    killed = await asyncio.to_thread(_all_killed)
+    twice = sum(one[0] for one in killed.values())
+    calls = sum(optimise_outages.healthy(name).calls for name in NAMES)
+    return Figure(value=twice, unit="calls", limit=calls, ratio=twice / calls, reach=0.0, better="lower")
+
+
+async def shaped_by_outage() -> Figure:
+    """Outages that have shaped the program that came back, of all that were injected."""
+    more = await asyncio.to_thread(optimise_outages.counts)
+    shaped, outages = more.pop("shaped"), more.pop("outages")
+    ratio = shaped / outages
+    return Figure(value=shaped, unit="outages", limit=outages, ratio=ratio, reach=0.0, better="lower", more=more)
 
 
 FIGURES = {
@@ -217,8 +270,11 @@ FIGURES = {
     "calls_over_healthy": calls_over_healthy,
     "score": score,
     "paid_twice": paid_twice,
+    "all_same_program": all_same_program,
+    "all_paid_twice": all_paid_twice,
+    "shaped_by_outage": shaped_by_outage,
 }
 
 
 if __name__ == "__main__":
-    _child(sys.argv[1])
+    _child(*sys.argv[1:])

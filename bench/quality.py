@@ -11,6 +11,11 @@ drawn at random; neither gives up trials early. DSPy's random search scores as m
 Figure ``surface`` compares the two again on a published function, where there is no noise and a trial costs nothing.
 
 Instructions, and the rules that SIMBA adds, are taken from a fixed list, as a model of this size cannot write them.
+
+Methods that see how probable each answer is correct the model's bias, or put several wordings together
+(`quality_bias`); "BEACON, with ways" may choose that as a variable. Methods are compared in pairs, on the same test
+examples: the scores of an example are averaged over the seeds first; then the mean difference has an interval by the
+bootstrap, and a p by Wilcoxon.
 """
 
 from __future__ import annotations
@@ -38,7 +43,9 @@ from typing import Any
 import dspy
 import msgspec
 import optuna
+from msgspec.structs import replace
 
+from bench.quality_bias import WAYS, Chooses, Listening
 from bench.quality_data import FOLDER, PACKAGES, TASKS, DataMissing, Task
 from bench.quality_surface import Surface, surface
 from dspex._compat import chat_messages, lm15, plain_response
@@ -47,6 +54,7 @@ from dspex.models.local.engine import ChoiceEngine, choice_of
 from dspex.models.local.process import command
 from dspex.models.local.weights import ModelMissing, find_model
 from dspex.models.selection import EMBEDDED, EMBEDDED_MAX_TOKENS
+from dspex.statistics import bootstrap, wilcoxon
 from dspex.teleprompt import SIMBA
 from dspex.teleprompt.beacon import BEACON
 from dspex.variables import Choice, Integer
@@ -56,7 +64,7 @@ DEFAULT = ("movie", "topics", "surface")
 #: What can be measured: each task, and BEACON's sampler by itself.
 NAMES = (*TASKS, "surface")
 #: How many examples there are to learn from, to validate on, and to test on.
-TRAIN, VALIDATION, TEST = 24, 16, 60
+TRAIN, VALIDATION, TEST = 24, 16, 150
 #: How many configurations are tried.
 TRIALS = 16
 #: How many demonstrations a prompt has at most, and how many sets of them there are to choose from.
@@ -70,11 +78,13 @@ class Result(msgspec.Struct, frozen=True):
         test: the accuracy on the test examples.
         validation: that on the validation examples; None if the method does not tell.
         calls: how often the language model was asked, the test not counted.
+        right: for each test example, whether it was right.
     """
 
     test: float
     validation: float | None
     calls: int
+    right: list[bool]
 
 
 # -- the model -----------------------------------------------------------------------------------------------
@@ -135,18 +145,23 @@ class CountingEngine:
     def __deepcopy__(self, memo: dict[int, Any]) -> CountingEngine:
         return self
 
-    def complete(self, request: Any) -> Any:
-        """Answer a request for a choice."""
+    def shares_of(self, request: Any) -> dict[str, float]:
+        """Return how probable each answer to a request for a choice is."""
         choice = choice_of(request)
         if choice is None:
             raise lm15.UnsupportedFeatureError("this suite asks for choices only")
-        asked = [chat_messages(request), choice.title, choice.values]
-        key = hashlib.sha256(json.dumps(asked).encode()).hexdigest()
+        key = _key(request, choice)
+        return self._answers.shares(key, lambda: self._engine.complete(request).provider_data["choices"])
+
+    def complete(self, request: Any) -> Any:
+        """Answer a request for a choice."""
+        shares, choice = self.shares_of(request), choice_of(request)
+        assert choice is not None
+        key = _key(request, choice)
         with self._lock:
             self.calls += 1
             self._asked[key] += 1
             number = self._asked[key]
-        shares = self._answers.shares(key, lambda: self._engine.complete(request).provider_data["choices"])
         temperature = request.config.temperature or 0.0
         if temperature:
             weights = [share ** (1 / temperature) for share in shares.values()]
@@ -158,6 +173,11 @@ class CountingEngine:
     def stream(self, request: Any) -> Iterator[Any]:
         """Answer in one piece."""
         return iter(lm15.response_to_events(self.complete(request)))
+
+
+def _key(request: Any, choice: Any) -> str:
+    asked = [chat_messages(request), choice.title, choice.values]
+    return hashlib.sha256(json.dumps(asked).encode()).hexdigest()
 
 
 class RuleEngine:
@@ -193,7 +213,7 @@ class AsyncEngine:
 
     supported_params = ChoiceEngine.supported_params
 
-    def __init__(self, engine: CountingEngine | RuleEngine) -> None:
+    def __init__(self, engine: CountingEngine | RuleEngine | Listening) -> None:
         self._engine = engine
         self.supports_response_schema = engine.supports_response_schema
 
@@ -210,15 +230,15 @@ class AsyncEngine:
             yield event
 
 
-def _lm(engine: CountingEngine | RuleEngine) -> Any:
+def _lm(engine: CountingEngine | RuleEngine | Listening) -> Any:
     options = {"cache": False, "temperature": 0.0, "max_tokens": EMBEDDED_MAX_TOKENS}
     return dspy.LM(EMBEDDED, engine=engine, async_engine=AsyncEngine(engine), **options)
 
 
 @contextmanager
-def _served(model: Path) -> Generator[str]:
+def served(model: Path, threads: int = 1) -> Generator[str]:
     """Serve a model, and yield where."""
-    arguments = command(model, "--threads=1", "--slots=2")
+    arguments = command(model, f"--threads={threads}", "--slots=2")
     with Popen(arguments, stdin=PIPE, stdout=PIPE, stderr=DEVNULL) as process:
         assert process.stdout is not None
         try:
@@ -241,16 +261,27 @@ class Lesson(msgspec.Struct, frozen=True):
         train: examples to learn from.
         validation: examples to choose by.
         seed: of the method's chance.
+        engine: that is asked.
     """
 
     task: Task
     train: list[Any]
     validation: list[Any]
     seed: int
+    engine: CountingEngine | None = None
 
     def student(self) -> Any:
         """Return the program as it is."""
         return dspy.Predict(self.task.signature)
+
+    def chooses(self, way: str) -> Chooses:
+        """Return the program that sees how probable each label is."""
+
+        def listen() -> tuple[Any, Listening]:
+            listening = Listening(self.engine)
+            return _lm(listening), listening
+
+        return Chooses(self.task, self.train, way, listen)
 
     def metric(self, example: Any, prediction: Any, trace: Any = None) -> float:
         """Return 1 if the answer is right."""
@@ -264,6 +295,17 @@ Compiled = tuple[Any, float | None]
 
 def _zero_shot(lesson: Lesson) -> Compiled:
     return lesson.student(), None
+
+
+def _way(way: str) -> Callable[[Lesson], Compiled]:
+    """Return the method that takes one way of making an answer of probabilities."""
+
+    def method(lesson: Lesson) -> Compiled:
+        program = lesson.chooses(way)
+        program(**lesson.train[0].inputs())  # what it has to know of the examples to learn from is asked for here
+        return program, None
+
+    return method
 
 
 def _bootstrap(lesson: Lesson) -> Compiled:
@@ -298,7 +340,7 @@ def _simba(lesson: Lesson) -> Compiled:
     return teleprompter.compile(lesson.student(), trainset=lesson.train + lesson.validation, seed=lesson.seed), None
 
 
-def _beacon(lesson: Lesson, **options: Any) -> Compiled:
+def _beacon(lesson: Lesson, student: Any = None, more: Sequence[Any] = (), **options: Any) -> Compiled:
     labels = ", ".join(lesson.task.signature.output_fields[lesson.task.field()].annotation.__args__)
     endings = {"none": "", "word": " Answer with one word.", "labels": f" Answer with one of: {labels}."}
     ending = Choice(name="ending", choices=endings, default="none")
@@ -306,9 +348,12 @@ def _beacon(lesson: Lesson, **options: Any) -> Compiled:
     order = Choice(name="order", choices={"own": 1, "reversed": -1}, default="own")
 
     def apply(program: Any, values: Mapping[str, Any]) -> None:
-        text = program.signature.instructions + ending.value(values["ending"])
-        program.signature = program.signature.with_instructions(text)
-        program.demos = program.demos[: values["shots"]][:: order.value(values["order"])]
+        (predictor,) = program.predictors()
+        text = predictor.signature.instructions + ending.value(values["ending"])
+        predictor.signature = predictor.signature.with_instructions(text)
+        predictor.demos = predictor.demos[: values["shots"]][:: order.value(values["order"])]
+        for variable in more:
+            setattr(program, variable.name, values[variable.name])
 
     teleprompter = BEACON(
         metric=lesson.metric,
@@ -316,15 +361,16 @@ def _beacon(lesson: Lesson, **options: Any) -> Compiled:
         num_candidates=SETS,
         max_bootstrapped_demos=SHOTS,
         max_labeled_demos=SHOTS,
-        instructions={"self": lesson.task.instructions},
-        variables=[ending, shots, order],
+        instructions={"self" if student is None else "predict": lesson.task.instructions},
+        variables=[ending, shots, order, *more],
         apply=apply,
         parallel=1,
         num_threads=1,
         display_progress=False,
         **{"prune": None, **options},
     )
-    found = teleprompter.compile(lesson.student(), trainset=lesson.train, valset=lesson.validation, seed=lesson.seed)
+    program = lesson.student() if student is None else student
+    found = teleprompter.compile(program, trainset=lesson.train, valset=lesson.validation, seed=lesson.seed)
     return found, max(log["score"] for log in found.trial_logs.values() if not log["pruned"])
 
 
@@ -332,13 +378,20 @@ def _at_random(lesson: Lesson) -> Compiled:
     return _beacon(lesson, sampler=lambda seed: optuna.samplers.RandomSampler(seed=seed))
 
 
+def _beacon_with_ways(lesson: Lesson) -> Compiled:
+    way = Choice(name="way", choices={name: name for name in WAYS}, default=WAYS[0])
+    return _beacon(lesson, lesson.chooses(WAYS[0]), [way])
+
+
 METHODS: dict[str, Callable[[Lesson], Compiled]] = {
     "zero-shot": _zero_shot,
+    **{way: _way(way) for way in WAYS[1:]},
     "BootstrapFewShot": _bootstrap,
     "random search": _random_search,
     "SIMBA": _simba,
     "BEACON": _beacon,
     "BEACON, at random": _at_random,
+    "BEACON, with ways": _beacon_with_ways,
 }
 
 
@@ -351,8 +404,8 @@ def _measured(method: str, lesson: Lesson, test: Sequence[Any], engine: Counting
         with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
             program, validation = METHODS[method](lesson)
         calls = engine.calls
-        right = sum(lesson.metric(example, program(**example.inputs())) for example in test)
-    return Result(right / len(test), validation, calls)
+        right = [lesson.metric(example, program(**example.inputs())) == 1 for example in test]
+    return Result(sum(right) / len(test), validation, calls, right)
 
 
 def _lesson(task: Task, examples: Sequence[Any], seed: int) -> Lesson:
@@ -369,8 +422,9 @@ def _run(tasks: Sequence[str], seeds: Sequence[int], url: str, answers: Answers)
     for n, (name, seed, method) in enumerate(everything, 1):
         step = f"[{n}/{len(everything)}] {name}, seed {seed}: {method}, {answers.new} prompts asked"
         print(f"\r{step:<79}", end="", file=sys.stderr, flush=True)
-        lesson = _lesson(TASKS[name], examples[name][TEST:], seed)
-        found = _measured(method, lesson, examples[name][:TEST], CountingEngine(engine, answers, seed))
+        counting = CountingEngine(engine, answers, seed)
+        lesson = replace(_lesson(TASKS[name], examples[name][TEST:], seed), engine=counting)
+        found = _measured(method, lesson, examples[name][:TEST], counting)
         results.setdefault(name, {}).setdefault(method, []).append(found)
     print(f"\r{'':<79}\r", end="", file=sys.stderr, flush=True)
     return results
@@ -404,13 +458,32 @@ def _table(found: Found, seeds: int) -> str:
             lines.append(
                 f"{method:<22}{mean:>8.3f}{spread:>8.3f}{min(tests):>8.3f}{max(tests):>8.3f}{seen}{calls:>10,.0f}"
             )
-        for other in ("BEACON, at random", "random search"):
-            pairs = zip(methods["BEACON"], methods[other], strict=True)
-            mean, spread = _spread([mine.test - theirs.test for mine, theirs in pairs])
-            lines.append(f"    BEACON - {other}, by seed: {mean:+.3f}, spread {spread:.3f}")
+        for one, other in PAIRS:
+            if one in methods and other in methods:
+                lines.append(_paired(one, methods[one], other, methods[other]))
     if found.surface is not None:
         lines += ["", found.surface.table()]
     return "\n".join(lines)
+
+
+#: Which methods are compared, example by example.
+PAIRS = (
+    *((method, "zero-shot") for method in METHODS if method != "zero-shot"),
+    ("BEACON", "BEACON, at random"),
+    ("BEACON", "random search"),
+    ("BEACON, with ways", "BEACON"),
+)
+
+
+def _paired(one: str, mine: Sequence[Result], other: str, theirs: Sequence[Result]) -> str:
+    """Return how much better a method does, averaged over the seeds for each example first, and how sure that is."""
+    rights = [[run.right for run in runs] for runs in (mine, theirs)]
+    means = [[statistics.fmean(column) for column in zip(*rows, strict=True)] for rows in rights]
+    differences = [a - b for a, b in zip(*means, strict=True)]
+    low, high = bootstrap(differences)
+    p = wilcoxon(differences).p
+    text = f"{statistics.fmean(differences):+.3f}, {low:+.3f} to {high:+.3f} at 95%, p {p:.3f}"
+    return f"    {one} - {other}: {text}"
 
 
 def _versions(model: Path, digest: str) -> dict[str, str]:
@@ -440,7 +513,7 @@ def main(
         results: dict[str, dict[str, list[Result]]] = {}
         if real:
             answers = Answers(FOLDER / f"answers-{digest[:12]}-{versions['xllamacpp']}.sqlite")
-            with contextlib.closing(answers), _served(model) as url:
+            with contextlib.closing(answers), served(model) as url:
                 results = _run(real, range(seed, seed + seeds), url, answers)
     except (ModelMissing, DataMissing) as error:
         print(f"python -m bench quality: {error}", file=sys.stderr)

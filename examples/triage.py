@@ -39,6 +39,11 @@ def triage() -> Any:
     return dspy.Predict(Triage)
 
 
+def reworded() -> Any:
+    """Return the same program with another instruction."""
+    return dspy.Predict(Triage.with_instructions("Triage the message."))
+
+
 def tickets() -> tuple[list[Any], list[Any]]:
     """Return messages with their topics: those to learn from, and those to test with."""
     with Path(__file__).with_name("tickets.csv").open() as file:

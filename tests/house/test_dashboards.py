@@ -6,21 +6,26 @@ import json
 import re
 from pathlib import Path
 
+import pytest
 from prometheus_client import CollectorRegistry
 
+from dspex.parsing.events import UnparsedCounts
+from dspex.serving.call_counts import CallCounts
+from dspex.teams.metrics import TeamCounts
 from dspex.workflow.metrics import WorkflowCounts
 from foundation.cache import Cache
 from foundation.dead_letters import DeadLetterQueue
+from foundation.programs import Busy
 from foundation.registry import Directory
 from foundation.resources import Resource, Resources
 from foundation.run.serve import DroppedLines
 from foundation.store import Store
 from foundation.telemetry import metrics
 from foundation.telemetry.metrics import Metrics
-from supervision import Runtime
+from supervision import Refuse, Runtime
 
 ROOT = Path(__file__).parents[2]
-NAME = re.compile(r"\bfoundation_[a-z_]+")
+NAME = re.compile(r"\b(?:foundation|dspex)_[a-z_]+")
 #: What Prometheus makes of one metric.
 SUFFIXES = re.compile(r"_(total|bucket|sum|count|created)$")
 
@@ -37,6 +42,13 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     DeadLetterQueue(runtime)
     runtime.shared[DroppedLines] = DroppedLines(())
     WorkflowCounts.of(runtime)
+    UnparsedCounts.of(runtime).add("triage", 0, "none")
+    with pytest.raises(Refuse), CallCounts.of(runtime).turned_away("triage", 0):
+        raise Refuse(Busy("it has too much to do"))
+    teams = TeamCounts.of(runtime)
+    teams.members["triage", "plain", "answered"] += 1
+    teams.rungs["triage", "full"] += 1
+    teams.answered("triage", 1.0)
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         instrument = registry._names_to_collectors.get(family.name)
@@ -76,7 +88,7 @@ async def test_dashboard_and_rules_ask_for_what_there_is(runtime: Runtime, tmp_p
 async def test_every_metric_is_in_the_table_of_the_module_and_every_one_in_the_table_is_there(
     runtime: Runtime, tmp_path: Path
 ) -> None:
-    known = {name for name in await names(runtime, tmp_path) if name.startswith("foundation_")}
+    known = {name for name in await names(runtime, tmp_path) if name.startswith(("foundation_", "dspex_"))}
     table = metrics.__doc__ or ""
     documented = {base(name) for name in NAME.findall(table)}
     documented |= {f"foundation_{name}" for name in re.findall(r"``…_([a-z_]+)``", table)}

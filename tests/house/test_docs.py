@@ -109,7 +109,11 @@ def test_every_program_runs_and_prints_what_its_comments_say(
 
 
 @each_block("toml")
-def test_every_tree_can_be_built(block: tuple[Path, int, str], tmp_path: Path) -> None:
+def test_every_tree_can_be_built(block: tuple[Path, int, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the module of their own that readers are told to write, ``shop``."""
+    shop = ModuleType("shop")
+    vars(shop).update(triage=lambda: None, redact=lambda record: record)
+    monkeypatch.setitem(sys.modules, "shop", shop)
     _, _, source = block
     file = tmp_path / "tree.toml"
     file.write_text(source)
@@ -120,7 +124,7 @@ def test_every_tree_can_be_built(block: tuple[Path, int, str], tmp_path: Path) -
 
 
 #: The modules that are told in documents how to run, and can be asked for their options.
-PROGRAMS = ("foundation.run", "bench")
+PROGRAMS = ("foundation.run", "bench", "dspex.evaluate", "dspex.optimise", "dspex.rollout", "agents.outbox")
 OPTION = re.compile(r"--[a-z][a-z-]*")
 
 
@@ -168,8 +172,8 @@ def test_every_variable_of_the_runner_in_a_document_is_one_of_its_options(option
     shown = {(where, words) for where, words in commands() if words.startswith("FOUNDATION_")}
     known = {"FOUNDATION_" + option[2:].replace("-", "_").upper() for option in options["foundation.run"]}
     assert "FOUNDATION_PORT" in {variable for _, variable in shown}
-    # The tree is an argument without a name, names are given one by one, and a token never as an argument.
-    known |= {"FOUNDATION_TREE", "FOUNDATION_ALLOW_HOSTS", "FOUNDATION_TOKEN"}
+    # The tree is an argument without a name, names and values are given one by one, and a token never as an argument.
+    known |= {"FOUNDATION_TREE", "FOUNDATION_ALLOW_HOSTS", "FOUNDATION_VALUES", "FOUNDATION_TOKEN"}
     assert sorted((where, variable) for where, variable in shown if variable not in known) == []
 
 
@@ -191,6 +195,11 @@ def test_every_module_that_a_document_runs_can_be_run() -> None:
         return spec is not None
 
     assert sorted((where, module) for where, module in shown if not runs(module)) == []
+
+
+def test_the_chaos_test_in_the_documents_is_the_one_that_runs() -> None:
+    text = (ROOT / "tests/agents/test_triage_desk.py").read_text()
+    assert [text] == [code for path, _, code in blocks("python") if "triage_desk" in code and "def test_" in code]
 
 
 def test_every_path_of_the_project_in_a_document_is_there() -> None:

@@ -16,11 +16,17 @@ MODULES = (
     "bridge.events",
     "bridge.monitoring",
     "dspex.agents.usage",
+    "dspex.serving.model",
     "dspex.serving.versions",
+    "dspex.serving.rollout.events",
+    "dspex.parsing.events",
+    "dspex.jobs.events",
     "dspex.models.gateway.endpoint",
     "dspex.variables.coordinated",
     "dspex.teleprompt.events",
     "dspex.workflow.events",
+    "dspex.evaluate.events",
+    "dspex.teams.events",
 )
 PAGE = Path(__file__).parents[2] / "docs/reference/events.md"
 

@@ -12,7 +12,9 @@ PACKAGES = ("supervision", "foundation", "agents", "bridge", "dspex")
 
 #: Names that stand in two packages, and why none of them is called otherwise.
 TWICE = {
+    "OutcomeUnknown": "the same of the storage of agents and of the store: nobody knows whether something was written",
     "ReplaceState": "an operation of agents; OTP's message is sent by `system.replace_state` and never written",
+    "Turns": "inside of agents: the actor that takes their turns; of teams the ending after so many",
     "decoded": "what a module makes of bytes, each of its own format",
     "differences": "inside of agents and of workflows: what two values differ in",
     "encoded": "what a module makes bytes of, each of its own format",

@@ -1,4 +1,4 @@
-"""What type checkers see of the kernel: what is right is right, and wrong arguments are found where they stand."""
+"""What type checkers see of the kernel and agents: what is right is right; what is wrong is found where it stands."""
 
 from __future__ import annotations
 
@@ -17,8 +17,18 @@ PROGRAM = """
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable
-from typing import Any, assert_type
+from typing import Any, ClassVar, assert_type
 
+import msgspec
+
+from agents import (
+    Action, Agent, AgentHandle, AgentType, Chain, Context, Cron, Parallel, Result, Route, Schedule, SpawnAgent, Step,
+    start_agent,
+)
+from agents.durability import Durability, EveryTurns, MemoryStorage
+from agents.instances import Instances, start_instances
+from agents.pool import Pool as AgentPool
+from agents.pool import start_pool
 from supervision import (
     Actor, ChildSpec, DynamicSupervisor, Message, PartitionSupervisor, Ref, Request, Runtime, Supervisor, handle,
     spawn_link, start_child,
@@ -184,6 +194,125 @@ async def asks(ref: Ref, log: ProbeLog) -> None:
     await ref.call(Note(""))  # wrong
     ChaosPlan(mode="careful")  # wrong
     ChaosStep(0, "kill", "/a")  # wrong
+
+
+class Cart(msgspec.Struct, frozen=True):
+    items: tuple[str, ...] = ()
+
+
+class Order(msgspec.Struct, frozen=True):
+    number: int = 0
+
+
+class Put(Action[Cart]):
+    item: str
+
+    def run(self, context: Context[Cart]) -> Cart:
+        return Cart((*context.state.items, self.item))
+
+
+class Fetch(Action[Cart]):
+    async def run(self, context: Context[Cart]) -> Result[Cart]:
+        return Result(context.state, (Schedule(1.0, "put", {"item": "tea"}),))
+
+
+class Anywhere(Action[None]):
+    def run(self, context: Context[Any]) -> None:
+        pass
+
+
+class ForOrder(Action[Order]):
+    def run(self, context: Context[Order]) -> Order:
+        return Order(context.state.number + 1)
+
+
+class Peek(Action[None]):
+    def run(self, context: Context[Cart]) -> None:
+        print(context.state.lines)  # wrong
+
+
+class CartAgent(AgentType[Cart]):
+    routes = {
+        "put": Put,
+        "fetch": Fetch,
+        "any": Anywhere,
+        "both": (Put, Anywhere),
+        "given": (Put, {"item": "tea"}),
+        "several": ((Put, {"item": "tea"}), Anywhere),
+        "chain": Chain(Put, Anywhere),
+        "chain.given": (Parallel(Put, Anywhere), {"item": "tea"}),
+    }
+    schedules = (Cron("@daily", "any"),)
+
+
+class Listed(AgentType[Cart]):
+    routes = [Route("put", Put), Route("any", (Anywhere, {}), 5), Route("both", (Put, Fetch), when=bool)]
+
+
+class Annotated(AgentType[Cart]):
+    routes: ClassVar = {"put": Put}
+
+
+class OrderAgent(AgentType[Order]):
+    routes = {"order": ForOrder, "any": Anywhere}
+
+
+class WrongRoute(AgentType[Cart]):
+    routes = {"put": Put, "order": ForOrder}  # wrong
+
+
+class AlsoWrong(AgentType[Cart]):
+    routes = {"order": (Put, ForOrder)}  # wrong
+
+
+class WrongWithData(AgentType[Cart]):
+    routes = {"order": (ForOrder, {"number": 1})}  # wrong
+
+
+class WrongInList(AgentType[Cart]):
+    routes = [Route("order", ForOrder)]  # wrong
+
+
+class MadeAlready(AgentType[Cart]):
+    routes = {"put": Put("tea")}  # wrong
+
+
+class NoAction(AgentType[Cart]):
+    routes = {"put": Order}  # wrong
+
+
+class NoSchedule(AgentType[Cart]):
+    schedules = ("@daily",)  # wrong
+
+
+async def agents(runtime: Runtime) -> None:
+    cart = await start_agent(runtime, CartAgent, id="c", state=Cart(), durability=Durability(MemoryStorage()))
+    assert_type(cart, AgentHandle[Cart])
+    assert_type(cart.state.items, tuple[str, ...])
+    assert_type(CartAgent.new("c"), Agent[Cart])
+    assert_type(CartAgent.cmd(CartAgent.new("c"), Put("tea")), Step[Cart])
+    assert_type(await start_instances(runtime, CartAgent, idle_timeout=1.0, state=Cart(), debug=3), Instances[Cart])
+    assert_type(await start_pool(runtime, CartAgent, 3, lifo=True, state={"items": ()}), AgentPool[Cart])
+    SpawnAgent(CartAgent, "child", restart="temporary")
+    print(cart.state.lines)  # wrong
+    await start_agent(runtime, CartAgent, state=Order())  # wrong
+    await start_agent(runtime, CartAgent, idle=1.0)  # wrong
+    await start_agent(runtime, Cart)  # wrong
+    await start_instances(runtime, CartAgent, idle=1.0)  # wrong
+    await start_instances(runtime, CartAgent, debug="much")  # wrong
+    await start_instances(runtime, CartAgent, state=Order())  # wrong
+    await start_pool(runtime, CartAgent, 3, on_checkin="forget")  # wrong
+    await start_pool(runtime, CartAgent, 3, colour="red")  # wrong
+    CartAgent.new("c", Order())  # wrong
+    Put("tea", colour="red")  # wrong
+    Put(itm="tea")  # wrong
+    Put(1)  # wrong
+    Cron("@daily", "any", missed="never")  # wrong
+    Schedule("soon", "any")  # wrong
+    SpawnAgent(CartAgent, "child", restart="never")  # wrong
+    SpawnAgent(Cart, "child")  # wrong
+    Durability("agents.db")  # wrong
+    Durability(MemoryStorage(), policy=EveryTurns)  # wrong
 """
 
 
