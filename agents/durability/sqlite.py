@@ -164,11 +164,13 @@ class SqliteStorage:
         """Become the owner of a key."""
 
         def work(database: sqlite3.Connection) -> Loaded:
-            database.execute("INSERT OR IGNORE INTO heads VALUES (?, 0, 0, 0, ?)", (key, generation))
-            database.execute("UPDATE heads SET epoch = epoch + 1 WHERE key = ?", (key,))
-            loaded = _load(database, key, None)
-            assert loaded is not None
-            database.execute("UPDATE heads SET turn = ?, version = ? WHERE key = ?", (loaded.turn, loaded.version, key))
+            claim = """INSERT INTO heads VALUES (?, 1, 0, 0, ?) ON CONFLICT (key) DO UPDATE SET epoch = epoch + 1
+                RETURNING epoch, turn, version, generation"""
+            head = database.execute(claim, (key, generation)).fetchall()[0]
+            loaded = _loaded(database, key, None, head)
+            if (loaded.turn, loaded.version) != head[1:3]:
+                moved = (loaded.turn, loaded.version, key)
+                database.execute("UPDATE heads SET turn = ?, version = ? WHERE key = ?", moved)
             return loaded
 
         return await self._do(work)  # type: ignore[no-any-return]
@@ -293,21 +295,32 @@ def _may_be_written(error: Exception) -> bool:
 
 def _load(database: sqlite3.Connection, key: str, before: int | None) -> Loaded | None:
     heads = database.execute("SELECT epoch, turn, version, generation FROM heads WHERE key = ?", (key,)).fetchall()
-    olds = database.execute("SELECT version, checkpoint, at FROM agents WHERE key = ?", (key,)).fetchall()
-    if not heads and not olds:
+    if not heads and not _olds(database, key):
         return None
-    epoch, turn, version, generation = heads[0] if heads else (0, 0, 0, "")
+    return _loaded(database, key, before, heads[0] if heads else (0, 0, 0, ""))
+
+
+def _loaded(database: sqlite3.Connection, key: str, before: int | None, head: tuple[int, int, int, str]) -> Loaded:
+    """Return what is stored under a key with that head, in as few queries as can be: a start waits for each."""
+    epoch, turn, version, generation = head
     at, snapshot = 0, None
     query = "SELECT turn, body FROM snapshots WHERE key = ? AND turn < ? ORDER BY turn DESC LIMIT 1"
     found = database.execute(query, (key, _LAST if before is None else before)).fetchall()
     if found:
         at, snapshot = found[0]
-    elif olds and olds[0][1] != TOMBSTONE:
-        version, snapshot, at = olds[0]
-        turn = version
+    else:
+        olds = _olds(database, key)
+        if olds and olds[0][1] != TOMBSTONE:
+            version, snapshot, at = olds[0]
+            turn = version
     query = "SELECT kind, id, body, due FROM rows WHERE key = ? ORDER BY kind, id"
     rows = tuple(StoredRow(*row) for row in database.execute(query, (key,)))
     return Loaded(epoch, turn, version, generation, snapshot, at, tuple(_entries(database, key, at, None)), rows)
+
+
+def _olds(database: sqlite3.Connection, key: str) -> list[Any]:
+    """Return the version, the checkpoint and its version, as `Storage.write` has written them."""
+    return database.execute("SELECT version, checkpoint, at FROM agents WHERE key = ?", (key,)).fetchall()
 
 
 def _commit(database: sqlite3.Connection, commit: AgentCommit) -> None:

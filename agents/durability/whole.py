@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+from typing import Any
+
 import msgspec
 
 from agents.durability.checkpoint import decoded, with_checksum
@@ -104,7 +107,13 @@ class WholeStorage:
 
 def commits_of(storage: Storage) -> CommitStorage:
     """Return a storage of commits: this one, or one that keeps them in it."""
-    return storage if isinstance(storage, CommitStorage) else WholeStorage(storage)  # type: ignore[return-value]
+    return storage if _knows_commits(type(storage)) else WholeStorage(storage)  # type: ignore[return-value]
+
+
+@lru_cache(maxsize=64)
+def _knows_commits(kind: type[Any]) -> bool:
+    """Tell whether it is a storage of commits: once for each type, as that takes longer than reading an agent."""
+    return issubclass(kind, CommitStorage)
 
 
 def _adopted(stored: Stored | None, generation: str) -> _Whole:

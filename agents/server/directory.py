@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -133,14 +132,11 @@ def _is_same(one: type[Any], other: type[Any]) -> bool:
     return (one.__module__, one.__qualname__) == (other.__module__, other.__qualname__)
 
 
-_of: WeakKeyDictionary[Runtime, AgentDirectory] = WeakKeyDictionary()
-
-
 def directory_of(runtime: Runtime) -> AgentDirectory:
     """Return the directory of a runtime."""
-    found = _of.get(runtime)
+    found: AgentDirectory | None = runtime.shared.get(AgentDirectory)
     if found is None:
-        found = _of[runtime] = AgentDirectory()
+        found = runtime.shared[AgentDirectory] = AgentDirectory()
     return found
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import socket
-from weakref import WeakKeyDictionary
 
 from supervision import Ref, Runtime
 
@@ -73,11 +72,11 @@ def _listen(host: str, port: int) -> socket.socket:
     return listening
 
 
-#: By runtime and address.
-_sockets: WeakKeyDictionary[Runtime, dict[tuple[str, int], ListeningSocket]] = WeakKeyDictionary()
+#: Where a runtime has its sockets, by address.
+_SOCKETS = "listening sockets"
 
 
 def listening_socket(runtime: Runtime, host: str, port: int) -> ListeningSocket:
     """Return the listening socket of a runtime at an address: always the same one."""
-    sockets = _sockets.setdefault(runtime, {})
+    sockets: dict[tuple[str, int], ListeningSocket] = runtime.shared.setdefault(_SOCKETS, {})
     return sockets.setdefault((host, port), ListeningSocket(host, port))

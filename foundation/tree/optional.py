@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from importlib import util
 from typing import Any
-from weakref import WeakKeyDictionary
 
 import msgspec
 
@@ -90,18 +89,19 @@ def require_module(name: str) -> None:
         raise MissingDependency(f"{name} is not installed")
 
 
-#: By runtime: the parts that are not started. A tuple is replaced, never changed.
-_left_out: WeakKeyDictionary[Runtime, tuple[LeftOutPart, ...]] = WeakKeyDictionary()
+#: Where a runtime has the parts that are not started. The tuple is replaced, never changed.
+_LEFT_OUT = "parts that are left out"
 
 
 def leave_out(runtime: Runtime, *parts: LeftOutPart) -> None:
     """Note parts that do not run, for whoever asks `left_out`."""
-    _left_out[runtime] = (*left_out(runtime), *parts)
+    runtime.shared[_LEFT_OUT] = (*left_out(runtime), *parts)
 
 
 def left_out(runtime: Runtime) -> tuple[LeftOutPart, ...]:
     """Return the parts of the tree in a runtime that do not run, as they cannot run here."""
-    return _left_out.get(runtime, ())
+    found: tuple[LeftOutPart, ...] = runtime.shared.get(_LEFT_OUT, ())
+    return found
 
 
 class Presence:

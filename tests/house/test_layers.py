@@ -29,3 +29,11 @@ def test_no_package_reaches_into_the_private_modules_of_another(package: str) ->
         and any(part.startswith("_") and part != "__version__" for part in name.split("."))
     ]
     assert reached == []
+
+
+def test_what_is_kept_for_a_runtime_is_kept_in_it() -> None:
+    """A table by runtime, even a weak one, keeps each of them for ever as soon as what is in it knows its runtime."""
+    modules = (module for package in PACKAGES for module in sorted((ROOT / package).rglob("*.py")))
+    assert [
+        str(module.relative_to(ROOT)) for module in modules if "WeakKeyDictionary[Runtime" in module.read_text()
+    ] == []

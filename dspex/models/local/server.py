@@ -7,7 +7,6 @@ from collections.abc import Mapping
 from contextvars import Context
 from pathlib import Path
 from typing import TYPE_CHECKING
-from weakref import WeakKeyDictionary
 
 from dspex._compat import lm15
 from dspex._tasks import on_end
@@ -134,20 +133,20 @@ class Locator:
             NotServing: there is no such server at this moment.
         """
         ref = self._runtime.whereis(self._name)
-        url = _published.get(self._runtime, {}).get(ref) if ref is not None and ref.alive else None
+        url = self._runtime.shared.get(_PUBLISHED, {}).get(ref) if ref is not None and ref.alive else None
         if url is None:
             raise NotServing(self._name)
         return url
 
 
-#: By runtime: which server serves where. A table is replaced, never changed, so that a reader sees all of it.
-_published: WeakKeyDictionary[Runtime, dict[Ref, str]] = WeakKeyDictionary()
+#: Where a runtime has which server serves where. The table is replaced, never changed, so that a reader sees all of it.
+_PUBLISHED = "addresses of language models"
 
 
 def publish_address(ref: Ref, url: str) -> None:
     """Say where the server ``ref`` serves. Servers that have ended are forgotten."""
-    known = _published.get(ref.runtime, {})
-    _published[ref.runtime] = {**{other: at for other, at in known.items() if other.alive}, ref: url}
+    known = ref.runtime.shared.get(_PUBLISHED, {})
+    ref.runtime.shared[_PUBLISHED] = {**{other: at for other, at in known.items() if other.alive}, ref: url}
 
 
 class NotServing(lm15.TransportError):  # type: ignore[misc]
