@@ -200,9 +200,10 @@ async def crowd() -> Figure:
                 id = f"a{chance.randrange(CROWD)}"
                 ref = whereis(runtime, id)
                 if ref is not None:
+                    ask = Ask(Signal(type="counter.add", source="/", id=str(len(samples)), data={"amount": 1}))
                     began = perf_counter()
                     try:
-                        reply = await ref.call(Ask(ADD))
+                        reply = await ref.call(ask)
                     except Exception:
                         continue
                     samples.append(perf_counter() - began)
