@@ -176,7 +176,7 @@ async def test_servers_that_ended_are_forgotten(runtime: Runtime) -> None:
     first = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
     await first.stop()
     second = await runtime.spawn(LanguageModelServer, arguments=python(GOOD))
-    assert set(server._published[runtime]) == {second}
+    assert set(runtime.shared[server._PUBLISHED]) == {second}
 
 
 def test_no_orphan_is_left_when_the_owner_is_killed() -> None:
