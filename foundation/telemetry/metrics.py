@@ -40,6 +40,8 @@
 ``dspex_team_coverage_total``                          their answers, by ``team`` and coverage ``up_to`` a quarter
 ``dspex_team_members_total``                           what became of members in calls, by ``team``, ``member`` and
                                                        ``outcome``
+``dspex_federation_rounds_total``                        rounds of federations, by ``federation`` and ``state``
+``dspex_federation_reports_total``                       clients that were asked, by ``federation`` and ``outcome``
 ``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``

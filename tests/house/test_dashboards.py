@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from prometheus_client import CollectorRegistry
 
+from dspex.federated.metrics import FederationCounts
 from dspex.parsing.events import UnparsedCounts
 from dspex.serving.call_counts import CallCounts
 from dspex.teams.metrics import TeamCounts
@@ -49,6 +50,9 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     teams.members["triage", "plain", "answered"] += 1
     teams.rungs["triage", "full"] += 1
     teams.answered("triage", 1.0)
+    federations = FederationCounts.of(runtime)
+    federations.rounds["all", "decided"] += 1
+    federations.reports["all", "counted"] += 1
     found: dict[str, set[str]] = {}
     for family in registry.collect():
         instrument = registry._names_to_collectors.get(family.name)

@@ -27,6 +27,7 @@ MODULES = (
     "dspex.workflow.events",
     "dspex.evaluate.events",
     "dspex.teams.events",
+    "dspex.federated.events",
 )
 PAGE = Path(__file__).parents[2] / "docs/reference/events.md"
 

@@ -12,6 +12,7 @@ PACKAGES = ("supervision", "foundation", "agents", "bridge", "dspex")
 
 #: Names that stand in two packages, and why none of them is called otherwise.
 TWICE = {
+    "Client": "a party of a federation; inside of the test kit, whoever calls a service under chaos",
     "OutcomeUnknown": "the same of the storage of agents and of the store: nobody knows whether something was written",
     "ReplaceState": "an operation of agents; OTP's message is sent by `system.replace_state` and never written",
     "Turns": "inside of agents: the actor that takes their turns; of teams the ending after so many",
