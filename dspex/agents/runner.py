@@ -28,9 +28,9 @@ from dspex._compat import (
 from dspex.agents.concurrency import ConcurrencyLimit
 from dspex.agents.usage import ProgramRan
 from dspex.telemetry.observation import Observation, current_observation, observing
+from foundation.options import whole
 from foundation.telemetry import keep_text_private
 from supervision import Actor, Request, Runtime, handle
-from supervision.errors import BadOption
 
 
 class Invoke(Request[Any], frozen=True):
@@ -66,16 +66,14 @@ class ProgramRunner(Actor):
         settings: for ``dspy.context``, where the caller has not overridden them.
 
     Raises:
-        BadOption: the concurrency is below 1.
+        BadOption: one of them is no whole number, from 1 or from 0.
     """
 
     def __init__(
         self, concurrency: int = 64, waiting: int | None = None, settings: Mapping[str, Any] | None = None
     ) -> None:
-        if concurrency < 1:
-            raise BadOption("concurrency", concurrency, "at least one request must be able to run")
-        self.concurrency = concurrency
-        self._waiting = waiting
+        self.concurrency = whole("concurrency", concurrency)
+        self._waiting = None if waiting is None else whole("waiting", waiting, 0)
         self.settings = dict(settings or {})
 
     async def init(self) -> None:

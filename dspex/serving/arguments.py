@@ -23,7 +23,9 @@ def check_option_names(actor: type, options: Mapping[str, Any]) -> None:
     """
     known = [
         name
-        for name, parameter in inspect.signature(actor).parameters.items()
+        for kind in actor.__mro__
+        if "__init__" in vars(kind)
+        for name, parameter in inspect.signature(kind).parameters.items()
         if parameter.kind is parameter.KEYWORD_ONLY
     ]
     for name, value in options.items():

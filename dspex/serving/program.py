@@ -139,7 +139,7 @@ class ProgramActor(ObservedProgram):
     @classmethod
     def check_arguments(cls, program: object, /, **options: Any) -> None:
         """Check what stands in a tree file: what it names is imported, and nothing runs."""
-        check_option_names(ProgramActor, options)
+        check_option_names(cls, options)
         cls.check_program(program)
         whole("concurrency", options.get("concurrency", 1))
         if options.get("waiting") is not None:

@@ -247,6 +247,11 @@ class Versions:
             before = {name: found.config for name, found in reference.named_predictors()}
             config = {name: {**before.get(name, {}), **given} for name, given in config.items()}
         else:
+            # Such as a team, whose rule and pattern are in no state.
+            refused = getattr(reference, "why_no_version", None)
+            why = None if refused is None else refused(program)
+            if why is not None:
+                raise BadVersion(number, why)
             try:
                 state = program.dump_state()
                 config = {name: found.config for name, found in program.named_predictors()}

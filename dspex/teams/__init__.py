@@ -5,7 +5,8 @@
 - `patterns` are other ways to ask: one member, the cheap one first, one program several times; or members talk, and
   `endings` say when that is over, and a `transcript` what was said.
 - `rules` and `stacking` combine answers, as `ballot` has them, and `rule_files` keeps what was fitted; `poll` is one
-  question. Members `WithProbabilities` say how sure they are.
+  question. Members `WithProbabilities` say how sure they are, as `shares` has it. `declared` is what is known of the
+  fields of members.
 - `records` are answers that were asked for once; `weights` and `dawid_skene` say what they tell of members, and
   `composition` who makes the best team.
 """
@@ -73,6 +74,7 @@ from dspex.teams.rules import SoftVote as SoftVote
 from dspex.teams.rules import FirstAnswer as FirstAnswer
 from dspex.teams.stacking import Stacking as Stacking
 from dspex.teams.rules import CombinedAnswer as CombinedAnswer
+from dspex.teams.shares import BadProbabilities as BadProbabilities
 from dspex.teams.rule_files import write_rule as write_rule
 from dspex.teams.rule_files import read_rule as read_rule
 
@@ -140,6 +142,7 @@ from dspex.teams.transcript import BadTranscript as BadTranscript
 from dspex.teams.events import TeamAnswered as TeamAnswered
 from dspex.teams.events import MemberMissing as MemberMissing
 from dspex.teams.events import TeamDegraded as TeamDegraded
+from dspex.teams.events import EscalationAlarm as EscalationAlarm
 from dspex.teams.events import TeamReshaped as TeamReshaped
 
 # Errors.

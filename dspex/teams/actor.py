@@ -26,7 +26,7 @@ from dspex.serving.calls import CallRequest
 from dspex.serving.program import ProgramActor
 from dspex.teams.ballot import MemberAnswer
 from dspex.teams.errors import BadTeam, TooFewAnswers
-from dspex.teams.events import MemberMissing, TeamAnswered, TeamDegraded, TeamReshaped
+from dspex.teams.events import EscalationAlarm, MemberMissing, TeamAnswered, TeamDegraded, TeamReshaped
 from dspex.teams.ladder import FULL, TeamLadder
 from dspex.teams.metrics import TeamCounts
 from dspex.teams.missing import degradation_reason
@@ -49,8 +49,10 @@ from supervision import (
 )
 from supervision.clock import seconds
 from supervision.errors import BadOption
+from supervision.logs import get_logger
 from supervision.messages import describe
 
+_log: Any = get_logger("dspex")
 #: When the caller of the running call waits no longer, in the runtime's time; None if it waits for ever.
 _until: ContextVar[float | None] = ContextVar("dspex.team_call_until", default=None)
 
@@ -107,6 +109,8 @@ class TeamActor(ProgramActor):
         self._degraded = 0
         #: Of the last answers.
         self._coverage: deque[float] = deque(maxlen=100)
+        #: The members that an alarm was raised for, and that it still stands for.
+        self._alarms: set[str] = set()
 
     @classmethod
     def check_arguments(
@@ -138,6 +142,9 @@ class TeamActor(ProgramActor):
     async def init(self) -> None:
         """Start the members' agents."""
         await super().init()
+        if self.contract.interface.open and not self.contract.interface.inputs:
+            remedy = "say what it takes and gives, such as signature = 'text -> label', or name the inputs of forward"
+            _log.warning("team_without_inputs", team=self.label, remedy=remedy)
         self._counts = TeamCounts.of(self.runtime)
         #: The members that have an agent.
         self._staff = set(self.program.members)
@@ -160,7 +167,8 @@ class TeamActor(ProgramActor):
         coverage = {"coverage": f"{mean(self._coverage):.2f}"} if self._coverage else {}
         members = {"team": team, "members": f"{alive} of {len(self._staff)}", **coverage, "degraded": self._degraded}
         rung = {} if self._ladder is None else {"rung": self._ladder.walk.current}
-        return {**super().summary(), **members, **rung, **self._outcomes}
+        alarm = {"alarm": ", ".join(sorted(self._alarms))} if self._alarms else {}
+        return {**super().summary(), **members, **rung, **alarm, **self._outcomes}
 
     async def _answer(
         self, request: CallRequest, inputs: dict[str, Any], send: SendPiece | None, limit: AnswerTimeLimit | None
@@ -187,6 +195,7 @@ class TeamActor(ProgramActor):
             raise
         finally:
             self._note_members(call.ballot)
+            self._note_alarms(served.program.alarms)
             self._running -= Counter((program,))  # without those that have none left
             self._dismiss()
         self._note_rung(call.rung, (found.degraded or "").partition(":")[2])
@@ -219,6 +228,15 @@ class TeamActor(ProgramActor):
                 self.runtime.events.emit(
                     MemberMissing, team=self.label, member=one.member, outcome=one.outcome, why=one.why
                 )
+
+    def _note_alarms(self, alarms: Mapping[str, Any]) -> None:
+        """Tell of what is amiss with members, once each time."""
+        for member in alarms.keys() - self._alarms:
+            found = alarms[member]
+            about = {"team": self.label, "member": member, "calls": found.calls, "why": found.alarm}
+            shares = {"escalated": found.escalated, "expected": found.expected}
+            self.runtime.events.emit(EscalationAlarm, **about, **shares)
+        self._alarms = {*alarms}
 
     def _version(self, program: Any) -> _ServedVersion:
         """Return a version whose members' calls go to their agents."""
@@ -324,10 +342,9 @@ def _changed(program: Any, ladder: Any, deadline: float | None) -> Any:
     """
     given = {"ladder": None if ladder is None else TeamLadder.of(ladder), "deadline": deadline}
     team = msgspec.structs.replace(program.team, **{name: value for name, value in given.items() if value is not None})
-    if team.ladder is not None:
-        team.ladder.check([*program.members], program.field)
     found = copy.copy(program)
     found.team = team
+    found.check_ladder()
     return found
 
 

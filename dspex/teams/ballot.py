@@ -13,6 +13,8 @@ from typing import Any, Literal, TypeAlias
 
 import msgspec
 
+from dspex.teams.shares import checked_shares
+
 #: What can become of a member that a team might ask. ``answered``: it gave an answer. ``failed``: its program raised.
 #: ``lost``: it could not be asked, as something between them or below it was away. ``late``: not in by the deadline.
 #: ``unasked``: its answer could not have changed the result any more, or there was no budget for it.
@@ -26,7 +28,7 @@ class MemberAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
         member: its name.
         outcome: see `Outcome`.
         value: what it answered, in the field that the team combines; None for nothing, which is an abstention.
-        why: the error, if it has failed or is lost.
+        why: the error, if it has failed or is lost; or what it said instead, if it answered without that field.
         seconds: how long it took; None if it was not asked.
         reason: ``budget``, ``breaker`` or ``overload`` if it is lost for that; else None.
     """
@@ -46,11 +48,18 @@ class MemberVote(msgspec.Struct, frozen=True):
         member: who gave it.
         form: its normal form: equal forms are the same answer.
         probabilities: of the normal forms that it chose among, if it told them.
+
+    Raises:
+        BadProbabilities: they are none.
     """
 
     member: str
     form: Hashable
     probabilities: Mapping[Any, float] | None = None
+
+    def __post_init__(self) -> None:
+        if self.probabilities is not None:
+            checked_shares(f"MemberVote: probabilities of {self.member}", self.probabilities)
 
 
 def normal_form(value: object) -> Hashable:

@@ -22,6 +22,8 @@ from typing import ClassVar
 import msgspec
 
 from dspex.teams.ballot import normal_form
+from dspex.teams.declared import Outputs, check_field
+from dspex.teams.errors import BadTeam
 from dspex.teams.transcript import TeamTurn, Transcript, last_field
 from foundation.options import above_zero, text, whole
 from supervision.errors import BadOption
@@ -50,6 +52,16 @@ class Ending(msgspec.Struct, frozen=True):
         """Return what asks for an end from outside at this moment: it is written down with the turn."""
         return ()
 
+    def check(self, outputs: Outputs) -> None:
+        """Check that a team can end in this way.
+
+        Args:
+            outputs: of its members, as far as they are known.
+
+        Raises:
+            BadTeam: it cannot: nobody could say what it waits for.
+        """
+
     def __and__(self, other: object) -> Ending:
         return AllEndings((self, other)) if isinstance(other, Ending) else NotImplemented
 
@@ -63,6 +75,11 @@ class _Joined(Ending, frozen=True):
     def signals(self) -> tuple[str, ...]:
         """Return what any of them says."""
         return tuple(name for one in self.endings for name in one.signals())
+
+    def check(self, outputs: Outputs) -> None:
+        """Check each of them."""
+        for one in self.endings:
+            one.check(outputs)
 
 
 class AnyEnding(_Joined, frozen=True):
@@ -204,6 +221,13 @@ class Said(Ending, frozen=True):
         """Return ``said`` if that was said in any turn."""
         return Ended("said", False) if any(map(self._says, transcript.turns)) else None
 
+    def check(self, outputs: Outputs) -> None:
+        """Check that there is such a member, with such a field."""
+        if self.member not in outputs:
+            raise BadTeam("Said: member", self.member, f"name one of {', '.join(outputs)}")
+        if self.field is not None:
+            check_field("Said: field", self.field, {self.member: outputs[self.member]}, of_all=True)
+
     def _says(self, turn: TeamTurn) -> bool:
         if turn.member != self.member:
             return False
@@ -235,6 +259,13 @@ class Agreed(Ending, frozen=True):
         forms = [normal_form(last_field(turn, self.field)) for turn in transcript.last_turns().values()]
         counts = Counter(form for form in forms if form is not None)
         return Ended("agreed", False) if max(counts.values(), default=0) >= self.members else None
+
+    def check(self, outputs: Outputs) -> None:
+        """Check that there are so many members, with such a field."""
+        able = [name for name, known in outputs.items() if self.field is None or known is None or self.field in known]
+        if len(able) < self.members:
+            of_them = "members" if self.field is None else f"members with a field {self.field}"
+            raise BadTeam("Agreed: members", self.members, f"there are {len(able)} {of_them}; ask for fewer")
 
 
 class External(Ending, frozen=True):

@@ -63,4 +63,4 @@ def _told(ballot: Sequence[MemberAnswer]) -> str:
 
 
 def _outcome(one: MemberAnswer) -> str:
-    return "answered without this field, or None" if one.outcome == "answered" and one.value is None else one.outcome
+    return "answered with nothing" if one.outcome == "answered" and one.value is None else one.outcome

@@ -39,6 +39,28 @@ class TeamDegraded(Event, frozen=True, kw_only=True):
     why: str
 
 
+class EscalationAlarm(Event, frozen=True, kw_only=True):
+    """A member of a served cascade is not sure enough more often than when it was calibrated, or less often.
+
+    It is told once, until that is over.
+
+    Attributes:
+        team: its name.
+        member: who is not sure enough.
+        calls: of how many of its last answers that is known.
+        escalated: in which share of these the next member was asked.
+        expected: the share of its calibration.
+        why: the alarm in words.
+    """
+
+    team: str
+    member: str
+    calls: int
+    escalated: float
+    expected: float
+    why: str
+
+
 class TeamReshaped(Event, frozen=True, kw_only=True):
     """A served team has other members from now on.
 

@@ -144,15 +144,18 @@ class TeamLadder(msgspec.Struct, frozen=True):
         """Check that a team can have this ladder.
 
         Args:
-            members: their names.
+            members: the names of those that can answer alone.
             field: the output that the team combines; None if that is not known yet.
 
         Raises:
-            BadTeam: it names a member that is not there, or has a default without the field that the team combines.
+            BadTeam: it names a member that cannot, or is not there, or there is none that can; or it has a default
+                without the field that the team combines.
         """
         for rung in self.rungs:
+            if rung.kind == "single" and not members:
+                raise BadTeam("ladder", rung.name, "leave it out: nobody here can answer without the others")
             if rung.member is not None and rung.member not in members:
-                raise BadTeam("ladder: single", rung.member, f"choose among {', '.join(members)}")
+                raise BadTeam("ladder: single", rung.member, f"choose among {', '.join(members)}, who can answer alone")
             if rung.kind == "default" and field is not None and field not in rung.outputs:
                 raise BadTeam("ladder: default", dict(rung.outputs), f"say what {field} is")
 

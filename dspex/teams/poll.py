@@ -16,11 +16,9 @@ from dspex.teams.ballot import MemberAnswer, MemberVote, coverage
 from dspex.teams.errors import NoAnswer, TooFewAnswers
 from dspex.teams.missing import degradation_reason, unanswered
 from dspex.teams.rules import CombinedAnswer
+from dspex.teams.shares import PROBABILITIES, BadProbabilities, told_shares
 from dspex.teams.team import Team
-from foundation.options import finite
 
-#: The field in which a member may say how probable it finds each label.
-PROBABILITIES = "probabilities"
 #: Outcomes that come of what is away for a while.
 _AWAY = ("lost", "late")
 
@@ -43,6 +41,7 @@ class Poll:
         self._known: dict[str, MemberAnswer] = {}
         #: What each member has answered, by its name.
         self.predictions: dict[str, Any] = {}
+        self._shares: dict[str, dict[Hashable, float] | None] = {}
         self._refused: BaseException | None = None
         #: How many members, in order, are known: only these count.
         self._counted = 0
@@ -54,9 +53,17 @@ class Poll:
 
     def answered(self, member: str, prediction: Any, seconds: float | None = None) -> None:
         """Record what a member has answered."""
-        value = prediction_fields(prediction, self._field).get(self._field)
+        fields = prediction_fields(prediction, self._field)
+        try:
+            self._shares[member] = told_shares(fields, self._field, self._team.normal)
+        except BadProbabilities as error:
+            self.failed(member, error, seconds)
+            return
+        for label in fields.get(PROBABILITIES) or ():
+            self._labels.setdefault(self._team.normal(label), label)
         self.predictions[member] = prediction
-        self._add(MemberAnswer(member, "answered", value, None, seconds))
+        value, why = fields.get(self._field), lacking(fields, self._field)
+        self._add(MemberAnswer(member, "answered", value, why, seconds))
 
     def failed(self, member: str, error: BaseException, seconds: float | None = None) -> None:
         """Record what a member's program has raised: it has failed, or is away."""
@@ -91,22 +98,8 @@ class Poll:
             answer = self._known[name]
             form = self._team.normal(answer.value) if answer.outcome == "answered" else None
             if form is not None:
-                found.append(MemberVote(name, form, self._probabilities(name)))
+                found.append(MemberVote(name, form, self._shares[name]))
         return found
-
-    def _probabilities(self, member: str) -> dict[Hashable, float] | None:
-        """Return how probable a member finds each form, if it says so in a way that makes sense."""
-        prediction = self.predictions[member]
-        told = prediction.get(PROBABILITIES) if isinstance(prediction, (dspy.Example, Mapping)) else None
-        found: dict[Hashable, float] = {}
-        for label, share in told.items() if isinstance(told, Mapping) else ():
-            form, number = self._team.normal(label), finite(share)
-            if form is None or number is None or number < 0:
-                return None
-            self._labels.setdefault(form, label)
-            found[form] = found.get(form, 0.0) + number
-        total = finite(sum(found.values()))
-        return {form: share / total for form, share in found.items()} if total else None
 
     def _enough(self) -> bool:
         """Whether those that count are enough of all that may be asked."""
@@ -161,6 +154,13 @@ class Poll:
 def prediction_fields(prediction: Any, field: str) -> dict[str, Any]:
     """Return what a program has answered as fields: something else than fields is the field that is combined."""
     return dict(prediction.items()) if isinstance(prediction, (dspy.Example, Mapping)) else {field: prediction}
+
+
+def lacking(fields: Mapping[str, Any], field: str) -> str | None:
+    """Return what is said instead, if nothing is said in a field; None if something is."""
+    if field in fields:
+        return None
+    return f"it has no {field}, but {', '.join(map(str, fields)) or 'nothing'}"
 
 
 def _degraded(ballot: tuple[MemberAnswer, ...]) -> str | None:

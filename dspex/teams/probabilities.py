@@ -11,7 +11,7 @@ from dspex._compat import ToldChoice
 from dspex.agents.agent import load
 from dspex.models.local.adapter import choices_of
 from dspex.teams.errors import BadTeam
-from dspex.teams.poll import PROBABILITIES
+from dspex.teams.shares import PROBABILITIES
 
 
 class WithProbabilities(dspy.Module):  # type: ignore[misc]
@@ -37,6 +37,11 @@ class WithProbabilities(dspy.Module):  # type: ignore[misc]
         if not labels:
             raise BadTeam("WithProbabilities: program", program, "give one predictor with one output, a Literal")
         self._labels = {label if isinstance(label, str) else json.dumps(label): label for label in labels}
+
+    @property
+    def signature(self) -> Any:
+        """The inputs and outputs of the program."""
+        return self.program.predictors()[0].signature
 
     def forward(self, **inputs: Any) -> Any:
         """Answer, and tell."""

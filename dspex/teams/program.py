@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable, Mapping
+import copy
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from enum import Enum
 from typing import Any, ClassVar
@@ -16,10 +17,19 @@ from dspex._tasks import start_in
 from dspex.agents.agent import load
 from dspex.models.local.adapter import choices_of
 from dspex.teams.asking import ask, ask_async, new_trace
+from dspex.teams.ballot import MemberAnswer
+from dspex.teams.declared import Outputs, check_field, outputs_of, signature_of
 from dspex.teams.errors import BadTeam
-from dspex.teams.poll import Poll
-from dspex.teams.reshaping import TeamChange, changed_team
+from dspex.teams.poll import Poll, prediction_fields
+from dspex.teams.reshaping import TeamChange, changed_team, why_no_version
+from dspex.teams.rule_files import read_rule, rule_text
+from dspex.teams.rules import FirstAnswer
 from dspex.teams.team import Member, Team
+from supervision.logs import get_logger
+
+_log: Any = get_logger("dspex")
+#: In a saved state, the rule.
+RULE = "rule"
 
 
 class TeamProgram(dspy.Module):  # type: ignore[misc]
@@ -28,6 +38,8 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
     It is a program like any other: ``dspy.Evaluate``, optimisers, `dspex.agent`, ``save`` and ``load`` take it as such.
     The traces of its members come in the team's order. ``acall`` asks members side by side, within the deadline; a
     plain call asks one after another until it is decided, and has no deadline, as a thread cannot be left.
+
+    What is saved has the rule, too, with all that was fitted: one of this package, about answers that are texts.
 
     Its answer is a ``dspy.Prediction`` with the fields of the winning member, and besides
 
@@ -41,21 +53,113 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
 
     Raises:
         BadProgram: a member's program is none.
-        BadTeam: the field that is to be combined is not known.
+        BadTeam: this is no team; the field that is to be combined is not known, or a member has no such output.
     """
 
     #: Whether others may join and leave it. Not if what it does was settled for its members when it was made.
     reshapable: ClassVar[bool] = True
+    #: Whether each member answers in the team's field; else some may say something else.
+    all_answer: ClassVar[bool] = True
+    #: Whether the team's rule makes its answers.
+    uses_rule: ClassVar[bool] = True
     #: Is told of each question that is put to the members side by side.
     on_poll: Callable[[Any], object] = staticmethod(lambda _: None)
 
     def __init__(self, team: Team) -> None:
         super().__init__()
+        checked_team(type(self).__name__, team)
         self.members = {member.name: _own(member.program) for member in team.members}
         first = team.members[0].name
-        self.field = team.field or last_output(first, self.members[first])
+        self.field = team.field or last_output("Team: field", first, self.members[first])
         #: The team, without the programs: these are the parts of this one.
         self.team = msgspec.structs.replace(team, members=_bare(team.members))
+        #: Of whom was told that they answer without the field.
+        self._lacking: set[str] = set()
+        self._declare()
+
+    def _declare(self) -> None:
+        """Look at what the members declare.
+
+        Raises:
+            BadTeam: one of them has no such output as is combined.
+        """
+        #: What each member is known to say.
+        self._known_outputs: Outputs = {name: outputs_of(program) for name, program in self.members.items()}
+        answering = {name: self._known_outputs[name] for name in self._answering() if name in self._known_outputs}
+        check_field(f"{type(self).__name__}: field", self.field, answering, of_all=self.all_answer)
+
+    def _answering(self) -> list[str]:
+        """Return the members that are asked for an answer."""
+        return [member.name for member in self.team.members]
+
+    # -- members by themselves -----------------------------------------------------------------------------------------
+
+    @property
+    def able_alone(self) -> list[str]:
+        """The members that can answer without the others: those of which a ladder may take a ``single`` answer."""
+        names = self._answering()
+        return [name for name in names if (known := self._known_outputs.get(name)) is None or self.field in known]
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member of `able_alone` answers by itself. It shares all else with this."""
+        found = copy.copy(self)
+        only = tuple(one for one in self.team.members if one.name == member)
+        found.team = msgspec.structs.replace(
+            self.team, members=only, rule=FirstAnswer(), min_answers=None, max_calls=None, side_by_side=None
+        )
+        return found
+
+    def check_ladder(self) -> None:
+        """Check the ladder of the team, if it has one.
+
+        Raises:
+            BadTeam: it names a member that cannot answer alone, or has a default without the field that is combined.
+        """
+        if self.team.ladder is not None:
+            self.team.ladder.check(self.able_alone, self.field)
+
+    def said(self, prediction: Any) -> dict[str, Any]:
+        """Return what a member has said as fields of the team's answer."""
+        return prediction_fields(prediction, self.field)
+
+    @property
+    def alarms(self) -> Mapping[str, Any]:
+        """What is amiss with members, by their names, with an ``alarm`` that says it. There is nothing to tell here."""
+        return {}
+
+    # -- state ---------------------------------------------------------------------------------------------------------
+
+    def _teams(self) -> Iterator[tuple[str, TeamProgram]]:
+        """Return the teams whose rule is saved, this one and those that are members, with the keys of their rules."""
+        found: Any = self.named_sub_modules(TeamProgram)
+        for path, team in found:
+            if team.uses_rule:
+                inner = path.removeprefix("self").removeprefix(".")
+                yield (f"{inner}.{RULE}" if inner else RULE), team
+
+    def dump_state(self, json_mode: bool = True) -> dict[str, Any]:
+        """Return what is saved: the state of the members, as DSPy has it, and the rule."""
+        rules = {key: rule_text(team.team.rule) for key, team in self._teams()}
+        written = {key: rule for key, rule in rules.items() if rule is not None}
+        return {**super().dump_state(json_mode=json_mode), **written}
+
+    def load_state(self, state: Mapping[str, Any], **options: Any) -> None:
+        """Take over what was saved. A state without a rule leaves that of the team.
+
+        Raises:
+            BadTeam: its rule is none.
+        """
+        rules = [(team, read_rule(state[key])) for key, team in self._teams() if key in state]
+        super().load_state(state, **options)
+        for team, rule in rules:
+            team.team = msgspec.structs.replace(team.team, rule=rule)
+
+    def why_no_version(self, other: Any) -> str | None:
+        """Return why a program cannot be a version of this one; None if it can, as far as is known.
+
+        A version has the state of another program and nothing else of it, so all else must be the same.
+        """
+        return why_no_version(self, other)
 
     def reshaped(self, *changes: TeamChange) -> TeamProgram:
         """Return the team after changes, as a program: a copy, with the programs of those that stay and that join.
@@ -74,13 +178,18 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
             for member in team.members
         }
         found.team = msgspec.structs.replace(team, members=_bare(team.members))
+        found._declare()
+        found.check_ladder()
         return found
 
     @property
     def signature(self) -> Any:
-        """The inputs and outputs of the first member, if it has one predictor: those of the team. Else None."""
-        predictors = next(iter(self.members.values())).predictors()
-        return predictors[0].signature if len(predictors) == 1 else None
+        """The inputs and outputs of the first member: those of the team. None if they are not known.
+
+        They are those of its one predictor, or the parameters of its ``forward``.
+        """
+        first = next((name for name in self._answering() if name in self.members), next(iter(self.members)))
+        return signature_of(self.members[first], self.field)
 
     def asked_as(self, member: str) -> Any:
         """Return the program that is asked for a member."""
@@ -101,6 +210,7 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
                 poll.answered(name, found)
             else:
                 poll.failed(name, error)
+        self.tell_lacking(poll.ballot)
         return _ended(poll, traces)
 
     async def aforward(self, **inputs: Any) -> Any:
@@ -110,6 +220,7 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
             TooFewAnswers, NoAnswer: too few have answered.
         """
         asking = await self._asked(inputs)
+        self.tell_lacking(asking.poll.ballot)
         return _ended(asking.poll, asking.traces)
 
     async def poll(self, inputs: Mapping[str, Any]) -> Poll:
@@ -125,9 +236,17 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
             asking.cancel()
         return asking
 
+    def tell_lacking(self, ballot: Iterable[MemberAnswer]) -> None:
+        """Tell the log, once of each, which members answer without the field that is combined."""
+        for one in ballot:
+            if one.outcome == "answered" and one.why is not None and one.member not in self._lacking:
+                self._lacking.add(one.member)
+                _log.warning("member_without_field", team=self.team.name, member=one.member, why=one.why)
+
     def _labels(self) -> tuple[Any, ...]:
         """What the answer may be, if the signature lists it."""
-        field = None if self.signature is None else self.signature.output_fields.get(self.field)
+        signature = self.signature
+        field = None if signature is None else signature.output_fields.get(self.field)
         annotation = None if field is None else field.annotation
         if isinstance(annotation, type) and issubclass(annotation, Enum):
             return tuple(annotation)
@@ -208,13 +327,29 @@ def _own(source: object) -> Any:
     return program
 
 
-def last_output(member: str, program: Any) -> str:
+def checked_team(pattern: str, team: object) -> Team:
+    """Return a team.
+
+    Raises:
+        BadTeam: it is something else.
+    """
+    if not isinstance(team, Team):
+        raise BadTeam(f"{pattern}: team", team, "give a Team")
+    return team
+
+
+def last_output(what: str, member: str, program: Any) -> str:
     """Return the last output of a member's program.
+
+    Args:
+        what: which option says it otherwise, for the error.
+        member: its name.
+        program: of the member.
 
     Raises:
         BadTeam: it is not known.
     """
     predictors = program.predictors()
     if not predictors:
-        raise BadTeam("Team: field", None, f"name the output of {member} that is combined")
+        raise BadTeam(what, None, f"{member} does not declare its outputs; name the one that is meant")
     return str(list(predictors[-1].signature.output_fields)[-1])

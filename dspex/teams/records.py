@@ -154,10 +154,15 @@ async def record(
         The votes, in the order of the examples.
 
     Raises:
-        BadTeam: an example is none, or has no label, or does not say what its inputs are; its number is told.
+        BadTeam: this is no team; or an example is none, or has no label, or does not say what its inputs are: its
+            number is told.
         BadWeights: there are no examples.
         TooFewAnswers: a member, or its language model, is away; its ballot says which.
     """
+    from dspex.teams.team import Team
+
+    if not isinstance(team, Team):
+        raise BadTeam("record: team", team, "give a Team, such as Team('one', (Member('one', program),))")
     whole("record: width", width)
     everybody = msgspec.structs.replace(team, rule=_Everybody(), deadline=None, max_calls=None)
     program, asked = everybody.program(), list(examples)

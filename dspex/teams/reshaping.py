@@ -6,8 +6,8 @@ under way go on with the one that they began with; who leaves goes when the last
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TypeAlias
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeAlias
 
 import msgspec
 
@@ -15,6 +15,7 @@ from dspex.teams.errors import BadTeam
 from dspex.teams.team import Member, Team
 from foundation.programs import Version
 from supervision import Request
+from supervision.messages import describe
 
 
 class AddMember(msgspec.Struct, frozen=True):
@@ -74,3 +75,60 @@ def changed_team(team: Team, changes: Iterable[TeamChange]) -> Team:
         joining = [change.member] if isinstance(change, AddMember) else []
         members[place : place + (leaving is not None)] = joining
     return msgspec.structs.replace(team, members=tuple(members))
+
+
+#: What of a team is its members' business, or is no matter of what it does.
+_APART = ("name", "members", "field", "rule", "deadline", "ladder")
+
+
+def why_no_version(program: Any, other: Any) -> str | None:
+    """Return why a program cannot be a version of a team; None if nothing speaks against it.
+
+    A version has the state of another program and nothing else of it, so all else has to be the same.
+
+    Args:
+        program: of the team.
+        other: that is to be a version of it.
+    """
+    if isinstance(other, Team):
+        return "it is a Team; give its program()"
+    if type(other) is not type(program):
+        return f"it is a {type(other).__name__}, and no {type(program).__name__}; start an actor of its own with it"
+    mine, given = _settings(program), _settings(other)
+    differ = [name for name in mine if name in given and not _same(mine[name], given[name])]
+    for name in ("deadline", "ladder"):  # the actor has those of its own
+        found = getattr(other.team, name)
+        differ += [name] if found is not None and found != getattr(program.team, name) else []
+    keys = {key for key, _ in program._teams()}
+    if not program.uses_rule or not keys <= program.dump_state().keys():
+        differ += [] if _same(program.team.rule, other.team.rule) else ["rule"]
+    if not differ:
+        return None
+    told = ", ".join(f"{name} = {describe(given.get(name, getattr(other.team, name, None)))}" for name in differ)
+    return f"a version cannot change this: {told}; start the actor anew with the program"
+
+
+def _settings(program: Any) -> dict[str, Any]:
+    """Return what a team does besides what its members do: its own options, and those of its pattern."""
+    team = program.team
+    options = {name: getattr(team, name) for name in team.__struct_fields__ if name not in _APART}
+    own = {name: value for name, value in vars(program).items() if not name.startswith("_")}
+    return {**options, **{name: own[name] for name in own if name not in ("members", "team", "callbacks", "history")}}
+
+
+def _same(one: Any, other: Any) -> bool:
+    """Return whether two settings are the same; of objects of which this cannot be said, whether they are of a kind."""
+    if one is other:
+        return True
+    if type(one) is not type(other):
+        return False
+    if isinstance(one, Mapping):
+        return one.keys() == other.keys() and all(_same(one[name], other[name]) for name in one)
+    if isinstance(one, (tuple, list)):
+        return len(one) == len(other) and all(map(_same, one, other))
+    if isinstance(one, msgspec.Struct):
+        return all(_same(getattr(one, name), getattr(other, name)) for name in one.__struct_fields__)
+    if callable(one):
+        return bool(getattr(one, "__code__", one) == getattr(other, "__code__", other))
+    compared: Any = type(one).__eq__
+    return compared is object.__eq__ or bool(one == other)

@@ -26,14 +26,20 @@ def write_rule(rule: CombinationRule) -> str:
     Raises:
         BadTeam: it is another, or about other forms, and could not be read again.
     """
+    written = rule_text(rule)
+    if written is None:
+        raise BadTeam("write_rule: rule", rule, "give a rule of dspex.teams, about forms that are texts")
+    return written
+
+
+def rule_text(rule: CombinationRule) -> str | None:
+    """Return what `write_rule` writes; None of a rule that could not be read again."""
     try:
         written = msgspec.json.format(msgspec.json.encode(rule)).decode()
         same: Any = read_rule(written) == rule
     except (TypeError, BadTeam):
-        written, same = "", False
-    if not same:
-        raise BadTeam("write_rule: rule", rule, "give a rule of dspex.teams, about forms that are texts")
-    return written
+        return None
+    return written if same else None
 
 
 def read_rule(text: str | bytes) -> CombinationRule:
@@ -44,6 +50,6 @@ def read_rule(text: str | bytes) -> CombinationRule:
     """
     try:
         rule: CombinationRule = msgspec.json.decode(text, type=_Rule)
-    except (msgspec.DecodeError, UnicodeError) as error:
+    except (msgspec.DecodeError, UnicodeError, TypeError) as error:
         raise BadTeam("read_rule: text", text, f"give what write_rule has written; {error}") from error
     return rule

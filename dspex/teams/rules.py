@@ -37,7 +37,8 @@ class CombinedAnswer(msgspec.Struct, frozen=True):
 
     Attributes:
         form: the normal form of the winning answer.
-        confidence: its share: of the weight that has voted, or its probability, as the rule reckons.
+        confidence: its share: of the weight that has voted, or its probability, as the rule reckons. 0 if more weight
+            has voted against it than for it, as that of members does that are worse than chance.
     """
 
     form: Hashable
@@ -79,7 +80,9 @@ class _Additive(msgspec.Struct, frozen=True, tag=True):
 
     def decide(self, votes: Sequence[MemberVote]) -> CombinedAnswer:
         """Return the answer with the most weight."""
-        return _leading(_totals(votes, self.weight))
+        totals, cast = _totals(votes, self.weight), sum(abs(self.weight(vote.member)) for vote in votes)
+        form = max(totals, key=totals.__getitem__)  # of equal ones the first, which the earliest member gave
+        return CombinedAnswer(form, max(0.0, totals[form]) / cast if cast else 0.0)
 
     def settled(self, votes: Sequence[MemberVote], outstanding: Sequence[str]) -> bool:
         """Return whether the leader has more than the next one could get."""
@@ -145,6 +148,9 @@ class ConfusionVote(msgspec.Struct, frozen=True, tag=True):
         confusion: of each member: for each true label, the probability of each answer. Of `confusion_of`, or of
             `dspex.teams.dawid_skene`.
 
+    Raises:
+        BadOption: a share is none.
+
     Source: Dawid and Skene (1979), the E-step.
     """
 
@@ -154,6 +160,9 @@ class ConfusionVote(msgspec.Struct, frozen=True, tag=True):
     def __post_init__(self) -> None:
         if not self.prior or not all((finite(share) or 0) > 0 for share in self.prior.values()):
             raise BadOption("ConfusionVote: prior", self.prior, "give each label a share above 0")
+        for member, rows in self.confusion.items():
+            for label, row in rows.items():
+                _check_row(f"ConfusionVote: confusion of {member} for {label}", row)
 
     @classmethod
     def fitted(cls, records: RecordedVotes) -> ConfusionVote:
@@ -190,9 +199,16 @@ class SoftVote(msgspec.Struct, frozen=True, tag=True):
     Attributes:
         mean: of each member, the mean probability of each label; see `mean_probabilities`. Members that are not named
             are taken as they are.
+
+    Raises:
+        BadOption: one of these is no number from 0.
     """
 
     mean: Mapping[str, Mapping[Any, float]] = {}
+
+    def __post_init__(self) -> None:
+        for member, row in self.mean.items():
+            _check_row(f"SoftVote: mean of {member}", row)
 
     @classmethod
     def fitted(cls, records: RecordedVotes) -> SoftVote:
@@ -224,18 +240,19 @@ def told_of(vote: MemberVote) -> Mapping[Hashable, float]:
     return vote.probabilities or {vote.form: 1.0}
 
 
+def _check_row(what: str, row: Any) -> None:
+    """Check the shares of labels, each by itself: what is small may be none at all."""
+    if not isinstance(row, Mapping) or any(
+        (finite(share) or 0.0) < 0 or finite(share) is None for share in row.values()
+    ):
+        raise BadOption(what, row, "give each label a finite number from 0")
+
+
 def _totals(votes: Sequence[MemberVote], weight: Callable[[str], float]) -> Scores:
     totals: Scores = {}
     for vote in votes:
         totals[vote.form] = totals.get(vote.form, 0.0) + weight(vote.member)
     return totals
-
-
-def _leading(totals: Scores) -> CombinedAnswer:
-    """Return the form with the largest total; of equal ones the first, which the earliest member gave."""
-    form = max(totals, key=totals.__getitem__)
-    cast = sum(abs(total) for total in totals.values())
-    return CombinedAnswer(form, totals[form] / cast if cast else 0.0)
 
 
 def _beyond_reach(totals: Scores, outstanding: float) -> bool:

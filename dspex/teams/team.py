@@ -85,7 +85,7 @@ class Team(msgspec.Struct, frozen=True):
     def __post_init__(self) -> None:
         text("Team: name", self.name)
         msgspec.structs.force_setattr(self, "members", _members(self.members))
-        if not isinstance(self.rule, CombinationRule):
+        if isinstance(self.rule, type) or not isinstance(self.rule, CombinationRule):
             raise BadTeam("Team: rule", self.rule, "give a rule, such as MajorityVote()")
         if self.min_answers is not None and not 0 < (finite(self.min_answers) or 0) <= 1:
             raise BadTeam("Team: min_answers", self.min_answers, "give a share above 0, and at most 1")

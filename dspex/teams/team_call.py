@@ -16,7 +16,6 @@ from dspex.teams.ladder import FULL, TeamLadder, TeamRung
 from dspex.teams.missing import degradation_reason
 from dspex.teams.poll import Poll, prediction_fields
 from dspex.teams.recent_answers import RecentAnswers
-from dspex.teams.rules import FirstAnswer
 from dspex.workflow.degradation import ChosenRung, DegradationReason
 from foundation.programs import Unavailable
 from supervision.clock import Clock
@@ -169,17 +168,14 @@ class TeamCall:
         known = next(one for one in self.ballot if one.member == name)
         if known.outcome == "answered" or known.reason == "budget":
             return self._given(name)
-        alone = tuple(one for one in self._team.members if one.name == name)
         try:
-            return await self._had(
-                self._program, members=alone, rule=FirstAnswer(), min_answers=None, max_calls=None, side_by_side=None
-            )
+            return await self._had(self._program.alone(name))
         except NoAnswer:
             return None
 
     def _member(self, rung: TeamRung) -> str:
         """Return whose answer a rung is: the best of those that have given one; or, if nobody has, of all."""
-        names = [one.name for one in self._team.members]
+        names = self._program.able_alone
         given = [name for name in names if self._given(name) is not None]
         return rung.member or max(given or names, key=self._team.rule.weight)
 
@@ -203,7 +199,7 @@ class TeamCall:
         same = sum(abs(weight(member)) for member, other in forms.items() if other == form)
         return dspy.Prediction(
             **{
-                **prediction_fields(found, self._program.field),
+                **self._program.said(found),
                 "ballot": ballot,
                 "coverage": coverage(ballot, weight),
                 "confidence": same / cast if cast else 0.0,
@@ -211,7 +207,7 @@ class TeamCall:
             }
         )
 
-    async def _had(self, program: Any, **changed: Any) -> Any:
+    async def _had(self, program: Any) -> Any:
         """Return what members answer; None if too few can be had.
 
         Raises:
@@ -219,7 +215,7 @@ class TeamCall:
             BaseException: a model is not to be had until somebody changes something else than a budget.
         """
         try:
-            return await self._asked(program, **changed)
+            return await self._asked(program)
         except TooFewAnswers:
             return None
         except Exception:
@@ -228,9 +224,9 @@ class TeamCall:
                 raise
             return None
 
-    async def _asked(self, program: Any, **changed: Any) -> Any:
+    async def _asked(self, program: Any) -> Any:
         asked = copy.copy(program)
-        asked.team = msgspec.structs.replace(self._team, ladder=None, deadline=self._deadline(), **changed)
+        asked.team = msgspec.structs.replace(asked.team, ladder=None, deadline=self._deadline())
         asked.on_poll = self._polls.append
         return await self._run(asked)
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from itertools import combinations
 from math import factorial
 
+from dspex.teams.shares import checked_shares
 from foundation.options import above_zero, whole
 from supervision.errors import BadOption
 
@@ -96,6 +97,9 @@ def mean_probabilities(
 
     Args:
         items: of each item, the probabilities of each member.
+
+    Raises:
+        BadProbabilities: they are none.
     """
     sums: dict[str, dict[Hashable, float]] = {}
     counts: dict[str, int] = {}
@@ -103,7 +107,7 @@ def mean_probabilities(
         for member, probabilities in item.items():
             counts[member] = counts.get(member, 0) + 1
             found = sums.setdefault(member, {})
-            for label, probability in probabilities.items():
+            for label, probability in checked_shares(f"probabilities of {member}", probabilities).items():
                 found[label] = found.get(label, 0.0) + probability
     return {member: {label: total / counts[member] for label, total in row.items()} for member, row in sums.items()}
 

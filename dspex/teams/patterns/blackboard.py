@@ -24,11 +24,12 @@ import dspy
 import msgspec
 
 from dspex.teams.ballot import coverage
+from dspex.teams.declared import make_signature, signature_of
 from dspex.teams.errors import BadTeam
 from dspex.teams.patterns.in_turn import AskedInTurn, Conversation, MemberReply, Question, Replies
 from dspex.teams.poll import prediction_fields
 from dspex.teams.team import Team
-from foundation.options import finite, whole
+from foundation.options import finite, text, whole
 
 #: Who wrote the inputs of a call.
 CALLER = ""
@@ -139,12 +140,26 @@ class BoardSource(msgspec.Struct, frozen=True):
         reads: the entries that are its inputs; None for the inputs of its program's first predictor.
         when: whether it has something to add, by what is on the board.
         estimate: how much it would add; of several, who would add most has the next turn.
+
+    Raises:
+        BadTeam, BadOption: one of these is something else.
     """
 
     member: str
     reads: tuple[str, ...] | None = None
     when: Callable[[Board], bool] = _always
     estimate: Callable[[Board], float] = _equally
+
+    def __post_init__(self) -> None:
+        text("BoardSource: member", self.member)
+        if self.reads is not None:
+            if not isinstance(self.reads, (tuple, list)):
+                raise BadTeam("BoardSource: reads", self.reads, 'give a tuple of names, such as ("text",)')
+            names = tuple(text("BoardSource: reads", name) for name in self.reads)
+            msgspec.structs.force_setattr(self, "reads", names)
+        for name in ("when", "estimate"):
+            if not callable(getattr(self, name)):
+                raise BadTeam(f"BoardSource: {name}", getattr(self, name), "give a function of the board")
 
 
 class Blackboard(AskedInTurn):
@@ -175,6 +190,7 @@ class Blackboard(AskedInTurn):
 
     #: Its sources are those of its members.
     reshapable = False
+    all_answer = False
 
     def __init__(
         self,
@@ -188,10 +204,52 @@ class Blackboard(AskedInTurn):
     ) -> None:
         super().__init__(team)
         self.sources = self._sources(sources)
+        if until is not None and not callable(until):
+            raise BadTeam("Blackboard: until", until, "give a function of the board, or None")
         self.until = until
         self.max_steps = whole("Blackboard: max_steps", max_steps)
         self.max_runs = whole("Blackboard: max_runs", max_runs)
         self.limit = whole("Blackboard: limit", limit)
+        self.check_ladder()
+
+    @property
+    def able_alone(self) -> list[str]:
+        """The members that say what is wanted, and read nothing that others write, as far as that is known."""
+        able = super().able_alone
+        return [one.member for one in self.sources if one.member in able and self._by(one).isdisjoint(one.reads or ())]
+
+    def _by(self, source: BoardSource) -> set[str]:
+        """Return what the members but one are known to write."""
+        others = [self._known_outputs[one.member] or () for one in self.sources if one is not source]
+        return {name for names in others for name in names}
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member writes on the board by itself."""
+        found = super().alone(member)
+        found.sources = tuple(one for one in self.sources if one.member == member)
+        return found
+
+    @property
+    def signature(self) -> Any:
+        """What is read and not written, and what is wanted; None if it is not known what is written."""
+        known = [self._known_outputs[source.member] for source in self.sources]
+        written = {name for names in known for name in names or ()}
+        read = {
+            name: found
+            for source in reversed(self.sources)
+            for name, found in self._read(source).items()
+            if name not in written
+        }
+        if None in known or not read:
+            return None
+        return make_signature({**read, self.field: (Any, dspy.OutputField())})
+
+    def _read(self, source: BoardSource) -> dict[str, Any]:
+        """Return what a source reads, as fields of a signature."""
+        found = signature_of(self.members[source.member], self.field)
+        inputs = {} if found is None else found.input_fields
+        kinds = {name: inputs[name].annotation if name in inputs else Any for name in source.reads or ()}
+        return {name: (kind, dspy.InputField()) for name, kind in kinds.items()}
 
     def _sources(self, given: Iterable[BoardSource] | None) -> tuple[BoardSource, ...]:
         names = [member.name for member in self.team.members]
@@ -307,9 +365,10 @@ def _is_input(board: Board, name: str) -> bool:
 
 
 def _estimate(source: BoardSource, board: Board) -> float:
-    found = finite(source.estimate(board))
+    estimate = source.estimate(board)
+    found = finite(estimate)
     if found is None:
-        raise BadTeam(f"Blackboard: estimate of {source.member}", found, "return a finite number")
+        raise BadTeam(f"Blackboard: estimate of {source.member}", estimate, "return a finite number")
     return found
 
 

@@ -19,12 +19,14 @@ from typing import Any
 import dspy
 import msgspec
 
+from dspex.teams.declared import check_field
 from dspex.teams.errors import BadTeam
 from dspex.teams.patterns.in_turn import AskedInTurn, Conversation, MemberReply, Question, Replies
-from dspex.teams.program import last_output
+from dspex.teams.program import checked_team, last_output
+from dspex.teams.shares import PROBABILITIES, checked_shares
 from dspex.teams.team import Team
 from dspex.teams.weights import BadWeights
-from foundation.options import finite, from_zero, is_a
+from foundation.options import finite, from_zero, is_a, text
 from supervision.errors import BadOption
 
 #: Over how many calls it is looked whether a member is as often unsure as it was.
@@ -109,12 +111,15 @@ def margin(prediction: Any) -> float | None:
 
     Args:
         prediction: whose field ``probabilities`` says how probable each label is.
+
+    Raises:
+        BadProbabilities: they are none.
     """
-    found = prediction.get("probabilities") if isinstance(prediction, (dspy.Example, Mapping)) else None
-    if not isinstance(found, Mapping) or not found:
+    found = prediction.get(PROBABILITIES) if isinstance(prediction, (dspy.Example, Mapping)) else None
+    if found is None:
         return None
-    first, second = sorted([*found.values(), 0.0], reverse=True)[:2]
-    return finite(first - second)
+    first, second = sorted([*checked_shares("margin: probabilities", found).values(), 0.0], reverse=True)[:2]
+    return first - second
 
 
 class Escalation(msgspec.Struct, frozen=True):
@@ -168,18 +173,26 @@ class Cascade(AskedInTurn):
         verdict: str | None = None,
         costs: Mapping[str, float] | None = None,
     ) -> None:
-        super().__init__(team)
-        names = [member.name for member in self.team.members]
+        names = [member.name for member in checked_team("Cascade", team).members]
         if verifier is not None and (verifier not in names or len(names) == 1):
             raise BadTeam("Cascade: verifier", verifier, "name a member of the team that is not its only one")
         if not callable(score):
             raise BadTeam("Cascade: score", score, "give a function of a prediction, such as margin")
         self.verifier = verifier
+        super().__init__(team)
         self.thresholds = _thresholds(thresholds, self.order)
         self.score = score
-        self.verdict = verdict or (None if verifier is None else last_output(verifier, self.members[verifier]))
+        self.verdict = None if verdict is None else text("Cascade: verdict", verdict)
+        if verifier is not None and verdict is None:
+            self.verdict = last_output("Cascade: verdict", verifier, self.members[verifier])
+        if verifier is not None:
+            check_field("Cascade: verdict", str(self.verdict), {verifier: self._known_outputs[verifier]}, of_all=True)
         self.costs = _costs(costs or {}, names, self.order)
         self._counts = _Counts()
+        self.check_ladder()
+
+    def _answering(self) -> list[str]:
+        return self.order
 
     @property
     def order(self) -> list[str]:
@@ -252,6 +265,11 @@ class Cascade(AskedInTurn):
     def escalation(self) -> dict[str, Escalation]:
         """For each member but the last: how often it was not sure enough lately, and whether that has changed."""
         return {name: _escalation(self._counts.last(name), self.thresholds[name]) for name in self.order[:-1]}
+
+    @property
+    def alarms(self) -> Mapping[str, Any]:
+        """The members that are asked, and not taken, more often than when they were calibrated, or less often."""
+        return {name: found for name, found in self.escalation.items() if found.alarm is not None}
 
 
 class _Counts:

@@ -24,7 +24,8 @@ import msgspec
 from dspex.teams.ballot import normal_form
 from dspex.teams.endings import Ending
 from dspex.teams.errors import BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, checked_team
+from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps
+from dspex.teams.program import checked_team
 from dspex.teams.team import Team
 from dspex.teams.transcript import Transcript, last_field
 from foundation.options import whole
@@ -102,6 +103,13 @@ class Debate(DialogueProgram):
         if team.max_calls is not None and team.max_calls < members:
             raise BadTeam("Debate: max_calls", team.max_calls, f"give at least {members}, one for each member")
         super().__init__(team, until, members * (1 + rounds))
+        self.check_ladder()
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member answers by itself, once."""
+        found = super().alone(member)
+        found.rounds = 0
+        return found
 
     def steps(self, dialogue: Dialogue, inputs: Mapping[str, Any]) -> Steps:
         """Ask all of them, round by round, until they are of one mind."""

@@ -7,7 +7,7 @@ tasks nor clocks, so a plain call and ``acall`` say the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -18,12 +18,13 @@ import msgspec
 from dspex._compat import Metered, is_refused, metered
 from dspex._tasks import start_in
 from dspex.teams.asking import Asked, ask, ask_async, new_trace, next_step
-from dspex.teams.ballot import MemberAnswer, MemberVote, coverage
+from dspex.teams.ballot import MemberAnswer, MemberVote, coverage, normal_form
 from dspex.teams.endings import Ended, Ending, Turns
 from dspex.teams.errors import BadTeam, NoAnswer, TooFewAnswers
 from dspex.teams.missing import unanswered
 from dspex.teams.poll import prediction_fields
 from dspex.teams.program import TeamProgram
+from dspex.teams.shares import BadProbabilities, told_shares
 from dspex.teams.team import Team
 from dspex.teams.transcript import TeamTurn, Transcript, amount, plain_fields
 from supervision.clock import machine_time
@@ -70,10 +71,19 @@ class Dialogue:
         names: of all members, in the team's order.
         field: what counts as an answer; also of a program that returns no fields.
         nullable: whether members may say nothing in a field, in words.
+        normal: what makes two answers the same.
     """
 
-    def __init__(self, until: Ending, names: Sequence[str], field: str, nullable: bool) -> None:
+    def __init__(
+        self,
+        until: Ending,
+        names: Sequence[str],
+        field: str,
+        nullable: bool,
+        normal: Callable[[Any], Hashable] = normal_form,
+    ) -> None:
         self._until = until
+        self._normal = normal
         self._names = names
         self._field = field
         self._nullable = nullable
@@ -101,7 +111,9 @@ class Dialogue:
     def record(self, asks: Asks, found: Sequence[_Timed]) -> list[SpokenTurn]:
         """Write down what became of questions, and look at the ending after each of them."""
         each = zip(asks, found, strict=True)
-        spoken = [_spoken(member, one, self._field, self._nullable) for (member, _), one in each]
+        spoken = [_spoken(member, one, self._field, self._nullable, self._normal) for (member, _), one in each]
+        if any(one.asked is None for one in found):
+            self.stop("deadline")
         for timed in found:
             error = None if timed.asked is None else timed.asked[1]
             if error is not None and is_refused(error):
@@ -171,6 +183,8 @@ class DialogueProgram(TeamProgram):
         if until is not None and not isinstance(until, Ending):
             raise BadTeam(f"{name}: until", until, "give an ending, such as Turns(8) | Said('critic', 'APPROVE')")
         super().__init__(team)
+        if until is not None:
+            until.check(self._known_outputs)
         limit = Turns(turns if team.max_calls is None else team.max_calls)
         self.until: Ending = limit if until is None else until | limit
         for member, program in self.members.items():
@@ -184,9 +198,10 @@ class DialogueProgram(TeamProgram):
     @property
     def signature(self) -> Any:
         """The inputs and outputs of the first member, without what only members are shown; None if that has none."""
-        found = super().signature
-        for shown in self.shown:
-            found = None if found is None else found.delete(shown)
+        found: Any = super().signature
+        if found is not None:
+            for shown in self.shown.keys() & found.fields.keys():
+                found = found.delete(shown)
         return found
 
     def shown_to(self, member: str) -> Mapping[str, tuple[Any, str]]:
@@ -233,7 +248,7 @@ class DialogueProgram(TeamProgram):
         return result
 
     def _begun(self) -> Dialogue:
-        dialogue = Dialogue(self.until, self.names, self.field, self.nullable)
+        dialogue = Dialogue(self.until, self.names, self.field, self.nullable, self.team.normal)
         seen: Any = dialogue  # whoever is told looks at its ballot, as at that of a poll
         self.on_poll(seen)
         return dialogue
@@ -291,13 +306,22 @@ class DialogueProgram(TeamProgram):
         form = self._form(plain_fields(fields))
         return sum(other == form for other in last.values()) / (len(last) or 1)
 
-    def vote(self, dialogue: Dialogue, names: Sequence[str], latest: Mapping[str, SpokenTurn], **more: Any) -> Any:
+    def vote(
+        self,
+        dialogue: Dialogue,
+        names: Sequence[str],
+        latest: Mapping[str, SpokenTurn],
+        *,
+        besides: Sequence[str] = (),
+        **more: Any,
+    ) -> Any:
         """Return what the team's rule makes of the latest answers of members.
 
         Args:
             dialogue: what has been said.
             names: of the members that vote, in the team's order.
             latest: the latest answer of each that has one.
+            besides: members that have no vote, and are in the ballot.
             more: further fields, which count before the usual ones.
 
         Raises:
@@ -306,6 +330,7 @@ class DialogueProgram(TeamProgram):
         votes = self.votes(names, latest)
         last = dialogue.transcript.last_turns()
         ballot = tuple(_kept(name, latest.get(name), last[name], self.field) for name in names)
+        ballot += dialogue.transcript.ballot(besides, self.field)
         if not votes or not self.enough(names, latest):
             return self.answer(dialogue, None, ballot=ballot)
         decision = self.team.rule.decide(votes)
@@ -317,8 +342,8 @@ class DialogueProgram(TeamProgram):
     def votes(self, names: Sequence[str], latest: Mapping[str, SpokenTurn]) -> list[MemberVote]:
         """Return the latest answers of members, in the team's order, without abstentions."""
         said = [(name, latest[name].fields) for name in names if name in latest]
-        forms = [(name, self._form(fields), fields.get("probabilities")) for name, fields in said]
-        return [MemberVote(name, form, likely) for name, form, likely in forms if form is not None]
+        votes = [(name, self._form(fields), told_shares(fields, self.field, self.team.normal)) for name, fields in said]
+        return [MemberVote(name, form, likely) for name, form, likely in votes if form is not None]
 
     def enough(self, names: Sequence[str], latest: Mapping[str, SpokenTurn]) -> bool:
         """Return whether so many of these members have an answer as the team needs."""
@@ -340,17 +365,6 @@ def missing(turn: TeamTurn) -> str:
     return f"has failed: {turn.why}" if turn.outcome == "failed" else f"is {turn.outcome}: {turn.why}"
 
 
-def checked_team(pattern: str, team: object) -> Team:
-    """Return a team.
-
-    Raises:
-        BadTeam: it is something else.
-    """
-    if not isinstance(team, Team):
-        raise BadTeam(f"{pattern}: team", team, "give a Team")
-    return team
-
-
 def said_so_far(transcript: Transcript) -> list[dict[str, Any]]:
     """Return what members have said, each turn with who said it, as members are shown it."""
     return [{"member": turn.member, **turn.fields} for turn in transcript.turns if turn.outcome == "answered"]
@@ -364,18 +378,22 @@ def _told(found: list[_Timed]) -> list[_Timed]:
     return found
 
 
-def _spoken(member: str, found: _Timed, field: str, nullable: bool) -> SpokenTurn:
+def _spoken(member: str, found: _Timed, field: str, nullable: bool, normal: Callable[[Any], Hashable]) -> SpokenTurn:
     elapsed = amount(found.elapsed)
     if found.asked is None or found.used is None:
         return SpokenTurn(TeamTurn(member, "late", elapsed=elapsed), {})
     said, error = found.asked
     tokens, dollars = _usage(found.used)
+    fields = {} if error is not None else prediction_fields(said, field)
+    if nullable:
+        fields = {name: None if _is_null(value) else value for name, value in fields.items()}
+    try:
+        told_shares(fields, field, normal)
+    except BadProbabilities as wrong:
+        error = wrong
     if error is not None:
         away = unanswered(member, error)
         return SpokenTurn(TeamTurn(member, away.outcome, {}, away.why, tokens, dollars, elapsed), {})
-    fields = prediction_fields(said, field)
-    if nullable:
-        fields = {name: None if _is_null(value) else value for name, value in fields.items()}
     return SpokenTurn(TeamTurn(member, "answered", plain_fields(fields), None, tokens, dollars, elapsed), fields)
 
 

@@ -23,9 +23,10 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import msgspec
 
-from dspex.teams.endings import Ending
+from dspex.teams.endings import Ending, Turns
 from dspex.teams.errors import BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, Steps, checked_team, said_so_far
+from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, Steps, said_so_far
+from dspex.teams.program import checked_team
 from dspex.teams.team import Team
 from dspex.teams.transcript import Transcript
 from foundation.options import whole
@@ -93,12 +94,21 @@ class GroupChat(DialogueProgram):
     shown: ClassVar[Mapping[str, tuple[Any, str]]] = {
         "conversation": (list[dict[str, Any]], "what was said before, in order, and who said it")
     }
+    all_answer = False
+    uses_rule = False
 
     def __init__(self, team: Team, until: Ending | None = None, speaker: SpeakerRule = RoundRobin()) -> None:  # noqa: B008
-        if not isinstance(speaker, SpeakerRule):
+        if isinstance(speaker, type) or not isinstance(speaker, SpeakerRule):
             raise BadTeam("GroupChat: speaker", speaker, "give RoundRobin(), RandomSpeaker(seed), or a rule of yours")
         super().__init__(team, until, 2 * len(checked_team("GroupChat", team).members))
         self.speaker = speaker
+        self.check_ladder()
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member speaks by itself, once."""
+        found = super().alone(member)
+        found.speaker, found.until = RoundRobin(), Turns(1)
+        return found
 
     def steps(self, dialogue: Dialogue, inputs: Mapping[str, Any]) -> Steps:
         """Have one speak after another."""

@@ -26,7 +26,8 @@ import pydantic
 
 from dspex.teams.endings import Ending
 from dspex.teams.errors import AlreadyHandedOff, BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, checked_team, missing
+from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, missing
+from dspex.teams.program import checked_team
 from dspex.teams.team import Team
 from foundation.options import whole
 
@@ -139,6 +140,8 @@ class HandoffTeam(DialogueProgram):
         "conversation": (list[dict[str, Any]], "what was handed to you of what was said before")
     }
     nullable: ClassVar[bool] = True
+    all_answer = False
+    uses_rule = False
 
     def __init__(
         self, team: Team, *, first: str | None = None, max_handoffs: int | None = None, until: Ending | None = None
@@ -153,6 +156,17 @@ class HandoffTeam(DialogueProgram):
         self._signature = super().signature
         for member, program in self.members.items():
             _offer(program, [name for name in names if name != member])
+        self.check_ladder()
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member has the conversation, and nobody to hand it to."""
+        found = super().alone(member)
+        found.first, found.max_handoffs = member, 0
+        return found
+
+    def said(self, prediction: Any) -> dict[str, Any]:
+        """Return what a member has said, without what is between members."""
+        return _without(super().said(prediction))
 
     @property
     def signature(self) -> Any:
@@ -202,6 +216,8 @@ class HandoffTeam(DialogueProgram):
         given = spoken.fields.get("handoff")
         offers = [_handoff(one) for one in (given if isinstance(given, (list, tuple)) else [given]) if one is not None]
         others = [name for name in self.names if name != held.member]
+        if not others:
+            return []
         known = {*_PARTS, *held.inputs, *spoken.fields}
         found: list[Handoff] = []
         for offer in offers:

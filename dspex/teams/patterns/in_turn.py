@@ -18,8 +18,9 @@ from dspex.teams.asking import Asked, ask, ask_async, new_trace, next_step
 from dspex.teams.ballot import MemberAnswer, coverage
 from dspex.teams.errors import NoAnswer, TooFewAnswers
 from dspex.teams.missing import unanswered
-from dspex.teams.poll import prediction_fields
+from dspex.teams.poll import lacking, prediction_fields
 from dspex.teams.program import TeamProgram
+from dspex.teams.shares import BadProbabilities, told_shares
 from dspex.teams.team import Team
 
 
@@ -66,10 +67,12 @@ class Replies:
     Args:
         team: that is asked.
         field: the output that is wanted.
+        all_answer: whether each of them should have it.
     """
 
-    def __init__(self, team: Team, field: str) -> None:
+    def __init__(self, team: Team, field: str, all_answer: bool = True) -> None:
         self._team = team
+        self._all_answer = all_answer
         self._field = field
         self._known: dict[str, MemberReply] = {}
         self._traces: dict[str, list[Any]] = {}
@@ -101,9 +104,15 @@ class Replies:
         if error is not None:
             return MemberReply(unanswered(member, error, seconds), error=error)
         field = question.field or self._field
-        value = prediction_fields(found, field).get(field)
+        fields = prediction_fields(found, field)
+        try:
+            told_shares(fields, field, self._team.normal)
+        except BadProbabilities as wrong:
+            return MemberReply(unanswered(member, wrong, seconds), error=wrong)
+        value = fields.get(field)
         value = None if self._team.normal(value) is None else value
-        return MemberReply(MemberAnswer(member, "answered", value, None, seconds), found)
+        why = lacking(fields, field) if self._all_answer else None
+        return MemberReply(MemberAnswer(member, "answered", value, why, seconds), found)
 
     @property
     def predictions(self) -> dict[str, Any]:
@@ -153,6 +162,8 @@ class AskedInTurn(TeamProgram):
     one member answers; its ``deadline`` counts for the whole call, and ``max_calls`` for all members that are asked.
     """
 
+    uses_rule = False
+
     @abstractmethod
     def conversation(self, inputs: Mapping[str, Any], replies: Replies) -> Conversation:
         """Yield whom to ask, and return the team's prediction.
@@ -168,7 +179,7 @@ class AskedInTurn(TeamProgram):
         Raises:
             TooFewAnswers, NoAnswer: nobody has an answer.
         """
-        replies = Replies(self.team, self.field)
+        replies = Replies(self.team, self.field, self.all_answer)
         talk = self.conversation(inputs, replies)
         try:
             question, result = next_step(talk, None)
@@ -182,7 +193,7 @@ class AskedInTurn(TeamProgram):
                 question, result = next_step(talk, reply)
             return result
         finally:
-            _tell(replies)
+            self._tell(replies)
 
     async def aforward(self, **inputs: Any) -> Any:
         """Ask one member after another, within the deadline.
@@ -190,7 +201,7 @@ class AskedInTurn(TeamProgram):
         Raises:
             TooFewAnswers, NoAnswer: nobody has an answer.
         """
-        replies, limiter = Replies(self.team, self.field), anyio.CapacityLimiter(len(self.members))
+        replies, limiter = Replies(self.team, self.field, self.all_answer), anyio.CapacityLimiter(len(self.members))
         clock = asyncio.get_running_loop().time
         began = clock()
         self.on_poll(replies)
@@ -211,7 +222,13 @@ class AskedInTurn(TeamProgram):
                 question, result = next_step(talk, reply)
             return result
         finally:
-            _tell(replies)
+            self._tell(replies)
+
+    def _tell(self, replies: Replies) -> None:
+        """Give the caller the members' traces, and tell who has answered without the field."""
+        if dspy.settings.trace is not None:
+            dspy.settings.trace.extend(replies.traces)
+        self.tell_lacking(replies.ballot)
 
 
 async def _within(
@@ -228,12 +245,6 @@ async def _within(
         return task.result() if task.done() else None
     finally:
         task.cancel()
-
-
-def _tell(replies: Replies) -> None:
-    """Give the caller the members' traces."""
-    if dspy.settings.trace is not None:
-        dspy.settings.trace.extend(replies.traces)
 
 
 def unasked(member: str, why: str | None = None) -> MemberReply:

@@ -20,9 +20,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from dspex.teams.endings import Ending
+from dspex.teams.endings import Ended, Ending
 from dspex.teams.errors import BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, checked_team
+from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps
+from dspex.teams.program import checked_team
 from dspex.teams.team import Member, Team
 from foundation.options import whole
 
@@ -32,8 +33,9 @@ class Mixture(DialogueProgram):
 
     Each gets the inputs, and ``proposals``: what the layer before has answered, numbered in the team's order. A layer
     goes on with one answer or more. If the last one has no answer, or there is no time for it, the team's rule counts
-    the last proposals, and ``degraded`` says so. See `DialogueProgram` for the answer. It costs as many calls as there
-    are members, for each layer but the last, and one.
+    the last proposals, and ``degraded`` says so. ``ended`` is ``layers`` if the aggregator has written the answer, and
+    else ``aggregator`` if it had none, ``proposals`` if a whole layer had none, or the bound that was reached. See
+    `DialogueProgram` for the answer. It costs as many calls as there are members, for each layer but the last, and one.
 
     Args:
         team: whose members' programs are copied: those that propose.
@@ -59,7 +61,15 @@ class Mixture(DialogueProgram):
             raise BadTeam("Mixture: max_calls", team.max_calls, f"give at least {calls}, or fewer layers or members")
         self.aggregator = aggregator.name
         whole_team = msgspec.structs.replace(team, members=(*team.members, aggregator))
-        super().__init__(whole_team, until, calls)
+        # One more than are taken: it ends with the aggregator, and not at a bound.
+        super().__init__(msgspec.structs.replace(whole_team, max_calls=None), until, calls + 1)
+        self.check_ladder()
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member, or the aggregator, answers by itself."""
+        found = super().alone(member)
+        found.proposers, found.aggregator, found.layers = [], member, 1
+        return found
 
     def steps(self, dialogue: Dialogue, inputs: Mapping[str, Any]) -> Steps:
         """Ask layer by layer."""
@@ -69,15 +79,23 @@ class Mixture(DialogueProgram):
             spoken = yield [(name, {**inputs, "proposals": shown}) for name in self.proposers]
             said = {name: one for name, one in zip(self.proposers, spoken, strict=True) if self.says(one)}
             latest = said or latest
-            if not said or dialogue.ended is not None:
-                return self.vote(dialogue, self.proposers, latest)
+            if not said:
+                away = any(one.turn.outcome in ("lost", "late") for one in spoken)  # who is away is told as of any team
+                dialogue.ended = dialogue.ended or Ended("proposals", not away)
+            if dialogue.ended is not None:
+                return self._voted(dialogue, latest)
         shown = _numbered(self.proposers, latest)
         (written,) = yield [(self.aggregator, {**inputs, "proposals": shown})]
         if not self.says(written):
             why = "abstained" if written.answered else written.turn.outcome
-            return self.vote(dialogue, self.proposers, latest, degraded=f"aggregator:{why}")
+            dialogue.stop("aggregator")
+            return self._voted(dialogue, latest, degraded=f"aggregator:{why}")
         dialogue.finish("layers")
         return self.answer(dialogue, written.fields)
+
+    def _voted(self, dialogue: Dialogue, latest: Mapping[str, SpokenTurn], **more: Any) -> Any:
+        """Return what the rule makes of the last proposals; the aggregator is in the ballot, too."""
+        return self.vote(dialogue, self.proposers, latest, besides=[self.aggregator], **more)
 
 
 def _numbered(names: list[str], latest: Mapping[str, SpokenTurn]) -> dict[str, dict[str, Any]]:

@@ -204,7 +204,7 @@ class TeamRouter(AskedInTurn):
 
     def __init__(self, team: Team, route: MemberRoute, *, explore: float = 0.0, seed: int = 0) -> None:
         super().__init__(team)
-        if not isinstance(route, MemberRoute):
+        if isinstance(route, type) or not isinstance(route, MemberRoute):
             raise BadTeam("TeamRouter: route", route, "give RouteBy(function), BanditRoute() or TextRoute.fitted(...)")
         if from_zero("TeamRouter: explore", explore) > 1:
             raise BadOption("TeamRouter: explore", explore, "give a share from 0 to 1")
@@ -212,10 +212,19 @@ class TeamRouter(AskedInTurn):
         self.explore = explore
         self.seed = whole("TeamRouter: seed", seed, 0)
         self._calls = _Calls()
+        #: Whether rewards tell the route something; of a member that answers alone they do not.
+        self._learns = True
+        self.check_ladder()
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which a member answers, whatever the route says: which learns nothing of that."""
+        found = super().alone(member)
+        found._learns = False
+        return found
 
     def conversation(self, inputs: Mapping[str, Any], replies: Replies) -> Conversation:
         """Ask the members by their scores, until one is not lost."""
-        learner = self.route if isinstance(self.route, LearningRoute) else None
+        learner = self.route if isinstance(self.route, LearningRoute) and self._learns else None
         group = None if learner is None else learner.group(inputs)
         call = self._calls.begin()
         order, explored = self._order(inputs, Random(f"{self.seed}/{call}"))
@@ -224,7 +233,8 @@ class TeamRouter(AskedInTurn):
                 learner.asked(group, name)
             reply = yield Question(name, inputs)
             if reply.usable:
-                self._calls.waits(call, group, name)
+                if self._learns:
+                    self._calls.waits(call, group, name)
                 degraded = f"next:lost {lost} of {lost + 1}" if lost else None
                 return replies.prediction(name, degraded=degraded, routed=Routed(order[0], group, explored), call=call)
             if learner is not None and reply.answer.outcome == "failed":
@@ -236,10 +246,11 @@ class TeamRouter(AskedInTurn):
     def _order(self, inputs: Mapping[str, Any], chance: Random) -> tuple[list[str], bool]:
         """Return whom to ask, and in which order; and whether chance has said so."""
         members = [member.name for member in self.team.members]
+        if not self._learns:
+            return members, False
         if self.explore and chance.random() < self.explore:
             return chance.sample(members, len(members)), True
-        # It may name whoever is no part of the team for this call.
-        scores = _scores(self.route.scores(inputs, members, chance), [*self.members])
+        scores = _scores(self.route.scores(inputs, members, chance), members)
         return sorted(members, key=lambda name: -scores.get(name, -math.inf)), False
 
     def reward(self, call: int, reward: float) -> bool:

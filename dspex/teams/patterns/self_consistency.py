@@ -45,6 +45,7 @@ class SelfConsistency(TeamProgram):
 
     #: Its members are samples of one program.
     reshapable = False
+    uses_rule = False
 
     def __init__(
         self,

@@ -29,10 +29,12 @@ import dspy
 import msgspec
 
 from dspex._compat import is_signature
+from dspex.agents.agent import BadProgram, load
 from dspex.teams.ballot import normal_form
-from dspex.teams.endings import Ending
+from dspex.teams.endings import Ending, Turns
 from dspex.teams.errors import BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, checked_team, missing
+from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, missing
+from dspex.teams.program import checked_team
 from dspex.teams.team import Member, Team
 from foundation.options import whole
 
@@ -100,8 +102,8 @@ class ManagedTeam(DialogueProgram):
     Args:
         team: the workers.
         signature: of the whole, such as ``question -> answer``.
-        manager: chooses; by default a ``dspy.Predict`` of its `manager_signature`.
-        planner: plans anew; by default a ``dspy.Predict`` of its `planner_signature`.
+        manager: chooses: a `Member`, or a program; by default a ``dspy.Predict`` of its `manager_signature`.
+        planner: plans anew: as well; by default a ``dspy.Predict`` of its `planner_signature`.
         max_stalls: at how many stalls it does.
         max_replans: how often; after that the team gives up.
         until: when it is over earlier; at the latest after the team's ``max_calls``, by default 20 turns.
@@ -112,14 +114,16 @@ class ManagedTeam(DialogueProgram):
 
     shown: ClassVar[Mapping[str, tuple[Any, str]]] = {"task": (str, "what you are to do")}
     nullable: ClassVar[bool] = True
+    all_answer = False
+    uses_rule = False
 
     def __init__(
         self,
         team: Team,
         signature: Any,
-        manager: Member | None = None,
+        manager: Any = None,
         *,
-        planner: Member | None = None,
+        planner: Any = None,
         max_stalls: int = 3,
         max_replans: int = 2,
         until: Ending | None = None,
@@ -128,11 +132,8 @@ class ManagedTeam(DialogueProgram):
         self.max_stalls = whole("ManagedTeam: max_stalls", max_stalls)
         self.max_replans = whole("ManagedTeam: max_replans", max_replans, 0)
         chosen = manager_signature(signature, team)
-        manager = manager or Member("manager", dspy.Predict(chosen))
-        planner = planner or Member("planner", dspy.Predict(planner_signature(signature, team)))
-        for what, member in (("manager", manager), ("planner", planner)):
-            if not isinstance(member, Member):
-                raise BadTeam(f"ManagedTeam: {what}", member, "give a Member")
+        manager = _leader("manager", dspy.Predict(chosen) if manager is None else manager)
+        planner = _leader("planner", dspy.Predict(planner_signature(signature, team)) if planner is None else planner)
         self.manager, self.planner = manager.name, planner.name
         self._signature = _signature(signature)
         field = team.field or next(reversed([*self._signature.output_fields]))
@@ -142,6 +143,18 @@ class ManagedTeam(DialogueProgram):
         super().__init__(msgspec.structs.replace(team, members=everybody, field=field), until, 20)
         #: Those of the inputs that each worker is given.
         self._inputs = {name: _named(self.members[name], self._signature) for name in self.workers}
+        self.check_ladder()
+
+    @property
+    def able_alone(self) -> list[str]:
+        """The manager, as workers are given tasks, and not what the team is asked."""
+        return [self.manager]
+
+    def alone(self, member: str) -> Any:
+        """Return the team as one in which the manager has to know the answer."""
+        found = super().alone(member)
+        found.until = Turns(1)
+        return found
 
     @property
     def signature(self) -> Any:
@@ -262,6 +275,16 @@ class _Work:
         """Begin anew, with what the planner says."""
         self._plan = planned.turn.fields or self._plan
         self.stalls, self.replans, self._note = 0, self.replans + 1, ""
+
+
+def _leader(name: str, given: Any) -> Member:
+    """Return a member, which may be given as a program."""
+    if isinstance(given, Member):
+        return given
+    try:
+        return Member(name, load(given))
+    except BadProgram as error:
+        raise BadTeam(f"ManagedTeam: {name}", given, f"give a Member, or a program; {error}") from error
 
 
 def _signature(given: Any) -> Any:

@@ -13,13 +13,17 @@ import pytest
 from dspy.utils.dummies import DummyLM
 
 from dspex.teams import (
+    BadProbabilities,
     BadTeam,
     BadWeights,
     Calibration,
     Cascade,
+    Debate,
     Member,
     NoAnswer,
+    RouteBy,
     Team,
+    TeamRouter,
     TooFewAnswers,
     calibrate,
     conformal_threshold,
@@ -38,7 +42,7 @@ def _nobody_was_asked() -> None:
 
 def sure(inputs: Any) -> Any:
     """An answer that is as sure as the input says."""
-    return likely("cheap", a=0.5 + inputs["sure"] / 2, b=0.5 - inputs["sure"] / 2)
+    return likely("cheap", cheap=0.5 + inputs["sure"] / 2, dear=0.5 - inputs["sure"] / 2)
 
 
 def cascade(cheap: object = sure, dear: object = "dear", threshold: Any = 0.4, **options: Any) -> Cascade:
@@ -290,12 +294,38 @@ async def test_a_calibrated_cascade_takes_what_was_found() -> None:
 
 
 def test_the_margin_is_that_of_the_two_likeliest() -> None:
-    """Of one alone its probability; of an answer without probabilities there is none."""
+    """What is missing to 1 is of labels that are not named; of an answer without probabilities there is none."""
     assert margin(likely("a", a=0.2, b=0.7, c=0.1)) == pytest.approx(0.5)
     assert margin(likely("a", a=0.8)) == 0.8
-    assert margin(likely("a", a=math.nan, b=0.1)) is None
-    for nothing in (dspy.Prediction(label="a"), likely("a"), "text", None, dspy.Prediction(probabilities=3)):
+    assert margin(likely("a", a=6, b=3)) == pytest.approx(1 / 3)
+    for nothing in (dspy.Prediction(label="a"), "text", None):
         assert margin(nothing) is None
+
+
+@pytest.mark.parametrize("shares", [{"cheap": math.nan}, {"cheap": -1}, {"cheap": 0.0}, {}, 3, {"dear": 1.0}])
+async def test_a_member_whose_probabilities_make_no_sense_has_failed(shares: Any) -> None:
+    """It is not sure of its answer, and says not how sure it is: the next one is asked, and the ballot tells why."""
+    odd = dspy.Prediction(label="cheap", probabilities=shares)
+    two = team({"cheap": odd, "dear": "dear"}, min_answers=0.5)
+    for program in (
+        Cascade(two, {"cheap": 0.5}),
+        two.program(),
+        Debate(two),
+        TeamRouter(two, RouteBy(lambda _: "cheap")),
+    ):
+        try:
+            answer = await program.acall(sure=1.0)
+        except NoAnswer as error:  # of the router: who fails by itself is not lost, and nobody else is asked
+            assert isinstance(program, TeamRouter)
+            ballot = error.ballot
+        else:
+            assert answer.label == "dear"
+            ballot = answer.ballot
+        assert ballot[0].outcome == "failed"
+        assert "BadProbabilities: probabilities" in (ballot[0].why or "")
+    if shares != {"dear": 1.0}:
+        with pytest.raises(BadProbabilities, match="margin: probabilities"):
+            margin(odd)
 
 
 # -- the alarm -----------------------------------------------------------------------------------------------------
@@ -350,7 +380,8 @@ def test_shallow_copies_count_together_and_deep_ones_for_themselves() -> None:
         ({"thresholds": {"a": 0.5, "b": "high"}}, "threshold of b"),
         ({"score": 5}, "give a function"),
         ({"verifier": "z"}, "name a member"),
-        ({"verifier": "c", "thresholds": {"a": 0.5}}, "name the output of c"),
+        ({"verifier": "c", "thresholds": {"a": 0.5}}, "c does not declare its outputs"),
+        ({"verdict": 5, "verifier": "c", "thresholds": {"a": 0.5}}, "Cascade: verdict = 5"),
         ({"costs": {"z": 1}}, "name members"),
         ({"costs": {"a": -1}}, "from 0"),
         ({"costs": {"a": math.inf}}, "finite"),

@@ -117,7 +117,7 @@ async def test_a_chat_is_bounded_by_itself() -> None:
 
 async def test_a_chat_without_an_answer_says_what_became_of_each() -> None:
     """If somebody is away, that is an error of infrastructure; else it is the programs' fault."""
-    with pytest.raises(NoAnswer, match=r"a answered without this field, or None; b failed \(ValueError: no\)"):
+    with pytest.raises(NoAnswer, match=r"a answered with nothing; b failed \(ValueError: no\)"):
         await GroupChat(speakers(None, ValueError("no"))).acall(text="x")
     with pytest.raises(TooFewAnswers, match="b lost"):
         await GroupChat(speakers(None, AWAY)).acall(text="x")
@@ -575,10 +575,13 @@ async def test_a_layer_without_any_answer_ends_it() -> None:
     """The layer before counts, if there is one."""
     with pytest.raises(TooFewAnswers, match="a lost"):
         await mixture(AWAY, AWAY).acall(text="x")
-    with pytest.raises(NoAnswer, match="nothing ended it"):
+    with pytest.raises(NoAnswer, match="proposals ended it"):
         await mixture(ValueError("no"), None).acall(text="x")
     answer = await mixture(["A", AWAY], ["A", AWAY]).acall(text="x")
     assert (answer.label, answer.degraded, order(answer)) == ("A", "members:lost 2 of 2", "abab")
+    assert answer.ended == "proposals"
+    answer = await mixture(["A", None], ["A", ValueError("no")]).acall(text="x")
+    assert (answer.label, answer.degraded, answer.ended) == ("A", "proposals", "proposals")
 
 
 @pytest.mark.parametrize(
@@ -588,7 +591,9 @@ async def test_a_layer_without_any_answer_ends_it() -> None:
 async def test_a_writer_without_an_answer_leaves_it_to_the_vote(writer: Any, degraded: str) -> None:
     """Of the last layer."""
     answer = await mixture("A", "B", "B", writer=writer).acall(text="x")
-    assert (answer.label, answer.degraded) == ("B", degraded)
+    assert (answer.label, answer.degraded, answer.ended) == ("B", degraded, "aggregator")
+    last = answer.ballot[-1]
+    assert (last.member, last.outcome) == ("w", "answered" if writer is None else degraded.partition(":")[2])
     assert answer.confidence == pytest.approx(2 / 3)
 
 

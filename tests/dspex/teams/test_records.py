@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
+from fractions import Fraction
 from typing import Any, Literal
 
 import dspy
+import numpy as np
 import pytest
 from dspy.utils.dummies import DummyLM
 
@@ -16,6 +18,7 @@ from dspex import agent
 from dspex.models.local.adapter import CompactAdapter
 from dspex.models.selection import embedded_lm
 from dspex.teams import (
+    BadProbabilities,
     BadTeam,
     BadWeights,
     ConfusionVote,
@@ -23,6 +26,7 @@ from dspex.teams import (
     MajorityVote,
     Member,
     MemberVote,
+    NoAnswer,
     RecordedVotes,
     SoftVote,
     Stacking,
@@ -31,6 +35,7 @@ from dspex.teams import (
     WeightedVote,
     WithProbabilities,
     accuracy_weight,
+    mean_probabilities,
     record,
 )
 from supervision.errors import BadOption
@@ -248,33 +253,63 @@ async def test_a_team_with_a_fitted_rule_answers_what_the_rule_says() -> None:
 # -- probabilities -------------------------------------------------------------------------------------------------
 
 
+class Tells(dspy.Module):
+    """Tells the probabilities of its answer."""
+
+    def __init__(self, told: object) -> None:
+        super().__init__()
+        self.told = told
+
+    async def aforward(self, text: str) -> Any:
+        """Answer."""
+        return dspy.Prediction(label="x", probabilities=self.told)
+
+
 @pytest.mark.parametrize(
     ("told", "expected"),
     [
         ({"X": 3, " x": 1.0, "y": 4}, {"x": 0.5, "y": 0.5}),
-        ({"x": 0, "y": 0}, None),
-        ({"x": float("nan"), "y": 1}, None),
-        ({"x": -0.5, "y": 1}, None),
-        ({"x": float("inf"), "y": 1}, None),
-        ({"x": 1e308, "y": 1e308}, None),
-        ({"x": 10**400, "y": 1}, None),
-        ({"x": True, "y": 1}, None),
-        ({"x": "much"}, None),
-        ({None: 0.5, "x": 0.5}, None),
-        ({}, None),
-        ([0.5, 0.5], None),
+        ({"x": 0.5, "y": 0.25}, {"x": 0.5, "y": 0.25}),
+        ({"x": np.float32(0.5), "y": Fraction(1, 2)}, {"x": 0.5, "y": 0.5}),
+        (None, None),
     ],
 )
-async def test_probabilities_are_of_normal_forms_and_count_only_if_they_make_sense(told: Any, expected: Any) -> None:
-    """They add up to one; an answer with others counts as one without."""
-
-    class Tells(dspy.Module):
-        async def aforward(self, text: str) -> Any:
-            return dspy.Prediction(label="x", probabilities=told)
-
-    records = await record(Team("t", (Member("a", Tells()),), field="label"), [example("1", "x")])
+async def test_probabilities_are_of_normal_forms(told: Any, expected: Any) -> None:
+    """What is more than one is divided by its sum; what is missing is that of labels which are not named."""
+    records = await record(Team("t", (Member("a", Tells(told)),), field="label"), [example("1", "x")])
     (vote,) = records.votes[0]
     assert (vote.form, vote.probabilities) == ("x", expected)
+
+
+ODD: list[Any] = [
+    {"x": 0, "y": 0},
+    {"x": float("nan"), "y": 1},
+    {"x": -0.5, "y": 1},
+    {"x": float("inf"), "y": 1},
+    {"x": 1e308, "y": 1e308},
+    {"x": 10**400, "y": 1},
+    {"x": Fraction(10**400), "y": 1},
+    {"x": True, "y": 1},
+    {"x": "much"},
+    {None: 0.5, "x": 0.5},
+    {"y": 1.0},
+    {},
+    [0.5, 0.5],
+]
+
+
+@pytest.mark.parametrize("told", ODD)
+async def test_a_member_that_tells_what_are_no_probabilities_has_failed(told: Any) -> None:
+    """Its ballot says with what, and what would be some; and no vote can be made of them."""
+    program = Team("t", (Member("a", Tells(told)),), field="label").program()
+    with pytest.raises(NoAnswer, match=r"a failed \(BadProbabilities: probabilities = ") as caught:
+        await program.acall(text="1")
+    assert caught.value.ballot[0].outcome == "failed"
+    if told != {"y": 1.0}:  # which are some, but not of this answer
+        with pytest.raises(BadProbabilities, match="probabilities of a"):
+            mean_probabilities([{"a": told}])
+        with pytest.raises(BadProbabilities, match="MemberVote: probabilities of a"):
+            MemberVote("a", "x", told)
 
 
 class Colour(enum.Enum):

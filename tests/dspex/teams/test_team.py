@@ -446,16 +446,17 @@ def test_a_member_has_a_name() -> None:
 
 def test_the_field_must_be_known() -> None:
     """Where no predictor says it."""
-    with pytest.raises(BadTeam, match="name the output of a"):
+    with pytest.raises(BadTeam, match="a does not declare its outputs"):
         Team("t", (Member("a", Says("a", "A")),)).program()
     assert Team("t", (Member("a", predictor("A", "text -> other, label")),)).program().field == "label"
 
 
 def test_a_team_speaks_with_the_signature_of_its_first_member() -> None:
-    """If that has one."""
+    """Or with what its forward takes; with the field that is combined, if it does not say what it gives."""
     program = three().program()
     assert program.signature is program.members["a"].signature
-    assert team("A").program().signature is None
+    made = team("A").program().signature
+    assert ([*made.input_fields], [*made.output_fields]) == (["text"], ["label"])
 
 
 def test_ballots_say_what_they_have() -> None:

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import dspy
 import pytest
+from dspy.utils.dummies import DummyLM
+from structlog.testing import capture_logs
 
 from dspex.teams import (
     AddMember,
@@ -12,7 +15,9 @@ from dspex.teams import (
     BanditRoute,
     Blackboard,
     BoardSource,
+    Calibration,
     Cascade,
+    EscalationAlarm,
     GroupChat,
     Member,
     MemberMissing,
@@ -20,9 +25,11 @@ from dspex.teams import (
     RouteBy,
     SelfConsistency,
     Team,
+    TeamActor,
     TeamRouter,
     Turns,
 )
+from foundation.programs import DescribeProgram
 from supervision import Runtime
 from tests.dspex.teams.served.desk import Answering, ask, away, desk, forget, members, serve
 
@@ -152,3 +159,36 @@ async def test_what_was_settled_for_its_members_does_not_change_while_it_serves(
     with pytest.raises(BadTeam, match="start its actor anew"):
         await actor.call(change)
     assert actor.alive
+
+
+# -- what is told ------------------------------------------------------------------------------------------------------
+
+
+async def test_an_alarm_of_a_cascade_is_told_once_until_it_is_over(runtime: Runtime) -> None:
+    """With what has changed; and /tree shows whose it is."""
+    told: list[Any] = []
+    runtime.subscribe(told.append, EscalationAlarm)
+    actor = await serve(runtime, Cascade(desk("AB"), {"a": Calibration(0.5, 200, 0.1, 0.0)}))
+    for _ in range(40):
+        await ask(actor)
+    (event,) = told
+    assert (event.team, event.member, event.escalated, event.expected) == ("desk", "a", 1.0, 0.1)
+    assert event.why == f"the next member was asked in 100% of {event.calls} calls, and in 10% when calibrated"
+    assert summary(runtime, "alarm") == "a"
+
+
+async def test_a_team_whose_inputs_are_not_known_says_so_at_its_start(runtime: Runtime) -> None:
+    """With what would tell them; those that ``forward`` names are known."""
+
+    class Anything(dspy.Module):  # type: ignore[misc]
+        async def aforward(self, **inputs: Any) -> Any:
+            """Answer."""
+            return inputs
+
+    with capture_logs() as logs:
+        await serve(runtime, desk("AB"))
+        actor = await runtime.spawn(TeamActor, Team("open", (Member("a", Anything()),), field="label"), lm=DummyLM([]))
+        described = await actor.call(DescribeProgram())
+    assert (described.inputs, described.open) == ((), True)
+    told = [line for line in logs if line["event"] == "team_without_inputs"]
+    assert [(line["team"], "signature = 'text -> label'" in line["remedy"]) for line in told] == [("open", True)]
