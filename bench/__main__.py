@@ -29,6 +29,7 @@ SUITES = {
     "team-chaos": "a served team of five under a kill a second: each call is answered, degraded by label, or refused",
     "rollout": "how often a rollout decides wrongly, in 10,000 simulated ones of each kind; and kills in each state",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
+    "federated": "what is learned from examples that stay where they are: digits, headlines, sentences; bad clients",
     "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",

@@ -4,7 +4,8 @@
   round as a value, and `messages` what travels between them.
 - `averaging` has the rules that make weights of those of the clients, as `weights` keeps them; `choices` those that
   choose among candidates by exact sums.
-- `learners` are clients' work that is there already.
+- `learners` are clients' work that is there already; `stacking` is that for the rule of a team, and
+  `program_scorer` runs DSPy programs. `masks` are secure sums, and `noise` hides single examples.
 """
 
 # The actors.
@@ -64,6 +65,19 @@ from dspex.federated.choices import CandidateScore as CandidateScore
 from dspex.federated.choices import Choice as Choice
 from dspex.federated.choices import personal_choice as personal_choice
 
+# What hides a client's numbers, or an example.
+from dspex.federated.masks import MaskKey as MaskKey
+from dspex.federated.masks import masked as masked
+from dspex.federated.masks import quantised as quantised
+from dspex.federated.masks import dequantised as dequantised
+from dspex.federated.masks import SecureSum as SecureSum
+from dspex.federated.masks import SecretShare as SecretShare
+from dspex.federated.masks import shares_of as shares_of
+from dspex.federated.masks import secret_of as secret_of
+from dspex.federated.noise import NoisyScorer as NoisyScorer
+from dspex.federated.noise import gaussian_sigma as gaussian_sigma
+from dspex.federated.noise import server_noise as server_noise
+
 # Events.
 from dspex.federated.events import FederatedRoundClosed as FederatedRoundClosed
 from dspex.federated.events import ClientMissing as ClientMissing
@@ -79,3 +93,8 @@ from dspex.federated.errors import StaleRound as StaleRound
 from dspex.federated.learners import SoftmaxLearner as SoftmaxLearner
 from dspex.federated.learners import MomentsLearner as MomentsLearner
 from dspex.federated.learners import spread as spread
+from dspex.federated.program_scorer import ProgramScorer as ProgramScorer
+from dspex.federated.stacking import StackingLearner as StackingLearner
+from dspex.federated.stacking import stacking_moments as stacking_moments
+from dspex.federated.stacking import stacking_weights as stacking_weights
+from dspex.federated.stacking import stacking_rule as stacking_rule

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import secrets
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar, TypeAlias
 
@@ -13,8 +14,9 @@ from dspex.federated.averaging import AveragingRule, FedAvg, ServerState, Weight
 from dspex.federated.choices import ChoiceRule, PooledMean, personal_choice
 from dspex.federated.errors import BadFederation, BadUpdate, CannotMerge
 from dspex.federated.messages import ClientReport, RoundTask, ScoreCandidates, TrainWeights
+from dspex.federated.noise import server_noise
 from dspex.federated.weights import Weights
-from foundation.options import above_zero, finite, is_a, text, whole
+from foundation.options import above_zero, finite, from_zero, is_a, text, whole
 
 #: No number of a report is larger, so that squares, and sums of these, are finite.
 LARGEST = 1e100
@@ -49,6 +51,8 @@ class FederatedAveraging(msgspec.Struct, frozen=True, kw_only=True):
         clip: how far a client's weights may be from those that it got, by the length of the change: a longer change is
             shortened. None for any.
         most_examples: how many examples a client may say that it has: a larger number counts as this. None for any.
+        noise: how much Gaussian noise the new weights get, as a multiple of ``clip`` divided by the number of clients
+            (`server_noise`); 0 for none. Clients have to count alike (``most_examples=1``), and be clipped.
         metric: which of the clients' metrics says how good the weights are, such as ``loss``.
         higher: whether more of it is better.
 
@@ -62,6 +66,7 @@ class FederatedAveraging(msgspec.Struct, frozen=True, kw_only=True):
     settings: dict[str, float] = {}
     clip: float | None = None
     most_examples: int | None = None
+    noise: float = 0.0
     metric: str = "loss"
     higher: bool = False
 
@@ -75,6 +80,8 @@ class FederatedAveraging(msgspec.Struct, frozen=True, kw_only=True):
             above_zero("FederatedAveraging: clip", self.clip)
         if self.most_examples is not None:
             whole("FederatedAveraging: most_examples", self.most_examples)
+        if from_zero("FederatedAveraging: noise", self.noise) and (self.clip is None or self.most_examples != 1):
+            raise BadFederation("FederatedAveraging: noise", self.noise, "give clip=... and most_examples=1, too")
         text("FederatedAveraging: metric", self.metric)
 
     def begin(self) -> ServerState:
@@ -127,7 +134,13 @@ class FederatedAveraging(msgspec.Struct, frozen=True, kw_only=True):
             raise CannotMerge("the clients have no examples at all")
         metrics = _mean_metrics(reports)
         # A client without examples has nothing to say, whatever rule counts clients alike.
-        after = self.rule.step(state, [update for update in updates if update.examples])
+        updates = [update for update in updates if update.examples]
+        after = self.rule.step(state, updates)
+        if self.noise and self.clip is not None:
+            vector, sigma = after.weights.vector(), server_noise(self.noise, self.clip, len(updates))
+            # Not the runtime's chance: whoever knows its seed could take the noise off.
+            noise = [secrets.SystemRandom().gauss(0.0, sigma) for _ in vector]
+            after = msgspec.structs.replace(after, weights=after.weights.with_vector(vector + noise))
         return Merged(after, metrics.get(self.metric), metrics)
 
     def outcome(self, state: ServerState) -> Mapping[str, Any]:

@@ -87,7 +87,7 @@ class Stacking(msgspec.Struct, frozen=True, tag=True):
         labels = tuple(dict.fromkeys(records.truth))
         if len(labels) < 2 or not records.members:
             raise BadWeights(f"the labels are {list(labels)}, of members {list(records.members)}: record more examples")
-        told = [{vote.member: _logarithms(vote, labels) for vote in cast} for cast in records.votes]
+        told = [{vote.member: logarithms(vote, labels) for vote in cast} for cast in records.votes]
         usual = {member: _mean([row for item in told if (row := item.get(member))]) for member in records.members}
         usual = {member: row for member, row in usual.items() if row}
         nothing = (0.0,) * len(labels)
@@ -116,7 +116,7 @@ class Stacking(msgspec.Struct, frozen=True, tag=True):
         for vote in votes:
             if vote.member not in self.weights:
                 continue
-            apart = _apart(_logarithms(vote, self.labels), self.usual[vote.member])
+            apart = _apart(logarithms(vote, self.labels), self.usual[vote.member])
             for number, row in enumerate(self.weights[vote.member] if apart else ()):
                 scores[number] += math.fsum(map(mul, row, apart))
         best = max(scores)
@@ -133,7 +133,7 @@ def _check(what: str, row: Sequence[float], length: int) -> None:
         raise BadOption(f"Stacking: {what}", row, f"give {length} finite numbers")
 
 
-def _logarithms(vote: MemberVote, labels: Sequence[Hashable]) -> _Row:
+def logarithms(vote: MemberVote, labels: Sequence[Hashable]) -> _Row:
     """Return the logarithm of a vote's probability of each label; nothing if it speaks of none of them."""
     told = told_of(vote)
     shares = [told.get(label, 0.0) for label in labels]
