@@ -157,10 +157,8 @@ def _watches(frame: FrameType | None) -> bool:
 
 def at_work(apart_from: Container[int]) -> list[int]:
     """Return the threads that are at work, but for these and the present one."""
-    frames = frames_of_threads()
-    if len(frames) == 1:
-        return []
     here = threading.get_ident()
+    frames = frames_of_threads()
     return [
         thread for thread, frame in frames.items() if thread != here and thread not in apart_from and not _waits(frame)
     ]
