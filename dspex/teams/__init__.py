@@ -115,6 +115,8 @@ from dspex.teams.patterns.group_chat import GroupChat as GroupChat
 from dspex.teams.patterns.group_chat import SpeakerRule as SpeakerRule
 from dspex.teams.patterns.group_chat import RoundRobin as RoundRobin
 from dspex.teams.patterns.group_chat import RandomSpeaker as RandomSpeaker
+from dspex.teams.patterns.group_chat import ChosenSpeaker as ChosenSpeaker
+from dspex.teams.patterns.group_chat import speaker_signature as speaker_signature
 from dspex.teams.patterns.debate import Debate as Debate
 from dspex.teams.patterns.debate import Flips as Flips
 from dspex.teams.patterns.debate import flips as flips

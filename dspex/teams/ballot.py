@@ -81,7 +81,7 @@ def normal_form(value: object) -> Hashable:
     if value is None:
         return None
     if isinstance(value, str):
-        return value.strip().casefold() or None
+        return str.casefold(str.strip(value)) or None
     return f"{type(value).__name__} {_written(value)}"
 
 

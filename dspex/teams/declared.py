@@ -30,11 +30,26 @@ def signature_of(program: Any, field: str) -> Any:
         program: of a member.
         field: the output that it has in any case.
     """
+    return forward_signature(program, field) or predictor_signature(program)
+
+
+def predictor_signature(program: Any) -> Any:
+    """Return the signature of the one predictor of a program; None if it has none, or several."""
     predictors = program.predictors()
+    return predictors[0].signature if len(predictors) == 1 else None
+
+
+def forward_signature(program: Any, field: str) -> Any:
+    """Return what the ``forward`` of a program of one's own takes and gives; None if it names no inputs.
+
+    Args:
+        program: of a member.
+        field: the output that it has in any case.
+    """
     entry = entry_point(program)
     declared = None if entry is not None and is_own(entry[0]) else _declared(program)
     if declared is None or not declared.inputs:
-        return predictors[0].signature if len(predictors) == 1 else None
+        return None
     fields = {
         one.name: (one.type, dspy.InputField(desc=one.description, **({} if one.required else {"default": None})))
         for one in declared.inputs

@@ -18,7 +18,7 @@ from dspex.agents.agent import load
 from dspex.models.local.adapter import choices_of
 from dspex.teams.asking import ask, ask_async, new_trace
 from dspex.teams.ballot import MemberAnswer
-from dspex.teams.declared import Outputs, check_field, outputs_of, signature_of
+from dspex.teams.declared import Outputs, check_field, forward_signature, outputs_of, predictor_signature
 from dspex.teams.errors import BadTeam
 from dspex.teams.poll import Poll, prediction_fields
 from dspex.teams.reshaping import TeamChange, changed_team, why_no_version
@@ -83,6 +83,8 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
         Raises:
             BadTeam: one of them has no such output as is combined.
         """
+        #: What the programs of members name as their inputs; None where that is nothing.
+        self._named: dict[str, Any] = {}
         #: What each member is known to say.
         self._known_outputs: Outputs = {name: outputs_of(program) for name, program in self.members.items()}
         answering = {name: self._known_outputs[name] for name in self._answering() if name in self._known_outputs}
@@ -189,7 +191,9 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
         They are those of its one predictor, or the parameters of its ``forward``.
         """
         first = next((name for name in self._answering() if name in self.members), next(iter(self.members)))
-        return signature_of(self.members[first], self.field)
+        if first not in self._named:
+            self._named[first] = forward_signature(self.members[first], self.field)
+        return self._named[first] or predictor_signature(self.members[first])
 
     def asked_as(self, member: str) -> Any:
         """Return the program that is asked for a member."""

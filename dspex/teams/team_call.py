@@ -102,7 +102,8 @@ class TeamCall:
 
     async def _descend(self, state: LadderState) -> Any:
         begun = taken = self._begin(state)
-        reason = state.walk.reason or DegradationReason("lost")
+        # If nobody is away, and yet there is no answer, the time was over before the next one was asked.
+        reason = state.walk.reason or DegradationReason("deadline")
         found = None
         if getattr(taken.rung, "kind", "quorum") == "quorum":
             found = await self._had(self._program)

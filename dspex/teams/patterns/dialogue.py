@@ -7,7 +7,7 @@ tasks nor clocks, so a plain call and ``acall`` say the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Generator, Hashable, Mapping, Sequence
+from collections.abc import Callable, Container, Generator, Hashable, Mapping, Sequence
 from contextvars import copy_context
 from typing import Any, ClassVar, NamedTuple, TypeAlias
 
@@ -15,8 +15,9 @@ import anyio
 import dspy
 import msgspec
 
-from dspex._compat import Metered, is_refused, metered
+from dspex._compat import Metered, is_refused, is_signature, metered
 from dspex._tasks import start_in
+from dspex.agents.agent import BadProgram, load
 from dspex.teams.asking import Asked, ask, ask_async, new_trace, next_step
 from dspex.teams.ballot import MemberAnswer, MemberVote, coverage, normal_form
 from dspex.teams.endings import Ended, Ending, Turns
@@ -25,7 +26,7 @@ from dspex.teams.missing import unanswered
 from dspex.teams.poll import prediction_fields
 from dspex.teams.program import TeamProgram
 from dspex.teams.shares import BadProbabilities, told_shares
-from dspex.teams.team import Team
+from dspex.teams.team import Member, Team
 from dspex.teams.transcript import TeamTurn, Transcript, amount, plain_fields
 from supervision.clock import machine_time
 
@@ -365,9 +366,45 @@ def missing(turn: TeamTurn) -> str:
     return f"has failed: {turn.why}" if turn.outcome == "failed" else f"is {turn.outcome}: {turn.why}"
 
 
-def said_so_far(transcript: Transcript) -> list[dict[str, Any]]:
+def member_of(what: str, name: str, given: Any) -> Member:
+    """Return a member that may be given as a program.
+
+    Args:
+        what: which option it is, for the error.
+        name: what it is called in the team then.
+        given: a `Member`, or a program.
+
+    Raises:
+        BadTeam: it is neither.
+    """
+    if isinstance(given, Member):
+        return given
+    try:
+        return Member(name, load(given))
+    except BadProgram as error:
+        raise BadTeam(what, given, f"give a Member, or a program; {error}") from error
+
+
+def checked_signature(what: str, given: Any) -> Any:
+    """Return a signature that may be given as a text.
+
+    Raises:
+        BadTeam: it is none.
+    """
+    if isinstance(given, str):
+        try:
+            given = dspy.ensure_signature(given)
+        except (ValueError, TypeError, SyntaxError) as error:
+            raise BadTeam(what, given, f"write one such as question -> answer; {error}") from error
+    if not is_signature(given):
+        raise BadTeam(what, given, "give a signature, such as question -> answer")
+    return given
+
+
+def said_so_far(transcript: Transcript, members: Container[str]) -> list[dict[str, Any]]:
     """Return what members have said, each turn with who said it, as members are shown it."""
-    return [{"member": turn.member, **turn.fields} for turn in transcript.turns if turn.outcome == "answered"]
+    said = [turn for turn in transcript.turns if turn.outcome == "answered" and turn.member in members]
+    return [{"member": turn.member, **turn.fields} for turn in said]
 
 
 def _told(found: list[_Timed]) -> list[_Timed]:
@@ -416,9 +453,9 @@ def _kept(name: str, latest: SpokenTurn | None, last: TeamTurn, field: str) -> M
 
 
 def _missing(dialogue: Dialogue, ballot: tuple[MemberAnswer, ...]) -> BaseException:
-    if any(one.outcome in ("lost", "late") for one in ballot):
-        return TooFewAnswers(ballot)
     reason = "nothing" if dialogue.ended is None else dialogue.ended.reason
+    if reason == "deadline" or any(one.outcome in ("lost", "late") for one in ballot):
+        return TooFewAnswers(ballot)
     return NoAnswer(ballot, f"there was no answer when {reason} ended it")
 
 

@@ -28,14 +28,20 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import dspy
 import msgspec
 
-from dspex._compat import is_signature
-from dspex.agents.agent import BadProgram, load
 from dspex.teams.ballot import normal_form
 from dspex.teams.endings import Ending, Turns
 from dspex.teams.errors import BadTeam
-from dspex.teams.patterns.dialogue import Dialogue, DialogueProgram, SpokenTurn, Steps, missing
+from dspex.teams.patterns.dialogue import (
+    Dialogue,
+    DialogueProgram,
+    SpokenTurn,
+    Steps,
+    checked_signature,
+    member_of,
+    missing,
+)
 from dspex.teams.program import checked_team
-from dspex.teams.team import Member, Team
+from dspex.teams.team import Team
 from foundation.options import whole
 
 #: What a manager says when there is nothing left to do.
@@ -132,10 +138,12 @@ class ManagedTeam(DialogueProgram):
         self.max_stalls = whole("ManagedTeam: max_stalls", max_stalls)
         self.max_replans = whole("ManagedTeam: max_replans", max_replans, 0)
         chosen = manager_signature(signature, team)
-        manager = _leader("manager", dspy.Predict(chosen) if manager is None else manager)
-        planner = _leader("planner", dspy.Predict(planner_signature(signature, team)) if planner is None else planner)
+        chooses = dspy.Predict(chosen) if manager is None else manager
+        plans = dspy.Predict(planner_signature(signature, team)) if planner is None else planner
+        manager = member_of("ManagedTeam: manager", "manager", chooses)
+        planner = member_of("ManagedTeam: planner", "planner", plans)
         self.manager, self.planner = manager.name, planner.name
-        self._signature = _signature(signature)
+        self._signature = checked_signature("ManagedTeam: signature", signature)
         field = team.field or next(reversed([*self._signature.output_fields]))
         if field not in self._signature.output_fields:
             raise BadTeam("ManagedTeam: field", field, "name an output of the signature")
@@ -277,30 +285,9 @@ class _Work:
         self.stalls, self.replans, self._note = 0, self.replans + 1, ""
 
 
-def _leader(name: str, given: Any) -> Member:
-    """Return a member, which may be given as a program."""
-    if isinstance(given, Member):
-        return given
-    try:
-        return Member(name, load(given))
-    except BadProgram as error:
-        raise BadTeam(f"ManagedTeam: {name}", given, f"give a Member, or a program; {error}") from error
-
-
-def _signature(given: Any) -> Any:
-    if isinstance(given, str):
-        try:
-            given = dspy.ensure_signature(given)
-        except (ValueError, TypeError, SyntaxError) as error:
-            raise BadTeam("ManagedTeam: signature", given, f"write one such as question -> answer; {error}") from error
-    if not is_signature(given):
-        raise BadTeam("ManagedTeam: signature", given, "give a signature, such as question -> answer")
-    return given
-
-
 def _with_work(given: Any, workers: Team) -> Any:
     """Return a signature with what whoever leads is shown."""
-    made, names = _signature(given), [member.name for member in workers.members]
+    made, names = checked_signature("ManagedTeam: signature", given), [member.name for member in workers.members]
     if DONE in names:
         raise BadTeam("ManagedTeam: team", DONE, "call this worker something else; a manager says it at the end")
     taken = {"workers", "plan", "done", "note", "progress", "next", "task", "facts", "new_plan"} & {*made.fields}

@@ -9,7 +9,7 @@ import json
 import threading
 from collections.abc import Iterator
 from itertools import pairwise
-from typing import Any
+from typing import Any, Literal
 
 import dspy
 import pytest
@@ -19,6 +19,7 @@ from dspex import agent
 from dspex.teams import (
     Agreed,
     BadTeam,
+    ChosenSpeaker,
     Debate,
     Dollars,
     DropMember,
@@ -40,6 +41,7 @@ from dspex.teams import (
     Turns,
     WeightedVote,
     flips,
+    speaker_signature,
 )
 from dspex.teams.patterns.dialogue import DialogueProgram
 from dspex.teams.rules import CombinedAnswer, MajorityVote
@@ -113,6 +115,50 @@ async def test_a_chat_is_bounded_by_itself() -> None:
     assert answer.confidence == pytest.approx(2 / 3)
     answer = await GroupChat(speakers("A", "B", max_calls=3), Turns(9)).acall(text="x")
     assert (answer.label, answer.degraded, answer.ended, order(answer)) == ("A", "turns", "turns", "aba")
+
+
+async def test_speakers_are_chosen_by_somebody_who_is_shown_what_was_said() -> None:
+    """Each choice is a turn; whoever chooses says nothing in the conversation, and is not its answer."""
+    chooser = Speaker("chooser", {"next": "b"}, {"next": "b"}, {"next": "a"})
+    desk = Team(
+        "team",
+        (Member("a", Speaker("a", "A"), role="writes"), Member("b", Speaker("b", "B1", "B2"))),
+        field="label",
+    )
+    chat = GroupChat(desk, Turns(6), ChosenSpeaker(chooser))
+    answer = await chat.acall(text="x")
+    turns = [turn.member for turn in answer.transcript.turns]
+    assert turns == ["chooser", "b", "chooser", "b", "chooser", "a"]
+    assert (answer.label, [one.member for one in answer.ballot]) == ("A", ["a", "b", "chooser"])
+    said = [{"member": "b", "label": "B1"}]
+    assert heard("chooser")[1] == {"text": "x", "conversation": said, "speakers": {"a": "writes", "b": ""}}
+    assert heard("b")[1] == {"text": "x", "conversation": said}
+    assert GroupChat(desk, speaker=ChosenSpeaker(Member("m", chooser))).until.ended(answer.transcript) is None
+    alone = await chat.alone("a").acall(text="x")
+    assert (alone.label, len(alone.transcript.turns), chat.able_alone) == ("A", 1, ["a", "b"])
+    assert (
+        len((await GroupChat(desk, Turns(1), ChosenSpeaker(chooser)).alone("b").acall(text="x")).transcript.turns) == 1
+    )
+
+
+@pytest.mark.parametrize("says", [AWAY, ValueError("no"), {"next": "z"}, {"next": ["a"]}, {"topic": "a"}])
+async def test_while_nobody_is_chosen_members_speak_one_after_another(says: Any) -> None:
+    """The conversation goes on."""
+    chat = GroupChat(speakers("A", "B", max_calls=7), speaker=ChosenSpeaker(Speaker("chooser", says)))
+    answer = await chat.acall(text="x")
+    turns = [turn.member for turn in answer.transcript.turns if turn.member != "chooser"]
+    assert (turns, answer.label, answer.ended) == (["a", "b", "a"], "A", "turns")
+
+
+def test_a_choice_is_typed() -> None:
+    """It is one of the members, and nothing is read out of a text."""
+    signature = speaker_signature("topic -> text", speakers("A", "B"))
+    assert [*signature.input_fields] == ["topic", "conversation", "speakers"]
+    assert signature.output_fields["next"].annotation == Literal["a", "b"]
+    with pytest.raises(BadTeam, match="speaker_signature: signature = 5"):
+        speaker_signature(5, speakers("A"))
+    with pytest.raises(BadTeam, match="ChosenSpeaker: chooser = 5: give a Member, or a program"):
+        GroupChat(speakers("A"), speaker=ChosenSpeaker(5))
 
 
 async def test_a_chat_without_an_answer_says_what_became_of_each() -> None:

@@ -274,3 +274,20 @@ def test_what_makes_no_sense_is_refused_by_name(make: Any, what: str) -> None:
 def test_one_name_to_carry_may_stand_for_itself() -> None:
     """As models write it."""
     assert Handoff(to="b", carry=wrong("last")).carry == ("last",)
+
+
+def test_where_the_time_is_over_before_the_next_is_asked_that_is_nobodys_fault() -> None:
+    """It is worth another try: an error of infrastructure, and not one of the programs."""
+
+    async def main() -> None:
+        loop, over = asyncio.get_running_loop(), asyncio.Event()
+        loop.call_at(loop.time() + 2.0, over.set)
+
+        async def just_in_time(_: Any) -> Any:
+            await over.wait()
+            return {"label": None, "handoff": Handoff(to="b")}
+
+        with pytest.raises(TooFewAnswers, match="a answered with nothing; b unasked"):
+            await HandoffTeam(speakers(just_in_time, "B", deadline=2.0)).acall(text="x")
+
+    run(main())
