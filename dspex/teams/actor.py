@@ -100,6 +100,7 @@ class TeamActor(ProgramActor):
     ) -> None:
         self._patience = seconds("patience", patience)
         self._retries = whole("retries", retries, 0)
+        runner_of(isolation)
         program = _changed(_program(team), ladder, deadline)
         super().__init__(program, concurrency=concurrency, waiting=waiting, **options)
         self._isolation = isolation

@@ -280,12 +280,15 @@ def test_a_slip_is_refused_with_its_value_and_what_would_help(make: Callable[[],
         make()
 
 
-@pytest.mark.parametrize("waiting", ["x", -1, 0.5])
-async def test_a_team_that_is_started_by_code_is_checked_as_well(waiting: Any) -> None:
-    """And not only in a tree file."""
+@pytest.mark.parametrize(
+    ("option", "value"), [("waiting", "x"), ("waiting", -1), ("concurrency", 0.5), ("isolation", "x"), ("retries", "x")]
+)
+async def test_a_team_that_is_started_by_code_is_checked_as_well(option: str, value: Any) -> None:
+    """And not only in a tree file; before any of its agents has started."""
     async with Runtime(watchdog=None, reports=False) as runtime:
-        with pytest.raises(BadOption, match="waiting"):
-            await runtime.spawn(TeamActor, two(), lm=dspy.LM("a/b"), waiting=waiting)
+        with pytest.raises(BadOption, match=option):
+            await runtime.spawn(TeamActor, two(), **{"lm": dspy.LM("a/b"), option: value})
+        assert list(runtime.actors()) == []
 
 
 async def test_only_teams_are_recorded() -> None:

@@ -21,6 +21,7 @@ from dspex.teams import (
     ContractNet,
     Contractor,
     DropMember,
+    MajorityVote,
     Member,
     ReshapeTeam,
     TaskBid,
@@ -348,6 +349,11 @@ async def test_what_was_fitted_is_saved_and_loaded_with_it(runtime: Runtime, tmp
     assert again is not None
     served = await again.call(GetVersion())
     assert (served.team.rule, (await ask(again))["label"]) == (program.team.rule, "A")
+    state = {key: value for key, value in served.dump_state().items() if key != "rule"}
+    await again.call(Swap(state))  # of before rules were saved: it has the one that the team was made with
+    assert (await again.call(GetVersion())).team.rule == MajorityVote()
+    with pytest.raises(BadVersion, match="rule"):
+        await again.call(Swap({**state, "rule": "{}"}))
 
 
 # -- contract nets: actors, and no programs ----------------------------------------------------------------------------
