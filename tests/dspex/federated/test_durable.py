@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import signal
 import subprocess
 import sys
@@ -217,3 +218,19 @@ def test_the_example_says_what_it_finds(tmp_path: Path, capsys: pytest.CaptureFi
 
 def test_its_tree_can_be_built() -> None:
     assert "/federation/federation" in dict(load_tree(ROOT / "examples/federation.toml").outline())
+
+
+@pytest.mark.once
+def test_its_process_killed_with_kill_9_at_several_writes_it_finds_the_same(tmp_path: Path) -> None:
+    """Each process goes on from the file of the one before."""
+    file = str(tmp_path / "log.sqlite")
+    for at, when in ((3, "after"), (4, "before"), (5, "after"), (8, "before")):
+        command = [sys.executable, "-m", "tests.dspex.federated.killed", file, str(at), when]
+        process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=False)
+        assert process.returncode == -signal.SIGKILL, process.stderr
+    command = [sys.executable, "-m", "tests.dspex.federated.killed", file, "0", "before"]
+    process = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=60, check=True)
+    found = json.loads(process.stdout)
+    assert found["weights"] == pytest.approx([4.0, 4.0])
+    assert found["counted"] == [["c1", "c2", "c3"]] * 2
+    assert found["fences"] == sorted(set(found["fences"]))
