@@ -30,6 +30,7 @@ SUITES = {
     "rollout": "how often a rollout decides wrongly, in 10,000 simulated ones of each kind; and kills in each state",
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "federated": "what is learned from examples that stay where they are: digits, headlines, sentences; bad clients",
+    "race": "what a race among hypotheses saves, and what that costs, with a small model and real headlines",
     "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",

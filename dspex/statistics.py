@@ -4,8 +4,8 @@ Pure functions of numbers, without numpy.
 
 - How sure: `wilson` and `clopper_pearson` of a share; `bootstrap`, `normal_interval` and `clustered_error` of a mean;
   `quantile_ranks` of a quantile.
-- Which does better on the same examples: `mcnemar` for right and wrong, `wilcoxon` for scores, `bootstrap` of the
-  differences. While results still come in: `e_value`, `alpha_spent`.
+- Which does better on the same examples: `mcnemar` for right and wrong, `sign_test` for one side of that, `wilcoxon`
+  for scores, `bootstrap` of the differences. While results still come in: `e_value`, `alpha_spent`.
 - Several tests at once: `holm`. Was traffic split as ordered: `sample_ratio`. How many examples are needed:
   `arm_size`, `pair_size`.
 
@@ -284,6 +284,23 @@ def mcnemar(better: int, worse: int, *, mid: bool = False) -> float:
     least = min(whole("mcnemar: better", better, 0), whole("mcnemar: worse", worse, 0))
     pairs = better + worse
     return min(1.0, _heads(least, pairs) + _heads(least - 1 if mid else least, pairs))
+
+
+def sign_test(better: int, worse: int) -> float:
+    """Return how probable it is to be so seldom better, or less often, for one that does equally well: one-sided.
+
+    >>> sign_test(1, 9), sign_test(2, 5)
+    (0.0107421875, 0.2265625)
+
+    Args:
+        better: on how many examples the one does better.
+        worse: on how many it does worse.
+
+    Raises:
+        BadOption: a count makes no sense.
+    """
+    least = whole("sign_test: better", better, 0)
+    return _heads(least, least + whole("sign_test: worse", worse, 0))
 
 
 def _heads(most: int, total: int) -> float:

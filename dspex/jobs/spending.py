@@ -201,16 +201,20 @@ class Payer:
         self._paid: dict[int, tuple[Any, Any]] = {}
 
     def paid(self, lm: Any) -> Any:
-        """Return a language model that answers as another one, and is paid for; None for None.
+        """Return a language model that answers as another one, and is paid for; None for None, itself if it is one.
 
         Raises:
             BadOption: there is a budget, and its price is not known.
         """
-        if lm is None:
-            return None
+        if lm is None or any(lm is paid for _, paid in self._paid.values()):
+            return lm
         if id(lm) not in self._paid:
             self._paid[id(lm)] = lm, PaidModel(lm, self._price, self.spending, self._told).lm
         return self._paid[id(lm)][1]
+
+    def unpaid(self, lm: Any) -> Any:
+        """Return the language model in whose place another one answers; itself if it is none of these."""
+        return next((given for given, paid in self._paid.values() if paid is lm), lm)
 
     def secrets(self) -> set[str]:
         """Return what of the settings of these models is secret."""

@@ -30,6 +30,20 @@ from dspex.workflow.journal import Journal
 from dspex.workflow.suspension import Suspension
 
 
+class CallTotals:
+    """What calls have come to.
+
+    Attributes:
+        calls: how many answers were paid for.
+        replayed: how many were in the journal already.
+        dollars: what the calls have cost, as far as the prices are known.
+    """
+
+    def __init__(self) -> None:
+        self.calls = self.replayed = 0
+        self.dollars = 0.0
+
+
 class CallLog:
     """Records each answer, and replays it instead of calling again.
 
@@ -42,6 +56,7 @@ class CallLog:
         gives_up: what it raises when it waits no longer; no call is made after that.
         refused: returns what ends the work if an error says that a model is not to be had until somebody changes
             something, such as its key; None for an error of the request alone.
+        totals: what calls have come to, here and in other logs of the same work; None for here alone.
     """
 
     def __init__(
@@ -50,6 +65,7 @@ class CallLog:
         suspension: Suspension,
         gives_up: type[Exception] = WorkflowSuspended,
         refused: Callable[[Exception], Exception | None] = lambda _: None,
+        totals: CallTotals | None = None,
     ) -> None:
         self._journal = journal
         self._suspension = suspension
@@ -62,9 +78,22 @@ class CallLog:
         self._asked: dict[str, asyncio.Task[Any]] = {}
         self._lms: dict[int, tuple[Any, Any]] = {}
         self.broken: Exception | None = None
-        self.calls = 0
-        self.replayed = 0
-        self.dollars = 0.0
+        self.totals = totals or CallTotals()
+
+    @property
+    def calls(self) -> int:
+        """How many answers were paid for."""
+        return self.totals.calls
+
+    @property
+    def replayed(self) -> int:
+        """How many were in the journal already."""
+        return self.totals.replayed
+
+    @property
+    def dollars(self) -> float:
+        """What the calls have cost, as far as the prices are known."""
+        return self.totals.dollars
 
     def durable(self, lm: Any) -> Any:
         """Return a language model that answers as the given one does, and replays the answers that it has recorded."""
@@ -94,7 +123,7 @@ class CallLog:
         key = found.key(fingerprint(name, request, variant))
         known = self._journal.find("answer", key)
         if known is not None:
-            self.replayed += 1
+            self.totals.replayed += 1
             return load_response(known)
         task = self._asked.get(key)
         if task is None:
@@ -108,8 +137,8 @@ class CallLog:
         try:
             # A gateway tells what its answers cost by itself.
             with metered({}) as used:
-                response = await self._suspension.run(lambda: asked.ask(request))
-            self.dollars += used.history.cost + (answer_cost(asked.lm, request, response) or 0.0)
+                response = await self._suspension.run(lambda: self._ask(asked, request))
+            self.totals.dollars += used.history.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
         except self._fatal as error:
@@ -120,8 +149,12 @@ class CallLog:
             if final is not None:
                 self.give_up(final)
             raise
-        self.calls += 1
+        self.totals.calls += 1
         return load_response(kept)
+
+    async def _ask(self, asked: DirectLM, request: Any) -> Any:
+        self.check()  # while this call has waited, another one may have given up
+        return await asked.ask(request)
 
     def give_up(self, error: Exception) -> None:
         """Make no call any more, and let all that wait know why. May be called in any thread."""

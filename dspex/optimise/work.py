@@ -64,10 +64,11 @@ class OptimisationWork(JobWork):
             made = self._spec.teleprompter(
                 log_dir=self._folder, display_progress=False, patience=None, runtime=self._runtime
             )
+            made.paid = self.payer.paid
             with dspy.context(**{**settings, "lm": self.payer.paid(settings["lm"])}):
                 found = await made.acompile(student, trainset=trainset, seed=self._spec.seed, **self._spec.compile)
             for name, predictor in found.named_predictors():
-                predictor.lm = own.get(name)
+                predictor.lm = self.payer.unpaid(predictor.lm) if made.own_models else own.get(name)
             await asyncio.to_thread(found.save, self._folder / "new.json")
             (self._folder / "new.json").replace(self._folder / MADE)
         finally:

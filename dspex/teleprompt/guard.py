@@ -69,6 +69,7 @@ class RunGuard:
         """
 
         async def made() -> T:
+            self._call_log.check()  # while this has waited, another one may have given up
             try:
                 return await make()
             except Exception as error:

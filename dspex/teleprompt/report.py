@@ -29,6 +29,7 @@ class Trial(msgspec.Struct, frozen=True):
         examples: over how many.
         failures: how many of these the program or the metric has failed on; they count 0.
         details: what the teleprompter tells of it.
+        best: the best score when it was there.
     """
 
     number: int
@@ -36,6 +37,7 @@ class Trial(msgspec.Struct, frozen=True):
     examples: int
     failures: int
     details: dict[str, Any] = {}
+    best: float = 0.0
 
 
 class OptimisationReport:
@@ -70,15 +72,17 @@ class OptimisationReport:
         self.trials.clear()
         self.left_out.clear()
 
-    def note(self, trial: Trial) -> float:
-        """Note a trial, and return the best score so far."""
-        self.trials.append(trial)
-        return self.best
+    def note(self, trial: Trial, best: float | None = None) -> float:
+        """Note a trial, and return the best score so far: what is given, or else the highest."""
+        if best is None:
+            best = max(self.best, trial.score) if self.trials else trial.score
+        self.trials.append(msgspec.structs.replace(trial, best=best))
+        return best
 
     @property
     def best(self) -> float:
         """The best score; 0 before the first trial."""
-        return max((trial.score for trial in self.trials), default=0.0)
+        return self.trials[-1].best if self.trials else 0.0
 
     @property
     def failures(self) -> int:
@@ -107,11 +111,16 @@ class OptimisationReport:
         ]
         lines = [f"# {self.optimiser}, seed {self.seed}", "", "| | |", "|---|---|"]
         lines += [f"| {name} | {value} |" for name, value in counts]
+        lines += self.found()
         lines += ["", "![trials](trials.png)", "", "| trial | score | examples | failures | |", "|---|---|---|---|---|"]
         for trial in self.trials:
             details = ", ".join(f"{key}: {value}" for key, value in trial.details.items())
             lines.append(f"| {trial.number} | {trial.score:.4f} | {trial.examples} | {trial.failures} | {details} |")
         return "\n".join(lines) + "\n"
+
+    def found(self) -> list[str]:
+        """Return what an optimiser of its own kind has found, as lines of the page."""
+        return []
 
     def plot(self, path: str | Path) -> None:
         """Draw the trials, and the best score so far, as a picture.
@@ -124,7 +133,7 @@ class OptimisationReport:
         figure = Figure(figsize=(7, 4))
         axes = figure.add_subplot()
         scores = [trial.score for trial in self.trials]
-        best = [max(scores[: n + 1]) for n in range(len(scores))]
+        best = [trial.best for trial in self.trials]
         numbers = range(1, len(scores) + 1)
         axes.plot(numbers, scores, "o", label="trial")
         axes.step(numbers, best, where="post", label="best so far")

@@ -12,14 +12,15 @@ import anyio
 import anyio.to_thread
 import dspy
 
-from dspex._compat import unrouted
+from dspex._compat import is_refused, unrouted
 from dspex._tasks import start_in
-from dspex.models.call_log import CallLog, call_scope
-from dspex.teleprompt.errors import OptimisationError, OptimisationOver
+from dspex.models.call_log import CallLog, CallTotals, call_scope
+from dspex.teleprompt.errors import ModelRefused, ModelUnavailable, OptimisationError, OptimisationOver
 from dspex.teleprompt.events import CandidateScored
 from dspex.teleprompt.guard import RunGuard
 from dspex.teleprompt.report import OptimisationReport, Progress, Trial
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, RolloutPool, mean_score
+from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow.journal import Journal
 from supervision import Runtime
 
@@ -30,6 +31,7 @@ class OptimisationRun:
     """Makes rollouts and asks language models, and repeats no recorded call.
 
     Args:
+        name: with which the names of its actors begin.
         runtime: where it happens.
         journal: of what is known.
         call_log: has each call that was made.
@@ -42,6 +44,7 @@ class OptimisationRun:
 
     def __init__(
         self,
+        name: str,
         runtime: Runtime,
         journal: Journal,
         call_log: CallLog,
@@ -51,20 +54,65 @@ class OptimisationRun:
         progress: Progress,
         context: Context,
     ) -> None:
-        self._runtime, self._journal, self._call_log, self.guard = runtime, journal, call_log, guard
-        self._pool, self._report, self.progress = pool, report, progress
+        self.name, self.runtime = name, runtime
+        self._journal, self._call_log, self.guard = journal, call_log, guard
+        self._pool, self.report, self.progress = pool, report, progress
         self.context = context
         self._limiter = anyio.CapacityLimiter(256)
         self._lock = threading.Lock()
+        #: What the teleprompter keeps with it.
+        self.state: Any = None
+        self._parts: list[tuple[OptimisationRun, tuple[ModelSuspension, ModelSuspension]]] = []
+
+    def part(self, patience: float | None) -> OptimisationRun:
+        """Return a part of it that waits for its language models by itself, and that may have to end before the whole.
+
+        Args:
+            patience: seconds that it waits for them; None for ever.
+        """
+        waits = (ModelSuspension(self.runtime, patience), ModelSuspension(self.runtime, patience))
+        call_log = CallLog(self._journal, waits[0], ModelUnavailable, refusal, self._call_log.totals)
+        guard = RunGuard(call_log, waits[1], self._pool)
+        made = OptimisationRun(
+            self.name,
+            self.runtime,
+            self._journal,
+            call_log,
+            guard,
+            self._pool,
+            self.report,
+            self.progress,
+            self.context,
+        )
+        self._parts.append((made, waits))
+        return made
+
+    async def close(self) -> list[ModelSuspension]:
+        """End what is on its way, and return who has waited in its parts."""
+        waited: list[ModelSuspension] = []
+        for part, waits in self._parts:
+            waited += [*waits, *await part.close()]
+        await self._call_log.close(OptimisationError("the optimisation has ended"))
+        self.guard.close()
+        return waited
+
+    @property
+    def totals(self) -> CallTotals:
+        """What the calls of language models have come to."""
+        return self._call_log.totals
 
     def begin(self) -> None:
         """Forget what an earlier beginning has counted."""
-        self._report.begin()
+        self.report.begin()
         self._call_log.begin()
 
     def durable(self, lm: Any) -> Any:
         """Return a language model that records each answer, and replays it; None for none."""
         return self._call_log.durable(lm)
+
+    def original(self, lm: Any) -> Any:
+        """Return the language model of which a durable one was made; itself if it is none."""
+        return self._call_log.original(lm)
 
     def durable_program(self, program: Any) -> Any:
         """Return a copy of a program with durable language models."""
@@ -88,11 +136,15 @@ class OptimisationRun:
         """Return a context in which the caller's language model is durable."""
         return dspy.context(lm=self.durable(dspy.settings.lm))
 
-    async def rollouts(self, jobs: Sequence[RolloutJob]) -> list[RolloutOutcome]:
+    async def rollouts(self, jobs: Sequence[RolloutJob], *, check: bool = True) -> list[RolloutOutcome]:
         """Make rollouts side by side, and return their outcomes in the order of the jobs.
 
+        Args:
+            jobs: what is to be made.
+            check: whether one of these or of those before has to have a score.
+
         Raises:
-            EveryExampleFailed: neither these nor those before have one that the metric could score.
+            EveryExampleFailed: none has one that the metric could score.
         """
         context = copy_context()
         tasks = [asyncio.ensure_future(self._rollout(job, context)) for job in jobs]
@@ -102,7 +154,8 @@ class OptimisationRun:
         finally:
             for task in tasks:
                 task.cancel()
-        self.guard.check()
+        if check:
+            self.guard.check()
         return outcomes
 
     def is_scored(self, key: str) -> bool:
@@ -172,7 +225,7 @@ class OptimisationRun:
             await self.run_in_thread(key, work)
         except Exception as error:
             self._call_log.check()
-            self._report.left_out.append(f"{key}: {type(error).__name__}: {error}")
+            self.report.left_out.append(f"{key}: {type(error).__name__}: {error}")
             return False
         return True
 
@@ -180,15 +233,22 @@ class OptimisationRun:
         """Await all, side by side."""
         return list(await asyncio.gather(*works))
 
-    def scored(self, number: int, outcomes: Sequence[RolloutOutcome], **details: Any) -> float:
-        """Note the score of a candidate, and return it."""
+    def scored(
+        self, number: int, outcomes: Sequence[RolloutOutcome], *, best: float | None = None, **details: Any
+    ) -> float:
+        """Note the score of a candidate, and return it. The ``best`` so far is the highest, if it is not given."""
         score = mean_score(outcomes)
         failures = sum(outcome.failure is not None for outcome in outcomes)
-        best = self._report.note(Trial(number, score, len(outcomes), failures, details))
+        best = self.report.note(Trial(number, score, len(outcomes), failures, details), best)
         self.progress.best(best)
-        if self._runtime.events.wanted[CandidateScored]:
-            name = self._report.optimiser
-            self._runtime.events.emit(
+        if self.runtime.events.wanted[CandidateScored]:
+            name = self.report.optimiser
+            self.runtime.events.emit(
                 CandidateScored, optimiser=name, number=number, score=score, examples=len(outcomes), best=best
             )
         return score
+
+
+def refusal(error: Exception) -> Exception | None:
+    """Return that a language model is not to be had, if an error says that; None otherwise."""
+    return ModelRefused(error) if is_refused(error) else None

@@ -11,16 +11,16 @@ from typing import Any
 import dspy
 
 from agents.durability import SqliteStorage, Storage
-from dspex._compat import is_refused, unrouted
+from dspex._compat import unrouted
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
 from dspex.models.call_log import CallLog
-from dspex.teleprompt.errors import BadTrainset, ModelRefused, ModelUnavailable, OptimisationError
+from dspex.teleprompt.errors import BadTrainset, ModelUnavailable
 from dspex.teleprompt.guard import RunGuard
 from dspex.teleprompt.identity import identity
 from dspex.teleprompt.journals import alone_in, opened_journal, opened_storage, storage_errors
 from dspex.teleprompt.report import OptimisationReport, Progress
 from dspex.teleprompt.rollouts import MetricGuard, RolloutPool
-from dspex.teleprompt.run import OptimisationRun
+from dspex.teleprompt.run import OptimisationRun, refusal
 from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow.workers import Coordinator
 from foundation.options import above_zero
@@ -55,6 +55,10 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
 
     #: How many examples are needed.
     needed = 1
+    #: Whether what it makes may ask other language models than the student.
+    own_models = False
+    #: What it reports in.
+    report_kind: type[OptimisationReport] = OptimisationReport
 
     def __init__(
         self,
@@ -81,6 +85,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         self.patience = patience
         self.display_progress = display_progress
         self._runtime = runtime
+        #: Returns the language model that is asked instead of one that is not the student's; jobs have it paid for.
+        self.paid: Callable[[Any], Any] = lambda lm: lm
         #: What the last compilation has found out; None before the first.
         self.report: OptimisationReport | None = None
 
@@ -131,20 +137,20 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
         pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
         suspensions = (ModelSuspension(runtime, self.patience), ModelSuspension(runtime, self.patience))
-        call_log = CallLog(journal, suspensions[0], ModelUnavailable, _refused)
+        call_log = CallLog(journal, suspensions[0], ModelUnavailable, refusal)
         guard = RunGuard(call_log, suspensions[1], pool)
         self._outages = lambda: [(one.outages, one.suspended is not None) for one in suspensions]
-        report = OptimisationReport(type(self).__name__, seed, resumed)
+        report = self.report_kind(type(self).__name__, seed, resumed)
         with Progress(report, call_log, suspensions[0], runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
-            run = OptimisationRun(runtime, journal, call_log, guard, pool, report, progress, copy_context())
+            run = OptimisationRun(name, runtime, journal, call_log, guard, pool, report, progress, copy_context())
 
             async def begin() -> Any:
                 run.begin()
                 return await self.search(run, student, trainset, seed, **data)
 
             coordinator = ChildSpec("coordinator", Coordinator, (begin, run.context, result), restart="transient")
-            children = [pool.spec(self.metric_guard(self.metric)), coordinator]
+            children = [pool.spec(self.metric_guard(self.metric)), *self.actors(run), coordinator]
             budget = {"max_restarts": 100, "max_seconds": 1.0}
             spec = ChildSpec(name, Supervisor, (children,), budget, name=name, restart="temporary")
             starting = asyncio.ensure_future(start_child(runtime.name(PROGRAM_AGENTS), spec))
@@ -156,9 +162,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
                 await asyncio.wait([starting])
                 if starting.exception() is None:
                     await terminate_child(runtime.name(PROGRAM_AGENTS), starting.result())
-                await call_log.close(OptimisationError("the optimisation has ended"))
-                guard.close()
-                report.settle(call_log, suspensions, pool)
+                report.settle(call_log, [*suspensions, *await run.close()], pool)
                 self.report = report
         if self.log_dir is not None:
             report.save(self.log_dir)
@@ -187,6 +191,10 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         )
         return {**known, **self.parameters()}
 
+    def actors(self, run: OptimisationRun) -> list[ChildSpec]:
+        """Return actors that it has beside its workers, under the supervisor of the run."""
+        return []
+
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that decide what comes out, for the journal."""
         raise NotImplementedError
@@ -194,7 +202,3 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program. To be the same whenever it is repeated, it takes chance from ``seed`` alone."""
         raise NotImplementedError
-
-
-def _refused(error: Exception) -> Exception | None:
-    return ModelRefused(error) if is_refused(error) else None

@@ -42,6 +42,10 @@
                                                        ``outcome``
 ``dspex_federation_rounds_total``                        rounds of federations, by ``federation`` and ``state``
 ``dspex_federation_reports_total``                       clients that were asked, by ``federation`` and ``outcome``
+``dspex_race_hypotheses_total``                        hypotheses of races, by ``result`` (``begun``, ``dropped``,
+                                                       ``suspended``, ``won``)
+``dspex_race_runs_total``                              runs on examples that races have looked at
+``dspex_race_runs_saved_total``                        those of all hypotheses on all examples that they have saved
 ``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``

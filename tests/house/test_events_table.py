@@ -24,6 +24,7 @@ MODULES = (
     "dspex.models.gateway.endpoint",
     "dspex.variables.coordinated",
     "dspex.teleprompt.events",
+    "dspex.search.events",
     "dspex.workflow.events",
     "dspex.evaluate.events",
     "dspex.teams.events",

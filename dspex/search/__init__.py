@@ -1,0 +1,28 @@
+"""Search among programs: races, in which the better ones are looked at on more examples.
+
+- `race` is the optimiser; `rules` says who goes on, as values that know neither clock nor actors.
+- `hypothesis` is what races, and what makes it; `items` the order of the examples.
+- `explorers` look at hypotheses; `report` says what was found.
+"""
+
+# The race, and its rules.
+from dspex.search.race import Race as Race
+from dspex.search.rules import RaceRule as RaceRule
+from dspex.search.rules import Halving as Halving
+from dspex.search.rules import Asha as Asha
+from dspex.search.rules import PairedRace as PairedRace
+
+# What races.
+from dspex.search.hypothesis import Hypothesis as Hypothesis
+from dspex.search.hypothesis import Configurations as Configurations
+
+# What is found.
+from dspex.search.report import RaceReport as RaceReport
+from dspex.search.report import HypothesisResult as HypothesisResult
+
+# Events.
+from dspex.search.events import HypothesisDropped as HypothesisDropped
+from dspex.search.events import HypothesisSuspended as HypothesisSuspended
+
+# Errors.
+from dspex.search.errors import BadHypotheses as BadHypotheses

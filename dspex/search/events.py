@@ -1,0 +1,41 @@
+"""Events of searches. That a hypothesis was looked at is a `CandidateScored`, as with any optimiser."""
+
+from __future__ import annotations
+
+from supervision.events import Event
+
+
+class HypothesisDropped(Event, frozen=True, kw_only=True):
+    """A race goes on without a hypothesis.
+
+    Attributes:
+        optimiser: the name of its class.
+        number: of the hypothesis; 0 is the student, which is never dropped.
+        hypothesis: its name.
+        items: on how many items it was looked at.
+        score: the mean over these.
+        why: in words.
+    """
+
+    optimiser: str
+    number: int
+    hypothesis: str
+    items: int
+    score: float
+    why: str
+
+
+class HypothesisSuspended(Event, frozen=True, kw_only=True):
+    """The language model of a hypothesis is away: the race goes on, and asks for it again at its next decision.
+
+    Attributes:
+        optimiser: the name of its class.
+        number: of the hypothesis.
+        hypothesis: its name.
+        why: what its language model says.
+    """
+
+    optimiser: str
+    number: int
+    hypothesis: str
+    why: str
