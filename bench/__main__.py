@@ -32,6 +32,7 @@ SUITES = {
     "federated": "what is learned from examples that stay where they are: digits, headlines, sentences; bad clients",
     "race": "what a race among hypotheses saves, and what that costs, with a small model and real headlines",
     "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
+    "team-talk": "whether a debate, and specialists that say yes or no, are worth their calls, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
     "check": "whether anything became slower than the baseline, by more than it varies anyway",
