@@ -133,7 +133,7 @@ class Locator:
             NotServing: there is no such server at this moment.
         """
         ref = self._runtime.whereis(self._name)
-        url = self._runtime.shared.get(_PUBLISHED, {}).get(ref) if ref is not None and ref.alive else None
+        url: str | None = self._runtime.shared.get(_PUBLISHED, {}).get(ref) if ref is not None and ref.alive else None
         if url is None:
             raise NotServing(self._name)
         return url
