@@ -254,7 +254,7 @@ class SecureSum:
         """
         if len(self._rows) < self._threshold:
             raise CannotMerge(f"{len(self._rows)} of {self._threshold} clients have reported")
-        total = sum(self._rows.values(), np.zeros_like(next(iter(self._rows.values())))) % MODULUS
+        total: Any = sum(self._rows.values(), np.zeros_like(next(iter(self._rows.values())))) % MODULUS
         for client in self.dropped:
             shares = [*self._shares.get(client, {}).values()]
             if len(shares) < self._threshold:

@@ -22,7 +22,8 @@ class Named(dspy.LM):  # type: ignore[misc]
 def named(model: str, base: float) -> Any:
     """A model of this name, that is right in so many cases."""
     made, scripted = Named(model, cache=False), vars(scripted_lm(ScriptedEngine(LABELS, base=base)))
-    made.__dict__.update({key: scripted[key] for key in ("_engine_spec", "_async_engine_spec", "kwargs", "num_retries")})
+    kept = ("_engine_spec", "_async_engine_spec", "kwargs", "num_retries")
+    made.__dict__.update({key: scripted[key] for key in kept})
     return made
 
 
