@@ -22,6 +22,9 @@ from dspex.statistics import e_value, sign_test, wilcoxon
 from foundation.options import finite, whole
 from supervision.errors import BadOption
 
+#: Among so many the student takes the place of the last one: of fewer, that may be the best.
+_MANY = 4
+
 
 class Look(NamedTuple):
     """A ``hypothesis``, by its number, is to be scored on the first ``items``."""
@@ -141,10 +144,10 @@ class Halving(RaceRule, frozen=True, kw_only=True, tag="halving"):
 
 
 def with_student(order: Sequence[int], wanted: int) -> list[int]:
-    """Return the best, and the student, in the place of the last of them, or beside the only one."""
+    """Return the best, and the student: in the place of the last of them, or, where they are few, beside them."""
     kept = list(order[:wanted])
     if 0 in order and 0 not in kept:
-        kept[max(1, wanted - 1) :] = [0]
+        kept[wanted - 1 if wanted >= _MANY else wanted :] = [0]
     return kept
 
 

@@ -45,8 +45,8 @@ def test_a_race_is_a_job_whose_budget_ends_and_that_goes_on_with_more(tmp_path: 
     before = LARGE._engine_spec.calls
     status, job = raced(tmp_path, 1000, capsys)
     assert (status, job["state"], job["why"]) == (0, "succeeded", "")
-    # Of five, two go on, of which one is the student; one more rung decides between them.
-    assert job["calls"] == 5 * 8 + 2 * 8 + 2 * 16
+    # Of five, two go on beside the student, and then one, whom one more rung compares with it.
+    assert job["calls"] == 5 * 8 + 3 * 8 + 2 * 16
     assert LARGE._engine_spec.calls > before
     made = json.loads(Path(job["file"]).read_text())
     assert made["lm"]["model"] == LARGE.model

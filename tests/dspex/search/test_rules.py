@@ -84,15 +84,16 @@ def test_T056_the_rungs_of_sixteen_hypotheses_have_half_as_many_each() -> None:
     assert raced(Halving(eta=2, first=10), scores).rungs == {10: 16, 20: 8, 40: 4, 80: 2}
 
 
-def test_the_student_goes_on_in_the_place_of_the_last_or_beside_the_only_one() -> None:
-    """So the rungs are as large as without it, and it is compared with the winner on all that this has seen."""
-    assert with_student([3, 2, 1, 0], 2) == [3, 0]
+def test_the_student_goes_on_in_the_place_of_the_last_or_beside_a_few() -> None:
+    """So it is compared with the winner on all that this has seen, and never takes the place of the best."""
+    assert with_student([5, 4, 3, 2, 1, 0], 4) == [5, 4, 3, 0]
+    assert with_student([3, 2, 1, 0], 2) == [3, 2, 0]
     assert with_student([3, 2, 1, 0], 1) == [3, 0]
     assert with_student([0, 3, 2, 1], 1) == [0]
     assert with_student([3, 2], 1) == [3]
     worst_first = [[one / 100] * 80 for one in range(16)]
     found = raced(Halving(eta=2, first=10), worst_first)
-    assert (found.winner, found.rungs) == (15, {10: 16, 20: 8, 40: 4, 80: 2})
+    assert (found.winner, found.rungs) == (15, {10: 16, 20: 8, 40: 4, 80: 3})
 
 
 def test_the_student_comes_back_if_it_is_as_good_on_what_the_winner_has_seen() -> None:
@@ -124,10 +125,10 @@ def test_a_first_rung_beyond_all_items_is_all_items() -> None:
 
 
 def test_T061_one_whose_runs_are_lost_is_no_part_of_a_rung_and_is_asked_for_again() -> None:
-    """Of five, four are ranked, of which two go on; the one that comes back wins."""
+    """Of five, four are ranked, of which two go on beside the student; the one that comes back wins."""
     scores = [[0.1] * 40, [0.2] * 40, [0.3] * 40, [0.4] * 40, [0.9] * 40]
     found = raced(Halving(first=10), scores, lambda one, items: one == 4 and items == 10)
-    assert found.rungs == {10: 5, 20: 3, 40: 2}
+    assert found.rungs == {10: 5, 20: 4, 40: 3}
     assert found.winner == 4
     never = raced(Halving(first=10), scores, lambda one, _: one == 4)
     assert (never.winner, 4 in never.dropped) == (3, False)
