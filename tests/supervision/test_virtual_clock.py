@@ -204,10 +204,11 @@ def test_connections_of_many_kinds_are_looked_at() -> None:
             reading = asyncio.ensure_future(loop.sock_recv(client, 1))
             await asyncio.sleep(0)
             found["a read of a bare socket"] = loop._awaited_files() == [client.fileno()]
-            process = await asyncio.create_subprocess_exec(sys.executable, "-c", "pass", stdout=subprocess.PIPE)
+            waits = (sys.executable, "-c", "input()")
+            process = await asyncio.create_subprocess_exec(*waits, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
             await asyncio.sleep(0)
             found["a process beside it"] = len(loop._awaited_files()) > 1
-            await process.communicate()
+            await process.communicate(b"\n")  # it ends no earlier, however slow this one is
             served.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             served.close()  # a reset
             found["one that was reset"] = client.fileno() in loop._awaited_files()
