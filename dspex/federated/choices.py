@@ -12,13 +12,14 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 
 from dspex.federated.errors import BadUpdate, CannotMerge
 from dspex.federated.options import trimmed_share
 from dspex.statistics import wilson
+from supervision.options import is_whole
 
 #: A sum as a text, and how long that may be: the sum of floats is a fraction of that many digits at the most.
 _EXACT = re.compile(r"-?[0-9]+(/[1-9][0-9]*)?")
@@ -53,8 +54,12 @@ class CandidateScore(msgspec.Struct, frozen=True):
 
         Raises:
             ValueError, OverflowError: a score is not finite, or there are not as many classes.
+            TypeError: a score is no number, or the scores are a text.
         """
-        exact = [Fraction(score) for score in scores]
+        if isinstance(scores, str):
+            raise TypeError(f"the scores are a text: {scores[:50]!r}")
+        plain: list[Any] = [getattr(score, "item", lambda score=score: score)() for score in scores]  # NumPy's, too
+        exact = [Fraction(score) for score in plain]
         found: dict[str, tuple[str, int]] = {}
         if classes is not None:
             parts: dict[str, list[Fraction]] = {}
@@ -88,8 +93,8 @@ class CandidateScore(msgspec.Struct, frozen=True):
         for total, count in parts:
             if len(total) > LONGEST or _EXACT.fullmatch(total) is None:
                 raise BadUpdate("a sum is no exact number")
-            if count < 0 or (most is not None and count > most):
-                raise BadUpdate(f"it tells of {count} examples, where 0 to {most} may be")
+            if not is_whole(count, 0) or (most is not None and count > most):
+                raise BadUpdate(f"it tells of {count!r} examples, where 0 to {most} may be")
             if not noisy and not 0 <= Fraction(total) <= count:
                 raise BadUpdate(f"the sum of {count} scores from 0 to 1 cannot be {float(Fraction(total)):g}")
         if self.classes and sum(count for _, count in self.classes.values()) != self.examples:

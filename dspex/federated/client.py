@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Mapping, Sequence
 from inspect import isawaitable
-from typing import Any, Protocol
+from operator import index
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 
+from agents.core.failures import is_order
 from dspex.federated.choices import CandidateScore
 from dspex.federated.errors import BadFederation, BadUpdate, StaleRound
 from dspex.federated.messages import ClientReport, RoundTask, RunRound, TrainWeights
 from dspex.federated.weights import Weights
 from foundation.tree.imports import BadImport, resolve
 from supervision import Actor, Refuse, handle
+
+T = TypeVar("T")
 
 #: A client remembers so many federations: their fences, and its last report to each.
 REMEMBERED = 16
@@ -90,7 +94,9 @@ class Client(Actor):
             self._remember(request, None)
             try:
                 report = await self._report(request)
-            except Exception as error:  # of its work: it does not report this time, and goes on
+            except BaseException as error:  # of its work: it does not report this time, and goes on
+                if is_order(error):
+                    raise
                 raise Refuse(BadUpdate(f"{type(error).__name__}: {error}")) from error
             self._rounds += 1
         report = msgspec.structs.replace(report, fence=request.fence)
@@ -110,12 +116,17 @@ class Client(Actor):
             raise TypeError(f"{type(self._work).__name__} has no method `{method}`")
         about: dict[str, Any] = {"client": request.client, "round": request.round, "fence": request.fence}
         if isinstance(task, TrainWeights):
-            update = await _value(self._work.train(task.weights.arrays(), task.settings))
-            runs = update.examples if update.runs is None else update.runs
-            weights, metrics = Weights.of(update.weights), dict(update.metrics)
-            return ClientReport(**about, examples=update.examples, weights=weights, metrics=metrics, runs=runs)
-        scores = [await _value(self._work.score(candidate)) for candidate in task.candidates]
-        counts = [score.examples for score in scores]
+            update = _of_kind(LocalUpdate, method, await _value(self._work.train(task.weights.arrays(), task.settings)))
+            examples = _count("examples", update.examples)
+            runs = examples if update.runs is None else _count("runs", update.runs)
+            weights = Weights.of(update.weights)
+            metrics = {str(name): float(value) for name, value in update.metrics.items()}
+            return ClientReport(**about, examples=examples, weights=weights, metrics=metrics, runs=runs)
+        scores, counts = [], []
+        for candidate in task.candidates:
+            score = _of_kind(CandidateScore, method, await _value(self._work.score(candidate)))
+            counts.append(_count("examples", score.examples))
+            scores.append(msgspec.structs.replace(score, examples=counts[-1]))
         return ClientReport(**about, examples=max(counts, default=0), scores=tuple(scores), runs=sum(counts))
 
     def summary(self) -> Mapping[str, object]:
@@ -135,6 +146,19 @@ class ProcessClient(Client):
 
 async def _value(found: Any) -> Any:
     return await found if isawaitable(found) else found
+
+
+def _of_kind(kind: type[T], method: str, found: object) -> T:
+    if not isinstance(found, kind):
+        raise TypeError(f"`{method}` has to return a {kind.__name__}, and has returned {type(found).__name__}")
+    return found
+
+
+def _count(what: str, value: Any) -> int:
+    """Return a whole number, NumPy's as well, as one of Python's."""
+    if isinstance(value, bool):
+        raise TypeError(f"`{what}` has to be a whole number, and is {value}")
+    return index(value)
 
 
 def _made(work: object, options: Mapping[str, Any]) -> Any:

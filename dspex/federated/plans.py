@@ -17,6 +17,7 @@ from dspex.federated.messages import ClientReport, RoundTask, ScoreCandidates, T
 from dspex.federated.noise import server_noise
 from dspex.federated.weights import Weights
 from foundation.options import above_zero, finite, from_zero, is_a, text, whole
+from supervision.options import is_whole
 
 #: No number of a report is larger, so that squares, and sums of these, are finite.
 LARGEST = 1e100
@@ -252,8 +253,8 @@ FederationPlan: TypeAlias = FederatedAveraging | FederatedChoice
 
 def _check_counts(report: ClientReport) -> None:
     for count, what in ((report.examples, "examples"), (report.runs, "runs")):
-        if not 0 <= count <= MOST:
-            raise BadUpdate(f"it tells of {count} {what}")
+        if not is_whole(count, 0) or count > MOST:
+            raise BadUpdate(f"it tells of {count!r} {what}")
 
 
 def _check_metrics(metrics: Mapping[str, float]) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -20,6 +22,7 @@ from dspex.federated import (
     Federation,
     FederationResult,
     Krum,
+    LocalUpdate,
     MacroMean,
     MedianWeights,
     PooledMean,
@@ -260,6 +263,8 @@ NAN = Weights({"w": WeightArray((2,), np.array([np.nan, 0.0]).tobytes())})
         (lambda _: {"weights": Weights.of({"v": [1.0, 1.0]})}, r"the arrays are v \[2\], and have to be w \[2\]"),
         (lambda _: {"weights": None}, "it has no weights"),
         (lambda _: {"examples": -5}, "it tells of -5 examples"),
+        (lambda _: {"examples": 1.5}, "it tells of 1.5 examples"),
+        (lambda _: {"examples": True}, "it tells of True examples"),
         (lambda _: {"runs": -5}, "-5 runs"),
         (lambda _: {"metrics": {"loss": float("nan")}}, "its loss is no finite number"),
         (lambda _: {"metrics": {"loss": 1e101}}, "its loss is no finite number"),
@@ -289,15 +294,67 @@ async def test_a_report_with_an_older_fence_is_dropped(world: World) -> None:
     assert numbers(await world.result()) == [7.5, 7.5]
 
 
-async def test_a_client_whose_work_raises_is_refused_and_lives(world: World) -> None:
+HALF: Any = LocalUpdate({"w": [1.0, 1.0]}, 1.5)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("update", "why"),
+    [
+        (None, "TypeError: `train` has to return a LocalUpdate, and has returned NoneType"),
+        (HALF, "TypeError: 'float' object cannot be interpreted as an integer"),
+        (LocalUpdate({"w": [1.0, 1.0]}, True), "TypeError: `examples` has to be a whole number, and is True"),
+    ],
+)
+async def test_what_a_learner_may_not_return_is_refused_before_it_is_sent(world: World, update: Any, why: str) -> None:
+    class Odd:
+        def train(self, weights: Any, settings: Any) -> Any:
+            return update
+
+    await world.start(ChildSpec("bad", Client, (Odd(),), name="bad"), rounds={"enough": 4})
+    assert numbers(await world.result()) == [7.5, 7.5]
+    assert {missing[1:] for missing in world.missing} == {("bad", "refused", why)}
+
+
+class OfNumpy:
+    """Says everything in NumPy's numbers."""
+
+    def train(self, weights: Any, settings: Any) -> Any:
+        return LocalUpdate(weights, np.int64(0), {"loss": np.float32(0.5)}, np.int64(3))  # type: ignore[arg-type, dict-item]
+
+    def score(self, candidate: Any) -> Any:
+        scores: list[Any] = [np.bool_(True), np.float32(0.5)]
+        found = CandidateScore.of(scores)
+        return msgspec.structs.replace(found, examples=np.int64(2))
+
+
+async def test_numbers_of_numpy_are_numbers(world: World) -> None:
+    await world.start(ChildSpec("of numpy", Client, (OfNumpy(),), name="of numpy"), rounds={"enough": 5})
+    assert numbers(await world.result()) == [7.5, 7.5]
+    assert world.missing == []
+
+
+async def test_scores_of_numpy_are_scores(world: World) -> None:
+    plan = FederatedChoice(candidates=["one", "other"])
+    await world.start(ChildSpec("of numpy", Client, (OfNumpy(),), name="of numpy"), steps=0, plan=plan)
+    result = await world.result()
+    assert (result.scores, world.missing) == (("3/4", "3/4"), [])
+
+
+def test_a_text_is_no_scores() -> None:
+    with pytest.raises(TypeError, match="the scores are a text: '101'"):
+        CandidateScore.of("101")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("error", [RuntimeError, SystemExit, asyncio.CancelledError, KeyboardInterrupt])
+async def test_a_client_whose_work_raises_is_refused_and_lives(world: World, error: type[BaseException]) -> None:
     class Broken:
         def train(self, weights: Any, settings: Any) -> Any:
-            raise RuntimeError("its disk is full")
+            raise error("its disk is full")
 
     await world.start(ChildSpec("bad", Client, (Broken(),), name="bad"), rounds={"enough": 4})
     alive = world.runtime.whereis("bad")
     assert numbers(await world.result()) == [7.5, 7.5]
-    assert {missing[1:] for missing in world.missing} == {("bad", "refused", "RuntimeError: its disk is full")}
+    assert {missing[1:] for missing in world.missing} == {("bad", "refused", f"{error.__name__}: its disk is full")}
     assert world.runtime.whereis("bad") is alive
 
 
@@ -395,6 +452,7 @@ async def test_T071_demonstrations_that_only_one_client_has_are_no_score_of_othe
     [
         ((), "it has scores of 0 candidates, and 2 were asked"),
         ((CandidateScore("5", "5", 1), CandidateScore()), "the sum of 1 scores"),
+        ((CandidateScore("1", "1", 1.5), CandidateScore()), "it tells of 1.5 examples"),  # type: ignore[arg-type]
         ((CandidateScore("1", "1", 10**9), CandidateScore()), "it tells of 1000000000 examples, where 0 to 100 may be"),
     ],
 )
