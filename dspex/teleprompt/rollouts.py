@@ -16,6 +16,7 @@ import anyio.to_thread
 import dspy
 import msgspec
 
+from agents.core.failures import is_order
 from dspex._compat import ItemOutcome, is_async, taken_over, watched
 from dspex._tasks import adopt_context, start_in
 from dspex.agents.runner import run_module
@@ -117,7 +118,7 @@ class MetricGuard:
                 if limit.expired():
                     failure = f"metric: no answer within {self._limit:g} s"
             except BaseException as error:
-                if not is_failure(error):
+                if is_order(error):  # not its own failure, but the end of who asks it
                     raise
                 watch.see(error)
                 said, failure = 0.0, f"metric: {type(error).__name__}: {error}"
@@ -130,11 +131,6 @@ class MetricGuard:
         call = partial(self._metric, *args, **kwargs)
         said = await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
         return await said if inspect.isawaitable(said) else said
-
-
-def is_failure(error: BaseException) -> bool:
-    """Return whether an error of a program or a metric is its own failure, and no end of who runs it."""
-    return isinstance(error, (Exception, SystemExit, BaseExceptionGroup))
 
 
 def raise_if_away(watch: Any) -> None:
@@ -224,7 +220,7 @@ class RolloutWorker(Actor):
                         job.program, (), job.example.inputs(), asynchronous=is_async(job.program), limiter=self._limiter
                     )
                 except BaseException as error:
-                    if isinstance(error, ConnectionError) or not is_failure(error):
+                    if isinstance(error, ConnectionError) or is_order(error):
                         raise
                     watch.see(error)
                     failure = f"program: {type(error).__name__}: {error}"

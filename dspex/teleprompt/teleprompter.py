@@ -26,6 +26,7 @@ from dspex.workflow.workers import Coordinator
 from foundation.options import above_zero
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
+from supervision.options import is_whole
 
 
 class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
@@ -75,8 +76,10 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         runtime: Runtime | None = None,
     ) -> None:
         super().__init__()
-        if num_threads is not None and num_threads < 1:
-            raise BadOption("num_threads", num_threads, "at least one worker is needed")
+        if metric is not None and not callable(metric):
+            raise BadOption("metric", metric, "give a function of an example and a prediction")
+        if num_threads is not None and not is_whole(num_threads, 1):
+            raise BadOption("num_threads", num_threads, "give a whole number: at least one worker is needed")
         self.metric = metric
         self.num_threads = num_threads
         self.log_dir = None if log_dir is None else Path(log_dir)

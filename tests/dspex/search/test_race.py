@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -195,6 +196,17 @@ async def test_scores_that_are_none_count_nothing(runtime: Runtime) -> None:
     assert won.score <= 38 / 64
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, KeyboardInterrupt, SystemExit])
+async def test_whatever_a_metric_raises_is_its_own_failure(runtime: Runtime, error: type[BaseException]) -> None:
+    """It ended the worker, and the next one tried the same, for ever."""
+
+    def metric(example: Any, prediction: Any) -> float:
+        raise error
+
+    with pytest.raises(EveryExampleFailed, match=f"the first one: metric: {error.__name__}"):
+        await raced(race(runtime, metric=metric), engine())
+
+
 async def test_a_metric_that_always_fails_ends_the_race_after_the_first_look(runtime: Runtime) -> None:
     def metric(example: Any, prediction: Any) -> float:
         raise LookupError("no such label")
@@ -219,7 +231,10 @@ async def test_what_is_no_program_is_refused_before_anything_is_run(runtime: Run
 
 @pytest.mark.parametrize(
     "options",
-    [{"explorers": 0}, {"max_rollouts": 0}, {"held_out": 1.0}, {"held_out": "a"}, {"lane_patience": 0}, {"rule": "x"}],
+    [
+        *[{"explorers": 0}, {"max_rollouts": 0}, {"held_out": 1.0}, {"held_out": "a"}, {"lane_patience": 0}],
+        *[{"rule": "x"}, {"metric": 5}, {"num_threads": 2.5}, {"num_threads": True}],
+    ],
 )
 def test_bad_options_are_refused(options: dict[str, Any]) -> None:
     with pytest.raises(BadOption):
