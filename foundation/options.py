@@ -33,6 +33,15 @@ def finite(value: object) -> float | None:
         return None
 
 
+def of_scalar(value: Any) -> Any:
+    """Return the number that a scalar of a library of arrays holds, such as NumPy's; all else as it is.
+
+    >>> of_scalar(0.5), of_scalar("x")
+    (0.5, 'x')
+    """
+    return value.item() if getattr(value, "shape", None) == () else value
+
+
 def _plain(value: Any) -> float:
     """Return a number without whatever a class of somebody's own makes of it; NaN for what is none."""
     if is_a(value, bool):

@@ -81,7 +81,7 @@ class Inbox:
 
     def remembers(self, signal: Signal) -> bool:
         """Return whether a signal was taken."""
-        return _id_of(signal) in self._ids
+        return known_as(signal) in self._ids
 
     def knows(self, signal: Signal) -> bool:
         """Return whether a signal was taken before; count it if it was."""
@@ -98,7 +98,7 @@ class Inbox:
     def taking(self, signal: Signal, turn: int, at: float) -> tuple[StoredRow, list[RowName]]:
         """Return the row that a turn for a signal adds, and those that it takes the place of."""
         forgotten = [(_KIND, id) for id in list(self._ids)[: max(0, len(self._ids) + 1 - REMEMBERED)]]
-        return StoredRow(_KIND, _id_of(signal), encoded(Taken(turn, at), "Taken", signal.id)), forgotten
+        return StoredRow(_KIND, known_as(signal), encoded(Taken(turn, at), "Taken", signal.id)), forgotten
 
     def taking_number(self, stream: str, number: int, floor: int) -> StoredRow:
         """Return the row that a turn for something of a stream adds."""
@@ -120,5 +120,6 @@ class Inbox:
         return len(self._ids)
 
 
-def _id_of(signal: Signal) -> str:
+def known_as(signal: Signal) -> str:
+    """Return the name under which a signal is remembered: two of one source and id are one."""
     return effect_token(signal.source, signal.id)

@@ -11,11 +11,11 @@ from agents.core.action import Action, Context
 from agents.core.execution import CompletedAction, Saga
 from agents.core.signal import Signal
 from agents.core.structs import fields_of
-from agents.core.tokens import effect_token
 from agents.durability.checkpoint import decoded, encoded
 from agents.durability.storage import StoredRow
 from agents.errors import AgentError, NotSaved
 from agents.server.effects import Effect, path_of
+from agents.server.inbox import known_as
 from supervision import inject_context
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ class Sagas:
 
     def run_of(self, signal: Signal) -> int:
         """Return how often what a signal had caused was undone."""
-        return self._runs.get(_run_id(signal), 0)
+        return self._runs.get(known_as(signal), 0)
 
     async def begin(self, action: Action[Any], context: Context[Any]) -> str:
         """Write down that a step begins; return the id of its row.
@@ -124,7 +124,7 @@ class Sagas:
     def over(self, id: str) -> KeptStep:
         """Forget a step, and remember that what its signal had caused is not to be taken for what it causes next."""
         step = self.steps.pop(id)
-        name, number = _run_id(step.signal), step.run + 1
+        name, number = known_as(step.signal), step.run + 1
         self._runs.pop(name, None)
         self._runs[name] = number
         put = [StoredRow(RUN, name, encoded(number, "run", name))]
@@ -198,7 +198,3 @@ def step_of(effect: Effect) -> KeptStep:
 
 def _row(id: str, step: KeptStep) -> StoredRow:
     return StoredRow(STEP, id, encoded(step, "step", id, KeptStep), 0)
-
-
-def _run_id(signal: Signal) -> str:
-    return effect_token(signal.source, signal.id)

@@ -12,13 +12,14 @@ import re
 from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from fractions import Fraction
-from typing import Any, NamedTuple, TypeAlias
+from typing import NamedTuple, TypeAlias
 
 import msgspec
 
 from dspex.federated.errors import BadUpdate, CannotMerge
 from dspex.federated.options import trimmed_share
 from dspex.statistics import wilson
+from foundation.options import of_scalar
 from supervision.options import is_whole
 
 #: A sum as a text, and how long that may be: the sum of floats is a fraction of that many digits at the most.
@@ -58,8 +59,7 @@ class CandidateScore(msgspec.Struct, frozen=True):
         """
         if isinstance(scores, str):
             raise TypeError(f"the scores are a text: {scores[:50]!r}")
-        plain: list[Any] = [getattr(score, "item", lambda score=score: score)() for score in scores]  # NumPy's, too
-        exact = [Fraction(score) for score in plain]
+        exact = [Fraction(of_scalar(score)) for score in scores]
         found: dict[str, tuple[str, int]] = {}
         if classes is not None:
             parts: dict[str, list[Fraction]] = {}

@@ -23,6 +23,7 @@ from dspex.agents.runner import run_module
 from dspex.models.call_log import call_scope
 from dspex.teleprompt.events import WorkerLost
 from dspex.workflow.workers import WorkerPool
+from foundation.options import of_scalar
 from supervision import Actor, ChildSpec, Refuse, Request, handle
 from supervision.messages import describe
 
@@ -154,7 +155,7 @@ def _number(score: Any) -> float:
     Raises:
         ValueError: it is none.
     """
-    plain = score.item() if getattr(score, "shape", None) == () else score
+    plain = of_scalar(score)
     try:
         number = plain if isinstance(plain, (int, float)) else float(plain) if isinstance(plain, numbers.Real) else None
         if number is not None and math.isfinite(number):
