@@ -369,7 +369,7 @@ class _Evaluation:
             stopped = error
         finally:
             await supervisor.stop()
-            if isinstance(stopped, BudgetStop) and self._suspension.suspended is None:
+            if isinstance(stopped, BudgetStop):
                 await self._call_log.drain()
             await self._call_log.close(EvaluationError("the evaluation has ended"))
         log, seconds = self._call_log, self._runtime.clock.time() - began

@@ -28,6 +28,8 @@ class OverBudget(ModelUnavailable):
         spending: what was spent.
     """
 
+    answers = True
+
     def __init__(self, spending: Spending) -> None:
         self.spending = spending
         OptimisationError.__init__(self, spending.why_over())

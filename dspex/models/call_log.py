@@ -180,7 +180,9 @@ class CallLog:
         return len(self._asked)
 
     async def drain(self) -> None:
-        """Wait for the calls on their way: what was paid for is kept."""
+        """Wait for the calls on their way: what was paid for is kept. Not if they wait for a model that is away."""
+        if self._suspension.suspended is not None:
+            return
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
 
     async def close(self, error: Exception) -> None:

@@ -74,6 +74,9 @@ class ModelUnavailable(OptimisationError):
     Nothing is lost: compiled again with the same ``log_dir``, it goes on where it was.
     """
 
+    #: Whether calls on their way are still answered.
+    answers = False
+
     def __init__(self, seconds: float, why: BaseException) -> None:
         self.seconds = seconds
         super().__init__(

@@ -87,6 +87,13 @@ class OptimisationRun:
         self._parts.append((made, waits))
         return made
 
+    async def drain(self, error: Exception) -> None:
+        """Make no call any more, because of an error, and wait for those on their way: what was paid for is kept."""
+        logs = [self._call_log, *(part._call_log for part, _ in self._parts)]
+        for log in logs:
+            log.give_up(error)
+        await asyncio.gather(*(log.drain() for log in logs))
+
     async def close(self) -> list[ModelSuspension]:
         """End what is on its way, and return who has waited in its parts."""
         waited: list[ModelSuspension] = []

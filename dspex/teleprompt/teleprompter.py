@@ -160,6 +160,10 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             try:
                 await asyncio.shield(starting)
                 program = await result
+            except ModelUnavailable as error:
+                if error.answers:
+                    await run.drain(error)
+                raise
             finally:
                 # Whoever is cancelled while it starts would else leave it at work for nobody.
                 await asyncio.wait([starting])

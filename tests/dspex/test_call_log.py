@@ -17,6 +17,7 @@ from dspex.models.local.adapter import CompactAdapter
 from dspex.models.selection import embedded_lm
 from dspex.teams import WithProbabilities
 from dspex.teleprompt.errors import ModelUnavailable, OptimisationError
+from dspex.teleprompt.events import OptimisationSuspended
 from dspex.teleprompt.report import OptimisationReport, Trial
 from dspex.teleprompt.suspension import ModelSuspension
 from dspex.testing.engine import Outage, ScriptedEngine, scripted_lm
@@ -317,6 +318,21 @@ async def test_an_outage_stops_everything_at_once(runtime: Runtime) -> None:
     answers = await asyncio.gather(*asked, *late)
     assert len(set(answers)) == 25
     assert (suspension.outages, suspension.failed_calls, calls) == (1, 7, 32)
+
+
+async def test_calls_that_wait_for_their_model_are_not_waited_for(books: Books) -> None:
+    """Nothing was paid for yet."""
+    call_log = await books.open(first=60.0, most=60.0)
+    lm = call_log.durable(scripted_lm(ScriptedEngine(LABELS, outage=Outage(1))))
+    suspended = asyncio.Event()
+    books.runtime.subscribe(lambda _: suspended.set(), OptimisationSuspended)
+    asking = asyncio.ensure_future(lm.acall("text 0"))
+    await suspended.wait()
+    await call_log.drain()
+    assert call_log.in_flight == 1
+    await call_log.close(OptimisationError("over"))
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_model_says_when_to_come_back(runtime: Runtime) -> None:

@@ -344,12 +344,25 @@ async def test_metrics_of_any_kind_are_asked() -> None:
 
     assert await MetricGuard(Judge(), None).judge(1, 2) == (0.5, None)
     assert await MetricGuard(late, 9.0).judge(1, 2) == (0.0, "metric: TimeoutError: of its own")
-    with pytest.raises(asyncio.CancelledError):
-        await MetricGuard(_cancelled).judge(1, 2)
+    assert await MetricGuard(_cancelled).judge(1, 2) == (0.0, "metric: CancelledError: ")
 
 
 async def _cancelled(example: Any, prediction: Any) -> float:
     raise asyncio.CancelledError
+
+
+async def test_the_cancellation_of_who_asks_a_metric_is_no_failure_of_it() -> None:
+    async def hangs(example: Any, prediction: Any) -> float:
+        asked.set()
+        await asyncio.Event().wait()
+        return 1.0
+
+    asked = asyncio.Event()
+    asking = asyncio.ensure_future(MetricGuard(hangs).judge(1, 2))
+    await asked.wait()
+    asking.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await asking
 
 
 async def test_a_metric_that_waits_for_a_model_is_not_too_slow() -> None:
