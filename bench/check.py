@@ -18,12 +18,18 @@ from bench.figure import Better, Figure
 from bench.platform import NAMES
 
 BASELINE = Path(__file__).with_name("baseline.json")
+#: What votes and rules come to: the same on every machine, and shown by the suite.
+_VOTES = (
+    *("best", "majority", "weighted", "dawid", "confusion", "soft", "bias", "stack", "corrected", "words", "composed"),
+    *("oracle", "calls", "early", "sampled"),
+)
 #: What is compared: the figures of these suites but those whose names begin so.
 COMPARED: dict[str, tuple[str, ...]] = {
     "kernel": ("memory",),
     "registry": ("mix_", "map_", "lookup"),
     "platform": (*NAMES, "death"),
     "alarms": (),
+    "team": (*_VOTES, "beacon_over_chance"),
     "http": ("at_512", "rss", "fds", "readyz"),
 }
 #: So often each suite is run for a baseline.

@@ -23,6 +23,7 @@ import dspy
 
 from bench.figure import Better, Figure
 from bench.quality_data import TASKS
+from bench.team_beacon import over_chance, over_random
 from bench.team_members import HEADLINES, LABELS, asking
 from dspex.teams import (
     CombinationRule,
@@ -296,4 +297,6 @@ FIGURES = {
     "early_end_saved": early_end_saved,
     "early_end_equal": early_end_equal,
     "sampled": sampled,
+    "beacon_over_random": over_random(_halves),
+    "beacon_over_chance": over_chance(_halves),
 }

@@ -2,6 +2,7 @@
 
 - `race` is the optimiser; `rules` says who goes on, as values that know neither clock nor actors.
 - `hypothesis` is what races, and what makes it; `items` the order of the examples.
+- `team_variables` is what there is to choose in a team, for BEACON.
 - `explorers` look at hypotheses; `report` says what was found.
 """
 
@@ -15,6 +16,9 @@ from dspex.search.rules import PairedRace as PairedRace
 # What races.
 from dspex.search.hypothesis import Hypothesis as Hypothesis
 from dspex.search.hypothesis import Configurations as Configurations
+
+# What there is to choose in a team.
+from dspex.search.team_variables import TeamVariables as TeamVariables
 
 # What is found.
 from dspex.search.report import RaceReport as RaceReport

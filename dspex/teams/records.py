@@ -128,7 +128,7 @@ class RecordedVotes(msgspec.Struct, frozen=True):
         )
 
 
-class _Everybody(MajorityVote, frozen=True):
+class Everybody(MajorityVote, frozen=True):
     """Has all members asked."""
 
     def settled(self, votes: Sequence[MemberVote], outstanding: Sequence[str]) -> bool:
@@ -164,7 +164,7 @@ async def record(
     if not isinstance(team, Team):
         raise BadTeam("record: team", team, "give a Team, such as Team('one', (Member('one', program),))")
     whole("record: width", width)
-    everybody = msgspec.structs.replace(team, rule=_Everybody(), deadline=None, max_calls=None)
+    everybody = msgspec.structs.replace(team, rule=Everybody(), deadline=None, max_calls=None)
     program, asked = everybody.program(), list(examples)
     inputs = [_inputs(number, example) for number, example in enumerate(asked)]
     for number, example in enumerate(asked):

@@ -12,8 +12,9 @@ from __future__ import annotations
 
 import random
 import warnings
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pkgutil import resolve_name
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
@@ -24,6 +25,8 @@ from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from dspex.variables import BadConfiguration, ProgramSpace, Variable, extract
+from dspex.variables.space import Constraint
+from supervision.errors import BadOption
 
 try:
     import optuna
@@ -48,8 +51,52 @@ class TriedConfiguration(NamedTuple):
     score: float
 
 
+class TeamTrials(Protocol):
+    """The teams of one search: what their members have answered is known, and each team of them is reckoned."""
+
+    variables: Sequence[Variable]
+    constraints: Mapping[str, Constraint]
+
+    async def record(self, candidates: Iterable[tuple[Any, Mapping[str, Any]]]) -> None:
+        """Ask the members of candidates, each a program and its configuration, as far as that was not done."""
+        ...
+
+    def judged(self, program: Any, configuration: Mapping[str, Any]) -> Sequence[Any]:
+        """Return of a candidate, for each validation example, a program that answers as it does, without a call."""
+        ...
+
+    def made(self, program: Any, configuration: Mapping[str, Any]) -> Any:
+        """Return a candidate as the team that it is."""
+        ...
+
+
+class TeamSource(Protocol):
+    """Says what there is to choose in a team; `dspex.search.TeamVariables` is one."""
+
+    def parameters(self) -> Mapping[str, Any]:
+        """Return what decides what comes out, for the journal."""
+        ...
+
+    def trials(self, run: OptimisationRun, program: Any, trainset: Sequence[Any], valset: Sequence[Any]) -> TeamTrials:
+        """Return what is known of the teams of a search."""
+        ...
+
+
 def _parzen(seed: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.TPESampler(seed=seed, multivariate=True, constant_liar=True)
+
+
+def _team_source(given: TeamSource | str | None) -> TeamSource | None:
+    found: Any = given
+    if isinstance(given, str):
+        try:
+            found = resolve_name(given)
+        except (ImportError, AttributeError, ValueError) as error:
+            raise BadOption("BEACON: team", given, f"write package.module:name; {error}") from error
+    if found is not None and not callable(getattr(found, "trials", None)):
+        raise BadOption("BEACON: team", given, "give a dspex.search.TeamVariables, or the import path of one")
+    source: TeamSource | None = found
+    return source
 
 
 class BEACON(DurableTeleprompter):
@@ -74,6 +121,10 @@ class BEACON(DurableTeleprompter):
         constraints: what has to hold of the variables together, each by a name that says it.
         apply: changes a program as a configuration says; called with the program and the configuration of
             ``variables``. May return another program.
+        team: what there is to choose in a student that is a team, or what is reckoned from the probabilities of one
+            that is not: a `dspex.search.TeamVariables`, or the import path of one. What comes back is a team then. Its
+            members are asked about the validation examples and the training set, once for each of their settings;
+            which of them, and by which rule, costs no calls.
         parallel: how many trials are made at a time.
         prune: whether trials that are worse than the best are given up early: after how many examples; None for never.
         history: what an earlier run has tried, for a warm start; see `tried`.
@@ -97,6 +148,7 @@ class BEACON(DurableTeleprompter):
         variables: Sequence[Variable] = (),
         constraints: Mapping[str, Callable[[Mapping[str, Any]], bool]] | None = None,
         apply: Callable[[Any, Mapping[str, Any]], Any] | None = None,
+        team: TeamSource | str | None = None,
         parallel: int = 4,
         prune: int | None = 10,
         history: Sequence[TriedConfiguration] = (),
@@ -110,6 +162,8 @@ class BEACON(DurableTeleprompter):
         self.prompt_model, self.teacher_settings = prompt_model, teacher_settings
         self.choose = dict(choose or {})
         self.variables, self.constraints, self.apply = tuple(variables), dict(constraints or {}), apply
+        self.team = _team_source(team)
+        self.own_models = team is not None  # a team's predictors have other names than the student's
         self.parallel, self.prune, self.history = parallel, prune, tuple(history)
         self.sampler = sampler or _parzen
         #: What the last compilation has tried to the end, for the ``history`` of another.
@@ -130,18 +184,22 @@ class BEACON(DurableTeleprompter):
             "sampler": type(self.sampler(0)).__name__,
             "optuna": optuna.__version__,
             "choose": parameter(self.choose),
+            **({} if self.team is None else {"team": dict(self.team.parameters())}),
         }
 
     async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program. ``valset`` is what is scored on; the training set if there is none."""
         with run.settings():
             program = run.durable_program(student)
-            space = await self._space(run, program, trainset, seed)
             valset = list(data.get("valset") or trainset)
             random.Random(seed).shuffle(valset)
-            return run.original_program(await _Search(self, run, program, space, valset, seed).best())
+            teams = None if self.team is None else self.team.trials(run, program, trainset, valset)
+            space = await self._space(run, program, trainset, seed, teams)
+            return run.original_program(await _Search(self, run, program, space, valset, seed, teams).best())
 
-    async def _space(self, run: OptimisationRun, program: Any, trainset: list[Any], seed: int) -> ProgramSpace:
+    async def _space(
+        self, run: OptimisationRun, program: Any, trainset: list[Any], seed: int, teams: TeamTrials | None
+    ) -> ProgramSpace:
         """Return what there is to choose: each predictor's instruction and demonstrations, and what else is wanted."""
         sets = await self._demo_sets(run, program, trainset, seed)
         said = await self._instructions(run, program, trainset, sets, seed)
@@ -151,8 +209,8 @@ class BEACON(DurableTeleprompter):
             instructions=said,
             demos={name: sets[number] for number, name in enumerate(names) if sets},
             **{**self.choose, "lms": {name: run.durable(lm) for name, lm in self.choose.get("lms", {}).items()}},
-            variables=self.variables,
-            constraints=self.constraints,
+            variables=[*self.variables, *(teams.variables if teams else ())],
+            constraints={**self.constraints, **(teams.constraints if teams else {})},
         )
 
     async def _demo_sets(
@@ -188,8 +246,16 @@ class _Search:
     """The trials of one run."""
 
     def __init__(
-        self, beacon: BEACON, run: OptimisationRun, student: Any, space: ProgramSpace, valset: list[Any], seed: int
+        self,
+        beacon: BEACON,
+        run: OptimisationRun,
+        student: Any,
+        space: ProgramSpace,
+        valset: list[Any],
+        seed: int,
+        teams: TeamTrials | None,
     ) -> None:
+        self._teams = teams
         self._of, self._run, self._student, self._space, self._valset = beacon, run, student, space, valset
         self._study = optuna.create_study(direction="maximize", sampler=beacon.sampler(seed))
         with warnings.catch_warnings():
@@ -213,6 +279,9 @@ class _Search:
         assert self._best is not None
         _, _, configuration, _ = self._best
         program = self._configured(configuration)
+        if self._teams is not None:
+            made, student = self._teams.made, program
+            program = await self._run.run_in_thread("team", lambda: made(student, configuration))
         program.trial_logs = self._logs
         program.configuration = configuration
         return program
@@ -255,6 +324,8 @@ class _Search:
         different: dict[str, tuple[Any, dict[str, Any]]] = {}
         for digest, trial, found in zip(digests, trials, tried, strict=True):
             different.setdefault(digest, (trial, found))
+        if self._teams is not None:
+            await self._teams.record((self._configured(found), found) for _, found in different.values())
         outcomes = await self._run.gather(
             [self._trial(digest, trial, found, best) for digest, (trial, found) in different.items()]
         )
@@ -281,12 +352,18 @@ class _Search:
         """Score a configuration, example by example, until it is clearly worse than the best."""
         program = self._configured(configuration)
         outcomes = list(self._known.get(digest, ()))
+        judged: Sequence[Any] = [program] * len(self._valset)
+        if self._teams is not None and len(outcomes) < len(self._valset):
+            reckon = self._teams.judged
+            judged = await self._run.run_in_thread(f"team/{trial.number}", lambda: reckon(program, configuration))
         while len(outcomes) < len(self._valset):
             first = len(outcomes)
             if first and best is not None and self._worse(outcomes, *best[::3]):
                 break
             batch = self._valset[first : first + self._size]
-            jobs = [RolloutJob(self._job(trial, first + n), program, example) for n, example in enumerate(batch)]
+            jobs = [
+                RolloutJob(self._job(trial, first + n), judged[first + n], example) for n, example in enumerate(batch)
+            ]
             made = await self._run.rollouts(jobs)
             outcomes += [msgspec.structs.replace(outcome, prediction=None, trace=[]) for outcome in made]
         return outcomes

@@ -36,12 +36,14 @@ class RolloutJob(msgspec.Struct, frozen=True):
         program: is run.
         example: on its inputs.
         kept: whether prediction and trace are needed. If not, a score that is known already is enough.
+        scored: whether the metric is asked. If not, the score is 0, and of no matter.
     """
 
     key: str
     program: Any
     example: Any
     kept: bool = False
+    scored: bool = True
 
 
 class RolloutOutcome(msgspec.Struct):
@@ -227,6 +229,8 @@ class RolloutWorker(Actor):
                     failure = f"program: {type(error).__name__}: {error}"
             raise_if_away(watch)
             trace = list(dspy.settings.trace)
+            if not job.scored:
+                return RolloutOutcome(job.example, 0.0, prediction, trace, {}, failure)
             score, metadata, trouble = await self._metric.score(job.example, prediction)
         return RolloutOutcome(job.example, score, prediction, trace, metadata, failure or trouble)
 

@@ -176,6 +176,9 @@ class OptimisationRun:
         else:
             outcome = await self._made(job, context)
             self._call_log.check()
+            if not job.scored:
+                self.progress.made()
+                return outcome
             if known is not None:
                 outcome.score, outcome.metadata, outcome.failure = known["score"], known["metadata"], known["failure"]
             else:
