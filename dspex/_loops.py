@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Coroutine
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import Any, Generic, TypeVar
 
 from dspex._compat import lm15, wait_wanted
 
@@ -28,16 +28,16 @@ def start_in_loop(
     Returns:
         What comes to be its result, see `result_of`. Nothing that the work raises ends the event loop.
     """
-    return asyncio.run_coroutine_threadsafe(_outcome(work), loop)  # type: ignore[arg-type]
+    return asyncio.run_coroutine_threadsafe(_outcome(work), loop)
 
 
-async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T | None, BaseException | None]:
+async def _outcome(work: Coroutine[Any, Any, T]) -> tuple[T, BaseException | None]:
     try:
         return await work, None
     except (Exception, asyncio.CancelledError):
         raise
     except BaseException as error:  # a task that ends with SystemExit ends its loop
-        return None, error
+        return None, error  # type: ignore[return-value]
 
 
 def result_of(outcome: tuple[T, BaseException | None]) -> T:
@@ -48,11 +48,68 @@ def result_of(outcome: tuple[T, BaseException | None]) -> T:
     return result
 
 
+class WorkInLoop(Generic[T]):
+    """Work that was begun in an event loop; made in another thread. It can be cancelled, and its end waited for.
+
+    Args:
+        loop: in which it is done.
+        work: what is done. Nothing that it raises ends the event loop.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> None:
+        self._loop, self._work = loop, work
+        self._task: asyncio.Task[tuple[T, BaseException | None]] | None = None
+        #: Done when the work has ended; `result` says how.
+        self.ended: Future[None] = Future()
+        self.ended.set_running_or_notify_cancel()  # whoever waits no longer does not end it
+        loop.call_soon_threadsafe(self._begin)
+
+    def _begin(self) -> None:
+        self._task = asyncio.ensure_future(_outcome(self._work))
+        self._task.add_done_callback(lambda _: self.ended.set_result(None))
+
+    def cancel(self) -> None:
+        """Cancel it. It has not ended yet then."""
+        self._loop.call_soon_threadsafe(self._cancel)
+
+    def _cancel(self) -> None:
+        assert self._task is not None
+        self._task.cancel()
+
+    def result(self) -> T:
+        """Return what it has returned, or raise what it has raised, once it has ended."""
+        assert self._task is not None
+        return result_of(self._task.result())
+
+
 async def await_in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
-    """Do work in an event loop; called in any."""
+    """Do work in an event loop; called in any. Whoever is cancelled goes on when the work has ended."""
     if is_running_here(loop):
         return await work
-    return result_of(await asyncio.wrap_future(start_in_loop(loop, work)))
+    begun = WorkInLoop(loop, work)
+    ended = asyncio.wrap_future(begun.ended)
+    try:
+        await asyncio.shield(ended)
+    except asyncio.CancelledError:
+        begun.cancel()
+        await ended
+        raise
+    return begun.result()
+
+
+def run_in_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T]) -> T:
+    """Do work in an event loop; called in another thread, which waits.
+
+    A Ctrl-C there cancels the work, and is raised once that has ended; a second one is raised at once.
+    """
+    begun = WorkInLoop(loop, work)
+    try:
+        begun.ended.result()
+    except BaseException:
+        begun.cancel()
+        begun.ended.result()
+        raise
+    return begun.result()
 
 
 def block_on_loop(loop: asyncio.AbstractEventLoop, work: Coroutine[Any, Any, T], what: str) -> T:

@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 
 import uvloop
 
+from dspex._loops import run_in_loop
 from supervision import ChildSpec, DynamicSupervisor, Runtime, Supervisor
 
 #: The name under which the supervisor of agents is found.
@@ -54,8 +55,11 @@ class BackgroundRuntime:
             await self._end.wait()
 
     def run(self, work: Callable[[], Coroutine[Any, Any, T]]) -> T:
-        """Run a coroutine in the runtime's loop, and return its result. Not to be called from that loop."""
-        return asyncio.run_coroutine_threadsafe(work(), self.loop).result()
+        """Run a coroutine in the runtime's loop, and return its result. Not to be called from that loop.
+
+        A Ctrl-C that comes meanwhile cancels it, and is raised once that has ended.
+        """
+        return run_in_loop(self.loop, work())
 
     @property
     def open(self) -> bool:

@@ -12,7 +12,7 @@ from typing import Any
 import dspy
 
 from dspex._compat import bare_acall, bare_call, inside_of, is_streamed, relayed
-from dspex._loops import await_in_loop, is_running_here, result_of, start_in_loop
+from dspex._loops import await_in_loop, run_in_loop
 from dspex.agents.runner import Invoke
 from foundation.programs import Busy
 from supervision import ActorExited, CallError, CallTimeout, Name, NoProcess, Ref, Runtime
@@ -69,19 +69,14 @@ class Dispatcher:
         if self._thread == threading.get_ident() or inside_of(self.key):
             return bare_call(module, args, kwargs)
         context = relayed(copy_context(), self._loop)
-        future = start_in_loop(self._loop, self.ask(module, False, args, kwargs, context))
-        try:
-            return result_of(future.result())
-        except BaseException:
-            future.cancel()
-            raise
+        return run_in_loop(self._loop, self.ask(module, False, args, kwargs, context))
 
     async def acall(self, module: Any, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
         """Run a module's ``aforward``. Cancelled, it cancels the run. Raises as `call`."""
         if inside_of(self.key):
             return await bare_acall(module, args, kwargs)
         work = self.ask(module, True, args, kwargs, relayed(copy_context(), self._loop))
-        return await (work if is_running_here(self._loop) else await_in_loop(self._loop, work))
+        return await await_in_loop(self._loop, work)
 
     @property
     def key(self) -> str:

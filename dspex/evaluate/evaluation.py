@@ -17,6 +17,7 @@ import msgspec
 
 from agents.durability import MemoryStorage, SqliteStorage, Storage
 from dspex._compat import unrouted
+from dspex._loops import await_in_loop, is_running_here
 from dspex.agents.background import background_runtime
 from dspex.evaluate.errors import (
     BudgetStop,
@@ -139,9 +140,9 @@ async def evaluate(
         EvaluationJournalError: the journal cannot be read, or not be written.
     """
     background = None if runtime is not None else background_runtime()
-    if background is not None and asyncio.get_running_loop() is not background.loop:
+    if background is not None and not is_running_here(background.loop):
         given = {name: value for name, value in locals().items() if name not in {"background", "runtime"}}
-        return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(evaluate(**given), background.loop))
+        return await await_in_loop(background.loop, evaluate(**given))
     found = background.runtime if runtime is None and background is not None else runtime
     assert found is not None
     patience = None if patience is None else seconds("patience", patience)

@@ -120,7 +120,11 @@ class OptimisationSpec(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
         spec.student(where)
         if not callable(_named(f"{where}.metric", spec.metric)):
             raise BadOptimisationSpec(f"{where}.metric", f"{spec.metric!r} is no function")
-        spec.teleprompter(where)
+        made = spec.teleprompter(where)
+        try:
+            made.check_taken(spec.compile)
+        except BadOption as error:
+            raise BadOptimisationSpec(f"{where}.compile", str(error)) from None
         return spec
 
     def student(self, where: str = "spec") -> Any:

@@ -28,11 +28,18 @@ class Hypothesis(msgspec.Struct, frozen=True):
         program: a ``dspy.Module``; or a function of a copy of the student, which it changes, or instead of which it
             returns another program.
         why: what speaks for it, for the report.
+
+    Raises:
+        BadHypotheses: the name is no text.
     """
 
     name: str
     program: Any
     why: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise BadHypotheses(self.name, "a name is wanted first, and then the program: Hypothesis(name, program)")
 
 
 #: Makes hypotheses of the student, the training set and the seed.

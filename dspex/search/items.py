@@ -7,6 +7,8 @@ from collections.abc import Callable, Hashable, Sequence
 from random import Random
 from typing import Any, TypeAlias
 
+from supervision.errors import BadOption
+
 #: What an example belongs to: the name of a field, or a function of it; None to look for a label that repeats.
 Strata: TypeAlias = "str | Callable[[Any], Hashable] | None"
 
@@ -23,6 +25,9 @@ def stratified(examples: Sequence[Any], seed: int, by: Strata = None) -> list[in
         examples: of ``dspy``.
         seed: of the order.
         by: what tells the strata.
+
+    Raises:
+        BadOption: no example has a field of this name.
     """
     key = by if callable(by) else _field(examples, by)
     strata: defaultdict[str, list[int]] = defaultdict(list)
@@ -38,6 +43,9 @@ def stratified(examples: Sequence[Any], seed: int, by: Strata = None) -> list[in
 
 def _field(examples: Sequence[Any], name: str | None) -> Callable[[Any], Hashable]:
     if name is not None:
+        if not any(name in example for example in examples):
+            known = ", ".join(sorted({field for example in examples for field in example.keys()}))  # noqa: SIM118
+            raise BadOption("strata", name, f"no example has this field; they have {known}")
         return lambda example: example.get(name)
     labels = set().union(*(set(example.labels().keys()) for example in examples))
     if len(labels) == 1:

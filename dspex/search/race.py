@@ -61,6 +61,7 @@ class Race(DurableTeleprompter):
         BadOption: an option makes no sense.
     """
 
+    takes = ("valset", "testset")
     own_models = True
     report_kind = RaceReport
 

@@ -133,6 +133,8 @@ class BEACON(DurableTeleprompter):
         options: for `DurableTeleprompter`.
     """
 
+    takes = ("valset",)
+
     def __init__(
         self,
         *,

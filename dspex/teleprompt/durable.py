@@ -15,6 +15,7 @@ from dspex.teleprompt.identity import teleprompter_parameters
 from dspex.teleprompt.rollouts import RolloutOutcome
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
+from supervision.errors import BadOption
 
 
 class Durable(DurableTeleprompter):
@@ -30,12 +31,20 @@ class Durable(DurableTeleprompter):
     Args:
         teleprompter: of DSPy.
         options: for `DurableTeleprompter`, but for ``metric``, which is the teleprompter's.
+
+    Raises:
+        BadOption: it is no teleprompter.
     """
 
     def __init__(self, teleprompter: Any, **options: Any) -> None:
+        if not isinstance(teleprompter, dspy.teleprompt.Teleprompter):
+            raise BadOption("teleprompter", teleprompter, "give one of DSPy's, made: Durable(dspy.MIPROv2(metric=…))")
         metric = getattr(teleprompter, "metric", None) or getattr(teleprompter, "metric_fn", None)
         super().__init__(metric=metric, **options)
         self._teleprompter = teleprompter
+        given = inspect.signature(teleprompter.compile).parameters.values()
+        if not any(one.kind is one.VAR_KEYWORD for one in given):
+            self.takes = tuple(one.name for one in given if one.name not in ("student", "trainset", "seed"))
 
     def parameters(self) -> dict[str, Any]:
         """Return the parameters that decide what comes out."""

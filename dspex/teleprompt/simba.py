@@ -49,6 +49,8 @@ class SIMBA(DurableTeleprompter):
         options: for `DurableTeleprompter`.
     """
 
+    takes = ()
+
     def __init__(
         self,
         *,

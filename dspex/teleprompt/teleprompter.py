@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ import dspy
 
 from agents.durability import SqliteStorage, Storage
 from dspex._compat import unrouted
+from dspex._loops import await_in_loop, is_running_here
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
 from dspex.models.call_log import CallLog
 from dspex.teleprompt.errors import BadTrainset, ModelUnavailable
@@ -27,6 +28,28 @@ from foundation.options import above_zero
 from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
 from supervision.options import is_whole
+
+#: What of the arguments of ``compile`` are examples.
+_EXAMPLES = ("trainset", "valset", "testset")
+
+
+def check_data(student: Any, data: Mapping[str, Any]) -> None:
+    """Check that a student is a program, and that examples are examples.
+
+    Raises:
+        BadOption: one of them is something else.
+    """
+    if not isinstance(student, dspy.Module):
+        raise BadOption("student", student, "give a dspy.Module")
+    for name in _EXAMPLES:
+        given = data.get(name)
+        if given is None and name != "trainset":
+            continue
+        if isinstance(given, (str, bytes, Mapping)) or not isinstance(given, Sequence):
+            raise BadOption(name, given, "give a list of dspy.Example")
+        wrong = next((one for one in given if not isinstance(one, dspy.Example)), None)
+        if wrong is not None:
+            raise BadOption(name, wrong, "each is a dspy.Example: dspy.Example(…).with_inputs(…)")
 
 
 class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
@@ -56,6 +79,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
 
     #: How many examples are needed.
     needed = 1
+    #: What ``compile`` takes beside student, training set and seed; None for whatever `search` takes.
+    takes: tuple[str, ...] | None = None
     #: Whether what it makes may ask other language models than the student.
     own_models = False
     #: What it reports in.
@@ -82,6 +107,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             raise BadOption("num_threads", num_threads, "give a whole number: at least one worker is needed")
         self.metric = metric
         self.num_threads = num_threads
+        if log_dir is not None and not (isinstance(log_dir, (str, Path)) and str(log_dir).strip()):
+            raise BadOption("log_dir", log_dir, "give the path of a folder; None to keep the journal in memory")
         self.log_dir = None if log_dir is None else Path(log_dir)
         self.fresh, self.metric_id, self.program_id = fresh, metric_id, program_id
         self.metric_timeout = None if metric_timeout is None else above_zero("metric_timeout", metric_timeout)
@@ -103,6 +130,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             data: what the teleprompter takes besides; see its class.
 
         Raises:
+            BadOption: what is given is no program, are no examples, or is nothing that it takes.
             BadTrainset: there are too few examples.
             NoFingerprint: data among the examples cannot be told apart.
             OtherOptimisation, BadOptimisationJournal: ``log_dir`` holds another optimisation, or what is no journal.
@@ -116,11 +144,13 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     async def acompile(self, student: Any, *, trainset: Sequence[Any], seed: int = 0, **data: Any) -> Any:
         """Do as `compile`, in an event loop: that of ``runtime``, if there is one; any otherwise."""
         background = None if self._runtime is not None else background_runtime()
-        if background is not None and asyncio.get_running_loop() is not background.loop:
+        if background is not None and not is_running_here(background.loop):
             work = self.acompile(student, trainset=trainset, seed=seed, **data)
-            return await asyncio.wrap_future(asyncio.run_coroutine_threadsafe(work, background.loop))
+            return await await_in_loop(background.loop, work)
         runtime = self._runtime if background is None else background.runtime
         assert runtime is not None
+        check_data(student, {"trainset": trainset, **data})
+        self.check_taken(data)
         if len(trainset) < self.needed:
             raise BadTrainset(len(trainset), self.needed)
         with alone_in(self.log_dir), storage_errors(self.log_dir):
@@ -174,6 +204,19 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         if self.log_dir is not None:
             report.save(self.log_dir)
         return program
+
+    def check_taken(self, data: Mapping[str, Any]) -> None:
+        """Check what ``compile`` is given by name, beside student, training set and seed.
+
+        Raises:
+            BadOption: it takes nothing of that name.
+        """
+        if self.takes is None:
+            return
+        for name, value in data.items():
+            if name not in self.takes:
+                names = ", ".join(("trainset", "seed", *self.takes))
+                raise BadOption(name, value, f"{type(self).__name__} takes {names}")
 
     def metric_guard(self, metric: Any) -> MetricGuard:
         """Return what asks a metric, and checks what it says."""
