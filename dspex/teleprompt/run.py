@@ -122,16 +122,16 @@ class OptimisationRun:
         return self._call_log.original(lm)
 
     def durable_program(self, program: Any) -> Any:
-        """Return a copy of a program with durable language models."""
+        """Return a copy of a program with durable language models, also in what is frozen."""
         found = program.deepcopy()
-        for (_, mine), (_, given) in zip(found.named_predictors(), program.named_predictors(), strict=True):
+        for mine, given in zip(_all_predictors(found), _all_predictors(program), strict=True):
             mine.lm = self.durable(given.lm)
         return found
 
     def original_program(self, program: Any) -> Any:
         """Give a program its own language models back, and return it, without a guard."""
         program = unrouted(program)
-        for _, predictor in program.named_predictors():
+        for predictor in _all_predictors(program):
             predictor.lm = self._call_log.original(predictor.lm)
         return program
 
@@ -164,6 +164,18 @@ class OptimisationRun:
         if check:
             self.guard.check()
         return outcomes
+
+    async def recorded(self, kind: str, key: str, make: Callable[[], Awaitable[Any]]) -> Any:
+        """Return what the journal has of a kind under a key; if that is nothing, what is made, once it is there.
+
+        Raises:
+            Exception: of what makes it.
+        """
+        known = self._journal.find(kind, key)
+        if known is None:
+            known = await make()
+            await self._journal.add(kind, key, known)
+        return known
 
     def is_scored(self, key: str) -> bool:
         """Whether the score of a rollout is in the journal."""
@@ -257,6 +269,15 @@ class OptimisationRun:
                 CandidateScored, optimiser=name, number=number, score=score, examples=len(outcomes), best=best
             )
         return score
+
+
+def _all_predictors(program: Any) -> list[Any]:
+    """Return the predictors of a program, and then those of its parts that are frozen, which DSPy leaves out."""
+    found = {id(predictor): predictor for _, predictor in program.named_predictors()}
+    for _, part in program.named_sub_modules(dspy.Module):
+        if part._compiled:
+            found |= {id(predictor): predictor for _, predictor in part.named_predictors()}
+    return list(found.values())
 
 
 def refusal(error: Exception) -> Exception | None:

@@ -7,7 +7,7 @@ strategies. What differs is who makes the rollouts, and what happens when someth
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import dspy
@@ -21,11 +21,38 @@ from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 
 
-class _Bucket(NamedTuple):
+class Bucket(NamedTuple):
+    """What came of an example, by several samples.
+
+    Attributes:
+        outcomes: as DSPy's own optimisers keep them, the best first.
+        gap: between the best score and the worst.
+        most: the best score.
+        above_mean: how far that is above the mean.
+    """
+
     outcomes: list[dict[str, Any]]
     gap: float
     most: float
     above_mean: float
+
+
+class Draft(NamedTuple):
+    """A program that is to become a candidate.
+
+    Attributes:
+        key: of what is asked for it.
+        bucket: it is to learn from.
+        program: a copy that may be changed.
+        strategy: changes it, as DSPy's strategies do.
+        member: whose predictors alone are changed; None for those of all.
+    """
+
+    key: str
+    bucket: Bucket
+    program: Any
+    strategy: Any
+    member: str | None = None
 
 
 class SIMBA(DurableTeleprompter):
@@ -94,7 +121,7 @@ class SIMBA(DurableTeleprompter):
         if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
             raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
         with run.settings():
-            ascent = _Ascent(self, run, run.durable_program(student), trainset, seed)
+            ascent = Ascent(self, run, run.durable_program(student), trainset, seed)
             for step in range(self.max_steps):
                 await ascent.step(step)
                 run.progress.share((step + 1) / (self.max_steps + 1))
@@ -104,11 +131,22 @@ class SIMBA(DurableTeleprompter):
         return run.original_program(best)
 
 
-class _Ascent:
-    """The state of one run."""
+class Ascent:
+    """The state of one run.
 
-    def __init__(self, simba: SIMBA, run: OptimisationRun, student: Any, trainset: list[Any], seed: int) -> None:
-        self._of, self._run, self._trainset = simba, run, trainset
+    Args:
+        simba: whose parameters are used.
+        run: makes its rollouts.
+        student: with durable language models.
+        trainset: the examples.
+        seed: of all chance.
+        prefix: with which the keys of what it does begin.
+    """
+
+    def __init__(
+        self, simba: SIMBA, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, prefix: str = ""
+    ) -> None:
+        self._of, self._run, self._trainset, self._seed, self._prefix = simba, run, trainset, seed, prefix
         self._rng = random.Random(seed)
         self._rng_np = np.random.default_rng(seed)
         student.simba_idx = 0
@@ -130,10 +168,14 @@ class _Ascent:
         self._logs[step] = {}
         batch = self._batch()
         outcomes, names = await self._sample(step, batch)
+        await self._learn(step, outcomes, names)
         scores = [float(outcome.score) for outcome in outcomes]
         tenth, ninetieth = np.percentile(scores, 10), np.percentile(scores, 90)
         candidates = await self._candidates(step, self._buckets(batch, outcomes), names, tenth, ninetieth)
         await self._judge(step, batch, candidates)
+
+    async def _learn(self, step: int, outcomes: Sequence[RolloutOutcome], names: Mapping[int, str]) -> None:
+        """Look at all samples of a step, whose predictors have names by their ids, before candidates are made."""
 
     def _batch(self) -> list[Any]:
         size = self._of.bsize
@@ -145,7 +187,7 @@ class _Ascent:
         return [self._trainset[index] for index in chosen]
 
     async def _sample(self, step: int, batch: Sequence[Any]) -> tuple[list[RolloutOutcome], dict[int, str]]:
-        models = models_for_sampling(self._programs[0], self._of.num_candidates, self._teacher)
+        models = models_for_sampling(self._sampled(), self._of.num_candidates, self._teacher)
         top = self._top()
         jobs: list[RolloutJob] = []
         names: dict[int, str] = {}
@@ -155,10 +197,17 @@ class _Ascent:
                 for name, predictor in program.named_predictors():
                     predictor.lm = of_predictor[name]
                     names[id(predictor)] = name
-                jobs.append(RolloutJob(f"{step}/sample/{m}/{e}", program, example, kept=True))
-        return await self._run.rollouts(jobs), names
+                jobs.append(RolloutJob(f"{self._prefix}{step}/sample/{m}/{e}", program, example, kept=True))
+        return await self._rollouts(jobs), names
 
-    def _buckets(self, batch: Sequence[Any], outcomes: Sequence[RolloutOutcome]) -> list[_Bucket]:
+    def _sampled(self) -> Any:
+        """Return a program that has all predictors that are sampled."""
+        return self._programs[0]
+
+    async def _rollouts(self, jobs: Sequence[RolloutJob]) -> list[RolloutOutcome]:
+        return await self._run.rollouts(jobs)
+
+    def _buckets(self, batch: Sequence[Any], outcomes: Sequence[RolloutOutcome]) -> list[Bucket]:
         buckets = []
         for index in range(len(batch)):
             found = sorted(
@@ -166,67 +215,68 @@ class _Ascent:
             )
             most, least = float(found[0]["score"]), float(found[-1]["score"])
             average = sum(item["score"] for item in found) / len(found)
-            buckets.append(_Bucket(found, most - least, most, most - average))
+            buckets.append(Bucket(found, most - least, most, most - average))
         return sorted(buckets, key=lambda bucket: bucket[1:], reverse=True)
 
     async def _candidates(
-        self, step: int, buckets: Sequence[_Bucket], names: dict[int, str], tenth: Any, ninetieth: Any
+        self, step: int, buckets: Sequence[Bucket], names: dict[int, str], tenth: Any, ninetieth: Any
     ) -> list[Any]:
         wanted, rest = self._of.num_candidates + 1, list(enumerate(buckets))
         found: list[Any] = []
         while rest and len(found) < wanted:
             # What is drawn for a bucket does not depend on how those before it turn out: all can be tried at once.
             tries, rest = rest[: wanted - len(found)], rest[wanted - len(found) :]
-            drafts = [(number, bucket, *self._draft()) for number, bucket in tries]
-            works = [
-                self._improve(f"{step}/strategy/{number}", strategy, bucket, program, names, tenth, ninetieth)
-                for number, bucket, program, strategy in drafts
-            ]
-            improved = await self._run.gather(works)
-            found += [
-                program for program, better in zip((draft[2] for draft in drafts), improved, strict=True) if better
-            ]
+            drafts = [self._draft(step, number, bucket, names) for number, bucket in tries]
+            improved = await self._run.gather([self._improve(draft, names, tenth, ninetieth) for draft in drafts])
+            found += [draft.program for draft, better in zip(drafts, improved, strict=True) if better]
         return found
 
-    def _draft(self) -> tuple[Any, Any]:
+    def _draft(self, step: int, number: int, bucket: Bucket, names: Mapping[int, str]) -> Draft:
         """Return a copy of a program, with some of its demonstrations dropped, and the strategy to improve it."""
         source = self._draw(self._top(), self._of.temperature_for_candidates)
         program = self._programs[source].deepcopy()
+        member = self._member(step, number, bucket, program, names)
         predictors = program.predictors()
         most = max((len(predictor.demos) for predictor in predictors), default=0)
         limit = self._of.max_demos if self._of.max_demos > 0 else 3
         drop = min(max(self._rng_np.poisson(most / limit), int(most >= limit)), most)
         dropped = [self._rng.randrange(most) for _ in range(drop)]
-        for predictor in predictors:
+        for predictor in self._changed(program, member).values():
             predictor.demos = [demo for number, demo in enumerate(predictor.demos) if number not in dropped]
-        return program, self._rng.choice(self._strategies)
+        key = f"{self._prefix}{step}/strategy/{number}"
+        return Draft(key, bucket, program, self._rng.choice(self._strategies), member)
 
-    async def _improve(
-        self, key: str, strategy: Any, bucket: _Bucket, program: Any, names: dict[int, str], tenth: Any, ninetieth: Any
-    ) -> bool:
+    def _member(self, step: int, number: int, bucket: Bucket, program: Any, names: Mapping[int, str]) -> str | None:
+        """Return whose predictors alone are changed; None for those of all."""
+
+    def _changed(self, program: Any, member: str | None) -> dict[str, Any]:
+        """Return the predictors that are changed, by their names: those of a member, or all."""
+        return dict(program.named_predictors())
+
+    async def _improve(self, draft: Draft, names: Mapping[int, str], tenth: Any, ninetieth: Any) -> bool:
         def work() -> Any:
-            return strategy(
-                bucket.outcomes,
-                program,
+            return draft.strategy(
+                draft.bucket.outcomes,
+                draft.program,
                 predictor2name=names,
-                name2predictor=dict(program.named_predictors()),
+                name2predictor=dict(draft.program.named_predictors()),
                 batch_10p_score=tenth,
                 batch_90p_score=ninetieth,
                 prompt_model=self._prompt_model,
             )
 
-        return await self._run.attempt(key, work)
+        return await self._run.attempt(draft.key, work)
 
     async def _judge(self, step: int, batch: Sequence[Any], candidates: Sequence[Any]) -> None:
         jobs = [
-            RolloutJob(f"{step}/candidate/{c}/{e}", candidate, example)
+            RolloutJob(f"{self._prefix}{step}/candidate/{c}/{e}", candidate, example)
             for c, candidate in enumerate(candidates)
             for e, example in enumerate(batch)
         ]
-        outcomes = await self._run.rollouts(jobs)
+        outcomes = await self._rollouts(jobs)
         size, first = len(batch), len(self._programs)
         own = [outcomes[c * size : (c + 1) * size] for c in range(len(candidates))]
-        averages = [self._run.scored(first + c, found, step=step) for c, found in enumerate(own)]
+        averages = [self._scored(first + c, candidates[c], found, step) for c, found in enumerate(own)]
         if averages:
             self._winning.append(candidates[averages.index(max(averages))].deepcopy())
         for candidate, found in zip(candidates, own, strict=True):
@@ -234,17 +284,25 @@ class _Ascent:
             self._programs.append(candidate)
             self._scores[candidate.simba_idx] = [outcome.score for outcome in found]
 
-    async def best(self) -> Any:
-        """Return the best of the winners, by the whole training set."""
+    def _scored(self, number: int, candidate: Any, outcomes: Sequence[RolloutOutcome], step: int) -> float:
+        """Note the score of a candidate, and return it."""
+        return self._run.scored(number, outcomes, step=step)
+
+    def winners(self) -> list[Any]:
+        """Return copies of the student and of the best candidates of steps that are as far apart as possible."""
         last, number = len(self._winning) - 1, self._of.num_candidates + 1
         chosen = [0] if last < 1 else [round(n * last / (number - 1)) for n in range(number)]
-        programs = [self._winning[index].deepcopy() for index in dict.fromkeys(chosen)]
+        return [self._winning[index].deepcopy() for index in dict.fromkeys(chosen)]
+
+    async def best(self) -> Any:
+        """Return the best of the winners, by the whole training set."""
+        programs = self.winners()
         jobs = [
-            RolloutJob(f"final/{p}/{e}", program, example)
+            RolloutJob(f"{self._prefix}final/{p}/{e}", program, example)
             for p, program in enumerate(programs)
             for e, example in enumerate(self._trainset)
         ]
-        outcomes = await self._run.rollouts(jobs)
+        outcomes = await self._rollouts(jobs)
         size, scores = len(self._trainset), []
         for p in range(len(programs)):
             scores.append(mean_score(outcomes[p * size : (p + 1) * size]))
