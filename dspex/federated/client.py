@@ -14,13 +14,14 @@ from dspex.federated.choices import CandidateScore
 from dspex.federated.errors import BadFederation, BadUpdate, StaleRound
 from dspex.federated.messages import ClientReport, RoundTask, RunRound, TrainWeights
 from dspex.federated.weights import Weights
-from foundation.tree.imports import BadImport, resolve
+from foundation.tree.imports import BadImport, check_arguments, resolve
 from supervision import Actor, Refuse, handle
 
 T = TypeVar("T")
 
 #: A client remembers so many federations: their fences, and its last report to each.
 REMEMBERED = 16
+_REMEDY = "give an object with a method `train`, or `score`, or what makes one"
 
 
 class LocalUpdate(msgspec.Struct, frozen=True):
@@ -83,6 +84,16 @@ class Client(Actor):
         #: By federation: the latest fence, the round, its task, and what was reported to it.
         self._seen: dict[str, tuple[int, int, RoundTask | None, ClientReport | None]] = {}
         self._rounds = 0
+
+    @classmethod
+    def check_arguments(cls, work: object, **options: Any) -> None:
+        """Check what stands in a tree file: what it names is imported, and nothing runs."""
+        found = _named(work)
+        if _works(found) and not isinstance(found, type):
+            return
+        if not callable(found):
+            raise BadFederation("Client: work", work, _REMEDY)
+        check_arguments(found, (), options)
 
     @handle
     async def run_round(self, request: RunRound) -> ClientReport:
@@ -161,17 +172,22 @@ def _count(what: str, value: Any) -> int:
     return index(value)
 
 
+def _named(work: object) -> Any:
+    """Return a work, or what makes one; of an import path, what it names."""
+    if not isinstance(work, str):
+        return work
+    try:
+        return resolve(work)
+    except BadImport as error:
+        raise BadFederation("Client: work", work, str(error)) from error
+
+
 def _made(work: object, options: Mapping[str, Any]) -> Any:
-    found: Any = work
-    if isinstance(work, str):
-        try:
-            found = resolve(work)
-        except BadImport as error:
-            raise BadFederation("Client: work", work, str(error)) from error
+    found = _named(work)
     if not _works(found) or isinstance(found, type):
         found = found(**options) if callable(found) else found
     if not _works(found):
-        raise BadFederation("Client: work", work, "give an object with a method `train`, or `score`, or what makes one")
+        raise BadFederation("Client: work", work, _REMEDY)
     return found
 
 

@@ -26,7 +26,7 @@ from dspex.workflow.errors import WorkflowError, WorkflowSuspended
 from dspex.workflow.retry import RetryPolicy
 from dspex.workflow.steps import error_message
 from dspex.workflow.workflow import Workflow
-from foundation.options import is_a
+from foundation.options import above_zero, is_a
 from foundation.tree.imports import BadImport, resolve
 from supervision import ActorExited, Backoff, NoProcess, Request, call_when_ready, handle
 
@@ -164,6 +164,25 @@ class Federation(WorkflowActor):
         super().__init__(self._hold_all, store, parameters=parameters, resume_after=resume_after)
         self._open: FederatedRound | None = None
         self._progress = Progress(self._plan.begin())
+
+    @classmethod
+    def check_arguments(
+        cls,
+        plan: object,
+        clients: Sequence[str],
+        store: object,
+        *,
+        rounds: Rounds | Mapping[str, Any] | None = None,
+        resume_after: float = 60.0,
+    ) -> None:
+        """Check what stands in a tree file: what it names is imported, and nothing runs."""
+        found = _named_plan(plan)
+        if not callable(found):
+            _checked_plan(found, plan)
+        _rounds(rounds).needed(len(client_names(clients)))
+        if not isinstance(store, (str, Path)) or not str(store).strip():
+            raise BadFederation("Federation: store", store, "give the path of a file")
+        above_zero("Federation: resume_after", resume_after)
 
     async def init(self) -> None:
         """Open the run, and begin or resume it."""
@@ -399,14 +418,21 @@ class Federation(WorkflowActor):
 
 
 def _plan(source: object) -> FederationPlan:
-    found: Any = source
-    if isinstance(source, str):
-        try:
-            found = resolve(source)
-        except BadImport as error:
-            raise BadFederation("Federation: plan", source, str(error)) from error
-    if callable(found):
-        found = found()
+    found = _named_plan(source)
+    return _checked_plan(found() if callable(found) else found, source)
+
+
+def _named_plan(source: object) -> Any:
+    """Return a plan, or what makes one; of an import path, what it names."""
+    if not isinstance(source, str):
+        return source
+    try:
+        return resolve(source)
+    except BadImport as error:
+        raise BadFederation("Federation: plan", source, str(error)) from error
+
+
+def _checked_plan(found: Any, source: object) -> FederationPlan:
     if not is_a(found, FederationPlan):
         raise BadFederation("Federation: plan", source, "give a FederatedAveraging or a FederatedChoice")
     return found  # type: ignore[no-any-return]

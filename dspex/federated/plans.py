@@ -16,6 +16,8 @@ from dspex.federated.errors import BadFederation, BadUpdate, CannotMerge
 from dspex.federated.messages import ClientReport, RoundTask, ScoreCandidates, TrainWeights
 from dspex.federated.noise import server_noise
 from dspex.federated.weights import Weights
+from dspex.workflow.encoding import encoded
+from dspex.workflow.errors import NotEncodable
 from foundation.options import above_zero, finite, from_zero, is_a, text, whole
 from supervision.options import is_whole
 
@@ -74,9 +76,16 @@ class FederatedAveraging(msgspec.Struct, frozen=True, kw_only=True):
     def __post_init__(self) -> None:
         if not is_a(self.initial, Weights) or not np.isfinite(self.initial.vector()).all():
             raise BadFederation("FederatedAveraging: initial", self.initial, "give Weights, all of them finite")
+        if not self.initial.vector().size:
+            raise BadFederation("FederatedAveraging: initial", self.initial, "give Weights with one number or more")
         if not is_a(self.rule, AveragingRule):
             raise BadFederation("FederatedAveraging: rule", self.rule, "give a rule for weights, such as FedAvg()")
         whole("FederatedAveraging: rounds", self.rounds)
+        if not is_a(self.settings, Mapping):
+            raise BadFederation("FederatedAveraging: settings", self.settings, 'give numbers by name: {"rate": 0.5}')
+        for name, value in self.settings.items():
+            if not isinstance(name, str) or finite(value) is None:
+                raise BadFederation(f"FederatedAveraging: settings[{name!r}]", value, "give finite numbers by name")
         if self.clip is not None:
             above_zero("FederatedAveraging: clip", self.clip)
         if self.most_examples is not None:
@@ -193,8 +202,8 @@ class FederatedChoice(msgspec.Struct, frozen=True, kw_only=True):
         if not is_a(self.candidates, list) or not self.candidates:
             raise BadFederation("FederatedChoice: candidates", self.candidates, "give a list of one or more")
         try:
-            msgspec.json.encode(self.candidates)
-        except (TypeError, ValueError) as error:
+            encoded("FederatedChoice", "candidates", self.candidates)
+        except NotEncodable as error:
             raise BadFederation("FederatedChoice: candidates", self.candidates, f"give plain values: {error}") from None
         if not is_a(self.rule, ChoiceRule):
             raise BadFederation("FederatedChoice: rule", self.rule, "give a rule for choices, such as PooledMean()")

@@ -486,6 +486,11 @@ async def test_a_client_that_only_trains_is_refused_when_it_is_to_score(world: W
     [
         lambda: FederatedAveraging(initial=None),  # type: ignore[arg-type]
         lambda: FederatedAveraging(initial=Weights.of({"w": [np.nan]})),
+        lambda: FederatedAveraging(initial=Weights.of({})),
+        lambda: FederatedAveraging(initial=START, settings=5),  # type: ignore[arg-type]
+        lambda: FederatedAveraging(initial=START, settings={"rate": float("nan")}),
+        lambda: FederatedAveraging(initial=START, settings={"rate": "fast"}),  # type: ignore[dict-item]
+        lambda: FederatedAveraging(initial=START, settings={1: 0.5}),  # type: ignore[dict-item]
         lambda: FederatedAveraging(initial=START, rule=PooledMean()),  # type: ignore[arg-type]
         lambda: FederatedAveraging(initial=START, rounds=0),
         lambda: FederatedAveraging(initial=START, clip=0.0),
@@ -493,6 +498,9 @@ async def test_a_client_that_only_trains_is_refused_when_it_is_to_score(world: W
         lambda: FederatedAveraging(initial=START, metric=""),
         lambda: FederatedChoice(candidates=[]),
         lambda: FederatedChoice(candidates=[object()]),
+        lambda: FederatedChoice(candidates=[float("inf")]),
+        lambda: FederatedChoice(candidates=[{1: "would come back as a text"}]),
+        lambda: FederatedChoice(candidates=[10**400]),
         lambda: FederatedChoice(candidates=[1], rule=FedAvg()),  # type: ignore[arg-type]
         lambda: FederatedChoice(candidates=[1], most_examples=-1),
         lambda: Federation("nowhere", ["a"], _memory()),
