@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Mapping
 from contextvars import Context
 from typing import Any, Literal, TypeAlias
@@ -11,6 +10,7 @@ import anyio
 import dspy
 import msgspec
 
+from agents.core.failures import is_order
 from agents.durability import StorageError
 from dspex._compat import is_async, is_refused
 from dspex._tasks import adopt_context, start_in
@@ -110,7 +110,7 @@ async def _tried(work: Awaitable[Any]) -> tuple[Any, BaseException | None]:
 
     Raises:
         Exception: it is the infrastructure's, or the evaluation's.
-        CancelledError: this task is cancelled.
+        BaseException: it ends whoever runs the work: this task is cancelled, or somebody has pressed Ctrl-C.
     """
     try:
         return await work, None
@@ -119,15 +119,9 @@ async def _tried(work: Awaitable[Any]) -> tuple[Any, BaseException | None]:
             raise
         if is_refused(error):
             raise EvaluationRefused(error) from error
-        if isinstance(error, GeneratorExit) or (isinstance(error, asyncio.CancelledError) and _is_cancelled()):
+        if is_order(error):
             raise
         return None, error
-
-
-def _is_cancelled() -> bool:
-    """Return whether somebody has cancelled this task, and not what it runs something of its own."""
-    task = asyncio.current_task()
-    return task is None or task.cancelling() > 0
 
 
 def is_unparsed(error: BaseException) -> bool:
