@@ -58,6 +58,7 @@ from dspex._compat.language_models import dump_response as dump_response
 from dspex._compat.language_models import engine_lm as engine_lm
 from dspex._compat.language_models import fingerprint as fingerprint
 from dspex._compat.language_models import is_away as is_away
+from dspex._compat.language_models import is_greedy as is_greedy
 from dspex._compat.language_models import is_infrastructure as is_infrastructure
 from dspex._compat.language_models import is_refused as is_refused
 from dspex._compat.language_models import load_response as load_response

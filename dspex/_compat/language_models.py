@@ -123,6 +123,11 @@ def fingerprint(name: str, request: Any, variant: Any) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:24]
 
 
+def is_greedy(request: Any) -> bool:
+    """Return whether a request is for the likeliest answer, at temperature 0, and not for one by chance."""
+    return bool(request.config.temperature == 0)
+
+
 _variant: ContextVar[Any] = ContextVar("dspex.variant", default=None)
 
 

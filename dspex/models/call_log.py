@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections import Counter
-from collections.abc import Callable, Generator
+from collections.abc import Awaitable, Callable, Generator
 from contextlib import contextmanager, nullcontext, suppress
 from contextvars import Context, ContextVar
 from typing import Any
@@ -21,6 +21,7 @@ from dspex._compat import (
     delegating_lm,
     dump_response,
     fingerprint,
+    is_greedy,
     load_response,
     metered,
 )
@@ -36,12 +37,45 @@ class CallTotals:
     Attributes:
         calls: how many answers were paid for.
         replayed: how many were in the journal already.
+        reused: how many had been asked for before in the same work; see `SharedAnswers`.
         dollars: what the calls have cost, as far as the prices are known.
     """
 
     def __init__(self) -> None:
-        self.calls = self.replayed = 0
+        self.calls = self.replayed = self.reused = 0
         self.dollars = 0.0
+
+
+class SharedAnswers:
+    """Answers that are the same whoever asks: those at temperature 0, which depend on the request alone.
+
+    Whatever of a program comes before what has changed is asked the same, and has its answers already. An answer by
+    chance, and one that asks for a chance of its own by its ``rollout_id``, belongs to the piece of work that asks.
+    """
+
+    def __init__(self) -> None:
+        #: What is asked at the moment, in all logs of the work.
+        self.under_way: dict[str, asyncio.Task[Any]] = {}
+        self._used: set[str] = set()
+        self._lms: list[Any] = []
+
+    def begin(self) -> None:
+        """Forget who has asked: all ask again, in the same order."""
+        self._used.clear()
+        self._lms.clear()
+
+    def used(self, key: str) -> bool:
+        """Return whether an answer was asked for before, and note that it is asked for."""
+        before = key in self._used
+        self._used.add(key)
+        return before
+
+    def number(self, lm: Any) -> int:
+        """Return what tells a language model from others of the same name: how many of these came before it."""
+        if not any(lm is one for one in self._lms):
+            self._lms.append(lm)
+        same = [one for one in self._lms if one.model == lm.model]
+        return next(number for number, one in enumerate(same) if one is lm)
 
 
 class CallLog:
@@ -57,6 +91,8 @@ class CallLog:
         refused: returns what ends the work if an error says that a model is not to be had until somebody changes
             something, such as its key; None for an error of the request alone.
         totals: what calls have come to, here and in other logs of the same work; None for here alone.
+        shared: the answers that depend on their request alone, here and in other logs of the same work; None for an
+            answer of its own for each piece of work.
     """
 
     def __init__(
@@ -66,8 +102,10 @@ class CallLog:
         gives_up: type[Exception] = WorkflowSuspended,
         refused: Callable[[Exception], Exception | None] = lambda _: None,
         totals: CallTotals | None = None,
+        shared: SharedAnswers | None = None,
     ) -> None:
         self._journal = journal
+        self.shared = shared
         self._suspension = suspension
         self._fatal = (gives_up, StorageError)
         self._refused = refused
@@ -100,10 +138,15 @@ class CallLog:
         if lm is None or id(lm) in {id(made) for _, made in self._lms.values()}:
             return lm
         if id(lm) not in self._lms:
-            same = sum(given.model == lm.model for given, _ in self._lms.values())
+            same = self._number(lm)
             made = delegating_lm(lm, lambda asked: _LoggedEngine(self, asked, same))
             self._lms[id(lm)] = (lm, made)
         return self._lms[id(lm)][1]
+
+    def _number(self, lm: Any) -> int:
+        if self.shared is not None:
+            return self.shared.number(lm)
+        return sum(given.model == lm.model for given, _ in self._lms.values())
 
     def original(self, lm: Any) -> Any:
         """Return the language model from which another was made; itself if it was not made here."""
@@ -118,19 +161,39 @@ class CallLog:
             variant: which of several equal requests it is.
             number: tells the model from others of the same name: how many of these were made durable before it.
         """
-        found = _scope.get() or self._own
         name = f"{asked.name}#{number + 1}" if number else asked.name
-        key = found.key(fingerprint(name, request, variant))
+        digest = fingerprint(name, request, variant)
+        if self.shared is not None and variant is None and is_greedy(request):
+            return await self._shared_answer(self.shared, f"shared|{digest}", asked, request)
+        key = (_scope.get() or self._own).key(digest)
         known = self._journal.find("answer", key)
         if known is not None:
             self.totals.replayed += 1
             return load_response(known)
+        return await self._asked_once(key, asked, request)
+
+    async def _shared_answer(self, shared: SharedAnswers, key: str, asked: DirectLM, request: Any) -> Any:
+        used = shared.used(key)
+        # Another log of the same work asks: it may give up sooner than this one.
+        while key in shared.under_way and key not in self._asked:
+            await asyncio.wait([shared.under_way[key]])
+        known = self._journal.find("answer", key)
+        self.totals.reused += used and (known is not None or key in self._asked)
+        if known is not None:
+            self.totals.replayed += not used
+            return load_response(known)
+        answer = self._asked_once(key, asked, request)
+        shared.under_way[key] = task = self._asked[key]
+        task.add_done_callback(lambda _: shared.under_way.pop(key, None))
+        return await answer
+
+    def _asked_once(self, key: str, asked: DirectLM, request: Any) -> Awaitable[Any]:
         task = self._asked.get(key)
         if task is None:
             task = self._asked[key] = self.loop.create_task(self._call(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
         # The one that asks may die; the call, once made, goes on, and its answer is recorded.
-        return await asyncio.shield(task)
+        return asyncio.shield(task)
 
     async def _call(self, key: str, asked: DirectLM, request: Any) -> Any:
         self.check()
@@ -165,6 +228,9 @@ class CallLog:
     def begin(self) -> None:
         """Count anew how often each request was made outside of a scope: all of them are made again."""
         self._own = CallScope("")
+        if self.shared is not None:
+            self.shared.begin()
+            self._lms.clear()
 
     def check(self) -> None:
         """Raise what has made it impossible to go on, if anything has.

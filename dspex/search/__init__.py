@@ -1,10 +1,13 @@
-"""Search among programs: races, in which the better ones are looked at on more examples, and ascents of teams.
+"""Search among programs: races, where the better ones are looked at on more examples; of teams, in stages or ascents.
 
-- `race` is one optimiser; `rules` says who goes on, as values that know neither clock nor actors.
+- `race` is one optimiser, `heat` one race of it; `rules` says who goes on, as values that know neither clock nor
+  actors.
 - `hypothesis` is what races, and what makes it; `items` the order of the examples.
 - `team_variables` is what there is to choose in a team, for BEACON.
 - `explorers` look at hypotheses; `report` says what was found.
 - `team_simba` is the other optimiser; `credit` says which member of a team has made a difference.
+- `team_search` is the optimiser of teams: settings of `members` race, `subsets` says who makes the best team by
+  recorded answers, and `team_report` what was found.
 """
 
 # The race, and its rules.
@@ -24,13 +27,27 @@ from dspex.search.hypothesis import Configurations as Configurations
 # What there is to choose in a team.
 from dspex.search.team_variables import TeamVariables as TeamVariables
 
+# The search of a team, and teams over recorded answers.
+from dspex.search.team_search import TeamSearch as TeamSearch
+from dspex.search.subsets import RecordedCandidates as RecordedCandidates
+from dspex.search.subsets import TeamScore as TeamScore
+from dspex.search.subsets import every_team as every_team
+from dspex.search.subsets import picked_teams as picked_teams
+from dspex.search.subsets import best_team as best_team
+from dspex.search.subsets import distinct as distinct
+
 # What is found.
 from dspex.search.report import RaceReport as RaceReport
 from dspex.search.report import HypothesisResult as HypothesisResult
+from dspex.search.team_report import TeamSearchReport as TeamSearchReport
+from dspex.search.team_report import BlockResult as BlockResult
+from dspex.search.team_report import StageResult as StageResult
 
 # Events.
 from dspex.search.events import HypothesisDropped as HypothesisDropped
 from dspex.search.events import HypothesisSuspended as HypothesisSuspended
+from dspex.search.events import SearchStageDone as SearchStageDone
 
 # Errors.
 from dspex.search.errors import BadHypotheses as BadHypotheses
+from dspex.search.errors import BadMember as BadMember

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from supervision.messages import describe
 
 
@@ -11,3 +13,11 @@ class BadHypotheses(ValueError):
     def __init__(self, value: object, why: str) -> None:
         self.value, self.why = value, why
         super().__init__(f"hypotheses = {describe(value)}: {why}")
+
+
+class BadMember(ValueError):
+    """A program has no member of a name: ``name``, and ``names``, which there are."""
+
+    def __init__(self, name: object, names: Iterable[str]) -> None:
+        self.name, self.names = name, tuple(names)
+        super().__init__(f"member = {describe(name)}: the program has none; choose among {', '.join(self.names)}")

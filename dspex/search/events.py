@@ -39,3 +39,21 @@ class HypothesisSuspended(Event, frozen=True, kw_only=True):
     number: int
     hypothesis: str
     why: str
+
+
+class SearchStageDone(Event, frozen=True, kw_only=True):
+    """A stage of the search of a team is done.
+
+    Attributes:
+        optimiser: the name of its class.
+        stage: ``blocks``, ``members`` or ``whole``.
+        score: of the team on the validation set, as far as the stage knows it; None if it does not.
+        calls: how many calls of language models were paid for until then.
+        why: it was left out; empty if it was not.
+    """
+
+    optimiser: str
+    stage: str
+    score: float | None
+    calls: int
+    why: str

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextvars import Context, copy_context
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,7 @@ from dspex.search.hypothesis import Hypothesis, ModelsApart
 from dspex.search.rules import Elimination, mean
 from dspex.teleprompt.errors import ModelRefused, ModelUnavailable
 from dspex.teleprompt.events import WorkerLost
-from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome
+from dspex.teleprompt.rollouts import MetricGuard, RolloutJob, RolloutOutcome
 from dspex.workflow.workers import WorkerPool
 from supervision import Actor, ChildSpec, Refuse, Request, handle
 
@@ -91,6 +91,26 @@ class Lane:
         return True
 
 
+class RaceView:
+    """How the hypotheses of a race are looked at: as they are, and by the metric of the race.
+
+    Args:
+        name: tells the scores from those of other views; empty for none.
+        shown: returns the program that is run for a hypothesis.
+        metric: says what it is worth; None for that of the race.
+        details: are told with each trial.
+    """
+
+    def __init__(
+        self,
+        name: str = "",
+        shown: Callable[[Any], Any] = lambda program: program,
+        metric: MetricGuard | None = None,
+        **details: Any,
+    ) -> None:
+        self.name, self.shown, self.metric, self.details = name, shown, metric, details
+
+
 class RaceField:
     """All that race, and the items on which they are looked at.
 
@@ -100,6 +120,7 @@ class RaceField:
         examples: all, of which some are items.
         items: the numbers of these, in their order.
         paid: returns the language model that is asked instead of another.
+        view: how they are looked at.
     """
 
     def __init__(
@@ -109,9 +130,10 @@ class RaceField:
         examples: Sequence[Any],
         items: Sequence[int],
         paid: Any,
+        view: RaceView,
     ) -> None:
         self._run, self.entrants, self.items = run, entrants, items
-        self._examples, self._paid = examples, paid
+        self._examples, self._paid, self._view = examples, paid, view
 
     async def look(self, which: int, items: int) -> bool:
         """Score a hypothesis on the first items, as far as it is not known; return whether that was possible."""
@@ -129,8 +151,8 @@ class RaceField:
         run: OptimisationRun | None = None
         try:
             run = one.lane.run
-            program = one.program.copy(partial(self._model, run))
-            jobs = [RolloutJob(key, program, example) for key, example in wanted]
+            program = self._view.shown(one.program.copy(partial(self._model, run)))
+            jobs = [RolloutJob(key, program, example, metric=self._view.metric) for key, example in wanted]
             outcomes = await run.rollouts(jobs, check=False)
         except (ModelUnavailable, ModelRefused) as error:
             if run is not None and not one.lane.lost(run, error):

@@ -52,6 +52,7 @@ class OptimisationReport:
         calls: how many answers of language models were paid for in this process.
         dollars: what these have cost, as far as the prices are known.
         replayed: how many were in the journal already.
+        reused: how many had been asked for before, by another program with the same request, at temperature 0.
         failed_calls: how many calls found no model.
         outages: how often that stopped everything.
         workers_lost: how many workers died with a rollout.
@@ -64,7 +65,7 @@ class OptimisationReport:
         self.resumed = resumed
         self.trials: list[Trial] = []
         self.left_out: list[str] = []
-        self.calls = self.replayed = self.failed_calls = self.outages = self.workers_lost = 0
+        self.calls = self.replayed = self.reused = self.failed_calls = self.outages = self.workers_lost = 0
         self.seconds = self.dollars = 0.0
 
     def begin(self) -> None:
@@ -92,6 +93,7 @@ class OptimisationReport:
     def settle(self, call_log: CallLog, suspensions: Sequence[ModelSuspension], pool: RolloutPool) -> None:
         """Take over what others have counted."""
         self.calls, self.replayed, self.dollars = call_log.calls, call_log.replayed, call_log.dollars
+        self.reused = call_log.totals.reused
         self.failed_calls = sum(suspension.failed_calls for suspension in suspensions)
         self.outages, self.workers_lost = sum(suspension.outages for suspension in suspensions), pool.lost
 
@@ -103,6 +105,7 @@ class OptimisationReport:
             ("LM calls made", self.calls),
             ("dollars, as far as prices are known", f"{self.dollars:.4f}"),
             ("LM answers from the journal", self.replayed),
+            *([("LM answers reused", self.reused)] if self.reused else []),
             ("LM calls while the model was unavailable", self.failed_calls),
             ("outages", self.outages),
             ("rollouts that failed, and count 0", self.failures),
@@ -183,6 +186,7 @@ class Progress:
         )
         self._best = 0.0
         self._share = 0.0
+        self._stage = (0.0, 1.0)
 
     def __enter__(self) -> Self:
         self._began = self._runtime.clock.time()
@@ -210,8 +214,15 @@ class Progress:
         self._best = score
         self._show()
 
+    def stage(self, first: float, last: float) -> None:
+        """Begin a stage of the search, which is that part of the whole: what is done from now on is a share of it."""
+        self._stage = (first, last)
+        self.share(0.0)
+
     def share(self, done: float) -> None:
-        """Show which part of the whole search is done, from 0 to 1."""
+        """Show which part of the whole search, or of its stage, is done, from 0 to 1."""
+        first, last = self._stage
+        done = first + done * (last - first)
         self._share = done
         if not self._call_log.calls:
             # What comes from the journal takes no time, and says nothing about the rest.

@@ -37,6 +37,7 @@ class RolloutJob(msgspec.Struct, frozen=True):
         example: on its inputs.
         kept: whether prediction and trace are needed. If not, a score that is known already is enough.
         scored: whether the metric is asked. If not, the score is 0, and of no matter.
+        metric: says what it is worth; None for the metric of the optimisation.
     """
 
     key: str
@@ -44,6 +45,7 @@ class RolloutJob(msgspec.Struct, frozen=True):
     example: Any
     kept: bool = False
     scored: bool = True
+    metric: MetricGuard | None = None
 
 
 class RolloutOutcome(msgspec.Struct):
@@ -231,7 +233,7 @@ class RolloutWorker(Actor):
             trace = list(dspy.settings.trace)
             if not job.scored:
                 return RolloutOutcome(job.example, 0.0, prediction, trace, {}, failure)
-            score, metadata, trouble = await self._metric.score(job.example, prediction)
+            score, metadata, trouble = await (job.metric or self._metric).score(job.example, prediction)
         return RolloutOutcome(job.example, score, prediction, trace, metadata, failure or trouble)
 
     @handle

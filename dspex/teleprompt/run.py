@@ -71,7 +71,8 @@ class OptimisationRun:
             patience: seconds that it waits for them; None for ever.
         """
         waits = (ModelSuspension(self.runtime, patience), ModelSuspension(self.runtime, patience))
-        call_log = CallLog(self._journal, waits[0], ModelUnavailable, refusal, self._call_log.totals)
+        totals, shared = self._call_log.totals, self._call_log.shared
+        call_log = CallLog(self._journal, waits[0], ModelUnavailable, refusal, totals, shared)
         guard = RunGuard(call_log, waits[1], self._pool)
         made = OptimisationRun(
             self.name,
@@ -116,6 +117,14 @@ class OptimisationRun:
     def durable(self, lm: Any) -> Any:
         """Return a language model that records each answer, and replays it; None for none."""
         return self._call_log.durable(lm)
+
+    def number_model(self, lm: Any) -> None:
+        """Have a language model told from others of the same name by the order in which they come here.
+
+        Whoever asks several at once, in an order by chance, does that before; see `SharedAnswers`.
+        """
+        if lm is not None and self._call_log.shared is not None:
+            self._call_log.shared.number(self._call_log.original(lm))
 
     def original(self, lm: Any) -> Any:
         """Return the language model of which a durable one was made; itself if it is none."""

@@ -14,7 +14,7 @@ from agents.durability import SqliteStorage, Storage
 from dspex._compat import unrouted
 from dspex._loops import await_in_loop, is_running_here
 from dspex.agents.background import PROGRAM_AGENTS, background_runtime
-from dspex.models.call_log import CallLog
+from dspex.models.call_log import CallLog, SharedAnswers
 from dspex.teleprompt.errors import BadTrainset, ModelUnavailable
 from dspex.teleprompt.guard import RunGuard
 from dspex.teleprompt.identity import identity
@@ -83,6 +83,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     takes: tuple[str, ...] | None = None
     #: Whether what it makes may ask other language models than the student.
     own_models = False
+    #: Whether an answer at temperature 0 is asked for once, whichever of its programs asks.
+    shares_answers = False
     #: What it reports in.
     report_kind: type[OptimisationReport] = OptimisationReport
 
@@ -170,7 +172,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
         pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
         suspensions = (ModelSuspension(runtime, self.patience), ModelSuspension(runtime, self.patience))
-        call_log = CallLog(journal, suspensions[0], ModelUnavailable, refusal)
+        shared = SharedAnswers() if self.shares_answers else None
+        call_log = CallLog(journal, suspensions[0], ModelUnavailable, refusal, shared=shared)
         guard = RunGuard(call_log, suspensions[1], pool)
         self._outages = lambda: [(one.outages, one.suspended is not None) for one in suspensions]
         report = self.report_kind(type(self).__name__, seed, resumed)
@@ -217,6 +220,11 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             if name not in self.takes:
                 names = ", ".join(("trainset", "seed", *self.takes))
                 raise BadOption(name, value, f"{type(self).__name__} takes {names}")
+
+    def inside(self, whole: DurableTeleprompter) -> DurableTeleprompter:
+        """Return it as a part of another one, in whose run its `search` is made: that one waits, and pays."""
+        self._outages, self.paid = whole._outages, whole.paid
+        return self
 
     def metric_guard(self, metric: Any) -> MetricGuard:
         """Return what asks a metric, and checks what it says."""

@@ -12,7 +12,7 @@ from dspy.utils.dummies import DummyLM
 from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
-from dspex.models.call_log import CallLog, call_scope
+from dspex.models.call_log import CallLog, SharedAnswers, call_scope
 from dspex.models.local.adapter import CompactAdapter
 from dspex.models.selection import embedded_lm
 from dspex.teams import WithProbabilities
@@ -416,3 +416,95 @@ async def test_what_it_costs_is_counted_once(books: Books, llama: FakeLlama) -> 
     assert 0 < costs[0] < 0.01
     assert costs[1] > 10
     assert costs[2:] == [0.0, 0.0]
+
+
+# -- answers that all share --------------------------------------------------------------------------------------------
+
+
+async def shared_logs(books: Books, shared: SharedAnswers, count: int = 1) -> list[CallLog]:
+    """Several logs of the same work."""
+    journal = Journal(books.storage, "optimisation")
+    await journal.open({"test": 1})
+    waits = [ModelSuspension(books.runtime, first=0.001) for _ in range(count)]
+    return [CallLog(journal, one, ModelUnavailable, shared=shared) for one in waits]
+
+
+@pytest.mark.filterwarnings("ignore:rollout_id has no effect:UserWarning")
+async def test_at_temperature_0_an_answer_is_asked_for_once_whoever_asks(books: Books) -> None:
+    """In any scope, and again after a restart. One by chance, and one of its own, is asked for by each."""
+    engine, program = ScriptedEngine(LABELS, base=1.0), dspy.Predict("text -> label")
+    for once in (True, False):
+        (call_log,) = await shared_logs(books, SharedAnswers())
+        lm = call_log.durable(scripted_lm(engine))
+        for name in ("one", "two"):
+            with call_scope(name), dspy.context(lm=lm):
+                await program.acall(text="text 0")
+                await program.acall(text="text 0")
+        totals = call_log.totals
+        assert (totals.calls, totals.replayed, totals.reused) == (int(once), int(not once), 3)
+    before = engine.calls
+    for options in ({"temperature": 0.5}, {"temperature": None}, {"rollout_id": 1, "temperature": 0.0}):
+        lm = call_log.durable(scripted_lm(engine, **options))
+        for name in ("one", "two"):
+            with call_scope(name), dspy.context(lm=lm):
+                await program.acall(text="text 0")
+    assert engine.calls == before + 6
+
+
+async def test_models_of_one_name_do_not_share_and_are_told_apart_in_the_order_in_which_they_come(books: Books) -> None:
+    shared = SharedAnswers()
+    one, two = (scripted_lm(ScriptedEngine(LABELS, base=base)) for base in (1.0, 0.0))
+    logs = await shared_logs(books, shared, 2)
+    assert [shared.number(lm) for lm in (one, two, one)] == [0, 1, 0]
+    program, said = dspy.Predict("text -> label"), []
+    for call_log, lm in ((logs[1], two), (logs[0], one)):
+        with dspy.context(lm=call_log.durable(lm)):
+            said.append((await program.acall(text="text 0")).label)
+    assert said == ["no", "yes"]
+    logs[0].begin()
+    assert shared.number(two) == 0
+
+
+async def test_two_logs_that_ask_at_once_pay_once(books: Books) -> None:
+    """If the first one gives up, the other one asks itself."""
+    shared, begun, go = SharedAnswers(), asyncio.Event(), asyncio.Event()
+    engine = ScriptedEngine(LABELS, base=1.0)
+
+    class Waiting:
+        """Answers when it is told to."""
+
+        def __deepcopy__(self, memo: Any) -> Waiting:
+            return self
+
+        async def complete(self, request: Any) -> Any:
+            begun.set()
+            await go.wait()
+            return engine.complete(request)
+
+    given = dspy.LM("known/model", engine=engine, async_engine=Waiting(), cache=False, num_retries=0, temperature=0.0)
+    logs = await shared_logs(books, shared, 2)
+    program = dspy.Predict("text -> label")
+
+    async def ask(call_log: CallLog, text: str) -> Any:
+        with dspy.context(lm=call_log.durable(given)):
+            return (await program.acall(text=text)).label
+
+    first = asyncio.ensure_future(ask(logs[0], "text 0"))
+    await begun.wait()
+    others = [asyncio.ensure_future(ask(one, "text 0")) for one in logs]
+    go.set()
+    assert [await first, *(await asyncio.gather(*others))] == ["yes"] * 3
+    assert engine.calls == 1
+    begun.clear()
+    go.clear()
+    first = asyncio.ensure_future(ask(logs[0], "text 1"))
+    await begun.wait()
+    other = asyncio.ensure_future(ask(logs[1], "text 1"))
+    while len(shared.under_way) < 1 or not logs[1]._lms:
+        await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(int))])
+    await logs[0].close(OptimisationError("it has ended"))
+    go.set()
+    with pytest.raises(asyncio.CancelledError):
+        await first
+    assert await other == "no"
+    assert engine.calls == 2

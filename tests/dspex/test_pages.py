@@ -95,6 +95,13 @@ def test_the_commands_of_the_page_about_races(page: Callable[[str], Page]) -> No
     assert first == second
 
 
+def test_the_commands_of_the_page_about_searches_of_teams(page: Callable[[str], Page]) -> None:
+    with page("how-to/search-teams.md") as found:
+        assert len(found.run()) == 3
+    first, second = (printed for command, printed in found.printed if "examples.team_search" in command)
+    assert first == second
+
+
 def test_the_commands_about_evaluations_over_http(page: Callable[[str], Page]) -> None:
     with page("how-to/evaluate.md#Over HTTP") as found:
         assert len([command for command in found.run() if "curl" in command]) >= 5

@@ -12,7 +12,7 @@ import pytest
 
 from dspex.search import BadHypotheses, Hypothesis, HypothesisDropped, RaceReport
 from dspex.search.metrics import RaceCounts
-from dspex.search.race import RaceView
+from dspex.search.race import SearchView
 from dspex.teleprompt import CandidateScored, EveryExampleFailed, ModelRefused
 from dspex.testing.engine import exact, scripted_lm
 from supervision import Runtime
@@ -313,7 +313,7 @@ async def test_before_it_begins_there_is_nothing_to_show() -> None:
 
         state = None
 
-    assert RaceView(Run()).summary() == {}  # type: ignore[arg-type]
+    assert SearchView(Run()).summary() == {}  # type: ignore[arg-type]
 
 
 async def test_the_report_is_a_page_and_a_plot(runtime: Runtime, tmp_path: Path) -> None:
