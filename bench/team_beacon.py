@@ -151,6 +151,6 @@ def over_chance(halves: Halves) -> Callable[[], Any]:
         found, _ = _modelled(halves)
         drawn = asking(lambda asked: _Bench(asked, halves).searched(sampler=_at_random))
         size = statistics.fmean(one.size for one in drawn)
-        return _figure([one.test for one in found], [one.test for one in drawn], -1.0, drawn_size=size)
+        return _figure([one.test for one in found], [one.test for one in drawn], 0.0, drawn_size=size)
 
     return lambda: asyncio.to_thread(figure)
