@@ -31,6 +31,7 @@ SUITES = {
     "registry": "reads and writes of the registry, by snapshot and through the mailbox",
     "federated": "what is learned from examples that stay where they are: digits, headlines, sentences; bad clients",
     "race": "what a race among hypotheses saves, and what that costs, with a small model and real headlines",
+    "population": "where population based training wins, and where it does not: weights for digits",
     "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
     "team-talk": "whether a debate, and specialists that say yes or no, are worth their calls, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",

@@ -110,7 +110,7 @@ class Digits:
     """
 
     def __init__(self, seed: int, alpha: float) -> None:
-        images, digits = _digits()
+        images, digits = digits_of()
         chance = np.random.default_rng(seed)
         order = chance.permutation(len(digits))
         test, learn = order[:360], order[360:]
@@ -144,7 +144,8 @@ class Digits:
 
 
 @cache
-def _digits() -> tuple[Any, Any]:
+def digits_of() -> tuple[Any, Any]:
+    """Return the images of all digits, from 0 to 1, and which digits they are."""
     try:
         from sklearn.datasets import load_digits
     except ModuleNotFoundError:

@@ -1,11 +1,13 @@
-"""Search among programs: races, where the better ones are looked at on more examples; of teams, in stages or ascents.
+"""Search among programs: races, where the better ones are looked at on more examples; of teams; by populations.
 
 - `race` is one optimiser, `heat` one race of it; `rules` says who goes on, as values that know neither clock nor
   actors.
 - `hypothesis` is what races, and what makes it; `items` the order of the examples.
+- `population` trains several at once, of which the worst copy from the best, by `population_rules`; its report is
+  `population_report`.
 - `team_variables` is what there is to choose in a team, for BEACON.
 - `explorers` look at hypotheses; `report` says what was found.
-- `team_simba` is the other optimiser; `credit` says which member of a team has made a difference.
+- `team_simba` is another one; `credit` says which member of a team has made a difference.
 - `team_search` is the optimiser of teams: settings of `members` race, `subsets` says who makes the best team by
   recorded answers, and `team_report` what was found.
 """
@@ -23,6 +25,14 @@ from dspex.search.team_simba import TeamSIMBA as TeamSIMBA
 # What races.
 from dspex.search.hypothesis import Hypothesis as Hypothesis
 from dspex.search.hypothesis import Configurations as Configurations
+
+# A population, in which the worst copy from the best.
+from dspex.search.population import PopulationBasedTraining as PopulationBasedTraining
+from dspex.search.population import Training as Training
+from dspex.search.population import TrainingStep as TrainingStep
+from dspex.search.population_rules import PopulationRule as PopulationRule
+from dspex.search.population_report import PopulationReport as PopulationReport
+from dspex.search.population_report import MemberStep as MemberStep
 
 # What there is to choose in a team.
 from dspex.search.team_variables import TeamVariables as TeamVariables
@@ -47,7 +57,10 @@ from dspex.search.team_report import StageResult as StageResult
 from dspex.search.events import HypothesisDropped as HypothesisDropped
 from dspex.search.events import HypothesisSuspended as HypothesisSuspended
 from dspex.search.events import SearchStageDone as SearchStageDone
+from dspex.search.events import PopulationMemberCopied as PopulationMemberCopied
+from dspex.search.events import PopulationMemberLost as PopulationMemberLost
 
 # Errors.
 from dspex.search.errors import BadHypotheses as BadHypotheses
 from dspex.search.errors import BadMember as BadMember
+from dspex.search.errors import EveryMemberFailed as EveryMemberFailed

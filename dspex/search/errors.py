@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from dspex.teleprompt.errors import OptimisationError
 from supervision.messages import describe
 
 
@@ -21,3 +22,11 @@ class BadMember(ValueError):
     def __init__(self, name: object, names: Iterable[str]) -> None:
         self.name, self.names = name, tuple(names)
         super().__init__(f"member = {describe(name)}: the program has none; choose among {', '.join(self.names)}")
+
+
+class EveryMemberFailed(OptimisationError):
+    """No member of a population could be trained and scored in an interval. ``first`` is what went wrong first."""
+
+    def __init__(self, interval: int, members: int, first: str) -> None:
+        self.interval, self.members, self.first = interval, members, first
+        super().__init__(f"all {members} members have failed in interval {interval}; the first one: {first}")

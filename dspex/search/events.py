@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from supervision.events import Event
 
 
@@ -41,6 +44,7 @@ class HypothesisSuspended(Event, frozen=True, kw_only=True):
     why: str
 
 
+<<<<<<< HEAD
 class SearchStageDone(Event, frozen=True, kw_only=True):
     """A stage of the search of a team is done.
 
@@ -56,4 +60,37 @@ class SearchStageDone(Event, frozen=True, kw_only=True):
     stage: str
     score: float | None
     calls: int
+=======
+class PopulationMemberCopied(Event, frozen=True, kw_only=True):
+    """A member of a population goes on with the state of a better one, and with settings near that one's.
+
+    Attributes:
+        optimiser: the name of its class.
+        interval: after which it has copied.
+        member: its number.
+        source: the number of the one that it has copied from.
+        settings: with which it goes on.
+    """
+
+    optimiser: str
+    interval: int
+    member: int
+    source: int
+    settings: Mapping[str, Any]
+
+
+class PopulationMemberLost(Event, frozen=True, kw_only=True):
+    """What a member of a population needs was away for too long: the interval is over without it.
+
+    Attributes:
+        optimiser: the name of its class.
+        interval: in which.
+        member: its number.
+        why: what was away.
+    """
+
+    optimiser: str
+    interval: int
+    member: int
+>>>>>>> f52b98a (Populations: the worst copy state and settings from the best, and what is killed changes nothing)
     why: str

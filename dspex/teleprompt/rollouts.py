@@ -148,12 +148,12 @@ def raise_if_away(watch: Any) -> None:
 def _checked(said: Any) -> Any:
     """Return what a metric has said, with a plain number for a score."""
     if not isinstance(said, dspy.Prediction):
-        return _number(said)
-    score = _number(said.score)
+        return plain_score(said)
+    score = plain_score(said.score)
     return said if score is said.score else dspy.Prediction(**{**dict(said.items()), "score": score})
 
 
-def _number(score: Any) -> float:
+def plain_score(score: Any) -> float:
     """Return a finite number of any kind as one of Python's own.
 
     Raises:

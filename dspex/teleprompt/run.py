@@ -63,6 +63,8 @@ class OptimisationRun:
         #: What the teleprompter keeps with it.
         self.state: Any = None
         self._parts: list[tuple[OptimisationRun, tuple[ModelSuspension, ModelSuspension]]] = []
+        #: The first results of works that are done once, on their way into the journal.
+        self._first: dict[str, asyncio.Future[None]] = {}
 
     def part(self, patience: float | None) -> OptimisationRun:
         """Return a part of it that waits for its language models by itself, and that may have to end before the whole.
@@ -85,6 +87,7 @@ class OptimisationRun:
             self.progress,
             self.context,
         )
+        made._first = self._first
         self._parts.append((made, waits))
         return made
 
@@ -218,6 +221,33 @@ class OptimisationRun:
         plain = {key: value for key, value in outcome.metadata.items() if isinstance(value, (str, int, float, bool))}
         kept = {"score": outcome.score, "metadata": plain, "failure": outcome.failure}
         await self._journal.add("score", job.key, kept)
+
+    def known(self, key: str) -> Any:
+        """Return what came of a work that is done once; None if that is not known."""
+        found = self._journal.find("once", key)
+        return None if found is None else found["value"]
+
+    async def once(self, key: str, work: Callable[[], Awaitable[Any]]) -> Any:
+        """Do a work, if it is not known under its key what came of it; and return that, as it is read again.
+
+        Of several who do it at the same time, such as for a coordinator that is gone, what came first counts for all.
+
+        Args:
+            key: of the work.
+            work: returns plain data.
+
+        Raises:
+            TypeError, ValueError: it has returned what cannot be kept.
+        """
+        if self._journal.find("once", key) is None:
+            found = await work()
+            self._call_log.check()
+            if key not in self._first:
+                writing = asyncio.ensure_future(self._journal.add("once", key, {"value": found}))
+                writing.add_done_callback(lambda done: done.cancelled() or done.exception())
+                self._first[key] = writing
+            await asyncio.shield(self._first[key])
+        return self.known(key)
 
     async def run_in_thread(self, key: str, work: Callable[[], T]) -> T:
         """Do work in a thread; what it asks of durable models is kept under a key.
