@@ -44,7 +44,6 @@ class HypothesisSuspended(Event, frozen=True, kw_only=True):
     why: str
 
 
-<<<<<<< HEAD
 class SearchStageDone(Event, frozen=True, kw_only=True):
     """A stage of the search of a team is done.
 
@@ -60,7 +59,9 @@ class SearchStageDone(Event, frozen=True, kw_only=True):
     stage: str
     score: float | None
     calls: int
-=======
+    why: str
+
+
 class PopulationMemberCopied(Event, frozen=True, kw_only=True):
     """A member of a population goes on with the state of a better one, and with settings near that one's.
 
@@ -92,5 +93,4 @@ class PopulationMemberLost(Event, frozen=True, kw_only=True):
     optimiser: str
     interval: int
     member: int
->>>>>>> f52b98a (Populations: the worst copy state and settings from the best, and what is killed changes nothing)
     why: str

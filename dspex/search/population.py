@@ -40,13 +40,14 @@ from dspex.workflow.workers import WorkerPool
 from foundation.options import above_zero, whole
 from supervision import Actor, ChildSpec, Refuse, Request, handle
 from supervision.errors import BadOption
+from supervision.messages import describe
 
 
 class TrainingStep(msgspec.Struct, frozen=True):
     """What a member is trained or scored with, in one interval.
 
     Attributes:
-        settings: the values of the variables.
+        settings: the values of the variables, all of them, and what follows from them.
         examples: to train on; or, to score, those to validate on.
         chance: of this member in this interval: the same whenever it is repeated.
         interval: from 1; 0 where its state begins.
@@ -422,7 +423,7 @@ class Population:
         def arguments() -> list[Any]:
             """All of them new: whoever does it again may have changed them."""
             step = TrainingStep(
-                dict(of.settings),
+                self._of.space.complete(of.settings),
                 self._examples["score" if what == "score" else "train"],
                 self._chance(what, interval, of.member),
                 interval,
@@ -460,10 +461,11 @@ class Population:
 
     async def _program(self, run: OptimisationRun, checkpoint: str, key: str) -> Any:
         """Return the student with a state in it."""
-        method = self._of.training.program
-        return await self._asked(
-            run, key, method, lambda: [run.durable_program(self._student), self._state(checkpoint)]
-        )
+        arguments = lambda: [run.durable_program(self._student), self._state(checkpoint)]  # noqa: E731
+        found = await self._asked(run, key, self._of.training.program, arguments)
+        if not isinstance(found, dspy.Module):
+            raise TypeError(f"it is {describe(found)}, and no dspy.Module; return the student, or another one")
+        return found
 
     def summary(self) -> dict[str, object]:
         """Return how far it is, for ``/tree``."""

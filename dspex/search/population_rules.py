@@ -83,10 +83,9 @@ class PopulationRule(msgspec.Struct, frozen=True):
         >>> PopulationRule(resample=0).explored(space, {"size": 8, "tone": "warm"}, Random(1))
         {'size': 8, 'tone': 'hot'}
         """
+        known = space.complete(settings)
         for _ in range(_TRIES):
-            found = {
-                name: self._explored(variable, settings[name], chance) for name, variable in space.variables.items()
-            }
+            found = {name: self._explored(one, known[name], chance) for name, one in space.variables.items()}
             try:
                 return space.chosen(space.complete(found))
             except BadConfiguration:

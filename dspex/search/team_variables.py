@@ -153,6 +153,9 @@ class RecordedTrials:
         whole_team = self._as_team(program)
         self._team, self._field, self._labels = whole_team.team, whole_team.field, whole_team._labels()
         self.names = [member.name for member in self._team.members]
+        rungs = () if self._team.ladder is None else self._team.ladder.rungs
+        #: Members without whom the team's ladder could not be.
+        self._needed = {rung.member for rung in rungs if rung.member is not None}
         most = min(of.max_members or len(self.names), len(self.names))
         fits = of.rules
         if fits is None:
@@ -164,7 +167,12 @@ class RecordedTrials:
         ]
         self._own = {variable.name for variable in self.variables}
         self.constraints: Mapping[str, Constraint] = (
-            {} if self._single else {f"1 to {most} members": lambda found: 1 <= len(self._chosen(found)) <= most}
+            {}
+            if self._single
+            else {
+                f"1 to {most} members": lambda found: 1 <= len(self._chosen(found)) <= most,
+                "the members of the ladder stay": lambda found: self._needed <= {*self._chosen(found)},
+            }
         )
         known = {content_digest(dict(example.items())) for example in valset}
         others = [example for example in trainset if content_digest(dict(example.items())) not in known]

@@ -14,6 +14,7 @@ import dspy
 import numpy as np
 import pytest
 
+from agents.durability import StorageError
 from dspex.search import (
     EveryMemberFailed,
     PopulationBasedTraining,
@@ -24,9 +25,10 @@ from dspex.search import (
     TrainingStep,
 )
 from dspex.search.population import PopulationView, Trainer
-from dspex.teleprompt import LogDirInUse, ModelUnavailable, OtherOptimisation, WorkerLost
+from dspex.teleprompt import LogDirInUse, ModelUnavailable, OptimisationStorageError, OtherOptimisation, WorkerLost
 from dspex.testing.engine import Outage, ScriptedEngine, exact, scripted_lm
 from dspex.variables import Float, Space
+from dspex.workflow.journal import Journal
 from supervision import Runtime
 from supervision.errors import BadOption
 from tests.dspex.search.populations import EXAMPLES, LABELS, Advice, Descent, Point, Scored, near
@@ -322,6 +324,15 @@ async def test_if_all_are_lost_nothing_is_decided_and_it_goes_on_later(runtime: 
         assert (outcome(report), report.resumed) == (outcome(undisturbed), True)
 
 
+async def test_what_is_no_program_is_a_failure(runtime: Runtime) -> None:
+    class Text(Descent):
+        def program(self, student: Any, state: Any) -> Any:
+            return "text"
+
+    with pytest.raises(EveryMemberFailed, match="return the student"):
+        await trained(population(runtime, Text, metric=near))
+
+
 async def test_a_program_that_cannot_be_made_for_now_is_no_failure(runtime: Runtime) -> None:
     class Away(Descent):
         def program(self, student: Any, state: Any) -> Any:
@@ -402,6 +413,32 @@ async def test_it_may_be_cancelled_at_each_wait_and_goes_on(runtime: Runtime, tm
     assert (outcome(again), again.calls, theirs.calls) == (outcome(undisturbed), 0, asked)
     with pytest.raises(OtherOptimisation, match="population"):
         await trained(population(runtime, Advice, log_dir=tmp_path, **{**options, "population": 4}), student, theirs)
+
+
+@pytest.mark.once
+async def test_it_goes_on_from_whichever_write_has_failed(
+    runtime: Runtime, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A copy is whole, or not there: the population ends as if every write had been made."""
+    options: dict[str, Any] = {"population": 3, "intervals": 2}
+    _, undisturbed = await trained(population(runtime, **options))
+    write, left = Journal.add, [0]
+
+    async def failing(self: Journal, *args: Any, **more: Any) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise StorageError("the disk is full")
+        await write(self, *args, **more)
+
+    monkeypatch.setattr(Journal, "add", failing)
+    # Three beginnings, and what was trained and scored of three members in two intervals, and what was decided in each.
+    for number in range(3 + 2 * (3 + 3 + 1)):
+        left[0] = number
+        with pytest.raises(OptimisationStorageError, match="the disk is full"):
+            await trained(population(runtime, log_dir=tmp_path / str(number), **options))
+        left[0] = 1000
+        _, report = await trained(population(runtime, log_dir=tmp_path / str(number), **options))
+        assert outcome(report) == outcome(undisturbed)
 
 
 async def test_what_came_first_counts_for_all_who_do_the_same(runtime: Runtime) -> None:

@@ -77,7 +77,7 @@ SPACE = Space(
 
 def explored(rule: PopulationRule, settings: Any, count: int = 400, space: Space = SPACE) -> dict[str, Counter[Any]]:
     """How often each value comes out."""
-    found: dict[str, Counter[Any]] = {name: Counter() for name in settings}
+    found: dict[str, Counter[Any]] = {name: Counter() for name in space.variables}
     for seed in range(count):
         for name, value in rule.explored(space, settings, Random(seed)).items():
             found[name][value] += 1
@@ -116,5 +116,16 @@ def test_settings_stay_what_they_are_if_nothing_near_meets_the_constraints() -> 
         [Float(name="rate", low=0.1, high=1.0, default=0.5)], constraints={"a half": lambda f: f["rate"] == 0.5}
     )
     assert PopulationRule().explored(only, {"rate": 0.5}, Random(0)) == {"rate": 0.5}
-    calm = Space([Float(name="rate", low=0.1, high=1.0, default=0.5)], constraints={"calm": lambda f: f["rate"] < 0.5})
-    assert set(explored(PopulationRule(resample=0.0), {"rate": 0.5}, 50, calm)["rate"]) == {0.4}
+    calm = Space([Float(name="rate", low=0.1, high=1.0, default=0.4)], constraints={"calm": lambda f: f["rate"] < 0.45})
+    assert {round(rate, 2) for rate in explored(PopulationRule(resample=0.0), {"rate": 0.4}, 50, calm)["rate"]} == {
+        0.32
+    }
+
+
+def test_settings_that_do_not_apply_have_their_defaults() -> None:
+    """They are explored again once they apply."""
+    bold = Choice(name="bold", choices={"no": 0, "yes": 1}, default="no")
+    size = Integer(name="size", low=1, high=9, default=5, when=lambda found: found["bold"] == "yes")
+    found = explored(PopulationRule(resample=0.0), {"bold": "no"}, 50, Space([bold, size]))
+    assert set(found["bold"]) == {"no", "yes"}
+    assert set(found["size"]) == {4, 6}

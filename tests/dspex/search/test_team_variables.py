@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import dspy
+import msgspec
 import pytest
 
 from dspex._compat import chat_messages, lm15
@@ -143,6 +144,14 @@ async def test_examples_to_learn_from_that_are_validated_on_are_not_learned_from
     await searched(runtime, variables, team(engines()), EXAMPLES, num_trials=8)
     assert sizes <= {36, 34}
     assert 34 in sizes
+
+
+async def test_members_that_a_ladder_needs_stay(runtime: Runtime) -> None:
+    student = team(engines())
+    student.team = msgspec.structs.replace(student.team, ladder=["quorum", "single:fair", "refuse"])
+    found, _ = await searched(runtime, TeamVariables(2), student, num_trials=8)
+    assert all(log["configuration"]["member.fair"] == "in" for log in found.trial_logs.values())
+    assert found.team.ladder == student.team.ladder
 
 
 # -- one program -------------------------------------------------------------------------------------------------------
