@@ -33,6 +33,7 @@ SUITES = {
     "race": "what a race among hypotheses saves, and what that costs, with a small model and real headlines",
     "population": "where population based training wins, and where it does not: weights for digits",
     "team": "when a team of programs is worth its calls: votes, corrected biases, stacking, with a small model",
+    "team-search": "what a search in stages makes of a chain of three agents, beside joint searches of the same cost",
     "team-talk": "whether a debate, and specialists that say yes or no, are worth their calls, with a small model",
     "crash": "a process that commits transactions is killed at random, thousands of times",
     "platform": "operations of all services at 100,000 entries, while others are going on",
@@ -122,7 +123,7 @@ def _quality(parser: argparse.ArgumentParser, options: argparse.Namespace) -> in
 
 
 def _measured(suite: str, without: tuple[str, ...], loop: str) -> dict[str, Figure]:
-    figures = importlib.import_module(f"bench.{suite}").FIGURES
+    figures = importlib.import_module(f"bench.{suite.replace('-', '_')}").FIGURES
     return _run(figures, [name for name in figures if not name.startswith(without)], loop)
 
 

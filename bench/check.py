@@ -30,6 +30,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "platform": (*NAMES, "death"),
     "alarms": (),
     "team": (*_VOTES, "beacon_over_chance"),
+    "team-search": ("same", "prefix"),
     "http": ("at_512", "rss", "fds", "readyz"),
 }
 #: So often each suite is run for a baseline.

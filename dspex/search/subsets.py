@@ -65,6 +65,11 @@ class RecordedCandidates(msgspec.Struct, frozen=True):
         """The mean over the examples of the best that any candidate has answered."""
         return fmean(map(max, zip(*self.scores.values(), strict=True)))
 
+    def only(self, names: Iterable[str]) -> RecordedCandidates:
+        """Return what some of them have answered."""
+        chosen = list(names)
+        return RecordedCandidates(self.votes.only(chosen), {name: self.scores[name] for name in chosen})
+
 
 class TeamScore(msgspec.Struct, frozen=True):
     """A team that was scored.

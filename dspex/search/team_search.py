@@ -35,6 +35,7 @@ from dspex.search.subsets import (
     TeamScore,
     best_team,
     difference_error,
+    distinct,
     scored_team,
     searched_teams,
 )
@@ -85,6 +86,7 @@ class TeamSearch(DurableTeleprompter):
         candidates: further `Member` that may join the team; or the import path of some.
         survivors: how many of the best settings of each member are candidates.
         rules: by which answers may be combined: of ``majority``, ``weighted``, ``confusion``, ``corrected``, ``first``.
+        agreement: a candidate is left out that says what a better one says in more than this share of the examples.
         max_size: how many members the team has at most. A student with more of them does not come back.
         tolerance: a smaller team is taken if it is worse by so many standard errors of the difference at most.
         whole: the optimiser of the last stage, such as `SIMBA`, with the same metric; or a table with its import path
@@ -118,6 +120,7 @@ class TeamSearch(DurableTeleprompter):
         candidates: Sequence[Member] | str = (),
         survivors: int = 1,
         rules: Sequence[str] = ("majority", "weighted", "confusion"),
+        agreement: float = 0.95,
         max_size: int = 5,
         tolerance: float = 1.0,
         whole: Any = None,
@@ -139,6 +142,10 @@ class TeamSearch(DurableTeleprompter):
         self.passes, self.survivors = _whole("passes", passes), _whole("survivors", survivors)
         self.candidates = _candidates(_resolved("candidates", candidates))
         self.rules = _chosen("rules", rules, FITS)
+        same = finite(agreement)
+        if same is None or not 0 < same <= 1:
+            raise BadOption("TeamSearch: agreement", agreement, "give a share above 0, and at most 1")
+        self.agreement = float(same)
         self.max_size = _whole("max_size", max_size)
         self.tolerance = float(from_zero("TeamSearch: tolerance", tolerance))
         self.whole = _whole_optimiser(whole, metric)
@@ -165,6 +172,7 @@ class TeamSearch(DurableTeleprompter):
             "candidates": candidates,
             "survivors": self.survivors,
             "rules": list(self.rules),
+            "agreement": self.agreement,
             "max_size": self.max_size,
             "tolerance": self.tolerance,
             "whole": of_whole,
@@ -213,7 +221,7 @@ class _Search:
         order = stratified(examples, seed, of.race.strata)
         chosen, kept = (order, []) if testset else split_off(order, of.held_out)
         #: What is scored on, what is tested on, and what is learnt from.
-        self._items = [examples[number] for number in chosen]
+        self._items = [examples[number] for number in sorted(chosen)]
         self._tested = testset or [examples[number] for number in kept]
         self._trainset = list(trainset) if data.get("valset") else self._items
         thawn, compiled = thawed(student)
@@ -239,7 +247,7 @@ class _Search:
         originals = {name: member_of(self._student, name) for name in of.settings_of}
         steps = {
             "blocks": of.passes * len(originals),
-            "members": int(votes(self._student) and len(self._student.members) + len(of.candidates) > 1),
+            "members": int(votes(self._student) and self._may_be_several()),
             "whole": int(of.whole is not None),
         }
         found = {name: count for name, count in steps.items() if count and name in of.stages}
@@ -251,6 +259,12 @@ class _Search:
         if "members" in found:
             self._check_candidates()
         return found
+
+    def _may_be_several(self) -> bool:
+        """Return whether there may be more than one candidate."""
+        of = self._of
+        raced = of.survivors > 1 and bool(of.settings_of) and "blocks" in of.stages
+        return raced or len(self._student.members) + len(of.candidates) > 1
 
     def _check_candidates(self) -> None:
         names = [*self._student.members, *(one.name for one in self._of.candidates)]
@@ -365,10 +379,13 @@ class _Search:
         names = [member.name for member in team.members]
         present = [scored_team(recorded, names, _OWN, lambda _: team.rule, team.enough)]
         self._too_large = len(names) > self._of.max_size
+        different = recorded.only(distinct(recorded, self._of.agreement))
+        if same := [name for name in recorded.scores if name not in different.scores]:
+            self._report.notes.append(f"No candidates, as they say what a better one says: {', '.join(same)}.")
 
         def work() -> tuple[list[TeamScore], Mapping[str, float]]:
             size = self._of.max_size
-            return searched_teams(recorded, self._of.rules, max_size=size, seed=self._seed, enough=team.enough)
+            return searched_teams(different, self._of.rules, max_size=size, seed=self._seed, enough=team.enough)
 
         found, weights = await self._run.run_in_thread("teams", work)
         teams = found if self._too_large else [*found, *present]

@@ -28,6 +28,7 @@ from tests.dspex.search.teams import (
     engine,
     search,
     searched,
+    told,
     wordings,
 )
 
@@ -239,6 +240,36 @@ async def test_settings_that_came_close_and_further_members_are_candidates(runti
     assert found(text=EXAMPLES[0].text).label in LABELS.values()
 
 
+async def test_the_finalists_of_a_race_become_a_team_without_a_call(runtime: Runtime) -> None:
+    """Those that say what a better one says are left out."""
+    voters = Voters(0.5)
+    ways = [told(f"Way {n}. Look closely: here.") for n in range(5)]
+    everything = {"kind": "halving", "first": 40}
+    made = search(runtime, {"m0": ways}, rule=everything, survivors=6, agreement=0.8, rules=["majority"])
+    found, report = await searched(made, program=voters.team(1).program())
+    assert voters.calls == 6 * 40
+    assert report.recorded is not None
+    assert len(report.recorded.scores) == 6
+    assert any(note.startswith("No candidates, as they say what a better one says: ") for note in report.notes)
+    assert report.stages[1].calls == 0
+    assert report.chosen is not None
+    assert set(found.members) == set(report.chosen.members)
+    assert report.train == report.chosen.score
+
+
+async def test_members_that_are_equal_are_asked_once_and_one_of_them_is_enough(runtime: Runtime) -> None:
+    voters = Voters(0.7)
+    one = voters.member(0)
+    program = Team("desk", (one, Member("twin", one.program))).program()
+    shared = program.members["m0"].lm
+    program.members["twin"].lm = shared
+    found, report = await searched(search(runtime, None), program=program)
+    assert voters.calls == 40
+    assert list(found.members) == ["m0"]
+    assert "No candidates, as they say what a better one says: twin." in report.notes
+    assert report.train == report.student_train
+
+
 async def test_the_present_team_is_kept_if_no_other_is_better(runtime: Runtime) -> None:
     """By its own rule, which is none of those that are tried."""
     voters = Voters(0.6, 0.6, 0.6)
@@ -294,11 +325,12 @@ async def test_of_more_than_twelve_candidates_those_picked_greedily_are_scored(r
 # -- the whole ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("optimiser", ["SIMBA", "BEACON"])
+@pytest.mark.parametrize("optimiser", ["teleprompt:SIMBA", "teleprompt:BEACON", "search:TeamSIMBA"])
 async def test_an_optimiser_goes_on_with_the_team_that_was_found(runtime: Runtime, optimiser: str) -> None:
     """It is told nothing of what is tested on, and its result is taken if it is better."""
-    options = {"bsize": 8, "max_steps": 1} if optimiser == "SIMBA" else {"num_trials": 3, "max_labeled_demos": 2}
-    whole = {"optimiser": f"dspex.teleprompt:{optimiser}", "num_candidates": 2, **options}
+    trials = {"num_trials": 3, "max_labeled_demos": 2}
+    options = trials if optimiser.endswith("BEACON") else {"bsize": 8, "max_steps": 1}
+    whole = {"optimiser": f"dspex.{optimiser}", "num_candidates": 2, **options}
     seen: set[str] = set()
 
     def metric(example: Any, prediction: Any, trace: Any = None) -> float:
@@ -351,6 +383,8 @@ async def test_a_stage_that_is_not_wanted_is_left_out(runtime: Runtime) -> None:
         ({"tolerance": -1.0}, BadOption, "tolerance"),
         ({"tolerance": float("nan")}, BadOption, "tolerance"),
         ({"tolerance": 10**400}, BadOption, "tolerance"),
+        ({"agreement": 0}, BadOption, "agreement"),
+        ({"agreement": float("nan")}, BadOption, "agreement"),
         ({"held_out": 1.0}, BadOption, "held_out"),
         ({"held_out": float("nan")}, BadOption, "held_out"),
         ({"rules": "majority"}, BadOption, "choose among majority"),
