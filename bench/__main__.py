@@ -20,6 +20,7 @@ SUITES = {
     "agents": "turns of agents beside plain actors, routing, memory, a crowd that crashes, waking from SQLite",
     "bridge": "the same work of an agent, bare and bridged",
     "alarms": "whether chaos tests give false alarms, or miss flaws, in generated services: some of those of chaos",
+    "cluster": "calls and casts between two processes on NATS beside its bare client, and the death of a node",
     "chaos": "a soak: a tree of 10,000 actors under 100,000 kills; and 100 generated services, right ones and flawed",
     "dspex": "a program as an agent beside plain gather and threads; SIMBA, GEPA, MIPROv2 beside DSPy's own",
     "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",

@@ -125,3 +125,67 @@ class HttpHandled(Event, frozen=True, kw_only=True):
     route: str
     status: int
     seconds: float
+
+
+class NodeUp(Event, frozen=True, kw_only=True):
+    """Another node of the cluster can be reached from now on.
+
+    Attributes:
+        node: its name.
+        epoch: counts the processes that have been this node.
+    """
+
+    node: str
+    epoch: int
+
+
+class NodeDown(Event, frozen=True, kw_only=True):
+    """Another node of the cluster cannot be reached any more; it may live all the same.
+
+    Attributes:
+        node: its name.
+        epoch: counts the processes that have been this node.
+        why: what was noticed; ``left`` if it has left in order.
+    """
+
+    node: str
+    epoch: int
+    why: str
+
+
+class NodeFenced(Event, frozen=True, kw_only=True):
+    """This node has given up the names that it held in the cluster.
+
+    Attributes:
+        why: because it could not say for too long that it lives, say.
+        names: those that it held.
+    """
+
+    why: str
+    names: tuple[str, ...]
+
+
+class NameClaimed(Event, frozen=True, kw_only=True):
+    """An actor of this node holds a name in the cluster.
+
+    Attributes:
+        name: it.
+        epoch: one more than that of the claim before it: the fencing token.
+    """
+
+    name: str
+    epoch: int
+
+
+class NameGivenUp(Event, frozen=True, kw_only=True):
+    """A name in the cluster is no longer held by an actor of this node.
+
+    Attributes:
+        name: it.
+        epoch: of the claim.
+        why: it was released, its holder has ended, or this node was fenced.
+    """
+
+    name: str
+    epoch: int
+    why: str

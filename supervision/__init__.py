@@ -46,6 +46,7 @@ from supervision._core.info import ZombieInfo as ZombieInfo
 from supervision.ref import Ref as Ref
 from supervision.ref import Name as Name
 from supervision.ref import Address as Address
+from supervision._core.foreign import ForeignRef as ForeignRef
 from supervision.call import Call as Call
 from supervision.call import ReplyTo as ReplyTo
 from supervision.ref import call_when_ready as call_when_ready

@@ -145,7 +145,9 @@ class MessageDropped(ActorEvent, frozen=True, kw_only=True):
     """A message became a dead letter.
 
     ``why`` is noproc, mailbox_full, dropped_oldest, expired, fenced, died, refused, late_reply, or chaos for one that a
-    fault has dropped. The dead letters of `Runtime.statistics` also count ``noname``: no actor held the name.
+    fault has dropped. Of messages to another node also noconnection, no_credit or not_transferable. The dead letters of
+    `Runtime.statistics` also count ``noname``: no actor held the name; and ``unknown_type`` and ``bad_payload`` of what
+    another node has sent.
     """
 
     message: str

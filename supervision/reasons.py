@@ -82,6 +82,9 @@ class NoConnection(ExitReason, frozen=True, tag="noconnection"):
 
     node: str = ""
 
+    def __str__(self) -> str:
+        return f"no connection to node {self.node}" if self.node else "no connection"
+
 
 class StartTimeout(ExitReason, frozen=True, tag="start_timeout"):
     """The actor did not finish ``init`` within ``seconds``."""

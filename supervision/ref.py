@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from supervision.call import DEFAULT_TIMEOUT
 
 if TYPE_CHECKING:
+    from supervision._core.foreign import ForeignRef
     from supervision._core.links import Linked
     from supervision.actor import Actor
     from supervision.call import Call
@@ -264,7 +265,7 @@ class Monitor:
 
     __slots__ = ("cell", "target", "watcher")
 
-    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | None) -> None:
+    def __init__(self, watcher: Linked, target: Ref | Name, cell: Linked | ForeignRef | None) -> None:
         self.watcher = watcher
         #: The address that was given.
         self.target = target

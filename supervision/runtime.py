@@ -119,6 +119,8 @@ class Runtime:
         #: Names whose holder has ended and whose supervisor may still restart it.
         self.vacancies = Vacancies()
         self._ids = 0
+        #: Finds holders of names that nobody has here; a cluster sets it.
+        self.elsewhere: Callable[[str], Ref | None] | None = None
         self._closing = False
         self.threads = ThreadPool(threads)
         #: The processes of isolated actors.
@@ -415,7 +417,10 @@ class Runtime:
 
     def whereis(self, name: str) -> Ref | None:
         """Return the actor that holds a name, or None."""
-        return self._names.get(name)
+        holder: Ref | None = self._names.get(name)
+        if holder is None and self.elsewhere is not None:
+            holder = self.elsewhere(name)
+        return holder
 
     def name(self, name: str) -> Name:
         """Return a stable address: whoever holds the name when it is used."""
@@ -545,6 +550,11 @@ class Runtime:
     def actors(self) -> Iterator[Ref]:
         """Return all live actors, in order of their start."""
         return iter([cell for cell in self._cells.values() if cell.alive])
+
+    def actor(self, id: int) -> Ref | None:
+        """Return the live actor with a number, the ``id`` of its `Ref`; None if there is none."""
+        cell = self._cells.get(id)
+        return cell if cell is not None and cell.alive else None
 
     def find(self, path: str) -> Ref | None:
         """Return the live actor at a path, or None. It searches all actors: for people, not for programs."""

@@ -20,7 +20,7 @@ from foundation.installation import PACKAGES, foreign
 from foundation.run.console import Console
 from foundation.run.logs import columns_of, configure_logging, dropped_line, wants_colours
 from foundation.run.output import Output, open_standard_files, printing_to
-from foundation.run.serve import TreeRun
+from foundation.run.serve import Joining, TreeRun
 from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
 from foundation.run.stopping import LAST, ExitDeadline, StopSignals, end_at_once, stuck
 from foundation.telemetry import ContextPropagator
@@ -106,6 +106,7 @@ def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Stre
             known = {"host": settings.host, "port": settings.port, "state": settings.state}
             tree = load_tree(settings.tree, values={**settings.values, **known})
             propagator = propagator_for(settings.trace)
+            cluster_installed(settings.cluster)
             return (
                 _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, propagator, streams)
             )
@@ -160,6 +161,22 @@ def propagator_for(
     return Tracing(trace)
 
 
+def cluster_installed(
+    servers: Sequence[str], installed: Callable[[], bool] = lambda: util.find_spec("nats") is not None
+) -> None:
+    """See that what a cluster needs is there, if there is one.
+
+    Args:
+        servers: those of the cluster; none for no cluster.
+        installed: tells whether the client is.
+
+    Raises:
+        BadInput: it is not.
+    """
+    if servers and not installed():
+        raise BadInput("--cluster", None, "nats-py is not installed; run: pip install 'foundation-otp[cluster]'")
+
+
 @contextmanager
 def _importable(tree: str) -> Generator[None]:
     """Let a tree name modules in the working directory, and beside its file."""
@@ -205,7 +222,8 @@ def _run(
     console.say(f"foundation {__version__}: {name}, on {loop}\n", "starting", version=__version__, tree=name, loop=loop)
     signals = StopSignals(ending.begin)
     limit, outputs = settings.shutdown_timeout, (out, errors)
-    service = TreeRun(tree, console, signals, limit, settings.chaos, propagator, outputs, settings.access)
+    joining = Joining(settings.cluster, settings.node, settings.share) if settings.node is not None else None
+    service = TreeRun(tree, console, signals, limit, settings.chaos, propagator, outputs, settings.access, joining)
     ending.limit = settings.shutdown_timeout + LAST
     ending.tell = lambda: _tell_stuck(console, service, ending.limit, streams)
     with signals.installed(), asyncio.Runner(loop_factory=factory) as runner:

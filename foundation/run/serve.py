@@ -8,8 +8,12 @@ from contextlib import suppress
 from typing import Any
 
 import msgspec
+import structlog
 
 from foundation.access import Access
+from foundation.cluster import Cluster, ClusterError
+from foundation.cluster.port import Port
+from foundation.events import NodeDown, NodeUp
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
 from foundation.run.output import Output
@@ -19,6 +23,9 @@ from foundation.telemetry.collectors import MetricSample
 from foundation.tree import RunningTree, Tree, explain
 from supervision import ChildSpec, Propagator, Runtime, StartError, Supervisor
 from supervision.errors import NotRunning
+from supervision.events import Event
+
+_log: Any = structlog.get_logger("foundation.run")
 
 #: Seconds after which a stop tells what it waits for, and again, and of how many at the most.
 PATIENCE, NAMED = 5.0, 10
@@ -40,6 +47,20 @@ class RunOutcome(msgspec.Struct, frozen=True):
     forced: bool = False
 
 
+class Joining(msgspec.Struct, frozen=True):
+    """A cluster to be joined.
+
+    Attributes:
+        servers: where it is.
+        node: as which node.
+        names: those of the tree that are shared.
+    """
+
+    servers: tuple[str, ...] | Port
+    node: str
+    names: tuple[str, ...] = ()
+
+
 class TreeRun:
     """One run of a tree.
 
@@ -52,6 +73,7 @@ class TreeRun:
         propagator: what goes along with messages.
         outputs: those whose dropped lines are counted in the metrics.
         access: who may ask over HTTP.
+        joining: the cluster that the runtime is in while the tree runs; None for none.
     """
 
     def __init__(
@@ -64,7 +86,9 @@ class TreeRun:
         propagator: Propagator | None = None,
         outputs: tuple[Output, ...] = (),
         access: Access | None = None,
+        joining: Joining | None = None,
     ) -> None:
+        self._joining = joining
         self._access = Access() if access is None else access
         self._tree = tree
         self._console = console
@@ -85,7 +109,10 @@ class TreeRun:
             runtime.shared[DroppedLines] = self._outputs
             runtime.shared[Access] = self._access
             manager = ServiceManager.of(runtime)
-            outcome = await self._run(runtime, manager)
+            if self._joining is None:
+                outcome = await self._run(runtime, manager)
+            else:
+                outcome = await self._run_as_node(runtime, manager, self._joining)
         left = _unended(runtime)
         if not left and outcome.status == 0 and self._signals.stop.is_set():
             self._console.say("stopped", "stopped")
@@ -93,6 +120,29 @@ class TreeRun:
             return outcome
         why = outcome.reason or "the tree has stopped"
         return RunOutcome(1, f"{why}; what would not end, and is ended by force: {', '.join(left)}", forced=True)
+
+    async def _run_as_node(self, runtime: Runtime, manager: ServiceManager, joining: Joining) -> RunOutcome:
+        """Run the tree as a node of a cluster, which is left when the tree has ended."""
+        node = joining.node
+        cluster = Cluster(runtime, joining.servers, node=node, names=joining.names)
+        runtime.subscribe(_log_node, NodeUp, NodeDown)
+        self._console.say(f"joining the cluster as node {node} ...", "joining", node=node)
+        entering = asyncio.ensure_future(cluster.__aenter__())
+        await _first(entering, self._signals.stop.wait(), cancel=False)
+        if not entering.done():
+            entering.cancel()
+            await asyncio.wait([entering])
+            return RunOutcome(0)
+        if isinstance(error := entering.exception(), ClusterError):
+            return RunOutcome(1, f"node {node} did not join the cluster: {error}")
+        entering.result()
+        self._console.say(
+            f"node {node} has joined, as its process number {cluster.identity.epoch}", "joined", node=node
+        )
+        try:
+            return await self._run(runtime, manager)
+        finally:
+            await cluster.__aexit__(None, None, None)
 
     async def _run(self, runtime: Runtime, manager: ServiceManager) -> RunOutcome:
         running = RunningTree(self._tree, runtime)
@@ -173,6 +223,14 @@ class TreeRun:
         if not forced:
             return RunOutcome(0)
         return RunOutcome(1, f"not stopped within {self._limit:g} s; ended by force: {', '.join(forced)}", forced=True)
+
+
+def _log_node(event: Event) -> None:
+    if isinstance(event, NodeDown):
+        _log.warning("node_down", node=event.node, epoch=event.epoch, why=event.why)
+    else:
+        assert isinstance(event, NodeUp)
+        _log.info("node_up", node=event.node, epoch=event.epoch)
 
 
 class DroppedLines:

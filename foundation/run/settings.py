@@ -15,6 +15,7 @@ import msgspec
 
 from foundation._version import __version__
 from foundation.access import Access, BadAccess, BearerToken, Protect
+from foundation.cluster.cluster import NODE_NAME
 from foundation.run.chaos import ChaosSettings
 from foundation.run.logs import LEVELS
 from foundation.tree import DEFAULT
@@ -65,6 +66,9 @@ class Settings(msgspec.Struct, frozen=True):
         token_file: a file that holds it.
         protect: what it is needed for; see `foundation.access.Access`.
         metrics_any_host: whether ``/metrics`` is served under any name.
+        cluster: the NATS servers of the cluster to join; empty for none.
+        node: the name of this node there.
+        share: names of the tree under which the whole cluster finds their holders.
         values: what other names in a tree stand for.
     """
 
@@ -84,10 +88,13 @@ class Settings(msgspec.Struct, frozen=True):
     token_file: str | None = None
     protect: Protect | None = None
     metrics_any_host: bool = False
+    cluster: tuple[str, ...] = ()
+    node: str | None = None
+    share: tuple[str, ...] = ()
     values: Mapping[str, str] = {}
 
     def __repr__(self) -> str:
-        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name != "token"}
+        shown = {name: getattr(self, name) for name in self.__struct_fields__ if name not in _SECRET}
         return f"Settings({', '.join(f'{name}={value!r}' for name, value in shown.items())})"
 
     @property
@@ -162,6 +169,16 @@ def _names(value: str) -> tuple[str, ...]:
         raise ValueError(str(error)) from None
 
 
+def _words(value: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in value.split(",") if word.strip())
+
+
+def _node(value: str) -> str:
+    if NODE_NAME.fullmatch(value) is None:
+        raise ValueError("give a name of up to 64 letters, digits, _ and -")
+    return value
+
+
 def _token(value: str) -> str:
     try:
         BearerToken(value)
@@ -193,9 +210,12 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "token_file": _text,
     "protect": _protect,
     "metrics_any_host": _flag,
+    "cluster": _words,
+    "node": _node,
+    "share": _words,
 }
 #: Settings whose values are not shown, as they are secret.
-_SECRET = ("token",)
+_SECRET = ("token", "cluster")
 
 
 class _Parser(argparse.ArgumentParser):
@@ -279,6 +299,21 @@ def _parser() -> _Parser:
     parser.add_argument(
         "--metrics-any-host", action=either, help="serve /metrics under any name, for who scrapes by address"
     )
+    parser.add_argument(
+        "--cluster",
+        metavar="URL",
+        action="append",
+        help="join the cluster on this NATS server, nats://HOST:PORT; may be given several times. In the environment, "
+        "where others do not see a password: FOUNDATION_CLUSTER, with commas in between",
+    )
+    parser.add_argument("--node", metavar="NAME", help="the name of this node in the cluster; no two have the same")
+    parser.add_argument(
+        "--share",
+        metavar="NAME",
+        action="append",
+        help="a name in the tree under which the whole cluster finds its holder; may be given several times. In the "
+        "environment: FOUNDATION_SHARE, with commas in between",
+    )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser
 
@@ -301,13 +336,18 @@ def read_settings(arguments: Sequence[str], environ: Mapping[str, str]) -> Setti
         hint = did_you_mean(unknown[0], known)
         raise BadInput("command line", unknown[0], f"there is no such option{hint}; --help tells more")
     told = {name: value for name, value in vars(given).items() if value is not None}
-    if "allow_hosts" in told:
-        told["allow_hosts"] = ",".join(told["allow_hosts"])
+    for several in ("allow_hosts", "cluster", "share"):
+        if several in told:
+            told[several] = ",".join(told[several])
     if "values" in told:
         told["values"] = "\n".join(told["values"])
     found = {**_from_environment(environ, told), **_read(told, _option)}
     if found.get("token") is not None and found.get("token_file") is not None:
         raise BadInput(f"{PREFIX}TOKEN and --token-file", None, "give one of them")
+    if found.get("cluster") and found.get("node") is None:
+        raise BadInput("--node", None, "say as which node this process joins the cluster")
+    if not found.get("cluster") and (found.get("node") is not None or found.get("share")):
+        raise BadInput("--cluster", None, "say which cluster to join: --node and --share are about one")
     return Settings(**found)
 
 

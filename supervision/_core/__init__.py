@@ -10,6 +10,7 @@ Around it, and known by it:
 
 - `phases`: phases, sentinels, the intent of a handler, the context variables. Knows none of the others.
 - `links`: links and monitors, the base of a cell. `names`: names whose next holder is about to be started.
+- `foreign`: addresses of actors that live elsewhere, for whoever hooks a cluster into a runtime.
 - `cell_variants`: cells with a bounded mailbox, and cells whose messages carry a context.
 - `dispatch`: from a class to its table of handlers; `signatures`: what annotations promise; `layers`: what stands
   between messages and handlers, such as observers and faults.

@@ -178,6 +178,7 @@ class Behaviour:
 
     __slots__ = (
         "cell",
+        "handles",
         "has_init",
         "has_start",
         "has_terminate",
@@ -211,6 +212,8 @@ class Behaviour:
         if self.isolation == "thread":
             self.tables = {when: _in_threads(table) for when, table in self.tables.items()}
         self.table = self.tables[None]
+        #: The types that the class declares handlers for; the tables remember others, too.
+        self.handles = frozenset(key for table in self.tables.values() for key in table if key not in KERNEL_HANDLERS)
         self.silent = frozenset(f for table in self.tables.values() for f in table.values() if returns_nothing(f))
 
     @staticmethod

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from supervision import errors
+from supervision._core.foreign import ForeignRef
 from supervision._core.phases import DEAD
 from supervision.mailbox import BoundedBox
 from supervision.messages import Down, Exit
@@ -135,7 +136,12 @@ class Linked(Ref):
 
     def monitor(self, target: Ref | Name) -> Monitor:
         """Monitor another actor (OTP's ``monitor/2``); without one, `Down` comes at once, with `NOPROC`."""
-        nobody = isinstance(target, Name) and target.runtime is self.runtime and target.resolve() is None
+        found: Ref | Name | None = target
+        if isinstance(target, Name) and target.runtime is self.runtime:
+            found = target.resolve()
+        if isinstance(found, ForeignRef) and found.runtime is self.runtime:
+            return found.monitor_for(self, target)
+        nobody = found is None and isinstance(target, Name)
         ref = None if nobody else self.runtime.own_cell("monitor", target)
         monitor = Monitor(self, target, ref)
         if ref is None or ref.phase == DEAD:
@@ -145,10 +151,14 @@ class Linked(Ref):
             if ref.monitors is None:
                 ref.monitors = {}
             ref.monitors[monitor] = None
-            if self.watching is None:
-                self.watching = set()
-            self.watching.add(monitor)
+            self.note_monitor(monitor)
         return monitor
+
+    def note_monitor(self, monitor: Monitor) -> None:
+        """A monitor of this actor is set."""
+        if self.watching is None:
+            self.watching = set()
+        self.watching.add(monitor)
 
     def forget_monitor(self, monitor: Monitor) -> None:
         """A monitor of this actor has fired, or was removed."""

@@ -11,7 +11,7 @@ from supervision.reports import REPORTS
 ROOT = Path(__file__).parents[2]
 PACKAGES = ("supervision", "foundation", "agents", "bridge", "dspex")
 #: Words in the runbook that look like names of events: labels of metrics.
-LABELS = {"mailbox_full", "noname", "noproc"}
+LABELS = {"mailbox_full", "no_credit", "noconnection", "noname", "noproc"}
 #: The table of the how-to has these from elsewhere.
 WRITTEN = {"output_lines_dropped"}
 
