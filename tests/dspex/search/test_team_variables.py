@@ -12,6 +12,7 @@ import msgspec
 import pytest
 
 from dspex._compat import chat_messages, lm15
+from dspex.optimise.spec import OptimisationSpec
 from dspex.search import TeamVariables
 from dspex.teams import (
     BadTeam,
@@ -332,6 +333,32 @@ async def test_it_may_be_named(runtime: Runtime) -> None:
     assert made.team is NAMED
     assert made.parameters()["team"] == {"max_members": None, "rules": {"stacking": None}, "folds": 5}
     assert "team" not in beacon(runtime, None).parameters()
+
+
+def test_a_job_names_it() -> None:
+    spec = OptimisationSpec.of(
+        "spec",
+        {
+            "program": "tests.dspex.search.stall:program",
+            "metric": "dspex.testing.engine:exact",
+            "trainset": {"path": "train.csv", "inputs": ["text"]},
+            "optimiser": "dspex.teleprompt:BEACON",
+            "options": {"team": f"{__name__}:NAMED"},
+        },
+    )
+    made: Any = spec.teleprompter()
+    assert made.team is NAMED
+
+
+async def test_the_members_that_were_chosen_are_saved_and_read_as_a_team_of_these(runtime: Runtime) -> None:
+    found, _ = await searched(
+        runtime,
+        TeamVariables(2, rules="weighted"),
+        says(good=lambda given: LABELS[given["text"]], bad="red", odd="blue"),
+    )
+    again = Team("again", tuple(Member(name, Says(name, "red")) for name in found.members), field="label").program()
+    again.load_state(found.dump_state())
+    assert again.team.rule == found.team.rule
 
 
 NAMED = TeamVariables(rules="stacking")
