@@ -497,11 +497,20 @@ async def test_two_logs_that_ask_at_once_pay_once(books: Books) -> None:
     assert engine.calls == 1
     begun.clear()
     go.clear()
+    waits = asyncio.Event()
+
+    class Watched(dict[str, Any]):
+        """Tells when somebody waits for one of them."""
+
+        def __getitem__(self, key: str) -> Any:
+            waits.set()
+            return super().__getitem__(key)
+
+    shared.under_way = Watched()
     first = asyncio.ensure_future(ask(logs[0], "text 1"))
     await begun.wait()
     other = asyncio.ensure_future(ask(logs[1], "text 1"))
-    while len(shared.under_way) < 1 or not logs[1]._lms:
-        await asyncio.wait([asyncio.ensure_future(asyncio.to_thread(int))])
+    await waits.wait()
     await logs[0].close(OptimisationError("it has ended"))
     go.set()
     with pytest.raises(asyncio.CancelledError):

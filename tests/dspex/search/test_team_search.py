@@ -10,7 +10,7 @@ import pytest
 from dspex.search import BadHypotheses, BadMember, Configurations, SearchStageDone, TeamSearchReport
 from dspex.search.members import thawed
 from dspex.teams import Debate, Member, Team, TeamProgram, WeightedVote
-from dspex.teleprompt import SIMBA, CandidateScored, EveryExampleFailed, ModelRefused
+from dspex.teleprompt import BEACON, SIMBA, CandidateScored, EveryExampleFailed, ModelRefused
 from dspex.teleprompt.errors import BadTrainset
 from dspex.testing.chain import ScriptedChain, step_right
 from dspex.testing.engine import exact, scripted_lm
@@ -349,6 +349,35 @@ async def test_an_optimiser_goes_on_with_the_team_that_was_found(runtime: Runtim
     assert len(seen) == 40
     assert not hasattr(found, "candidate_programs")
     assert isinstance(found, TeamProgram)
+
+
+async def test_what_the_optimiser_of_the_whole_makes_is_taken_if_it_is_better(runtime: Runtime) -> None:
+    voters = Voters(0.3)
+    said = {"self": ["Look closely: here. Look closely: there."]}
+    whole = BEACON(metric=exact, num_trials=3, max_bootstrapped_demos=0, max_labeled_demos=0, instructions=said)
+    found, report = await searched(search(runtime, None, whole=whole), program=voters.member(0).program)
+    assert wordings(found) == said["self"]
+    assert [(one.name, one.why == "") for one in report.stages] == [
+        ("blocks", False),
+        ("members", False),
+        ("whole", True),
+    ]
+    assert report.train == report.stages[-1].score
+    assert report.train > report.student_train
+    assert not hasattr(found, "trial_logs")
+    whole = BEACON(metric=exact, num_trials=1, max_bootstrapped_demos=0, max_labeled_demos=0, instructions=said)
+    found, report = await searched(search(runtime, None, whole=whole), program=voters.member(0).program)
+    assert report.train == report.student_train
+
+
+async def test_the_student_comes_back_if_what_was_found_is_no_better(runtime: Runtime) -> None:
+    """As where a member's own metric asks for something else than the team's."""
+    wrong = {"draft": lambda example, prediction: 1.0 - step_right(example, prediction)}
+    found, report = await searched(search(runtime, {"draft": SETTINGS["draft"]}, member_metrics=wrong))
+    assert report.blocks[0].winner == "hypothesis 1"
+    assert wordings(found) == wordings(ScriptedChain(FIELDS))
+    assert report.train == report.student_train
+    assert "The student is as good on the validation set: it comes back as it was." in report.notes
 
 
 async def test_a_stage_that_is_not_wanted_is_left_out(runtime: Runtime) -> None:
