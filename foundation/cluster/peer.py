@@ -77,7 +77,7 @@ class _Pending(msgspec.Struct, frozen=True):
 
     ref: RemoteRef
     request: Any
-    future: asyncio.Future[Any]
+    future: Call[Any]
 
 
 class Peer:
@@ -149,7 +149,7 @@ class Peer:
 
     def stop(self, ref: RemoteRef, reason: ExitReason) -> asyncio.Future[Any]:
         """Send the order to stop, and return a future of its being carried out."""
-        future: asyncio.Future[Any] = self._peers.loop.create_future()
+        future: Call[Any] = Call(loop=self._peers.loop)
         self._target(ref)
         id = self._expect(ref, "stop", future)
         self._emit(Kind.STOP, actor=ref.id, id=id, payload=packed_reason(reason))
@@ -200,7 +200,7 @@ class Peer:
         if out.sent is not None and not out.sent.done():
             out.sent.set_result(None)
 
-    def _expect(self, ref: RemoteRef, request: Any, future: asyncio.Future[Any]) -> int:
+    def _expect(self, ref: RemoteRef, request: Any, future: Call[Any]) -> int:
         self._ids += 1
         id = self._ids
         self._pending[id] = _Pending(ref, request, future)
@@ -295,7 +295,8 @@ class Peer:
         self._attended = {}
         for waiting in pending.values():
             if not waiting.future.done():
-                waiting.future.set_exception(ActorExited(waiting.ref, waiting.request, NoConnection(self.node)))
+                lost = ActorExited(waiting.ref, waiting.request, NoConnection(self.node))
+                peers.runtime.scheduler.fail(waiting.future, lost)
         for target in targets.values():
             self._drop(target, "noconnection")
             target.ref.tell_end(NoConnection(self.node))
@@ -450,10 +451,11 @@ class Peer:
         except UNREADABLE as error:
             text = f"the answer could not be read: {describe(error, form=str)}"
             outcome = RemoteError(describe(frame.type), text)
+        scheduler = self._peers.runtime.scheduler
         if isinstance(outcome, Exception):
-            pending.future.set_exception(outcome)
+            scheduler.fail(pending.future, outcome)
         else:
-            pending.future.set_result(outcome)
+            scheduler.reply(pending.future, outcome)
 
     def _on_cancel(self, frame: NodeFrame) -> None:
         if frame.count:

@@ -187,6 +187,20 @@ async def test_a_deadline_travels_and_a_call_that_nobody_waits_for_is_not_handle
     first.cancel()
 
 
+async def test_a_call_that_is_answered_or_fails_is_kept_no_longer(nodes: Nodes):
+    a, b = await nodes.start("a", "b")
+    clerk = await remote(a, b, Clerk)
+    for _ in range(10):
+        await clerk.call(Echo("x"))
+    assert len(a.runtime.scheduler.waiting) == 0
+    waiting = clerk.call(Wait())
+    await a.runtime.sleep(0.1)
+    nodes.network.kill("b")
+    with pytest.raises(ActorExited):
+        await waiting
+    assert len(a.runtime.scheduler.waiting) == 0
+
+
 async def test_an_answer_that_comes_late_vanishes(nodes: Nodes):
     a, b = await nodes.start("a", "b")
     clerk = await remote(a, b, Clerk)
