@@ -91,6 +91,8 @@ class Cluster:
         self.identity: Identity
         self.peers: Peers
         self._shared = tuple(names)
+        #: The holders that were looked up, each with the entry that names it.
+        self._found: dict[str, tuple[NameEntry, Ref]] = {}
         self._port = _port_of(servers)
         self._waiting: set[asyncio.Future[None]] = set()
         self._exits = AsyncExitStack()
@@ -215,7 +217,10 @@ class Cluster:
         entry = self.table.names.get(name)
         if entry is None or entry.free:
             return None
-        ref = self.peers.ref(RefData(entry.node, entry.node_epoch, entry.actor))
+        found = self._found.get(name)
+        if found is None or found[0] is not entry:
+            found = self._found[name] = entry, self.peers.ref(RefData(entry.node, entry.node_epoch, entry.actor))
+        ref = found[1]
         return None if ref.reason is not None else ref
 
     async def register(self, name: str, ref: Ref | Name) -> NameClaim:
