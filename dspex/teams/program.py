@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextvars import copy_context
 from enum import Enum
@@ -30,6 +31,8 @@ from supervision.logs import get_logger
 _log: Any = get_logger("dspex")
 #: In a saved state, the rule.
 RULE = "rule"
+#: Of whom a part of a saved state is.
+_MEMBER = re.compile(r"members\[(['\"])(.+?)\1\]")
 
 
 class TeamProgram(dspy.Module):  # type: ignore[misc]
@@ -149,12 +152,21 @@ class TeamProgram(dspy.Module):  # type: ignore[misc]
         """Take over what was saved. A state without a rule leaves that of the team.
 
         Raises:
-            BadTeam: its rule is none.
+            BadTeam: its rule is none, or it is of a team with other members.
         """
         rules = [(team, read_rule(state[key])) for key, team in self._teams() if key in state]
+        self._check_members(state)
         super().load_state(state, **options)
         for team, rule in rules:
             team.team = msgspec.structs.replace(team.team, rule=rule)
+
+    def _check_members(self, state: Mapping[str, Any]) -> None:
+        """Check that a state is that of a team with these members."""
+        saved = {found[2] for key in state if (found := _MEMBER.match(key))}
+        own = {found[2] for name, _ in self.named_parameters() if (found := _MEMBER.match(name))}
+        if saved != own:
+            remedy = f"it is of {', '.join(sorted(saved)) or 'nobody'}, and this team of {', '.join(sorted(own))}"
+            raise BadTeam("load_state: state", sorted(state), f"{remedy}; load it into a team of these: see reshaped")
 
     def why_no_version(self, other: Any) -> str | None:
         """Return why a program cannot be a version of this one; None if it can, as far as is known.

@@ -5,7 +5,7 @@ from typing import Any, Literal
 
 import dspy
 
-from dspex.teams import CombinationRule, MajorityVote, Member, Team, WithProbabilities, read_rule
+from dspex.teams import CombinationRule, DropMember, MajorityVote, Member, Team, WithProbabilities, read_rule
 
 
 class Repairs(dspy.Signature):
@@ -59,6 +59,18 @@ def desk(rule: CombinationRule | None = None) -> Team:
 def fitted() -> Any:
     """Return the team as a program, with the rule that `measure.py` has written."""
     return desk(read_rule(Path("rule.json").read_text())).program()
+
+
+def voting() -> Any:
+    """Return the team as a program, as it is before a search."""
+    return desk().program()
+
+
+def searched() -> Any:
+    """Return the team that a search has made: it has left `about` out."""
+    program = voting().reshaped(DropMember("about"))
+    program.load("searched.json")
+    return program
 
 
 def right(example: Any, prediction: Any) -> bool:

@@ -14,8 +14,12 @@ from unittest.mock import MagicMock
 from tests.dspex.fake_llama import FakeLlama
 from tests.house.pages import ROOT
 
-#: What the instructions of the three members begin with.
-WORDINGS = ("Classify the message", "You work for a landlord", "Is it about warmth")
+#: What the instructions of the three members begin with, and those of `wordings.py`.
+WORDINGS = (
+    *("Classify the message", "You work for a landlord", "Is it about warmth"),
+    *("A tenant has written", "Which workman has to come", "Name the topic of"),
+    *("Is it too cold", "Decide what the tenant"),
+)
 TOPICS = ("heating", "plumbing", "electricity", "noise")
 with (ROOT / "examples/from_csv_to_canary/messages.csv").open(newline="") as file:
     MESSAGES = tuple(row["message"] for row in csv.DictReader(file))

@@ -363,6 +363,26 @@ def test_the_rules_of_teams_within_a_team_are_saved_with_it(tmp_path: Path) -> N
     assert other.members["a"].team.rule == WeightedVote({"x": 2.0})
 
 
+@pytest.mark.parametrize("names", [("a",), ("a", "b", "c"), ("a", "x")])
+def test_a_state_of_other_members_is_refused_and_changes_nothing(names: tuple[str, ...]) -> None:
+    """A search may have dropped some, or let some join; a member without a state of its own is none of them."""
+    members = (*(Member(name, dspy.Predict("text -> label")) for name in names), Member("list", Words()))
+    other = Team("desk", members, rule=WeightedVote({"a": 2.0})).program()
+    program = two(rule=MajorityVote()).program()
+    with pytest.raises(BadTeam, match=f"it is of {', '.join(names)}, and this team of a, b; load it into"):
+        program.load_state(other.dump_state())
+    assert program.team.rule == MajorityVote()
+    program.load_state(two(rule=WeightedVote({"a": 2.0})).program().dump_state())
+    assert program.team.rule == WeightedVote({"a": 2.0})
+
+
+class Words(dspy.Module):  # type: ignore[misc]
+    """Has nothing that could be saved."""
+
+    def forward(self, text: str) -> Any:
+        return dspy.Prediction(label=text)
+
+
 def test_a_rule_of_ones_own_is_not_saved_and_a_state_without_one_leaves_it() -> None:
     """What is no rule is refused, and nothing has changed."""
     program = two(rule=Ours()).program()
