@@ -25,6 +25,7 @@ SUITES = {
     "dspex": "a program as an agent beside plain gather and threads; SIMBA, GEPA, MIPROv2 beside DSPy's own",
     "interrupt": "the platform is interrupted at every point where something waits, and given nasty arguments",
     "workflow": "a workflow is killed at random points; what a step costs beside a bare append of SQLite",
+    "team-crash": "an ascent of a team on islands is killed at random points; a whole one beside DSPy's own SIMBA",
     "optimise-crash": "what is left of an optimisation when its model goes away, or its process is killed",
     "quality": "optimisers with a real, small language model and real data: accuracy, and calls of the model",
     "team-chaos": "a served team of five under a kill a second: each call is answered, degraded by label, or refused",

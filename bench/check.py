@@ -31,6 +31,7 @@ COMPARED: dict[str, tuple[str, ...]] = {
     "alarms": (),
     "team": (*_VOTES, "beacon_over_chance"),
     "team-search": ("same", "prefix"),
+    "team_crash": (),
     "http": ("at_512", "rss", "fds", "readyz"),
 }
 #: So often each suite is run for a baseline.

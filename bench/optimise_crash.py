@@ -38,6 +38,8 @@ GONE, AWAY = 300, 3.0
 KILLS = 10
 OPTIONS: dict[str, Any] = {"bsize": 16, "num_candidates": 4, "max_steps": 5}
 SIZE = 80
+#: What makes a process of this suite.
+_CHILD = ("-m", "bench.optimise_crash")
 
 
 class Ended(NamedTuple):
@@ -155,13 +157,8 @@ async def score() -> Figure:
 # -- killed --------------------------------------------------------------------------------------------------
 
 
-def _child(folder: str, name: str = "") -> None:
-    """Compile, and tell by a byte of each answer that has been paid for and kept; to be killed.
-
-    Args:
-        folder: for the journal, and for what comes out.
-        name: of one of `bench.optimisers`; empty for the SIMBA of this suite.
-    """
+def tell_answers() -> None:
+    """Tell, from now on, by a byte of each answer that has been paid for and kept."""
     from dspex.workflow.journal import Journal
 
     add = Journal.add
@@ -172,6 +169,16 @@ def _child(folder: str, name: str = "") -> None:
             os.write(1, b"+")
 
     Journal.add = told  # type: ignore[method-assign]
+
+
+def _child(folder: str, name: str = "") -> None:
+    """Compile, and tell of each answer; to be killed.
+
+    Args:
+        folder: for the journal, and for what comes out.
+        name: of one of `bench.optimisers`; empty for the SIMBA of this suite.
+    """
+    tell_answers()
     if name:
         found = compiled(name, World(before=lambda _: time.sleep(0.005)), log_dir=folder)
         (Path(folder) / "state").write_text(found.state)
@@ -190,10 +197,16 @@ def _kept(folder: str) -> int:
     return sum(orjson.loads(entry)["kind"] == "answer" for (entry,) in found)
 
 
-def _killed(calls: int, expected: bytes, most: int, name: str = "") -> tuple[int, bool, int]:
+def killed(calls: int, expected: bytes, most: int, *arguments: str) -> tuple[int, bool, int]:
     """Return how many calls were paid twice, whether the program is the same, and how many kills there were.
 
     An answer that is paid for and kept, and makes no new entry in the journal, was there before.
+
+    Args:
+        calls: how many answers an undisturbed run pays for.
+        expected: the state of its program.
+        most: how often the process is killed.
+        arguments: of the interpreter, to which the folder is added: the journal is there, and in the end the state.
     """
     chance, twice, kills = random.Random(1), 0, 0
     longest = 3 * calls // (2 * most)
@@ -202,8 +215,9 @@ def _killed(calls: int, expected: bytes, most: int, name: str = "") -> tuple[int
             before, paid = _kept(folder), 0
             wait = chance.randrange(min(20, longest // 4) + 1, longest + 1) if kills < most else None
             read, write = os.pipe()
-            command = [sys.executable, "-m", "bench.optimise_crash", folder, name]
-            with Popen(command, stdout=write, stderr=DEVNULL) as process:
+            with Popen(
+                [sys.executable, *arguments[:2], folder, *arguments[2:]], stdout=write, stderr=DEVNULL
+            ) as process:
                 os.close(write)
                 while data := os.read(read, 1):
                     paid += len(data)
@@ -222,7 +236,7 @@ def _killed(calls: int, expected: bytes, most: int, name: str = "") -> tuple[int
 async def paid_twice() -> Figure:
     """Finished calls that were paid for again, over all kills; and whether the program is the same."""
     healthy = (await _threaded())["ours, healthy"]
-    twice, same, kills = await asyncio.to_thread(_killed, healthy.calls, healthy.state, KILLS)
+    twice, same, kills = await asyncio.to_thread(killed, healthy.calls, healthy.state, KILLS, *_CHILD)
     more = {"same_program": float(same), "kills": float(kills)}
     ratio = twice / healthy.calls
     return Figure(value=twice, unit="calls", limit=healthy.calls, ratio=ratio, reach=0.0, better="lower", more=more)
@@ -233,7 +247,7 @@ def _all_killed() -> dict[str, tuple[int, bool, int]]:
     found = {}
     for name in NAMES:
         whole = optimise_outages.healthy(name)
-        found[name] = _killed(whole.calls, whole.state.encode(), 2, name)
+        found[name] = killed(whole.calls, whole.state.encode(), 2, *_CHILD, name)
         twice, same, kills = found[name]
         print(f"\r{name:<34} {kills} kills: paid twice {twice}, same program {same}", file=sys.stderr)
     return found
@@ -241,9 +255,9 @@ def _all_killed() -> dict[str, tuple[int, bool, int]]:
 
 async def all_same_program() -> Figure:
     """For how many of nine optimisers the program is that of the undisturbed run, after two kills."""
-    killed = await asyncio.to_thread(_all_killed)
-    same, all_of_them = sum(one[1] for one in killed.values()), len(killed)
-    kills = float(sum(one[2] for one in killed.values()))
+    found = await asyncio.to_thread(_all_killed)
+    same, all_of_them = sum(one[1] for one in found.values()), len(found)
+    kills = float(sum(one[2] for one in found.values()))
     ratio = same / all_of_them
     more = {"kills": kills}
     return Figure(value=same, unit="optimisers", limit=all_of_them, ratio=ratio, reach=1.0, better="higher", more=more)
@@ -251,8 +265,8 @@ async def all_same_program() -> Figure:
 
 async def all_paid_twice() -> Figure:
     """Finished calls that were paid for again, over nine optimisers and all kills."""
-    killed = await asyncio.to_thread(_all_killed)
-    twice = sum(one[0] for one in killed.values())
+    found = await asyncio.to_thread(_all_killed)
+    twice = sum(one[0] for one in found.values())
     calls = sum(optimise_outages.healthy(name).calls for name in NAMES)
     return Figure(value=twice, unit="calls", limit=calls, ratio=twice / calls, reach=0.0, better="lower")
 

@@ -26,7 +26,7 @@ from dspex._compat import (
     metered,
 )
 from dspex._loops import await_in_loop
-from dspex.workflow.errors import WorkflowSuspended
+from dspex.workflow.errors import WorkflowError, WorkflowSuspended
 from dspex.workflow.journal import Journal
 from dspex.workflow.suspension import Suspension
 
@@ -78,6 +78,46 @@ class SharedAnswers:
         return next(number for number, one in enumerate(same) if one is lm)
 
 
+class _NoMoreCalls(Exception):
+    """As many calls as there may be are made."""
+
+
+class CallLimit:
+    """How many answers there may be in all. Calls on their way are waited for, where one more depends on them.
+
+    Args:
+        most: so many; None for any number.
+        kept: how many there are.
+        error: makes the error that says that there is no more.
+    """
+
+    def __init__(
+        self, most: int | None = None, kept: int = 0, error: Callable[[], Exception] = lambda: WorkflowError("no more")
+    ) -> None:
+        self.most, self._kept, self.error = most, kept, error
+        self._asking = 0
+        self._settled = asyncio.Event()
+
+    async def take(self) -> None:
+        """Begin a call.
+
+        Raises:
+            _NoMoreCalls: all are made.
+        """
+        while self.most is not None and self._kept + self._asking >= self.most:
+            if self._kept >= self.most:
+                raise _NoMoreCalls
+            self._settled.clear()
+            await self._settled.wait()
+        self._asking += 1
+
+    def give(self, kept: int) -> None:
+        """End a call, of which so many answers are kept."""
+        self._asking -= 1
+        self._kept += kept
+        self._settled.set()
+
+
 class CallLog:
     """Records each answer, and replays it instead of calling again.
 
@@ -106,7 +146,7 @@ class CallLog:
     ) -> None:
         self._journal = journal
         self.shared = shared
-        self._suspension = suspension
+        self.suspension = suspension
         self._fatal = (gives_up, StorageError)
         self._refused = refused
         self.loop = asyncio.get_running_loop()
@@ -117,6 +157,9 @@ class CallLog:
         self._lms: dict[int, tuple[Any, Any]] = {}
         self.broken: Exception | None = None
         self.totals = totals or CallTotals()
+        self.limit = CallLimit()
+        #: How often the work has begun again.
+        self._age = 0
 
     @property
     def calls(self) -> int:
@@ -192,15 +235,36 @@ class CallLog:
         if task is None:
             task = self._asked[key] = self.loop.create_task(self._call(key, asked, request), context=Context())
             task.add_done_callback(lambda _: self._asked.pop(key))
-        # The one that asks may die; the call, once made, goes on, and its answer is recorded.
-        return asyncio.shield(task)
+        return self._answered(task)
+
+    async def _answered(self, task: asyncio.Task[Any]) -> Any:
+        age = self._age
+        try:
+            # The one that asks may die; the call, once made, goes on, and its answer is recorded.
+            return await asyncio.shield(task)
+        except _NoMoreCalls:
+            error = self.limit.error()
+            if age == self._age:
+                self.give_up(error)
+            raise error from None
 
     async def _call(self, key: str, asked: DirectLM, request: Any) -> Any:
         self.check()
+        limit, kept = self.limit, 0
+        await limit.take()
+        try:
+            found = await self._kept(key, asked, request)
+            kept = 1
+            return found
+        finally:
+            limit.give(kept)
+
+    async def _kept(self, key: str, asked: DirectLM, request: Any) -> Any:
+        """Make a call, and return its answer once that is kept."""
         try:
             # A gateway tells what its answers cost by itself.
             with metered({}) as used:
-                response = await self._suspension.run(lambda: self._ask(asked, request))
+                response = await self.suspension.run(lambda: self._ask(asked, request))
             self.totals.dollars += used.history.cost + (answer_cost(asked.lm, request, response) or 0.0)
             kept = dump_response(response)
             await self._journal.add("answer", key, kept)
@@ -225,6 +289,15 @@ class CallLog:
         with suppress(RuntimeError):  # the loop has ended
             self.loop.call_soon_threadsafe(self.over.set)
 
+    def reopen(self, after: type[Exception]) -> None:
+        """Have the work begin again, even if an error of a class has ended it.
+
+        That there are no more calls for somebody who has asked before does not end it.
+        """
+        self._age += 1
+        if isinstance(self.broken, after):
+            self.broken, self.over = None, asyncio.Event()
+
     def begin(self) -> None:
         """Count anew how often each request was made outside of a scope: all of them are made again."""
         self._own = CallScope("")
@@ -247,7 +320,7 @@ class CallLog:
 
     async def drain(self) -> None:
         """Wait for the calls on their way: what was paid for is kept. Not if they wait for a model that is away."""
-        if self._suspension.suspended is not None:
+        if self.suspension.suspended is not None:
             return
         await asyncio.gather(*self._asked.values(), return_exceptions=True)
 

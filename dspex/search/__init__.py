@@ -7,7 +7,8 @@
   `population_report`.
 - `team_variables` is what there is to choose in a team, for BEACON.
 - `explorers` look at hypotheses; `report` says what was found.
-- `team_simba` is another one; `credit` says which member of a team has made a difference.
+- `team_simba` is another one: `ascent` is one ascent, `credit` says which member of a team has made a
+  difference, `structure` what else of a team can change; `islands` meet in a ring, an `archipelago` is all of them.
 - `team_search` is the optimiser of teams: settings of `members` race, `subsets` says who makes the best team by
   recorded answers, and `team_report` what was found.
 """
@@ -52,6 +53,8 @@ from dspex.search.report import HypothesisResult as HypothesisResult
 from dspex.search.team_report import TeamSearchReport as TeamSearchReport
 from dspex.search.team_report import BlockResult as BlockResult
 from dspex.search.team_report import StageResult as StageResult
+from dspex.search.ascent_report import Migration as Migration
+from dspex.search.ascent_report import AscentReport as AscentReport
 
 # Events.
 from dspex.search.events import HypothesisDropped as HypothesisDropped
@@ -59,6 +62,8 @@ from dspex.search.events import HypothesisSuspended as HypothesisSuspended
 from dspex.search.events import SearchStageDone as SearchStageDone
 from dspex.search.events import PopulationMemberCopied as PopulationMemberCopied
 from dspex.search.events import PopulationMemberLost as PopulationMemberLost
+from dspex.search.events import ProgramMigrated as ProgramMigrated
+from dspex.search.events import RingClosed as RingClosed
 
 # Errors.
 from dspex.search.errors import BadHypotheses as BadHypotheses

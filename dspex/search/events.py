@@ -94,3 +94,35 @@ class PopulationMemberLost(Event, frozen=True, kw_only=True):
     interval: int
     member: int
     why: str
+
+
+class ProgramMigrated(Event, frozen=True, kw_only=True):
+    """The best program of an island was sent to another one.
+
+    Attributes:
+        optimiser: the name of its class.
+        step: after which.
+        source: the number of the island it is from.
+        target: that of the island it was sent to.
+        score: its mean score on the mini-batch by which it was chosen.
+    """
+
+    optimiser: str
+    step: int
+    source: int
+    target: int
+    score: float
+
+
+class RingClosed(Event, frozen=True, kw_only=True):
+    """Islands go on without some that have made no progress for too long. This is kept, and so the same when repeated.
+
+    Attributes:
+        optimiser: the name of its class.
+        barrier: after which step, or ``end``.
+        without: the numbers of these.
+    """
+
+    optimiser: str
+    barrier: str
+    without: tuple[int, ...]

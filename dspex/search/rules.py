@@ -63,7 +63,10 @@ Decisions: TypeAlias = "Generator[RaceOrder, KnownScores, tuple[Elimination, ...
 
 def mean(scores: Sequence[float]) -> float:
     """Return the mean, which does not depend on the order; 0 of nothing."""
-    return fsum(scores) / len(scores) if scores else 0.0
+    try:
+        return fsum(scores) / len(scores) if scores else 0.0
+    except OverflowError:  # their sum is too large, and their mean is not
+        return fsum(score / len(scores) for score in scores)
 
 
 def ranked(scores: KnownScores, hypotheses: Iterable[int]) -> list[int]:

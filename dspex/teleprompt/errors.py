@@ -99,6 +99,14 @@ class ModelRefused(OptimisationError):
         )
 
 
+class CallsSpent(OptimisationError):
+    """So many calls as there may be are made: ``most``. With a higher number, it goes on where it was."""
+
+    def __init__(self, most: int) -> None:
+        self.most = most
+        super().__init__(f"all {most} calls are made; compile again with the same log_dir, and a higher max_calls")
+
+
 class EveryExampleFailed(OptimisationError):
     """Not one example could be scored: what would come out is no result. ``first`` is what went wrong first."""
 

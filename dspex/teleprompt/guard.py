@@ -44,7 +44,7 @@ class RunGuard:
     """
 
     def __init__(self, call_log: CallLog, suspension: ModelSuspension, pool: RolloutPool) -> None:
-        self._call_log, self._suspension, self._pool = call_log, suspension, pool
+        self._call_log, self.suspension, self._pool = call_log, suspension, pool
         self._limiter = anyio.CapacityLimiter(1_000_000)
         self._waiting: set[asyncio.Task[Any] | None] = set()
         self._batches = 0
@@ -79,7 +79,7 @@ class RunGuard:
                 raise
 
         try:
-            return await self._suspension.run(made)
+            return await self.suspension.run(made)
         except (ModelUnavailable, ModelRefused) as error:
             self._call_log.give_up(error)
             raise

@@ -82,6 +82,14 @@ class MetricInterrupted(ConnectionError):
     """A metric took too long because a language model was away meanwhile."""
 
 
+class RolloutAbandoned(Exception):
+    """Nobody waits for a rollout any more: its worker is free for another one. ``key`` is that of its job."""
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(f"nobody waits for the rollout {key} any more")
+
+
 class MetricGuard:
     """Asks a metric what an outcome is worth, and checks the score.
 
@@ -131,7 +139,7 @@ class MetricGuard:
         return said, failure
 
     async def _ask(self, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> Any:
-        if inspect.iscoroutinefunction(self._metric):
+        if any(map(inspect.iscoroutinefunction, (self._metric, type(self._metric).__call__))):
             return await self._metric(*args, **kwargs)
         call = partial(self._metric, *args, **kwargs)
         said = await anyio.to_thread.run_sync(call, limiter=self._limiter, abandon_on_cancel=True)
@@ -170,10 +178,11 @@ def plain_score(score: Any) -> float:
 
 
 class MakeRollout(Request[RolloutOutcome], frozen=True):
-    """Make a rollout, in a context."""
+    """Make a rollout, in a context, as long as somebody waits for it: that is ``over`` when nobody does."""
 
     job: RolloutJob
     context: Context
+    over: asyncio.Future[None]
 
 
 #: Why the metric could not score what the running item was tried on.
@@ -211,10 +220,16 @@ class RolloutWorker(Actor):
     @handle
     async def make(self, request: MakeRollout) -> RolloutOutcome:
         """Make a rollout. What the infrastructure has failed in is the caller's to deal with."""
+        work = start_in(adopt_context(request.context), self._make(request.job))
+        request.over.add_done_callback(lambda _: work.cancel())
         try:
-            return await start_in(adopt_context(request.context), self._make(request.job))
+            return await work
         except Exception as error:
             raise Refuse(error) from None
+        except asyncio.CancelledError:
+            if not request.over.done():
+                raise
+            raise Refuse(RolloutAbandoned(request.job.key)) from None
 
     async def _make(self, job: RolloutJob) -> RolloutOutcome:
         prediction, failure = None, None
@@ -269,7 +284,11 @@ class RolloutPool(WorkerPool):
     async def make(self, job: RolloutJob, context: Context) -> RolloutOutcome:
         """Have a rollout made, as soon as a worker is idle."""
         told = lambda why: self._runtime.events.emit(WorkerLost, job=job.key, why=why)  # noqa: E731
-        return await self.ask(MakeRollout(job, context), told)
+        over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        try:
+            return await self.ask(MakeRollout(job, context, over), told)
+        finally:
+            over.set_result(None)
 
     async def run(self, request: RunItem) -> ItemOutcome:
         """Have an item run, as soon as a worker is idle."""

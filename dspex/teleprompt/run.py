@@ -14,8 +14,8 @@ import dspy
 
 from dspex._compat import is_refused, unrouted
 from dspex._tasks import start_in
-from dspex.models.call_log import CallLog, CallTotals, call_scope
-from dspex.teleprompt.errors import ModelRefused, ModelUnavailable, OptimisationError, OptimisationOver
+from dspex.models.call_log import CallLimit, CallLog, CallTotals, call_scope
+from dspex.teleprompt.errors import CallsSpent, ModelRefused, ModelUnavailable, OptimisationError, OptimisationOver
 from dspex.teleprompt.events import CandidateScored
 from dspex.teleprompt.guard import RunGuard
 from dspex.teleprompt.report import OptimisationReport, Progress, Trial
@@ -60,6 +60,8 @@ class OptimisationRun:
         self.context = context
         self._limiter = anyio.CapacityLimiter(256)
         self._lock = threading.Lock()
+        #: Is called after each rollout.
+        self.on_made: Callable[[], object] = lambda: None
         #: What the teleprompter keeps with it.
         self.state: Any = None
         self._parts: list[tuple[OptimisationRun, tuple[ModelSuspension, ModelSuspension]]] = []
@@ -88,8 +90,29 @@ class OptimisationRun:
             self.context,
         )
         made._first = self._first
+        made._lock = self._lock  # of works in threads, one runs at any moment, whosever it is
         self._parts.append((made, waits))
         return made
+
+    def outages(self) -> list[tuple[int, bool]]:
+        """Return what changes with each outage, and each end of one, here and in the parts."""
+        own = (self._call_log.suspension, self.guard.suspension)
+        found = [(one.outages, one.suspended is not None) for one in own]
+        return found + [outage for part, _ in self._parts for outage in part.outages()]
+
+    def limit_calls(self, most: int, prefix: str = "") -> None:
+        """Make so many calls at most, with those that the journal has of keys with a prefix.
+
+        With the next one, all that asks ends with `CallsSpent`. What was said first holds.
+        """
+        if self._call_log.limit.most is not None:
+            return
+        kept = sum(key.startswith(prefix) for key in self._journal.entries("answer"))
+        self._call_log.limit = CallLimit(most, kept, lambda: CallsSpent(most))
+
+    def go_on(self) -> None:
+        """Make calls again, if it has ended because all were made: then what is known is asked for once more."""
+        self._call_log.reopen(CallsSpent)
 
     async def drain(self, error: Exception) -> None:
         """Make no call any more, because of an error, and wait for those on their way: what was paid for is kept."""
@@ -136,14 +159,14 @@ class OptimisationRun:
     def durable_program(self, program: Any) -> Any:
         """Return a copy of a program with durable language models, also in what is frozen."""
         found = program.deepcopy()
-        for mine, given in zip(_all_predictors(found), _all_predictors(program), strict=True):
+        for mine, given in zip(all_predictors(found), all_predictors(program), strict=True):
             mine.lm = self.durable(given.lm)
         return found
 
     def original_program(self, program: Any) -> Any:
         """Give a program its own language models back, and return it, without a guard."""
         program = unrouted(program)
-        for predictor in _all_predictors(program):
+        for predictor in all_predictors(program):
             predictor.lm = self._call_log.original(predictor.lm)
         return program
 
@@ -209,6 +232,7 @@ class OptimisationRun:
                 await self._keep(job, outcome)
         self.guard.note(outcome.failure)
         self.progress.made()
+        self.on_made()
         return outcome
 
     async def _made(self, job: RolloutJob, context: Context) -> RolloutOutcome:
@@ -310,7 +334,7 @@ class OptimisationRun:
         return score
 
 
-def _all_predictors(program: Any) -> list[Any]:
+def all_predictors(program: Any) -> list[Any]:
     """Return the predictors of a program, and then those of its parts that are frozen, which DSPy leaves out."""
     found = {id(predictor): predictor for _, predictor in program.named_predictors()}
     for _, part in program.named_sub_modules(dspy.Module):

@@ -175,11 +175,12 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         shared = SharedAnswers() if self.shares_answers else None
         call_log = CallLog(journal, suspensions[0], ModelUnavailable, refusal, shared=shared)
         guard = RunGuard(call_log, suspensions[1], pool)
-        self._outages = lambda: [(one.outages, one.suspended is not None) for one in suspensions]
         report = self.report_kind(type(self).__name__, seed, resumed)
         with Progress(report, call_log, suspensions[0], runtime, self.display_progress) as progress:
             result: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
             run = OptimisationRun(name, runtime, journal, call_log, guard, pool, report, progress, copy_context())
+
+            self._outages = run.outages
 
             async def begin() -> Any:
                 run.begin()

@@ -12,7 +12,7 @@ from dspy.utils.dummies import DummyLM
 from agents.durability import MemoryStorage, StorageError
 from dspex import Gateway, gateway_lm
 from dspex._compat import is_infrastructure, lm15, plain_response
-from dspex.models.call_log import CallLog, SharedAnswers, call_scope
+from dspex.models.call_log import CallLimit, CallLog, SharedAnswers, call_scope
 from dspex.models.local.adapter import CompactAdapter
 from dspex.models.selection import embedded_lm
 from dspex.teams import WithProbabilities
@@ -215,6 +215,47 @@ async def test_a_call_outlives_whoever_made_it(books: Books) -> None:
 async def _other(lm: Any) -> Any:
     with call_scope("other"), dspy.context(lm=lm):
         return await dspy.Predict("text -> label").acall(text="text 1")
+
+
+async def test_no_more_calls_are_made_than_there_may_be(books: Books) -> None:
+    """One more waits for those on their way, and is made if one of them fails. Who begins again has not asked yet."""
+    came, let = asyncio.Event(), asyncio.Event()
+    fails = [True, False]
+
+    class Slow:
+        async def complete(self, request: Any) -> Any:
+            came.set()
+            await let.wait()
+            if fails.pop(0):
+                raise lm15.InvalidRequestError("too long")
+            return plain_response(request, "[[ ## label ## ]]\nyes\n\n[[ ## completed ## ]]")
+
+    call_log = await books.open()
+    call_log.limit = CallLimit(1, error=lambda: OptimisationError("that was all"))
+    lm = call_log.durable(dspy.LM("slow/model", engine=ScriptedEngine(LABELS), async_engine=Slow(), cache=False))
+
+    async def ask(name: str) -> Any:
+        with call_scope(name), dspy.context(lm=lm):
+            return await dspy.Predict("text -> label").acall(text="text 0")
+
+    asked = [asyncio.ensure_future(ask(name)) for name in ("first", "second", "third")]
+    await came.wait()
+    call_log.reopen(OptimisationError)
+    let.set()
+    found = await asyncio.gather(*asked, return_exceptions=True)
+    assert isinstance(found[0], dspy.LMInvalidRequestError)
+    assert getattr(found[1], "label", None) == "yes"
+    assert "that was all" in str(found[2])
+    call_log.check()  # the third had asked before it was begun again
+    with pytest.raises(dspy.LMUnexpectedError, match="that was all"):
+        await ask("third")
+    with pytest.raises(OptimisationError, match="that was all"):
+        call_log.check()
+    call_log.reopen(ModelUnavailable)
+    assert call_log.broken is not None
+    call_log.reopen(OptimisationError)
+    assert (await ask("second")).label == "yes"
+    assert (call_log.calls, call_log.replayed) == (1, 1)
 
 
 async def test_an_answer_that_cannot_be_kept_ends_it(books: Books, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 import dspy
 
 from dspex.search import Hypothesis
+from dspex.teams import Member, Team
 from dspex.testing.engine import ScriptedEngine, scripted_lm
 from tests.dspex.search.conftest import LABELS, advised
 
@@ -43,3 +44,13 @@ def program() -> Any:
     found = dspy.Predict("text -> label")
     found.lm = named("known/small", 0.2)
     return found
+
+
+def desk() -> Any:
+    """A team of two, with that model."""
+    return Team("desk", (Member("first", program()), Member("second", program()))).program()
+
+
+#: Who may join a team.
+JOINING = [Member("large", dspy.Predict("text -> label"))]
+JOINING[0].program.lm = LARGE

@@ -9,7 +9,18 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from dspex.search.rules import Asha, Halving, HalvingRung, PairedRace, RaceRule, race_rule, ranked, winner, with_student
+from dspex.search.rules import (
+    Asha,
+    Halving,
+    HalvingRung,
+    PairedRace,
+    RaceRule,
+    mean,
+    race_rule,
+    ranked,
+    winner,
+    with_student,
+)
 from dspex.statistics import sign_test
 from supervision.errors import BadOption
 
@@ -262,3 +273,9 @@ def test_a_rule_is_named_given_or_a_table() -> None:
 def test_bad_options_are_refused(make: Callable[[], RaceRule]) -> None:
     with pytest.raises(BadOption):
         make()
+
+
+def test_the_mean_of_huge_scores_is_one_of_them() -> None:
+    """Their sum is too large for a number."""
+    assert mean([1e308, 1e308]) == 1e308
+    assert mean([]) == 0.0

@@ -106,7 +106,7 @@ async def test_a_candidate_differs_from_its_source_in_one_member(
     runtime: Runtime, monkeypatch: pytest.MonkeyPatch, program: Callable[[], Any]
 ) -> None:
     """Demonstrations are dropped and added, and rules are written, in its predictors alone."""
-    from dspex.search.team_simba import TeamAscent
+    from dspex.search.ascent import TeamAscent
 
     changed: list[tuple[str, set[str]]] = []
     judge, draft = TeamAscent._judge, TeamAscent._draft
