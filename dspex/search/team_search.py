@@ -62,7 +62,8 @@ class TeamSearch(DurableTeleprompter):
     """Makes a team better in stages: its members' settings, who is a member and by which rule, and then the whole.
 
     The student is a team, or any other program whose parts are its members, such as a chain. What comes back is as good
-    as the student on the validation set: that is the ``valset``, or the training set if there is none.
+    as the student on the validation set, or smaller and, within the ``tolerance``, hardly worse. The validation set is
+    the ``valset``, or the training set if there is none.
 
     1. *Blocks*: for each member its settings race: by its own metric, if it has one, and else by that of the team, with
        the other members as they are by then.
