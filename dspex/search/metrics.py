@@ -1,4 +1,4 @@
-"""The numbers of all races of a runtime, for the metrics."""
+"""The numbers of all races and populations of a runtime, for the metrics."""
 
 from __future__ import annotations
 
@@ -38,3 +38,27 @@ class RaceCounts:
         yield MetricSample("race_runs", text, "counter", (), self.runs, "dspex")
         text = "Runs that races have saved, of those of all their hypotheses on all examples."
         yield MetricSample("race_runs_saved", text, "counter", (), self.saved, "dspex")
+
+
+class PopulationCounts:
+    """What the members of a runtime's populations have done.
+
+    Attributes:
+        members: how often they were ``trained``, have ``failed``, were ``lost``, and have ``copied``.
+    """
+
+    def __init__(self) -> None:
+        self.members: Counter[str] = Counter()
+
+    @classmethod
+    def of(cls, runtime: Runtime) -> PopulationCounts:
+        """Return the counts of a runtime."""
+        found: PopulationCounts = runtime.shared.setdefault(cls, cls())
+        return found
+
+    def samples(self) -> Iterator[MetricSample]:
+        """Return the numbers, for the metrics."""
+        text = "Intervals of members of populations, by how they have ended; and how often one has copied."
+        for result in ("trained", "failed", "lost", "copied"):
+            labels = (("result", result),)
+            yield MetricSample("population_members", text, "counter", labels, self.members[result], "dspex")

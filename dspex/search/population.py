@@ -27,6 +27,7 @@ from dspex.models.call_log import call_scope
 from dspex.search.errors import EveryMemberFailed
 from dspex.search.events import PopulationMemberCopied, PopulationMemberLost
 from dspex.search.explorers import Lane
+from dspex.search.metrics import PopulationCounts
 from dspex.search.population_report import MemberStep, PopulationReport
 from dspex.search.population_rules import PopulationRule
 from dspex.teleprompt.errors import ModelRefused, ModelUnavailable, OptimisationError, OptimisationOver
@@ -250,6 +251,7 @@ class Population:
         self._away: OptimisationError | None = None
         assert isinstance(run.report, PopulationReport)
         self._report = run.report
+        self._counts = PopulationCounts.of(run.runtime)
 
     def _chance(self, what: str, interval: int, member: int) -> Random:
         return Random(f"{self._seed}/population/{what}/{interval}/{member}")
@@ -317,6 +319,7 @@ class Population:
         report, name = self._report, self._report.optimiser
         for step in steps:
             report.steps.append(step)
+            self._counts.members[step.outcome] += 1
             if step.outcome == "lost":
                 self._run.runtime.events.emit(
                     PopulationMemberLost, optimiser=name, interval=interval, member=step.member, why=step.why
@@ -346,6 +349,7 @@ class Population:
             place.checkpoint = trained[source]
             place.settings = dict(settings)
             self._report.copies += 1
+            self._counts.members["copied"] += 1
             self._run.runtime.events.emit(
                 PopulationMemberCopied,
                 optimiser=self._report.optimiser,

@@ -46,6 +46,8 @@
                                                        ``suspended``, ``won``)
 ``dspex_race_runs_total``                              runs on examples that races have looked at
 ``dspex_race_runs_saved_total``                        those of all hypotheses on all examples that they have saved
+``dspex_population_members_total``                     intervals of members of populations, by ``result`` (``trained``,
+                                                       ``failed``, ``lost``), and how often one has ``copied``
 ``foundation_output_lines_dropped_total``              lines of the log and the output that nobody read
 ``foundation_http_requests_total``                     HTTP requests, by ``method``, ``route`` and ``status``
 ``foundation_http_request_duration_seconds``           how long they took, by ``method`` and ``route``

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from dspex.federated.metrics import FederationCounts
 from dspex.parsing.events import UnparsedCounts
-from dspex.search.metrics import RaceCounts
+from dspex.search.metrics import PopulationCounts, RaceCounts
 from dspex.serving.call_counts import CallCounts
 from dspex.teams.metrics import TeamCounts
 from dspex.workflow.metrics import WorkflowCounts
@@ -45,6 +45,7 @@ async def names(runtime: Runtime, folder: Path) -> dict[str, set[str]]:
     runtime.shared[DroppedLines] = DroppedLines(())
     WorkflowCounts.of(runtime)
     RaceCounts.of(runtime)
+    PopulationCounts.of(runtime)
     UnparsedCounts.of(runtime).add("triage", 0, "none")
     with pytest.raises(Refuse), CallCounts.of(runtime).turned_away("triage", 0):
         raise Refuse(Busy("it has too much to do"))

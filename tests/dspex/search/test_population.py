@@ -24,6 +24,7 @@ from dspex.search import (
     PopulationRule,
     TrainingStep,
 )
+from dspex.search.metrics import PopulationCounts
 from dspex.search.population import PopulationView, Trainer
 from dspex.teleprompt import LogDirInUse, ModelUnavailable, OptimisationStorageError, OtherOptimisation, WorkerLost
 from dspex.testing.engine import Outage, ScriptedEngine, exact, scripted_lm
@@ -70,6 +71,10 @@ async def test_the_worst_go_on_from_where_the_best_are_with_settings_near_theirs
     steps = {one.checkpoint: one for one in report.steps}
     assert len(steps) == 8 * 6
     assert report.copies == len(copied) > 4
+    counts = PopulationCounts.of(runtime)
+    assert counts.members == {"trained": 8 * 6, "copied": report.copies}
+    told = {sample.labels[0][1]: sample.value for sample in counts.samples()}
+    assert told == {"trained": 48, "failed": 0, "lost": 0, "copied": report.copies}
     for event in copied:
         source = steps[f"{event.interval}/{event.source}"]
         ranked = sorted(
@@ -301,6 +306,7 @@ async def test_a_member_that_is_lost_is_passed_over(runtime: Runtime) -> None:
     assert mine[2].began == "0/0"
     assert [(event.interval, event.member) for event in lost] == [(1, 0), (2, 0)]
     assert "bench is away" in lost[0].why
+    assert PopulationCounts.of(runtime).members["lost"] == 2
     assert all(one.began.split("/")[1] != "0" for one in report.steps if one.interval in (2, 3) and one.member)
 
 
