@@ -35,11 +35,13 @@ class NodeRecord(msgspec.Struct, frozen=True):
         epoch: of the last process that was the node.
         uid: of that process.
         left: whether it has left in order.
+        process: what tells it from all others of its machine; see `processes`.
     """
 
     epoch: int
     uid: str
     left: bool = False
+    process: str = ""
 
 
 class Identity:
@@ -109,7 +111,7 @@ class Identity:
             if last.uid == self.uid:  # what was written is there
                 self.epoch, self._record_revision = last.epoch, revision
             elif last.left or self._is_dead(last):
-                record = NodeRecord(last.epoch + 1, self.uid)
+                record = NodeRecord(last.epoch + 1, self.uid, process=self._process)
                 with suppress(WrongRevision, ClusterUnavailable):
                     await self._names.write(key, msgspec.msgpack.encode(record), revision)
             else:
@@ -127,14 +129,13 @@ class Identity:
 
     def _is_dead(self, last: NodeRecord) -> bool:
         """Whether the last process that was the node has ended: its time is over, or this machine knows it."""
-        lease = self._book.lease(self.node)
-        if lease is not None and lease.uid == last.uid and has_ended(lease.process):
+        if has_ended(last.process):
             return True
         return self._book.dead(self.node, last.epoch, self._now())
 
     async def _write_lease(self, *, left: bool = False) -> None:
         self._count += 1
-        lease = Lease(self.epoch, self.uid, platform.node(), self._count, left, self._process)
+        lease = Lease(self.epoch, self.uid, platform.node(), self._count, left)
         begun = self._now()
         self._revision = await self._nodes.write(self.node, msgspec.msgpack.encode(lease), self._revision)
         self.acknowledged = begun

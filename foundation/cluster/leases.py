@@ -29,7 +29,6 @@ class Lease(msgspec.Struct, frozen=True):
         host: where it runs.
         count: of its writes.
         left: whether it has left in order.
-        process: what tells it from all others of its machine; see `processes`.
     """
 
     epoch: int
@@ -37,7 +36,6 @@ class Lease(msgspec.Struct, frozen=True):
     host: str
     count: int = 0
     left: bool = False
-    process: str = ""
 
 
 class _Seen(msgspec.Struct):

@@ -164,7 +164,10 @@ class NatsPort:
                 while self._out:
                     await self._client.publish(*self._out.popleft())
                 await self._client.flush(timeout=1)
-        await self._client.close()
+        with suppress(
+            self._nats.errors.Error, OSError, RuntimeError
+        ):  # what is still to be sent, to a server that is gone
+            await self._client.close()
 
 
 class NatsKeys:
@@ -217,11 +220,21 @@ class NatsKeys:
         return await self._port.ask(self._name, self._read_all)
 
     async def _read_all(self) -> list[Entry]:
+        info = await self._stream.stream_info(f"KV_{self._name}")
+        if not info.state.messages:
+            return []
         watching = await self._bucket.watchall()
         entries = []
         try:
-            while (found := await watching.updates(timeout=ANSWER)) is not None:
+            while True:
+                found = await watching.updates(timeout=ANSWER)
+                if (
+                    found is None
+                ):  # on a busy machine the client says so too early, before it has looked at what has come
+                    continue
                 entries.append(Entry(found.key, None if found.operation else found.value, found.revision))
+                if found.delta == 0:
+                    break
         finally:
             await watching.stop()
         return entries

@@ -61,6 +61,18 @@ class _Message(msgspec.Struct, frozen=True):
     call: Call[Any] | None = None
     sent: asyncio.Future[None] | None = None
 
+    @property
+    def given_up(self) -> bool:
+        """Whether its sender does not wait any more, neither for the answer nor for credit."""
+        if self.call is not None:
+            return self.call.done()
+        return self.sent is not None and self.sent.cancelled()
+
+    @property
+    def size(self) -> int:
+        """How many bytes are to be sent."""
+        return 0 if self.given_up else memoryview(self.payload).nbytes
+
 
 class _Target:
     """An actor of the peer to which something was sent in this session."""
@@ -69,7 +81,7 @@ class _Target:
 
     def __init__(self, ref: RemoteRef) -> None:
         self.ref = ref
-        self.outgoing: Outgoing[_Message] = Outgoing()
+        self.outgoing: Outgoing[_Message] = Outgoing(lambda message: message.size)
 
 
 class _Pending(msgspec.Struct, frozen=True):
@@ -112,7 +124,7 @@ class Peer:
             ref.dead_letter(message, "not_transferable")
             return
         target = self._target(ref)
-        if target.outgoing.may_send():
+        if target.outgoing.may_send(out):
             self._send(target, out)
         elif len(target.outgoing.waiting) < AHEAD:
             target.outgoing.waiting.append(out)
@@ -123,7 +135,7 @@ class Peer:
         """Send a message, and wait for credit."""
         out = self._message(Kind.CAST, message)
         target = self._target(ref)
-        if target.outgoing.may_send():
+        if target.outgoing.may_send(out):
             self._send(target, out)
         else:
             sent: asyncio.Future[None] = self._peers.loop.create_future()
@@ -138,7 +150,7 @@ class Peer:
             self._peers.runtime.scheduler.fail(call, error)
             return
         target = self._target(ref)
-        if target.outgoing.may_send():
+        if target.outgoing.may_send(out):
             self._send(target, out)
         else:
             target.outgoing.waiting.append(out)
@@ -182,10 +194,10 @@ class Peer:
     def _send(self, target: _Target, out: _Message) -> None:
         """Send a message for which there is credit."""
         id, left, call = 0, None, out.call
+        if out.given_up:  # the credit is taken all the same
+            self._emit(Kind.CANCEL, actor=target.ref.id, count=1)
+            return
         if call is not None:
-            if call.done():  # nobody waits for the answer any more; the credit is taken all the same
-                self._emit(Kind.CANCEL, actor=target.ref.id, count=1)
-                return
             id = self._expect(target.ref, out.value, call)
             left = None if call.deadline is None else max(0.0, call.deadline - self._peers.now())
         self._emit(
@@ -197,7 +209,9 @@ class Peer:
             payload=out.payload,
             context=out.context,
         )
-        if out.sent is not None and not out.sent.done():
+        if call is not None:
+            target.ref.sent_away(call)
+        if out.sent is not None:
             out.sent.set_result(None)
 
     def _expect(self, ref: RemoteRef, request: Any, future: Call[Any]) -> int:
@@ -308,12 +322,13 @@ class Peer:
         """Give up what waits for credit."""
         waiting, target.outgoing.waiting = target.outgoing.waiting, deque()
         for out in waiting:
+            if out.given_up:
+                continue
             if out.call is not None:
-                if not out.call.done():
-                    target.ref.fail_unsent(out.call)
+                target.ref.fail_unsent(out.call)
                 continue
             target.ref.dead_letter(out.value, why)
-            if out.sent is not None and not out.sent.done():
+            if out.sent is not None:
                 out.sent.set_result(None)
 
     # -- in -----------------------------------------------------------------------------------------------------
@@ -358,14 +373,17 @@ class Peer:
         if self._attended.pop(actor, None) is not None:
             self._emit(Kind.ENDED, actor=actor, payload=packed_reason(reason))
 
-    def _arrived(self, actor: int, ref: Ref, incoming: Incoming) -> None:
-        if incoming.arrived():
+    def _arrived(self, frame: NodeFrame, ref: Ref, incoming: Incoming) -> None:
+        size = 0 if frame.kind == Kind.CANCEL else memoryview(frame.payload).nbytes
+        if incoming.arrived(size):
             receipt = ref.call(Receipt(), timeout=None)
-            receipt.add_done_callback(partial(self._handled, self.link.accepted, actor, incoming, incoming.received))
+            noted = self.link.accepted, incoming.received, incoming.bytes
+            receipt.add_done_callback(partial(self._handled, noted, frame.actor, incoming))
 
-    def _handled(self, session: int, actor: int, incoming: Incoming, count: int, receipt: Call[None]) -> None:
+    def _handled(self, noted: tuple[int, int, int], actor: int, incoming: Incoming, receipt: Call[None]) -> None:
+        session, count, size = noted
         failed = receipt.cancelled() or receipt.exception() is not None
-        limit = None if failed or session != self.link.accepted else incoming.handled(count)
+        limit = None if failed or session != self.link.accepted else incoming.handled(count, size)
         if limit is not None:
             self._emit(Kind.CREDIT, actor=actor, count=limit)
 
@@ -390,7 +408,7 @@ class Peer:
         else:
             with resume_context(self._peers.runtime, frame.context or {}):
                 _begin(ref.send(message), self._peers.dead_letter)
-        self._arrived(frame.actor, ref, incoming)
+        self._arrived(frame, ref, incoming)
 
     def _on_call(self, frame: NodeFrame) -> None:
         found = self._attend(frame.actor)
@@ -410,7 +428,7 @@ class Peer:
             with resume_context(self._peers.runtime, frame.context or {}):
                 call = ref.call(message, timeout=frame.left)
             self._serve(frame.id, ref, call)
-        self._arrived(frame.actor, ref, incoming)
+        self._arrived(frame, ref, incoming)
 
     def _serve(self, id: int, ref: Ref, future: asyncio.Future[Any]) -> None:
         self._serving[id] = future
@@ -461,7 +479,7 @@ class Peer:
         if frame.count:
             found = self._attend(frame.actor)
             if found is not None:
-                self._arrived(frame.actor, *found)
+                self._arrived(frame, *found)
             return
         future = self._serving.pop(frame.id, None)
         if isinstance(future, Call):

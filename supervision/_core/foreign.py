@@ -114,6 +114,11 @@ class ForeignRef(Ref):
             raise Fenced(self, "stop")
         await self.take_stop(reason, timeout)
 
+    @staticmethod
+    def sent_away(call: Call[Any]) -> None:
+        """A request is on its way: from now on nobody here can exclude that a handler has begun it."""
+        call._begun = True
+
     def dead_letter(self, message: Any, why: str) -> None:
         """Count a message that no handler gets."""
         sched = self.runtime.scheduler

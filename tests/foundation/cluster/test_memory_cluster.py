@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from foundation.cluster import NodeNameTaken, NotReached, PayloadTooLarge
-from foundation.cluster.credit import AHEAD, WINDOW
+from foundation.cluster.credit import AHEAD, BYTES, WINDOW
 from foundation.cluster.wire import RefData
 from foundation.events import NodeDown, NodeUp
 from supervision import Actor, Call, Ref, Runtime, handle
@@ -177,7 +177,7 @@ async def test_a_deadline_travels_and_a_call_that_nobody_waits_for_is_not_handle
     first = clerk.call(Wait(), timeout=None)
     with pytest.raises(CallTimeout):
         await clerk.call(Wait(), timeout=1.0)
-    given_up = clerk.call(Wait())
+    given_up: Call[str] = clerk.call(Wait())
     await a.runtime.sleep(0.1)
     given_up.cancel()
     await a.runtime.sleep(0.1)
@@ -265,7 +265,7 @@ async def test_senders_wait_for_credit_and_casts_beyond_are_dead_letters(nodes: 
     with pytest.raises(UnhandledMessage):
         await call
     await a.runtime.sleep(1.0)
-    assert own.actor.handled == WINDOW + 1 + 1 + AHEAD - 4  # type: ignore[attr-defined]
+    assert own.actor.handled == WINDOW + 1 + AHEAD - 4  # type: ignore[attr-defined]
     assert slow.mailbox_statistics().length == 0
 
 
@@ -287,7 +287,42 @@ async def test_who_waits_for_credit_hears_of_the_end(nodes: Nodes):
     await sending
     with pytest.raises(NoProcess):
         await call
-    assert a.runtime.statistics().dead_letters["noproc"] == 2
+    assert a.runtime.statistics().dead_letters["noproc"] == 1
+
+
+async def test_who_sends_large_messages_waits_long_before_there_are_many(nodes: Nodes):
+    a, b = await nodes.start("a", "b")
+    slow = await remote(a, b, Slow)
+    large = Note("x" * (BYTES // 8))
+    sending = [asyncio.ensure_future(slow.send(large)) for _ in range(20)]
+    await a.runtime.sleep(0.5)
+    assert sum(one.done() for one in sending) == 8
+    for one in sending[8:12]:
+        one.cancel()
+    actor: Any = b.runtime.own_cell("slow", b.runtime.actor(slow.id)).actor
+    actor.gate.set()
+    await asyncio.gather(*sending, return_exceptions=True)
+    for _ in range(20):
+        await slow.send(large)
+    assert slow.mailbox_statistics().length == 0
+    await slow.stop()
+    assert actor.handled == 16 + 20
+    assert a.runtime.statistics().dead_letters == {}
+
+
+async def test_a_call_that_may_have_reached_a_handler_never_says_that_it_was_not_begun(nodes: Nodes):
+    a, b = await nodes.start("a", "b")
+    clerk, slow = await remote(a, b, Clerk), await remote(a, b, Slow)
+    call = clerk.call(Wait(), timeout=1.0)
+    assert call.begun
+    with pytest.raises(CallTimeout) as caught:
+        await call
+    assert caught.value.begun
+    for _ in range(WINDOW):
+        slow.cast(Note("in"))
+    with pytest.raises(CallTimeout) as caught:
+        await slow.call(Wait(), timeout=1.0)
+    assert not caught.value.begun  # it has waited for credit all the time
 
 
 async def test_credit_comes_back_for_as_many_messages_as_one_likes(nodes: Nodes):

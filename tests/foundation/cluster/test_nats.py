@@ -15,7 +15,7 @@ import pytest
 
 from foundation.cluster import Cluster, ClusterUnavailable
 from foundation.cluster import nats as nats_module
-from foundation.cluster.nats import NatsPort
+from foundation.cluster.nats import NatsKeys, NatsPort
 from foundation.cluster.port import Entry
 from supervision import Runtime
 from supervision.errors import ActorExited
@@ -102,6 +102,47 @@ async def test_what_was_sent_right_before_the_end_arrives(make: MakePort):
         a.publish("x", b"%d" % n)
     await a.close()
     assert await heard.until(100) == [b"%d" % n for n in range(100)]
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError("reset"), RuntimeError("TCPTransport closed=True")])
+async def test_a_port_closes_quietly_when_its_server_is_gone(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch, error: Exception
+):
+    port = NatsPort(nats_server.url)
+    await port.connect("a")
+    closing = port._client.close
+
+    async def failing() -> None:
+        await closing()
+        raise error
+
+    monkeypatch.setattr(port._client, "close", failing)
+    nats_server.kill()
+    await port.close()
+
+
+async def test_all_keys_are_read_although_the_client_says_too_early_that_there_are_no_more(
+    make: MakePort, monkeypatch: pytest.MonkeyPatch
+):
+    a = await make("a")
+    keys = await a.keys("k")
+    assert isinstance(keys, NatsKeys)
+    assert await keys.all() == []
+    await keys.write("k", b"1", 0)
+    watchall = keys._bucket.watchall
+
+    async def hasty() -> Any:
+        watching = await watchall()
+        updates, said = watching.updates, [None]
+
+        async def early(timeout: float) -> Any:
+            return said.pop() if said else await updates(timeout=timeout)
+
+        watching.updates = early
+        return watching
+
+    monkeypatch.setattr(keys._bucket, "watchall", hasty)
+    assert [entry.value for entry in await keys.all()] == [b"1"]
 
 
 async def test_a_feed_with_a_hole_is_loaded_again(make: MakePort):

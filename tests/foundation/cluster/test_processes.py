@@ -59,14 +59,16 @@ def test_a_real_process_that_is_killed_has_ended():
     assert f" {os.getpid()} " in identify()
 
 
+@pytest.mark.parametrize("lease", [True, False], ids=["lease", "lease over"])
 @pytest.mark.parametrize(("ended", "waits"), [(True, False), (False, True)])
 async def test_a_node_whose_process_has_ended_on_this_machine_is_started_again_at_once(
-    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, ended: bool, waits: bool
+    nodes: Nodes, monkeypatch: pytest.MonkeyPatch, ended: bool, waits: bool, lease: bool
 ):
     monkeypatch.setattr("foundation.cluster.identity.has_ended", lambda process: process == "gone" and ended)
-    lease = Lease(3, "before", "here", process="gone")
-    nodes.network.bucket("foundation_nodes", 30.0).put("a", msgspec.msgpack.encode(lease), 0)
-    record = NodeRecord(3, "before")
+    bucket = nodes.network.bucket("foundation_nodes", 30.0)
+    if lease:
+        bucket.put("a", msgspec.msgpack.encode(Lease(3, "before", "here")), 0)
+    record = NodeRecord(3, "before", process="gone")
     nodes.network.bucket("foundation_names", None).put("epoch.a", msgspec.msgpack.encode(record), 0)
     async with Runtime(watchdog=None, reports=False) as runtime:
         began = runtime.clock.time()
