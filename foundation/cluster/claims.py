@@ -80,6 +80,8 @@ class NameKeeper(Actor):
         self._cluster = cluster
         self._shared = tuple(shared)
         self._monitors: dict[Monitor, NameClaim] = {}
+        #: Shared names that were released, and the actors that are to be left without them.
+        self._released: dict[str, Ref] = {}
 
     def init(self) -> None:
         """Watch the holders of what is held already, if this actor has been restarted."""
@@ -93,6 +95,7 @@ class NameKeeper(Actor):
         """Claim a name, and answer when it is decided."""
         cluster, limit = self._cluster, self.runtime.scheduler.now() + PATIENCE
         claim = NameClaim(cluster, request.name, request.ref)
+        self._released.pop(request.name, None)
         while True:
             try:
                 entry, revision = await self._read(request.name)
@@ -143,6 +146,7 @@ class NameKeeper(Actor):
         claim = self._cluster.claims.get(request.name)
         if claim is None:
             return False
+        self._released[request.name] = claim.ref
         self._cluster.give_up(claim, "released")
         try:
             await self._free(request.name)
@@ -182,13 +186,15 @@ class NameKeeper(Actor):
         """What cannot be done now is done by the next sweep."""
         cluster = self._cluster
         me = cluster.identity.epoch
+        if cluster.peers.closed:  # it takes no part any more; another process may be this node
+            return
         stale = [name for name, entry in cluster.table.names.items() if entry.held_by(cluster.node, me)]
         try:
             for name in stale:
                 await self._free(name)
             for name in self._shared if cluster.in_office else ():
                 ref = self.runtime.names().get(name)
-                if ref is not None and name not in cluster.claims:
+                if ref is not None and name not in cluster.claims and self._released.get(name) != ref:
                     await self._share(name, ref)
         except ClusterUnavailable:
             return

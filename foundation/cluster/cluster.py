@@ -175,6 +175,12 @@ class Cluster:
         self.fence(why)
         self.peers.close()
 
+    def lost(self) -> None:
+        """Take no part any more: the keys of the cluster are lost, and all that they told of names and epochs."""
+        self.identity.lost = True
+        if not self.peers.closed:
+            self.withdraw("the keys of the cluster are lost: it is another one now")
+
     def _beat(self) -> None:
         if self.peers.closed:
             return
@@ -221,7 +227,13 @@ class Cluster:
         if found is None or found[0] is not entry:
             found = self._found[name] = entry, self.peers.ref(RefData(entry.node, entry.node_epoch, entry.actor))
         ref = found[1]
-        return None if ref.reason is not None else ref
+        return None if ref.reason is not None or self._has_expired(entry) else ref
+
+    def _has_expired(self, entry: NameEntry) -> bool:
+        """Whether the node of a holder counts as dead."""
+        if entry.node == self.node or self.peers.reachable(entry.node, entry.node_epoch) is not None:
+            return False
+        return self.book.dead(entry.node, entry.node_epoch, self.runtime.scheduler.now())
 
     async def register(self, name: str, ref: Ref | Name) -> NameClaim:
         """Give an actor of this node a name in the whole cluster, and return its claim.
@@ -248,6 +260,8 @@ class Cluster:
 
     async def release(self, name: str) -> bool:
         """Take a name in the cluster away from an actor of this node; return whether it had it.
+
+        A name that this node shares is not claimed again before another actor has it here, or it is registered.
 
         Raises:
             ClusterUnavailable: the keys cannot be written now. The claim is not valid any more all the same, and the
@@ -281,8 +295,7 @@ class Cluster:
 
     def statistics(self) -> ClusterStatistics:
         """Return the numbers of this node."""
-        held = sum(not entry.free for entry in self.table.names.values())
-        return ClusterStatistics(len(self.nodes()), held, len(self.claims), dict(self.peers.counts))
+        return ClusterStatistics(len(self.nodes()), len(self.names()), len(self.claims), dict(self.peers.counts))
 
     # -- what is heard --------------------------------------------------------------------------------------------
 
@@ -294,9 +307,11 @@ class Cluster:
         """Take all entries of the names' keys."""
         ids = [read_cluster_id(entry) for entry in entries if entry.key == CLUSTER]
         if ids != [self.peers.cluster]:
-            self.withdraw("the keys of the cluster are lost: it is another one now")
+            self.lost()
             return
         self.table.loaded(entries)
+        for entry in self.table.names.values():
+            self._has_expired(entry)  # from now on, by this node's clock
         for name, claim in list(self.claims.items()):
             self._check(claim, self.table.names.get(name))
         self._changed()

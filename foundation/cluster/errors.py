@@ -66,8 +66,13 @@ class NameTaken(ClusterError):
 
 
 class PayloadTooLarge(ClusterError, ValueError):
-    """A message is larger than what the servers of the cluster pass on."""
+    """A message is larger than what the servers of the cluster pass on.
 
+    Attributes:
+        begun: false: it was not sent.
+    """
+
+    begun = False
     category = Category.DATA
     remedy = "send less, or a reference to where it is kept; or raise max_payload of the servers"
 

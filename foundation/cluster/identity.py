@@ -72,6 +72,9 @@ class Identity:
         self.acknowledged = 0.0
         #: The lease of another process that is the node now.
         self.replaced: Lease | None = None
+        #: The id of the cluster, and whether its keys are lost.
+        self.cluster = 0
+        self.lost = False
         self._names = names
         self._nodes = nodes
         self._book = book
@@ -91,7 +94,17 @@ class Identity:
         while (entry := await self._names.get(CLUSTER)) is None:
             with suppress(WrongRevision, ClusterUnavailable):
                 await self._names.write(CLUSTER, secrets.token_bytes(16), 0)
-        return read_cluster_id(entry)
+        self.cluster = read_cluster_id(entry)
+        return self.cluster
+
+    async def is_lost(self) -> bool:
+        """Whether the keys have another cluster's id, or none.
+
+        Raises:
+            ClusterUnavailable: there is no answer.
+        """
+        entry = await self._names.get(CLUSTER)
+        return entry is None or read_cluster_id(entry) != self.cluster
 
     async def begin(self) -> None:
         """Become the node: take the next epoch, and write the first lease.
@@ -135,19 +148,19 @@ class Identity:
 
     async def _write_lease(self, *, left: bool = False) -> None:
         self._count += 1
-        lease = Lease(self.epoch, self.uid, platform.node(), self._count, left)
+        lease = Lease(self.epoch, self.uid, platform.node(), self._count, left, self.cluster)
         begun = self._now()
         self._revision = await self._nodes.write(self.node, msgspec.msgpack.encode(lease), self._revision)
         self.acknowledged = begun
 
     async def refresh(self) -> bool:
-        """Write the lease again; return whether it was not there any more, or `replaced`.
+        """Write the lease again; return whether it was not there any more, or is `replaced`, or `lost`.
 
         Raises:
             ClusterUnavailable: there is no answer.
         """
         gone = False
-        while self.replaced is None:
+        while self.replaced is None and not self.lost:
             try:
                 await self._write_lease()
                 return gone
@@ -155,7 +168,9 @@ class Identity:
                 entry = await self._nodes.get(self.node)
                 lease = None if entry is None or entry.value is None else _lease(entry.value)
                 gone = gone or lease is None
-                if lease is not None and lease.epoch >= self.epoch and lease.uid != self.uid and not lease.left:
+                if lease is None or lease.cluster not in (0, self.cluster):
+                    self.lost = await self.is_lost()
+                elif lease.epoch >= self.epoch and lease.uid != self.uid and not lease.left:
                     self.replaced = lease
                 self._revision = 0 if entry is None else entry.revision
         return True
@@ -167,6 +182,8 @@ class Identity:
             ClusterUnavailable: there is no answer.
             WrongRevision: another process is the node.
         """
+        if self.lost:
+            return
         await self._write_lease(left=True)
         record = NodeRecord(self.epoch, self.uid, left=True)
         await self._names.write(f"epoch.{self.node}", msgspec.msgpack.encode(record), self._record_revision)

@@ -26,6 +26,8 @@ class LeaseKeeper(Actor):
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
+        #: Whether the keys seemed to be lost at the last look.
+        self._seemed_lost = False
 
     def init(self) -> None:
         """Begin."""
@@ -35,15 +37,32 @@ class LeaseKeeper(Actor):
     async def refresh(self, message: RefreshLease) -> None:
         """Write it; soon again, if there is no answer."""
         identity, again = self._cluster.identity, REFRESH
+        if self._cluster.peers.closed:
+            return
         try:
             gone = await identity.refresh()
         except ClusterUnavailable:
             again = RETRY
+            await self._look()
         else:
+            self._seemed_lost = False
             if identity.replaced is not None:
                 self._cluster.withdraw("another process is this node")
                 return
-            if gone:
+            if gone and not identity.lost:
                 self._cluster.fence("its lease had expired")
             self._cluster.refreshed()
+        if identity.lost:
+            self._cluster.lost()
+            return
         self.send_after(again, RefreshLease())
+
+    async def _look(self) -> None:
+        """See whether there are no keys any more: twice, as servers begin slowly."""
+        identity = self._cluster.identity
+        try:
+            seems_lost = await identity.is_lost()
+        except ClusterUnavailable:
+            seems_lost = False
+        identity.lost = seems_lost and self._seemed_lost
+        self._seemed_lost = seems_lost

@@ -29,6 +29,7 @@ class Lease(msgspec.Struct, frozen=True):
         host: where it runs.
         count: of its writes.
         left: whether it has left in order.
+        cluster: the id of the cluster that it belongs to; 0 for one of an older version.
     """
 
     epoch: int
@@ -36,6 +37,7 @@ class Lease(msgspec.Struct, frozen=True):
     host: str
     count: int = 0
     left: bool = False
+    cluster: int = 0
 
 
 class _Seen(msgspec.Struct):

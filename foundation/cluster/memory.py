@@ -184,7 +184,7 @@ class _Bucket:
         return self._revision
 
     def _expire(self, entry: Entry) -> None:
-        if self.entries[entry.key] is entry:
+        if self.entries.get(entry.key) is entry:
             self.put(entry.key, None, entry.revision)
 
 

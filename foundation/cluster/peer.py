@@ -446,7 +446,7 @@ class Peer:
         try:
             out = self._message(Kind.ANSWER, value)
         except (NotTransferable, PayloadTooLarge) as unfit:
-            self._fail(id, CallFailure("payload", text=str(unfit)))
+            self._fail(id, CallFailure("payload", text=str(unfit), begun=True))
         else:
             self._emit(Kind.ANSWER, id=id, type=answer_name(value), payload=out.payload)
 
@@ -468,7 +468,7 @@ class Peer:
                 outcome = codec.error_of(failure, pending.ref, pending.request)
         except UNREADABLE as error:
             text = f"the answer could not be read: {describe(error, form=str)}"
-            outcome = RemoteError(describe(frame.type), text)
+            outcome = RemoteError(frame.type or "a plain value", text)
         scheduler = self._peers.runtime.scheduler
         if isinstance(outcome, Exception):
             scheduler.fail(pending.future, outcome)

@@ -104,7 +104,7 @@ class RemoteRef(ForeignRef):
         if reason is None:
             error: Exception = ActorExited(self, call.message, NoConnection(self._node), begun=False)
         else:
-            error = NoProcess(self, call.message, f"no such actor: it ended: {reason}")
+            error = NoProcess(self, call.message, _why_gone(reason))
         self.runtime.scheduler.fail(call, error)
 
     def take_signal(self, reason: ExitReason) -> None:
@@ -119,7 +119,7 @@ class RemoteRef(ForeignRef):
         limit = None if timeout is None else seconds("timeout", timeout)
         peer = self._peer()
         if self.reason is not None:
-            raise NoProcess(self, "stop", f"no such actor: it ended: {self.reason}")
+            raise NoProcess(self, "stop", _why_gone(self.reason))
         if peer is None:
             raise ActorExited(self, "stop", NoConnection(self._node), begun=False)
         stopping = peer.stop(self, wanted)
@@ -157,3 +157,7 @@ class RemoteRef(ForeignRef):
         """Return how many messages wait here for credit; what waits over there is not known."""
         peer = self._peer()
         return MailboxStatistics(0 if peer is None else peer.waiting_for(self), None, 0)
+
+
+def _why_gone(reason: ExitReason) -> str:
+    return "no such actor" if reason == NOPROC else f"no such actor: it ended: {reason}"

@@ -176,6 +176,8 @@ class Codec:
             return msgspec.Raw(self._encoder.encode(value))
         except (TypeError, ValueError, OverflowError, RecursionError, msgspec.MsgspecError) as error:
             remedy = "send frozen structs of plain values, and addresses of actors"
+            if isinstance(error, OverflowError):
+                remedy = "send an integer of more than 64 bits as text"
             raise NotTransferable(f"{describe(value)} cannot be sent to another node: {error}; {remedy}") from None
 
     def _encode_address(self, value: Any) -> Any:
@@ -269,7 +271,9 @@ class Codec:
             case "noproc":
                 return NoProcess(target, request)
             case "payload":
-                return NotTransferable(failure.text)
+                unfit = NotTransferable(failure.text)
+                unfit.begun = failure.begun
+                return unfit
             case _:
                 error = FailedFrame(0, failure.kind, failure.text, "", failure.args, failure.fields)
                 return read_error(error, getattr(type(request), "raises", ()))

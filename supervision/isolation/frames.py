@@ -31,7 +31,13 @@ NOTHING = msgspec.Raw(msgspec.msgpack.encode(None))
 
 
 class NotTransferable(SupervisionError, ValueError):
-    """A value cannot be sent to another process."""
+    """A value cannot be sent to another process.
+
+    Attributes:
+        begun: whether a handler may have begun the request; true if it is the answer that cannot be sent.
+    """
+
+    begun = False
 
     @classmethod
     def of(cls, value: object, why: str) -> Self:

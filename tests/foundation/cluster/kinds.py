@@ -62,6 +62,10 @@ class Anything(Request[Any]):
     what: str
 
 
+class Mistaken(Request[str]):
+    """Is answered by what it does not promise."""
+
+
 class Introduce(Request[str]):
     ref: Ref
     name: Name
@@ -115,6 +119,11 @@ class Clerk(Actor):
     @handle
     def anything(self, request: Anything) -> Any:
         return {"point": Point(3), "loop": self.gate, "list": [1], "huge": "x" * (2 << 20), "none": None}[request.what]
+
+    @handle
+    def mistaken(self, request: Mistaken) -> str:
+        wrong: Any = 5
+        return wrong
 
     @handle
     def introduce(self, request: Introduce) -> str:

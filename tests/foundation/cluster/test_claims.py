@@ -10,7 +10,7 @@ import pytest
 from foundation.cluster import Cluster, ClusterUnavailable, MemoryNetwork, NameTaken, NodeNameTaken
 from foundation.cluster.errors import WrongRevision
 from foundation.cluster.identity import CLUSTER
-from foundation.cluster.leases import FENCE, Lease
+from foundation.cluster.leases import FENCE, UNSEEN, Lease
 from foundation.cluster.names import key_of
 from foundation.events import NameClaimed, NameGivenUp, NodeDown, NodeFenced
 from supervision import Actor, ChildSpec, Ref, Runtime, Supervisor
@@ -293,7 +293,98 @@ async def test_keys_that_are_lost_make_a_node_leave(nodes: Nodes):
     assert b.nodes() == {}
     a._port.reload()  # type: ignore[attr-defined]
     bucket.put("name.x", b"", 0)
-    await a.runtime.sleep(0.1)
+    lease = nodes.network.bucket("foundation_nodes", None).entries["a"]
+    await a.runtime.sleep(5.0)
+    assert nodes.network.bucket("foundation_nodes", None).entries["a"] is lease
+    a.lost()
+    assert given_up(nodes, "a") == ["the keys of the cluster are lost: it is another one now"]
+
+
+def lose_keys(network: MemoryNetwork) -> None:
+    """The server comes back with an empty store."""
+    for bucket in ("foundation_names", "foundation_nodes"):
+        network.bucket(bucket, None).entries.clear()
+
+
+async def test_a_node_whose_lease_went_with_all_keys_leaves_and_writes_nothing_any_more(nodes: Nodes):
+    a, b = await nodes.start("a", "b")
+    claim = await a.register("till", await a.runtime.spawn(Clerk))
+    lose_keys(nodes.network)
+    await a.runtime.sleep(5.0)
+    assert not claim.valid
+    assert given_up(nodes, "a") == ["the keys of the cluster are lost: it is another one now"]
+    assert a.nodes() == b.nodes() == {}
+    await a.__aexit__(None, None, None)
+    assert nodes.network.bucket("foundation_nodes", None).entries == {}
+
+
+async def test_of_two_processes_of_one_name_the_one_of_the_lost_keys_leaves_and_harms_the_other_one_in_nothing(
+    nodes: Nodes,
+):
+    (a,) = await nodes.start("a")
+    claim = await a.register("till", await a.runtime.spawn(Clerk))
+    lose_keys(nodes.network)
+    async with (
+        Runtime(watchdog=None, reports=False) as runtime,
+        Cluster(runtime, nodes.network.port(), node="a") as twin,
+    ):
+        newer = await twin.register("till", await runtime.spawn(Clerk))
+        await runtime.sleep(60.0)
+        assert (claim.valid, newer.valid) == (False, True)
+        assert not a.in_office
+        assert twin.in_office
+        assert not twin.table.names["till"].free
+
+
+async def test_a_lease_of_the_lost_cluster_is_written_over(nodes: Nodes):
+    (a,) = await nodes.start("a")
+    bucket = nodes.network.bucket("foundation_nodes", None)
+    other = Lease(7, "another", "elsewhere", cluster=a.identity.cluster + 1)
+    bucket.put("a", msgspec.msgpack.encode(other), bucket.entries["a"].revision)
+    await a.runtime.sleep(5.0)
+    assert a.in_office
+    assert msgspec.msgpack.decode(bucket.entries["a"].value or b"", type=Lease).uid == a.identity.uid
+
+
+async def test_a_store_without_buckets_is_a_lost_one_at_the_second_look(nodes: Nodes, monkeypatch: pytest.MonkeyPatch):
+    (a,) = await nodes.start("a")
+    claim = await a.register("till", await a.runtime.spawn(Clerk))
+    kept = dict(nodes.network.bucket("foundation_names", None).entries)
+
+    async def refused(key: str, value: bytes, revision: int) -> int:
+        raise ClusterUnavailable(key, "no response from stream")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(a.identity._nodes, "write", refused)
+        await a.runtime.sleep(5.0)
+        lose_keys(nodes.network)
+        await a.runtime.sleep(0.4)
+        nodes.network.bucket("foundation_names", None).entries.update(kept)
+        await a.runtime.sleep(5.0)
+        assert claim.valid
+        lose_keys(nodes.network)
+        await a.runtime.sleep(2.0)
+    assert not claim.valid
+    assert a.peers.closed
+
+
+async def test_names_of_a_node_that_counts_as_dead_are_not_found_any_more(nodes: Nodes):
+    a, b = await nodes.start("a", "b")
+    await b.register("till", await b.runtime.spawn(Clerk))
+    await a.wait_for_name("till")
+    nodes.network.kill("b")
+    await a.runtime.sleep(20.0)
+    assert set(a.names()) == {"till"}
+    await a.runtime.sleep(15.0)
+    assert a.names() == {}
+    assert a.runtime.whereis("till") is None
+    assert a.statistics().names == 0
+    async with (
+        Runtime(watchdog=None, reports=False) as runtime,
+        Cluster(runtime, nodes.network.port(), node="c") as c,
+    ):
+        await runtime.sleep(UNSEEN + 0.1)
+        assert c.names() == {}
 
 
 async def test_a_node_joins_although_answers_of_the_keys_are_lost(nodes: Nodes):
@@ -393,6 +484,20 @@ async def test_who_has_a_shared_name_at_home_uses_that_and_the_cluster_keeps_the
     await a.__aexit__(None, None, None)
     await b.runtime.sleep(5.0)
     assert b.whereis("till") is second
+
+
+async def test_a_shared_name_that_was_released_is_left_alone_until_another_actor_has_it(nodes: Nodes):
+    a, b = await nodes.start("a", "b", names=("till",))
+    first = await supervised(a.runtime, "till")
+    await b.wait_for_name("till")
+    assert await a.release("till")
+    await a.runtime.sleep(5.0)
+    assert a.whereis("till") is None
+    await a.register("till", first)
+    assert await a.release("till")
+    first.kill()
+    await a.runtime.sleep(5.0)
+    assert a.claims["till"].epoch == 3
 
 
 async def test_a_shared_name_is_claimed_again_after_a_fence(nodes: Nodes):

@@ -14,7 +14,7 @@ from foundation.events import NodeDown, NodeUp
 from supervision import Actor, Call, Ref, Runtime, handle
 from supervision.errors import ActorExited, BadOption, CallTimeout, Fenced, MailboxFull, NoProcess, UnhandledMessage
 from supervision.events import MessageDropped
-from supervision.isolation import NotTransferable
+from supervision.isolation import NotTransferable, RemoteError
 from supervision.mailbox import MailboxStatistics
 from supervision.reasons import KILLED, NOPROC, NORMAL, Abnormal, Crashed, NoConnection, Shutdown
 from tests.foundation.cluster.conftest import Nodes, remote
@@ -26,6 +26,7 @@ from tests.foundation.cluster.kinds import (
     Full,
     Introduce,
     LetGo,
+    Mistaken,
     Myself,
     Note,
     NoteFor,
@@ -115,8 +116,11 @@ async def test_answers_are_what_the_request_promises_or_an_error(nodes: Nodes):
     assert await clerk.call(Anything("point")) == {"x": 3}  # its class is not declared here
     with pytest.raises(NotTransferable, match="cannot be sent"):
         await clerk.call(Anything("loop"))
-    with pytest.raises(NotTransferable, match="bytes"):
+    with pytest.raises(NotTransferable, match="bytes") as caught:
         await clerk.call(Anything("huge"))
+    assert caught.value.begun
+    with pytest.raises(RemoteError, match=r"^a plain value: the answer could not be read"):
+        await clerk.call(Mistaken())
 
 
 async def test_addresses_travel_in_messages_and_answers(nodes: Nodes):
@@ -141,7 +145,7 @@ async def test_the_address_of_an_own_actor_that_has_ended_comes_back_as_one_that
     assert not ref.alive
     assert ref.reason == NOPROC
     assert await ref.join() == NOPROC
-    with pytest.raises(NoProcess):
+    with pytest.raises(NoProcess, match=r": no such actor$"):
         await ref.call(Notes())
     ref.cast(Note("late"))
     assert a.runtime.statistics().dead_letters["noproc"] == 1
@@ -151,8 +155,12 @@ async def test_the_address_of_an_own_actor_that_has_ended_comes_back_as_one_that
 async def test_what_cannot_travel_is_refused_before_it_is_sent(nodes: Nodes):
     a, b = await nodes.start("a", "b")
     clerk = await remote(a, b, Clerk)
-    with pytest.raises(PayloadTooLarge):
+    with pytest.raises(PayloadTooLarge) as caught:
         await clerk.call(Echo("x" * (1 << 20)))
+    assert not caught.value.begun
+    with pytest.raises(NotTransferable, match="more than 64 bits as text") as unfit:
+        await clerk.send(Point(1 << 70))
+    assert not unfit.value.begun
     with pytest.raises(PayloadTooLarge):
         await clerk.send(Note("x" * (1 << 20)))
     with pytest.raises(NotTransferable):
