@@ -18,6 +18,7 @@ import pydantic
 
 from dspex._compat import signature_parts
 from dspex.fingerprints.data import NoFingerprint, canonical, class_name, content, digest_of
+from foundation.installation import PACKAGES
 
 _LIBRARIES = tuple({f"{sysconfig.get_path(name)}/" for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 _WRITES = ("STORE_GLOBAL", "DELETE_GLOBAL", "STORE_DEREF", "DELETE_DEREF")
@@ -131,7 +132,7 @@ class _CodeReader:
         if isinstance(value, (list, tuple)):
             return [self._held(one) for one in value]
         if isinstance(value, (set, frozenset, Mapping)):
-            pairs = value.items() if isinstance(value, Mapping) else ((one, None) for one in value)
+            pairs = value.items() if isinstance(value, Mapping) else ((one, None) for one in sorted(value, key=_order))
             return sorted(([self._held(key), self._held(one)] for key, one in pairs), key=canonical)
         return self._data(value)
 
@@ -164,10 +165,18 @@ def _is_read(code: Any) -> bool:
 
 
 def _is_own(value: Any) -> bool:
-    """Return whether code is the user's own, and not of an installed package."""
+    """Return whether code is the user's own, and not of an installed package, nor of this distribution in a clone."""
     name = value.__name__ if isinstance(value, ModuleType) else getattr(value, "__module__", None)
+    if str(name).partition(".")[0] in PACKAGES:
+        return False
     file = getattr(sys.modules.get(str(name)), "__file__", None)
     return name == "__main__" or (file is not None and not file.startswith(_LIBRARIES))
+
+
+def _order(value: Any) -> tuple[str, str]:
+    """Return by what the elements of a set are ordered before they are read: what was met before is not read again."""
+    plain = repr(value) if isinstance(value, (str, bytes, int, float)) else ""
+    return class_name(value if isinstance(value, (type, FunctionType)) else type(value)), plain
 
 
 def _is_wrapper(value: Any) -> bool:

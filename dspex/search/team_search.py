@@ -17,7 +17,6 @@ import msgspec
 
 from dspex.agents.agent import load
 from dspex.fingerprints import metric_fingerprint, models_fingerprint, program_fingerprint
-from dspex.search.errors import BadMember
 from dspex.search.events import SearchStageDone
 from dspex.search.explorers import Entrant, RaceView
 from dspex.search.heat import EntrantKeys, Heat
@@ -572,11 +571,16 @@ def _member_metrics(given: Any, names: Mapping[str, Any]) -> dict[str, Callable[
     if given is None:
         return {}
     found = _resolved("member_metrics", given)
+    if not isinstance(found, Mapping) and not callable(found):
+        raise BadOption(
+            "TeamSearch: member_metrics", given, "give a function, or for members, by their names, one each"
+        )
     each = found if isinstance(found, Mapping) else dict.fromkeys(names, found)
     metrics = {name: _resolved("member_metrics", metric) for name, metric in each.items()}
     for name, metric in metrics.items():
         if name not in names:
-            raise BadMember(name, names)
+            remedy = f"it judges the settings of a member, and there are such of {', '.join(names) or 'none'}"
+            raise BadOption(f"TeamSearch: member_metrics of {name}", metric, remedy)
         if not callable(metric):
             raise BadOption(f"TeamSearch: member_metrics of {name}", metric, "give a function, or its import path")
     return metrics
@@ -606,8 +610,9 @@ def _whole_optimiser(given: Any, metric: Any) -> DurableTeleprompter | None:
         made = kind(metric=metric, **options)
     if made is None:
         return None
-    if not isinstance(made, DurableTeleprompter) or type(made).actors is not DurableTeleprompter.actors:
-        raise BadOption("TeamSearch: whole", given, "give an optimiser of dspex.teleprompt, such as SIMBA or BEACON")
+    if not isinstance(made, DurableTeleprompter) or not made.fits_inside:
+        remedy = "give SIMBA, BEACON, or another one without actors; TeamSIMBA with one island, and without max_calls"
+        raise BadOption("TeamSearch: whole", given, remedy)
     if made.metric is not metric:
         raise BadOption("TeamSearch: whole", given, "give it the same metric: all stages are for that")
     return made

@@ -98,8 +98,6 @@ class TeamSIMBA(SIMBA):
         **options: Any,
     ) -> None:
         super().__init__(metric=metric, **options)
-        for name, least in (("bsize", 1), ("num_candidates", 1), ("max_steps", 0), ("max_demos", 0)):
-            whole(f"TeamSIMBA: {name}", getattr(self, name), least)
         if scope not in ("team", "member"):
             raise BadOption("TeamSIMBA: scope", scope, "choose one of team, member")
         self.scope = scope
@@ -148,6 +146,11 @@ class TeamSIMBA(SIMBA):
             final = RACE.expected(self.islands * (winners - 1) + 1, examples)
         return (self.islands * steps + final) * len(all_predictors(program))
 
+    @property
+    def fits_inside(self) -> bool:
+        """Whether it can be a part of another one: alone, and as long as that lets it."""
+        return self.islands == 1 and self.max_calls is None
+
     def actors(self, run: OptimisationRun) -> list[ChildSpec]:
         """Return the islands, and the one that shows how far it is."""
         run.state = _TeamSearch(self, run)
@@ -165,7 +168,8 @@ class TeamSIMBA(SIMBA):
         if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
             raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
         self._check(student)
-        return await run.state.best(student, trainset, seed)
+        state = run.state if isinstance(run.state, _TeamSearch) else _TeamSearch(self, run)
+        return await state.best(student, trainset, seed)
 
     def _check(self, student: Any) -> None:
         if self.structure and not votes(student):
@@ -198,8 +202,9 @@ class _TeamSearch:
 
     async def best(self, student: Any, trainset: list[Any], seed: int) -> Any:
         """Return the best program, with language models of its own."""
-        report = self._run.report
-        assert isinstance(report, AscentReport)
+        whole = self._run.report
+        # As a part of another optimiser it has a report of its own, that nobody asks for.
+        report = whole if isinstance(whole, AscentReport) else AscentReport(whole.optimiser, seed, whole.resumed)
         report.islands = self._of.islands
         report.expected_calls = self._expected = self._of.expected_calls(student, len(trainset))
         self._run.go_on()

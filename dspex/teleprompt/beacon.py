@@ -26,6 +26,7 @@ from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from dspex.variables import BadConfiguration, ProgramSpace, Variable, extract
 from dspex.variables.space import Constraint
+from foundation.options import whole
 from supervision.errors import BadOption
 
 try:
@@ -41,6 +42,8 @@ optuna.logging.set_verbosity(optuna.logging.WARNING)
 
 #: How often a configuration is asked for until the constraints hold.
 _TRIES = 1000
+#: What else there is to choose in a program.
+_CHOICES = ("temperature", "adapters", "modules", "lms")
 _COMPLETE, _PRUNED = optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED
 
 
@@ -99,6 +102,43 @@ def _team_source(given: TeamSource | str | None) -> TeamSource | None:
     return source
 
 
+def _instructions(given: Any) -> dict[str, list[str]]:
+    remedy = 'give texts to choose from, for the name of each predictor: {"self": ["Be brief."]}'
+    if not isinstance(given, Mapping):
+        raise BadOption("BEACON: instructions", given, remedy)
+    for said in given.values():
+        if not isinstance(said, (list, tuple)) or not all(isinstance(one, str) for one in said):
+            raise BadOption("BEACON: instructions", said, remedy)
+    return {name: list(said) for name, said in given.items()}
+
+
+def _choose(given: Any) -> dict[str, Any]:
+    if not isinstance(given, Mapping):
+        raise BadOption("BEACON: choose", given, f"give a mapping with some of {', '.join(_CHOICES)}")
+    for name, value in given.items():
+        if name not in _CHOICES:
+            raise BadOption(f"BEACON: choose[{name!r}]", value, f"choose among {', '.join(_CHOICES)}")
+    return dict(given)
+
+
+def _variables(given: Any) -> tuple[Variable, ...]:
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, Variable) for one in given):
+        raise BadOption("BEACON: variables", given, "give a list of dspex.variables, such as Choice")
+    return tuple(given)
+
+
+def _constraints(given: Any) -> dict[str, Callable[[Mapping[str, Any]], bool]]:
+    if not isinstance(given, Mapping) or not all(map(callable, given.values())):
+        raise BadOption("BEACON: constraints", given, "give functions of a configuration, each by a name that says it")
+    return dict(given)
+
+
+def _history(given: Any) -> tuple[TriedConfiguration, ...]:
+    if not isinstance(given, (list, tuple)) or not all(isinstance(one, TriedConfiguration) for one in given):
+        raise BadOption("BEACON: history", given, "give what another BEACON has noted as `tried`")
+    return tuple(given)
+
+
 class BEACON(DurableTeleprompter):
     """Finds instructions, demonstrations and values of variables for a program.
 
@@ -131,6 +171,9 @@ class BEACON(DurableTeleprompter):
         sampler: makes, of a seed, the ``optuna.samplers`` that says what to try next, such as ``RandomSampler`` to
             compare with; None for the tree-structured Parzen estimator.
         options: for `DurableTeleprompter`.
+
+    Raises:
+        BadOption: an option makes no sense.
     """
 
     takes = ("valset",)
@@ -158,15 +201,23 @@ class BEACON(DurableTeleprompter):
         **options: Any,
     ) -> None:
         super().__init__(metric=metric, **options)
-        self.num_trials, self.num_candidates = num_trials, num_candidates
-        self.max_bootstrapped_demos, self.max_labeled_demos = max_bootstrapped_demos, max_labeled_demos
-        self.instructions = None if instructions is None else {key: list(said) for key, said in instructions.items()}
+        self.num_trials = whole("BEACON: num_trials", num_trials)
+        self.num_candidates = whole("BEACON: num_candidates", num_candidates)
+        self.max_bootstrapped_demos = whole("BEACON: max_bootstrapped_demos", max_bootstrapped_demos, 0)
+        self.max_labeled_demos = whole("BEACON: max_labeled_demos", max_labeled_demos, 0)
+        self.instructions = None if instructions is None else _instructions(instructions)
         self.prompt_model, self.teacher_settings = prompt_model, teacher_settings
-        self.choose = dict(choose or {})
-        self.variables, self.constraints, self.apply = tuple(variables), dict(constraints or {}), apply
+        self.choose = _choose(choose or {})
+        self.variables, self.constraints = _variables(variables), _constraints(constraints or {})
+        for name, function in (("apply", apply), ("sampler", sampler)):
+            if function is not None and not callable(function):
+                raise BadOption(f"BEACON: {name}", function, "give a function, or None")
+        self.apply = apply
         self.team = _team_source(team)
         self.own_models = team is not None  # a team's predictors have other names than the student's
-        self.parallel, self.prune, self.history = parallel, prune, tuple(history)
+        self.parallel = whole("BEACON: parallel", parallel)
+        self.prune = None if prune is None else whole("BEACON: prune", prune, 0)
+        self.history = _history(history)
         self.sampler = sampler or _parzen
         #: What the last compilation has tried to the end, for the ``history`` of another.
         self.tried: list[TriedConfiguration] = []

@@ -65,7 +65,9 @@ class BadTrainset(OptimisationError, ValueError):
     def __init__(self, size: int, needed: int) -> None:
         self.size = size
         self.needed = needed
-        super().__init__(f"trainset has {size} examples: at least {needed} are needed; give more, or a smaller bsize")
+        found = "1 example" if size == 1 else f"{size} examples"
+        remedy = "give more, or a smaller bsize" if needed > 1 else "give some"
+        super().__init__(f"trainset has {found}: at least {needed} are needed; {remedy}")
 
 
 class ModelUnavailable(OptimisationError):

@@ -19,6 +19,7 @@ from dspex.teleprompt.identity import parameter
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
 from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
+from foundation.options import above_zero, whole
 
 
 class Bucket(NamedTuple):
@@ -74,6 +75,9 @@ class SIMBA(DurableTeleprompter):
         temperature_for_sampling: of the choice which program is sampled.
         temperature_for_candidates: of the choice from which program a candidate is made.
         options: for `DurableTeleprompter`.
+
+    Raises:
+        BadOption: an option makes no sense.
     """
 
     takes = ()
@@ -94,15 +98,16 @@ class SIMBA(DurableTeleprompter):
         **options: Any,
     ) -> None:
         super().__init__(metric=metric, **options)
-        self.bsize = bsize
-        self.num_candidates = num_candidates
-        self.max_steps = max_steps
-        self.max_demos = max_demos
+        name = type(self).__name__
+        self.bsize = whole(f"{name}: bsize", bsize)
+        self.num_candidates = whole(f"{name}: num_candidates", num_candidates)
+        self.max_steps = whole(f"{name}: max_steps", max_steps, 0)
+        self.max_demos = whole(f"{name}: max_demos", max_demos, 0)
         self.prompt_model = prompt_model
         self.teacher_settings = teacher_settings
-        self.demo_input_field_maxlen = demo_input_field_maxlen
-        self.temperature_for_sampling = temperature_for_sampling
-        self.temperature_for_candidates = temperature_for_candidates
+        self.demo_input_field_maxlen = whole(f"{name}: demo_input_field_maxlen", demo_input_field_maxlen, 0)
+        self.temperature_for_sampling = above_zero(f"{name}: temperature_for_sampling", temperature_for_sampling)
+        self.temperature_for_candidates = above_zero(f"{name}: temperature_for_candidates", temperature_for_candidates)
 
     @property
     def needed(self) -> int:  # type: ignore[override]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from contextvars import copy_context
 from pathlib import Path
 from typing import Any
@@ -25,10 +27,13 @@ from dspex.teleprompt.run import OptimisationRun, refusal
 from dspex.teleprompt.suspension import ModelSuspension
 from dspex.workflow.workers import Coordinator
 from foundation.options import above_zero
-from supervision import ChildSpec, Runtime, Supervisor, start_child, terminate_child
+from foundation.tree.errors import did_you_mean
+from supervision import ChildSpec, NoProcess, Runtime, Supervisor, start_child, terminate_child
 from supervision.errors import BadOption
 from supervision.options import is_whole
 
+#: So many workers there are, if nobody says how many; and so many at most.
+THREADS, MOST_THREADS = 64, 10_000
 #: What of the arguments of ``compile`` are examples.
 _EXAMPLES = ("trainset", "valset", "testset")
 
@@ -52,6 +57,13 @@ def check_data(student: Any, data: Mapping[str, Any]) -> None:
             raise BadOption(name, wrong, "each is a dspy.Example: dspy.Example(…).with_inputs(…)")
 
 
+def _option_names(kind: type) -> set[str]:
+    """Return the names of all options of a teleprompter."""
+    made = (vars(base)["__init__"] for base in kind.__mro__ if "__init__" in vars(base))
+    given = (one for function in made for one in inspect.signature(function).parameters.values())
+    return {one.name for one in given if one.kind is one.KEYWORD_ONLY}
+
+
 class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
     """A teleprompter whose work survives: the base of those of this package.
 
@@ -63,7 +75,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         metric: a function, or an async one, of an example and a prediction, that returns a number or a
             ``dspy.Prediction`` with a ``score``. If it raises, returns no finite number, or takes too long, the example
             counts 0, and the report tells. A number is any of Python's or numpy's, and a truth value.
-        num_threads: how many workers there are.
+        num_threads: how many workers there are; 64 if None.
         log_dir: a folder to keep the journal and the report in. Compiled again with the same folder after a crash, it
             goes on where it was. None to keep them in memory.
         fresh: whether to begin anew, beside what is kept in the folder.
@@ -75,6 +87,9 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             a key or of money, or as there is no such model, is not waited for.
         display_progress: whether a progress bar is shown; None for only if there is a terminal.
         runtime: where the workers live. If None, in a thread that all share.
+
+    Raises:
+        BadOption: an option is not known, or makes no sense.
     """
 
     #: How many examples are needed.
@@ -101,12 +116,18 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         patience: float | None = 600.0,
         display_progress: bool | None = None,
         runtime: Runtime | None = None,
+        **others: Any,
     ) -> None:
         super().__init__()
+        for name, value in others.items():
+            hint = did_you_mean(name, _option_names(type(self)))
+            raise BadOption(f"{type(self).__name__}: {name}", value, f"there is no such option{hint}")
         if metric is not None and not callable(metric):
             raise BadOption("metric", metric, "give a function of an example and a prediction")
         if num_threads is not None and not is_whole(num_threads, 1):
             raise BadOption("num_threads", num_threads, "give a whole number: at least one worker is needed")
+        if num_threads is not None and num_threads > MOST_THREADS:
+            raise BadOption("num_threads", num_threads, f"give at most {MOST_THREADS}")
         self.metric = metric
         self.num_threads = num_threads
         if log_dir is not None and not (isinstance(log_dir, (str, Path)) and str(log_dir).strip()):
@@ -170,7 +191,7 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
         path = None if self.log_dir is None else self.log_dir / "journal.sqlite"
         journal, resumed = await opened_journal(storage, what, fresh=self.fresh, path=path)
         name = f"dspex.optimisation:{type(self).__name__}:{id(journal):x}"
-        pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or 64)
+        pool = RolloutPool(runtime, f"{name}.workers", self.num_threads or THREADS)
         suspensions = (ModelSuspension(runtime, self.patience), ModelSuspension(runtime, self.patience))
         shared = SharedAnswers() if self.shares_answers else None
         call_log = CallLog(journal, suspensions[0], ModelUnavailable, refusal, shared=shared)
@@ -202,7 +223,8 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
                 # Whoever is cancelled while it starts would else leave it at work for nobody.
                 await asyncio.wait([starting])
                 if starting.exception() is None:
-                    await terminate_child(runtime.name(PROGRAM_AGENTS), starting.result())
+                    with suppress(NoProcess):  # it has ended with its runtime
+                        await terminate_child(runtime.name(PROGRAM_AGENTS), starting.result())
                 report.settle(call_log, [*suspensions, *await run.close()], pool)
                 self.report = report
         if self.log_dir is not None:
@@ -221,6 +243,11 @@ class DurableTeleprompter(dspy.teleprompt.Teleprompter):  # type: ignore[misc]
             if name not in self.takes:
                 names = ", ".join(("trainset", "seed", *self.takes))
                 raise BadOption(name, value, f"{type(self).__name__} takes {names}")
+
+    @property
+    def fits_inside(self) -> bool:
+        """Whether it can be a part of another one; see `inside`. It can, if it has no actors of its own."""
+        return type(self).actors is DurableTeleprompter.actors
 
     def inside(self, whole: DurableTeleprompter) -> DurableTeleprompter:
         """Return it as a part of another one, in whose run its `search` is made: that one waits, and pays."""

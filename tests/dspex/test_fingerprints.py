@@ -36,6 +36,7 @@ from dspex.fingerprints import (
     program_fingerprint,
     versions,
 )
+from dspex.search import Race
 from dspex.testing.engine import ScriptedEngine, exact, scripted_lm
 
 
@@ -338,7 +339,8 @@ def test_another_process_says_the_same() -> None:
     text = (
         "from dspex.fingerprints import *; from dspex.testing.engine import exact; import dspy;"
         "print(metric_fingerprint(exact), program_fingerprint(dspy.ChainOfThought('a, b -> c')),"
-        "content_digest({'a', 'b', 'c', 1, 2.5}), adapter_fingerprint(dspy.JSONAdapter()))"
+        "content_digest({'a', 'b', 'c', 1, 2.5}), adapter_fingerprint(dspy.JSONAdapter()));"
+        "from tests.dspex.metrics_of_sets import METRICS; print(*map(metric_fingerprint, METRICS))"
     )
     outputs = [
         subprocess.run(
@@ -348,9 +350,19 @@ def test_another_process_says_the_same() -> None:
             text=True,
             check=True,
         ).stdout
-        for seed in ("1", "2")
+        for seed in ("1", "2", "3", "5")
     ]
-    assert outputs[0] == outputs[1] != ""
+    assert outputs[0] != ""
+    assert len({*outputs}) == 1
+
+
+def test_what_this_package_does_is_no_part_of_a_metric_also_in_a_clone() -> None:
+    """It is known by its name, as all that is installed."""
+    metric = made("def metric(e, p): return Race and exact(e, p)", Race=Race, exact=exact)
+    other = type("Race", (), {"__module__": Race.__module__, "__qualname__": Race.__qualname__})
+    assert metric_fingerprint(metric) == metric_fingerprint(
+        made("def metric(e, p): return Race and exact(e, p)", Race=other, exact=exact)
+    )
 
 
 # -- programs --------------------------------------------------------------------------------------------------

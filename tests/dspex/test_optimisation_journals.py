@@ -176,7 +176,8 @@ async def test_two_are_not_at_work_in_one_folder(runtime: Runtime, tmp_path: Pat
         await simba(runtime, tmp_path)
     code = (
         "import dspy, sys; from dspex.teleprompt import SIMBA, LogDirInUse\n"
-        f"try: SIMBA(metric=len, bsize=1, log_dir={str(tmp_path)!r}).compile(dspy.Predict('a -> b'), trainset=[1])\n"
+        "one = dspy.Example(a='1').with_inputs('a')\n"
+        f"try: SIMBA(metric=len, bsize=1, log_dir={str(tmp_path)!r}).compile(dspy.Predict('a -> b'), trainset=[one])\n"
         "except LogDirInUse: print('refused')"
     )
     done = await asyncio.to_thread(subprocess.run, [sys.executable, "-c", code], capture_output=True, text=True)

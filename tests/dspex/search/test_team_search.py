@@ -401,7 +401,7 @@ async def test_a_stage_that_is_not_wanted_is_left_out(runtime: Runtime) -> None:
         ({"settings": 5}, BadOption, "for each member's name"),
         ({"settings": "tests.nowhere:settings"}, BadOption, "package.module:name"),
         ({"settings": {"draft": 5}}, BadHypotheses, "give programs"),
-        ({"member_metrics": {"other": exact}}, BadMember, "choose among draft, plan, label"),
+        ({"member_metrics": {"other": exact}}, BadOption, "there are such of draft, plan, label"),
         ({"member_metrics": {"draft": "exact"}}, BadOption, "package.module:name"),
         ({"member_metrics": {"draft": 5}}, BadOption, "give a function"),
         ({"passes": 0}, BadOption, "passes"),
@@ -422,7 +422,7 @@ async def test_a_stage_that_is_not_wanted_is_left_out(runtime: Runtime) -> None:
         ({"stages": ["topology"]}, BadOption, "choose among blocks, members, whole"),
         ({"candidates": [5]}, BadOption, "give several Member"),
         ({"candidates": 5}, BadOption, "give several Member"),
-        ({"whole": 5}, BadOption, "such as SIMBA or BEACON"),
+        ({"whole": 5}, BadOption, "give SIMBA, BEACON, or another"),
         ({"whole": {"bsize": 5}}, BadOption, "name an optimiser"),
         ({"whole": SIMBA(metric=step_right)}, BadOption, "the same metric"),
         ({"rule": "fastest"}, BadOption, "halving, asha, paired"),
@@ -596,3 +596,10 @@ async def test_a_plain_program_is_searched_in_threads(runtime: Runtime) -> None:
     assert wordings(found)[0] == "draft 3"
     broken = report.blocks[0].hypotheses[-1]
     assert (broken.score, broken.failures) == (0.0, 10)
+
+
+@pytest.mark.parametrize("options", [{"islands": 2}, {"max_calls": 100}])
+def test_the_whole_is_one_ascent_that_is_paid_by_the_search(runtime: Runtime, options: dict[str, int]) -> None:
+    whole = {"optimiser": "dspex.search:TeamSIMBA", **options}
+    with pytest.raises(BadOption, match="TeamSIMBA with one island, and without max_calls"):
+        search(runtime, None, whole=whole)
