@@ -165,6 +165,16 @@ class NodeFenced(Event, frozen=True, kw_only=True):
     names: tuple[str, ...]
 
 
+class NodeWithdrawn(Event, frozen=True, kw_only=True):
+    """This node takes no part in the cluster any more, and never again: its process is to be started anew.
+
+    Attributes:
+        why: another process is this node, or the keys of the cluster are lost.
+    """
+
+    why: str
+
+
 class NameClaimed(Event, frozen=True, kw_only=True):
     """An actor of this node holds a name in the cluster.
 

@@ -7,6 +7,7 @@ from foundation.cluster.errors import ClusterError as ClusterError
 from foundation.cluster.errors import ClusterUnavailable as ClusterUnavailable
 from foundation.cluster.errors import NameTaken as NameTaken
 from foundation.cluster.errors import NodeNameTaken as NodeNameTaken
+from foundation.cluster.errors import NotJoined as NotJoined
 from foundation.cluster.errors import NotReached as NotReached
 from foundation.cluster.errors import PayloadTooLarge as PayloadTooLarge
 from foundation.cluster.memory import MemoryNetwork as MemoryNetwork

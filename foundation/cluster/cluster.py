@@ -13,7 +13,7 @@ import msgspec
 import structlog
 
 from foundation.cluster.claims import NameClaim, NameKeeper, RegisterName, ReleaseName, Sweep
-from foundation.cluster.errors import ClusterError, ClusterUnavailable, NotReached
+from foundation.cluster.errors import ClusterError, ClusterUnavailable, NotJoined, NotReached
 from foundation.cluster.identity import CLUSTER, Identity, read_cluster_id
 from foundation.cluster.lease_keeper import LeaseKeeper
 from foundation.cluster.leases import FENCE, TTL, LeaseBook
@@ -22,7 +22,7 @@ from foundation.cluster.names import NameEntry, NameTable, name_in
 from foundation.cluster.peer import Peers
 from foundation.cluster.port import Entry, Keys, Port
 from foundation.cluster.wire import RefData
-from foundation.events import NameGivenUp, NodeFenced
+from foundation.events import NameGivenUp, NodeFenced, NodeWithdrawn
 from supervision import ChildSpec, Name, Ref, Runtime, Supervisor, Timer
 from supervision.clock import seconds
 from supervision.errors import BadName, BadOption, NoProcess
@@ -32,6 +32,9 @@ _log: Any = structlog.get_logger("foundation.cluster")
 
 #: What may be in the name of a node.
 NODE_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
+#: What a port can be told.
+PORT = ("connect", "subscribe", "publish", "keys", "close")
+_NAMES = "give a list of names, such as ['till']"
 #: The local name of the actor that claims names, and the seconds that a request to it may take.
 NAME_KEEPER, PATIENCE = "cluster.names", 60.0
 
@@ -70,7 +73,7 @@ class Cluster:
         claims: the names of the cluster that actors of this node hold.
 
     Raises:
-        BadOption: the node has no name, or one that cannot be.
+        BadOption: the node has no name, or one that cannot be; nor can the servers, or a name to share.
         NodeNameTaken: when the block begins: another process is the node.
         ClusterUnavailable: when the block begins: no server is reached.
     """
@@ -90,7 +93,7 @@ class Cluster:
         self.names_keys: Keys
         self.identity: Identity
         self.peers: Peers
-        self._shared = tuple(names)
+        self._shared = _shared_names(names)
         #: The holders that were looked up, each with the entry that names it.
         self._found: dict[str, tuple[NameEntry, Ref]] = {}
         self._port = _port_of(servers)
@@ -173,6 +176,7 @@ class Cluster:
         """Take no part any more: another process is this node, or the cluster is another one."""
         _log.error("node_withdrawn", node=self.node, why=why)
         self.fence(why)
+        self.emit(NodeWithdrawn, why=why)
         self.peers.close()
 
     def lost(self) -> None:
@@ -211,10 +215,12 @@ class Cluster:
 
     def nodes(self) -> dict[str, int]:
         """Return the nodes that can be reached, and their epochs; this one is not among them."""
+        self._see_joined("nodes")
         return {peer.node: peer.epoch for peer in self.peers if peer.link.up}
 
     def names(self) -> dict[str, Ref]:
         """Return all names of the cluster that have a holder, as far as this node has heard."""
+        self._see_joined("names")
         found = {name: self.whereis(name) for name in self.table.names}
         return {name: ref for name, ref in found.items() if ref is not None}
 
@@ -253,6 +259,7 @@ class Cluster:
         """
         if not isinstance(name, str) or not name:
             raise BadName("name", name, "a name is a string that is not empty")
+        self._see_joined("register")
         own = self.runtime.own_cell("register", ref)
         if not own.alive:
             raise NoProcess(own, f"register {name}")
@@ -267,6 +274,7 @@ class Cluster:
             ClusterUnavailable: the keys cannot be written now. The claim is not valid any more all the same, and the
                 name is free as soon as they can be.
         """
+        self._see_joined("release")
         return await self.runtime.name(NAME_KEEPER).call(ReleaseName(name), timeout=PATIENCE)
 
     async def wait_for_node(self, node: str, timeout: float = 10.0) -> None:
@@ -275,6 +283,7 @@ class Cluster:
         Raises:
             NotReached: it cannot, in time.
         """
+        self._see_joined("wait_for_node")
         await self._until(lambda: node in self.nodes(), f"node {node}", timeout)
 
     async def wait_for_name(self, name: str, timeout: float = 10.0) -> Ref:
@@ -283,6 +292,7 @@ class Cluster:
         Raises:
             NotReached: nobody does, in time.
         """
+        self._see_joined("wait_for_name")
 
         def found() -> bool:
             ref = self.whereis(name)
@@ -295,6 +305,7 @@ class Cluster:
 
     def statistics(self) -> ClusterStatistics:
         """Return the numbers of this node."""
+        self._see_joined("statistics")
         return ClusterStatistics(len(self.nodes()), len(self.names()), len(self.claims), dict(self.peers.counts))
 
     # -- what is heard --------------------------------------------------------------------------------------------
@@ -328,6 +339,10 @@ class Cluster:
     def _check(self, claim: NameClaim, entry: NameEntry | None) -> None:
         if entry is not None and entry.epoch > claim.epoch:
             self.give_up(claim, f"node {entry.node} has claimed it")
+
+    def _see_joined(self, what: str) -> None:
+        if not hasattr(self, "peers"):
+            raise NotJoined(what, self.node)
 
     def _changed(self) -> None:
         for waiting in self._waiting:
@@ -378,10 +393,18 @@ class _NameWatcher:
 
 def _port_of(servers: str | Sequence[str] | Port) -> Port:
     """Return the port to servers; one that is given as it is."""
-    if isinstance(servers, str):
-        servers = [servers]
-    if not isinstance(servers, Sequence):
+    if not isinstance(servers, Sequence) and all(callable(getattr(servers, word, None)) for word in PORT):
         return servers
     from foundation.cluster.nats import NatsPort
 
-    return NatsPort(servers)
+    return NatsPort(servers)  # type: ignore[arg-type]
+
+
+def _shared_names(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the names that are to be shared; one alone is not a list of its letters."""
+    if isinstance(names, str | bytes) or not isinstance(names, Iterable):
+        raise BadOption("names", names, _NAMES)
+    found = tuple(names)
+    if not all(isinstance(name, str) and name for name in found):
+        raise BadOption("names", found, _NAMES)
+    return found

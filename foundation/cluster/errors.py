@@ -82,6 +82,17 @@ class PayloadTooLarge(ClusterError, ValueError):
         super().__init__(f"{what}: {size:,} bytes, and {limit:,} is the limit")
 
 
+class NotJoined(ClusterError, RuntimeError):
+    """The cluster is asked for something before its block has begun."""
+
+    category = Category.CONFIG
+    remedy = "write: async with Cluster(...) as cluster"
+
+    def __init__(self, what: str, node: str) -> None:
+        self.node = node
+        super().__init__(f"{what}: node {node} is not in the cluster yet; {self.remedy}")
+
+
 class NotReached(ClusterError, TimeoutError):
     """A node cannot be reached, or nobody holds a name, within the time given."""
 

@@ -23,13 +23,17 @@
 from __future__ import annotations
 
 import asyncio
+import math
 from collections import deque
 from collections.abc import Callable
 from functools import partial
 from random import Random
+from typing import Any
 
 from foundation.cluster.errors import ClusterUnavailable, WrongRevision
 from foundation.cluster.port import Entry, Keys, Watcher
+from foundation.cluster.wire import OVERHEAD
+from supervision.errors import BadOption
 
 #: Seconds until a request to the keys that gets no answer fails.
 NO_ANSWER = 1.0
@@ -53,6 +57,14 @@ class MemoryNetwork:
         keys_down: whether the keys answer nobody.
     """
 
+    random: Random
+    delay: tuple[float, float]
+    max_payload: int
+    loss: float
+    duplicates: float
+    lost_answers: float
+    keys_down: bool
+
     def __init__(self, seed: int = 0, delay: tuple[float, float] = (0.001, 0.001), max_payload: int = 1 << 20) -> None:
         self.random = Random(seed)
         self.delay = delay
@@ -62,20 +74,39 @@ class MemoryNetwork:
         self.lost_answers = 0.0
         self.keys_down = False
         self._ports: dict[str, MemoryPort] = {}
+        self._nodes: set[str] = set()
         self._cut: set[tuple[str, str]] = set()
         self._pipes: dict[tuple[str, str], _Pipe] = {}
         self._buckets: dict[str, _Bucket] = {}
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Take a setting; a fault that is misspelt would be none."""
+        why = _wrong(name, value)
+        if why:
+            raise BadOption(name, value, why)
+        super().__setattr__(name, value)
 
     def port(self) -> MemoryPort:
         """Return the port of one more node."""
         return MemoryPort(self)
 
     def cut(self, sender: str, receiver: str) -> None:
-        """Lose all messages from one node to another, in this direction."""
+        """Lose all messages from one node to another, in this direction; ``*`` stands for the keys, and all nodes.
+
+        Raises:
+            BadOption: there was never a node of this name.
+        """
+        for node in {sender, receiver} - {"*"}:
+            self._see_known(node)
         self._cut.add((sender, receiver))
 
     def isolate(self, node: str) -> None:
-        """Lose all messages from and to a node; nor do the keys answer it."""
+        """Lose all messages from and to a node; nor do the keys answer it.
+
+        Raises:
+            BadOption: there was never a node of this name.
+        """
+        self._see_known(node)
         self._cut |= {(node, "*"), ("*", node)}
 
     def heal(self) -> None:
@@ -83,7 +114,13 @@ class MemoryNetwork:
         self._cut.clear()
 
     def kill(self, node: str) -> None:
-        """Let a node say and hear nothing any more, as if its process had been killed."""
+        """Let a node say and hear nothing any more, as if its process had been killed.
+
+        Raises:
+            BadOption: no node of this name runs.
+        """
+        if node not in self._ports:
+            raise BadOption("node", node, f"give one that runs: {', '.join(sorted(self._ports)) or 'none does'}")
         port = self._ports.pop(node)
         port.detach()
         port.network = MemoryNetwork(max_payload=self.max_payload)
@@ -92,6 +129,14 @@ class MemoryNetwork:
     def reaches(self, sender: str, receiver: str) -> bool:
         """Whether messages get from one node to another."""
         return not self._cut & {(sender, receiver), (sender, "*"), ("*", receiver)}
+
+    def meet(self, node: str) -> None:
+        """Note that there is a node of this name."""
+        self._nodes.add(node)
+
+    def _see_known(self, node: str) -> None:
+        if node not in self._nodes:
+            raise BadOption("node", node, f"give one that has begun: {', '.join(sorted(self._nodes)) or 'none has'}")
 
     def join(self, node: str, port: MemoryPort) -> None:
         """Let a port receive what is sent to a node of this name."""
@@ -235,6 +280,7 @@ class MemoryPort:
     async def connect(self, node: str) -> None:
         """See `Port.connect`."""
         self.node = node
+        self.network.meet(node)
 
     async def subscribe(self, subject: str, receive: Callable[[bytes], None]) -> None:
         """See `Port.subscribe`."""
@@ -264,6 +310,25 @@ class MemoryPort:
         for bucket, watcher in self.watched:
             bucket.watchers.remove((self.node, watcher))
         self.watched.clear()
+
+
+def _wrong(name: str, value: Any) -> str:
+    """Return what is wrong with a setting of the network, and what to give; empty if nothing is."""
+    if name in ("loss", "duplicates", "lost_answers"):
+        return "" if _number(value) and value <= 1 else "give a share, from 0 to 1"
+    if name == "delay":
+        right = isinstance(value, tuple) and len(value) == 2 and all(map(_number, value)) and value[0] <= value[1]
+        return "" if right else "give the least and the most seconds, such as (0.0, 0.5)"
+    if name == "max_payload":
+        return "" if type(value) is int and value > OVERHEAD else f"give a number of bytes above {OVERHEAD}"
+    if name == "keys_down":
+        return "" if isinstance(value, bool) else "give True or False"
+    known = name == "random" or name.startswith("_")
+    return "" if known else "there are delay, loss, duplicates, lost_answers, keys_down and max_payload"
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < math.inf
 
 
 def _fits(subject: str, pattern: str) -> bool:

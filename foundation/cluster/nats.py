@@ -9,13 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from contextlib import suppress
+from importlib import util
 from typing import Any, TypeVar
 
 from foundation.cluster.errors import ClusterUnavailable, WrongRevision
 from foundation.cluster.port import Entry, Keys, Watcher
-from foundation.extras import import_extra
+from foundation.cluster.servers import read_servers, shown, without_users
+from foundation.extras import MissingExtra, import_extra
 
 #: Seconds for a connection, for an answer of the keys, and between two looks whether a feed has missed something.
 CONNECT, ANSWER, CHECK = 5.0, 1.0, 30.0
@@ -28,29 +30,78 @@ REMOVED = ("KV-Operation", "Nats-Marker-Reason")
 #: Codes of JetStream for a key at another revision.
 WRONG = (10071, 10164)
 
+#: What a cluster on NATS needs, by the arguments of `MissingExtra`.
+_EXTRA = ("a cluster on NATS", "nats", "cluster")
+
 T = TypeVar("T")
+
+
+def import_nats() -> Any:
+    """Return the client of NATS. Its first import takes half a second: not on a running loop.
+
+    Raises:
+        MissingExtra: it is not installed.
+    """
+    what, library, extra = _EXTRA
+    return import_extra(library, of=what, extra=extra)
+
+
+def _requiring_tls(nats: Any, client: Any) -> Callable[..., Awaitable[None]]:
+    """Return what takes the first word of a server: one whose URL says ``tls`` has to speak it, at each connect."""
+    take = client._process_info
+
+    async def checked(info: dict[str, Any], initial_connection: bool = False) -> None:
+        if initial_connection and client._current_server.uri.scheme == "tls" and not info.get("tls_required"):
+            if not info.get("tls_available"):
+                raise nats.errors.Error("the URL says tls, and the server does not speak it")
+            info["tls_required"] = True
+        await take(info, initial_connection)
+
+    return checked
+
+
+async def _within(seconds: float, work: Coroutine[Any, Any, object]) -> None:
+    """Do something of the client, which may swallow a cancellation that meets an error of its own.
+
+    Raises:
+        TimeoutError: it is not done in time.
+    """
+    task = asyncio.ensure_future(work)
+    try:
+        await asyncio.wait([task], timeout=seconds)
+        if not task.done():
+            raise TimeoutError
+    finally:
+        while not task.done():
+            task.cancel()
+            await asyncio.wait([task], timeout=AGAIN)
+    await task
 
 
 class NatsPort:
     """What a node says and hears through NATS.
 
     Args:
-        servers: their URLs; with ``nats://user:password@host``, ``tls://host``.
+        servers: their URLs; with ``nats://user:password@host``, ``tls://host``. Nothing but the server's first word is
+            exchanged without TLS when the URL says ``tls``.
         replicas: on how many servers keys are kept, if this node is the first one: 3 survive the loss of one.
         options: what else the client is to know, such as ``tls``, ``nkeys_seed``, ``user_credentials``.
 
     Raises:
+        BadOption: there is no server, or one that cannot be.
         MissingExtra: the client is not installed.
     """
 
     def __init__(self, servers: str | Sequence[str], *, replicas: int = 1, **options: Any) -> None:
-        self._nats: Any = import_extra("nats", of="a cluster on NATS", extra="cluster")
-        self._servers = [servers] if isinstance(servers, str) else list(servers)
+        self._servers = read_servers(servers)
+        if util.find_spec("nats") is None:
+            raise MissingExtra(*_EXTRA)
+        self._nats: Any = None
         self._replicas = replicas
         self._options = options
         #: What the client raises for something that is not there.
-        self.missing: type[Exception] = self._nats.js.errors.NotFoundError
-        self._client: Any = self._nats.NATS()
+        self.missing: type[Exception]
+        self._client: Any = None
         self._out: deque[tuple[str, bytes]] = deque()
         self._wake: asyncio.Future[None] | None = None
         self._writer: asyncio.Task[None] | None = None
@@ -60,9 +111,14 @@ class NatsPort:
 
     async def connect(self, node: str) -> None:
         """See `Port.connect`."""
+        nats = self._nats = await asyncio.to_thread(import_nats)  # it takes half a second
+        self.missing = nats.js.errors.NotFoundError
+        self._client = nats.NATS()
+        self._client._process_info = _requiring_tls(nats, self._client)
         try:
-            async with asyncio.timeout(CONNECT):
-                await self._client.connect(
+            await _within(
+                CONNECT,
+                self._client.connect(
                     self._servers,
                     name=node,
                     ping_interval=0.5,
@@ -72,10 +128,12 @@ class NatsPort:
                     error_cb=self._note,
                     reconnected_cb=self._reconnected,
                     **self._options,
-                )
-        except (OSError, TimeoutError, self._nats.errors.Error) as error:
+                ),
+            )
+        except (OSError, TimeoutError, nats.errors.Error) as error:
             await self._client.close()
-            raise ClusterUnavailable(", ".join(self._servers), self._noticed or error) from None
+            why = without_users(str(self._noticed or error))
+            raise ClusterUnavailable(", ".join(map(shown, self._servers)), why) from None
         self.max_payload = self._client.max_payload
         self._writer = asyncio.ensure_future(self._write())
 
@@ -124,7 +182,12 @@ class NatsPort:
                 return await stream.key_value(bucket)
             return await stream.create_key_value(config)
 
-        return NatsKeys(self, stream, await self.ask(bucket, open_bucket), bucket)
+        try:
+            return NatsKeys(self, stream, await self.ask(bucket, open_bucket), bucket)
+        except ClusterUnavailable:
+            if self._client._server_info.get("jetstream"):
+                raise
+            raise ClusterUnavailable(bucket, "the server has no JetStream; start it with -js") from None
 
     async def ask(self, what: str, request: Callable[[], Awaitable[T]]) -> T:
         """Make a request to the server.
@@ -164,10 +227,10 @@ class NatsPort:
                 while self._out:
                     await self._client.publish(*self._out.popleft())
                 await self._client.flush(timeout=1)
-        with suppress(
-            self._nats.errors.Error, OSError, RuntimeError
-        ):  # what is still to be sent, to a server that is gone
-            await self._client.close()
+        if self._client is not None:
+            # What is still to be sent, to a server that is gone.
+            with suppress(self._nats.errors.Error, OSError, RuntimeError):
+                await self._client.close()
 
 
 class NatsKeys:

@@ -16,6 +16,7 @@ from typing import NoReturn
 import msgspec
 
 from foundation._version import __version__
+from foundation.cluster.nats import import_nats
 from foundation.installation import PACKAGES, foreign
 from foundation.run.console import Console
 from foundation.run.logs import columns_of, configure_logging, dropped_line, wants_colours
@@ -25,6 +26,7 @@ from foundation.run.settings import BadInput, Settings, read_settings, unknown_v
 from foundation.run.stopping import LAST, ExitDeadline, StopSignals, end_at_once, stuck
 from foundation.telemetry import ContextPropagator
 from foundation.tree import DEFAULT, Tree, TreeError, load_tree
+from foundation.tree.errors import did_you_mean
 from foundation.tree.imports import argument_warnings
 from supervision import Propagator
 
@@ -107,8 +109,12 @@ def _command(arguments: Sequence[str], environ: Mapping[str, str], streams: Stre
             tree = load_tree(settings.tree, values={**settings.values, **known})
             propagator = propagator_for(settings.trace)
             cluster_installed(settings.cluster)
+            if settings.cluster and not settings.check:
+                import_nats()  # it takes half a second, which the loop does not have
             return (
-                _check(tree, streams) if settings.check else _run(tree, settings, environ, factory, propagator, streams)
+                _check(tree, settings, streams)
+                if settings.check
+                else _run(tree, settings, environ, factory, propagator, streams)
             )
     except (BadInput, TreeError) as error:
         plain.fail(str(error))
@@ -177,6 +183,17 @@ def cluster_installed(
         raise BadInput("--cluster", None, "nats-py is not installed; run: pip install 'foundation-otp[cluster]'")
 
 
+def _unknown_shares(tree: Tree, shares: Sequence[str]) -> list[str]:
+    """Return warnings of names that are to be shared, and that no child of the tree has."""
+    known = [spec.name for _, spec in tree.outline() if spec.name is not None]
+    return [
+        f"--share {name}: no child of the tree has this name{did_you_mean(name, known)}; nobody finds it in the "
+        "cluster unless an actor takes it later"
+        for name in shares
+        if name not in known
+    ]
+
+
 @contextmanager
 def _importable(tree: str) -> Generator[None]:
     """Let a tree name modules in the working directory, and beside its file."""
@@ -189,13 +206,13 @@ def _importable(tree: str) -> Generator[None]:
         sys.path[:] = before
 
 
-def _check(tree: Tree, streams: Streams) -> int:
+def _check(tree: Tree, settings: Settings, streams: Streams) -> int:
     """Print a tree, to a reader who may take their time."""
     streams.out.limit = math.inf
     console = Console(streams.out, streams.errors)
     console.outline(tree)
     later = [why for _, spec in tree.outline() for why in argument_warnings(spec.start, spec.args, spec.kwargs)]
-    for found in (*filter(None, map(foreign, PACKAGES)), *later):
+    for found in (*filter(None, map(foreign, PACKAGES)), *later, *_unknown_shares(tree, settings.share)):
         console.say(f"warning: {found}", "warning", message=str(found))
     streams.out.drain(patience=None)
     return 0
@@ -215,7 +232,7 @@ def _run(
     configure_logging(errors, as_json=as_json, colours=colours, columns=columns, level=settings.log_level)
     errors.told = dropped_line(as_json)
     console = Console(out, errors, as_json=as_json, colours=wants_colours(out.stream, environ), columns=columns)
-    for warning in unknown_variables(environ):
+    for warning in (*unknown_variables(environ), *_unknown_shares(tree, settings.share)):
         console.say(f"warning: {warning}", "warning", message=warning)
     loop = "asyncio" if factory is None else "uvloop"
     name = "the default tree" if settings.tree == str(DEFAULT) else settings.tree

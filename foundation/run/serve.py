@@ -13,7 +13,7 @@ import structlog
 from foundation.access import Access
 from foundation.cluster import Cluster, ClusterError
 from foundation.cluster.port import Port
-from foundation.events import NodeDown, NodeUp
+from foundation.events import NodeDown, NodeUp, NodeWithdrawn
 from foundation.run.chaos import ChaosSettings, LiveChaos, opted_in
 from foundation.run.console import Boot, Console
 from foundation.run.output import Output
@@ -59,6 +59,9 @@ class Joining(msgspec.Struct, frozen=True):
     servers: tuple[str, ...] | Port
     node: str
     names: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:  # servers may have passwords
+        return f"Joining(node={self.node!r}, names={self.names!r})"
 
 
 class TreeRun:
@@ -127,12 +130,25 @@ class TreeRun:
         cluster = Cluster(runtime, joining.servers, node=node, names=joining.names)
         runtime.subscribe(_log_node, NodeUp, NodeDown)
         self._console.say(f"joining the cluster as node {node} ...", "joining", node=node)
+        withdrawn: list[str] = []
+
+        def withdraw(event: Event) -> None:
+            assert isinstance(event, NodeWithdrawn)
+            withdrawn.append(event.why)
+            self._signals.ask(f"node {node} is withdrawn")
+
+        runtime.subscribe(withdraw, NodeWithdrawn)
         entering = asyncio.ensure_future(cluster.__aenter__())
         await _first(entering, self._signals.stop.wait(), cancel=False)
         if not entering.done():
+            self._console.say(
+                f"\n{self._signals.name}: stopping; node {node} had not joined yet",
+                "stopping",
+                signal=self._signals.name,
+            )
             entering.cancel()
             await asyncio.wait([entering])
-            return RunOutcome(0)
+            return _outcome_of(node, withdrawn, RunOutcome(0))
         if isinstance(error := entering.exception(), ClusterError):
             return RunOutcome(1, f"node {node} did not join the cluster: {error}")
         entering.result()
@@ -140,9 +156,10 @@ class TreeRun:
             f"node {node} has joined, as its process number {cluster.identity.epoch}", "joined", node=node
         )
         try:
-            return await self._run(runtime, manager)
+            outcome = await self._run(runtime, manager)
         finally:
             await cluster.__aexit__(None, None, None)
+        return _outcome_of(node, withdrawn, outcome)
 
     async def _run(self, runtime: Runtime, manager: ServiceManager) -> RunOutcome:
         running = RunningTree(self._tree, runtime)
@@ -223,6 +240,14 @@ class TreeRun:
         if not forced:
             return RunOutcome(0)
         return RunOutcome(1, f"not stopped within {self._limit:g} s; ended by force: {', '.join(forced)}", forced=True)
+
+
+def _outcome_of(node: str, withdrawn: list[str], outcome: RunOutcome) -> RunOutcome:
+    """Return how the run of a node ended: it is to be started again if it has been withdrawn."""
+    if not withdrawn:
+        return outcome
+    why = f"node {node} takes no part in the cluster any more: {withdrawn[0]}; start it again"
+    return RunOutcome(1, f"{why}; {outcome.reason}" if outcome.reason else why, outcome.forced)
 
 
 def _log_node(event: Event) -> None:

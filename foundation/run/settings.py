@@ -16,6 +16,7 @@ import msgspec
 from foundation._version import __version__
 from foundation.access import Access, BadAccess, BearerToken, Protect
 from foundation.cluster.cluster import NODE_NAME
+from foundation.cluster.servers import problem, without_users
 from foundation.run.chaos import ChaosSettings
 from foundation.run.logs import LEVELS
 from foundation.tree import DEFAULT
@@ -41,7 +42,8 @@ class BadInput(Exception):
         self.option = option
         self.value = value
         self.remedy = remedy
-        super().__init__(f"{option} = {value!r}: {remedy}" if value is not None else f"{option}: {remedy}")
+        said = f"{option} = {value!r}: {remedy}" if value is not None else f"{option}: {remedy}"
+        super().__init__(without_users(said))
 
 
 class Settings(msgspec.Struct, frozen=True):
@@ -173,6 +175,14 @@ def _words(value: str) -> tuple[str, ...]:
     return tuple(word.strip() for word in value.split(",") if word.strip())
 
 
+def _servers(value: str) -> tuple[str, ...]:
+    urls = _words(value)
+    why = problem(urls) if urls else ""
+    if why:
+        raise ValueError(why)
+    return urls
+
+
 def _node(value: str) -> str:
     if NODE_NAME.fullmatch(value) is None:
         raise ValueError("give a name of up to 64 letters, digits, _ and -")
@@ -210,7 +220,7 @@ _READERS: dict[str, Callable[[str], Any]] = {
     "token_file": _text,
     "protect": _protect,
     "metrics_any_host": _flag,
-    "cluster": _words,
+    "cluster": _servers,
     "node": _node,
     "share": _words,
 }
@@ -303,16 +313,16 @@ def _parser() -> _Parser:
         "--cluster",
         metavar="URL",
         action="append",
-        help="join the cluster on this NATS server, nats://HOST:PORT; may be given several times. In the environment, "
-        "where others do not see a password: FOUNDATION_CLUSTER, with commas in between",
+        help="join the cluster on this NATS server, nats://HOST:PORT or tls://HOST:PORT; may be given several times, "
+        "or with commas in between. In the environment, where others do not see a password: FOUNDATION_CLUSTER",
     )
     parser.add_argument("--node", metavar="NAME", help="the name of this node in the cluster; no two have the same")
     parser.add_argument(
         "--share",
         metavar="NAME",
         action="append",
-        help="a name in the tree under which the whole cluster finds its holder; may be given several times. In the "
-        "environment: FOUNDATION_SHARE, with commas in between",
+        help="a name in the tree under which the whole cluster finds its holder; may be given several times, or with "
+        "commas in between",
     )
     parser.add_argument("--version", action="version", version=f"foundation {__version__}")
     return parser

@@ -59,6 +59,13 @@ class StopSignals:
             with suppress(RuntimeError):  # the loop is closed
                 self._loop.call_soon_threadsafe(self.stop.set)
 
+    def ask(self, why: str) -> None:
+        """Ask for an orderly stop as a signal does, on the loop; ``why`` stands for its name."""
+        if not self.stop.is_set():
+            self.name = why
+            self._begin()
+            self.stop.set()
+
     @contextmanager
     def installed(self) -> Generator[StopSignals]:
         """Handle signals within the block, and restore what was there before. An ignored SIGHUP (``nohup``) stays."""

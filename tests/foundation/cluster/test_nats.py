@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
+import ssl
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +20,7 @@ from foundation.cluster import Cluster, ClusterUnavailable
 from foundation.cluster import nats as nats_module
 from foundation.cluster.nats import NatsKeys, NatsPort
 from foundation.cluster.port import Entry
+from foundation.extras import MissingExtra
 from supervision import Runtime
 from supervision.errors import ActorExited
 from supervision.reasons import NoConnection
@@ -65,12 +69,114 @@ async def test_a_password_is_needed_where_the_server_wants_one(tmp_path: Path, m
     try:
         with pytest.raises(ClusterUnavailable, match="Authorization"):
             await NatsPort(server.url).connect("a")
+        with pytest.raises(ClusterUnavailable, match=rf"^nats://127.0.0.1:{server.port}: .*Authorization") as caught:
+            await NatsPort(server.url.replace("//", "//node:wrong@")).connect("a")
+        assert "wrong" not in str(caught.value)
         port = NatsPort(server.url.replace("//", "//node:secret@"))
         await port.connect("a")
         assert await (await port.keys("k")).get("x") is None
         await port.close()
     finally:
         server.kill()
+
+
+async def test_a_server_without_tls_is_refused_where_the_url_says_tls(
+    nats_server: NatsServer, monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(nats_module, "CONNECT", 2.0)
+    with pytest.raises(ClusterUnavailable, match="the URL says tls, and the server does not speak it"):
+        await NatsPort(nats_server.url.replace("nats://", "tls://node:secret@")).connect("a")
+
+
+def certify(key: Path, cert: Path) -> None:
+    """Make a certificate for a server of this machine."""
+    program = shutil.which("openssl")
+    assert program is not None
+    command = [program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    names = ["-subj", "/CN=localhost", "-addext", "subjectAltName=IP:127.0.0.1"]
+    subprocess.run([*command, "-keyout", key, "-out", cert, *names], check=True, capture_output=True)
+
+
+@pytest.mark.parametrize("more", ["", "allow_non_tls: true"], ids=["required", "allowed"])
+async def test_a_server_with_tls_is_spoken_to_with_it(tmp_path: Path, more: str):
+    key, cert, config = (tmp_path / name for name in ("key.pem", "cert.pem", "nats.conf"))
+    certify(key, cert)
+    config.write_text(f'tls {{ cert_file: "{cert}", key_file: "{key}" }}\n{more}\n')
+    server = NatsServer(tmp_path / "nats")
+    server.options = ["-c", str(config)]
+    server.start()
+    try:
+        port = NatsPort(server.url.replace("nats://", "tls://"), tls=ssl.create_default_context(cafile=str(cert)))
+        await port.connect("a")
+        assert port._client._transport._io_writer.get_extra_info("ssl_object") is not None
+        await port.close()
+    finally:
+        server.kill()
+
+
+async def test_a_server_without_jetstream_is_told_with_the_remedy(tmp_path: Path):
+    server = NatsServer(tmp_path)
+    server.options = ["-js=false"]
+    server.start()
+    port = NatsPort(server.url)
+    try:
+        await port.connect("a")
+        with pytest.raises(ClusterUnavailable, match=r"^k: the server has no JetStream; start it with -js$"):
+            await port.keys("k")
+    finally:
+        await port.close()
+        server.kill()
+
+
+async def test_an_error_of_a_server_with_jetstream_stays_what_it_is(nats_server: NatsServer):
+    port = NatsPort(nats_server.url, replicas=3)  # more than there are servers
+    try:
+        await port.connect("a")
+        with pytest.raises(ClusterUnavailable, match="replicas"):
+            await port.keys("k")
+    finally:
+        await port.close()
+
+
+async def test_a_connection_can_be_given_up_though_the_client_swallows_it():
+    begun, swallowed = asyncio.Event(), 0
+
+    async def connect() -> None:
+        nonlocal swallowed
+        while swallowed < 2:
+            begun.set()
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                swallowed += 1
+        await asyncio.get_running_loop().create_future()
+
+    connecting = asyncio.ensure_future(nats_module._within(3600.0, connect()))
+    await begun.wait()
+    connecting.cancel()
+    await asyncio.wait([connecting])
+    assert connecting.cancelled()
+    assert swallowed == 2
+
+
+async def test_the_client_is_imported_in_a_thread(monkeypatch: pytest.MonkeyPatch):
+    threads = []
+
+    def imported() -> None:
+        threads.append(threading.current_thread())
+        raise MissingExtra("a cluster", "nats", "cluster")
+
+    monkeypatch.setattr(nats_module, "import_nats", imported)
+    with pytest.raises(MissingExtra):
+        await NatsPort("nats://host").connect("a")
+    assert threads != [threading.main_thread()]
+
+
+async def test_a_port_that_was_never_connected_can_be_closed(monkeypatch: pytest.MonkeyPatch):
+    await NatsPort("nats://host").close()
+    monkeypatch.setitem(sys.modules, "nats", None)
+    with pytest.raises(MissingExtra, match="foundation-otp"):
+        NatsPort("nats://host")
 
 
 async def test_keys_of_a_server_that_is_away_do_not_answer_and_come_back_with_it(

@@ -12,7 +12,7 @@ import pytest
 from structlog.testing import capture_logs
 
 from foundation.cluster import Cluster, MemoryNetwork
-from foundation.run.command import cluster_installed
+from foundation.run.command import cluster_installed, main
 from foundation.run.console import Console
 from foundation.run.serve import Joining, RunOutcome, TreeRun
 from foundation.run.settings import BadInput, Settings, read_settings, unknown_variables
@@ -40,12 +40,51 @@ def test_a_cluster_is_said_by_arguments_or_by_the_environment() -> None:
         (["--node", "a"], "--cluster: say which cluster"),
         (["--share", "till"], "--cluster: say which cluster"),
         (["--cluster", "nats://a", "--node", "a b"], "--node = 'a b': give a name of up to 64 letters"),
+        (["--cluster", "nats://u:sekret@a:abc", "--node", "a"], "--cluster: nats://a:abc is no URL of a server"),
+        (["--cluster", "nats://u:sekret@a:99999", "--node", "a"], "--cluster: nats://a:99999 is no URL of a server"),
+        (["--cluster", "http://u:sekret@a", "--node", "a"], "--cluster: http://a: begin with one of nats://, tls://"),
+        (["--cluster", "nats://a", "--cluster", "ws://b"], "--cluster: give URLs that begin all with nats or tls"),
+        (["--clutser=nats://u:sekret@a"], "command line = '--clutser=nats://a': there is no such option"),
     ],
 )
 def test_half_of_a_cluster_is_refused(arguments: list[str], why: str) -> None:
     with pytest.raises(BadInput) as caught:
         read_settings(arguments, {})
     assert str(caught.value).startswith(why)
+    assert "sekret" not in str(caught.value)
+
+
+def test_commas_stand_between_several_on_the_command_line_too() -> None:
+    told = read_settings(["--cluster", "nats://a,nats://b", "--node", "x", "--share", "till,other"], {})
+    assert (told.cluster, told.share) == (("nats://a", "nats://b"), ("till", "other"))
+
+
+def test_a_name_to_share_that_no_child_has_is_warned_of(capsys: pytest.CaptureFixture[str]) -> None:
+    tree = str(Path(__file__).parents[3] / "examples" / "till.toml")
+    cluster = ["--cluster", "nats://a", "--node", "x"]
+    assert main([tree, *cluster, "--share", "till,tilll", "--check"], {}) == 0
+    told = capsys.readouterr().out
+    assert "warning: --share tilll: no child of the tree has this name (did you mean 'till'?)" in told
+    assert "--share till:" not in told
+
+
+def test_the_client_is_imported_before_the_loop_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Imported(Exception):
+        """It is."""
+
+    def imported() -> None:
+        with pytest.raises(RuntimeError, match="no running"):
+            asyncio.get_running_loop()
+        raise Imported
+
+    monkeypatch.setattr("foundation.run.command.import_nats", imported)
+    with pytest.raises(Imported):
+        main(["--cluster", "nats://a", "--node", "x"], {})
+
+
+def test_a_bad_server_is_bad_input_also_when_the_tree_is_only_checked(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--cluster", "nats://u:sekret@a:abc", "--node", "x", "--check"], {}) == 2
+    assert "--cluster: nats://a:abc is no URL" in capsys.readouterr().err
 
 
 def test_the_client_of_nats_is_needed_for_a_cluster_and_for_nothing_else() -> None:
@@ -141,8 +180,29 @@ async def test_a_node_that_waits_to_join_can_be_stopped() -> None:
         network.kill("b")
         run, screen = service(network, "b", signals)
         asyncio.get_running_loop().call_later(5.0, signals.stop.set)
+        signals.name = "SIGINT"
         assert await run.run() == RunOutcome(0)
     assert not any("has joined" in line for line in screen.lines)
+    assert any("SIGINT: stopping; node b had not joined yet" in line for line in screen.lines)
+
+
+async def test_a_node_that_is_withdrawn_ends_so_that_it_is_started_again() -> None:
+    network, ended = MemoryNetwork(), []
+    signals = StopSignals(lambda: ended.append("begun"))
+    run, screen = service(network, "b", signals)
+    running = asyncio.ensure_future(run.run())
+    async with Runtime(watchdog=None) as runtime, Cluster(runtime, network.port(), node="a") as a:
+        await a.wait_for_name("clerk")
+        network.bucket("foundation_names", None).entries.clear()
+        network._ports["b"].reload()
+        outcome = await running
+    why = "the keys of the cluster are lost: it is another one now"
+    assert outcome == RunOutcome(1, f"node b takes no part in the cluster any more: {why}; start it again")
+    assert ended == ["begun"]
+    signals.ask("something else")  # one end is enough
+    assert (ended, signals.name) == (["begun"], "node b is withdrawn")
+    assert any("node b is withdrawn: stopping, within 5 s" in line for line in screen.lines)
+    assert not any(line.startswith("stopped\n") for line in screen.lines)
 
 
 async def test_what_is_wrong_with_a_runtime_is_raised() -> None:
