@@ -382,6 +382,7 @@ class _Search:
         outcomes = await self._run.gather(
             [self._trial(digest, trial, found, best) for digest, (trial, found) in different.items()]
         )
+        self._run.guard.check()  # all of them had their chance
         self._known.update(zip(different, outcomes, strict=True))
         for trial, configuration, digest in zip(trials, tried, digests, strict=True):
             self._settle(trial, configuration, self._known[digest])
@@ -417,7 +418,7 @@ class _Search:
             jobs = [
                 RolloutJob(self._job(trial, first + n), judged[first + n], example) for n, example in enumerate(batch)
             ]
-            made = await self._run.rollouts(jobs)
+            made = await self._run.rollouts(jobs, check=False)
             outcomes += [msgspec.structs.replace(outcome, prediction=None, trace=[]) for outcome in made]
         return outcomes
 

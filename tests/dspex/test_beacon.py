@@ -287,3 +287,42 @@ async def test_demonstrations_may_be_examples_alone(runtime: Runtime) -> None:
     assert {log["configuration"]["self.demos"] for log in program.trial_logs.values()} == {"own", "1", "2", "3"}
     assert len(program.demos) == 2
     assert all(demo in TRAIN for demo in program.demos)
+
+
+class _Way(dspy.Module):  # type: ignore[misc]
+    """Fails at once, or is right once another one has failed."""
+
+    failed: asyncio.Event
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.which = "good"
+
+    async def aforward(self, text: str) -> Any:
+        if self.which == "bad":
+            self.failed.set()
+            raise ValueError("bad")
+        await self.failed.wait()
+        return dspy.Prediction(label=LABELS[text])
+
+
+async def test_that_nothing_can_be_scored_is_said_when_all_of_a_generation_had_their_chance(runtime: Runtime) -> None:
+    """However soon the worst of them has failed."""
+    _Way.failed = asyncio.Event()
+
+    def changed(program: Any, values: Any) -> None:
+        program.which = values["which"]
+
+    more = {
+        "variables": [Choice(name="which", choices={"good": "good", "bad": "bad"}, default="good")],
+        "apply": changed,
+        "instructions": {},
+    }
+    beacon = BEACON(
+        **options(
+            runtime, **more, max_bootstrapped_demos=0, max_labeled_demos=0, num_trials=8, parallel=8, num_threads=100
+        )
+    )
+    found = await beacon.acompile(_Way(), trainset=TRAIN, valset=VALID, seed=0)
+    assert {log["configuration"]["which"] for log in found.trial_logs.values()} == {"good", "bad"}
+    assert found.which == "good"

@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import dspy
 
 from dspex._compat import is_refused
-from dspex.agents.concurrency import ProgramExited, only_this_run
 from dspex.models.cause import LONGEST_MESSAGE, cause_words, without_secrets
 from dspex.serving.rollout.bucketing import bucket
 from dspex.serving.rollout.counts import Mark
@@ -50,10 +49,7 @@ class Scores:
         assert slo.over is not None
         example = dspy.Example(**inputs).with_inputs(*inputs)
         try:
-            with only_this_run(f"metric {slo.metric}"):
-                score, _, missing = await self._guards[slo.metric].score(example, dspy.Prediction(**outputs))
-        except ProgramExited as error:
-            return _unscored(str(error))
+            score, _, missing = await self._guards[slo.metric].score(example, dspy.Prediction(**outputs))
         except Exception as error:
             if is_refused(error):
                 return ScoreMark(Mark.UNSCORED, f"metric: {cause_words(error)}")
