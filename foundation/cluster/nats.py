@@ -138,8 +138,12 @@ class NatsPort:
         self._writer = asyncio.ensure_future(self._write())
 
     async def _note(self, error: Exception) -> None:
-        """Note why there is no connection; anything else is seen by its consequences, such as a lost message."""
-        self._noticed = error
+        """Note why there is no connection; anything else is seen by its consequences, such as a lost message.
+
+        A server that refuses somebody says why, and hangs up: the second tells less than the first.
+        """
+        if self._noticed is None or not isinstance(error, OSError):
+            self._noticed = error
 
     async def subscribe(self, subject: str, receive: Callable[[bytes], None]) -> None:
         """See `Port.subscribe`."""

@@ -59,8 +59,15 @@ async def test_no_server_is_told_with_the_reason(monkeypatch: pytest.MonkeyPatch
     await port.close()
 
 
+async def test_what_a_server_has_said_counts_more_than_that_it_hung_up() -> None:
+    port = NatsPort("nats://127.0.0.1:4222")
+    for error in (ConnectionRefusedError("nobody"), RuntimeError("Authorization"), ConnectionResetError("reset")):
+        await port._note(error)
+    assert str(port._noticed) == "Authorization"
+
+
 async def test_a_password_is_needed_where_the_server_wants_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    monkeypatch.setattr(nats_module, "CONNECT", 0.5)
+    monkeypatch.setattr(nats_module, "CONNECT", 2.0)
     server = NatsServer(tmp_path)
     config = tmp_path / "nats.conf"
     config.write_text('authorization { user: "node", password: "secret" }\n')
