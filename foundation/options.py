@@ -10,6 +10,7 @@ supervision.errors.BadOption: Sieve: holes = ...: give a whole number from 1
 from __future__ import annotations
 
 from math import isfinite, nan
+from pkgutil import resolve_name
 from typing import Any
 
 from supervision.errors import BadOption
@@ -89,6 +90,23 @@ def whole(what: str, value: Any, least: int = 1) -> int:
     if not isinstance(number, int) or number < least:
         raise BadOption(what, value, f"give a whole number from {least}")
     return number
+
+
+def named(what: str, value: Any) -> Any:
+    """Return what an import path names, such as ``package.module:name``; all that is no text as it is.
+
+    >>> named("Sieve: kind", "math:floor"), named("Sieve: kind", 7)
+    (<built-in function floor>, 7)
+
+    Raises:
+        BadOption: there is nothing of this name.
+    """
+    if not isinstance(value, str):
+        return value
+    try:
+        return resolve_name(value)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise BadOption(what, value, f"write package.module:name; {error}") from error
 
 
 def text(what: str, value: Any) -> str:

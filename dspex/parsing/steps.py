@@ -12,13 +12,12 @@ supervision.errors.BadOption: unparsed[0] = {'step': 'again'}: give a step: one 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from pkgutil import resolve_name
 from typing import Any, ClassVar, TypeAlias
 
 import dspy
 import msgspec
 
-from foundation.options import whole
+from foundation.options import named, whole
 from supervision.errors import BadOption
 
 #: How many calls one question may cost, unless it is said otherwise: the first, and two more.
@@ -141,13 +140,13 @@ def _checked(where: str, step: Step) -> Step:
     """Return a step whose parts are what they have to be: names of code are replaced by what they name."""
     match step:
         case Repair() | Shorten():
-            found = _named(f"{where}: function", step.function)
+            found = named(f"{where}: function", step.function)
             if found is not None and not callable(found):
                 raise BadOption(f"{where}: function", step.function, "give a function, or package.module:name")
             made: Step = msgspec.structs.replace(step, function=found)
             return made
         case OtherAdapter():
-            found = _named(f"{where}: adapter", step.adapter)
+            found = named(f"{where}: adapter", step.adapter)
             found = found() if isinstance(found, type) else found
             if not isinstance(found, dspy.Adapter):
                 raise BadOption(f"{where}: adapter", step.adapter, "give a dspy.Adapter, or package.module:Class")
@@ -159,15 +158,6 @@ def _checked(where: str, step: Step) -> Step:
         case _:
             pass
     return step
-
-
-def _named(where: str, given: Any) -> Any:
-    if not isinstance(given, str):
-        return given
-    try:
-        return resolve_name(given)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadOption(where, given, f"write package.module:name; {error}") from error
 
 
 def _check_names(where: str, given: Mapping[str, Any], known: set[str]) -> None:

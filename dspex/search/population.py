@@ -14,7 +14,6 @@ from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import Context, copy_context
 from math import inf
-from pkgutil import resolve_name
 from random import Random
 from typing import Any, Protocol
 
@@ -38,7 +37,7 @@ from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from dspex.variables import Space, Variable
 from dspex.workflow.workers import WorkerPool
-from foundation.options import above_zero, whole
+from foundation.options import above_zero, named, whole
 from supervision import Actor, ChildSpec, Refuse, Request, handle
 from supervision.errors import BadOption
 from supervision.messages import describe
@@ -175,14 +174,7 @@ class PopulationBasedTraining(DurableTeleprompter):
 
 
 def _training(given: Any) -> Any:
-    found = given
-    if isinstance(given, str):
-        try:
-            found = resolve_name(given)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise BadOption(
-                "PopulationBasedTraining: training", given, f"write package.module:name; {error}"
-            ) from error
+    found = named("PopulationBasedTraining: training", given)
     if isinstance(found, type):
         found = found()
     missing = [name for name in ("begin", "train", "program") if not callable(getattr(found, name, None))]

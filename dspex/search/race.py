@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-import dspy
 import msgspec
 
 from dspex.search.explorers import ExplorerPool
@@ -14,9 +13,8 @@ from dspex.search.hypothesis import described, hypotheses_of, source_of
 from dspex.search.items import Strata
 from dspex.search.report import RaceReport
 from dspex.search.rules import RaceRule, race_rule
-from dspex.teleprompt.errors import ModelRefused
 from dspex.teleprompt.identity import parameter
-from dspex.teleprompt.run import OptimisationRun
+from dspex.teleprompt.run import OptimisationRun, check_model
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from foundation.options import above_zero, finite, whole
 from supervision import Actor, ChildSpec
@@ -111,8 +109,7 @@ class Race(DurableTeleprompter):
             BadHypotheses: a hypothesis is no program.
             BadOption: ``max_rollouts`` is not enough for the first round.
         """
-        if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
-            raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
+        check_model(student)
         with run.settings():
             asked = run.durable_program(student)
             work = lambda: hypotheses_of(self.hypotheses, asked, trainset, seed)  # noqa: E731

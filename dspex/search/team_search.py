@@ -9,10 +9,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pkgutil import resolve_name
 from typing import Any
 
-import dspy
 import msgspec
 
 from dspex.agents.agent import load
@@ -42,12 +40,12 @@ from dspex.search.team_report import BlockResult, StageResult, TeamSearchReport
 from dspex.teams import BadProbabilities, BadTeam, Member, MemberVote, RecordedVotes, WeightedVote
 from dspex.teams.poll import prediction_fields
 from dspex.teams.shares import told_shares
-from dspex.teleprompt.errors import BadTrainset, ModelRefused
+from dspex.teleprompt.errors import BadTrainset
 from dspex.teleprompt.identity import parameter
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome
-from dspex.teleprompt.run import OptimisationRun
+from dspex.teleprompt.run import OptimisationRun, check_model
 from dspex.teleprompt.teleprompter import DurableTeleprompter
-from foundation.options import finite, from_zero, whole
+from foundation.options import finite, from_zero, named, whole
 from supervision import ChildSpec
 from supervision.errors import BadOption
 
@@ -132,7 +130,7 @@ class TeamSearch(DurableTeleprompter):
         **options: Any,
     ) -> None:
         super().__init__(metric=metric, **options)
-        found = _resolved("settings", settings) or {}
+        found = named("TeamSearch: settings", settings) or {}
         if not isinstance(found, Mapping):
             raise BadOption("TeamSearch: settings", settings, "give for each member's name what it may be instead")
         self.settings_of = {str(name): source_of(source) for name, source in found.items()}
@@ -140,7 +138,7 @@ class TeamSearch(DurableTeleprompter):
         #: By which settings race.
         self.race = Race([], metric=metric, rule=rule, explorers=explorers, strata=strata, lane_patience=lane_patience)
         self.passes, self.survivors = _whole("passes", passes), _whole("survivors", survivors)
-        self.candidates = _candidates(_resolved("candidates", candidates))
+        self.candidates = _candidates(named("TeamSearch: candidates", candidates))
         self.rules = _chosen("rules", rules, FITS)
         same = finite(agreement)
         if same is None or not 0 < same <= 1:
@@ -193,8 +191,7 @@ class TeamSearch(DurableTeleprompter):
             BadTrainset: there are too few examples for the last stage.
             BadOption: an option does not fit the student.
         """
-        if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
-            raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
+        check_model(student)
         self.race.paid = self.paid
         with run.settings():
             search = _Search(self, run, student, trainset, data, seed)
@@ -557,26 +554,16 @@ def _whole(option: str, given: Any) -> int:
     return whole(f"TeamSearch: {option}", given)
 
 
-def _resolved(option: str, given: Any) -> Any:
-    """Return what an import path names; all else as it is."""
-    if not isinstance(given, str):
-        return given
-    try:
-        return resolve_name(given)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise BadOption(f"TeamSearch: {option}", given, f"write package.module:name; {error}") from error
-
-
 def _member_metrics(given: Any, names: Mapping[str, Any]) -> dict[str, Callable[..., Any]]:
     if given is None:
         return {}
-    found = _resolved("member_metrics", given)
+    found = named("TeamSearch: member_metrics", given)
     if not isinstance(found, Mapping) and not callable(found):
         raise BadOption(
             "TeamSearch: member_metrics", given, "give a function, or for members, by their names, one each"
         )
     each = found if isinstance(found, Mapping) else dict.fromkeys(names, found)
-    metrics = {name: _resolved("member_metrics", metric) for name, metric in each.items()}
+    metrics = {name: named("TeamSearch: member_metrics", metric) for name, metric in each.items()}
     for name, metric in metrics.items():
         if name not in names:
             remedy = f"it judges the settings of a member, and there are such of {', '.join(names) or 'none'}"
@@ -604,7 +591,7 @@ def _whole_optimiser(given: Any, metric: Any) -> DurableTeleprompter | None:
     made = given
     if isinstance(given, Mapping):
         options = dict(given)
-        kind = _resolved("whole", options.pop("optimiser", None))
+        kind = named("TeamSearch: whole", options.pop("optimiser", None))
         if not isinstance(kind, type) or not issubclass(kind, DurableTeleprompter):
             raise BadOption("TeamSearch: whole", given, "name an optimiser, such as dspex.teleprompt:SIMBA")
         made = kind(metric=metric, **options)

@@ -10,7 +10,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pkgutil import resolve_name
 from typing import Any, Literal, TypeAlias
 
-import dspy
 import msgspec
 
 from dspex.agents.agent import load
@@ -24,9 +23,9 @@ from dspex.search.structure import votes
 from dspex.teams.rule_files import rule_text
 from dspex.teams.rules import CombinationRule, MajorityVote
 from dspex.teams.team import Member
-from dspex.teleprompt.errors import CallsSpent, ModelRefused
+from dspex.teleprompt.errors import CallsSpent
 from dspex.teleprompt.identity import parameter
-from dspex.teleprompt.run import OptimisationRun, all_predictors
+from dspex.teleprompt.run import OptimisationRun, all_predictors, check_model
 from dspex.teleprompt.simba import SIMBA
 from foundation.options import above_zero, whole
 from supervision import ChildSpec
@@ -165,8 +164,7 @@ class TeamSIMBA(SIMBA):
             ModelRefused: there is no language model.
             BadOption: there is a metric of a member that the student has not, or it has no structure to move in.
         """
-        if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
-            raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
+        check_model(student)
         self._check(student)
         state = run.state if isinstance(run.state, _TeamSearch) else _TeamSearch(self, run)
         return await state.best(student, trainset, seed)

@@ -8,7 +8,6 @@ from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from hashlib import sha256
 from itertools import islice
-from pkgutil import resolve_name
 from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 import msgspec
@@ -18,6 +17,7 @@ from dspex.parsing.events import ParsingReporter
 from dspex.telemetry.observation import Observation
 from foundation.call_ids import CallIds, call_ids
 from foundation.call_records import CallContent, CallRecord, Outcome
+from foundation.options import named
 from foundation.programs import PREFIX, Busy, OutOfTime, RunProgram, StreamProgram, Unavailable, as_json
 from supervision import Actor, Ref, ReplyTo
 from supervision.clock import Clock
@@ -319,11 +319,8 @@ def checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(given.keys() - {"last", "days", "keep", "redact"})
     if unknown:
         raise BadOption("calls", unknown[0], "give last, days, keep, redact and folder, or some of them")
-    if isinstance(given.get("redact"), str):
-        try:
-            given["redact"] = resolve_name(given["redact"])
-        except (ImportError, AttributeError, ValueError) as error:
-            raise BadOption("redact", given["redact"], f"write package.module:name; {error}") from error
+    if "redact" in given:
+        given["redact"] = named("redact", given["redact"])
     _check_options(**given)
     return given
 

@@ -13,7 +13,6 @@ from __future__ import annotations
 import random
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pkgutil import resolve_name
 from typing import Any, NamedTuple, Protocol
 
 import msgspec
@@ -26,7 +25,7 @@ from dspex.teleprompt.run import OptimisationRun
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from dspex.variables import BadConfiguration, ProgramSpace, Variable, extract
 from dspex.variables.space import Constraint
-from foundation.options import whole
+from foundation.options import named, whole
 from supervision.errors import BadOption
 
 try:
@@ -90,12 +89,7 @@ def _parzen(seed: int) -> optuna.samplers.BaseSampler:
 
 
 def _team_source(given: TeamSource | str | None) -> TeamSource | None:
-    found: Any = given
-    if isinstance(given, str):
-        try:
-            found = resolve_name(given)
-        except (ImportError, AttributeError, ValueError) as error:
-            raise BadOption("BEACON: team", given, f"write package.module:name; {error}") from error
+    found = named("BEACON: team", given)
     if found is not None and not callable(getattr(found, "trials", None)):
         raise BadOption("BEACON: team", given, "give a dspex.search.TeamVariables, or the import path of one")
     source: TeamSource | None = found

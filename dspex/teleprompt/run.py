@@ -343,6 +343,16 @@ def all_predictors(program: Any) -> list[Any]:
     return list(found.values())
 
 
+def check_model(student: Any) -> None:
+    """Check that each predictor of a program has a language model, or that there is one for all.
+
+    Raises:
+        ModelRefused: there is none.
+    """
+    if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
+        raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
+
+
 def refusal(error: Exception) -> Exception | None:
     """Return that a language model is not to be had, if an error says that; None otherwise."""
     return ModelRefused(error) if is_refused(error) else None

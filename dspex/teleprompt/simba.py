@@ -10,14 +10,12 @@ import random
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
-import dspy
 import numpy as np
 
 from dspex._compat import append_a_demo, append_a_rule, models_for_sampling
-from dspex.teleprompt.errors import ModelRefused
 from dspex.teleprompt.identity import parameter
 from dspex.teleprompt.rollouts import RolloutJob, RolloutOutcome, mean_score
-from dspex.teleprompt.run import OptimisationRun
+from dspex.teleprompt.run import OptimisationRun, check_model
 from dspex.teleprompt.teleprompter import DurableTeleprompter
 from foundation.options import above_zero, whole
 
@@ -123,8 +121,7 @@ class SIMBA(DurableTeleprompter):
 
     async def search(self, run: OptimisationRun, student: Any, trainset: list[Any], seed: int, **data: Any) -> Any:
         """Return the best program."""
-        if dspy.settings.lm is None and any(predictor.lm is None for predictor in student.predictors()):
-            raise ModelRefused(ValueError("no language model is configured: dspy.configure(lm=dspy.LM(...))"))
+        check_model(student)
         with run.settings():
             ascent = Ascent(self, run, run.durable_program(student), trainset, seed)
             for step in range(self.max_steps):

@@ -3,33 +3,15 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import dspy
 
 from dspex.search import Race, RaceReport
-from dspex.testing.engine import ScriptedEngine, exact, scripted_lm
+from dspex.testing.engine import exact, scripted_lm
 from tests.dspex.search.conftest import EXAMPLES, LABELS, WAYS, student
-
-
-class Telling(ScriptedEngine):
-    """Notes what it was asked, in a file, when it has answered; and dies at one call."""
-
-    def __init__(self, file: Path, last: int) -> None:
-        super().__init__(LABELS, base=0.2, advice=0.35)
-        self._file, self._last = file, last
-
-    def answer(self, messages: Any) -> str:
-        """Answer."""
-        if self.calls == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        with self._file.open("a") as file:
-            file.write(json.dumps([message["content"] for message in messages]) + "\n")
-        return super().answer(messages)
+from tests.dspex.search.telling import Telling
 
 
 def run(folder: Path, kind: str, last: int) -> None:
@@ -37,7 +19,7 @@ def run(folder: Path, kind: str, last: int) -> None:
     folder.mkdir(exist_ok=True)
     rule = {"kind": kind, "block": 8} if kind == "paired" else {"kind": kind, "first": 8}
     race = Race(WAYS, metric=exact, rule=rule, num_threads=1, log_dir=folder / "log", display_progress=False)
-    with dspy.context(lm=scripted_lm(Telling(folder / "calls", last))):
+    with dspy.context(lm=scripted_lm(Telling(folder / "calls", last, LABELS, base=0.2, advice=0.35))):
         program = race.compile(student(), trainset=EXAMPLES)
     assert isinstance(race.report, RaceReport)
     (folder / "program.json").write_text(json.dumps(program.dump_state(), default=repr))

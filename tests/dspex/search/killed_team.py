@@ -3,11 +3,8 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
-from typing import Any
 
 import dspy
 
@@ -15,22 +12,11 @@ from dspex.search import TeamSearchReport
 from dspex.testing.chain import ChainEngine, ScriptedChain
 from dspex.testing.engine import scripted_lm
 from tests.dspex.search.teams import EXAMPLES, FIELDS, LABELS, OWN, WORTHS, search
+from tests.dspex.search.telling import Telling
 
 
-class Telling(ChainEngine):
-    """Notes what it was asked, in a file, when it has answered; and dies at one call."""
-
-    def __init__(self, file: Path, last: int) -> None:
-        super().__init__(LABELS, WORTHS)
-        self._file, self._last = file, last
-
-    def answer(self, messages: Any) -> str:
-        """Answer."""
-        if self.calls == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        with self._file.open("a") as file:
-            file.write(json.dumps([message["content"] for message in messages]) + "\n")
-        return super().answer(messages)
+class TellingChain(Telling, ChainEngine):
+    """The same of a chain."""
 
 
 def run(folder: Path, last: int) -> None:
@@ -44,7 +30,7 @@ def run(folder: Path, last: int) -> None:
         log_dir=folder / "log",
         display_progress=False,
     )
-    with dspy.context(lm=scripted_lm(Telling(folder / "calls", last))):
+    with dspy.context(lm=scripted_lm(TellingChain(folder / "calls", last, LABELS, WORTHS))):
         program = made.compile(ScriptedChain(FIELDS), trainset=EXAMPLES)
     assert isinstance(made.report, TeamSearchReport)
     (folder / "program.json").write_text(json.dumps(program.dump_state(), default=repr))

@@ -5,8 +5,6 @@
 from __future__ import annotations
 
 import json
-import os
-import signal
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,8 +12,9 @@ from typing import Any
 import dspy
 
 from dspex.search import PopulationBasedTraining, PopulationReport, TrainingStep
-from dspex.testing.engine import ScriptedEngine, exact, scripted_lm, task
+from dspex.testing.engine import exact, scripted_lm, task
 from dspex.variables import Choice, Float, Integer
+from tests.dspex.search.telling import Telling
 
 EXAMPLES, LABELS = task(12)
 
@@ -99,22 +98,6 @@ class Advice:
         return student
 
 
-class Telling(ScriptedEngine):
-    """Notes what it was asked, in a file, when it has answered; and dies at one call."""
-
-    def __init__(self, file: Path, last: int) -> None:
-        super().__init__(LABELS, base=0.2, advice=0.2)
-        self._file, self._last = file, last
-
-    def answer(self, messages: Any) -> str:
-        """Answer."""
-        if self.calls == self._last:
-            os.kill(os.getpid(), signal.SIGKILL)
-        with self._file.open("a") as file:
-            file.write(json.dumps([message["content"] for message in messages]) + "\n")
-        return super().answer(messages)
-
-
 def run(folder: Path, last: int) -> None:
     """Train, and write what came of it."""
     folder.mkdir(exist_ok=True)
@@ -128,7 +111,7 @@ def run(folder: Path, last: int) -> None:
         log_dir=folder / "log",
         display_progress=False,
     )
-    with dspy.context(lm=scripted_lm(Telling(folder / "calls", last))):
+    with dspy.context(lm=scripted_lm(Telling(folder / "calls", last, LABELS, base=0.2, advice=0.2))):
         program = made.compile(dspy.Predict("text -> label"), trainset=EXAMPLES)
     assert isinstance(made.report, PopulationReport)
     (folder / "program.json").write_text(json.dumps(program.dump_state(), default=repr))
